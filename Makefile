@@ -1,0 +1,36 @@
+# rmaplab: `make demo` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help demo test check lint types bench campaign clean
+help:      ## this list
+	@grep -hE '^[a-z]+: .*##|^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)   ## install, then the fork benchmark of March 2004 on two kernels (and on this one, if it has a C compiler)
+	$(BIN)/rmaplab compare forkbench --levels 3,6,7 --kernels 2.6.2,2.6.5-rc1-aa1 $(if $(shell command -v cc),--host,)
+
+test: $(READY)   ## the test suite
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)   ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy --strict
+	$(BIN)/mypy
+
+check: lint types test   ## lint, types, tests (the import arrows are a test)
+
+bench: $(READY)  ## the speed and memory figures of the README, beside the real kernel's, in one run
+	$(BIN)/python benchmarks/bench.py
+
+clean:     ## remove the environment and all caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The figures of the README: placeholder until the lab stands."""

@@ -1,0 +1,71 @@
+"""What can go wrong, told apart by whose fault it is.
+
+the simulated program's     SyscallError, SegmentationFault, BusError      Linux would say so too
+the simulated machine's     AllocationFailed, NeedsReclaim, OomKilled      memory ran out
+ours                        KernelBug                                      an impossible state, as a panic
+the user's                  UsageError                                     one line and a next step, exit code 2
+"""
+
+import errno as errno_names
+import os
+
+
+class RmaplabError(Exception):
+    """Base of everything this package raises on purpose, except SyscallError (which is an OSError)."""
+
+
+class UsageError(RmaplabError):
+    """The request makes no sense; the message is one line that ends with the next thing to try."""
+
+
+class SyscallError(OSError):
+    """A simulated system call failed.
+
+    A type of its own, so that an ENOMEM of the host can never pass for a simulated one. `errno` is Linux's number,
+    `name` its name ("ENOMEM") and `call` the system call that returned it.
+    """
+
+    def __init__(self, errno: int, call: str, why: str = "") -> None:
+        super().__init__(errno, f"{call}: {why or os.strerror(errno)}")
+        self.call = call
+
+    @property
+    def name(self) -> str:
+        """The errno's name, such as "ENOMEM"."""
+        return errno_names.errorcode[self.errno or 0]
+
+
+class SegmentationFault(RmaplabError):
+    """SIGSEGV: a task touched an address that its address space does not allow.
+
+    `address` is the first offending byte, `cause` says why in words.
+    """
+
+    def __init__(self, address: int, cause: str) -> None:
+        super().__init__(f"SIGSEGV at {address:#x}: {cause}")
+        self.address = address
+        self.cause = cause
+
+
+class BusError(RmaplabError):
+    """SIGBUS: the mapping is there but nothing can back it (beyond the end of a file)."""
+
+
+class NeedsReclaim(RmaplabError):
+    """An allocation could only go on by reclaiming memory, and this kernel has nothing installed to reclaim it with."""
+
+
+class AllocationFailed(RmaplabError):
+    """An allocator returned NULL. The caller turns it into what Linux makes of it: ENOMEM, or a task that dies."""
+
+
+class OomKilled(RmaplabError):
+    """The out-of-memory killer chose this task."""
+
+
+class KernelBug(RmaplabError):
+    """A state that cannot be: what BUG() would have printed, with the name of the function that noticed."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"{where}: {what}")
+        self.where = where

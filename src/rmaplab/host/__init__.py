@@ -1,0 +1,1 @@
+"""The real Linux under our feet."""

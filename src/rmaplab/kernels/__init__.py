@@ -1,0 +1,1 @@
+"""What each kernel is: figures, designs and patches, composed; boot() and System."""

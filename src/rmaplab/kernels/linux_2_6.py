@@ -1,0 +1,85 @@
+"""Linux 2.6.2 and 2.6.5-rc1 with its -aa patches: the kernels of the announcement of 18 March 2004.
+
+Sources are named where they were read: a path in the kernel's tree at that release, a mail on LKML, or the announcement
+itself. "computed" figures are sums of the fields in that source.
+"""
+
+from rmaplab.kernels.spec import Figure, KernelSpec, Patch, Status
+
+V, B = Status.VALIDATED, Status.BELIEVED
+
+PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"
+ANON_VMA = "rmaplab.rmap.anon_vma:AnonVmaMap"
+
+_FIGURES = {
+    # sizes, without what the reverse-mapping design adds
+    "page_struct_bytes": Figure(
+        36, "include/linux/mm.h, computed: flags, count, list, mapping, index, lru, private", B, 72
+    ),
+    "vm_area_struct_bytes": Figure(
+        64, "include/linux/mm.h; Hugh Dickins counts what comes on top of 64 (LKML, March 2004)", V, 128
+    ),
+    "mm_struct_bytes": Figure(528, "include/linux/sched.h, computed; not read from a slabinfo", B, 912),
+    "task_struct_bytes": Figure(1696, "include/linux/sched.h, as slabinfo of 2.6 showed it; from memory", B, 2200),
+    "sighand_bytes": Figure(1300, "include/linux/sched.h, computed: 64 sigactions of 20 bytes, count, lock", B, 2088),
+    "thread_stack_bytes": Figure(8192, "include/asm-i386/thread_info.h, THREAD_SIZE", B),
+    "image_bytes": Figure(3 << 20, "kernel text and data: 1 GB boots with about 1010 MiB usable", B),
+    "boot_use_bytes": Figure(35 << 20, "slab, page cache and a quiet user land after boot; an estimate", B),
+    # rules
+    "anon_merge_needs_pgoff": Figure(0, "mm/mmap.c, vma_merge: page offsets of anonymous VMAs are ignored", B),
+    "fork_charges": Figure(1, "kernel/fork.c, dup_mmap: security_vm_enough_memory per VM_ACCOUNT VMA", B),
+    "fork_failure_uncharges_twice": Figure(
+        1, "kernel/fork.c and mm/mmap.c; fixed by BK ca6dbf6b62, a6a7e5bf84 in June 2004", B
+    ),
+    "root_reserve_divisor": Figure(32, "security/commoncap.c, cap_vm_enough_memory: 3 % for root", B),
+    "max_map_count": Figure(65536, "include/linux/sched.h, MAX_MAP_COUNT", B),
+    "fork_cond_resched": Figure(0, "mm/memory.c, copy_page_range", B),
+    # the O(1) scheduler
+    "timeslice_ms": Figure(102, "kernel/sched.c, task_timeslice at nice 0", B),
+    "max_timeslice_ms": Figure(200, "kernel/sched.c, MAX_TIMESLICE", B),
+    "tick_us": Figure(1000, "include/asm-i386/param.h, HZ 1000", B),
+    "busy_balance_ms": Figure(200, "kernel/sched.c, BUSY_REBALANCE_TICK", B),
+}
+
+LINUX_2_6_2 = KernelSpec(
+    name="2.6.2",
+    released="2004-02-04",
+    about='mainline with reverse mapping by pte chains; the announcement\'s "last non-objrmap kernel"',
+    design=PTE_CHAIN,
+    figures=_FIGURES,
+)
+
+LINUX_2_6_5_RC1 = KernelSpec(
+    name="2.6.5-rc1",
+    released="2004-03-16",
+    about="mainline, the base of the announcement's kernel; reverse mapping as in 2.6.2",
+    design=PTE_CHAIN,
+    figures=_FIGURES | {"fork_cond_resched": Figure(1, "mm/memory.c, copy_page_range: cond_resched_lock", B)},
+)
+
+OBJRMAP_CORE = Patch(
+    "00100_objrmap-core-1",
+    "Dave McCracken, Andrea Arcangeli",
+    "file pages are found through the file's list of VMAs; anonymous ones still by pte chains",
+)
+
+ANON_VMA_1 = Patch(
+    "00101_anon_vma-1",
+    "Andrea Arcangeli",
+    "anonymous pages are found through a 12-byte object per group of related VMAs; pte chains are gone",
+    figures={
+        "anon_merge_needs_pgoff": Figure(
+            1, "mm/mmap.c of the -aa tree: continuity is required for anonymous memory too", V
+        ),
+    },
+    design=ANON_VMA,
+)
+
+LINUX_2_6_5_RC1_AA1 = LINUX_2_6_5_RC1.patched(
+    "2.6.5-rc1-aa1",
+    "2004-03-18",
+    "the kernel of the announcement: objrmap for files, anon_vma for anonymous memory",
+    Patch("00000_extraversion-1", "Andrea Arcangeli", "the name"),
+    OBJRMAP_CORE,
+    ANON_VMA_1,
+)

@@ -1,0 +1,1 @@
+"""Experiments: workloads on kernels, results as rows."""

@@ -1,0 +1,78 @@
+"""struct page is a row: the columns that every kernel keeps about every frame.
+
+    pfn      flags          count   scribbled
+    0        PG_reserved    1       0           the zero page: nobody owns it, its count does not move
+    1..      PG_reserved    1       0           the kernel's image and mem_map
+    n        PG_anon        3       1           an anonymous page that three page-table entries map
+    m        PG_slab        1       1           a page of some slab cache
+    k        -              0       1           free, with somebody's old bytes in it
+
+`count` is page->count (references, 0 when free). `scribbled` is ours, not Linux's: it says that a frame's bytes may not
+be zero, so that clearing a page that never was written costs the host nothing.
+
+A reverse-mapping design adds columns of its own with `column()`: mapcount, mapping, index, the pte union.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.machine.jit import kernel
+
+# The bits of page->flags that this house uses. Numbers are ours; names are the kernel's.
+PG_RESERVED = 1 << 0
+PG_SLAB = 1 << 1
+PG_TABLE = 1 << 2  # a page-table page (the kernel of 2004 knows it by page->mapping or by a counter)
+PG_ANON = 1 << 3
+PG_DIRECT = 1 << 4
+
+ZERO_PFN = 0  # ZERO_PAGE: frame 0, which nothing ever writes
+
+I64 = npt.NDArray[np.int64]
+
+
+class Frames:
+    """The columns of mem_map, `nr` rows."""
+
+    def __init__(self, nr: int) -> None:
+        self.nr = nr
+        self.flags: npt.NDArray[np.uint32] = np.zeros(nr, np.uint32)
+        self.count: npt.NDArray[np.int32] = np.zeros(nr, np.int32)
+        self.scribbled: npt.NDArray[np.uint8] = np.zeros(nr, np.uint8)
+
+    def column(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """A new column of zeros, one row per frame; the host commits what is written."""
+        return np.zeros(self.nr, dtype)
+
+
+@kernel
+def put_pages(count: npt.NDArray[np.int32], pfns: I64, freed: I64) -> int:
+    """Drop one reference from each of `pfns`; those that reach zero go to `freed`, their number is returned."""
+    nr_freed = 0
+    for i in range(pfns.size):
+        pfn = np.uint64(pfns[i])
+        left = count[pfn] - 1
+        count[pfn] = left
+        if left == 0:
+            freed[nr_freed] = pfns[i]
+            nr_freed += 1
+    return nr_freed
+
+
+@kernel
+def copy_frames(ram: npt.NDArray[np.uint8], scribbled: npt.NDArray[np.uint8], old: I64, new: I64) -> None:
+    """copy_user_highpage for each pair: bytes of frame old[i] to frame new[i], which is zero so far."""
+    for i in range(old.size):
+        if scribbled[old[i]]:
+            ram[new[i]] = ram[old[i]]
+            scribbled[new[i]] = 1
+
+
+@kernel
+def clear_frames(ram: npt.NDArray[np.uint8], scribbled: npt.NDArray[np.uint8], pfns: I64) -> None:
+    """clear_page for those of `pfns` whose bytes may not be zero."""
+    for i in range(pfns.size):
+        if scribbled[pfns[i]]:
+            ram[pfns[i]] = 0
+            scribbled[pfns[i]] = 0

@@ -1,0 +1,39 @@
+"""RAM: one anonymous mapping of the host, seen as bytes and as words.
+
+    frame 0          frame 1          frame 2
+    +----------------+----------------+----------------+--- ...
+    | 4096 bytes     | 4096 bytes     | 4096 bytes     |
+    +----------------+----------------+----------------+--- ...
+    bytes[2, 17]     the 18th byte of frame 2
+    words4[i]        the 4-byte word at physical address 4 * i     page-table entries of i386
+    words8[i]        the 8-byte word at physical address 8 * i     page-table entries of PAE and x86-64
+
+The mapping is MAP_NORESERVE and without huge pages: the host commits a frame only when something is written to it, so a
+box of 64 GiB costs nothing until it is used. Frames come up zero, and nobody writes zeros into a zero frame.
+"""
+
+import mmap
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.units import PAGE_SIZE
+
+MAP_NORESERVE = 0x4000  # not named by Python's mmap module before 3.13
+
+
+class Ram:
+    """`nr_frames` frames of PAGE_SIZE bytes."""
+
+    def __init__(self, nr_frames: int) -> None:
+        size = nr_frames * PAGE_SIZE
+        mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+        mapping.madvise(mmap.MADV_NOHUGEPAGE)
+        self.nr_frames = nr_frames
+        self.bytes: npt.NDArray[np.uint8] = np.frombuffer(mapping, np.uint8).reshape(nr_frames, PAGE_SIZE)
+        self.words4: npt.NDArray[np.uint32] = np.frombuffer(mapping, np.uint32)
+        self.words8: npt.NDArray[np.int64] = np.frombuffer(mapping, np.int64)
+
+    def words(self, word_bytes: int) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]:
+        """RAM as words of 4 or 8 bytes. Eight-byte words are signed: Numba makes floats of int64 with uint64."""
+        return self.words4 if word_bytes == 4 else self.words8

@@ -1,0 +1,267 @@
+"""CPUs, tasks and simulated time: a deterministic discrete-event machine.
+
+    hub (run)      pops the earliest event: (time, class, sequence)
+      |  switch
+      v
+    greenlet of task 7, on CPU 2:    ... fork copies 32 page tables ...  spend(25 ms) ----> back to the hub
+                                     ... goes on when the hub pops that event ...
+
+A system call is a plain function. Between two bursts of work it calls `spend`, which in a task's greenlet means: other CPUs
+may now do what they do in that time. Kernel code is not preempted (the kernels of 2004 that we model are not built with
+CONFIG_PREEMPT): only a sleep, cond_resched() or the return to user mode gives the CPU away. User time is preempted at the
+end of the time slice. Driven from outside, without run(), the same calls just move the clock.
+
+The O(1) scheduler of 2.6, as far as CPU-bound tasks of one priority see it:
+    fork        the child takes half the parent's slice and stands just before it in the queue: child runs first
+    slice gone  a new slice, and the tail of the expired queue; when the active queue is empty the two are exchanged
+    idle CPU    pulls half the surplus of the longest queue, from the tail, expired tasks first: at once, then every tick
+    busy CPU    does the same every 200 ms if the difference is at least a quarter
+    exit        a child that never got a second slice gives the rest of its first one back to its parent
+Left out, and believed not to matter for such tasks: dynamic priorities, hyperthreads, cache-hot limits.
+
+Source: 2.6.2 kernel/sched.c, wake_up_forked_process, sched_exit, scheduler_tick, load_balance, find_busiest_queue; eras.md 8.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from greenlet import getcurrent, greenlet
+
+from rmaplab.errors import KernelBug
+
+
+@dataclass(frozen=True)
+class SchedRules:
+    """Nanoseconds: what a kernel's scheduler goes by."""
+
+    timeslice_ns: int
+    max_timeslice_ns: int
+    tick_ns: int
+    busy_balance_ns: int
+
+
+class SchedEntity:
+    """What the scheduler knows about a task (the sched part of task_struct)."""
+
+    def __init__(self) -> None:
+        self.context: greenlet | None = None
+        self.cpu: Cpu | None = None
+        self.slice_ns = 0
+        self.first_slice = True
+        self.need_resched = False
+        self.user_ns = 0
+        self.system_ns = 0
+
+
+class Cpu:
+    """A run queue: the task that runs, those that wait for it, those that have used up their slice."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.current: SchedEntity | None = None
+        self.active: deque[SchedEntity] = deque()
+        self.expired: deque[SchedEntity] = deque()
+        self.tick_pending = False
+        self.last_balance_ns = 0
+
+    @property
+    def nr_running(self) -> int:
+        """Tasks that run or could."""
+        return len(self.active) + len(self.expired) + (self.current is not None)
+
+    def take_next(self) -> SchedEntity | None:
+        """The head of the active queue; the queues change places when it is empty."""
+        if not self.active:
+            self.active, self.expired = self.expired, self.active
+        return self.active.popleft() if self.active else None
+
+
+_GO_ON, _TICK = 0, 1  # event classes: at equal times running tasks go before ticks
+
+
+class Scheduler:
+    """The event heap, the CPUs and the clock (`now_ns`)."""
+
+    def __init__(self, rules: SchedRules, nr_cpus: int) -> None:
+        self.rules = rules
+        self.cpus = [Cpu(i) for i in range(nr_cpus)]
+        self.now_ns = 0
+        self.current: SchedEntity | None = None
+        self.user_ns = 0
+        self.system_ns = 0
+        self._events: list[tuple[int, int, int, SchedEntity | Cpu]] = []
+        self._sequence = 0
+        self._hub: greenlet | None = None
+
+    # -- tasks come, sleep and wake ------------------------------------------------------------------------------
+
+    def start(self, entity: SchedEntity, body: Callable[[], None]) -> None:
+        """Make `entity` runnable: a fork's child before its parent, a first task on the emptiest CPU."""
+        entity.context = greenlet(body)
+        parent = self.current
+        if parent is not None and parent.cpu is not None:
+            half = parent.slice_ns // 2
+            entity.slice_ns = max(half, 1)
+            parent.slice_ns -= half
+            parent.need_resched = True
+            cpu = entity.cpu = parent.cpu
+            cpu.active.appendleft(entity)
+        else:
+            entity.slice_ns = self.rules.timeslice_ns
+            cpu = entity.cpu = min(self.cpus, key=lambda c: c.nr_running)
+            cpu.active.append(entity)
+            if cpu.current is None:
+                self._dispatch(cpu)
+        self._wake_idle_cpus()
+
+    def exited(self, entity: SchedEntity, parent: SchedEntity | None) -> None:
+        """sched_exit: an unused first slice goes back to the parent."""
+        if parent is not None and entity.first_slice:
+            parent.slice_ns = min(parent.slice_ns + max(entity.slice_ns, 0), self.rules.max_timeslice_ns)
+
+    def sleep(self) -> None:
+        """The running task sleeps until somebody wakes it."""
+        entity = self.current
+        if entity is None:
+            raise KernelBug("schedule", "nobody is running that could sleep")
+        self._leave(entity)
+
+    def wake(self, entity: SchedEntity) -> None:
+        """wake_up: back to the tail of its CPU's queue."""
+        cpu = entity.cpu
+        if cpu is None:
+            return
+        cpu.active.append(entity)
+        if cpu.current is None:
+            self._dispatch(cpu)
+        else:
+            self._wake_idle_cpus()
+
+    # -- time passes ---------------------------------------------------------------------------------------------
+
+    def spend(self, ns: int, *, user: bool) -> None:
+        """The running task works for `ns`. Kernel time is spent in one piece; user time may be cut by the slice."""
+        entity = self.current
+        if user:
+            self.user_ns += ns
+        else:
+            self.system_ns += ns
+        if entity is None:
+            self.now_ns += ns
+            return
+        if user:
+            entity.user_ns += ns
+            while ns > 0:
+                self.cond_resched()
+                step = min(ns, entity.slice_ns)
+                self._pass(entity, step)
+                ns -= step
+        else:
+            entity.system_ns += ns
+            self._pass(entity, ns)
+
+    def cond_resched(self) -> None:
+        """Give the CPU away if somebody else should have it: also what a task does on its way back to user mode."""
+        entity = self.current
+        if entity is None or entity.cpu is None:
+            return
+        cpu = entity.cpu
+        if entity.slice_ns <= 0:
+            entity.slice_ns = self.rules.timeslice_ns
+            entity.first_slice = False
+            entity.need_resched = False
+            cpu.expired.append(entity)
+            self._leave(entity)
+        elif entity.need_resched:
+            entity.need_resched = False
+            if cpu.active:  # it keeps its place: second, behind whoever preempts it
+                cpu.active.insert(1, entity)
+                self._leave(entity)
+
+    def run(self) -> None:
+        """Run until nobody can. An exception in a task's program comes out here."""
+        self._hub = getcurrent()
+        while self._events:
+            self.now_ns, _, _, target = heapq.heappop(self._events)
+            if isinstance(target, Cpu):
+                target.tick_pending = False
+                if target.current is None:
+                    self._dispatch(target)
+                    self._wake_idle_cpus()
+                continue
+            context = target.context
+            if context is None:
+                raise KernelBug("schedule", "a task without a context runs")
+            context.parent = self._hub
+            self.current = target
+            try:
+                context.switch()
+            finally:
+                self.current = None
+            if context.dead and target.cpu is not None:
+                cpu, target.cpu, target.context = target.cpu, None, None
+                cpu.current = None
+                self._dispatch(cpu)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _at(self, when_ns: int, event_class: int, target: SchedEntity | Cpu) -> None:
+        self._sequence += 1
+        heapq.heappush(self._events, (when_ns, event_class, self._sequence, target))
+
+    def _switch_to_hub(self) -> None:
+        if self._hub is None:
+            raise KernelBug("schedule", "no hub to switch to")
+        self._hub.switch()
+
+    def _pass(self, entity: SchedEntity, ns: int) -> None:
+        entity.slice_ns -= ns
+        self._at(self.now_ns + ns, _GO_ON, entity)
+        self._switch_to_hub()
+
+    def _leave(self, entity: SchedEntity) -> None:
+        """schedule(): the CPU goes to the next task, and this one stops here until it is dispatched again."""
+        if entity.cpu is None:
+            raise KernelBug("schedule", "a task leaves a CPU it is not on")
+        entity.cpu.current = None
+        self._dispatch(entity.cpu)
+        self._wake_idle_cpus()
+        self._switch_to_hub()
+
+    def _dispatch(self, cpu: Cpu) -> None:
+        """Give an empty CPU its next task, pulled from elsewhere if need be."""
+        if not cpu.active and not cpu.expired:
+            self._pull(cpu, idle=True)
+        elif self.now_ns - cpu.last_balance_ns >= self.rules.busy_balance_ns:
+            self._pull(cpu, idle=False)
+        entity = cpu.take_next()
+        cpu.current = entity
+        if entity is not None:
+            self._at(self.now_ns, _GO_ON, entity)
+
+    def _pull(self, cpu: Cpu, *, idle: bool) -> None:
+        """load_balance: half the difference to the longest queue, from its tail, expired tasks first."""
+        cpu.last_balance_ns = self.now_ns
+        busiest = max(self.cpus, key=lambda c: (c.nr_running, -c.index))
+        surplus = (busiest.nr_running - cpu.nr_running) // 2
+        if busiest is cpu or surplus <= 0 or (not idle and surplus < (busiest.nr_running + 3) // 4):
+            return
+        for _ in range(surplus):
+            queue = busiest.expired or busiest.active
+            if not queue:
+                return
+            entity = queue.pop()
+            entity.cpu = cpu
+            cpu.active.append(entity)
+
+    def _wake_idle_cpus(self) -> None:
+        """Somebody waits for a CPU: those that are idle look for work at their next tick."""
+        if not any(c.active or c.expired for c in self.cpus):
+            return
+        tick = self.rules.tick_ns
+        for cpu in self.cpus:
+            if cpu.current is None and not cpu.tick_pending:
+                cpu.tick_pending = True
+                self._at((self.now_ns // tick + 1) * tick, _TICK, cpu)

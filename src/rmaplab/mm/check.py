@@ -1,0 +1,87 @@
+"""check(): everything that two places know must agree. Recomputed from the page tables up, nothing believed.
+
+frames      free, reserved, slab, page table or anonymous; an anonymous page's count is its number of entries
+mm          VMAs in order, every entry inside one and no more allowed than it allows; rss; page-table frames
+system      committed pages, slab objects against the objects there are
+design      its own invariants, and walk == judge for every page (or a fixed sample where there are very many)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.frames import PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
+from rmaplab.machine.paging import RW
+from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.flags import VM_WRITE
+from rmaplab.objects.mm import MmStruct
+from rmaplab.rmap.brute_force import Entries, judge, read_page_tables
+
+I64 = npt.NDArray[np.int64]
+WALKS = 4096  # pages walked by check(): all, up to so many
+
+
+def check(k: Kernel) -> None:
+    """Raise KernelBug with the name of the first thing that does not add up. The ledger is left as it was. O(everything)."""
+    counts = k.machine.ledger.counts.copy()
+    mms = list(k.mms.values())
+    k.machine.check()
+    k.check()
+    mapped = np.zeros(k.machine.frames.nr, np.int64)
+    for mm in mms:
+        mm.check()
+        present, tables = read_page_tables(k.machine, mm.pgd)
+        _check_entries(mm, present)
+        _check_tables(k, mm, tables)
+        mapped += np.bincount(present.pfns, minlength=mapped.size)
+    mapped[ZERO_PFN] = 0
+    _check_pages(k, mapped)
+    k.rmap.check(mms)
+    pages = np.union1d(np.flatnonzero(mapped), k.rmap.tracked())
+    judge(k.rmap, mms, pages[:: -(-pages.size // WALKS) or 1].tolist())
+    k.machine.ledger.restore(counts)
+
+
+def _check_entries(mm: MmStruct, present: Entries) -> None:
+    anonymous = int((present.pfns != ZERO_PFN).sum())
+    if anonymous != mm.rss:
+        raise KernelBug("rss", f"mm {mm.pid} says {mm.rss} pages, its page tables {anonymous}")
+    inside = 0
+    for vma in mm.vmas:
+        first, last = np.searchsorted(present.addresses, (vma.start, vma.end))
+        inside += int(last - first)
+        if not vma.flags & VM_WRITE and (present.entries[first:last] & RW).any():
+            raise KernelBug("pte", f"a writable entry in {vma}")
+    if inside != present.pfns.size:
+        raise KernelBug("pte", f"mm {mm.pid} maps {present.pfns.size - inside} pages outside its VMAs")
+
+
+def _check_tables(k: Kernel, mm: MmStruct, tables: list[int]) -> None:
+    born_with = 1 if k.pgd_cache is None else 0  # the top table itself
+    if len(tables) + born_with != mm.nr_tables or len(set(tables)) != len(tables):
+        raise KernelBug(
+            "nr_ptes", f"mm {mm.pid} says {mm.nr_tables} page tables, {len(tables) + born_with} hang together"
+        )
+    if not (k.machine.frames.flags[tables] & PG_TABLE).all():
+        raise KernelBug("pte_alloc", "a page table is not marked as one")
+
+
+def _check_pages(k: Kernel, mapped: I64) -> None:
+    frames = k.machine.frames
+    count, flags = frames.count, frames.flags
+    other = flags & (PG_RESERVED | PG_SLAB | PG_TABLE) != 0
+    if mapped[other].any():
+        raise KernelBug("pte", "an entry maps a page table, a slab page or the kernel")
+    wrong = np.flatnonzero((count != mapped) & ~other & (count > 0) | ((mapped > 0) & (count == 0)))
+    wrong = wrong[~_is_stack(k)[wrong]]
+    if wrong.size:
+        raise KernelBug("page_count", f"page {wrong[0]} has count {count[wrong[0]]} and {mapped[wrong[0]]} entries")
+
+
+def _is_stack(k: Kernel) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(k.machine.frames.nr, np.bool_)
+    for task in k.tasks.values():
+        mask[task.stack] = True
+    return mask

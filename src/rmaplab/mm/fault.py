@@ -1,0 +1,177 @@
+"""Page faults, for one page or for a stretch of them: the same path, so that both mean the same.
+
+    what the entry says         a read                     a write
+    nothing                     map the zero page          a new page, zeroed
+    zero page, read-only        -                          a new page, zeroed
+    a page, read-only           -                          alone on it: make it writable (reuse); else copy it
+    a page, writable            -                          -
+
+A stretch is scanned first (what will it need?), then everything is allocated, then the entries change in one kernel that
+cannot fail, then the reverse map hears of it in batches. When memory is short the stretch is halved: so everything before
+the page that cannot be had is done, and nothing after it.
+
+Source: 2.6.2 mm/memory.c, do_anonymous_page, do_wp_page, can_share_swap_page; eras.md 2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.errors import AllocationFailed, NeedsReclaim, SegmentationFault
+from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.frames import copy_frames
+from rmaplab.machine.pagetable import count_tables, fault_apply, fault_scan, hook_tables, read_entries, touch_range
+from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.vma import VmArea
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
+
+I64 = npt.NDArray[np.int64]
+
+
+def touch(k: Kernel, mm: MmStruct, start: int, end: int, *, write: bool) -> None:
+    """A task touches every page of [start, end) once: what the MMU does not do alone, faults do.
+
+    Raises SegmentationFault at the first page it may not touch; what comes before it is done.
+    """
+    machine = k.machine
+    geometry = machine.geometry
+    address, end = start & -PAGE_SIZE, page_align(end)
+    while address < end:
+        stop = k.burst_end(address, end)
+        there = touch_range(*geometry, mm.pgd, address, stop, write)
+        if there < stop:
+            vma = access_vma(mm, max(there, start), write=write)
+            stop = min(stop, vma.end)
+            handle_faults(k, vma, there, stop, write=write)
+        machine.charge("page_touch", (stop - address) >> PAGE_SHIFT)
+        machine.end_burst(user=True)
+        address = stop
+
+
+def access_vma(mm: MmStruct, address: int, *, write: bool) -> VmArea:
+    """The VMA that allows the access, or SegmentationFault with address and cause."""
+    vma = mm.find_vma(address)
+    if vma is None or vma.start > address:
+        raise SegmentationFault(address, f"{'write to' if write else 'read of'} an address that nothing is mapped at")
+    if write and not vma.flags & VM_WRITE:
+        raise SegmentationFault(address, f"write to {vma}, which is not writable")
+    if not write and not vma.flags & (VM_READ | VM_EXEC):
+        raise SegmentationFault(address, f"read of {vma}, which is not readable")
+    return vma
+
+
+def handle_faults(k: Kernel, vma: VmArea, start: int, end: int, *, write: bool) -> None:
+    """handle_mm_fault for every page of [start, end), inside one VMA and one burst."""
+    machine, allocator, mm = k.machine, k.machine.allocator, vma.mm
+    geometry, count = machine.geometry, machine.frames.count
+    fresh, zeroes, copies, reuses = fault_scan(*geometry, mm.pgd, start, end, write, count)
+    if fresh or copies:
+        k.rmap.vma_prepare(vma)
+    missing, _ = count_tables(*geometry, mm.pgd, -1, start, end)
+    tables, pages = _NOTHING, _NOTHING
+    alone = end - start <= PAGE_SIZE
+    try:
+        if missing:
+            tables = machine.alloc_tables(missing)
+        if fresh or copies:
+            pages = allocator.alloc(fresh + copies, Gfp.HIGHUSER, zeroed=True)
+    except (AllocationFailed, NeedsReclaim):
+        if alone:  # the page cannot be had; its page tables stay, as pte_alloc_map leaves them
+            hook_tables(*geometry, mm.pgd, start, tables)
+            _tables_added(k, mm, start, end, tables.size)
+            raise
+        machine.free_tables(tables)
+        middle = start + ((end - start) >> (PAGE_SHIFT + 1) << PAGE_SHIFT)
+        handle_faults(k, vma, start, middle, write=write)
+        handle_faults(k, vma, middle, end, write=write)
+        return
+    added, removed, reused = k.batch, k.removed_batch, k.reused_batch
+    copied_to = np.empty(copies, np.int64) if copies else _NOTHING
+    added.nr, removed.nr, reused.nr = fault_apply(
+        *geometry,
+        mm.pgd,
+        start,
+        end,
+        write,
+        count,
+        tables,
+        pages,
+        added.columns,
+        removed.columns,
+        reused.columns,
+        copied_to,
+    )
+    _tables_added(k, mm, start, end, missing)
+    if copies:
+        copy_frames(machine.ram.bytes, machine.frames.scribbled, removed.pfns, copied_to)
+        k.rmap.remove(removed)
+        machine.charge("cow_copy", copies)
+    if added.nr:
+        k.rmap.add(added, vma)
+        mm.rss += added.nr - copies
+    if reuses:
+        k.rmap.rehome(reused, vma)
+        machine.charge("cow_reuse", reuses)
+    if fresh:
+        machine.charge("anon_fault", fresh)
+    if zeroes:
+        machine.charge("zero_fault", zeroes)
+    machine.end_burst()
+
+
+def _tables_added(k: Kernel, mm: MmStruct, start: int, end: int, nr: int) -> None:
+    if nr:
+        mm.nr_tables += nr
+        k.rmap.tables_added(mm, start, end)
+
+
+def read_bytes(k: Kernel, mm: MmStruct, start: int, length: int) -> bytes:
+    """The bytes a task sees at [start, start + length), faulting as it reads."""
+    touch(k, mm, start, start + length, write=False)
+    pages = k.machine.ram.bytes[_pfns(k, mm, start, length)]
+    first = start & (PAGE_SIZE - 1)
+    return pages.reshape(-1)[first : first + length].tobytes()
+
+
+def write_bytes(k: Kernel, mm: MmStruct, start: int, data: bytes) -> None:
+    """Store `data` at `start`, faulting as it writes. Pages before a bad address are written, as a program would."""
+    done = 0
+    while done < len(data):
+        stop = min(len(data), done + k.burst_bytes)
+        _write_burst(k, mm, start + done, data[done:stop])
+        done = stop
+
+
+def _write_burst(k: Kernel, mm: MmStruct, start: int, data: bytes) -> None:
+    try:
+        touch(k, mm, start, start + len(data), write=True)
+    except SegmentationFault as fault:
+        _store(k, mm, start, data[: max(0, fault.address - start)])
+        raise
+    _store(k, mm, start, data)
+
+
+def _store(k: Kernel, mm: MmStruct, start: int, data: bytes) -> None:
+    if not data:
+        return
+    ram = k.machine.ram.bytes
+    pfns = _pfns(k, mm, start, len(data))
+    first = start & (PAGE_SIZE - 1)
+    pages = ram[pfns]
+    pages.reshape(-1)[first : first + len(data)] = np.frombuffer(data, np.uint8)
+    ram[pfns] = pages
+    k.machine.frames.scribbled[pfns] = 1
+
+
+def _pfns(k: Kernel, mm: MmStruct, start: int, length: int) -> I64:
+    """The frames of a stretch that has just been touched."""
+    first, end = start & -PAGE_SIZE, (start + length + PAGE_SIZE - 1) & -PAGE_SIZE
+    pfns = np.empty((end - first) >> PAGE_SHIFT, np.int64)
+    read_entries(*k.machine.geometry, mm.pgd, first, pfns)
+    return pfns
+
+
+_NOTHING: I64 = np.empty(0, np.int64)

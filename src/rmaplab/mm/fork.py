@@ -1,0 +1,118 @@
+"""fork: copying an address space. dup_mmap and copy_page_range.
+
+    parent   vma ----- entries RW  ==copy==>  child   vma' ----- entries read-only, old
+                       become read-only                          the same frames, one reference more each
+
+Per VMA: the overcommit charge, the copy of the VMA, its place in the reverse map, then its entries in bursts. For each burst
+the child's tables are allocated, the parent's PFNs are read, the design reserves what it will need, and only then do entries
+change. Where an allocation fails for good the half-made child is torn down; the parent's entries stay write-protected.
+
+Source: 2.6.2 kernel/fork.c dup_mmap, mm/memory.c copy_page_range; the failure path is history.md 2.7 and eras.md 0.7, 3.3.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
+from rmaplab.machine.pagetable import copy_range, count_tables, read_range
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.mm_struct import mm_alloc, mmput
+from rmaplab.objects.flags import VM_ACCOUNT, VM_DONTCOPY, VM_MAYWRITE, VM_SHARED
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.vma import VmArea
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+I64 = npt.NDArray[np.int64]
+
+
+def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
+    """A copy of `parent` for the new task `pid`. Raises SyscallError(ENOMEM), NeedsReclaim; then nothing of it is left."""
+    child = mm_alloc(k, pid)
+    child.free_area_cache = parent.free_area_cache
+    charged = 0
+    try:
+        k.rmap.mm_fork(parent, child)
+        for vma in parent.vmas:
+            if vma.flags & VM_DONTCOPY:
+                continue
+            if vma.flags & VM_ACCOUNT and k.rules.fork_charges:
+                if not k.vm_enough_memory(vma.nr_pages):
+                    raise SyscallError(errno.ENOMEM, "fork", "overcommit: less is free than the child could write")
+                charged += vma.nr_pages
+            _dup_vma(k, vma, child)
+    except (SyscallError, AllocationFailed, NeedsReclaim) as failure:
+        # dup_mmap takes all its charges back; so does exit_mmap, for the VMAs that were linked, unless the rules know better
+        linked = sum(vma.nr_pages for vma in child.vmas if vma.flags & VM_ACCOUNT)
+        if k.rules.fork_failure_uncharges_twice:
+            k.vm_unacct_memory(charged)
+            k.committed_drift += linked
+        else:
+            k.vm_unacct_memory(charged - linked)
+        mmput(k, child)
+        if isinstance(failure, AllocationFailed):
+            raise SyscallError(errno.ENOMEM, "fork") from None
+        raise
+    return child
+
+
+def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
+    new = VmArea(child, vma.start, vma.end, vma.flags, vma.pgoff, k.vma_cache.alloc())
+    k.machine.charge("vma_copy")
+    try:
+        k.rmap.vma_fork(vma, new)
+    except (AllocationFailed, NeedsReclaim):
+        k.vma_cache.free(new.address)
+        raise
+    child.insert(new)
+    child.total_vm += new.nr_pages
+    address = vma.start
+    while address < vma.end:
+        stop = k.burst_end(address, vma.end)
+        _copy_burst(k, vma, new, address, stop)
+        k.machine.end_burst()
+        if k.rules.fork_cond_resched:
+            k.machine.sched.cond_resched()
+        address = stop
+
+
+def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> None:
+    """copy_page_range for one burst; halved when memory is short, so that all before the failing page is done."""
+    machine, batch = k.machine, k.batch
+    geometry, parent, child = machine.geometry, vma.mm.pgd, new.mm
+    missing, leaves = count_tables(*geometry, child.pgd, parent, start, end)
+    if not leaves:
+        return
+    alone = end - start <= PAGE_SIZE
+    tables: I64 = _NOTHING
+    try:
+        if missing:
+            tables = machine.alloc_tables(missing)
+        if k.rmap.reserves:
+            batch.nr = read_range(*geometry, parent, start, end, batch.columns)
+            k.rmap.reserve(batch)
+    except (AllocationFailed, NeedsReclaim):
+        machine.free_tables(tables)
+        if alone:
+            raise
+        middle = start + ((end - start) >> (PAGE_SHIFT + 1) << PAGE_SHIFT)
+        _copy_burst(k, vma, new, start, middle)
+        _copy_burst(k, vma, new, middle, end)
+        return
+    cow = vma.flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
+    batch.nr, copied = copy_range(
+        *geometry, parent, child.pgd, start, end, cow, machine.frames.count, tables, batch.columns
+    )
+    if missing:
+        child.nr_tables += missing
+        k.rmap.tables_added(child, start, end)
+    if batch.nr:
+        k.rmap.duplicate(batch, new)
+        child.rss += batch.nr
+    machine.charge("pte_copy", copied)
+
+
+_NOTHING: I64 = np.empty(0, np.int64)

@@ -1,0 +1,84 @@
+"""A running kernel: the machine, the rules it goes by, its reverse map, and what it keeps for the whole system.
+
+The functions of mm/ take it as their first argument `k`, where C code would reach for globals.
+"""
+
+from __future__ import annotations
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.machine import Machine
+from rmaplab.mm.rules import Rules
+from rmaplab.objects.flags import VM_ACCOUNT
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.task import TaskStruct
+from rmaplab.rmap.protocol import Batch, ReverseMap
+
+BURST_TABLES = 32  # leaf tables a burst of work covers at most
+
+
+class Kernel:
+    """Everything a system call needs. One per boot."""
+
+    def __init__(self, machine: Machine, rules: Rules, rmap: ReverseMap) -> None:
+        self.machine, self.rules, self.rmap = machine, rules, rmap
+        paging = machine.paging
+        self.task_cache = machine.cache("task_struct", rules.task_struct_bytes, hwcache_align=True)
+        self.sighand_cache = machine.cache("sighand_cache", rules.sighand_bytes)
+        self.mm_cache = machine.cache("mm_struct", rules.mm_struct_bytes, hwcache_align=True)
+        vma_bytes = rules.vm_area_struct_bytes + rmap.vma_bytes(paging)
+        self.vma_cache = machine.cache("vm_area_struct", vma_bytes)
+        pgd_in_slab = paging.pgd_bytes < 4096
+        self.pgd_cache = machine.cache("pgd", paging.pgd_bytes, hwcache_align=True) if pgd_in_slab else None
+        self.stack_order = (rules.thread_stack_bytes // 4096 - 1).bit_length()
+        self.mms: dict[int, MmStruct] = {}  # by the address of the mm_struct: the mmlist
+        self.tasks: dict[int, TaskStruct] = {}
+        self.last_pid = 0
+        self.committed_pages = 0
+        self.committed_drift = 0  # pages uncharged once too often (see Rules.fork_failure_uncharges_twice)
+        self.nr_processes = 0  # ever made
+        self.nr_alive = self.nr_alive_peak = 0  # not yet exited: now, and at most
+        self.burst_bytes = BURST_TABLES * paging.leaf_span
+        capacity = BURST_TABLES << paging.bits
+        self.batch = Batch(capacity)  # scratch: nobody keeps a batch beyond the call it is passed to
+        self.removed_batch = Batch(capacity)
+        self.reused_batch = Batch(capacity)
+
+    def burst_end(self, address: int, end: int) -> int:
+        """Where the burst of work that begins at `address` ends: a bounded number of leaf tables, never beyond `end`.
+
+        With the failure injector armed a burst is one page, so that requests come in the order of the kernel's own.
+        """
+        if self.machine.allocator.fail_after is not None:
+            return min(end, address + 4096)
+        return min(end, (address // self.burst_bytes + 1) * self.burst_bytes)
+
+    def vm_enough_memory(self, nr_pages: int) -> bool:
+        """Overcommit mode 0: charge `nr_pages` if what is free right now is more, less the share kept for root.
+
+        There is no page cache and no reclaimable slab yet; free swap counts. Source: 2.6.2 security/commoncap.c.
+        """
+        free = self.machine.allocator.nr_free + self.machine.swap_pages_free
+        free -= free // self.rules.root_reserve_divisor
+        if free <= nr_pages:
+            return False
+        self.committed_pages += nr_pages
+        return True
+
+    def vm_unacct_memory(self, nr_pages: int) -> None:
+        """Take a charge back."""
+        self.committed_pages -= nr_pages
+
+    def check(self) -> None:
+        """Counters for the whole system are what the objects say. Raises KernelBug."""
+        charged = sum(v.nr_pages for mm in self.mms.values() for v in mm.vmas if v.flags & VM_ACCOUNT)
+        if self.committed_pages != charged - self.committed_drift:
+            raise KernelBug("vm_committed_space", f"{self.committed_pages} pages, VMAs say {charged}")
+        counts = {
+            self.task_cache: len(self.tasks),
+            self.sighand_cache: self.nr_alive,
+            self.mm_cache: len(self.mms),
+            self.vma_cache: sum(mm.map_count for mm in self.mms.values()),
+        }
+        for cache, nr in counts.items():
+            if cache.nr_objects != nr:
+                raise KernelBug("slabinfo", f"{cache.nr_objects} {cache.name} objects, {nr} in use")

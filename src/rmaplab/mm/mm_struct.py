@@ -1,0 +1,59 @@
+"""Making and unmaking address spaces: mm_alloc, mmput, pgd_alloc.
+
+Source: 2.6.2 kernel/fork.c (mm_alloc, mmput), arch/i386/mm/pgtable.c (pgd_alloc, with PAE the pgd and three middle tables).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rmaplab.errors import AllocationFailed, NeedsReclaim
+from rmaplab.machine.paging import PRESENT
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.zap import exit_mmap, free_pgd
+from rmaplab.objects.mm import MmStruct
+from rmaplab.units import PAGE_SHIFT
+
+
+def mm_alloc(k: Kernel, pid: int) -> MmStruct:
+    """An empty address space for task `pid`, on the mmlist. Raises AllocationFailed, NeedsReclaim with nothing left behind."""
+    address = k.mm_cache.alloc()
+    try:
+        pgd, nr_tables = _pgd_alloc(k)
+    except (AllocationFailed, NeedsReclaim):
+        k.mm_cache.free(address)
+        raise
+    mm = MmStruct(pid, address, pgd)
+    mm.nr_tables = nr_tables
+    k.mms[address] = mm
+    k.machine.charge("mm_alloc")
+    return mm
+
+
+def mmput(k: Kernel, mm: MmStruct) -> None:
+    """The last user of an address space has gone."""
+    exit_mmap(k, mm)
+    k.rmap.mm_exit(mm)
+    free_pgd(k, mm)
+    del k.mms[mm.address]
+    k.mm_cache.free(mm.address)
+    k.machine.charge("mm_free")
+    k.machine.end_burst()
+
+
+def _pgd_alloc(k: Kernel) -> tuple[int, int]:
+    """(physical address of a new top table, page-table frames it took)."""
+    machine, paging = k.machine, k.machine.paging
+    if k.pgd_cache is None:
+        return int(machine.alloc_tables(1)[0]) << PAGE_SHIFT, 1
+    pgd = k.pgd_cache.alloc()
+    try:
+        born = machine.alloc_tables(paging.tables_at_birth)
+    except (AllocationFailed, NeedsReclaim):
+        k.pgd_cache.free(pgd)
+        raise
+    first = pgd // paging.entry_bytes
+    machine.words[first : first + born.size] = (
+        born << PAGE_SHIFT
+    ) | PRESENT  # no other bits may be set in PAE's top entries
+    return pgd, np.size(born)

@@ -1,0 +1,99 @@
+"""Tasks come and go: copy_process, do_exit, release_task.
+
+    fork            exit                        wait (or nobody to wait)
+    task_struct     address space goes          task_struct and stack go
+    stack           signal handlers go
+    handlers        a zombie stays: an exit code, a task_struct and a stack
+    address space
+
+Source: 2.6.2 kernel/fork.c (copy_process), kernel/exit.c (do_exit, release_task).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TypeVar
+
+from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
+from rmaplab.machine.allocator import Gfp
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.mm_struct import mmput
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.task import TaskStruct
+
+T = TypeVar("T", bound=TaskStruct)
+PID_MAX = 32768  # PID_MAX_DEFAULT
+
+
+def copy_process(k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: Callable[[int], MmStruct]) -> T:
+    """A new task with the address space that `make_mm(pid)` returns.
+
+    Raises SyscallError (EAGAIN: no pid; ENOMEM) and NeedsReclaim; whatever had been allocated is free again.
+    """
+    pid = _alloc_pid(k)
+    undo: list[Callable[[], None]] = []
+    try:
+        address = k.task_cache.alloc()
+        undo.append(lambda: k.task_cache.free(address))
+        stack = k.machine.allocator.alloc(1, Gfp.KERNEL, order=k.stack_order)
+        undo.append(lambda: k.machine.allocator.free(stack, order=k.stack_order))
+        sighand = k.sighand_cache.alloc()
+        undo.append(lambda: k.sighand_cache.free(sighand))
+        mm = make_mm(pid)
+    except (SyscallError, AllocationFailed, NeedsReclaim) as failure:
+        for step in reversed(undo):
+            step()
+        if isinstance(failure, AllocationFailed):
+            raise SyscallError(errno.ENOMEM, "fork") from None
+        raise
+    task = kind(pid, parent, mm, address, stack, sighand)
+    k.tasks[pid] = task
+    k.nr_processes += 1
+    k.nr_alive += 1
+    k.nr_alive_peak = max(k.nr_alive_peak, k.nr_alive)
+    if parent is not None:
+        parent.children.append(task)
+    return task
+
+
+def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
+    """The task ends: its memory goes, its children get no parent, its own parent may be waiting."""
+    mm, task.mm = task.mm, None
+    if mm is not None:
+        mmput(k, mm)
+    k.sighand_cache.free(task.sighand)
+    k.nr_alive -= 1
+    for child in list(task.children):
+        child.parent = None
+        if child.exit_code is not None:
+            release_task(k, child)
+    task.children.clear()
+    task.exit_code = code
+    k.machine.charge("exit")
+    k.machine.end_burst()
+    parent = task.parent
+    k.machine.sched.exited(task, parent)
+    if parent is None:
+        release_task(k, task)
+    elif parent.waits:
+        parent.waits = False
+        k.machine.sched.wake(parent)
+
+
+def release_task(k: Kernel, task: TaskStruct) -> None:
+    """The last of a zombie."""
+    if task.parent is not None:
+        task.parent.children.remove(task)
+    del k.tasks[task.pid]
+    k.machine.allocator.free(task.stack, order=k.stack_order)
+    k.task_cache.free(task.address)
+
+
+def _alloc_pid(k: Kernel) -> int:
+    if len(k.tasks) >= PID_MAX - 1:
+        raise SyscallError(errno.EAGAIN, "fork", "no pid is left")
+    while True:
+        k.last_pid = k.last_pid % (PID_MAX - 1) + 1
+        if k.last_pid not in k.tasks:
+            return k.last_pid

@@ -1,0 +1,184 @@
+"""The surface: what a task can call. Each call here is one line of a program; the work is done next door.
+
+    from outside                            in a program
+    child = task.fork()                     def program(task):
+    child.write(address, b"x")                  task.fork(other_program)
+    child.exit()                                task.touch(address, "1M", write=True)
+    task.wait()                                 task.wait()
+
+Driven from outside, calls run at once and fork() returns the child's Task. A program given to System.spawn runs in its own
+greenlet while System.run() does, and forks children that run programs of their own.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TypeVar
+
+from rmaplab.errors import AllocationFailed, OomKilled, SegmentationFault, SyscallError, UsageError
+from rmaplab.machine.sched import SchedEntity
+from rmaplab.mm.fault import read_bytes, touch, write_bytes
+from rmaplab.mm.fork import dup_mm
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.mm_struct import mm_alloc
+from rmaplab.mm.mmap import do_mmap, do_munmap
+from rmaplab.mm.process import copy_process, do_exit, release_task
+from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.task import TaskStruct
+from rmaplab.units import parse_size
+
+R = TypeVar("R")
+Program = Callable[["Task"], int | None]
+SIGKILL, SIGSEGV = 9, 11
+
+
+class ProgramExit(BaseException):
+    """Leaves a program once it has called exit(); programs should let it pass."""
+
+
+class Task(TaskStruct):
+    """A task and the system calls it can make. System.spawn makes the first, fork() the others."""
+
+    kernel: Kernel
+
+    # -- memory --------------------------------------------------------------------------------------------------
+
+    def mmap(
+        self,
+        length: int | str,
+        prot: int = PROT_READ | PROT_WRITE,
+        flags: int = MAP_PRIVATE | MAP_ANONYMOUS,
+        address: int = 0,
+    ) -> int:
+        """mmap(2) of private anonymous memory: the address it got. `length` in bytes, or as "512M".
+
+        `address` is a hint, or with MAP_FIXED an order. Raises SyscallError: EINVAL, ENOMEM.
+        """
+        if flags & MAP_SHARED:
+            raise UsageError("MAP_SHARED needs shared memory, which this version does not have: use MAP_PRIVATE")
+        start = do_mmap(self.kernel, self._mm(), address, parse_size(length), prot, flags)
+        self._end_of_call()
+        return start
+
+    def munmap(self, address: int, length: int | str) -> None:
+        """munmap(2). Raises SyscallError: EINVAL, or ENOMEM where a VMA must be split and cannot be."""
+        do_munmap(self.kernel, self._mm(), address, parse_size(length))
+        self._end_of_call()
+
+    def read(self, address: int, length: int = 1) -> bytes:
+        """Load `length` bytes. Raises SegmentationFault, OomKilled."""
+        return self._access(lambda k, mm: read_bytes(k, mm, address, length))
+
+    def write(self, address: int, data: bytes) -> None:
+        """Store `data`. Raises SegmentationFault, with the bytes before the bad address stored, and OomKilled."""
+        self._access(lambda k, mm: write_bytes(k, mm, address, data))
+
+    def touch(self, address: int, length: int | str, *, write: bool = False) -> None:
+        """Read a byte of every page of the range, or write it back unchanged; in bulk. Raises SegmentationFault, OomKilled."""
+        end = address + parse_size(length)
+        self._access(lambda k, mm: touch(k, mm, address, end, write=write))
+
+    # -- processes -----------------------------------------------------------------------------------------------
+
+    def fork(self, program: Program | None = None) -> Task:
+        """fork(2): the child. In a program, `program` is what the child runs.
+
+        Raises SyscallError: ENOMEM, EAGAIN (no pid left); NeedsReclaim.
+        """
+        k, mm = self.kernel, self._mm()
+        if program is None and k.machine.sched.current is not None:
+            raise UsageError("fork() in a program needs the child's program: task.fork(child_program)")
+        child = copy_process(k, Task, self, lambda pid: dup_mm(k, mm, pid))
+        child.kernel = k
+        k.machine.charge("fork")
+        k.machine.end_burst()
+        if program is not None:
+            start_program(child, program)
+        self._end_of_call()
+        return child
+
+    def wait(self) -> tuple[int, int]:
+        """wait(2) for any child: (its pid, its exit code). Sleeps until there is one. Raises SyscallError: ECHILD."""
+        k = self.kernel
+        while True:
+            if not self.children:
+                raise SyscallError(errno.ECHILD, "wait")
+            for child in self.children:
+                if child.exit_code is not None:
+                    release_task(k, child)
+                    self._end_of_call()
+                    return child.pid, child.exit_code
+            if not self._runs():
+                pids = ", ".join(str(child.pid) for child in self.children)
+                raise UsageError(f"wait() would sleep for ever: let a child exit() first (pid {pids})")
+            self.waits = True
+            k.machine.sched.sleep()
+
+    def exit(self, code: int = 0) -> None:
+        """exit(2). In a program it does not return."""
+        self._mm()
+        do_exit(self.kernel, self, code)
+        if self._runs():
+            raise ProgramExit
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _mm(self) -> MmStruct:
+        if self.mm is None:
+            raise UsageError(f"task {self.pid} has exited: use one that lives")
+        return self.mm
+
+    def _runs(self) -> bool:
+        current: SchedEntity | None = self.kernel.machine.sched.current
+        return current is self
+
+    def _access(self, access: Callable[[Kernel, MmStruct], R]) -> R:
+        """A load or a store; a fault that gets no memory kills the task (VM_FAULT_OOM)."""
+        try:
+            return access(self.kernel, self._mm())
+        except AllocationFailed as failure:
+            do_exit(self.kernel, self, -SIGKILL)
+            raise OomKilled(f"task {self.pid}: a page fault got no memory ({failure})") from None
+
+    def _end_of_call(self) -> None:
+        """Back to user mode: the call has taken its time, and others may be due."""
+        machine = self.kernel.machine
+        machine.charge("syscall")
+        machine.end_burst()
+        machine.sched.cond_resched()
+
+    def __repr__(self) -> str:
+        return f"<task {self.pid}: {f'exited with {self.exit_code}' if self.mm is None else self.mm}>"
+
+
+def spawn(k: Kernel, program: Program | None) -> Task:
+    """A first task, with an empty address space and no parent."""
+
+    def new_mm(pid: int) -> MmStruct:
+        mm = mm_alloc(k, pid)
+        k.rmap.mm_new(mm)
+        return mm
+
+    task = copy_process(k, Task, None, new_mm)
+    task.kernel = k
+    if program is not None:
+        start_program(task, program)
+    return task
+
+
+def start_program(task: Task, program: Program) -> None:
+    """Let `program(task)` run as the task's body; what it returns is its exit code, a bad access kills it."""
+
+    def body() -> None:
+        try:
+            task.exit(program(task) or 0)
+        except ProgramExit:
+            pass
+        except SegmentationFault:
+            do_exit(task.kernel, task, -SIGSEGV)
+        except OomKilled:
+            pass
+
+    task.kernel.machine.sched.start(task, body)

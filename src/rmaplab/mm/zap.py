@@ -1,0 +1,94 @@
+"""Taking mappings away: zap_page_range, free_pgtables, exit_mmap.
+
+The order matters to a reverse map: entries first, then the page tables, then the VMA leaves its anon_vma. So whoever walks
+finds a VMA without entries at worst, never an entry without its VMA.
+
+Source: 2.6.2 mm/memory.c (zap_page_range, clear_page_tables), mm/mmap.c (unmap_region, free_pgtables, exit_mmap).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rmaplab.machine.frames import put_pages
+from rmaplab.machine.pagetable import unhook_tables, zap_range
+from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.flags import VM_ACCOUNT
+from rmaplab.objects.mm import MmStruct
+from rmaplab.units import PAGE_SHIFT
+
+
+def zap_vma_range(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
+    """Clear all entries of [start, end), forget them in the reverse map, free pages that nobody else has. A burst at a time."""
+    machine, batch = k.machine, k.batch
+    address = start
+    while address < end:
+        stop = min(end, (address // k.burst_bytes + 1) * k.burst_bytes)
+        batch.nr, cleared = zap_range(*machine.geometry, mm.pgd, address, stop, batch.columns)
+        if batch.nr:
+            k.rmap.remove(batch)
+            freed = np.empty(batch.nr, np.int64)
+            nr_freed = put_pages(machine.frames.count, batch.pfns, freed)
+            machine.allocator.free(freed[:nr_freed])
+            machine.charge("page_free", nr_freed)
+            mm.rss -= batch.nr
+        machine.charge("pte_zap", cleared)
+        machine.end_burst()
+        address = stop
+
+
+def free_pgtables(k: Kernel, mm: MmStruct, floor: int, start: int, end: int, ceiling: int | None) -> None:
+    """Free the page tables under [start, end), as far as no neighbour uses them: whole entries of the top table only.
+
+    `floor` is where the previous VMA ends, `ceiling` where the next begins. With PAE one such entry spans 1 GiB, so tables
+    stay when a neighbour lives in the same GiB: that is what these kernels do.
+    """
+    span = k.machine.paging.top_span
+    first = max(start // span, -(-floor // span))
+    last = -(-end // span) if ceiling is None else min(-(-end // span), ceiling // span)
+    if first < last:
+        _clear_page_tables(k, mm, first, last)
+
+
+def exit_mmap(k: Kernel, mm: MmStruct) -> None:
+    """An address space ends: zap everything, free its tables, then unlink its VMAs and free them."""
+    for vma in mm.vmas:
+        zap_vma_range(k, mm, vma.start, vma.end)
+        if vma.flags & VM_ACCOUNT:
+            k.vm_unacct_memory(vma.nr_pages)
+    _clear_page_tables(k, mm, 0, -(-k.machine.paging.task_size // k.machine.paging.top_span))
+    for vma in mm.vmas:
+        k.rmap.vma_unlink(vma)
+    for vma in mm.vmas:
+        k.vma_cache.free(vma.address)
+    mm.vmas.clear()
+    mm.total_vm = 0
+
+
+def free_pgd(k: Kernel, mm: MmStruct) -> None:
+    """pgd_free: the top table and what was born with it."""
+    machine, paging = k.machine, k.machine.paging
+    if k.pgd_cache is None:
+        machine.free_tables(np.array([mm.pgd >> PAGE_SHIFT], np.int64))
+        mm.nr_tables -= 1
+        return
+    born = unhook_tables(machine.words, 2, paging.bits, mm.pgd, 0, paging.tables_at_birth)[0]
+    machine.free_tables(born)
+    mm.nr_tables -= born.size
+    k.pgd_cache.free(mm.pgd)
+
+
+def _clear_page_tables(k: Kernel, mm: MmStruct, first: int, last: int) -> None:
+    machine, paging = k.machine, k.machine.paging
+    words, levels, bits = machine.geometry
+    if paging.tables_at_birth:  # they stay until the pgd goes: clear what hangs below each of them
+        middle = (words[(mm.pgd >> (12 - bits)) + np.arange(first, last)].astype(np.int64) >> 12) << 12
+        found = [t for pmd in middle.tolist() for t in unhook_tables(words, levels - 1, bits, pmd, 0, 1 << bits)]
+    else:
+        found = unhook_tables(words, levels, bits, mm.pgd, first, last)
+    tables = np.concatenate(found)
+    if tables.size:
+        k.rmap.tables_removed(tables)
+        machine.free_tables(tables)
+        machine.charge("table_free", tables.size)
+        mm.nr_tables -= tables.size

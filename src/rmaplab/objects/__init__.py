@@ -1,0 +1,1 @@
+"""The nouns: VmArea, MmStruct, TaskStruct."""

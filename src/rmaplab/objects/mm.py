@@ -1,0 +1,106 @@
+"""mm_struct: an address space: its VMAs in order, its top page table, its counters.
+
+Linux keeps the VMAs on a list and in a red-black tree; here a sorted list with bisection serves both ends. Inserting moves
+pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+from rmaplab.errors import KernelBug
+from rmaplab.objects.vma import VmArea
+
+
+class MmStruct:
+    """One address space. `address` is the object's place in the slab and serves as the pointer to it.
+
+    `pgd` is the physical address of the top page table. `rss` counts mapped pages other than the zero page's owner does:
+    every present anonymous entry, as mm->rss; `total_vm` counts pages of VMAs; `nr_tables` all its page-table frames.
+    """
+
+    def __init__(self, pid: int, address: int, pgd: int) -> None:
+        self.pid = pid
+        self.address = address
+        self.pgd = pgd
+        self.vmas: list[VmArea] = []
+        self.rss = 0
+        self.total_vm = 0
+        self.nr_tables = 0
+        self.free_area_cache = 0
+        self._starts: list[int] = []
+        self._cached: VmArea | None = None
+
+    @property
+    def map_count(self) -> int:
+        """Number of VMAs."""
+        return len(self.vmas)
+
+    def find_vma(self, address: int) -> VmArea | None:
+        """The first VMA that ends above `address`, whether or not it covers it. O(log n), O(1) where the last search hit."""
+        cached = self._cached
+        if cached is not None and cached.start <= address < cached.end:
+            return cached
+        i = bisect_right(self._starts, address)
+        if i and self.vmas[i - 1].end > address:
+            self._cached = self.vmas[i - 1]
+            return self._cached
+        return self.vmas[i] if i < len(self.vmas) else None
+
+    def neighbours(self, vma: VmArea) -> tuple[VmArea | None, VmArea | None]:
+        """(previous, next) in address order. O(log n)."""
+        i = self._index(vma)
+        return self.vmas[i - 1] if i else None, self.vmas[i + 1] if i + 1 < len(self.vmas) else None
+
+    def gap_around(self, start: int, end: int) -> tuple[VmArea | None, VmArea | None]:
+        """(the last VMA that ends at or before `start`, the first that begins at or after `end`). O(log n)."""
+        i = bisect_right(self._starts, start)
+        while i and self.vmas[i - 1].end > start:
+            i -= 1
+        j = bisect_left(self._starts, end)
+        return self.vmas[i - 1] if i else None, self.vmas[j] if j < len(self.vmas) else None
+
+    def overlapping(self, start: int, end: int) -> list[VmArea]:
+        """All VMAs that meet [start, end), in order. O(log n + m)."""
+        i = bisect_right(self._starts, start)
+        if i and self.vmas[i - 1].end > start:
+            i -= 1
+        return self.vmas[i : bisect_left(self._starts, end)]
+
+    def insert(self, vma: VmArea) -> None:
+        """Link a VMA that overlaps none. O(n), a memory move."""
+        i = bisect_right(self._starts, vma.start)
+        if (i and self.vmas[i - 1].end > vma.start) or (i < len(self.vmas) and self._starts[i] < vma.end):
+            raise KernelBug("insert_vm_struct", f"{vma} overlaps a neighbour")
+        self.vmas.insert(i, vma)
+        self._starts.insert(i, vma.start)
+
+    def remove(self, vma: VmArea) -> None:
+        """Unlink a VMA. O(n), a memory move."""
+        i = self._index(vma)
+        del self.vmas[i], self._starts[i]
+        self._cached = None
+
+    def move_start(self, vma: VmArea, start: int, pgoff: int) -> None:
+        """Give a linked VMA a new start within its gap, and the pgoff that goes with it."""
+        self._starts[self._index(vma)] = start
+        vma.start, vma.pgoff = start, pgoff
+
+    def _index(self, vma: VmArea) -> int:
+        i = bisect_left(self._starts, vma.start)
+        if i == len(self.vmas) or self.vmas[i] is not vma:
+            raise KernelBug("find_vma", f"{vma} is not of mm {self.pid}")
+        return i
+
+    def check(self) -> None:
+        """VMAs are in order, apart, and counted. O(n)."""
+        previous = 0
+        for vma, start in zip(self.vmas, self._starts, strict=True):
+            if not previous <= start == vma.start < vma.end or vma.mm is not self:
+                raise KernelBug("validate_mm", f"{vma} is out of order in mm {self.pid}")
+            previous = vma.end
+        if self.total_vm != sum(vma.nr_pages for vma in self.vmas):
+            raise KernelBug("validate_mm", f"total_vm of mm {self.pid} is {self.total_vm}")
+
+    def __repr__(self) -> str:
+        return f"<mm of pid {self.pid}: {self.map_count} VMAs, rss {self.rss}>"

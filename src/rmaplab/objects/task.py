@@ -1,0 +1,32 @@
+"""task_struct: what can run: a pid, an address space, a family, an exit code."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.machine.sched import SchedEntity
+from rmaplab.objects.mm import MmStruct
+
+I64 = npt.NDArray[np.int64]
+
+
+class TaskStruct(SchedEntity):
+    """One task. A zombie once `exit_code` is set, gone once its parent has waited for it.
+
+    `address`, `stack` and `sighand` are where its bytes lie: task_struct, kernel stack, signal handlers.
+    """
+
+    def __init__(
+        self, pid: int, parent: TaskStruct | None, mm: MmStruct, address: int, stack: I64, sighand: int
+    ) -> None:
+        super().__init__()
+        self.pid = pid
+        self.parent = parent
+        self.mm: MmStruct | None = mm
+        self.address = address
+        self.stack = stack
+        self.sighand = sighand
+        self.children: list[TaskStruct] = []
+        self.exit_code: int | None = None
+        self.waits = False

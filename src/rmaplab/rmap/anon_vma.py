@@ -1,0 +1,253 @@
+"""anon_vma: who maps an anonymous page is asked through the VMAs that could. Andrea Arcangeli, 2.6.5-rc1-aa1, March 2004.
+
+The idea. Pages that a VMA and its fork copies may share hang on one small object, made at the VMA's first anonymous fault.
+A page remembers the object and its index, its place counted in pages. A VMA remembers where index pgoff lies. So a page
+needs no list of its own: fork adds one VMA to a list, whatever the number of pages, and a moved VMA takes its pages along
+because pgoff moves with it.
+
+    struct page                anon_vma, 12 bytes          vm_area_struct (each + 12 bytes)
+    +------------------+       +---------------+      +--> parent  start 0x40000000, pgoff 0x40000
+    | mapping ----------------> | lock          |      |
+    | index   0x40007  |       | head ----------------+--> child   start 0x40000000, pgoff 0x40000
+    | mapcount 2       |       +---------------+      |
+    | flags PG_anon    |                              +--> moved   start 0x50000000, pgoff 0x40000
+    +------------------+
+                        address = start + (index - pgoff) * 4096: one page-table walk per VMA, and the frame must match
+
+What each verb costs.
+    first fault of a VMA    12 bytes (24 on 64 bit) and a list insertion
+    fork, per VMA           a list insertion               fork, per page     mapcount + 1
+    unmap, per page         mapcount - 1                   unmap, per VMA     a list removal; the last one frees the object
+    walk                    every VMA on the object, whether it maps the page or not: O(VMAs), and that is its weak spot
+    merging                 pgoff must continue, and both anon_vmas be the same or one missing
+
+Sources: the announcement (in LKML, 2004-03-18); mm/objrmap.c, include/linux/objrmap.h of the -aa tree; history.md 1.5.
+The pointer in page->mapping is the object's address in the slab; PG_anon tells it from a file's mapping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.frames import PG_ANON
+from rmaplab.machine.jit import kernel
+from rmaplab.machine.pagetable import lookup
+from rmaplab.machine.paging import PRESENT
+from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
+from rmaplab.units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from rmaplab.machine.machine import Machine
+    from rmaplab.machine.paging import Paging
+    from rmaplab.machine.slab import SlabCache
+    from rmaplab.objects.mm import MmStruct
+    from rmaplab.objects.vma import VmArea
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+U32 = npt.NDArray[np.uint32]
+
+
+class AnonVma:
+    """anon_vma_t: a lock and a list of VMAs; newest first, as list_add puts them."""
+
+    __slots__ = ("_vmas", "address")
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self._vmas: dict[VmArea, None] = {}  # insertion order, O(1) removal: what a list_head gives
+
+    def link(self, vma: VmArea) -> None:
+        """list_add. O(1)."""
+        self._vmas[vma] = None
+        vma.anon_vma = self
+
+    def unlink(self, vma: VmArea) -> bool:
+        """list_del: whether the list is empty now. O(1)."""
+        del self._vmas[vma]
+        vma.anon_vma = None
+        return not self._vmas
+
+    def vmas(self) -> list[VmArea]:
+        """All VMAs on it, newest first."""
+        return list(reversed(self._vmas))
+
+
+class AnonVmaMap(ReverseMap):
+    """The design of 2.6.5-rc1-aa1, anonymous side."""
+
+    name: ClassVar[str] = "anon_vma"
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        frames = machine.frames
+        self.mapcount: I32 = frames.column(np.int32)
+        self.mapping: I64 = frames.column(np.int64)
+        self.index: I64 = frames.column(np.int64)
+        self._columns = (frames.flags, self.mapcount, self.mapping, self.index)
+        # spinlock_t and list_head: three words
+        self.cache = machine.cache("anon_vma", 3 * machine.paging.word_bytes)
+        self._at: dict[int, AnonVma] = {}
+
+    @staticmethod
+    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+        """mapcount, an unsigned long; mapping and index are used as they are."""
+        del highpte
+        return paging.word_bytes
+
+    @staticmethod
+    def vma_bytes(paging: Paging) -> int:
+        """anon_vma_node and anon_vma: three pointers."""
+        return 3 * paging.word_bytes
+
+    def caches(self) -> list[SlabCache]:
+        """One: the 12-byte objects."""
+        return [self.cache]
+
+    def vma_prepare(self, vma: VmArea) -> None:
+        """anon_vma_prepare: the first anonymous fault of a VMA makes its object. No lock: nobody else knows it yet."""
+        if vma.anon_vma is None:
+            anon_vma = AnonVma(self.cache.alloc())
+            self.machine.charge("anon_vma_alloc")
+            self._at[anon_vma.address] = anon_vma
+            anon_vma.link(vma)
+
+    def vma_fork(self, vma: VmArea, child: VmArea) -> None:
+        """anon_vma_link: the child's VMA joins its parent's object. Nothing is allocated."""
+        self._join(vma, child)
+
+    def vma_clone(self, vma: VmArea, new: VmArea) -> None:
+        """A split: both halves stay on the object."""
+        self._join(vma, new)
+
+    def vma_can_merge(self, vma: VmArea, other: VmArea) -> bool:
+        """The same object, or one that has none: pages must find their VMA through the object they name."""
+        return vma.anon_vma is None or other.anon_vma is None or vma.anon_vma is other.anon_vma
+
+    def vma_merge(self, vma: VmArea, dying: VmArea) -> None:
+        """anon_vma_merge: the survivor inherits what only the dying one has."""
+        if vma.anon_vma is None:
+            self._join(dying, vma)
+        self.vma_unlink(dying)
+
+    def vma_unlink(self, vma: VmArea) -> None:
+        """anon_vma_unlink: off the list; the object goes with its last VMA, and no page can name it then."""
+        anon_vma = vma.anon_vma
+        if isinstance(anon_vma, AnonVma) and anon_vma.unlink(vma):
+            del self._at[anon_vma.address]
+            self.cache.free(anon_vma.address)
+
+    def _join(self, vma: VmArea, other: VmArea) -> None:
+        if isinstance(vma.anon_vma, AnonVma):
+            vma.anon_vma.link(other)
+            self.machine.charge("anon_vma_link")
+
+    def add(self, batch: Batch, vma: VmArea) -> None:
+        """The 0 -> 1 transition: the page learns its object and its index."""
+        if not isinstance(vma.anon_vma, AnonVma):
+            raise KernelBug("page_add_rmap", f"{vma} was not prepared")
+        shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
+        if not _add(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, shift):
+            raise KernelBug("page_add_rmap", "a new page is mapped already")
+
+    def duplicate(self, batch: Batch, vma: VmArea) -> None:
+        """Mapcount + 1, and the invariant the kernel asserts: same object, same index."""
+        anon_vma = vma.anon_vma
+        address = anon_vma.address if isinstance(anon_vma, AnonVma) else 0
+        shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
+        if not _duplicate(*self._columns, batch.columns, batch.nr, address, shift):
+            raise KernelBug("page_add_rmap", f"a page shared with {vma} has another anon_vma or index")
+
+    def remove(self, batch: Batch) -> None:
+        """Mapcount - 1; at 0 the page forgets its object."""
+        if not _remove(*self._columns, batch.columns, batch.nr):
+            raise KernelBug("page_remove_rmap", "a page was not mapped")
+
+    def walk(self, pfn: int) -> Iterator[Mapping]:
+        """Every VMA on the object: where the page's index lies in it, and whether this frame is there."""
+        machine = self.machine
+        anon_vma = self._at.get(int(self.mapping[pfn])) if machine.frames.flags[pfn] & PG_ANON else None
+        if anon_vma is None:
+            return
+        index = int(self.index[pfn])
+        for vma in anon_vma.vmas():
+            machine.charge("vma_visit")
+            address = vma.address_of(index)
+            if not vma.start <= address < vma.end:
+                machine.charge("visit_out_of_range")
+                continue
+            machine.charge("table_walk")
+            entry, _ = lookup(*machine.geometry, vma.mm.pgd, address)
+            if entry & PRESENT and entry >> PAGE_SHIFT == pfn:
+                yield Mapping(vma.mm, address)
+            else:
+                machine.charge("visit_other_page")
+
+    def tracked(self) -> I64:
+        """Pages with a mapcount."""
+        return np.flatnonzero(self.mapcount).astype(np.int64)
+
+    def check(self, mms: list[MmStruct]) -> None:
+        """Objects and VMAs know each other; a mapped page is PG_anon and names a living object; nothing is counted twice."""
+        linked = {vma for anon_vma in self._at.values() for vma in anon_vma.vmas()}
+        for anon_vma in self._at.values():
+            if not anon_vma.vmas() or any(vma.anon_vma is not anon_vma for vma in anon_vma.vmas()):
+                raise KernelBug("anon_vma", f"the list at {anon_vma.address:#x} is empty or has a VMA of another")
+        if linked != {vma for mm in mms for vma in mm.vmas if vma.anon_vma is not None}:
+            raise KernelBug("anon_vma", "a VMA of no living mm is on a list, or one that should be is not")
+        if self.cache.nr_objects != len(self._at):
+            raise KernelBug("anon_vma", f"{self.cache.nr_objects} objects in the slab, {len(self._at)} in use")
+        mapped = self.mapcount > 0
+        anon = self.machine.frames.flags & PG_ANON != 0
+        if (
+            (self.mapcount < 0).any()
+            or not np.array_equal(mapped, anon)
+            or not np.array_equal(mapped, self.mapping != 0)
+        ):
+            raise KernelBug("anon_vma", "mapcount, PG_anon and mapping disagree")
+        if not set(np.unique(self.mapping[mapped]).tolist()) <= self._at.keys():
+            raise KernelBug("anon_vma", "a page names an object that is gone")
+
+
+@kernel
+def _add(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, anon_vma: int, shift: int) -> bool:
+    for i in range(nr):
+        pfn = batch[0, i]
+        if mapcount[pfn]:
+            return False
+        flags[pfn] |= np.uint32(PG_ANON)
+        mapcount[pfn] = 1
+        mapping[pfn] = anon_vma
+        index[pfn] = (batch[2, i] >> PAGE_SHIFT) + shift
+    return True
+
+
+@kernel
+def _duplicate(
+    flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, anon_vma: int, shift: int
+) -> bool:
+    for i in range(np.uint64(nr)):
+        pfn = np.uint64(batch[0, i])
+        if mapping[pfn] != anon_vma or index[pfn] != (batch[2, i] >> PAGE_SHIFT) + shift:
+            return False
+        mapcount[pfn] += 1
+    return True
+
+
+@kernel
+def _remove(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int) -> bool:
+    for i in range(np.uint64(nr)):
+        pfn = np.uint64(batch[0, i])
+        left = mapcount[pfn] - 1
+        if left < 0:
+            return False
+        mapcount[pfn] = left
+        if left == 0:
+            mapping[pfn] = 0
+            flags[pfn] &= ~np.uint32(PG_ANON)
+    return True

@@ -1,0 +1,183 @@
+"""The seam: what a reverse-mapping design is asked, and when. Version 1.
+
+    mm/ (the verbs)                          a design (rmap/pte_chain.py, rmap/anon_vma.py, yours)
+    -----------------------------------      -----------------------------------------------------
+    exec, fork, exit of an address space     mm_new, mm_fork, mm_exit
+    first write fault, fork, split, merge,   vma_prepare, vma_fork, vma_clone, vma_can_merge,
+      unmap of a VMA                           vma_merge, vma_adjust, vma_unlink
+    page-table page comes and goes           tables_added, tables_removed
+    entries are about to be added            reserve(batch)          may fail, nothing has changed yet
+    entries were added, copied, removed      add, duplicate, remove  cannot fail
+    a page became exclusive (COW reuse)      rehome
+    who maps this page?                      walk(pfn) -> (mm, address) ...
+
+A design never imports mm/: it answers, and where the answer is "copy this page" mm/ acts. It owns its object sizes (in slab
+caches of the simulated RAM), its columns beside struct page, and its say in merging. Work in bulk comes as batches, columns
+of PFN, entry address and virtual address: one call per batch, never one per page.
+
+Every verb has a default that does nothing, so that a design's file holds its story and nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.machine.pagetable import ADDRESS, PFN, PTE
+
+if TYPE_CHECKING:
+    from rmaplab.machine.machine import Machine
+    from rmaplab.machine.paging import Paging
+    from rmaplab.machine.slab import SlabCache
+    from rmaplab.objects.mm import MmStruct
+    from rmaplab.objects.vma import VmArea
+
+I64 = npt.NDArray[np.int64]
+
+VERSION = 1
+
+
+class Mapping(NamedTuple):
+    """One answer to "who maps this page?": an address space and the virtual address in it."""
+
+    mm: MmStruct
+    address: int
+
+    def __repr__(self) -> str:
+        return f"Mapping(pid={self.mm.pid}, address={self.address:#x})"
+
+
+class Batch:
+    """Page-table entries as columns: `columns[PFN | PTE | ADDRESS, :nr]`. PTE is an entry's physical address, in bytes."""
+
+    __slots__ = ("columns", "nr")
+
+    def __init__(self, capacity: int) -> None:
+        self.columns: I64 = np.empty((3, capacity), np.int64)
+        self.nr = 0
+
+    @property
+    def pfns(self) -> I64:
+        """Frame numbers, a view."""
+        return self.columns[PFN, : self.nr]
+
+    @property
+    def ptes(self) -> I64:
+        """Physical addresses of the entries, a view."""
+        return self.columns[PTE, : self.nr]
+
+    @property
+    def addresses(self) -> I64:
+        """Virtual addresses, a view."""
+        return self.columns[ADDRESS, : self.nr]
+
+
+class ReverseMap(ABC):
+    """A design. One instance serves one booted machine."""
+
+    name: ClassVar[str]
+    reserves: ClassVar[bool] = False
+    """Whether duplicate() takes memory: then PFNs are read and reserve() is called before entries are copied."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    # -- what it costs -------------------------------------------------------------------------------------------
+
+    @staticmethod
+    @abstractmethod
+    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+        """Bytes it adds to struct page."""
+
+    @staticmethod
+    def vma_bytes(paging: Paging) -> int:
+        """Bytes it adds to vm_area_struct."""
+        del paging
+        return 0
+
+    def caches(self) -> list[SlabCache]:
+        """The slab caches it keeps its objects in."""
+        return []
+
+    def declared_unfindable(self) -> set[int]:
+        """PFNs that are mapped and that walk() cannot find, because the design it models cannot."""
+        return set()
+
+    # -- address spaces ------------------------------------------------------------------------------------------
+
+    def mm_new(self, mm: MmStruct) -> None:
+        """A new, empty address space (exec)."""
+
+    def mm_fork(self, parent: MmStruct, child: MmStruct) -> None:
+        """A child's address space, before any VMA is copied."""
+
+    def mm_exit(self, mm: MmStruct) -> None:
+        """The address space has no entries and no VMAs left."""
+
+    # -- VMAs ----------------------------------------------------------------------------------------------------
+
+    def vma_prepare(self, vma: VmArea) -> None:
+        """Before the first anonymous page goes into `vma`: called at every such fault. May raise as an allocation."""
+
+    def vma_fork(self, vma: VmArea, child: VmArea) -> None:
+        """`child` is a fork's copy of `vma`, no entries yet. May raise as an allocation."""
+
+    def vma_can_merge(self, vma: VmArea, other: VmArea) -> bool:
+        """The design's say on making neighbours one, where all else agrees."""
+        del vma, other
+        return True
+
+    def vma_merge(self, vma: VmArea, dying: VmArea) -> None:
+        """`vma` has grown over `dying`, its neighbour, which goes away. vma_can_merge has said yes."""
+
+    def vma_clone(self, vma: VmArea, new: VmArea) -> None:
+        """`new` covers part of what `vma` covered (a split). May raise as an allocation."""
+
+    def vma_unlink(self, vma: VmArea) -> None:
+        """`vma` goes away; its entries are gone."""
+
+    # -- page tables and pages -----------------------------------------------------------------------------------
+
+    def tables_added(self, mm: MmStruct, start: int, end: int) -> None:
+        """Leaf tables for [start, end) of `mm` may have been added; no batch in them has been told yet."""
+
+    def tables_removed(self, tables: I64) -> None:
+        """These frames are page tables no more."""
+
+    def reserve(self, batch: Batch) -> None:
+        """Take what duplicate(batch) will need. Raises AllocationFailed with nothing changed."""
+
+    def unreserve(self) -> None:
+        """The copy that was reserved for does not happen."""
+
+    @abstractmethod
+    def add(self, batch: Batch, vma: VmArea) -> None:
+        """New, so far unmapped pages are mapped in `vma` (page_add_rmap). Cannot fail."""
+
+    @abstractmethod
+    def duplicate(self, batch: Batch, vma: VmArea) -> None:
+        """Mapped pages are mapped once more, in the fork's child `vma`. Cannot fail."""
+
+    @abstractmethod
+    def remove(self, batch: Batch) -> None:
+        """Entries are gone (page_remove_rmap); the pages are still referenced. Cannot fail."""
+
+    def rehome(self, batch: Batch, vma: VmArea) -> None:
+        """COW reuse: the pages belong to `vma` alone from now on."""
+
+    # -- queries -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def walk(self, pfn: int) -> Iterator[Mapping]:
+        """Who maps this page? Every mapping once; visits in vain are counted in the ledger, not answered."""
+
+    @abstractmethod
+    def tracked(self) -> I64:
+        """The PFNs it has an entry for, ascending. For check(). O(frames)."""
+
+    def check(self, mms: list[MmStruct]) -> None:
+        """Its own structures are consistent with each other and with `mms`. Raises KernelBug."""

@@ -1,0 +1,301 @@
+"""pte_chain: every page keeps a list of the page-table entries that map it. Rik van Riel's rmap, as in 2.6.2.
+
+The idea. Whoever maps a page writes down where. The answer to "who maps this page?" is then a list, exact and complete:
+no search, no wrong guess. The price is paid by everybody, at every fork, fault and exit, whether anybody asks or not, and
+in low memory.
+
+    struct page, mapped once            struct page, mapped by 18 entries
+    +--------------------+              +--------------+
+    | pte.direct ----------> entry      | pte.chain -----+
+    | flags PG_direct    |              +--------------+ |
+    +--------------------+                               v   one cache line each
+                        +--------------+----+----+-- - --+----+      +--------------+----+-- - --+----+
+                        | next | idx 12| -  | -  |  ...  | pte| ---> | next | idx 0 | pte|  ...  | pte|
+                        +--------------+----+----+-- - --+----+      +--------------+----+-- - --+----+
+                        slots fill from the back; only the head block has free ones; idx is its first used slot
+
+A slot holds the entry's physical address. Which mm and which virtual address that is says the page table's own struct page
+(mapping = mm, index = the first address it maps), plus the entry's place in the table.
+
+What each verb costs.
+    first mapping       the direct pointer            second mapping    a block for both entries
+    add a mapping       O(1), the head block only; every NRPTE-th takes a new block (128 bytes on a Pentium 4)
+    remove a mapping    a search from the head: O(n) slots, O(n / NRPTE) cache lines; the head's first entry fills the hole
+    walk                O(n), every visit a hit
+    A chain never turns back into a direct pointer here: only page_referenced does that.
+
+Sources: 2.6.2 mm/rmap.c, page_add_rmap, page_remove_rmap, pte_chain_alloc; include/asm-generic/rmap.h; history.md 1.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.frames import PG_DIRECT
+from rmaplab.machine.jit import kernel
+from rmaplab.machine.pagetable import leaf_tables
+from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from rmaplab.machine.machine import Machine
+    from rmaplab.machine.paging import Paging
+    from rmaplab.machine.slab import SlabCache
+    from rmaplab.objects.mm import MmStruct
+    from rmaplab.objects.vma import VmArea
+
+I64 = npt.NDArray[np.int64]
+U32 = npt.NDArray[np.uint32]
+Nodes = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
+
+
+def slot_bytes(paging: Paging, *, highpte: bool) -> int:
+    """sizeof(pte_addr_t): a pointer, or a physical address where entries can lie in high memory (8 bytes under PAE)."""
+    return 8 if highpte and paging.entry_bytes == 8 else paging.word_bytes
+
+
+class PteChain(ReverseMap):
+    """The design of 2.6.2. `nrpte` is the number of slots in a block."""
+
+    name: ClassVar[str] = "pte_chain"
+    reserves: ClassVar[bool] = True
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        hardware = machine.hardware
+        slot = slot_bytes(machine.paging, highpte=hardware.highpte)
+        self.nrpte = (hardware.l1_cache_bytes - machine.paging.word_bytes) // slot
+        self.cache = machine.cache("pte_chain", hardware.l1_cache_bytes, hwcache_align=True)
+        self.pte: I64 = machine.frames.column(np.int64)  # the union: an entry's address if PG_direct, else a block's
+        self.table_mm: I64 = machine.frames.column(np.int64)
+        self.table_base: I64 = machine.frames.column(np.int64)
+        self._nodes: Nodes = machine.ram.words(slot)
+        self._slot_shift = slot.bit_length() - 1
+        self._mms: dict[int, MmStruct] = {}
+        self._need, self._insert, self._remove = _kernels(slot, self.nrpte)
+        self._columns = (self._nodes, machine.frames.flags, self.pte)
+        self._none = np.empty(0, np.int64)
+        self._spare = self._none
+        self._emptied = self._none
+
+    @staticmethod
+    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+        """The pte union."""
+        return slot_bytes(paging, highpte=highpte)
+
+    def caches(self) -> list[SlabCache]:
+        """One: the blocks."""
+        return [self.cache]
+
+    def mm_new(self, mm: MmStruct) -> None:
+        """Page tables will point to it."""
+        self._mms[mm.address] = mm
+
+    def mm_fork(self, parent: MmStruct, child: MmStruct) -> None:
+        """As a new one."""
+        del parent
+        self._mms[child.address] = child
+
+    def mm_exit(self, mm: MmStruct) -> None:
+        """No page table points to it any more."""
+        del self._mms[mm.address]
+
+    def tables_added(self, mm: MmStruct, start: int, end: int) -> None:
+        """pgtable_add_rmap: a page table's struct page says whose it is and where it begins."""
+        most = (end - start) // self.machine.paging.leaf_span + 2
+        tables, bases = np.empty(most, np.int64), np.empty(most, np.int64)
+        nr = leaf_tables(*self.machine.geometry, mm.pgd, start, end, tables, bases)
+        self.table_mm[tables[:nr]] = mm.address
+        self.table_base[tables[:nr]] = bases[:nr]
+
+    def tables_removed(self, tables: I64) -> None:
+        """pgtable_remove_rmap."""
+        self.table_mm[tables] = 0
+
+    def reserve(self, batch: Batch) -> None:
+        """Exactly the blocks that duplicate(batch) will use: one per direct pointer and per full head."""
+        need = self._need(*self._columns, batch.columns, batch.nr)
+        self._spare = self.cache.alloc_bulk(need) if need else self._none
+        self.machine.charge("chain_block_alloc", need)
+
+    def unreserve(self) -> None:
+        """Back they go."""
+        if self._spare.size:
+            self.cache.free_bulk(self._spare)
+        self._spare = self._none
+
+    def add(self, batch: Batch, vma: VmArea) -> None:
+        """page_add_rmap of fresh pages: direct pointers, no block."""
+        self._add(batch)
+
+    def duplicate(self, batch: Batch, vma: VmArea) -> None:
+        """page_add_rmap of pages that have mappings already, into the blocks that were reserved."""
+        self._add(batch)
+
+    def _add(self, batch: Batch) -> None:
+        used = self._insert(*self._columns, batch.columns, batch.nr, self._spare)
+        if used != self._spare.size:
+            raise KernelBug("page_add_rmap", f"{self._spare.size} blocks reserved, {used} used")
+        self._spare = self._none
+        self.machine.charge("chain_add", batch.nr)
+
+    def remove(self, batch: Batch) -> None:
+        """page_remove_rmap: search, fill the hole, free the head block when it is empty."""
+        if self._emptied.size < batch.nr:
+            self._emptied = np.empty(batch.columns.shape[1], np.int64)
+        nr_emptied, slots, lines = self._remove(*self._columns, batch.columns, batch.nr, self._emptied)
+        if nr_emptied < 0:
+            raise KernelBug("page_remove_rmap", "an entry is not in its page's chain")
+        if nr_emptied:
+            self.cache.free_bulk(self._emptied[:nr_emptied])
+        self.machine.charge("chain_block_free", nr_emptied)
+        self.machine.charge("chain_slot_search", slots)
+        self.machine.charge("chain_line_visit", lines)
+
+    def walk(self, pfn: int) -> Iterator[Mapping]:
+        """Read the list; each slot's page table says the rest."""
+        for pte in self._slots(pfn):
+            self.machine.charge("chain_slot_visit")
+            table = pte >> PAGE_SHIFT
+            index = (pte & (PAGE_SIZE - 1)) // self.machine.paging.entry_bytes
+            address = int(self.table_base[table]) + (index << PAGE_SHIFT)
+            yield Mapping(self._mms[int(self.table_mm[table])], address)
+
+    def _slots(self, pfn: int) -> Iterator[int]:
+        block = int(self.pte[pfn])
+        if self.machine.frames.flags[pfn] & PG_DIRECT:
+            yield block
+            return
+        while block:
+            word = block >> self._slot_shift
+            head = int(self._nodes[word])
+            for slot in range(head & self.nrpte, self.nrpte):
+                yield int(self._nodes[word + 1 + slot])
+            block = head & ~self.nrpte
+
+    def tracked(self) -> I64:
+        """Pages whose union is not empty."""
+        return np.flatnonzero(self.pte).astype(np.int64)
+
+    def check(self, mms: list[MmStruct]) -> None:
+        """Blocks in use are exactly those that chains hold; PG_direct only where there is a pointer; mms are the living."""
+        if {mm.address for mm in mms} != self._mms.keys():
+            raise KernelBug("pte_chain", "the mms it knows are not the living ones")
+        if self._spare.size:
+            raise KernelBug("pte_chain", f"{self._spare.size} reserved blocks are left over")
+        direct = self.machine.frames.flags & PG_DIRECT != 0
+        if (self.pte[direct] == 0).any():
+            raise KernelBug("pte_chain", "a direct pointer is empty")
+        nr_blocks = 0
+        for first in self.pte[(self.pte != 0) & ~direct].tolist():
+            block = first
+            while block:
+                head = int(self._nodes[block >> self._slot_shift])
+                if block != first and head & self.nrpte:
+                    raise KernelBug("pte_chain", f"block {block:#x} has free slots and is not the head")
+                nr_blocks += 1
+                block = head & ~self.nrpte
+        if nr_blocks != self.cache.nr_objects:
+            raise KernelBug("pte_chain", f"{nr_blocks} blocks in chains, {self.cache.nr_objects} in the slab")
+
+
+@cache
+def _kernels(slot: int, nrpte: int) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """The loops for one block shape. As constants the shape makes them twice as fast as arguments would.
+
+    `nodes` is RAM as words of one slot. A block is word b: next_and_idx (the next block's address, or-ed with the first used
+    slot: blocks are line-aligned and nrpte is 2^k - 1, so both fit), then b + 1 ... b + nrpte: the slots.
+    """
+    shift = slot.bit_length() - 1
+
+    @kernel
+    def need(nodes: Nodes, flags: U32, pte: I64, batch: I64, nr: int) -> int:
+        blocks = 0
+        for i in range(np.uint64(nr)):
+            pfn = np.uint64(batch[0, i])
+            first = pte[pfn]
+            if first and (flags[pfn] & PG_DIRECT or not np.int64(nodes[np.uint64(first >> shift)]) & nrpte):
+                blocks += 1
+        return blocks
+
+    @kernel
+    def insert(nodes: Nodes, flags: U32, pte: I64, batch: I64, nr: int, spare: I64) -> int:
+        used = 0
+        for i in range(np.uint64(nr)):
+            pfn = np.uint64(batch[0, i])
+            first = pte[pfn]
+            if not first:
+                pte[pfn] = batch[1, i]
+                flags[pfn] |= np.uint32(PG_DIRECT)
+            elif flags[pfn] & PG_DIRECT:
+                word = np.uint64(spare[used] >> shift)
+                nodes[word] = nrpte - 2
+                nodes[word + np.uint64(nrpte)] = first
+                nodes[word + np.uint64(nrpte - 1)] = batch[1, i]
+                pte[pfn] = spare[used]
+                flags[pfn] &= ~np.uint32(PG_DIRECT)
+                used += 1
+            else:
+                word = np.uint64(first >> shift)
+                head = np.int64(nodes[word])
+                free = head & nrpte  # slots below the first used one
+                if free:
+                    nodes[word + np.uint64(free)] = batch[1, i]
+                    nodes[word] = head - 1
+                else:
+                    word = np.uint64(spare[used] >> shift)
+                    nodes[word] = first | (nrpte - 1)
+                    nodes[word + np.uint64(nrpte)] = batch[1, i]
+                    pte[pfn] = spare[used]
+                    used += 1
+        return used
+
+    @kernel
+    def remove(nodes: Nodes, flags: U32, pte: I64, batch: I64, nr: int, emptied: I64) -> tuple[int, int, int]:
+        nr_emptied = slots = lines = 0
+        for i in range(np.uint64(nr)):
+            pfn = np.uint64(batch[0, i])
+            wanted = batch[1, i]
+            first = pte[pfn]
+            if flags[pfn] & PG_DIRECT:
+                if first != wanted:
+                    return -1, slots, lines
+                pte[pfn] = 0
+                flags[pfn] &= ~np.uint32(PG_DIRECT)
+                continue
+            word = np.uint64(first >> shift)
+            head = np.int64(nodes[word])
+            top = word + np.uint64(1 + (head & nrpte))  # the head's first used slot
+            block, next_and_idx, at = word, head, top
+            lines += 1
+            while True:
+                slots += 1
+                if nodes[at] == wanted:
+                    break
+                at += np.uint64(1)
+                if at > block + np.uint64(nrpte):
+                    below = next_and_idx & ~np.int64(nrpte)
+                    if not below:
+                        return -1, slots, lines
+                    block = np.uint64(below >> shift)
+                    next_and_idx = np.int64(nodes[block])
+                    at = block + np.uint64(1 + (next_and_idx & nrpte))
+                    lines += 1
+            nodes[at] = nodes[top]
+            nodes[top] = 0
+            if head & nrpte == nrpte - 1:
+                nodes[word] = 0
+                pte[pfn] = head & ~np.int64(nrpte)
+                emptied[nr_emptied] = first
+                nr_emptied += 1
+            else:
+                nodes[word] = head + 1
+        return nr_emptied, slots, lines
+
+    return need, insert, remove

@@ -1,0 +1,39 @@
+"""Sizes as people type and read them: "512M" and "1.5 GiB"."""
+
+import re
+
+from rmaplab.errors import UsageError
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from "512M", "1.5G", "4096" or an int. Units are binary, as everywhere in the kernel.
+
+    Raises UsageError for anything else.
+    """
+    if isinstance(text, int):
+        return text
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"{text!r} is not a size: write a number and K, M, G or T, such as 512M or 1.5G")
+    return int(float(match[1]) * 1024 ** _POWER[match[2].upper()])
+
+
+def format_size(nr_bytes: float) -> str:
+    """Bytes for a reader: "512 B", "80 KiB", "1.5 GiB"; at most one decimal, none where it would be zero."""
+    size = float(nr_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.1f}".removesuffix(".0") + f" {unit}"
+        size /= 1024
+    return f"{size:.1f}".removesuffix(".0") + " TiB"
+
+
+def page_align(nr_bytes: int) -> int:
+    """Round up to whole pages (PAGE_ALIGN)."""
+    return (nr_bytes + PAGE_SIZE - 1) & -PAGE_SIZE

@@ -1,0 +1,1 @@
+"""Programs for simulated tasks, and their twins for the real kernel."""
