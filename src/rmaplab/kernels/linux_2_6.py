@@ -69,8 +69,13 @@ ANON_VMA_1 = Patch(
     "anonymous pages are found through a 12-byte object per group of related VMAs; pte chains are gone",
     figures={
         "anon_merge_needs_pgoff": Figure(
-            1, "mm/mmap.c of the -aa tree: continuity is required for anonymous memory too", V
+            1, "mm/mmap.c of the -aa tree: continuity is required for anonymous memory too", B
         ),
+    },
+    published={
+        "anon_vma": Figure(12, 'the announcement: "an anon_vma is only 12 bytes"; slabinfo in LKML: 250 a page', V),
+        "struct vm_area_struct": Figure(76, "slabinfo in LKML, March 2004: 50 a page, which 73 to 76 bytes give", V),
+        "struct page": Figure(40, 'the announcement: "releases 4byte of page_t", from 44 with PAE and HIGHPTE', V),
     },
     design=ANON_VMA,
 )

@@ -13,7 +13,7 @@ all, and nothing is set elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from rmaplab.mm.rules import Rules
 
 if TYPE_CHECKING:
+    from rmaplab.machine.paging import Paging
     from rmaplab.rmap.protocol import ReverseMap
 
 
@@ -54,6 +55,7 @@ class Patch:
     about: str
     figures: Mapping[str, Figure] | None = None
     design: str | None = None
+    published: Mapping[str, Figure] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,17 @@ class KernelSpec:
     figures: Mapping[str, Figure]
     base: str | None = None
     patches: tuple[Patch, ...] = ()
+    published: Mapping[str, Figure] = field(default_factory=dict)
+    """What was published about sizes that we compute: validation, not input."""
 
     def patched(self, name: str, released: str, about: str, *patches: Patch) -> KernelSpec:
         """This kernel with patches on top, in order."""
-        figures, design = dict(self.figures), self.design
+        figures, design, published = dict(self.figures), self.design, dict(self.published)
         for patch in patches:
             figures.update(patch.figures or {})
             design = patch.design or design
-        return KernelSpec(name, released, about, design, figures, self.name, patches)
+            published.update(patch.published or {})
+        return KernelSpec(name, released, about, design, figures, self.name, patches, published)
 
     def figure(self, name: str, word_bytes: int) -> int:
         """One figure's value."""
@@ -83,10 +88,19 @@ class KernelSpec:
     def rules(self, word_bytes: int) -> Rules:
         """The rules mm/ goes by: the figures that carry a rule's name."""
         values: dict[str, Any] = {}
-        for field in fields(Rules):
-            value = self.figure(field.name, word_bytes)
-            values[field.name] = bool(value) if field.type is bool else value
+        for rule in fields(Rules):
+            value = self.figure(rule.name, word_bytes)
+            values[rule.name] = bool(value) if rule.type is bool else value
         return Rules(**values)
+
+    def sizes(self, paging: Paging, *, highpte: bool) -> dict[str, int]:
+        """Bytes of what the kernel and its design share, and of the design's own objects."""
+        design, word = self.design_class(), paging.word_bytes
+        return {
+            "struct page": self.figure("page_struct_bytes", word) + design.page_bytes(paging, highpte=highpte),
+            "struct vm_area_struct": self.figure("vm_area_struct_bytes", word) + design.vma_bytes(paging),
+            **design.object_bytes(paging, highpte=highpte),
+        }
 
     def design_class(self) -> type[ReverseMap]:
         """The class of its reverse map."""

@@ -90,8 +90,7 @@ class AnonVmaMap(ReverseMap):
         self.mapping: I64 = frames.column(np.int64)
         self.index: I64 = frames.column(np.int64)
         self._columns = (frames.flags, self.mapcount, self.mapping, self.index)
-        # spinlock_t and list_head: three words
-        self.cache = machine.cache("anon_vma", 3 * machine.paging.word_bytes)
+        self.cache = machine.cache("anon_vma", self.object_bytes(machine.paging, highpte=False)["anon_vma"])
         self._at: dict[int, AnonVma] = {}
 
     @staticmethod
@@ -104,6 +103,12 @@ class AnonVmaMap(ReverseMap):
     def vma_bytes(paging: Paging) -> int:
         """anon_vma_node and anon_vma: three pointers."""
         return 3 * paging.word_bytes
+
+    @staticmethod
+    def object_bytes(paging: Paging, *, highpte: bool) -> dict[str, int]:
+        """spinlock_t and list_head: three words."""
+        del highpte
+        return {"anon_vma": 3 * paging.word_bytes}
 
     def caches(self) -> list[SlabCache]:
         """One: the 12-byte objects."""

@@ -99,6 +99,12 @@ class ReverseMap(ABC):
         del paging
         return 0
 
+    @staticmethod
+    def object_bytes(paging: Paging, *, highpte: bool) -> dict[str, int]:
+        """Bytes of each kind of object it allocates, by name. For `rmaplab kernels`."""
+        del paging, highpte
+        return {}
+
     def caches(self) -> list[SlabCache]:
         """The slab caches it keeps its objects in."""
         return []

@@ -1,0 +1,41 @@
+"""`rmaplab run WORKLOAD`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rmaplab.cli.options import box_options, check_output, check_workload, emit, make_box, output_options
+
+
+@click.command("run")
+@click.argument("workload")
+@click.option("--kernel", required=True, metavar="K", help="The kernel (see: rmaplab kernels).")
+@click.option("--level", default=6, show_default=True, metavar="L", help="Depth of forking.")
+@box_options
+@output_options
+def command(
+    workload: str,
+    kernel: str,
+    level: int,
+    form: str,
+    output: Path | None,
+    ram: str,
+    swap: str,
+    cpus: int,
+    paging: str,
+    cache_line: int,
+    *,
+    highpte: bool,
+) -> None:
+    """Run WORKLOAD (forkbench) on one kernel and show everything that was counted."""
+    check_workload(workload)
+    check_output(output)
+
+    from rmaplab.lab.experiment import compare_forkbench  # noqa: PLC0415
+    from rmaplab.report.tables import single  # noqa: PLC0415
+
+    box = make_box(ram, swap, cpus, paging, cache_line, highpte)
+    results = list(compare_forkbench([kernel], [level], box))
+    emit(results, form, output, lambda: single(results[0], box))

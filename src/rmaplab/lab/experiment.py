@@ -1,0 +1,151 @@
+"""One workload on one kernel on one box: a Result, a row of every table and file.
+
+Counts and memory follow from kernel, workload, box and price list, and are the same in every run. `wall_s` alone is not:
+it is our own running time on the machine at hand, with the loops compiled beforehand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rmaplab.errors import NeedsReclaim
+from rmaplab.host.forkbench import HostForkbench
+from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.kernels.system import System, boot
+from rmaplab.units import PAGE_SIZE
+from rmaplab.workloads.forkbench import Forkbench
+
+NS = 1e-9
+
+
+@dataclass(frozen=True)
+class Box:
+    """The hardware of an experiment, as boot() takes it. The default is the announcement's, as far as it is known."""
+
+    ram: str = "1G"
+    swap: str = "512M"
+    cpus: int = 4
+    paging: str = "i386-pae"
+    l1_cache_bytes: int = 128
+    highpte: bool = True
+
+    def boot(self, kernel: str) -> System:
+        """A kernel on this box. Raises UsageError."""
+        return boot(kernel, **asdict(self))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of it. `outcome` is "ok", an errno's name or "needs reclaim"; what a host run cannot know is None."""
+
+    workload: str
+    level: int
+    kernel: str
+    hardware: dict[str, Any]
+    outcome: str
+    failed_call: str | None
+    processes: int
+    processes_peak: int | None = None
+    memory_peak_bytes: dict[str, Any] | None = None
+    """page_tables, rmap, and by_cache every slab cache: each at its own peak."""
+    ledger: dict[str, int] | None = None
+    prices: str | None = None
+    simulated_s: dict[str, float] | None = None
+    wall_s: float = field(default=0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object; sizes in bytes, times in seconds."""
+        return asdict(self)
+
+
+def run_forkbench(kernel: str, level: int, box: Box) -> Result:
+    """The fork benchmark at one level. Raises UsageError; running out of memory is an outcome."""
+    workload = Forkbench(level)
+    system = box.boot(kernel)
+    workload.check_ram(system.machine.hardware.ram_bytes)
+    began = time.perf_counter()
+    out_of_memory = False
+    try:
+        workload.run(system)
+    except NeedsReclaim:
+        out_of_memory = True
+    wall_s = time.perf_counter() - began
+    failed = workload.failed
+    outcome = failed.name if failed else "needs reclaim" if out_of_memory else "ok"
+    machine, k = system.machine, system.kernel
+    by_cache = {name: cache.bytes_peak for name, cache in sorted(machine.caches.items())}
+    return Result(
+        workload=workload.name,
+        level=level,
+        kernel=system.spec.name,
+        hardware=hardware_as_json(system),
+        outcome=outcome,
+        failed_call=failed.call if failed else None,
+        processes=k.nr_processes,
+        processes_peak=k.nr_alive_peak,
+        memory_peak_bytes={
+            "page_tables": machine.nr_tables_peak * PAGE_SIZE,
+            "rmap": sum(cache.bytes_peak for cache in k.rmap.caches()),
+            "by_cache": by_cache,
+        },
+        ledger=dict(sorted(machine.ledger.counts.items())),
+        prices=machine.ledger.prices.name,
+        simulated_s={
+            "real": machine.sched.now_ns * NS,
+            "user": machine.sched.user_ns * NS,
+            "sys": machine.sched.system_ns * NS,
+        },
+        wall_s=wall_s,
+    )
+
+
+def hardware_as_json(system: System) -> dict[str, Any]:
+    """The box a system runs on, for a result."""
+    hardware = system.machine.hardware
+    return {
+        "arch": hardware.arch,
+        "ram_bytes": hardware.ram_bytes,
+        "swap_bytes": hardware.swap_bytes,
+        "cpus": hardware.cpus,
+        "l1_cache_bytes": hardware.l1_cache_bytes,
+        "highpte": hardware.highpte,
+    }
+
+
+def warm_up(kernel: str, box: Box) -> None:
+    """Have every loop that forkbench needs compiled, so that wall times are not the compiler's."""
+    Forkbench(2).run(box.boot(kernel))
+
+
+def compare_forkbench(
+    kernels: list[str], levels: list[int], box: Box, *, host: HostForkbench | None = None
+) -> Iterator[Result]:
+    """Every level on every kernel, one Result as each is done. Everything that can be refused is refused before the first.
+
+    `host`, if given, adds the real kernel's row to each level. Raises UsageError.
+    """
+    for level in levels:
+        Forkbench(level)
+        if host is not None:
+            host.check_memory(level)
+    for kernel in kernels:
+        find_kernel(kernel)
+        system = box.boot(kernel)
+        Forkbench.check_ram(system.machine.hardware.ram_bytes)
+    return _compare(kernels, levels, box, host)
+
+
+def _compare(kernels: Iterable[str], levels: Iterable[int], box: Box, host: HostForkbench | None) -> Iterator[Result]:
+    for kernel in kernels:
+        warm_up(kernel, box)
+    for level in levels:
+        for kernel in kernels:
+            yield run_forkbench(kernel, level, box)
+        if host is not None:
+            run = host.run(level)
+            yield Result(
+                Forkbench.name, level, "host", run.hardware, run.outcome, run.failed_call, 1 << level, wall_s=run.wall_s
+            )
