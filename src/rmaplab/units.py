@@ -28,7 +28,7 @@ def format_size(nr_bytes: float) -> str:
     """Bytes for a reader: "512 B", "80 KiB", "1.5 GiB"; at most one decimal, none where it would be zero."""
     size = float(nr_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:
+        if abs(size) < 1023.95:  # what would be written "1024" belongs to the next unit
             return f"{size:.1f}".removesuffix(".0") + f" {unit}"
         size /= 1024
     return f"{size:.1f}".removesuffix(".0") + " TiB"

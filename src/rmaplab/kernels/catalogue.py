@@ -1,15 +1,24 @@
-"""The kernels there are, by name."""
+"""The kernels there are, by name; and any of them with another reverse map: `2.6.5-rc1+anonmm`."""
+
+from dataclasses import replace
 
 from rmaplab.errors import UsageError
+from rmaplab.kernels.designs import find_design
+from rmaplab.kernels.linux_2_4 import LINUX_2_4_21
 from rmaplab.kernels.linux_2_6 import LINUX_2_6_2, LINUX_2_6_5_RC1, LINUX_2_6_5_RC1_AA1
 from rmaplab.kernels.spec import KernelSpec
 
-KERNELS = {spec.name: spec for spec in (LINUX_2_6_2, LINUX_2_6_5_RC1, LINUX_2_6_5_RC1_AA1)}
+KERNELS = {spec.name: spec for spec in (LINUX_2_4_21, LINUX_2_6_2, LINUX_2_6_5_RC1, LINUX_2_6_5_RC1_AA1)}
 
 
 def find_kernel(name: str) -> KernelSpec:
-    """The kernel called `name`. Raises UsageError with the names there are."""
-    try:
-        return KERNELS[name]
-    except KeyError:
-        raise UsageError(f"no kernel {name!r}: choose from {', '.join(KERNELS)} (see: rmaplab kernels)") from None
+    """The kernel called `name`, or KERNEL+DESIGN. Raises UsageError with the names there are."""
+    base, plus, design = name.partition("+")
+    if base not in KERNELS:
+        raise UsageError(f"no kernel {base!r}: choose from {', '.join(KERNELS)} (see: rmaplab kernels)")
+    spec = KERNELS[base]
+    if not plus:
+        return spec
+    entry = find_design(design)
+    about = f"{base} with the reverse map {entry.name} ({entry.package}) in place of its own"
+    return replace(spec, name=name, about=about, design=entry.path, base=base, patches=(), published={})

@@ -11,7 +11,7 @@ V, B = Status.VALIDATED, Status.BELIEVED
 PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"
 ANON_VMA = "rmaplab.rmap.anon_vma:AnonVmaMap"
 
-_FIGURES = {
+FIGURES_2_6_2 = {
     # sizes, without what the reverse-mapping design adds
     "page_struct_bytes": Figure(
         36, "include/linux/mm.h, computed: flags, count, list, mapping, index, lru, private", B, 72
@@ -26,18 +26,29 @@ _FIGURES = {
     "image_bytes": Figure(3 << 20, "kernel text and data: 1 GB boots with about 1010 MiB usable", B),
     "boot_use_bytes": Figure(35 << 20, "slab, page cache and a quiet user land after boot; an estimate", B),
     # rules
-    "anon_merge_needs_pgoff": Figure(0, "mm/mmap.c, vma_merge: page offsets of anonymous VMAs are ignored", B),
     "fork_charges": Figure(1, "kernel/fork.c, dup_mmap: security_vm_enough_memory per VM_ACCOUNT VMA", B),
     "fork_failure_uncharges_twice": Figure(
         1, "kernel/fork.c and mm/mmap.c; fixed by BK ca6dbf6b62, a6a7e5bf84 in June 2004", B
     ),
     "root_reserve_divisor": Figure(32, "security/commoncap.c, cap_vm_enough_memory: 3 % for root", B),
     "max_map_count": Figure(65536, "include/linux/sched.h, MAX_MAP_COUNT", B),
+    "commit_is_accounted": Figure(1, "mm/mmap.c, do_mmap_pgoff: VM_ACCOUNT", B),
+    "pagevec_size": Figure(16, "include/linux/pagevec.h, PAGEVEC_SIZE; mm/swap.c, lru_cache_add_active", B),
+    "mmap_of_nothing_succeeds": Figure(1, "mm/mmap.c, do_mmap_pgoff", B),
+    "mprotect_merges": Figure(1, "mm/mprotect.c, mprotect_attempt_merge: anonymous memory only", B),
+    "mremap_merges": Figure(1, "mm/mremap.c, move_vma: anonymous memory only", B),
+    "mremap_to_nothing_unmaps": Figure(0, "mm/mremap.c, do_mremap: EINVAL", B),
+    "munmap_needs_spare_vma": Figure(0, "mm/mmap.c, do_munmap: split_vma allocates when it splits", B),
+    "small_allocations_fail": Figure(0, "mm/page_alloc.c, __alloc_pages: order 3 and below are retried for ever", B),
     "fork_cond_resched": Figure(0, "mm/memory.c, copy_page_range", B),
     # the O(1) scheduler
     "timeslice_ms": Figure(102, "kernel/sched.c, task_timeslice at nice 0", B),
     "max_timeslice_ms": Figure(200, "kernel/sched.c, MAX_TIMESLICE", B),
     "tick_us": Figure(1000, "include/asm-i386/param.h, HZ 1000", B),
+    "one_run_queue": Figure(0, "kernel/sched.c: a runqueue_t per CPU", B),
+    "child_runs_first": Figure(
+        1, "kernel/sched.c, wake_up_forked_process; kernel/fork.c, do_fork: set_need_resched", B
+    ),
     "busy_balance_ms": Figure(200, "kernel/sched.c, BUSY_REBALANCE_TICK", B),
 }
 
@@ -46,7 +57,7 @@ LINUX_2_6_2 = KernelSpec(
     released="2004-02-04",
     about='mainline with reverse mapping by pte chains; the announcement\'s "last non-objrmap kernel"',
     design=PTE_CHAIN,
-    figures=_FIGURES,
+    figures=FIGURES_2_6_2,
 )
 
 LINUX_2_6_5_RC1 = KernelSpec(
@@ -54,7 +65,7 @@ LINUX_2_6_5_RC1 = KernelSpec(
     released="2004-03-16",
     about="mainline, the base of the announcement's kernel; reverse mapping as in 2.6.2",
     design=PTE_CHAIN,
-    figures=_FIGURES | {"fork_cond_resched": Figure(1, "mm/memory.c, copy_page_range: cond_resched_lock", B)},
+    figures=FIGURES_2_6_2 | {"fork_cond_resched": Figure(1, "mm/memory.c, copy_page_range: cond_resched_lock", B)},
 )
 
 OBJRMAP_CORE = Patch(
@@ -68,9 +79,8 @@ ANON_VMA_1 = Patch(
     "Andrea Arcangeli",
     "anonymous pages are found through a 12-byte object per group of related VMAs; pte chains are gone",
     figures={
-        "anon_merge_needs_pgoff": Figure(
-            1, "mm/mmap.c of the -aa tree: continuity is required for anonymous memory too", B
-        ),
+        "mprotect_merges": Figure(0, 'the announcement: "vma merging for mprotect and mremap is disabled for now"', V),
+        "mremap_merges": Figure(0, 'the announcement: "vma merging for mprotect and mremap is disabled for now"', V),
     },
     published={
         "anon_vma": Figure(12, 'the announcement: "an anon_vma is only 12 bytes"; slabinfo in LKML: 250 a page', V),

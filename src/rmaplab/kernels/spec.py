@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rmaplab.kernels.designs import load_design
 from rmaplab.mm.rules import Rules
 
 if TYPE_CHECKING:
@@ -103,7 +103,5 @@ class KernelSpec:
         }
 
     def design_class(self) -> type[ReverseMap]:
-        """The class of its reverse map."""
-        module, _, name = self.design.partition(":")
-        found: type[ReverseMap] = getattr(import_module(module), name)
-        return found
+        """The class of its reverse map. Raises UsageError if it is another package's and cannot be loaded."""
+        return load_design(self.design)

@@ -8,10 +8,10 @@ from rmaplab.kernels.prices import PROVISIONAL_2004
 from rmaplab.kernels.spec import KernelSpec
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import PRESENT, paging_format
+from rmaplab.machine.paging import MAPPED, paging_format
 from rmaplab.machine.sched import SchedRules
 from rmaplab.mm.check import check
-from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.kernel import MM_LOCKS, Kernel
 from rmaplab.mm.syscalls import Program, Task, spawn
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 from rmaplab.units import PAGE_SHIFT, format_size, parse_size
@@ -82,8 +82,10 @@ class System:
             max_timeslice_ns=spec.figure("max_timeslice_ms", word) * MS,
             tick_ns=spec.figure("tick_us", word) * 1000,
             busy_balance_ns=spec.figure("busy_balance_ms", word) * MS,
+            one_queue=bool(spec.figure("one_run_queue", word)),
+            child_first=bool(spec.figure("child_runs_first", word)),
         )
-        self.machine = Machine(hardware, PROVISIONAL_2004, sched, reserved)
+        self.machine = Machine(hardware, PROVISIONAL_2004, sched, reserved, MM_LOCKS + design.lock_classes)
         self.kernel = Kernel(self.machine, spec.rules(word), design(self.machine))
 
     def spawn(self, program: Program | None = None) -> Task:
@@ -99,10 +101,10 @@ class System:
 
         Empty where nothing is mapped, and for the zero page, which no kernel tracks.
         """
-        if task.mm is None:
+        if task.mm is None or not 0 <= address < self.machine.paging.task_size:
             return []
         entry, _ = lookup(*self.machine.geometry, task.mm.pgd, address)
-        return list(self.kernel.rmap.walk(entry >> PAGE_SHIFT)) if entry & PRESENT else []
+        return list(self.kernel.rmap.walk(entry >> PAGE_SHIFT)) if entry & MAPPED else []
 
     def check(self) -> None:
         """Recompute everything that can be recomputed, and compare the reverse map with the judge. Raises KernelBug."""

@@ -52,6 +52,8 @@ class Result:
     memory_peak_bytes: dict[str, Any] | None = None
     """page_tables, rmap, and by_cache every slab cache: each at its own peak."""
     ledger: dict[str, int] | None = None
+    locks: dict[str, dict[str, Any]] | None = None
+    """By lock class: acquisitions, waits, time held."""
     prices: str | None = None
     simulated_s: dict[str, float] | None = None
     wall_s: float = field(default=0.0)
@@ -92,6 +94,7 @@ def run_forkbench(kernel: str, level: int, box: Box) -> Result:
             "by_cache": by_cache,
         },
         ledger=dict(sorted(machine.ledger.counts.items())),
+        locks=machine.locks.as_json(),
         prices=machine.ledger.prices.name,
         simulated_s={
             "real": machine.sched.now_ns * NS,

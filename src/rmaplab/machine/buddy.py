@@ -54,7 +54,7 @@ class Buddy:
         """Give blocks of 2^order frames back. O(log n) each."""
         bad = _free(self._next, self._prev, self._order, self._heads, self.start, self.end, blocks, order)
         if bad >= 0:
-            raise KernelBug("free_pages", f"frame {bad} is already free or not of this zone")
+            raise KernelBug("free_pages", f"frame {blocks[bad]} is already free or not of this zone")
         self.nr_free += blocks.size << order
 
     def free_mask(self) -> npt.NDArray[np.bool_]:
@@ -126,11 +126,15 @@ def _alloc(nxt: I32, prv: I32, orders: I8, heads: I32, nr: int, order: int, bloc
 
 @kernel
 def _free(nxt: I32, prv: I32, orders: I8, heads: I32, start: int, end: int, blocks: I64, order: int) -> int:
-    """Return -1, or the first frame that cannot be freed."""
+    """Return -1, or the place in `blocks` of the first that cannot be freed."""
     for i in range(blocks.size):
         pfn = blocks[i]
-        if pfn < start or pfn >= end or orders[pfn] >= 0:
-            return pfn
+        if pfn < start or pfn + (1 << order) > end or pfn & ((1 << order) - 1):
+            return i
+        for above in range(MAX_ORDER):  # is it, or is it part of, a free block?
+            head = pfn & ~((1 << above) - 1)
+            if head >= start and orders[head] >= above:
+                return i
         current = order
         while current < MAX_ORDER - 1:
             buddy = pfn ^ (1 << current)

@@ -31,19 +31,22 @@ class Ledger:
         self.prices = prices
         self.counts: Counter[str] = Counter()
         self._ns = prices.ns
-        self._pending_ns = 0
+        self.pending_ns = 0
 
     def charge(self, operation: str, nr: int = 1) -> None:
         """Count `nr` operations and add their price to the time that is due."""
         self.counts[operation] += nr
-        self._pending_ns += nr * self._ns.get(operation, 0)
+        self.pending_ns += nr * self._ns.get(operation, 0)
 
     def due_ns(self) -> int:
         """The time due since the last call."""
-        due, self._pending_ns = self._pending_ns, 0
+        due, self.pending_ns = self.pending_ns, 0
         return due
 
-    def restore(self, counts: Counter[str]) -> None:
-        """Forget what has happened since `counts` was copied: looking at a machine must not change its story."""
-        self.counts = counts
-        self._pending_ns = 0
+    def snapshot(self) -> tuple[Counter[str], int]:
+        """What restore() needs."""
+        return self.counts.copy(), self.pending_ns
+
+    def restore(self, snapshot: tuple[Counter[str], int]) -> None:
+        """Forget what has happened since the snapshot: looking at a machine must not change its story."""
+        self.counts, self.pending_ns = snapshot

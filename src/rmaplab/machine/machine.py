@@ -9,6 +9,7 @@ from rmaplab.errors import KernelBug, UsageError
 from rmaplab.machine.allocator import Gfp, PageAllocator
 from rmaplab.machine.frames import PG_TABLE, Frames
 from rmaplab.machine.ledger import Ledger, PriceList
+from rmaplab.machine.locks import LockClasses, Locks
 from rmaplab.machine.pagetable import Words
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.ram import Ram
@@ -39,7 +40,9 @@ class Hardware:
 class Machine:
     """The hardware after the kernel has taken `reserved_bytes` of it for itself."""
 
-    def __init__(self, hardware: Hardware, prices: PriceList, sched: SchedRules, reserved_bytes: int) -> None:
+    def __init__(
+        self, hardware: Hardware, prices: PriceList, sched: SchedRules, reserved_bytes: int, locks: LockClasses = ()
+    ) -> None:
         nr_frames = hardware.ram_bytes >> PAGE_SHIFT
         reserved = -(-reserved_bytes // PAGE_SIZE)
         if nr_frames * 3 < reserved * 4:
@@ -56,6 +59,7 @@ class Machine:
         self.caches: dict[str, SlabCache] = {}
         self.ledger = Ledger(prices)
         self.sched = Scheduler(sched, hardware.cpus)
+        self.locks = Locks(locks, self.sched, self.ledger)
         self.swap_pages_free = hardware.swap_bytes >> PAGE_SHIFT
         self.nr_tables = self.nr_tables_peak = 0
         self.words: Words = self.ram.words(self.paging.entry_bytes)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.jit import inline, kernel
-from rmaplab.machine.paging import ACCESSED, DIRTY, PRESENT, RW, TABLE, USER
+from rmaplab.machine.paging import ACCESSED, DIRTY, MAPPED, PRESENT, RW, TABLE, USER
 
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
@@ -187,6 +187,22 @@ def fault_scan(
 
 
 @kernel
+def touch_scan(
+    words: Words, levels: int, bits: int, pgd: int, start: int, end: int, write: bool, count: I32
+) -> tuple[int, int, int, int, int, int]:
+    """touch_range up to the first fault; from there on, what fault_scan and count_tables say: one call for a whole touch.
+
+    Returns (first address that faults or `end`, new pages, zero-page mappings, COW copies, COW reuses, tables missing).
+    """
+    there = touch_range(words, levels, bits, pgd, start, end, write)
+    if there == end:
+        return end, 0, 0, 0, 0, 0
+    fresh, zeroes, copies, reuses = fault_scan(words, levels, bits, pgd, there, end, write, count)
+    missing, _ = count_tables(words, levels, bits, pgd, -1, there, end)
+    return there, fresh, zeroes, copies, reuses, missing
+
+
+@kernel
 def fault_apply(
     words: Words, levels: int, bits: int, pgd: int, start: int, end: int, write: bool, count: I32,
     tables: I64, pages: I64, added: I64, removed: I64, reused: I64, copies: I64,
@@ -251,7 +267,7 @@ def read_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: 
             first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
             for i in range((stop - address) >> 12):
                 entry = np.int64(words[first + i])
-                if entry & PRESENT and (entry >> 12) & PFN_MASK != ZERO_PFN:
+                if entry & MAPPED and (entry >> 12) & PFN_MASK != ZERO_PFN:
                     batch[0, nr] = (entry >> 12) & PFN_MASK
                     batch[1, nr] = (first + i) << (12 - bits)
                     batch[2, nr] = address + (i << 12)
@@ -293,7 +309,7 @@ def copy_range(
             pte = below + (offset << (12 - bits))
             for i in range((stop - address) >> 12):
                 entry = np.int64(words[source + np.uint64(i)])
-                if entry & PRESENT:
+                if entry & MAPPED:
                     if cow and entry & RW:
                         entry &= ~np.int64(RW)
                         words[source + np.uint64(i)] = entry
@@ -328,7 +344,7 @@ def zap_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: i
             pte = table + (offset << (12 - bits))
             for i in range((stop - address) >> 12):
                 entry = np.int64(words[first + np.uint64(i)])
-                if entry & PRESENT:
+                if entry & MAPPED:
                     words[first + np.uint64(i)] = 0
                     cleared += 1
                     pfn = (entry >> 12) & PFN_MASK
@@ -339,6 +355,113 @@ def zap_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: i
                         nr += 1
         address = stop
     return nr, cleared
+
+
+@kernel
+def protect_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, present: int) -> int:
+    """change_protection: every entry of [start, end) read-only, and marked with `present` (PRESENT or PROTNONE).
+
+    Returns the number of entries there are.
+    """
+    span = 4096 << bits
+    nr = 0
+    address = start
+    while address < end:
+        stop = min(end, (address & ~(span - 1)) + span)
+        table = _leaf(words, levels, bits, pgd, address)
+        if table >= 0:
+            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+            for i in range((stop - address) >> 12):
+                entry = np.int64(words[first + i])
+                if entry & MAPPED:
+                    words[first + i] = (entry & ~np.int64(MAPPED | RW)) | present
+                    nr += 1
+        address = stop
+    return nr
+
+
+@kernel
+def read_all(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, batch: I64) -> int:
+    """Like read_range, the zero page included: what mremap moves."""
+    span = 4096 << bits
+    nr = 0
+    address = start
+    while address < end:
+        stop = min(end, (address & ~(span - 1)) + span)
+        table = _leaf(words, levels, bits, pgd, address)
+        if table >= 0:
+            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+            for i in range((stop - address) >> 12):
+                entry = np.int64(words[first + i])
+                if entry & MAPPED:
+                    batch[0, nr] = (entry >> 12) & PFN_MASK
+                    batch[1, nr] = (first + i) << (12 - bits)
+                    batch[2, nr] = address + (i << 12)
+                    nr += 1
+        address = stop
+    return nr
+
+
+@kernel
+def count_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I64, delta: int) -> int:
+    """Tables missing under `pgd` for entries at addresses + delta, which ascend."""
+    missing = 0
+    previous = np.int64(-1)
+    for i in range(addresses.size):
+        address = addresses[i] + delta
+        if previous >= 0 and (address >> (12 + bits)) == (previous >> (12 + bits)):
+            continue
+        table = np.int64(pgd)
+        shift = 12 + bits * (levels - 1)
+        absent = False
+        for _ in range(levels - 1):
+            if not absent:
+                entry = np.int64(words[(table >> (12 - bits)) + ((address >> shift) & ((1 << bits) - 1))])
+                if entry & PRESENT:
+                    table = ((entry >> 12) & PFN_MASK) << 12
+                else:
+                    absent = True
+            if absent and (previous < 0 or address >> shift != previous >> shift):
+                missing += 1
+            shift -= bits
+        previous = address
+    return missing
+
+
+@kernel
+def move_entries(
+    words: Words, levels: int, bits: int, pgd: int, batch: I64, nr: int, delta: int, tables: I64, moved: I64
+) -> None:  # fmt: skip
+    """Move the entries of `batch` by `delta` bytes of address; `moved` is the batch of where they are now."""
+    used = 0
+    for i in range(nr):
+        address = batch[2, i] + delta
+        table, used = _leaf_make(words, levels, bits, pgd, address, tables, used)
+        slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+        source = batch[1, i] >> (12 - bits)
+        words[slot] = words[source]
+        words[source] = 0
+        moved[0, i], moved[1, i], moved[2, i] = batch[0, i], slot << (12 - bits), address
+
+
+@kernel
+def find_pfn(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, pfn: int) -> tuple[int, int]:
+    """The first address in [start, end) that maps `pfn`, or -1; and how many entries were looked at."""
+    span = 4096 << bits
+    scanned = 0
+    address = start
+    while address < end:
+        stop = min(end, (address & ~(span - 1)) + span)
+        table = _leaf(words, levels, bits, pgd, address)
+        if table >= 0:
+            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+            for i in range((stop - address) >> 12):
+                scanned += 1
+                entry = np.int64(words[first + i])
+                if entry & MAPPED and (entry >> 12) & PFN_MASK == pfn:
+                    return address + (i << 12), scanned
+        address = stop
+    return np.int64(-1), scanned
 
 
 def unhook_tables(words: Words, levels: int, bits: int, pgd: int, first: int, last: int) -> list[I64]:

@@ -11,15 +11,19 @@ may now do what they do in that time. Kernel code is not preempted (the kernels 
 CONFIG_PREEMPT): only a sleep, cond_resched() or the return to user mode gives the CPU away. User time is preempted at the
 end of the time slice. Driven from outside, without run(), the same calls just move the clock.
 
-The O(1) scheduler of 2.6, as far as CPU-bound tasks of one priority see it:
-    fork        the child takes half the parent's slice and stands just before it in the queue: child runs first
+Two schedulers, as far as CPU-bound tasks of one priority see them. The O(1) scheduler of 2.6 has a queue per CPU:
+    fork        the child takes half the parent's slice and stands just before it in its queue: child runs first,
+                unless the parent's slice ran out during the fork; then both wait with the expired
     slice gone  a new slice, and the tail of the expired queue; when the active queue is empty the two are exchanged
     idle CPU    pulls half the surplus of the longest queue, from the tail, expired tasks first: at once, then every tick
     busy CPU    does the same every 200 ms if the difference is at least a quarter
     exit        a child that never got a second slice gives the rest of its first one back to its parent
+The scheduler of 2.4 has one queue for all CPUs: a fork's child goes to an idle CPU at once or to the tail, the parent goes on,
+and when nobody in the queue has any slice left everybody gets a new one.
 Left out, and believed not to matter for such tasks: dynamic priorities, hyperthreads, cache-hot limits.
 
-Source: 2.6.2 kernel/sched.c, wake_up_forked_process, sched_exit, scheduler_tick, load_balance, find_busiest_queue; eras.md 8.
+Source: 2.6.2 kernel/sched.c, wake_up_forked_process, sched_exit, scheduler_tick, load_balance, find_busiest_queue; 2.4
+kernel/sched.c, reschedule_idle, schedule, and kernel/fork.c, do_fork; eras.md 8.
 """
 
 import heapq
@@ -40,6 +44,10 @@ class SchedRules:
     max_timeslice_ns: int
     tick_ns: int
     busy_balance_ns: int
+    one_queue: bool
+    """All CPUs take from one queue, and none waits for a tick to look into it."""
+    child_first: bool
+    """A fork's child stands before its parent, who is asked to make way."""
 
 
 class SchedEntity:
@@ -51,31 +59,42 @@ class SchedEntity:
         self.slice_ns = 0
         self.first_slice = True
         self.need_resched = False
+        self.expired = False
         self.user_ns = 0
         self.system_ns = 0
 
 
-class Cpu:
-    """A run queue: the task that runs, those that wait for it, those that have used up their slice."""
+class RunQueue:
+    """Tasks that wait for a CPU: those with some of their slice left, and those without."""
 
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.current: SchedEntity | None = None
+    def __init__(self) -> None:
         self.active: deque[SchedEntity] = deque()
         self.expired: deque[SchedEntity] = deque()
+
+    def __len__(self) -> int:
+        return len(self.active) + len(self.expired)
+
+    def take(self) -> SchedEntity | None:
+        """The head of the active queue; the queues change places when it is empty."""
+        if not self.active:
+            self.active, self.expired = self.expired, self.active
+        return self.active.popleft() if self.active else None
+
+
+class Cpu:
+    """A CPU: the task that runs on it, and the queue it takes the next from."""
+
+    def __init__(self, index: int, queue: RunQueue) -> None:
+        self.index = index
+        self.queue = queue
+        self.current: SchedEntity | None = None
         self.tick_pending = False
         self.last_balance_ns = 0
 
     @property
     def nr_running(self) -> int:
         """Tasks that run or could."""
-        return len(self.active) + len(self.expired) + (self.current is not None)
-
-    def take_next(self) -> SchedEntity | None:
-        """The head of the active queue; the queues change places when it is empty."""
-        if not self.active:
-            self.active, self.expired = self.expired, self.active
-        return self.active.popleft() if self.active else None
+        return len(self.queue) + (self.current is not None)
 
 
 _GO_ON, _TICK = 0, 1  # event classes: at equal times running tasks go before ticks
@@ -86,7 +105,8 @@ class Scheduler:
 
     def __init__(self, rules: SchedRules, nr_cpus: int) -> None:
         self.rules = rules
-        self.cpus = [Cpu(i) for i in range(nr_cpus)]
+        shared = RunQueue()
+        self.cpus = [Cpu(i, shared if rules.one_queue else RunQueue()) for i in range(nr_cpus)]
         self.now_ns = 0
         self.current: SchedEntity | None = None
         self.user_ns = 0
@@ -105,13 +125,20 @@ class Scheduler:
             half = parent.slice_ns // 2
             entity.slice_ns = max(half, 1)
             parent.slice_ns -= half
-            parent.need_resched = True
             cpu = entity.cpu = parent.cpu
-            cpu.active.appendleft(entity)
+            if (
+                self.rules.child_first and parent.expired
+            ):  # the tick has queued the parent there; the child goes before it
+                cpu.queue.expired.append(entity)
+            elif self.rules.child_first:
+                parent.need_resched = True
+                cpu.queue.active.appendleft(entity)
+            else:
+                cpu.queue.active.append(entity)
         else:
             entity.slice_ns = self.rules.timeslice_ns
             cpu = entity.cpu = min(self.cpus, key=lambda c: c.nr_running)
-            cpu.active.append(entity)
+            cpu.queue.active.append(entity)
             if cpu.current is None:
                 self._dispatch(cpu)
         self._wake_idle_cpus()
@@ -133,11 +160,27 @@ class Scheduler:
         cpu = entity.cpu
         if cpu is None:
             return
-        cpu.active.append(entity)
+        cpu.queue.active.append(entity)
         if cpu.current is None:
             self._dispatch(cpu)
         else:
             self._wake_idle_cpus()
+
+    def spin(self) -> None:
+        """The running task waits for a spinlock and keeps its CPU, until stop_spinning."""
+        entity = self.current
+        if entity is None:
+            raise KernelBug("spin_lock", "nobody is running that could spin")
+        began = self.now_ns
+        self._switch_to_hub()
+        spun = self.now_ns - began
+        entity.system_ns += spun
+        self.system_ns += spun
+        self._use_slice(entity, spun)
+
+    def stop_spinning(self, entity: SchedEntity) -> None:
+        """The lock that it spins for is free: it goes on now."""
+        self._at(self.now_ns, _GO_ON, entity)
 
     # -- time passes ---------------------------------------------------------------------------------------------
 
@@ -168,29 +211,29 @@ class Scheduler:
         if entity is None or entity.cpu is None:
             return
         cpu = entity.cpu
-        if entity.slice_ns <= 0:
-            entity.slice_ns = self.rules.timeslice_ns
-            entity.first_slice = False
-            entity.need_resched = False
-            cpu.expired.append(entity)
+        if entity.expired:
+            entity.expired = entity.need_resched = False
+            cpu.queue.expired.append(entity)
             self._leave(entity)
         elif entity.need_resched:
             entity.need_resched = False
-            if cpu.active:  # it keeps its place: second, behind whoever preempts it
-                cpu.active.insert(1, entity)
+            if cpu.queue.active:  # it keeps its place: second, behind whoever preempts it
+                cpu.queue.active.insert(1, entity)
                 self._leave(entity)
 
     def run(self) -> None:
         """Run until nobody can. An exception in a task's program comes out here."""
         self._hub = getcurrent()
         while self._events:
-            self.now_ns, _, _, target = heapq.heappop(self._events)
+            when_ns, _, _, target = heapq.heappop(self._events)
             if isinstance(target, Cpu):
                 target.tick_pending = False
-                if target.current is None:
+                if target.current is None and any(cpu.queue for cpu in self.cpus):
+                    self.now_ns = max(self.now_ns, when_ns)
                     self._dispatch(target)
                     self._wake_idle_cpus()
                 continue
+            self.now_ns = max(self.now_ns, when_ns)  # whoever drove from outside may have been further
             context = target.context
             if context is None:
                 raise KernelBug("schedule", "a task without a context runs")
@@ -200,10 +243,10 @@ class Scheduler:
                 context.switch()
             finally:
                 self.current = None
-            if context.dead and target.cpu is not None:
-                cpu, target.cpu, target.context = target.cpu, None, None
-                cpu.current = None
-                self._dispatch(cpu)
+                if context.dead and target.cpu is not None:
+                    cpu, target.cpu, target.context = target.cpu, None, None
+                    cpu.current = None
+                    self._dispatch(cpu)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -217,9 +260,17 @@ class Scheduler:
         self._hub.switch()
 
     def _pass(self, entity: SchedEntity, ns: int) -> None:
-        entity.slice_ns -= ns
         self._at(self.now_ns + ns, _GO_ON, entity)
         self._switch_to_hub()
+        self._use_slice(entity, ns)
+
+    def _use_slice(self, entity: SchedEntity, ns: int) -> None:
+        """scheduler_tick: a slice that is used up is renewed, and the task is to leave the CPU when it can."""
+        entity.slice_ns -= ns
+        if entity.slice_ns <= 0:
+            entity.slice_ns = self.rules.timeslice_ns
+            entity.first_slice = False
+            entity.expired = entity.need_resched = True
 
     def _leave(self, entity: SchedEntity) -> None:
         """schedule(): the CPU goes to the next task, and this one stops here until it is dispatched again."""
@@ -232,13 +283,14 @@ class Scheduler:
 
     def _dispatch(self, cpu: Cpu) -> None:
         """Give an empty CPU its next task, pulled from elsewhere if need be."""
-        if not cpu.active and not cpu.expired:
+        if not cpu.queue:
             self._pull(cpu, idle=True)
         elif self.now_ns - cpu.last_balance_ns >= self.rules.busy_balance_ns:
             self._pull(cpu, idle=False)
-        entity = cpu.take_next()
+        entity = cpu.queue.take()
         cpu.current = entity
         if entity is not None:
+            entity.cpu = cpu
             self._at(self.now_ns, _GO_ON, entity)
 
     def _pull(self, cpu: Cpu, *, idle: bool) -> None:
@@ -246,22 +298,25 @@ class Scheduler:
         cpu.last_balance_ns = self.now_ns
         busiest = max(self.cpus, key=lambda c: (c.nr_running, -c.index))
         surplus = (busiest.nr_running - cpu.nr_running) // 2
-        if busiest is cpu or surplus <= 0 or (not idle and surplus < (busiest.nr_running + 3) // 4):
+        if busiest.queue is cpu.queue or surplus <= 0 or (not idle and surplus < (busiest.nr_running + 3) // 4):
             return
         for _ in range(surplus):
-            queue = busiest.expired or busiest.active
+            queue = busiest.queue.expired or busiest.queue.active
             if not queue:
                 return
             entity = queue.pop()
             entity.cpu = cpu
-            cpu.active.append(entity)
+            cpu.queue.active.append(entity)
 
     def _wake_idle_cpus(self) -> None:
-        """Somebody waits for a CPU: those that are idle look for work at their next tick."""
-        if not any(c.active or c.expired for c in self.cpus):
+        """Somebody waits for a CPU: those that are idle look for work, at their next tick or, with one queue, now."""
+        if not any(c.queue for c in self.cpus):
             return
         tick = self.rules.tick_ns
         for cpu in self.cpus:
             if cpu.current is None and not cpu.tick_pending:
-                cpu.tick_pending = True
-                self._at((self.now_ns // tick + 1) * tick, _TICK, cpu)
+                if self.rules.one_queue:
+                    self._dispatch(cpu)
+                else:
+                    cpu.tick_pending = True
+                    self._at((self.now_ns // tick + 1) * tick, _TICK, cpu)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rmaplab.errors import AllocationFailed, KernelBug
+from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
 from rmaplab.machine.allocator import Gfp, PageAllocator
 from rmaplab.machine.frames import PG_SLAB
 from rmaplab.machine.jit import inline, kernel
@@ -37,6 +37,7 @@ U32 = npt.NDArray[np.uint32]
 
 OFF_SLAB_BYTES = PAGE_SIZE >> 3  # objects this big keep their management elsewhere
 BREAK_ORDER = 2  # slabs do not grow beyond this order
+MAX_PER_SLAB = 384
 PARTIAL, EMPTY = 0, 1  # the lists; a full slab is on neither
 
 
@@ -81,6 +82,9 @@ class SlabPages:
         self.inuse: I16 = np.zeros(nr_frames, np.int16)
         self.free: I16 = np.zeros(nr_frames, np.int16)  # 1 + index of the first freed object, 0 for none
         self.fresh: I16 = np.zeros(nr_frames, np.int16)  # objects handed out so far, front to back
+        self.owner: I16 = np.zeros(nr_frames, np.int16)  # number of the cache whose slab begins here, 0 for none
+        self.used: I64 = np.zeros((nr_frames, MAX_PER_SLAB // 64), np.int64)  # a bit per object that is out
+        self.nr_caches = 0
         self.links: I32 = np.full((2, nr_frames), -1, np.int32)  # next and previous slab of its list
 
 
@@ -106,9 +110,13 @@ class SlabCache:
         self.free_limit = (1 + cpus) * batchcount + self.packing.per_slab
         self.nr_objects = self.nr_slabs = 0
         self.nr_objects_peak = self.nr_slabs_peak = 0
+        if self.packing.per_slab > MAX_PER_SLAB:
+            raise KernelBug("kmem_cache_create", f"{self.packing.per_slab} objects of {name} in a slab")
+        pages.nr_caches += 1
+        self._id = pages.nr_caches
         self._pages, self._allocator = pages, allocator
         self._heads: I64 = np.full(2, -1, np.int64)
-        self._state = (allocator.ram.words4, pages.inuse, pages.free, pages.fresh, pages.links, self._heads)
+        self._state = (allocator.ram.words4, pages.inuse, pages.free, pages.fresh, pages.used, pages.links, self._heads)
 
     @property
     def bytes(self) -> int:
@@ -131,7 +139,12 @@ class SlabCache:
         _, per_slab, stride, offset = self.packing
         missing = nr - (self.nr_slabs * per_slab - self.nr_objects)
         if missing > 0:
-            self._grow(-(-missing // per_slab), gfp)
+            before = self.nr_slabs
+            try:
+                self._grow(-(-missing // per_slab), gfp)
+            except (AllocationFailed, NeedsReclaim):
+                self._release(self.nr_slabs - before)  # a request that fails holds nothing
+                raise
         objects = np.empty(nr, np.int64)
         got = _alloc(*self._state, per_slab, stride, offset, objects)
         if got != nr:
@@ -142,18 +155,18 @@ class SlabCache:
 
     def free(self, address: int) -> None:
         """kmem_cache_free of one object. What it held need not be cleared, except by whoever calls free_bulk."""
-        order, _, stride, _ = self.packing
-        pfn, inside = address >> PAGE_SHIFT, address & (PAGE_SIZE - 1)
-        if order == 0 and self._allocator.frames.scribbled[pfn]:
-            self._allocator.ram.bytes[pfn, inside : inside + stride] = 0
+        stride = self.packing.stride
+        scribbled = self._allocator.frames.scribbled
+        if scribbled[address >> PAGE_SHIFT] or scribbled[(address + stride - 1) >> PAGE_SHIFT]:
+            self._allocator.ram.bytes.reshape(-1)[address : address + stride] = 0
         self.free_bulk(np.array([address], np.int64))
 
     def free_bulk(self, objects: I64) -> None:
         """Free objects whose bytes are zero beyond their first word. O(n)."""
         order, per_slab, stride, offset = self.packing
-        bad = _free(*self._state, order, per_slab, stride, offset, objects)
-        if bad:
-            raise KernelBug("kmem_cache_free", f"{self.name}: {bad:#x} is not an allocated object")
+        bad = _free(*self._state, self._pages.owner, self._id, order, per_slab, stride, offset, objects)
+        if bad >= 0:
+            raise KernelBug("kmem_cache_free", f"{self.name}: {objects[bad]:#x} is not an allocated object")
         self.nr_objects -= objects.size
         nr_free = self.nr_slabs * per_slab - self.nr_objects
         if nr_free > self.free_limit:
@@ -165,23 +178,21 @@ class SlabCache:
 
     def _grow(self, nr_slabs: int, gfp: Gfp) -> None:
         order, allocator = self.packing.order, self._allocator
-        if nr_slabs > 1:
-            many = allocator.try_alloc(nr_slabs, gfp, order=order, zeroed=True)
-            if many is None:  # what there is still serves: the request fails at the slab that cannot be had
+        if allocator.injected_failure(nr_slabs):
+            raise AllocationFailed(f"{nr_slabs} slabs of {self.name}")
+        while (slabs := allocator.take(nr_slabs, gfp, order, zeroed=True)) is None:
+            if nr_slabs > 1:  # what there is still serves: the request fails at the slab that cannot be had
                 self._grow(nr_slabs // 2, gfp)
-                self._grow(nr_slabs - nr_slabs // 2, gfp)
-                return
-            slabs = many
-        elif gfp is Gfp.ATOMIC:
-            one = allocator.try_alloc(1, gfp, order=order, zeroed=True)
-            if one is None:
+                nr_slabs -= nr_slabs // 2
+            elif gfp is Gfp.ATOMIC:
                 raise AllocationFailed(f"a slab of {self.name}")
-            slabs = one
-        else:
-            slabs = allocator.alloc(1, gfp, order=order, zeroed=True)
+            else:
+                allocator.reclaim(1, order)
         pages = self._pages
         allocator.frames.flags[slabs] |= PG_SLAB
         pages.inuse[slabs] = pages.free[slabs] = pages.fresh[slabs] = 0
+        pages.used[slabs] = 0
+        pages.owner[slabs] = self._id
         _push_all(pages.links, self._heads, slabs)
         self.nr_slabs += slabs.size
         self.nr_slabs_peak = max(self.nr_slabs_peak, self.nr_slabs)
@@ -190,6 +201,7 @@ class SlabCache:
         slabs = np.empty(most, np.int64)
         slabs = slabs[: _pop_empty(self._pages.links, self._heads, slabs)]
         order = self.packing.order
+        self._pages.owner[slabs] = 0
         for page in range(1 << order):  # freed objects leave their links behind
             self._allocator.frames.scribbled[slabs + page] = 1
         self._allocator.free(slabs, order=order)
@@ -250,7 +262,7 @@ def _pop_empty(links: I32, heads: I64, slabs: I64) -> int:
 
 @kernel
 def _alloc(
-    words: U32, inuse: I16, free: I16, fresh: I16, links: I32, heads: I64,
+    words: U32, inuse: I16, free: I16, fresh: I16, used: I64, links: I32, heads: I64,
     per_slab: int, stride: int, offset: int, objects: I64,
 ) -> int:  # fmt: skip
     nr = 0
@@ -273,6 +285,8 @@ def _alloc(
             else:
                 address = base + np.int64(fresh[slab]) * stride
                 fresh[slab] += 1
+                index = np.int64(fresh[slab]) - 1
+            used[slab, index >> 6] |= np.int64(1) << (index & 63)
             objects[nr] = address
             nr += 1
         inuse[slab] += take
@@ -283,17 +297,23 @@ def _alloc(
 
 @kernel
 def _free(
-    words: U32, inuse: I16, free: I16, fresh: I16, links: I32, heads: I64,
+    words: U32, inuse: I16, free: I16, fresh: I16, used: I64, links: I32, heads: I64, owner: I16, cache: int,
     order: int, per_slab: int, stride: int, offset: int, objects: I64,
 ) -> int:  # fmt: skip
-    """Return 0, or the first address that is no object of this cache."""
+    """Return -1, or the place of the first address that is no object of this cache, or is free."""
     for i in range(objects.size):
         address = objects[i]
         slab = (address >> PAGE_SHIFT) >> order << order
+        if slab < 0 or slab >= owner.size or owner[slab] != cache:
+            return i
         inside = address - (slab << PAGE_SHIFT) - offset
         index = inside // stride
-        if inside < 0 or index * stride != inside or index >= fresh[slab] or inuse[slab] <= 0:
-            return address
+        if inside < 0 or index * stride != inside or index >= fresh[slab]:
+            return i
+        bit = np.int64(1) << (index & 63)
+        if not used[slab, index >> 6] & bit:
+            return i
+        used[slab, index >> 6] &= ~bit
         words[address >> 2] = free[slab]
         free[slab] = index + 1
         left = inuse[slab] - 1
@@ -303,4 +323,4 @@ def _free(
         if left == 0:
             _unlink(links, heads, PARTIAL, slab)
             _push(links, heads, EMPTY, slab)
-    return 0
+    return -1

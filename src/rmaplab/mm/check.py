@@ -1,6 +1,6 @@
 """check(): everything that two places know must agree. Recomputed from the page tables up, nothing believed.
 
-frames      free, reserved, slab, page table or anonymous; an anonymous page's count is its number of entries
+frames      free, reserved, slab, page table or anonymous; an anonymous page's count is its entries and its place in a pagevec
 mm          VMAs in order, every entry inside one and no more allowed than it allows; rss; page-table frames
 system      committed pages, slab objects against the objects there are
 design      its own invariants, and walk == judge for every page (or a fixed sample where there are very many)
@@ -25,7 +25,7 @@ WALKS = 4096  # pages walked by check(): all, up to so many
 
 def check(k: Kernel) -> None:
     """Raise KernelBug with the name of the first thing that does not add up. The ledger is left as it was. O(everything)."""
-    counts = k.machine.ledger.counts.copy()
+    before = k.machine.ledger.snapshot()
     mms = list(k.mms.values())
     k.machine.check()
     k.check()
@@ -37,11 +37,13 @@ def check(k: Kernel) -> None:
         _check_tables(k, mm, tables)
         mapped += np.bincount(present.pfns, minlength=mapped.size)
     mapped[ZERO_PFN] = 0
-    _check_pages(k, mapped)
-    k.rmap.check(mms)
+    references = mapped.copy()
+    np.add.at(references, k.lru_add.references(), 1)
+    _check_pages(k, mapped, references)
+    k.rmap.check(mms, mapped)
     pages = np.union1d(np.flatnonzero(mapped), k.rmap.tracked())
     judge(k.rmap, mms, pages[:: -(-pages.size // WALKS) or 1].tolist())
-    k.machine.ledger.restore(counts)
+    k.machine.ledger.restore(before)
 
 
 def _check_entries(mm: MmStruct, present: Entries) -> None:
@@ -68,16 +70,18 @@ def _check_tables(k: Kernel, mm: MmStruct, tables: list[int]) -> None:
         raise KernelBug("pte_alloc", "a page table is not marked as one")
 
 
-def _check_pages(k: Kernel, mapped: I64) -> None:
+def _check_pages(k: Kernel, mapped: I64, references: I64) -> None:
     frames = k.machine.frames
     count, flags = frames.count, frames.flags
     other = flags & (PG_RESERVED | PG_SLAB | PG_TABLE) != 0
     if mapped[other].any():
         raise KernelBug("pte", "an entry maps a page table, a slab page or the kernel")
-    wrong = np.flatnonzero((count != mapped) & ~other & (count > 0) | ((mapped > 0) & (count == 0)))
+    wrong = np.flatnonzero((count != references) & ~other)
     wrong = wrong[~_is_stack(k)[wrong]]
     if wrong.size:
-        raise KernelBug("page_count", f"page {wrong[0]} has count {count[wrong[0]]} and {mapped[wrong[0]]} entries")
+        raise KernelBug(
+            "page_count", f"page {wrong[0]} has count {count[wrong[0]]} and {references[wrong[0]]} references"
+        )
 
 
 def _is_stack(k: Kernel) -> npt.NDArray[np.bool_]:

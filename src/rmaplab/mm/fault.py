@@ -21,7 +21,7 @@ import numpy.typing as npt
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SegmentationFault
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import copy_frames
-from rmaplab.machine.pagetable import count_tables, fault_apply, fault_scan, hook_tables, read_entries, touch_range
+from rmaplab.machine.pagetable import fault_apply, hook_tables, read_entries, touch_scan
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
 from rmaplab.objects.mm import MmStruct
@@ -37,15 +37,25 @@ def touch(k: Kernel, mm: MmStruct, start: int, end: int, *, write: bool) -> None
     Raises SegmentationFault at the first page it may not touch; what comes before it is done.
     """
     machine = k.machine
-    geometry = machine.geometry
+    geometry, count = machine.geometry, machine.frames.count
+    if start >= end:
+        return
+    task_size = machine.paging.task_size
+    if start < 0 or end > task_size:  # what can be touched is, then comes the fault
+        if 0 <= start < task_size:
+            touch(k, mm, start, task_size, write=write)
+        raise SegmentationFault(start if start < 0 else max(start, task_size), "an address outside the address space")
     address, end = start & -PAGE_SIZE, page_align(end)
     while address < end:
         stop = k.burst_end(address, end)
-        there = touch_range(*geometry, mm.pgd, address, stop, write)
+        there, *needs = touch_scan(*geometry, mm.pgd, address, stop, write, count)
         if there < stop:
+            machine.locks.pass_through(mm.mmap_sem, write=False)
             vma = access_vma(mm, max(there, start), write=write)
-            stop = min(stop, vma.end)
-            handle_faults(k, vma, there, stop, write=write)
+            if vma.end < stop:
+                stop = vma.end
+                there, *needs = touch_scan(*geometry, mm.pgd, there, stop, write, count)
+            _handle_faults(k, vma, there, stop, write, *needs)
         machine.charge("page_touch", (stop - address) >> PAGE_SHIFT)
         machine.end_burst(user=True)
         address = stop
@@ -63,14 +73,23 @@ def access_vma(mm: MmStruct, address: int, *, write: bool) -> VmArea:
     return vma
 
 
-def handle_faults(k: Kernel, vma: VmArea, start: int, end: int, *, write: bool) -> None:
-    """handle_mm_fault for every page of [start, end), inside one VMA and one burst."""
+def _handle_faults(
+    k: Kernel,
+    vma: VmArea,
+    start: int,
+    end: int,
+    write: bool,
+    fresh: int,
+    zeroes: int,
+    copies: int,
+    reuses: int,
+    missing: int,
+) -> None:
+    """handle_mm_fault for every page of [start, end), inside one VMA and one burst; what it needs is what touch_scan said."""
     machine, allocator, mm = k.machine, k.machine.allocator, vma.mm
     geometry, count = machine.geometry, machine.frames.count
-    fresh, zeroes, copies, reuses = fault_scan(*geometry, mm.pgd, start, end, write, count)
     if fresh or copies:
         k.rmap.vma_prepare(vma)
-    missing, _ = count_tables(*geometry, mm.pgd, -1, start, end)
     tables, pages = _NOTHING, _NOTHING
     alone = end - start <= PAGE_SIZE
     try:
@@ -80,14 +99,18 @@ def handle_faults(k: Kernel, vma: VmArea, start: int, end: int, *, write: bool) 
             pages = allocator.alloc(fresh + copies, Gfp.HIGHUSER, zeroed=True)
     except (AllocationFailed, NeedsReclaim):
         if alone:  # the page cannot be had; its page tables stay, as pte_alloc_map leaves them
-            hook_tables(*geometry, mm.pgd, start, tables)
-            _tables_added(k, mm, start, end, tables.size)
+            if tables.size:
+                hook_tables(*geometry, mm.pgd, start, tables)
+                _tables_added(k, mm, start, end, tables.size)
             raise
         machine.free_tables(tables)
         middle = start + ((end - start) >> (PAGE_SHIFT + 1) << PAGE_SHIFT)
-        handle_faults(k, vma, start, middle, write=write)
-        handle_faults(k, vma, middle, end, write=write)
+        for low, high in ((start, middle), (middle, end)):
+            there, *needs = touch_scan(*geometry, mm.pgd, low, high, write, count)
+            if there < high:
+                _handle_faults(k, vma, there, high, write, *needs)
         return
+    machine.locks.pass_through(mm.page_table_lock)
     added, removed, reused = k.batch, k.removed_batch, k.reused_batch
     copied_to = np.empty(copies, np.int64) if copies else _NOTHING
     added.nr, removed.nr, reused.nr = fault_apply(
@@ -109,8 +132,11 @@ def handle_faults(k: Kernel, vma: VmArea, start: int, end: int, *, write: bool) 
         copy_frames(machine.ram.bytes, machine.frames.scribbled, removed.pfns, copied_to)
         k.rmap.remove(removed)
         machine.charge("cow_copy", copies)
+    if copies or reuses:  # can_share_swap_page asks under a trylock of each page
+        machine.locks.count("PG_locked", copies + reuses)
     if added.nr:
         k.rmap.add(added, vma)
+        k.lru_add.add(k.this_cpu(), added.pfns)
         mm.rss += added.nr - copies
     if reuses:
         k.rmap.rehome(reused, vma)
@@ -130,6 +156,8 @@ def _tables_added(k: Kernel, mm: MmStruct, start: int, end: int, nr: int) -> Non
 
 def read_bytes(k: Kernel, mm: MmStruct, start: int, length: int) -> bytes:
     """The bytes a task sees at [start, start + length), faulting as it reads."""
+    if length <= 0:
+        return b""
     touch(k, mm, start, start + length, write=False)
     pages = k.machine.ram.bytes[_pfns(k, mm, start, length)]
     first = start & (PAGE_SIZE - 1)

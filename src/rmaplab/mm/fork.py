@@ -32,7 +32,8 @@ I64 = npt.NDArray[np.int64]
 def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
     """A copy of `parent` for the new task `pid`. Raises SyscallError(ENOMEM), NeedsReclaim; then nothing of it is left."""
     child = mm_alloc(k, pid)
-    child.free_area_cache = parent.free_area_cache
+    child.free_area_cache, child.limit_as = parent.free_area_cache, parent.limit_as
+    child.start_brk, child.brk = parent.start_brk, parent.brk
     charged = 0
     try:
         k.rmap.mm_fork(parent, child)
@@ -69,11 +70,18 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
         raise
     child.insert(new)
     child.total_vm += new.nr_pages
+    locks = k.machine.locks
     address = vma.start
     while address < vma.end:
         stop = k.burst_end(address, vma.end)
-        _copy_burst(k, vma, new, address, stop)
-        k.machine.end_burst()
+        locks.take(child.page_table_lock)
+        locks.take(vma.mm.page_table_lock)
+        try:
+            _copy_burst(k, vma, new, address, stop)
+            k.machine.end_burst()
+        finally:
+            locks.drop(vma.mm.page_table_lock)
+            locks.drop(child.page_table_lock)
         if k.rules.fork_cond_resched:
             k.machine.sched.cond_resched()
         address = stop

@@ -5,13 +5,23 @@ The functions of mm/ take it as their first argument `k`, where C code would rea
 
 from __future__ import annotations
 
-from rmaplab.errors import KernelBug
+from rmaplab.errors import AllocationFailed, KernelBug
+from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.machine import Machine
+from rmaplab.mm.pagevec import LruAdd
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.mm import MmStruct
 from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.protocol import Batch, ReverseMap
+
+MM_LOCKS: LockClasses = (
+    ("mmap_sem", True, False),
+    ("PG_locked", True, False),
+    ("mmlist_lock", False, False),
+    ("page_table_lock", False, True),  # fork: the child's, then the parent's
+)
+"""The locks of mm/ in order; those of the reverse-mapping design follow. Source: eras.md 9."""
 
 BURST_TABLES = 32  # leaf tables a burst of work covers at most
 
@@ -22,9 +32,12 @@ class Kernel:
     def __init__(self, machine: Machine, rules: Rules, rmap: ReverseMap) -> None:
         self.machine, self.rules, self.rmap = machine, rules, rmap
         paging = machine.paging
-        self.task_cache = machine.cache("task_struct", rules.task_struct_bytes, hwcache_align=True)
+        # where there is no task_struct cache, the task lies at the foot of its kernel stack
+        task_bytes = rules.task_struct_bytes
+        self.task_cache = machine.cache("task_struct", task_bytes, hwcache_align=True) if task_bytes else None
         self.sighand_cache = machine.cache("sighand_cache", rules.sighand_bytes)
-        self.mm_cache = machine.cache("mm_struct", rules.mm_struct_bytes, hwcache_align=True)
+        mm_bytes = rules.mm_struct_bytes + rmap.mm_bytes(paging)
+        self.mm_cache = machine.cache("mm_struct", mm_bytes, hwcache_align=True)
         vma_bytes = rules.vm_area_struct_bytes + rmap.vma_bytes(paging)
         self.vma_cache = machine.cache("vm_area_struct", vma_bytes)
         pgd_in_slab = paging.pgd_bytes < 4096
@@ -37,11 +50,26 @@ class Kernel:
         self.committed_drift = 0  # pages uncharged once too often (see Rules.fork_failure_uncharges_twice)
         self.nr_processes = 0  # ever made
         self.nr_alive = self.nr_alive_peak = 0  # not yet exited: now, and at most
+        self.mmlist_lock = machine.locks.new("mmlist_lock")
+        self.lru_add = LruAdd(machine.allocator, machine.hardware.cpus, rules.pagevec_size)
+        if rules.small_allocations_fail and not machine.swap_pages_free:
+            machine.allocator.reclaim = _nothing_can_be_reclaimed
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         capacity = BURST_TABLES << paging.bits
         self.batch = Batch(capacity)  # scratch: nobody keeps a batch beyond the call it is passed to
         self.removed_batch = Batch(capacity)
         self.reused_batch = Batch(capacity)
+
+    def this_cpu(self) -> int:
+        """smp_processor_id(); 0 when driven from outside."""
+        current = self.machine.sched.current
+        return current.cpu.index if current is not None and current.cpu is not None else 0
+
+    def burst_start(self, end: int) -> int:
+        """Where a burst that ends at `end` begins, for work that goes downwards."""
+        if self.machine.allocator.fail_after is not None:
+            return end - 4096
+        return (end - 1) // self.burst_bytes * self.burst_bytes
 
     def burst_end(self, address: int, end: int) -> int:
         """Where the burst of work that begins at `address` ends: a bounded number of leaf tables, never beyond `end`.
@@ -58,10 +86,12 @@ class Kernel:
         There is no page cache and no reclaimable slab yet; free swap counts. Source: 2.6.2 security/commoncap.c.
         """
         free = self.machine.allocator.nr_free + self.machine.swap_pages_free
-        free -= free // self.rules.root_reserve_divisor
+        if self.rules.root_reserve_divisor:
+            free -= free // self.rules.root_reserve_divisor
         if free <= nr_pages:
             return False
-        self.committed_pages += nr_pages
+        if self.rules.commit_is_accounted:
+            self.committed_pages += nr_pages
         return True
 
     def vm_unacct_memory(self, nr_pages: int) -> None:
@@ -74,11 +104,17 @@ class Kernel:
         if self.committed_pages != charged - self.committed_drift:
             raise KernelBug("vm_committed_space", f"{self.committed_pages} pages, VMAs say {charged}")
         counts = {
-            self.task_cache: len(self.tasks),
             self.sighand_cache: self.nr_alive,
             self.mm_cache: len(self.mms),
             self.vma_cache: sum(mm.map_count for mm in self.mms.values()),
         }
+        if self.task_cache is not None:
+            counts[self.task_cache] = len(self.tasks)
         for cache, nr in counts.items():
             if cache.nr_objects != nr:
                 raise KernelBug("slabinfo", f"{cache.nr_objects} {cache.name} objects, {nr} in use")
+
+
+def _nothing_can_be_reclaimed(nr: int, order: int) -> None:
+    """Only anonymous memory and no swap: a kernel that gives up then returns NULL."""
+    raise AllocationFailed(f"{nr} blocks of order {order}, and nothing can be reclaimed")

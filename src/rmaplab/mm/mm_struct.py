@@ -23,16 +23,22 @@ def mm_alloc(k: Kernel, pid: int) -> MmStruct:
     except (AllocationFailed, NeedsReclaim):
         k.mm_cache.free(address)
         raise
-    mm = MmStruct(pid, address, pgd)
+    mm = MmStruct(pid, address, pgd, k.machine.locks)
     mm.nr_tables = nr_tables
+    mm.start_brk = mm.brk = k.machine.paging.heap_base
+    k.machine.locks.pass_through(k.mmlist_lock)
     k.mms[address] = mm
     k.machine.charge("mm_alloc")
     return mm
 
 
 def mmput(k: Kernel, mm: MmStruct) -> None:
-    """The last user of an address space has gone."""
+    """A user of an address space has gone; with the last one it goes too."""
+    mm.users -= 1
+    if mm.users:
+        return
     exit_mmap(k, mm)
+    k.machine.locks.pass_through(k.mmlist_lock)
     k.rmap.mm_exit(mm)
     free_pgd(k, mm)
     del k.mms[mm.address]

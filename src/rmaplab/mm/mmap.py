@@ -1,10 +1,10 @@
-"""mmap, munmap and what they do to VMAs: find a hole, merge, split, unmap.
+"""mmap, munmap, brk and what they do to VMAs: find a hole, merge, split, unmap.
 
     before    |--- A ---|          |--- B ---|          same flags, page offsets that continue, A's and B's
     mmap          |-----hole-----|                      reverse maps agree
     after     |------------- A --------------|          one VMA: A has grown over the hole and over B
 
-Source: 2.6.2 mm/mmap.c, do_mmap_pgoff, vma_merge, arch_get_unmapped_area, split_vma, do_munmap; for 2.6.5-rc1-aa1
+Source: 2.6.2 mm/mmap.c, do_mmap_pgoff, vma_merge, arch_get_unmapped_area, split_vma, do_munmap, do_brk; for 2.6.5-rc1-aa1
 mm/mmap.c of the -aa tree (history.md 4.1, 4.2).
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 
-from rmaplab.errors import AllocationFailed, SyscallError
+from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.zap import free_pgtables, zap_vma_range
 from rmaplab.objects.flags import (
@@ -25,6 +25,7 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
     VM_ACCOUNT,
+    VM_DATA_DEFAULT_FLAGS,
     VM_MAYEXEC,
     VM_MAYREAD,
     VM_MAYWRITE,
@@ -42,40 +43,75 @@ def do_mmap(k: Kernel, mm: MmStruct, address: int, length: int, prot: int, flags
     Raises SyscallError: EINVAL (length, type, unaligned MAP_FIXED), ENOMEM (no hole, too many VMAs, overcommit).
     """
     task_size = k.machine.paging.task_size
-    if length == 0:
-        return address  # success, and nothing mapped: so it was until 2.6.12 or so
+    if length == 0 and k.rules.mmap_of_nothing_succeeds:
+        return address
     length = page_align(length)
     if not 0 < length <= task_size or flags & (MAP_SHARED | MAP_PRIVATE) != MAP_PRIVATE or not flags & MAP_ANONYMOUS:
-        raise SyscallError(errno.EINVAL, "mmap")
+        raise SyscallError(errno.EINVAL, "mmap")  # flags that no kernel of the day knows are ignored
     if mm.map_count > k.rules.max_map_count:
         raise SyscallError(errno.ENOMEM, "mmap", "too many mappings")
     start = get_unmapped_area(k, mm, address, length, fixed=bool(flags & MAP_FIXED))
     end = start + length
     if mm.overlapping(start, end):
-        do_munmap(k, mm, start, length)
+        try:
+            do_munmap(k, mm, start, length)
+        except SyscallError as failure:
+            raise SyscallError(failure.errno or errno.ENOMEM, "mmap") from None
     vm_flags = (prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
-    if vm_flags & VM_WRITE and not flags & MAP_NORESERVE:
-        if not k.vm_enough_memory(length >> PAGE_SHIFT):
-            raise SyscallError(errno.ENOMEM, "mmap", "overcommit: less is free than is asked for")
-        vm_flags |= VM_ACCOUNT
-    pgoff = start >> PAGE_SHIFT if k.rules.anon_merge_needs_pgoff else 0
-    if not vma_merge(k, mm, start, end, vm_flags, pgoff):
+    map_anonymous(k, mm, start, length, vm_flags, reserve=not flags & MAP_NORESERVE, call="mmap")
+    return start
+
+
+def map_anonymous(k: Kernel, mm: MmStruct, start: int, length: int, flags: int, *, reserve: bool, call: str) -> None:
+    """Charge for [start, start + length) and cover it: by a neighbour that grows, or by a new VMA. The range is free.
+
+    Raises SyscallError(ENOMEM): RLIMIT_AS, overcommit, no memory for the VMA.
+    """
+    nr_pages = length >> PAGE_SHIFT
+    if mm.total_vm + nr_pages > mm.limit_as >> PAGE_SHIFT:
+        raise SyscallError(errno.ENOMEM, call, "RLIMIT_AS")
+    charged = 0
+    if flags & VM_WRITE and reserve:
+        if not k.vm_enough_memory(nr_pages):
+            raise SyscallError(errno.ENOMEM, call, "overcommit: less is free than is asked for")
+        if k.rules.commit_is_accounted:
+            flags |= VM_ACCOUNT
+            charged = nr_pages
+    pgoff = start >> PAGE_SHIFT
+    if grow_neighbour(k, mm, None, start, start + length, flags, pgoff)[0] is None:
         try:
             vma_address = k.vma_cache.alloc()
-        except AllocationFailed:
-            if vm_flags & VM_ACCOUNT:
-                k.vm_unacct_memory(length >> PAGE_SHIFT)
-            raise SyscallError(errno.ENOMEM, "mmap") from None
+        except (AllocationFailed, NeedsReclaim) as failure:
+            k.vm_unacct_memory(charged)
+            if isinstance(failure, NeedsReclaim):
+                raise
+            raise SyscallError(errno.ENOMEM, call) from None
         k.machine.charge("vma_alloc")
-        mm.insert(VmArea(mm, start, end, vm_flags, pgoff, vma_address))
-    mm.total_vm += length >> PAGE_SHIFT
-    return start
+        mm.insert(VmArea(mm, start, start + length, flags, pgoff, vma_address))
+    mm.total_vm += nr_pages
+
+
+def do_brk(k: Kernel, mm: MmStruct, address: int) -> int:
+    """Move the end of the heap to `address`; 0 asks where it is. Raises SyscallError(ENOMEM), and the heap is as before."""
+    old_end, new_end = page_align(mm.brk), page_align(address)
+    if address < mm.start_brk:
+        return mm.brk
+    if new_end < old_end:
+        do_munmap(k, mm, new_end, old_end - new_end)
+    elif new_end > old_end:
+        if new_end > k.machine.paging.task_size or mm.overlapping(old_end, new_end + PAGE_SIZE):
+            raise SyscallError(errno.ENOMEM, "brk", "something else is mapped there")
+        if mm.map_count > k.rules.max_map_count:
+            raise SyscallError(errno.ENOMEM, "brk", "too many mappings")
+        map_anonymous(k, mm, old_end, new_end - old_end, VM_DATA_DEFAULT_FLAGS, reserve=True, call="brk")
+    mm.brk = address
+    return mm.brk
 
 
 def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fixed: bool) -> int:
     """Where a mapping goes: the order, the hint if it fits, else the first hole from where the last search ended."""
     paging = k.machine.paging
-    if address + length > paging.task_size:
+    if not 0 <= address <= paging.task_size - length:
         if fixed:
             raise SyscallError(errno.ENOMEM, "mmap", "beyond the end of the address space")
         address = 0
@@ -103,34 +139,52 @@ def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fix
         first = base
 
 
-def vma_merge(k: Kernel, mm: MmStruct, start: int, end: int, flags: int, pgoff: int) -> bool:
-    """Let a neighbour grow over [start, end) instead of making a VMA: the previous one (and then over the next), or the next."""
+def grow_neighbour(
+    k: Kernel, mm: MmStruct, source: VmArea | None, start: int, end: int, flags: int, pgoff: int
+) -> tuple[VmArea | None, VmArea | None]:
+    """Let a neighbour grow over the free range [start, end): the previous VMA (and then over the next), or the next.
+
+    `source` is the VMA whose pages will move there (mremap), None where there are none yet. Returns the VMA that covers the
+    range now, or None; and `source`, or what it has become part of.
+    """
     if flags & VM_SPECIAL:
-        return False
+        return None, source
     before, after = mm.gap_around(start, end)
     nr_pages = (end - start) >> PAGE_SHIFT
-    linear = k.rules.anon_merge_needs_pgoff
 
-    def joins(left_flags: int, left_pgoff: int, left_pages: int, right_flags: int, right_pgoff: int) -> bool:
-        return left_flags == right_flags and (not linear or left_pgoff + left_pages == right_pgoff)
+    def fits(neighbour: VmArea, continues: bool) -> bool:
+        return (
+            neighbour.flags == flags
+            and (continues or not k.rmap.linear)
+            and (source is None or k.rmap.vma_can_merge(neighbour, source))
+        )
 
-    if after is not None and (after.start != end or not joins(flags, pgoff, nr_pages, after.flags, after.pgoff)):
+    if after is not None and (after.start != end or not fits(after, pgoff + nr_pages == after.pgoff)):
         after = None
-    if before is not None and before.end == start and joins(before.flags, before.pgoff, before.nr_pages, flags, pgoff):
+    if before is not None and (before.end != start or not fits(before, before.pgoff + before.nr_pages == pgoff)):
+        before = None
+    target = before or after
+    if target is None:
+        return None, source
+    if before is not None:
+        before.end = end
         if after is not None and k.rmap.vma_can_merge(before, after):
-            dying_end = after.end
-            mm.remove(after)
-            before.end = dying_end
-            k.rmap.vma_merge(before, after)
-            k.vma_cache.free(after.address)
-        else:
-            before.end = end
+            absorb_next(k, mm, before, after)
+            source = before if source is after else source
     elif after is not None:
-        mm.move_start(after, start, after.pgoff - nr_pages if linear else after.pgoff)
-    else:
-        return False
+        mm.move_start(after, start, after.pgoff - nr_pages)
+    if source is not None:
+        k.rmap.vma_adjust(target, source)
     k.machine.charge("vma_merge")
-    return True
+    return target, source
+
+
+def absorb_next(k: Kernel, mm: MmStruct, vma: VmArea, after: VmArea) -> None:
+    """`vma` grows over its neighbour `after`, which goes."""
+    mm.remove(after)
+    vma.end = after.end
+    k.rmap.vma_merge(vma, after)
+    k.vma_cache.free(after.address)
 
 
 def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int) -> None:
@@ -138,18 +192,16 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int) -> None:
 
     Raises SyscallError: EINVAL (unaligned, empty or outside the address space), ENOMEM (a split that cannot be made).
     """
-    if (
-        start % PAGE_SIZE
-        or start > k.machine.paging.task_size
-        or length > k.machine.paging.task_size - start
-        or length <= 0
-    ):
+    task_size = k.machine.paging.task_size
+    if start % PAGE_SIZE or not 0 <= start <= task_size or not 0 < length <= task_size - start:
         raise SyscallError(errno.EINVAL, "munmap")
     end = start + page_align(length)
     doomed = mm.overlapping(start, end)
     if not doomed:
         return
     try:
+        if k.rules.munmap_needs_spare_vma:  # 2.4 takes it in case a split is needed, though perhaps none is
+            k.vma_cache.free(k.vma_cache.alloc())
         if doomed[0].start < start:
             split_vma(k, mm, doomed[0], start)
         last = mm.overlapping(start, end)[-1]
@@ -163,12 +215,15 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int) -> None:
         mm.remove(vma)
         if page_align(k.machine.paging.unmapped_base) <= vma.start < mm.free_area_cache:
             mm.free_area_cache = vma.start
+    k.lru_add.drain(k.this_cpu())
+    k.machine.locks.take(mm.page_table_lock)
     for vma in doomed:
         zap_vma_range(k, mm, vma.start, vma.end)
         mm.total_vm -= vma.nr_pages
         if vma.flags & VM_ACCOUNT:
             k.vm_unacct_memory(vma.nr_pages)
     free_pgtables(k, mm, before.end if before else 0, start, end, after.start if after else None)
+    k.machine.locks.drop(mm.page_table_lock)
     for vma in doomed:
         remove_vma(k, vma)
 

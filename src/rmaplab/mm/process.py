@@ -24,6 +24,7 @@ from rmaplab.objects.task import TaskStruct
 
 T = TypeVar("T", bound=TaskStruct)
 PID_MAX = 32768  # PID_MAX_DEFAULT
+RESERVED_PIDS = 300  # when the numbers begin again, these are left to daemons
 
 
 def copy_process(k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: Callable[[int], MmStruct]) -> T:
@@ -34,8 +35,10 @@ def copy_process(k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: C
     pid = _alloc_pid(k)
     undo: list[Callable[[], None]] = []
     try:
-        address = k.task_cache.alloc()
-        undo.append(lambda: k.task_cache.free(address))
+        address = 0
+        if (task_cache := k.task_cache) is not None:
+            address = task_cache.alloc()
+            undo.append(lambda: task_cache.free(address))
         stack = k.machine.allocator.alloc(1, Gfp.KERNEL, order=k.stack_order)
         undo.append(lambda: k.machine.allocator.free(stack, order=k.stack_order))
         sighand = k.sighand_cache.alloc()
@@ -72,7 +75,10 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
     task.exit_code = code
     k.machine.charge("exit")
     k.machine.end_burst()
+    k.machine.locks.forget(task)
     parent = task.parent
+    if parent is not None and parent.vfork_child is task:
+        parent.vfork_child = None
     k.machine.sched.exited(task, parent)
     if parent is None:
         release_task(k, task)
@@ -87,13 +93,14 @@ def release_task(k: Kernel, task: TaskStruct) -> None:
         task.parent.children.remove(task)
     del k.tasks[task.pid]
     k.machine.allocator.free(task.stack, order=k.stack_order)
-    k.task_cache.free(task.address)
+    if k.task_cache is not None:
+        k.task_cache.free(task.address)
 
 
 def _alloc_pid(k: Kernel) -> int:
-    if len(k.tasks) >= PID_MAX - 1:
+    if len(k.tasks) >= PID_MAX - RESERVED_PIDS:
         raise SyscallError(errno.EAGAIN, "fork", "no pid is left")
     while True:
-        k.last_pid = k.last_pid % (PID_MAX - 1) + 1
+        k.last_pid = k.last_pid + 1 if k.last_pid + 1 < PID_MAX else RESERVED_PIDS
         if k.last_pid not in k.tasks:
             return k.last_pid

@@ -17,8 +17,8 @@ class Rules:
     mm_struct_bytes: int
     vm_area_struct_bytes: int
     """Without what the reverse-mapping design adds."""
-    anon_merge_needs_pgoff: bool
-    """Anonymous neighbours merge only if their page offsets continue."""
+    commit_is_accounted: bool
+    """VMAs carry their charge (VM_ACCOUNT); without it a request is only compared with what is free."""
     fork_charges: bool
     """fork asks vm_enough_memory for every VM_ACCOUNT VMA."""
     fork_failure_uncharges_twice: bool
@@ -28,3 +28,15 @@ class Rules:
     max_map_count: int
     fork_cond_resched: bool
     """copy_page_range offers the CPU as it goes."""
+    pagevec_size: int
+    """Pages that wait per CPU to go to the LRU, each with a reference; 0 if they go at once."""
+    mmap_of_nothing_succeeds: bool
+    """mmap of length 0 returns the address."""
+    mprotect_merges: bool
+    mremap_merges: bool
+    mremap_to_nothing_unmaps: bool
+    """mremap to length 0 unmaps the range."""
+    munmap_needs_spare_vma: bool
+    """munmap takes a VMA beforehand, and fails without one."""
+    small_allocations_fail: bool
+    """A request for a page returns nothing when nothing can be reclaimed, instead of trying for ever."""

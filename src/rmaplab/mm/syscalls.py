@@ -22,9 +22,11 @@ from rmaplab.mm.fault import read_bytes, touch, write_bytes
 from rmaplab.mm.fork import dup_mm
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mm_alloc
-from rmaplab.mm.mmap import do_mmap, do_munmap
+from rmaplab.mm.mmap import do_brk, do_mmap, do_munmap
+from rmaplab.mm.mprotect import do_mprotect
+from rmaplab.mm.mremap import do_mremap
 from rmaplab.mm.process import copy_process, do_exit, release_task
-from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE
+from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, MREMAP_MAYMOVE, PROT_READ, PROT_WRITE
 from rmaplab.objects.mm import MmStruct
 from rmaplab.objects.task import TaskStruct
 from rmaplab.units import parse_size
@@ -58,14 +60,38 @@ class Task(TaskStruct):
         """
         if flags & MAP_SHARED:
             raise UsageError("MAP_SHARED needs shared memory, which this version does not have: use MAP_PRIVATE")
-        start = do_mmap(self.kernel, self._mm(), address, parse_size(length), prot, flags)
-        self._end_of_call()
-        return start
+        nr_bytes = parse_size(length)
+        return self._call(lambda k, mm: do_mmap(k, mm, address, nr_bytes, prot, flags))
 
     def munmap(self, address: int, length: int | str) -> None:
         """munmap(2). Raises SyscallError: EINVAL, or ENOMEM where a VMA must be split and cannot be."""
-        do_munmap(self.kernel, self._mm(), address, parse_size(length))
-        self._end_of_call()
+        nr_bytes = parse_size(length)
+        self._call(lambda k, mm: do_munmap(k, mm, address, nr_bytes))
+
+    def mprotect(self, address: int, length: int | str, prot: int) -> None:
+        """mprotect(2). Raises SyscallError: EINVAL, ENOMEM; VMAs before the failing one are changed."""
+        nr_bytes = parse_size(length)
+        self._call(lambda k, mm: do_mprotect(k, mm, address, nr_bytes, prot))
+
+    def mremap(
+        self,
+        address: int,
+        old_length: int | str,
+        new_length: int | str,
+        flags: int = MREMAP_MAYMOVE,
+        new_address: int = 0,
+    ) -> int:
+        """mremap(2): the mapping's address. Raises SyscallError: EINVAL, EFAULT, ENOMEM."""
+        lengths = parse_size(old_length), parse_size(new_length)
+        return self._call(lambda k, mm: do_mremap(k, mm, address, *lengths, flags, new_address))
+
+    def brk(self, address: int = 0) -> int:
+        """brk(2): move the end of the heap, or ask where it is (0). Raises SyscallError(ENOMEM); the heap is as before."""
+        return self._call(lambda k, mm: do_brk(k, mm, address))
+
+    def limit_as(self, limit: int | str) -> None:
+        """setrlimit(RLIMIT_AS): bytes of address space, from now on and for children."""
+        self._mm().limit_as = parse_size(limit)
 
     def read(self, address: int, length: int = 1) -> bytes:
         """Load `length` bytes. Raises SegmentationFault, OomKilled."""
@@ -90,13 +116,43 @@ class Task(TaskStruct):
         k, mm = self.kernel, self._mm()
         if program is None and k.machine.sched.current is not None:
             raise UsageError("fork() in a program needs the child's program: task.fork(child_program)")
-        child = copy_process(k, Task, self, lambda pid: dup_mm(k, mm, pid))
+        locks = k.machine.locks
+        locks.take(mm.mmap_sem)
+        try:
+            child = copy_process(k, Task, self, lambda pid: dup_mm(k, mm, pid))
+        finally:
+            locks.drop(mm.mmap_sem)
         child.kernel = k
         k.machine.charge("fork")
         k.machine.end_burst()
         if program is not None:
             start_program(child, program)
         self._end_of_call()
+        return child
+
+    def vfork(self, program: Program | None = None) -> Task:
+        """vfork(2): a child in this address space; the parent waits until it has exited. Raises as fork().
+
+        Driven from outside, the parent's other calls are refused (UsageError) until then.
+        """
+        k, mm = self.kernel, self._mm()
+        if program is None and k.machine.sched.current is not None:
+            raise UsageError("vfork() in a program needs the child's program: task.vfork(child_program)")
+
+        def borrow(_: int) -> MmStruct:
+            mm.users += 1
+            return mm
+
+        child = copy_process(k, Task, self, borrow)
+        child.kernel = k
+        self.vfork_child = child
+        k.machine.charge("fork")
+        k.machine.end_burst()
+        if program is not None:
+            start_program(child, program)
+            while self.vfork_child is not None:
+                self.waits = True
+                k.machine.sched.sleep()
         return child
 
     def wait(self) -> tuple[int, int]:
@@ -128,11 +184,24 @@ class Task(TaskStruct):
     def _mm(self) -> MmStruct:
         if self.mm is None:
             raise UsageError(f"task {self.pid} has exited: use one that lives")
+        child = self.vfork_child
+        if child is not None and self.kernel.machine.sched.current is None:
+            raise UsageError(f"task {self.pid} waits for its vfork child: let task {child.pid} exit() first")
         return self.mm
 
     def _runs(self) -> bool:
         current: SchedEntity | None = self.kernel.machine.sched.current
         return current is self
+
+    def _call(self, call: Callable[[Kernel, MmStruct], R]) -> R:
+        """A call that changes the address space: under mmap_sem, and back to user mode however it ends."""
+        k, mm = self.kernel, self._mm()
+        k.machine.locks.take(mm.mmap_sem)
+        try:
+            return call(k, mm)
+        finally:
+            k.machine.locks.drop(mm.mmap_sem)
+            self._end_of_call()
 
     def _access(self, access: Callable[[Kernel, MmStruct], R]) -> R:
         """A load or a store; a fault that gets no memory kills the task (VM_FAULT_OOM)."""

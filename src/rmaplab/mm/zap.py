@@ -19,7 +19,10 @@ from rmaplab.units import PAGE_SHIFT
 
 
 def zap_vma_range(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
-    """Clear all entries of [start, end), forget them in the reverse map, free pages that nobody else has. A burst at a time."""
+    """Clear all entries of [start, end), forget them in the reverse map, free pages that nobody else has. A burst at a time.
+
+    The caller holds page_table_lock, for as long as that takes.
+    """
     machine, batch = k.machine, k.batch
     address = start
     while address < end:
@@ -52,11 +55,14 @@ def free_pgtables(k: Kernel, mm: MmStruct, floor: int, start: int, end: int, cei
 
 def exit_mmap(k: Kernel, mm: MmStruct) -> None:
     """An address space ends: zap everything, free its tables, then unlink its VMAs and free them."""
+    k.lru_add.drain(k.this_cpu())
+    k.machine.locks.take(mm.page_table_lock)
     for vma in mm.vmas:
         zap_vma_range(k, mm, vma.start, vma.end)
         if vma.flags & VM_ACCOUNT:
             k.vm_unacct_memory(vma.nr_pages)
     _clear_page_tables(k, mm, 0, -(-k.machine.paging.task_size // k.machine.paging.top_span))
+    k.machine.locks.drop(mm.page_table_lock)
     for vma in mm.vmas:
         k.rmap.vma_unlink(vma)
     for vma in mm.vmas:

@@ -9,25 +9,35 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.locks import Locks
 from rmaplab.objects.vma import VmArea
+
+RLIM_INFINITY = 1 << 62
 
 
 class MmStruct:
     """One address space. `address` is the object's place in the slab and serves as the pointer to it.
 
+    `users` counts the tasks that live in it (two while a vfork child borrows it), `limit_as` is RLIMIT_AS in bytes.
     `pgd` is the physical address of the top page table. `rss` counts mapped pages other than the zero page's owner does:
     every present anonymous entry, as mm->rss; `total_vm` counts pages of VMAs; `nr_tables` all its page-table frames.
     """
 
-    def __init__(self, pid: int, address: int, pgd: int) -> None:
+    def __init__(self, pid: int, address: int, pgd: int, locks: Locks) -> None:
         self.pid = pid
         self.address = address
         self.pgd = pgd
+        self.mmap_sem = locks.new("mmap_sem", f"mm of pid {pid}")
+        self.page_table_lock = locks.new("page_table_lock", f"mm of pid {pid}")
         self.vmas: list[VmArea] = []
         self.rss = 0
         self.total_vm = 0
         self.nr_tables = 0
+        self.total_vm_drift = 0  # pages that VMAs have grown by without being counted (a failed merging mremap)
         self.free_area_cache = 0
+        self.start_brk = self.brk = 0
+        self.limit_as = RLIM_INFINITY
+        self.users = 1
         self._starts: list[int] = []
         self._cached: VmArea | None = None
 
@@ -99,7 +109,7 @@ class MmStruct:
             if not previous <= start == vma.start < vma.end or vma.mm is not self:
                 raise KernelBug("validate_mm", f"{vma} is out of order in mm {self.pid}")
             previous = vma.end
-        if self.total_vm != sum(vma.nr_pages for vma in self.vmas):
+        if self.total_vm != sum(vma.nr_pages for vma in self.vmas) - self.total_vm_drift:
             raise KernelBug("validate_mm", f"total_vm of mm {self.pid} is {self.total_vm}")
 
     def __repr__(self) -> str:

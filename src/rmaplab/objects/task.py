@@ -30,3 +30,4 @@ class TaskStruct(SchedEntity):
         self.children: list[TaskStruct] = []
         self.exit_code: int | None = None
         self.waits = False
+        self.vfork_child: TaskStruct | None = None

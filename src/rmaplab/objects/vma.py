@@ -47,4 +47,4 @@ class VmArea:
         rwx = "".join(
             letter if self.flags & bit else "-" for letter, bit in (("r", VM_READ), ("w", VM_WRITE), ("x", VM_EXEC))
         )
-        return f"{self.start:08x}-{self.end:08x} {rwx}{'s' if self.flags & VM_SHARED else 'p'} {self.pgoff:08x}"
+        return f"{self.start:08x}-{self.end:08x} {rwx}{'s' if self.flags & VM_SHARED else 'p'} {self.pgoff << PAGE_SHIFT:08x}"

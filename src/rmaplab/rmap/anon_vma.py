@@ -36,9 +36,10 @@ import numpy.typing as npt
 from rmaplab.errors import KernelBug
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.jit import kernel
+from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import PRESENT
-from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
+from rmaplab.machine.paging import MAPPED
+from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -56,10 +57,11 @@ U32 = npt.NDArray[np.uint32]
 class AnonVma:
     """anon_vma_t: a lock and a list of VMAs; newest first, as list_add puts them."""
 
-    __slots__ = ("_vmas", "address")
+    __slots__ = ("_vmas", "address", "lock")
 
-    def __init__(self, address: int) -> None:
+    def __init__(self, address: int, lock: Lock) -> None:
         self.address = address
+        self.lock = lock
         self._vmas: dict[VmArea, None] = {}  # insertion order, O(1) removal: what a list_head gives
 
     def link(self, vma: VmArea) -> None:
@@ -82,6 +84,8 @@ class AnonVmaMap(ReverseMap):
     """The design of 2.6.5-rc1-aa1, anonymous side."""
 
     name: ClassVar[str] = "anon_vma"
+    linear: ClassVar[bool] = True
+    lock_classes: ClassVar[LockClasses] = (("PG_maplock", False, False), ("anon_vma_lock", False, False))
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
@@ -117,7 +121,8 @@ class AnonVmaMap(ReverseMap):
     def vma_prepare(self, vma: VmArea) -> None:
         """anon_vma_prepare: the first anonymous fault of a VMA makes its object. No lock: nobody else knows it yet."""
         if vma.anon_vma is None:
-            anon_vma = AnonVma(self.cache.alloc())
+            address = self.cache.alloc()
+            anon_vma = AnonVma(address, self.machine.locks.new("anon_vma_lock", f"anon_vma {address:#x}"))
             self.machine.charge("anon_vma_alloc")
             self._at[anon_vma.address] = anon_vma
             anon_vma.link(vma)
@@ -127,7 +132,7 @@ class AnonVmaMap(ReverseMap):
         self._join(vma, child)
 
     def vma_clone(self, vma: VmArea, new: VmArea) -> None:
-        """A split: both halves stay on the object."""
+        """A split, or mremap's new place: both are on the object."""
         self._join(vma, new)
 
     def vma_can_merge(self, vma: VmArea, other: VmArea) -> bool:
@@ -140,15 +145,24 @@ class AnonVmaMap(ReverseMap):
             self._join(dying, vma)
         self.vma_unlink(dying)
 
+    def vma_adjust(self, vma: VmArea, other: VmArea) -> None:
+        """Pages of `other` will be looked for in `vma`: it must be on their object."""
+        if vma.anon_vma is None:
+            self._join(other, vma)
+
     def vma_unlink(self, vma: VmArea) -> None:
         """anon_vma_unlink: off the list; the object goes with its last VMA, and no page can name it then."""
         anon_vma = vma.anon_vma
-        if isinstance(anon_vma, AnonVma) and anon_vma.unlink(vma):
+        if not isinstance(anon_vma, AnonVma):
+            return
+        self.machine.locks.pass_through(anon_vma.lock)
+        if anon_vma.unlink(vma):
             del self._at[anon_vma.address]
             self.cache.free(anon_vma.address)
 
     def _join(self, vma: VmArea, other: VmArea) -> None:
         if isinstance(vma.anon_vma, AnonVma):
+            self.machine.locks.pass_through(vma.anon_vma.lock)
             vma.anon_vma.link(other)
             self.machine.charge("anon_vma_link")
 
@@ -159,6 +173,7 @@ class AnonVmaMap(ReverseMap):
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
         if not _add(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, shift):
             raise KernelBug("page_add_rmap", "a new page is mapped already")
+        self.machine.locks.count("PG_maplock", batch.nr)
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapcount + 1, and the invariant the kernel asserts: same object, same index."""
@@ -167,11 +182,13 @@ class AnonVmaMap(ReverseMap):
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
         if not _duplicate(*self._columns, batch.columns, batch.nr, address, shift):
             raise KernelBug("page_add_rmap", f"a page shared with {vma} has another anon_vma or index")
+        self.machine.locks.count("PG_maplock", batch.nr)
 
     def remove(self, batch: Batch) -> None:
         """Mapcount - 1; at 0 the page forgets its object."""
         if not _remove(*self._columns, batch.columns, batch.nr):
             raise KernelBug("page_remove_rmap", "a page was not mapped")
+        self.machine.locks.count("PG_maplock", batch.nr)
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """Every VMA on the object: where the page's index lies in it, and whether this frame is there."""
@@ -188,16 +205,33 @@ class AnonVmaMap(ReverseMap):
                 continue
             machine.charge("table_walk")
             entry, _ = lookup(*machine.geometry, vma.mm.pgd, address)
-            if entry & PRESENT and entry >> PAGE_SHIFT == pfn:
+            if entry & MAPPED and entry >> PAGE_SHIFT == pfn:
                 yield Mapping(vma.mm, address)
             else:
                 machine.charge("visit_other_page")
+
+    def draw(self, pfn: int) -> list[str]:
+        """The page, its object, and the VMAs on it, newest first: where the page's index lies in each."""
+        anon_vma = self._at.get(int(self.mapping[pfn])) if self.machine.frames.flags[pfn] & PG_ANON else None
+        if anon_vma is None:
+            return super().draw(pfn)
+        index = int(self.index[pfn])
+        hanging = []
+        for nr, vma in enumerate(anon_vma.vmas(), 1):
+            address = vma.address_of(index)
+            where = f"at {address:x}" if vma.start <= address < vma.end else "outside"
+            hanging.append(f"{nr}  pid {vma.mm.pid}  VMA {vma.start:x}-{vma.end:x}  pgoff {vma.pgoff:x}: {where}")
+        fields = [f"mapcount {self.mapcount[pfn]}", f"index {index:x}"]
+        target = (
+            f"anon_vma {anon_vma.address:x}, {self.cache.object_bytes} bytes: its VMAs, and index {index:x} in each"
+        )
+        return draw_page(pfn, fields, "mapping", target, hanging)
 
     def tracked(self) -> I64:
         """Pages with a mapcount."""
         return np.flatnonzero(self.mapcount).astype(np.int64)
 
-    def check(self, mms: list[MmStruct]) -> None:
+    def check(self, mms: list[MmStruct], mapped: I64) -> None:
         """Objects and VMAs know each other; a mapped page is PG_anon and names a living object; nothing is counted twice."""
         linked = {vma for anon_vma in self._at.values() for vma in anon_vma.vmas()}
         for anon_vma in self._at.values():
@@ -207,15 +241,15 @@ class AnonVmaMap(ReverseMap):
             raise KernelBug("anon_vma", "a VMA of no living mm is on a list, or one that should be is not")
         if self.cache.nr_objects != len(self._at):
             raise KernelBug("anon_vma", f"{self.cache.nr_objects} objects in the slab, {len(self._at)} in use")
-        mapped = self.mapcount > 0
+        if not np.array_equal(self.mapcount, mapped):
+            raise KernelBug(
+                "mapcount", f"page {np.flatnonzero(self.mapcount != mapped)[0]} counts other than its entries"
+            )
+        named = mapped > 0
         anon = self.machine.frames.flags & PG_ANON != 0
-        if (
-            (self.mapcount < 0).any()
-            or not np.array_equal(mapped, anon)
-            or not np.array_equal(mapped, self.mapping != 0)
-        ):
+        if not np.array_equal(named, anon) or not np.array_equal(named, self.mapping != 0):
             raise KernelBug("anon_vma", "mapcount, PG_anon and mapping disagree")
-        if not set(np.unique(self.mapping[mapped]).tolist()) <= self._at.keys():
+        if not set(np.unique(self.mapping[named]).tolist()) <= self._at.keys():
             raise KernelBug("anon_vma", "a page names an object that is gone")
 
 

@@ -25,7 +25,7 @@ I64 = npt.NDArray[np.int64]
 
 
 class Entries(NamedTuple):
-    """Present leaf entries as columns, in address order: the entry itself, its PFN, the virtual address it maps."""
+    """Leaf entries that map a page, as columns, in address order: the entry itself, its PFN, the virtual address it maps."""
 
     entries: I64
     pfns: I64
@@ -41,7 +41,7 @@ def read_page_tables(machine: Machine, pgd: int) -> tuple[Entries, list[int]]:
 
     def descend(first_word: int, nr_words: int, base: int, level: int) -> None:
         row = words[first_word : first_word + nr_words].astype(np.int64)
-        present = np.flatnonzero(row & 1)
+        present = np.flatnonzero(row & (1 if level else 0x81))  # a PROT_NONE page is mapped too
         span = 4096 << (paging.bits * level)
         if level == 0:
             found.append((row[present], base + present * span))

@@ -4,10 +4,11 @@
     -----------------------------------      -----------------------------------------------------
     exec, fork, exit of an address space     mm_new, mm_fork, mm_exit
     first write fault, fork, split, merge,   vma_prepare, vma_fork, vma_clone, vma_can_merge,
-      unmap of a VMA                           vma_merge, vma_adjust, vma_unlink
+      unmap of a VMA                           vma_adjust, vma_merge, vma_unlink
     page-table page comes and goes           tables_added, tables_removed
     entries are about to be added            reserve(batch)          may fail, nothing has changed yet
     entries were added, copied, removed      add, duplicate, remove  cannot fail
+    mremap                                   move_verdict (which pages must be copied?), moved
     a page became exclusive (COW reuse)      rehome
     who maps this page?                      walk(pfn) -> (mm, address) ...
 
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.pagetable import ADDRESS, PFN, PTE
 
 if TYPE_CHECKING:
@@ -80,8 +82,16 @@ class ReverseMap(ABC):
     """A design. One instance serves one booted machine."""
 
     name: ClassVar[str]
+    protocol_version: ClassVar[int] = VERSION
+    """The protocol it was written for; a design from outside states its own."""
     reserves: ClassVar[bool] = False
     """Whether duplicate() takes memory: then PFNs are read and reserve() is called before entries are copied."""
+
+    linear: ClassVar[bool] = False
+    """Whether a page is found through its VMA's pgoff: then anonymous neighbours merge only where pgoff continues."""
+
+    lock_classes: ClassVar[LockClasses] = ()
+    """Its locks, in order; they come after those of mm/ (mmap_sem, mmlist_lock, page_table_lock)."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -96,6 +106,12 @@ class ReverseMap(ABC):
     @staticmethod
     def vma_bytes(paging: Paging) -> int:
         """Bytes it adds to vm_area_struct."""
+        del paging
+        return 0
+
+    @staticmethod
+    def mm_bytes(paging: Paging) -> int:
+        """Bytes it adds to mm_struct."""
         del paging
         return 0
 
@@ -140,8 +156,11 @@ class ReverseMap(ABC):
     def vma_merge(self, vma: VmArea, dying: VmArea) -> None:
         """`vma` has grown over `dying`, its neighbour, which goes away. vma_can_merge has said yes."""
 
+    def vma_adjust(self, vma: VmArea, other: VmArea) -> None:
+        """`vma`, a neighbour that may merge, takes over pages of `other`: mprotect's moved border, mremap's grown target."""
+
     def vma_clone(self, vma: VmArea, new: VmArea) -> None:
-        """`new` covers part of what `vma` covered (a split). May raise as an allocation."""
+        """`new` covers part of what `vma` covered (a split), or its pages (mremap). May raise as an allocation."""
 
     def vma_unlink(self, vma: VmArea) -> None:
         """`vma` goes away; its entries are gone."""
@@ -175,15 +194,40 @@ class ReverseMap(ABC):
     def rehome(self, batch: Batch, vma: VmArea) -> None:
         """COW reuse: the pages belong to `vma` alone from now on."""
 
+    def move_verdict(self, batch: Batch, vma: VmArea) -> npt.NDArray[np.bool_] | None:
+        """Mremap is about to move these entries to `vma`: which of the pages must be copied first. None for none."""
+        del batch, vma
+        return None
+
+    def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
+        """The entries `old` are at `new` now (entry addresses and virtual ones, pair by pair). Cannot fail."""
+
     # -- queries -------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """Who maps this page? Every mapping once; visits in vain are counted in the ledger, not answered."""
 
+    def draw(self, pfn: int) -> list[str]:
+        """What it keeps for this page, as it stands, in lines of ASCII: for a reader. What walk() visits is numbered, in order."""
+        return [f"struct page {pfn}: {self.name} keeps nothing for it"]
+
     @abstractmethod
     def tracked(self) -> I64:
         """The PFNs it has an entry for, ascending. For check(). O(frames)."""
 
-    def check(self, mms: list[MmStruct]) -> None:
-        """Its own structures are consistent with each other and with `mms`. Raises KernelBug."""
+    def check(self, mms: list[MmStruct], mapped: I64) -> None:
+        """Its own structures agree with each other, with `mms` and with `mapped`: by PFN, the entries that map it.
+
+        Raises KernelBug.
+        """
+
+
+def draw_page(pfn: int, fields: list[str], pointer: str, target: str, hanging: list[str]) -> list[str]:
+    """A struct page as a box, the last of its fields pointing to `target`, with lines hanging from that: for draw()."""
+    width = max(len(text) for text in (*fields, pointer))
+    lines = [f"struct page {pfn}", f"+{'-' * (width + 2)}+", *(f"| {text:<{width}} |" for text in fields)]
+    lines.append(f"| {pointer} {'-' * (width - len(pointer) + 4)}> {target}")
+    foot = f"+{'-' * (width + 2)}+"
+    below = [f"{'':7}+-- {text}" for text in hanging] or [""]
+    return [*lines, (foot + below[0]).rstrip(), *(" " * len(foot) + text for text in below[1:])]

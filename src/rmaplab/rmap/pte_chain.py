@@ -39,8 +39,9 @@ import numpy.typing as npt
 from rmaplab.errors import KernelBug
 from rmaplab.machine.frames import PG_DIRECT
 from rmaplab.machine.jit import kernel
+from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.pagetable import leaf_tables
-from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
+from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class PteChain(ReverseMap):
 
     name: ClassVar[str] = "pte_chain"
     reserves: ClassVar[bool] = True
+    lock_classes: ClassVar[LockClasses] = (("PG_chainlock", False, False),)
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
@@ -143,6 +145,7 @@ class PteChain(ReverseMap):
         if used != self._spare.size:
             raise KernelBug("page_add_rmap", f"{self._spare.size} blocks reserved, {used} used")
         self._spare = self._none
+        self.machine.locks.count("PG_chainlock", batch.nr)
         self.machine.charge("chain_add", batch.nr)
 
     def remove(self, batch: Batch) -> None:
@@ -154,18 +157,42 @@ class PteChain(ReverseMap):
             raise KernelBug("page_remove_rmap", "an entry is not in its page's chain")
         if nr_emptied:
             self.cache.free_bulk(self._emptied[:nr_emptied])
+        self.machine.locks.count("PG_chainlock", batch.nr)
         self.machine.charge("chain_block_free", nr_emptied)
         self.machine.charge("chain_slot_search", slots)
         self.machine.charge("chain_line_visit", lines)
+
+    def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
+        """page_remove_rmap and page_add_rmap: a block that becomes empty is at hand for the insertion that may need one."""
+        if self._emptied.size < old.nr:
+            self._emptied = np.empty(max(old.nr, self.machine.frames.nr >> 6), np.int64)
+        nr_emptied, slots, lines = self._remove(*self._columns, old.columns, old.nr, self._emptied)
+        emptied = self._emptied[: max(nr_emptied, 0)]
+        need = self._need(*self._columns, new.columns, new.nr)
+        if nr_emptied < need:
+            raise KernelBug("page_remove_rmap", "an entry that moves is not in its page's chain")
+        self._spare = emptied[:need].copy()
+        if nr_emptied > need:
+            self.cache.free_bulk(emptied[need:])
+        self.machine.charge("chain_slot_search", slots)
+        self.machine.charge("chain_line_visit", lines)
+        self._add(new)
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """Read the list; each slot's page table says the rest."""
         for pte in self._slots(pfn):
             self.machine.charge("chain_slot_visit")
-            table = pte >> PAGE_SHIFT
-            index = (pte & (PAGE_SIZE - 1)) // self.machine.paging.entry_bytes
-            address = int(self.table_base[table]) + (index << PAGE_SHIFT)
-            yield Mapping(self._mms[int(self.table_mm[table])], address)
+            yield self._mapping(pte)
+
+    def _mapping(self, pte: int) -> Mapping:
+        """rmap_ptep_map: whose entry it is, and what it maps, from its table's struct page and its place in the table."""
+        table = pte >> PAGE_SHIFT
+        index = (pte & (PAGE_SIZE - 1)) // self.machine.paging.entry_bytes
+        address = int(self.table_base[table]) + (index << PAGE_SHIFT)
+        mm = self._mms.get(int(self.table_mm[table]))
+        if mm is None:
+            raise KernelBug("ptep_to_mm", f"the entry at {pte:#x} is in no page table")
+        return Mapping(mm, address)
 
     def _slots(self, pfn: int) -> Iterator[int]:
         block = int(self.pte[pfn])
@@ -179,28 +206,58 @@ class PteChain(ReverseMap):
                 yield int(self._nodes[word + 1 + slot])
             block = head & ~self.nrpte
 
+    def draw(self, pfn: int) -> list[str]:
+        """The page and its direct pointer, or its chain of blocks, slot by slot."""
+        block = int(self.pte[pfn])
+        if not block:
+            return super().draw(pfn)
+        if self.machine.frames.flags[pfn] & PG_DIRECT:
+            return draw_page(pfn, ["flags PG_direct"], "pte.direct", f"1  {self._draw_entry(block)}", [])
+        hanging: list[str] = []
+        nr, first = 0, block
+        while block:
+            word = block >> self._slot_shift
+            head = int(self._nodes[word])
+            used = head & self.nrpte
+            hanging += [f"next: block {block:x}"] if block != first else []
+            hanging += [f"idx {used}, the slots below are free"] if used else []
+            for slot in range(used, self.nrpte):
+                nr += 1
+                hanging.append(f"{nr}  slot {slot}  {self._draw_entry(int(self._nodes[word + 1 + slot]))}")
+            block = head & ~self.nrpte
+        target = f"block {first:x}, {self.cache.object_bytes} bytes, {self.nrpte} slots"
+        return draw_page(pfn, ["flags -"], "pte.chain", target, hanging)
+
+    def _draw_entry(self, pte: int) -> str:
+        mm, address = self._mapping(pte)
+        return f"entry at {pte:x}; its table says: pid {mm.pid}, {address:x}"
+
     def tracked(self) -> I64:
         """Pages whose union is not empty."""
         return np.flatnonzero(self.pte).astype(np.int64)
 
-    def check(self, mms: list[MmStruct]) -> None:
-        """Blocks in use are exactly those that chains hold; PG_direct only where there is a pointer; mms are the living."""
+    def check(self, mms: list[MmStruct], mapped: I64) -> None:
+        """A page's list is as long as its entries are many; blocks in use are exactly those in chains; mms are the living."""
         if {mm.address for mm in mms} != self._mms.keys():
             raise KernelBug("pte_chain", "the mms it knows are not the living ones")
         if self._spare.size:
             raise KernelBug("pte_chain", f"{self._spare.size} reserved blocks are left over")
         direct = self.machine.frames.flags & PG_DIRECT != 0
-        if (self.pte[direct] == 0).any():
-            raise KernelBug("pte_chain", "a direct pointer is empty")
+        length = direct.astype(np.int64)
         nr_blocks = 0
-        for first in self.pte[(self.pte != 0) & ~direct].tolist():
-            block = first
-            while block:
+        for pfn in np.flatnonzero((self.pte != 0) & ~direct).tolist():
+            first = block = int(self.pte[pfn])
+            while block and nr_blocks <= self.cache.nr_objects:
                 head = int(self._nodes[block >> self._slot_shift])
-                if block != first and head & self.nrpte:
-                    raise KernelBug("pte_chain", f"block {block:#x} has free slots and is not the head")
+                if block & self.nrpte or (block != first and head & self.nrpte):
+                    raise KernelBug("pte_chain", f"page {pfn}: block {block:#x} has free slots and is not the head")
+                length[pfn] += self.nrpte - (head & self.nrpte)
                 nr_blocks += 1
                 block = head & ~self.nrpte
+        if not np.array_equal(length, mapped):
+            raise KernelBug(
+                "pte_chain", f"page {np.flatnonzero(length != mapped)[0]}: more or fewer slots than entries"
+            )
         if nr_blocks != self.cache.nr_objects:
             raise KernelBug("pte_chain", f"{nr_blocks} blocks in chains, {self.cache.nr_objects} in the slab")
 

@@ -1,0 +1,73 @@
+"""The reverse-mapping designs there are: ours, and those that other packages install.
+
+A package offers one by an entry point of the group `rmaplab.designs`:
+
+    [project.entry-points."rmaplab.designs"]
+    mydesign = "mypackage.mymodule:MyDesign"
+
+and it can be put under any kernel: `2.6.5-rc1+mydesign`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, NamedTuple
+
+from rmaplab.errors import UsageError
+
+if TYPE_CHECKING:
+    from rmaplab.rmap.protocol import ReverseMap
+
+GROUP = "rmaplab.designs"
+
+OURS = {
+    "virtual_scan": "rmaplab.rmap.virtual_scan:VirtualScan",
+    "pte_chain": "rmaplab.rmap.pte_chain:PteChain",
+    "anonmm": "rmaplab.rmap.anonmm:AnonMmMap",
+    "anon_vma": "rmaplab.rmap.anon_vma:AnonVmaMap",
+}
+
+
+class DesignEntry(NamedTuple):
+    """Where a design comes from: its import path (`module:Class`) and the package that brought it."""
+
+    name: str
+    path: str
+    package: str
+
+
+def designs() -> dict[str, DesignEntry]:
+    """All designs by name. One of ours cannot be replaced by another package's."""
+    found = {}
+    for point in entry_points(group=GROUP):
+        found[point.name] = DesignEntry(point.name, point.value, point.dist.name if point.dist else "?")
+    return found | {name: DesignEntry(name, path, "rmaplab") for name, path in OURS.items()}
+
+
+def find_design(name: str) -> DesignEntry:
+    """The design called `name`. Raises UsageError with the names there are."""
+    found = designs()
+    if name not in found:
+        raise UsageError(
+            f"no design {name!r}: choose from {', '.join(found)}, or install a package that has it (see: rmaplab designs)"
+        )
+    return found[name]
+
+
+def load_design(path: str) -> type[ReverseMap]:
+    """The class at `module:Class`. Raises UsageError if it cannot be imported or is no design."""
+    from rmaplab.rmap.protocol import VERSION, ReverseMap  # noqa: PLC0415
+
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"design {path} cannot be loaded ({error}): check the package that offers it") from None
+    if not (isinstance(found, type) and issubclass(found, ReverseMap)):
+        raise UsageError(f"design {path} is not a ReverseMap: derive it from rmaplab.rmap.protocol.ReverseMap")
+    if found.protocol_version != VERSION:
+        raise UsageError(
+            f"design {path} speaks protocol {found.protocol_version}, this is {VERSION}: update the package"
+        )
+    return found

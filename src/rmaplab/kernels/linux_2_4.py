@@ -1,0 +1,41 @@
+"""Linux 2.4.21, the announcement's baseline: no reverse map.
+
+No tree of 2.4.21 or of the -aa kernel that Andrea Arcangeli measured is at hand; the figures are those of 2.4.27, whose
+memory manager came from -aa for the greater part. So the kernel is labelled: "2.4.21 (as 2.4.27 shows it)".
+"""
+
+from rmaplab.kernels.linux_2_6 import FIGURES_2_6_2
+from rmaplab.kernels.spec import Figure, KernelSpec, Status
+
+B = Status.BELIEVED
+
+VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"
+
+LINUX_2_4_21 = KernelSpec(
+    name="2.4.21",
+    released="2003-06-13",
+    about="2.4.21 as the stored 2.4.27 shows it: no reverse map, page tables are searched",
+    design=VIRTUAL_SCAN,
+    figures=FIGURES_2_6_2
+    | {
+        "page_struct_bytes": Figure(48, "2.4.22 include/linux/mm.h with HIGHMEM, computed", B, 88),
+        "vm_area_struct_bytes": Figure(68, "2.4.22 include/linux/mm.h, computed", B, 136),
+        "mm_struct_bytes": Figure(128, "2.4 include/linux/sched.h, an estimate", B, 232),
+        "task_struct_bytes": Figure(0, "2.4 include/linux/sched.h: the task lies at the foot of its stack", B),
+        "sighand_bytes": Figure(1312, "2.4 include/linux/sched.h, signal_struct, computed", B, 2096),
+        "fork_charges": Figure(0, "2.4.27 kernel/fork.c, dup_mmap: no vm_enough_memory", B),
+        "fork_failure_uncharges_twice": Figure(0, "nothing is charged", B),
+        "commit_is_accounted": Figure(0, "2.4.27 mm/mmap.c, vm_enough_memory: a comparison, no count", B),
+        "root_reserve_divisor": Figure(0, "2.4.27 mm/mmap.c, vm_enough_memory: no reserve", B),
+        "pagevec_size": Figure(0, "2.4.27 mm/swap.c, lru_cache_add: at once", B),
+        "mremap_to_nothing_unmaps": Figure(1, "2.4.27 mm/mremap.c, do_mremap", B),
+        "munmap_needs_spare_vma": Figure(1, "2.4.27 mm/mmap.c, do_munmap", B),
+        "small_allocations_fail": Figure(1, "2.4.27 mm/page_alloc.c, balance_classzone", B),
+        "timeslice_ms": Figure(60, "2.4.27 kernel/sched.c, NICE_TO_TICKS at HZ 100", B),
+        "tick_us": Figure(10_000, "2.4 include/asm-i386/param.h, HZ 100", B),
+        "one_run_queue": Figure(1, "2.4.27 kernel/sched.c, runqueue_head", B),
+        "child_runs_first": Figure(
+            0, "2.4.27 kernel/fork.c, do_fork: wake_up_process at the end, the parent goes on", B
+        ),
+    },
+)

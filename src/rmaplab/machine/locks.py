@@ -1,0 +1,228 @@
+"""Locks: who holds what, for how long in simulated time, who had to wait, and in which order they may be taken.
+
+    CPU 0   take(ptl) ======== a burst passes ======== drop(ptl)
+    CPU 1          try_take(ptl): no      take(ptl): spins ......|===============
+                                          counted: one wait, so many ns, and which lock it was
+
+A lock class is what lockdep calls one: mmap_sem, page_table_lock, anon_vma_lock ... A kernel states the order of its classes;
+taking one while holding a later one is a KernelBug at the spot, whether or not anybody would have deadlocked. Two locks of
+one class may be nested only where the kernel says so (fork: the child's page_table_lock, then the parent's).
+
+A spinning task keeps its CPU; one that waits for a semaphore sleeps. Uncontended locks cost the machine nothing but a count:
+what an acquisition takes is in the price list. Locks that are taken per page in bulk (the bit locks PG_chainlock and
+PG_maplock, the trylock of a page in a COW fault) are only counted.
+
+Source: eras.md 9 for who takes what in which order; the order of 2.6.2 to 2.6.7 is stated in mm/rmap.c and mm/filemap.c.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.ledger import Ledger
+from rmaplab.machine.sched import SchedEntity, Scheduler
+
+
+@dataclass(slots=True)
+class LockClass:
+    """One class and what was counted about all its locks. Times in ns of simulated time."""
+
+    name: str
+    rank: int
+    sleeps: bool
+    nests: bool
+    reads: int = 0
+    writes: int = 0
+    trylock_failures: int = 0
+    waits: int = 0
+    wait_ns: int = 0
+    held_ns: int = 0
+    held_max_ns: int = 0
+    fought_over: str = ""
+    most_waits: int = 0
+
+
+class Lock:
+    """One lock. `of` names the object it protects, for "the one most fought over"."""
+
+    __slots__ = ("of", "readers", "since_ns", "type", "waiters", "waits", "writer")
+
+    def __init__(self, of_class: LockClass, of: str) -> None:
+        self.type = of_class
+        self.of = of
+        self.writer: Holder | None = None
+        self.readers = 0
+        self.since_ns = 0
+        self.waits = 0
+        self.waiters: deque[tuple[Holder, bool]] | None = None
+
+    def busy(self, write: bool) -> bool:
+        """Whether a newcomer has to wait."""
+        return self.writer is not None or (write and self.readers > 0) or bool(self.waiters)
+
+
+@dataclass(slots=True, eq=False)
+class Holder:
+    """Who takes locks: a task, or whoever drives the machine from outside. `held` in order of taking."""
+
+    entity: SchedEntity | None
+    held: list[Lock] = field(default_factory=list)
+
+
+LockClasses = tuple[tuple[str, bool, bool], ...]
+"""Classes in the order in which they may be taken: (name, whether a waiter sleeps, whether two may be nested)."""
+
+
+class Locks:
+    """All locks of one machine."""
+
+    def __init__(self, order: LockClasses, sched: Scheduler, ledger: Ledger) -> None:
+        self.classes = {name: LockClass(name, rank, sleeps, nests) for rank, (name, sleeps, nests) in enumerate(order)}
+        self._sched, self._ledger = sched, ledger
+        self._outside = Holder(None)
+        self._holders: dict[SchedEntity, Holder] = {}
+
+    def new(self, class_name: str, of: str = "") -> Lock:
+        """A lock of one of the kernel's classes."""
+        return Lock(self.classes[class_name], of)
+
+    def take(self, lock: Lock, *, write: bool = True) -> None:
+        """Take it, waiting if somebody else holds it. Raises KernelBug against the order."""
+        holder = self._holder()
+        if holder.held:
+            self._check_order(holder, lock)
+        if lock.busy(write):
+            self._wait(lock, holder, write)  # whoever drops it hands it over
+        else:
+            self._grant(lock, holder, write)
+
+    def pass_through(self, lock: Lock, *, write: bool = True) -> None:
+        """Take and drop within one burst, where nobody can come in between: the waiting, the order and the count of it."""
+        holder = self._holder()
+        if holder.held:
+            self._check_order(holder, lock)
+        if lock.busy(write):
+            self._wait(lock, holder, write)
+            self.drop(lock)
+            return
+        if write:
+            lock.type.writes += 1
+        else:
+            lock.type.reads += 1
+
+    def try_take(self, lock: Lock, *, write: bool = True) -> bool:
+        """Take it only if nobody is in the way: a trylock, which may go against the order."""
+        if lock.busy(write):
+            lock.type.trylock_failures += 1
+            return False
+        self._grant(lock, self._holder(), write)
+        return True
+
+    def drop(self, lock: Lock) -> None:
+        """Give it back; the next in line has it from now on."""
+        holder, kind = self._holder(), lock.type
+        if lock not in holder.held:
+            raise KernelBug("unlock", f"{kind.name} of {lock.of} is not held by who drops it")
+        holder.held.remove(lock)
+        held_ns = self._now() - lock.since_ns
+        if lock.writer is holder:
+            lock.writer = None
+        else:
+            lock.readers -= 1
+        if not lock.readers:
+            kind.held_ns += held_ns
+            kind.held_max_ns = max(kind.held_max_ns, held_ns)
+        while lock.waiters:
+            waiter, write = lock.waiters[0]
+            if lock.writer is not None or (write and lock.readers):
+                break
+            lock.waiters.popleft()
+            self._grant(lock, waiter, write)
+            if waiter.entity is not None:
+                (self._sched.wake if kind.sleeps else self._sched.stop_spinning)(waiter.entity)
+
+    def count(self, class_name: str, nr: int) -> None:
+        """`nr` acquisitions of locks that are taken and dropped page by page."""
+        self.classes[class_name].writes += nr
+
+    def held(self) -> list[Lock]:
+        """What the running task holds: nothing, between system calls."""
+        return self._holder().held
+
+    def as_json(self) -> dict[str, dict[str, Any]]:
+        """Counts by class, of those that were taken; times in seconds."""
+        return {
+            kind.name: {
+                "reads": kind.reads,
+                "writes": kind.writes,
+                "trylock_failures": kind.trylock_failures,
+                "waits": kind.waits,
+                "wait_s": kind.wait_ns * 1e-9,
+                "held_s": kind.held_ns * 1e-9,
+                "held_max_s": kind.held_max_ns * 1e-9,
+                "most_fought_over": kind.fought_over,
+            }
+            for kind in self.classes.values()
+            if kind.reads or kind.writes or kind.trylock_failures
+        }
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _holder(self) -> Holder:
+        entity = self._sched.current
+        if entity is None:
+            return self._outside
+        holder = self._holders.get(entity)
+        if holder is None:
+            holder = self._holders[entity] = Holder(entity)
+        return holder
+
+    def forget(self, entity: SchedEntity) -> None:
+        """A task is gone; it must hold nothing."""
+        holder = self._holders.pop(entity, None)
+        if holder is not None and holder.held:
+            raise KernelBug("do_exit", f"a task exits with {holder.held[-1].type.name} held")
+
+    def _grant(self, lock: Lock, holder: Holder, write: bool) -> None:
+        if write:
+            lock.type.writes += 1
+            lock.writer = holder
+        else:
+            lock.type.reads += 1
+            lock.readers += 1
+        if lock.readers <= 1:
+            lock.since_ns = self._now()
+        holder.held.append(lock)
+
+    def _now(self) -> int:
+        return self._sched.now_ns + self._ledger.pending_ns
+
+    def _check_order(self, holder: Holder, lock: Lock) -> None:
+        kind = lock.type
+        for other in holder.held:
+            if other is lock:
+                raise KernelBug("lockdep", f"{kind.name} of {lock.of} is taken twice by one task")
+            if other.type.rank > kind.rank or (other.type is kind and not kind.nests):
+                raise KernelBug("lockdep", f"{kind.name} is taken while {other.type.name} is held: against the order")
+
+    def _wait(self, lock: Lock, holder: Holder, write: bool) -> None:
+        if holder.entity is None:
+            raise KernelBug("deadlock", f"{lock.type.name} of {lock.of} is held, and nobody runs who could drop it")
+        kind = lock.type
+        began = self._sched.now_ns
+        if lock.waiters is None:
+            lock.waiters = deque()
+        lock.waiters.append((holder, write))
+        if kind.sleeps:
+            self._sched.sleep()
+        else:
+            self._sched.spin()
+        waited = self._sched.now_ns - began
+        kind.waits += 1
+        kind.wait_ns += waited
+        lock.waits += 1
+        if lock.waits > kind.most_waits:
+            kind.most_waits, kind.fought_over = lock.waits, lock.of

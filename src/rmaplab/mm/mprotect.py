@@ -1,0 +1,137 @@
+"""mprotect: change what may be done with a range; split what sticks out, merge where the kernel of the day does.
+
+    before    |------- rw -------|---- r ----|        mprotect(range, PROT_READ)
+    range              |---------|
+    split     |-- rw --|-- r ----|---- r ----|        2.6.5-rc1-aa1 leaves it at that
+    merged    |-- rw --|--------- r ---------|        2.6.2 and 2.6.5 join the end with what follows
+
+Entries of a private mapping become read-only whatever their page's count: a later write finds out in a fault. PROT_NONE takes
+the present bit away and leaves a mark, so that the page stays mapped and known to the reverse map.
+
+Source: 2.6.2 mm/mprotect.c, sys_mprotect, mprotect_fixup, mprotect_attempt_merge; eras.md 6.2, 6.3.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from rmaplab.errors import AllocationFailed, SyscallError
+from rmaplab.machine.pagetable import protect_range
+from rmaplab.machine.paging import PRESENT, PROTNONE
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.mmap import absorb_next, split_vma
+from rmaplab.objects.flags import (
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    VM_ACCOUNT,
+    VM_EXEC,
+    VM_READ,
+    VM_SHARED,
+    VM_SPECIAL,
+    VM_WRITE,
+)
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.vma import VmArea
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
+
+PROT_SEM = 0x8
+ACCESS = VM_READ | VM_WRITE | VM_EXEC
+
+
+def do_mprotect(k: Kernel, mm: MmStruct, start: int, length: int, prot: int) -> None:
+    """Give [start, start + length) the protection `prot`. What precedes a failure stays changed.
+
+    Raises SyscallError: EINVAL (unaligned, unknown bits), ENOMEM (a hole in the range, overcommit, a failed split).
+    """
+    if start % PAGE_SIZE or prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) or length < 0:
+        raise SyscallError(errno.EINVAL, "mprotect")
+    end = start + page_align(length)
+    if start < 0 or end > k.machine.paging.task_size:
+        raise SyscallError(errno.ENOMEM, "mprotect", "beyond the end of the address space")
+    address = start
+    while address < end:
+        vma = mm.find_vma(address)
+        if vma is None or vma.start > address:
+            raise SyscallError(errno.ENOMEM, "mprotect", f"nothing is mapped at {address:#x}")
+        stop = min(end, vma.end)
+        _fixup(k, mm, vma, address, stop, vma.flags & ~ACCESS | prot & ACCESS)
+        address = stop
+    if end > start and k.rules.mprotect_merges:
+        _merge_with_next(k, mm, end)
+
+
+def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: int) -> None:
+    """One VMA's part. Raises SyscallError(ENOMEM)."""
+    if flags == vma.flags:
+        return
+    if k.rules.commit_is_accounted and flags & VM_WRITE and not vma.flags & (VM_ACCOUNT | VM_WRITE | VM_SHARED):
+        charged = (end - start) >> PAGE_SHIFT
+        if not k.vm_enough_memory(charged):
+            raise SyscallError(errno.ENOMEM, "mprotect", "overcommit: less is free than could now be written")
+        flags |= VM_ACCOUNT
+    else:
+        charged = 0
+    try:
+        vma = _cut(k, mm, vma, start, end, flags)
+    except (AllocationFailed, SyscallError):
+        if charged:
+            k.vm_unacct_memory(charged)
+        raise SyscallError(errno.ENOMEM, "mprotect") from None
+    _change_protection(k, mm, start, end, flags)
+
+
+def _cut(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: int) -> VmArea:
+    """The VMA that is exactly (or, merged, at least) [start, end) with `flags`."""
+    before, _ = mm.neighbours(vma)
+    if start == vma.start and k.rules.mprotect_merges and before is not None and _joins(k, before, vma, flags):
+        if end == vma.end:
+            absorb_next(k, mm, before, vma)
+        else:
+            moved = (end - vma.start) >> PAGE_SHIFT
+            mm.move_start(vma, end, vma.pgoff + moved)
+            before.end = end
+            k.rmap.vma_adjust(before, vma)
+        k.machine.charge("vma_merge")
+        return before
+    if start > vma.start:
+        vma = split_vma(k, mm, vma, start)
+    if end < vma.end:
+        split_vma(k, mm, vma, end)
+    vma.flags = flags
+    return vma
+
+
+def _joins(k: Kernel, before: VmArea, vma: VmArea, flags: int) -> bool:
+    """Whether `before`, which ends where `vma` begins, may grow over it once that has `flags`."""
+    return (
+        before.end == vma.start
+        and before.flags == flags
+        and not flags & (VM_SPECIAL | VM_SHARED)
+        and (not k.rmap.linear or before.pgoff + before.nr_pages == vma.pgoff)
+        and k.rmap.vma_can_merge(before, vma)
+    )
+
+
+def _merge_with_next(k: Kernel, mm: MmStruct, end: int) -> None:
+    """At the end of the call: join with what follows, if the call ended where a VMA does."""
+    vma = mm.find_vma(end - 1)
+    if vma is None or vma.end != end:
+        return
+    _, after = mm.neighbours(vma)
+    if after is not None and _joins(k, vma, after, after.flags) and vma.flags == after.flags:
+        absorb_next(k, mm, vma, after)
+        k.machine.charge("vma_merge")
+
+
+def _change_protection(k: Kernel, mm: MmStruct, start: int, end: int, flags: int) -> None:
+    """change_protection: entries lose the write bit, and with PROT_NONE the present bit, in bursts."""
+    present = PRESENT if flags & ACCESS else PROTNONE
+    k.machine.locks.take(mm.page_table_lock)
+    address = start
+    while address < end:
+        stop = min(end, (address // k.burst_bytes + 1) * k.burst_bytes)
+        k.machine.charge("pte_protect", protect_range(*k.machine.geometry, mm.pgd, address, stop, present))
+        k.machine.end_burst()
+        address = stop
+    k.machine.locks.drop(mm.page_table_lock)

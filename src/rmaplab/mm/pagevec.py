@@ -1,0 +1,63 @@
+"""lru_cache_add: a new page waits, with a reference of its own, until sixteen of its CPU have come together.
+
+    pagevec of CPU 0   [p][p][p][ ][ ] ...      each p: page->count + 1
+                        16 of them: all go to the LRU, and the references with them
+
+The reference is seen by who counts: a page with one entry and one place in a pagevec has count 2, so a COW fault copies it
+although nobody shares it. munmap and exit drain the pagevec of the CPU they run on, not the others.
+
+Source: 2.6.2 mm/swap.c (lru_cache_add_active, lru_add_drain), mm/mmap.c (unmap_region, exit_mmap); eras.md 1.2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.machine.allocator import PageAllocator
+from rmaplab.machine.frames import put_pages
+
+I64 = npt.NDArray[np.int64]
+
+
+class LruAdd:
+    """The pagevecs of all CPUs. `size` pages each; 0 where a kernel has none."""
+
+    def __init__(self, allocator: PageAllocator, nr_cpus: int, size: int) -> None:
+        self._allocator = allocator
+        self._size = size
+        self._waiting: list[list[int]] = [[] for _ in range(nr_cpus)]
+
+    def add(self, cpu: int, pages: I64) -> None:
+        """New pages, in order. Those that are left when every full sixteen have gone hold a reference. O(16)."""
+        if not self._size:
+            return
+        waiting = self._waiting[cpu]
+        nr = len(waiting) + pages.size
+        if nr >= self._size:
+            self.drain(cpu)
+            waiting = self._waiting[cpu]
+            left = nr % self._size
+            pages = pages[pages.size - left :]
+        if pages.size:
+            self._allocator.frames.count[pages] += 1
+            waiting.extend(pages.tolist())
+
+    def drain(self, cpu: int) -> None:
+        """lru_add_drain on one CPU: the references go, and pages that nobody else holds are freed."""
+        waiting = self._waiting[cpu]
+        if waiting:
+            pages = np.array(waiting, np.int64)
+            freed = np.empty(pages.size, np.int64)
+            nr = put_pages(self._allocator.frames.count, pages, freed)
+            self._allocator.free(freed[:nr])
+            self._waiting[cpu] = []
+
+    def drain_all(self) -> None:
+        """All CPUs."""
+        for cpu in range(len(self._waiting)):
+            self.drain(cpu)
+
+    def references(self) -> I64:
+        """The PFNs that hold a reference here, for check()."""
+        return np.array([pfn for waiting in self._waiting for pfn in waiting], np.int64)

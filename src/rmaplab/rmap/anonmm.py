@@ -1,0 +1,300 @@
+"""anonmm: an anonymous page names an address space and an address. Hugh Dickins, 2003; in -mm and 2.6.7-rc for a week in 2004.
+
+The idea. After fork a page sits at the same virtual address in every address space of the family. So it is enough to know
+the address and one of the family: the others are tried at the same address. No object per VMA, none per page, nothing about
+VMAs at all: anonymous VMAs may merge as they like.
+
+    struct page                 anonmm, 24 bytes, one per mm
+    +--------------------+      +-----------------------+     head of the family (since exec)
+    | mapping -----------------> | mm -> mm of the child | --> anonmm of the parent
+    | index   0x40007000 |      | head, list            |       |-- anonmm of the child
+    | mapcount 2         |      | count: mm + its pages |       |-- anonmm of another child (its mm may be gone)
+    +--------------------+      +-----------------------+
+                          each mm of the family: one page-table walk at 0x40007000, the page's own mm first, until mapcount found
+
+Its hole, and the remedy. mremap moves a page to another address in one mm only. A page nobody shares is told its new address;
+a shared one could not be found any more, so mremap takes a private copy of it first (Linus's suggestion; mainline did it so in
+2004). What that costs is counted as mremap_copy.
+
+What each verb costs.
+    fork, per mm      24 bytes (40 on 64 bit), a list insertion           per VMA, per page    nothing, mapcount + 1
+    walk              one table walk per mm of the family at worst; one for a page that is private to its mm
+    mremap            an entry move per page, and a page copy for each page that is shared
+
+Sources: history.md 1.4 (HT:0c35710493, "rmap 10" and "rmap 11", May 2004; LKML 2004-03-18). The object outlives its mm while
+pages name it: a page may be mapped by a grandchild only, and be found through its grandfather's anonmm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.frames import PG_ANON
+from rmaplab.machine.jit import kernel
+from rmaplab.machine.locks import Lock, LockClasses
+from rmaplab.machine.pagetable import lookup
+from rmaplab.machine.paging import MAPPED
+from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
+from rmaplab.units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from rmaplab.machine.machine import Machine
+    from rmaplab.machine.paging import Paging
+    from rmaplab.machine.slab import SlabCache
+    from rmaplab.objects.mm import MmStruct
+    from rmaplab.objects.vma import VmArea
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+U32 = npt.NDArray[np.uint32]
+
+
+class AnonMm:
+    """struct anonmm. `family` is kept in the head only: its own members, itself included, in order of birth."""
+
+    __slots__ = ("address", "family", "head", "lock", "mm", "nr_pages")
+
+    def __init__(self, address: int, mm: MmStruct, head: AnonMm | None, lock: Lock) -> None:
+        self.address = address
+        self.lock = lock
+        self.mm: MmStruct | None = mm
+        self.nr_pages = 0
+        self.head: AnonMm = head or self
+        self.family: dict[AnonMm, None] = {}
+        self.head.family[self] = None
+
+
+class AnonMmMap(ReverseMap):
+    """anonmm with its remedy for mremap."""
+
+    name: ClassVar[str] = "anonmm"
+    lock_classes: ClassVar[LockClasses] = (("PG_maplock", False, False), ("anonmm_lock", False, False))
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        frames = machine.frames
+        self.mapcount: I32 = frames.column(np.int32)
+        self.mapping: I64 = frames.column(np.int64)
+        self.index: I64 = frames.column(np.int64)
+        self._columns = (frames.flags, self.mapcount, self.mapping, self.index)
+        self.cache = machine.cache("anonmm", self.object_bytes(machine.paging, highpte=False)["anonmm"])
+        self._at: dict[int, AnonMm] = {}
+        self._of_mm: dict[int, AnonMm] = {}
+
+    @staticmethod
+    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+        """mapcount; mapping and index are used as they are."""
+        del highpte
+        return paging.word_bytes
+
+    @staticmethod
+    def mm_bytes(paging: Paging) -> int:
+        """mm->anonmm."""
+        return paging.word_bytes
+
+    @staticmethod
+    def object_bytes(paging: Paging, *, highpte: bool) -> dict[str, int]:
+        """Count, lock, mm, head, list of two: 24 bytes, or 40 where a pointer has 8 and an int 4."""
+        del highpte
+        return {"anonmm": 24 if paging.word_bytes == 4 else 40}
+
+    def caches(self) -> list[SlabCache]:
+        """One."""
+        return [self.cache]
+
+    def mm_new(self, mm: MmStruct) -> None:
+        """exec: the head of a new family."""
+        self._new(mm, None)
+
+    def mm_fork(self, parent: MmStruct, child: MmStruct) -> None:
+        """dup_rmap: one more in the parent's family."""
+        self._new(child, self._of_mm[parent.address].head)
+
+    def _new(self, mm: MmStruct, head: AnonMm | None) -> None:
+        address = self.cache.alloc()
+        if head is not None:
+            self.machine.locks.pass_through(head.lock)
+        anonmm = AnonMm(address, mm, head, self.machine.locks.new("anonmm_lock", f"anonmm {address:#x}"))
+        self.machine.charge("anonmm_alloc")
+        self._at[anonmm.address] = self._of_mm[mm.address] = anonmm
+
+    def mm_exit(self, mm: MmStruct) -> None:
+        """The mm is gone; the object stays while pages name it."""
+        anonmm = self._of_mm.pop(mm.address, None)
+        if anonmm is not None:
+            anonmm.mm = None
+            self._put(anonmm)
+
+    def _put(self, anonmm: AnonMm) -> None:
+        """free_anonmm, when nothing names it: the head last of its family."""
+        if anonmm.mm is not None or anonmm.nr_pages:
+            return
+        head = anonmm.head
+        if anonmm is not head:
+            self.machine.locks.pass_through(head.lock)
+            del head.family[anonmm]
+            self._free(anonmm)
+        if head.mm is None and not head.nr_pages and len(head.family) == 1:
+            self._free(head)
+
+    def _free(self, anonmm: AnonMm) -> None:
+        if self._at.pop(anonmm.address, None) is not None:
+            self.cache.free(anonmm.address)
+
+    def add(self, batch: Batch, vma: VmArea) -> None:
+        """First mapping: the page learns this mm and its address here."""
+        anonmm = self._of_mm[vma.mm.address]
+        if not _add(*self._columns, batch.columns, batch.nr, anonmm.address):
+            raise KernelBug("page_add_anon_rmap", "a new page is mapped already")
+        self.machine.locks.count("PG_maplock", batch.nr)
+        anonmm.nr_pages += batch.nr
+
+    def duplicate(self, batch: Batch, vma: VmArea) -> None:
+        """Mapcount + 1."""
+        _duplicate(*self._columns, batch.columns, batch.nr)
+
+    def remove(self, batch: Batch) -> None:
+        """Mapcount - 1; at 0 the page forgets its mm, which may have waited for that."""
+        left = np.empty(batch.nr, np.int64)
+        nr = _remove(*self._columns, batch.columns, batch.nr, left)
+        if nr < 0:
+            raise KernelBug("page_remove_rmap", "a page was not mapped")
+        self.machine.locks.count("PG_maplock", batch.nr)
+        self._drop_pages(left[:nr])
+
+    def _drop_pages(self, addresses: I64) -> None:
+        if not addresses.size:
+            return
+        named, counts = np.unique(addresses, return_counts=True)
+        for address, count in zip(named.tolist(), counts.tolist(), strict=True):
+            anonmm = self._at[address]
+            anonmm.nr_pages -= count
+            self._put(anonmm)
+
+    def rehome(self, batch: Batch, vma: VmArea) -> None:
+        """page_update_anon_rmap: pages nobody else maps name this mm, at the batch's addresses."""
+        anonmm = self._of_mm[vma.mm.address]
+        pfns = batch.pfns
+        old = self.mapping[pfns]
+        self.mapping[pfns] = anonmm.address
+        self.index[pfns] = batch.addresses
+        anonmm.nr_pages += batch.nr
+        self._drop_pages(old)
+
+    def move_verdict(self, batch: Batch, vma: VmArea) -> npt.NDArray[np.bool_] | None:
+        """mremap: pages that somebody else maps too could not be found at a new address; they must be copied."""
+        del vma
+        return self.mapcount[batch.pfns] > 1
+
+    def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
+        """The others are told where they are now."""
+        del old
+        self.rehome(new, vma)
+
+    def walk(self, pfn: int) -> Iterator[Mapping]:
+        """The mm the page names, then its family, each at the page's one address, until mapcount are found."""
+        machine = self.machine
+        anonmm = self._at.get(int(self.mapping[pfn])) if machine.frames.flags[pfn] & PG_ANON else None
+        if anonmm is None:
+            return
+        address, left = int(self.index[pfn]), int(self.mapcount[pfn])
+        for member in self._family(anonmm):
+            machine.charge("mm_visit")
+            mm = member.mm
+            if mm is None or not mm.rss:
+                machine.charge("visit_empty_mm")
+                continue
+            machine.charge("table_walk")
+            entry, _ = lookup(*machine.geometry, mm.pgd, address)
+            if entry & MAPPED and entry >> PAGE_SHIFT == pfn:
+                yield Mapping(mm, address)
+                left -= 1
+                if not left:
+                    return
+            else:
+                machine.charge("visit_other_page")
+
+    @staticmethod
+    def _family(anonmm: AnonMm) -> list[AnonMm]:
+        """The page's own first, then the others in order of birth."""
+        return [anonmm, *(other for other in anonmm.head.family if other is not anonmm)]
+
+    def draw(self, pfn: int) -> list[str]:
+        """The page, its anonmm, and the family in the order of the walk: all are looked at where the page says."""
+        anonmm = self._at.get(int(self.mapping[pfn])) if self.machine.frames.flags[pfn] & PG_ANON else None
+        if anonmm is None:
+            return super().draw(pfn)
+        address = int(self.index[pfn])
+        hanging = []
+        for nr, member in enumerate(self._family(anonmm), 1):
+            whose = f"pid {member.mm.pid}" if member.mm is not None else "mm gone"
+            head = ", the head" if member is anonmm.head else ""
+            hanging.append(f"{nr}  {whose}  anonmm {member.address:x}, pages that name it: {member.nr_pages}{head}")
+        fields = [f"mapcount {self.mapcount[pfn]}", f"index {address:x}"]
+        target = f"anonmm {anonmm.address:x}, {self.cache.object_bytes} bytes: its family, to be tried at {address:x}"
+        return draw_page(pfn, fields, "mapping", target, hanging)
+
+    def tracked(self) -> I64:
+        """Pages with a mapcount."""
+        return np.flatnonzero(self.mapcount).astype(np.int64)
+
+    def check(self, mms: list[MmStruct], mapped: I64) -> None:
+        """One object per living mm; page counts are right; no object without a reason, no page without an object."""
+        if {mm.address for mm in mms} != self._of_mm.keys() or self.cache.nr_objects != len(self._at):
+            raise KernelBug("anonmm", "objects are not one per living mm plus the remembered dead")
+        if not np.array_equal(self.mapcount, mapped):
+            raise KernelBug(
+                "mapcount", f"page {np.flatnonzero(self.mapcount != mapped)[0]} counts other than its entries"
+            )
+        if not np.array_equal(mapped > 0, self.machine.frames.flags & PG_ANON != 0):
+            raise KernelBug("anonmm", "mapcount and PG_anon disagree")
+        named, counts = np.unique(self.mapping[mapped > 0], return_counts=True)
+        pages = dict(zip(named.tolist(), counts.tolist(), strict=True))
+        if not pages.keys() <= self._at.keys():
+            raise KernelBug("anonmm", "a page names an object that is gone")
+        for anonmm in self._at.values():
+            needed = anonmm.mm is not None or anonmm.nr_pages or len(anonmm.family) > 1
+            if anonmm.nr_pages != pages.get(anonmm.address, 0) or not needed or anonmm not in anonmm.head.family:
+                raise KernelBug("anonmm", f"the object at {anonmm.address:#x} counts {anonmm.nr_pages} pages")
+
+
+@kernel
+def _add(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, anonmm: int) -> bool:
+    for i in range(nr):
+        pfn = batch[0, i]
+        if mapcount[pfn]:
+            return False
+        flags[pfn] |= np.uint32(PG_ANON)
+        mapcount[pfn] = 1
+        mapping[pfn] = anonmm
+        index[pfn] = batch[2, i]
+    return True
+
+
+@kernel
+def _duplicate(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int) -> None:
+    for i in range(np.uint64(nr)):
+        mapcount[np.uint64(batch[0, i])] += 1
+
+
+@kernel
+def _remove(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, left: I64) -> int:
+    """Number of pages nobody maps any more; `left` gets what they named."""
+    nr_left = 0
+    for i in range(np.uint64(nr)):
+        pfn = np.uint64(batch[0, i])
+        count = mapcount[pfn] - 1
+        if count < 0:
+            return -1
+        mapcount[pfn] = count
+        if count == 0:
+            left[nr_left] = mapping[pfn]
+            nr_left += 1
+            mapping[pfn] = 0
+            flags[pfn] &= ~np.uint32(PG_ANON)
+    return nr_left

@@ -1,0 +1,43 @@
+"""RAM: what the host sees of it."""
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from rmaplab.machine.ram import Ram
+from rmaplab.units import PAGE_SIZE
+
+MIB = 1 << 20
+
+
+def resident_bytes() -> int:
+    """The resident set of this process: the second field of /proc/self/statm, in pages (proc(5))."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_the_host_commits_what_is_written_and_nothing_else() -> None:
+    """A box of 8 GiB costs the host nothing; each page written costs one page, wherever it lies; reading costs nothing."""
+    before = resident_bytes()
+    ram = Ram((8 << 30) // PAGE_SIZE)
+    made = resident_bytes()
+    assert made - before < MIB
+
+    #   0            1 GiB           2 GiB           3 GiB            8 GiB
+    #   |x...........|x..............|x..............|x.......  ......|      x: one byte written, 2048 times in all
+    ram.bytes[:: ram.nr_frames // 2048, 17] = 1
+    written = resident_bytes()
+    assert 8 * MIB <= written - made < 9 * MIB
+
+    assert not ram.bytes[1:1024].any()
+    assert resident_bytes() - written < MIB
+
+
+@pytest.mark.parametrize(("word_bytes", "value"), [(4, 0xFEDC_BA98), (8, 0x0FED_CBA9_8765_4321)])
+def test_words_and_bytes_are_the_same_memory(word_bytes: int, value: int) -> None:
+    """The word at physical address a is the little-endian number in bytes a, a + 1 ... (i386, x86-64)."""
+    ram = Ram(4)
+    physical = 2 * PAGE_SIZE + 5 * word_bytes
+    ram.words(word_bytes)[physical // word_bytes] = value
+    assert ram.bytes[2, 5 * word_bytes : 6 * word_bytes].tobytes() == value.to_bytes(word_bytes, "little")
+    assert ram.bytes.sum() == sum(value.to_bytes(word_bytes, "little"))

@@ -1,0 +1,453 @@
+"""CPUs, tasks and time. A program here is a list of steps; time is in ticks: slice 100, at most 200, balance every 200.
+
+    program   [User(30), Fork([User(50)]), Kernel(5), Wait()]
+    log       (when, who, what, CPU), in the order it happened
+
+Expected times are worked out by hand or by a naive queue; the rules are those of 2.6.2 kernel/sched.c as eras.md 8 has them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.sched import SchedEntity, SchedRules, Scheduler
+
+RULES = SchedRules(
+    timeslice_ns=100, max_timeslice_ns=200, tick_ns=1, busy_balance_ns=200, one_queue=False, child_first=True
+)
+
+
+@dataclass(frozen=True)
+class User:
+    """Compute for so long."""
+
+    ns: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Work in the kernel for so long."""
+
+    ns: int
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Start a child."""
+
+    program: list[Step]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Sleep until all children have exited."""
+
+
+@dataclass(frozen=True)
+class Resched:
+    """cond_resched()."""
+
+
+Step = User | Kernel | Fork | Wait | Resched
+
+
+class Event(NamedTuple):
+    """One line of the log."""
+
+    now_ns: int
+    who: str
+    what: str
+    cpu: int
+
+
+class Job(SchedEntity):
+    """A task that runs a program, and what it was asked to spend."""
+
+    def __init__(self, name: str, parent: Job | None) -> None:
+        super().__init__()
+        self.name, self.parent = name, parent
+        self.nr_alive = self.nr_children = 0
+        self.waits = False
+        self.asked_user_ns = self.asked_system_ns = 0
+
+
+class Bench:
+    """A scheduler, the jobs that run on it, and the log of what they did."""
+
+    def __init__(self, cpus: int, rules: SchedRules = RULES) -> None:
+        self.sched = Scheduler(rules, cpus)
+        self.log: list[Event] = []
+        self.jobs: dict[str, Job] = {}
+
+    def start(self, name: str, program: list[Step], parent: Job | None = None) -> Job:
+        job = self.jobs[name] = Job(name, parent)
+        self.sched.start(job, lambda: self.body(job, program))
+        return job
+
+    def run(self) -> Bench:
+        self.sched.run()
+        return self
+
+    def note(self, job: Job, what: str) -> None:
+        assert job.cpu is not None
+        assert self.sched.current is job
+        assert job.cpu.current is job
+        self.log.append(Event(self.sched.now_ns, job.name, what, job.cpu.index))
+
+    def body(self, job: Job, program: list[Step]) -> None:
+        for step in program:
+            match step:
+                case User(ns):
+                    job.asked_user_ns += ns
+                    self.sched.spend(ns, user=True)
+                    self.note(job, f"user {ns}")
+                case Kernel(ns):
+                    job.asked_system_ns += ns
+                    self.note(job, "kernel in")
+                    self.sched.spend(ns, user=False)
+                    self.note(job, f"kernel {ns}")
+                case Fork(child):
+                    job.nr_children += 1
+                    job.nr_alive += 1
+                    self.start(f"{job.name}{job.nr_children}", child, job)
+                    self.note(job, "fork")
+                case Wait():
+                    while job.nr_alive:
+                        job.waits = True
+                        self.sched.sleep()
+                    self.note(job, "wait")
+                case Resched():
+                    self.sched.cond_resched()
+                    self.note(job, "resched")
+        self.note(job, "exit")
+        self.sched.exited(job, job.parent)
+        if job.parent is not None:
+            job.parent.nr_alive -= 1
+            if job.parent.waits:
+                job.parent.waits = False
+                self.sched.wake(job.parent)
+
+    def when(self, who: str, what: str = "exit") -> int:
+        """When it happened, the only time."""
+        (event,) = [e for e in self.log if (e.who, e.what) == (who, what)]
+        return event.now_ns
+
+    def cpu_of(self, who: str) -> set[int]:
+        """All CPUs that a job was seen on."""
+        return {e.cpu for e in self.log if e.who == who}
+
+
+work: st.SearchStrategy[Step] = st.one_of(
+    st.builds(User, st.integers(0, 350)), st.builds(Kernel, st.integers(0, 150)), st.just(Wait()), st.just(Resched())
+)
+programs: st.SearchStrategy[list[Step]] = st.recursive(
+    st.lists(work, max_size=3),
+    lambda inner: st.lists(st.one_of(work, st.builds(Fork, inner)), max_size=5),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(programs, min_size=1, max_size=4), st.integers(1, 5))
+def test_whatever_runs(first_programs: list[list[Step]], cpus: int) -> None:
+    """Truths of every run: it is the same again, all finish, time goes forward and is conserved, kernel work is in one piece."""
+    benches = [Bench(cpus), Bench(cpus)]
+    for bench in benches:
+        for i, program in enumerate(first_programs):
+            bench.start("ABCD"[i], program)
+        bench.run()
+    bench, again = benches
+    sched = bench.sched
+    assert bench.log == again.log
+    assert sched.now_ns == again.sched.now_ns
+
+    assert sorted(e.who for e in bench.log if e.what == "exit") == sorted(bench.jobs)
+    assert [e.now_ns for e in bench.log] == sorted(e.now_ns for e in bench.log)
+    assert all(cpu.nr_running == 0 for cpu in sched.cpus)
+
+    for job in bench.jobs.values():
+        assert (job.user_ns, job.system_ns) == (job.asked_user_ns, job.asked_system_ns)
+    assert sched.user_ns == sum(job.user_ns for job in bench.jobs.values())
+    assert sched.system_ns == sum(job.system_ns for job in bench.jobs.values())
+    total, end = sched.user_ns + sched.system_ns, max(e.now_ns for e in bench.log)
+    assert total <= end * cpus
+    assert end <= total, "as long as there is work, one CPU at least does it"
+
+    # a job's two log lines about one piece of kernel work are that much time apart, and its CPU did nothing in between
+    for job in bench.jobs.values():
+        mine = [(i, e) for i, e in enumerate(bench.log) if e.who == job.name]
+        for (i, begin), (j, done) in pairwise(mine):
+            if begin.what == "kernel in":
+                assert done.what == f"kernel {done.now_ns - begin.now_ns}"
+                assert done.cpu == begin.cpu
+                assert not [e for e in bench.log[i + 1 : j] if e.cpu == begin.cpu]
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 4])
+def test_as_many_tasks_as_cpus_take_the_time_of_one(cpus: int) -> None:
+    """CPU-bound tasks that each have a CPU do not get in each other's way."""
+    bench = Bench(cpus)
+    for i in range(cpus):
+        bench.start("ABCD"[i], [User(1234)])
+    bench.run()
+    assert bench.sched.now_ns == 1234
+    assert bench.sched.user_ns == cpus * 1234
+
+
+def round_robin(works: list[int]) -> list[int]:
+    """When each is done, on one CPU: the head of the queue runs for a slice at most and goes to the tail."""
+    queue, now, done = deque(enumerate(works)), 0, [0] * len(works)
+    while queue:
+        i, left = queue.popleft()
+        now += min(left, RULES.timeslice_ns)
+        if left > RULES.timeslice_ns:
+            queue.append((i, left - RULES.timeslice_ns))
+        else:
+            done[i] = now
+    return done
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 450), min_size=1, max_size=4))
+def test_tasks_on_one_cpu_take_turns(works: list[int]) -> None:
+    """CPU-bound tasks share a CPU by whole slices: the active and the expired queue together are one round robin."""
+    bench = Bench(1)
+    for i, ns in enumerate(works):
+        bench.start("ABCD"[i], [User(ns)])
+    bench.run()
+    assert [bench.when("ABCD"[i]) for i in range(len(works))] == round_robin(works)
+
+
+def test_the_child_runs_first() -> None:
+    """A child stands just before its parent: it runs as soon as the parent's system call is over, and not before."""
+    #   CPU 0   A: fork, kernel 7 | A1: user 10 | A: user 20
+    bench = Bench(1)
+    bench.start("A", [Fork([User(10)]), Kernel(7), User(20)])
+    bench.run()
+    assert bench.when("A", "kernel 7") == 7
+    assert bench.when("A1") == 17
+    assert bench.when("A") == 37
+
+
+def test_the_youngest_child_runs_first_and_the_parent_before_the_elder() -> None:
+    """Each fork puts its child before the parent and so before all others: forks in one system call run youngest first."""
+    #   the parent is second, behind the child that preempts it; elder children were queued before and come after
+    bench = Bench(1)
+    bench.start("A", [Fork([User(10)]), Fork([User(10)]), User(10)])
+    bench.run()
+    assert [e.who for e in bench.log if e.what == "exit"] == ["A2", "A", "A1"]
+
+
+def test_kernel_time_is_not_preempted() -> None:
+    """Work in the kernel goes on beyond the slice while others wait; cond_resched() gives the CPU away."""
+    bench = Bench(1)
+    bench.start("A", [Kernel(250), Kernel(250), Resched(), Kernel(10)])
+    bench.start("B", [User(10)])
+    bench.run()
+    assert bench.when("A", "kernel 10") == 520
+    assert bench.when("B") == 510
+
+
+def test_user_time_is_preempted_at_the_end_of_the_slice() -> None:
+    """A task computes until its slice is gone; then the next one runs, and it goes on after that one's slice."""
+    bench = Bench(1)
+    bench.start("A", [User(101)])
+    bench.start("B", [User(500)])
+    bench.run()
+    assert (bench.when("A"), bench.when("B")) == (201, 601)
+
+
+def slices(bench: Bench, *names: str) -> list[int]:
+    return [bench.jobs[name].slice_ns for name in names]
+
+
+def test_slices_halve_at_fork() -> None:
+    """Parent and child share what the parent has left: 100, 50 + 50, 25 + 25 + 50; 2.6.2 copy_process."""
+    bench = Bench(1)
+    seen: list[list[int]] = []
+
+    def family() -> None:
+        parent = bench.jobs["A"]
+        seen.append(slices(bench, "A"))
+        bench.start("A1", [], parent)
+        seen.append(slices(bench, "A", "A1"))
+        bench.start("A2", [], parent)
+        seen.append(slices(bench, "A", "A1", "A2"))
+
+    bench.jobs["A"] = Job("A", None)
+    bench.sched.start(bench.jobs["A"], family)
+    bench.run()
+    assert seen == [[100], [50, 50], [25, 50, 25]]
+
+
+def test_an_unused_first_slice_goes_back_to_the_parent() -> None:
+    """A child that exits within its first slice gives back the rest, up to the maximum; one that had a second gives nothing."""
+    short = Bench(1)
+    short.start("A", [Fork([User(20)]), Wait()])
+    short.run()
+    assert slices(short, "A") == [50 + 30]
+    long = Bench(1)
+    long.start("A", [Fork([User(51)]), Wait()])
+    long.run()
+    assert slices(long, "A") == [50]
+    parent, child = Job("A", None), Job("A1", None)
+    parent.slice_ns, child.slice_ns = 190, 50
+    Scheduler(RULES, 1).exited(child, parent)
+    assert parent.slice_ns == RULES.max_timeslice_ns
+
+
+def test_a_slice_that_runs_out_in_the_kernel_is_renewed_by_the_tick() -> None:
+    """The tick renews a slice that has run out, in the kernel too, so a fork after long work halves a new slice.
+
+    2.6.2 kernel/sched.c, scheduler_tick: `if (!--p->time_slice) { ... p->time_slice = task_timeslice(p); ... }`, whatever
+    mode the tick came in; then the task stands in the expired array and further ticks leave the new slice alone. A fork that
+    copies many entries is such long work.
+    """
+    bench = Bench(1)
+    seen: list[int] = []
+
+    def long_fork() -> None:
+        bench.sched.spend(130, user=False)
+        bench.start("A1", [], bench.jobs["A"])
+        seen.extend(slices(bench, "A", "A1"))
+
+    bench.jobs["A"] = Job("A", None)
+    bench.sched.start(bench.jobs["A"], long_fork)
+    bench.run()
+    assert seen == [50, 50]
+
+
+def test_an_idle_cpu_pulls_half_the_difference_at_its_next_tick() -> None:
+    """Six tasks on one CPU, none on the other: at the next tick three move, from the tail of the queue."""
+    #   CPU 0   A runs | A5 A4 A3 A2 A1        CPU 1   idle
+    #   tick    A runs | A5 A4                 A1 | A2 A3
+    bench = Bench(2)
+    bench.start("A", [*[Fork([User(2)])] * 5, Kernel(4)])
+    bench.run()
+    assert [bench.cpu_of(name) for name in ("A", "A4", "A5")] == [{0}] * 3
+    assert [bench.cpu_of(name) for name in ("A1", "A2", "A3")] == [{1}] * 3
+    assert [bench.when(name) for name in ("A1", "A2", "A3")] == [1 + 2, 1 + 4, 1 + 6]
+    assert [bench.when(name) for name in ("A5", "A4")] == [4 + 2, 4 + 4]
+
+
+def test_a_cpu_that_becomes_idle_pulls_at_once_and_expired_tasks_first() -> None:
+    """When its last task exits a CPU does not wait for the tick, and prefers tasks that have used up their slice."""
+    #   CPU 0   0: A forks A1 A2 A3, slices 13 50 25 12    12: A3 expires    25: A exits, A2, A1
+    #   CPU 1   0: B in the kernel                                   20: B exits; of A's four tasks two come: A3, A1
+    bench = Bench(2)
+    bench.start("A", [Fork([User(40)]), Fork([User(20)]), Fork([User(17)]), User(13)])
+    bench.start("B", [Kernel(20)])
+    bench.run()
+    assert bench.when("A3") == 25
+    assert [bench.cpu_of(name) for name in ("A3", "A1", "A2", "A")] == [{1}, {1}, {0}, {0}]
+    assert [bench.when(name) for name in ("A", "A2", "A1")] == [25, 45, 65]
+
+
+def test_a_family_spreads_over_the_cpus() -> None:
+    """Children are born on their parent's CPU; idle CPUs fetch them, so four tasks on four CPUs take hardly more than one."""
+    bench = Bench(4)
+    bench.start("A", [*[Fork([User(1000)])] * 3, User(1000)])
+    bench.run()
+    assert {cpu for name in bench.jobs for cpu in bench.cpu_of(name)} == {0, 1, 2, 3}
+    assert 1000 <= bench.sched.now_ns <= 1000 + 4 * RULES.tick_ns
+
+
+@pytest.mark.parametrize(("longer", "shorter", "moves"), [(2, 1, False), (3, 1, True), (5, 2, False), (5, 1, True)])
+def test_a_busy_cpu_balances_when_the_difference_is_large(longer: int, shorter: int, moves: bool) -> None:
+    """A CPU with work of its own pulls every 200 ms, and only if half the difference is a quarter of the longer queue.
+
+    2.6.2 find_busiest_queue: imbalance (max_load - nr_running) / 2 against (max_load + 3) / 4.
+    """
+    #   CPU 0   A in the kernel, its children wait        CPU 1   B computes, its children take turns with it
+    bench = Bench(2)
+    bench.start("A", [*[Fork([User(1)])] * (longer - 1), Kernel(390), User(1)])
+    bench.start("B", [*[Fork([User(1000)])] * (shorter - 1), User(1000)])
+    bench.run()
+    moved = [name for name in bench.jobs if name.startswith("A") and 1 in bench.cpu_of(name)]
+    assert bool(moved) == moves
+    assert min(map(bench.when, bench.jobs)) == (201 if moves else 391)
+
+
+def test_who_sleeps_takes_no_time_until_woken() -> None:
+    """A waiting parent leaves its CPU to others; the last child's exit wakes it."""
+    bench = Bench(1)
+    bench.start("A", [Fork([User(30)]), Wait(), User(5)])
+    bench.start("B", [User(60)])
+    bench.run()
+    #   CPU 0   A1 0-30 | A woken, behind B | B 30-90 | A 90-95
+    assert bench.when("A1") == 30
+    assert bench.when("B") == 90
+    assert bench.when("A") == 95
+    assert bench.jobs["A"].user_ns == 5
+
+
+def test_nobody_sleeps_outside_a_task() -> None:
+    """sleep() without a running task is a bug."""
+    with pytest.raises(KernelBug, match="schedule"):
+        Scheduler(RULES, 1).sleep()
+
+
+def test_driven_from_outside_the_clock_just_moves() -> None:
+    """Without run() there is nobody to wait for: time passes and is counted."""
+    sched = Scheduler(RULES, 2)
+    sched.spend(30, user=True)
+    sched.spend(12, user=False)
+    sched.cond_resched()
+    assert (sched.now_ns, sched.user_ns, sched.system_ns) == (42, 30, 12)
+
+
+def test_an_exception_in_a_task_comes_out_of_run() -> None:
+    """What a task's program raises reaches whoever called run(), and nobody is current any more."""
+    bench = Bench(2)
+
+    def body() -> None:
+        bench.sched.spend(10, user=True)
+        raise ZeroDivisionError("mine")
+
+    bench.sched.start(Job("A", None), body)
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        bench.run()
+    assert bench.sched.now_ns == 10
+    assert bench.sched.current is None
+
+
+def test_after_an_exception_the_others_can_go_on() -> None:
+    """A task that died of an exception has left its CPU: a second run() brings the others home."""
+    bench = Bench(1)
+
+    def body() -> None:
+        raise ZeroDivisionError("mine")
+
+    bench.sched.start(Job("A", None), body)
+    bench.start("B", [User(10)])
+    with pytest.raises(ZeroDivisionError):
+        bench.run()
+    bench.run()
+    assert bench.when("B") == 10
+
+
+def test_the_clock_does_not_go_back() -> None:
+    """A program is started at 0, others are driven from outside until 100; when it runs at last, it is 100 or later."""
+    bench = Bench(1)
+    bench.start("A", [User(10)])
+    bench.sched.spend(100, user=False)
+    bench.run()
+    assert bench.when("A") == 110
+
+
+def test_the_clock_stands_where_the_last_task_stopped() -> None:
+    """Run until nobody can: a tick that finds nothing to do does not lengthen the run."""
+    rules = replace(RULES, tick_ns=50)
+    bench = Bench(2, rules)
+    bench.start("A", [Fork([User(3)]), User(4)])
+    bench.run()
+    assert bench.when("A") == 7
+    assert bench.sched.now_ns == 7
