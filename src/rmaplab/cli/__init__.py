@@ -17,6 +17,7 @@ from rmaplab.errors import RmaplabError, UsageError
 VERBS = {
     "compare": "Run a workload on several kernels, side by side.",
     "run": "Run a workload on one kernel.",
+    "explain": "Tell a story from a live run: fork, cow, mremap, who.",
     "kernels": "List the kernels, or show what one consists of.",
 }
 

@@ -99,6 +99,7 @@ class Machine:
         """Give page tables back; they are zero, as unhook_tables and a zap leave them."""
         self.nr_tables -= tables.size
         self.allocator.free(tables)
+        self.ledger.charge("table_free", tables.size)
 
     def _count_tables(self, tables: I64) -> None:
         self.frames.flags[tables] |= PG_TABLE

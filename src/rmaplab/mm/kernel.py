@@ -51,7 +51,7 @@ class Kernel:
         self.nr_processes = 0  # ever made
         self.nr_alive = self.nr_alive_peak = 0  # not yet exited: now, and at most
         self.mmlist_lock = machine.locks.new("mmlist_lock")
-        self.lru_add = LruAdd(machine.allocator, machine.hardware.cpus, rules.pagevec_size)
+        self.lru_add = LruAdd(machine.allocator, machine.ledger, machine.hardware.cpus, rules.pagevec_size)
         if rules.small_allocations_fail and not machine.swap_pages_free:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
         self.burst_bytes = BURST_TABLES * paging.leaf_span

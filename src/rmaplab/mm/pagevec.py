@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from rmaplab.machine.allocator import PageAllocator
 from rmaplab.machine.frames import put_pages
+from rmaplab.machine.ledger import Ledger
 
 I64 = npt.NDArray[np.int64]
 
@@ -23,8 +24,8 @@ I64 = npt.NDArray[np.int64]
 class LruAdd:
     """The pagevecs of all CPUs. `size` pages each; 0 where a kernel has none."""
 
-    def __init__(self, allocator: PageAllocator, nr_cpus: int, size: int) -> None:
-        self._allocator = allocator
+    def __init__(self, allocator: PageAllocator, ledger: Ledger, nr_cpus: int, size: int) -> None:
+        self._allocator, self._ledger = allocator, ledger
         self._size = size
         self._waiting: list[list[int]] = [[] for _ in range(nr_cpus)]
 
@@ -51,6 +52,7 @@ class LruAdd:
             freed = np.empty(pages.size, np.int64)
             nr = put_pages(self._allocator.frames.count, pages, freed)
             self._allocator.free(freed[:nr])
+            self._ledger.charge("page_free", nr)
             self._waiting[cpu] = []
 
     def drain_all(self) -> None:

@@ -96,5 +96,4 @@ def _clear_page_tables(k: Kernel, mm: MmStruct, first: int, last: int) -> None:
     if tables.size:
         k.rmap.tables_removed(tables)
         machine.free_tables(tables)
-        machine.charge("table_free", tables.size)
         mm.nr_tables -= tables.size

@@ -1,0 +1,88 @@
+"""`rmaplab explain STORY`."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import click
+
+from rmaplab.cli.options import box_options, make_box
+
+if TYPE_CHECKING:
+    from rmaplab.kernels.spec import KernelSpec
+    from rmaplab.lab.explain import Step
+
+WIDTH = 108
+MARGIN = 13
+
+
+@click.command("explain")
+@click.argument("story", metavar="STORY")
+@click.option("--kernel", default="2.6.5-rc1-aa1", show_default=True, metavar="K", help="A kernel, or KERNEL+DESIGN.")
+@box_options
+def command(
+    story: str,
+    kernel: str,
+    ram: str,
+    swap: str,
+    cpus: int,
+    paging: str,
+    cache_line: int,
+    *,
+    highpte: bool,
+) -> None:
+    """Tell STORY from a running system, step by step: fork, cow, mremap or who.
+
+    Every address, frame, count and object is read from the system at that step; the answers are compared with the judge,
+    who reads all page tables.
+    """
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from rmaplab.kernels.catalogue import find_kernel  # noqa: PLC0415
+    from rmaplab.lab.explain import explain  # noqa: PLC0415
+    from rmaplab.lab.explain.picture import LEGEND  # noqa: PLC0415
+
+    steps = explain(story, kernel, make_box(ram, swap, cpus, paging, cache_line, highpte))
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(Text("\n".join(heading(story, find_kernel(kernel), paging)), "bold"))
+    out.print(Text(LEGEND, "dim"))
+    for nr, step in enumerate(steps, 1):
+        out.print()
+        out.print(Text(step_title(nr, step), "bold"))
+        for style, line in step_lines(step):
+            out.print(Text(line, style))
+
+
+def heading(story: str, spec: KernelSpec, paging: str) -> list[str]:
+    """What is told, on what; and what the reverse map's own file says first of it."""
+    design = spec.design_class()
+    about = (sys.modules[design.__module__].__doc__ or design.name).strip().splitlines()[0]
+    return [f"{story}: told by Linux {spec.name} on {paging}", *textwrap.wrap(about, WIDTH)]
+
+
+def step_title(nr: int, step: Step) -> str:
+    """The call, on a rule; continued on the next line where it is long."""
+    lines = textwrap.wrap(step.title, WIDTH - 8, subsequent_indent="       ")
+    first = f"-- {nr}. {lines[0]} "
+    return "\n".join([first + "-" * max(2, WIDTH - len(first)), *lines[1:]])
+
+
+def step_lines(step: Step) -> list[tuple[str, str]]:
+    """A step's text below its title, line by line, each with its style."""
+    lines = [("", line) for line in textwrap.wrap(" ".join(filter(None, step.said)), WIDTH)]
+    drew = False
+    for heading, body in step.sections:
+        if drew or not heading:
+            lines.append(("", ""))
+        drew = not heading
+        if drew:
+            lines += [("cyan", f"  {line}".rstrip()) for line in body]
+            continue
+        for i, text in enumerate(body):
+            first = f"{heading if i == 0 else '':<{MARGIN}}"
+            wrapped = textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * (MARGIN + 2))
+            lines += [("", line) for line in wrapped]
+    return lines

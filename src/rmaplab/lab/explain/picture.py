@@ -1,0 +1,117 @@
+"""The way down, drawn: tasks, their VMAs, entries, frames. And what a frame's count is made of.
+
+    task   VMA                     address   entry at  flags
+    pid 1  40000000-40004000 rw-p  40000000  310a000   P-UAD  --+--> frame 12300  "hello"
+    pid 2  40000000-40004000 rw-p  40000000  3111000   P-U-D  --+    count 3 = 2 entries + 1 pagevec
+
+Entries are those the judge reads: every page table, whatever the reverse map says.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rmaplab.machine.frames import ZERO_PFN
+from rmaplab.machine.pagetable import lookup
+from rmaplab.machine.paging import ACCESSED, DIRTY, PRESENT, RW, USER
+from rmaplab.mm.kernel import Kernel
+from rmaplab.rmap.brute_force import read_page_tables
+
+FLAGS = ((PRESENT, "P"), (RW, "W"), (USER, "U"), (ACCESSED, "A"), (DIRTY, "D"))
+LEGEND = """\
+entry flags: P present, W writable, U user, A accessed, D dirty; addresses are hexadecimal
+count: page->count; rmap told: what mm/ asked of the design; cost: what was counted, in the design and outside"""
+
+
+class Entry(NamedTuple):
+    """One page-table entry that maps a page: whose, for which address, in which VMA, where it lies, what it says."""
+
+    pid: int
+    vma: str
+    address: int
+    pte: int
+    flags: int
+    pfn: int
+
+
+class Page(NamedTuple):
+    """A frame: page->count, and what it is made of: entries, and places in an LRU-add pagevec."""
+
+    pfn: int
+    references: int
+    nr_entries: int
+    nr_pagevec: int
+
+
+def read_all_entries(k: Kernel) -> list[Entry]:
+    """Every entry of every address space, in order of birth and address. O(all page tables)."""
+    entries = []
+    for mm in k.mms.values():
+        present, _ = read_page_tables(k.machine, mm.pgd)
+        for value, address in zip(present.entries.tolist(), present.addresses.tolist(), strict=True):
+            vma = mm.find_vma(address)
+            covers = vma is not None and vma.start <= address
+            _, pte = lookup(*k.machine.geometry, mm.pgd, address)
+            label = repr(vma).rsplit(" ", 1)[0] if covers else "no VMA"
+            entries.append(Entry(mm.pid, label, address, int(pte), value & 0xFFF, value >> 12))
+    return entries
+
+
+def read_page(k: Kernel, pfn: int) -> Page:
+    """A frame as it stands. O(all page tables)."""
+    nr_entries = sum(entry.pfn == pfn for entry in read_all_entries(k))
+    return Page(pfn, int(k.machine.frames.count[pfn]), nr_entries, int((k.lru_add.references() == pfn).sum()))
+
+
+def draw_memory(k: Kernel) -> list[str]:
+    """All mappings there are, frame by frame; VMAs without any; frames that only a pagevec still holds. Made for a few dozen."""
+    entries = read_all_entries(k)
+    rows = [("task", "VMA", "address", "entry at", "flags")]
+    rights = [""]
+    for pfn in dict.fromkeys(entry.pfn for entry in entries):
+        group = [entry for entry in entries if entry.pfn == pfn]
+        rows += [_cells(entry) for entry in group]
+        rights += _arrows(len(group), _frame(k, read_page(k, pfn)))
+        rows += [("", "", "", "", "")] * (len(rights) - len(rows))
+    mapped = {(entry.pid, entry.vma) for entry in entries}
+    for mm in k.mms.values():
+        for vma in mm.vmas:
+            label = repr(vma).rsplit(" ", 1)[0]
+            if (mm.pid, label) not in mapped:
+                rows.append((f"pid {mm.pid}", label, "-", "-", "-"))
+                rights.append("")
+    for pfn in dict.fromkeys(k.lru_add.references().tolist()):
+        page = read_page(k, pfn)
+        if not page.nr_entries:
+            title, count = _frame(k, page)
+            rows += [("nobody", "", "", "", ""), ("", "", "", "", "")]
+            rights += [f"       {title}", f"       {count}"]
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = zip(rows, rights, strict=True)
+    return [
+        ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + "  " + right).rstrip()
+        for row, right in lines
+    ]
+
+
+def _cells(entry: Entry) -> tuple[str, str, str, str, str]:
+    flags = "".join(letter if entry.flags & bit else "-" for bit, letter in FLAGS)
+    return f"pid {entry.pid}", entry.vma, f"{entry.address:x}", f"{entry.pte:x}", flags
+
+
+def _arrows(nr: int, frame: list[str]) -> list[str]:
+    """What stands right of `nr` entries of one frame: lines that meet, and two lines about the frame."""
+    if nr == 1:
+        return [f"-----> {frame[0]}", f"       {frame[1]}"]
+    right = [f"--+--> {frame[0]}", f"--+    {frame[1]}"]
+    return right + ["--+"] * (nr - 2)
+
+
+def _frame(k: Kernel, page: Page) -> list[str]:
+    """Number and contents; the count and where it comes from."""
+    if page.pfn == ZERO_PFN:
+        return [f"frame {page.pfn}  the zero page", f"count {page.references}; reserved: it does not move"]
+    text = bytes(k.machine.ram.bytes[page.pfn, :16]).split(b"\0")[0].decode("ascii", "replace")
+    parts = [f"{page.nr_entries} {'entry' if page.nr_entries == 1 else 'entries'}"] if page.nr_entries else []
+    parts += [f"{page.nr_pagevec} pagevec"] if page.nr_pagevec else []
+    return [f'frame {page.pfn}  "{text}"', f"count {page.references} = {' + '.join(parts)}"]

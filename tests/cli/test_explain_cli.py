@@ -1,0 +1,74 @@
+"""`rmaplab explain`: what is printed fits, is ASCII, and says what the running system says; mistakes are one line and exit code 2."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rmaplab.cli import main
+from rmaplab.lab.explain import STORIES
+
+KERNELS = ["2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.4.21+anon_vma"]
+WIDEST = 110
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(["explain", *arguments])
+    out, err = capsys.readouterr()
+    code = exit_.value.code
+    assert isinstance(code, int)
+    return code, out, err
+
+
+@pytest.mark.parametrize("paging", ["i386", "i386-pae", "x86-64"])
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("story", STORIES)
+def test_it_fits_and_is_plain(capsys: pytest.CaptureFixture[str], story: str, kernel: str, paging: str) -> None:
+    """Piped: ASCII without escape sequences, no line too wide or with blanks at its end, steps numbered."""
+    code, out, err = run(capsys, story, "--kernel", kernel, "--paging", paging, "--ram", "64M")
+    assert (code, err) == (0, "")
+    assert out.isascii()
+    assert "\x1b" not in out
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= WIDEST
+    assert not [line for line in lines if line != line.rstrip()]
+    numbers = [int(nr) for nr in re.findall(r"^-- (\d+)\. ", out, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert kernel in lines[0]
+    assert paging in lines[0]
+    assert "DISAGREES" not in out
+
+
+def test_the_number_of_mappers(capsys: pytest.CaptureFixture[str]) -> None:
+    """One, two, three after two forks; two and one after the write."""
+    _, out, _ = run(capsys, "who", "--kernel", "2.6.2", "--ram", "64M")
+    assert re.findall(r"frame \d+: (\d) mapping", out) == ["1", "2", "3", "3", "2", "1", "2", "1"]
+
+
+def test_the_copy_of_mremap(capsys: pytest.CaptureFixture[str]) -> None:
+    """One under anonmm, none under anon_vma."""
+    _, anonmm, _ = run(capsys, "mremap", "--kernel", "2.6.5-rc1+anonmm", "--ram", "64M")
+    _, anon_vma, _ = run(capsys, "mremap", "--ram", "64M")
+    assert "mremap_copy 1" in anonmm
+    assert "mremap_copy" not in anon_vma
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nope"],
+        [],
+        ["who", "--kernel", "2.7.0"],
+        ["who", "--kernel", "2.6.2+nope"],
+        ["who", "--paging", "vax"],
+        ["who", "--ram", "8M"],
+        ["who", "--cache-line", "16"],
+    ],
+)
+def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("rmaplab: ")
+    assert err.count("\n") == 1
