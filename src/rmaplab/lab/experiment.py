@@ -48,6 +48,8 @@ class Result:
     outcome: str
     failed_call: str | None
     processes: int
+    design: str | None = None
+    """The name of the reverse map."""
     processes_peak: int | None = None
     memory_peak_bytes: dict[str, Any] | None = None
     """page_tables, rmap, and by_cache every slab cache: each at its own peak."""
@@ -87,6 +89,7 @@ def run_forkbench(kernel: str, level: int, box: Box) -> Result:
         outcome=outcome,
         failed_call=failed.call if failed else None,
         processes=k.nr_processes,
+        design=k.rmap.name,
         processes_peak=k.nr_alive_peak,
         memory_peak_bytes={
             "page_tables": machine.nr_tables_peak * PAGE_SIZE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Sequence
 
 from rich import box as borders
@@ -14,16 +13,19 @@ from rmaplab.lab.experiment import Box, Result
 from rmaplab.units import format_size
 
 DASH = "-"
+WIDTH = 200
 
 
 def console() -> Console:
-    """Where tables go: stdout, at its own width if it is a terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    """Where tables go: stdout, plain if it is no terminal; wide enough for every table, since a cut figure is none."""
+    out = Console(highlight=False)
+    out.width = max(out.width, WIDTH)
+    return out
 
 
 def plain(renderable: object) -> str:
     """The text of a table, for a file."""
-    out = Console(highlight=False, width=200, file=io.StringIO(), color_system=None)
+    out = Console(highlight=False, width=WIDTH, file=io.StringIO(), color_system=None)
     out.print(renderable)
     return "\n".join(line.rstrip() for line in out.file.getvalue().splitlines()) + "\n"  # type: ignore[attr-defined]
 
@@ -37,6 +39,7 @@ def new_table(title: str | None, columns: str, *, caption: str | None = None) ->
         title_justify="left",
         caption_justify="left",
         pad_edge=False,
+        collapse_padding=True,
     )
     for name in columns.split("|"):
         table.add_column(
@@ -49,7 +52,7 @@ def comparison(results: Sequence[Result], box: Box) -> Table:
     """The main table: a group of rows per level, and beside each cost how it stands to the best of its level (1.00)."""
     table = new_table(
         f"{results[0].workload} on {_describe(box)}",
-        "level|kernel|outcome|>processes|>PTEs copied|>page tables|>reverse map| |>slots searched|>memory|>wall|>rel.",
+        "level|kernel|outcome|>processes|>PTEs copied|>page tables|>reverse map|design|>slots searched|>memory|>wall|>rel.",
         caption=(
             "processes: at peak. page tables, reverse map: each at its own peak. slots searched: by page_remove_rmap in pte chains.\n"
             "memory: both together, relative to the best of the level. wall: our running time (the host's own, in its row) and the same ratio.\n"
@@ -67,16 +70,16 @@ def _comparison_row(result: Result, peers: Sequence[Result]) -> list[str]:
     memory, ledger = result.memory_peak_bytes, result.ledger
     row = [str(result.level), result.kernel, _outcome(result)]
     if memory is None or ledger is None:
-        row += [f"{result.processes:,}", *[DASH] * 3, "", DASH, DASH]
+        row += [f"{result.processes:,}", *[DASH] * 6]
     else:
-        caches = [name for name in ("pte_chain", "anon_vma") if name in memory["by_cache"]]
+        slots = ledger.get("chain_slot_search", 0)
         row += [
             f"{result.processes_peak:,}",
             f"{ledger.get('pte_copy', 0):,}",
             format_size(memory["page_tables"]),
             format_size(memory["rmap"]),
-            ", ".join(caches),
-            f"{ledger.get('chain_slot_search', 0):,}",
+            result.design or DASH,
+            f"{slots / 1e6:,.1f} M" if slots else "0",
             _relative(_both(result), [_both(peer) for peer in peers]) if result.outcome == "ok" else DASH,
         ]
     wall = _relative(result.wall_s, [peer.wall_s for peer in peers]) if result.outcome == "ok" else DASH

@@ -1,0 +1,5 @@
+"""`python -m rmaplab`."""
+
+from rmaplab.cli import main
+
+main()
