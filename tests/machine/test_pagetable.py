@@ -1,0 +1,537 @@
+"""Page tables against a dictionary: {address: (PFN, flags)}, kept page by page by the rules of fault.py and fork.py.
+
+    model   {0x3ff000: (1048571, RW)}                      what a person would write down
+    MMU     pgd[0] -> leaf[1023] = 0xffffb067              what the bytes in RAM say, walked as the manual says
+
+Every step is done by the kernels and by the model, and then the whole tree is read from RAM, by a reader that shares nothing
+with the kernels. RAM is the largest the format can name (4 GiB, or 64 GiB for x86-64) and frames are taken from its top, so
+entries use all their bits. Ranges lie across the ends of leaf tables, middle tables and top entries.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rmaplab.machine import pagetable
+from rmaplab.machine.frames import ZERO_PFN, put_pages
+from rmaplab.machine.paging import ACCESSED, DIRTY, FORMATS, MAPPED, PRESENT, PROTNONE, RW, USER, Paging
+from rmaplab.machine.ram import Ram
+from rmaplab.units import PAGE_SIZE
+
+I64 = npt.NDArray[np.int64]
+Row = tuple[int, int, int]  # PFN, physical address of the entry, virtual address
+READ_ONLY = PRESENT | USER
+GUARD = -7  # what batches hold where nothing was written
+formats = pytest.mark.parametrize("paging", FORMATS.values(), ids=FORMATS)
+
+
+@dataclass
+class Tree:
+    """What RAM says under one pgd: entries by address, as (entry, its physical address); tables by (level, first address)."""
+
+    entries: dict[int, tuple[int, int]] = field(default_factory=dict)
+    tables: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+@dataclass
+class Space:
+    """One address space: its top table, and the model of what it maps."""
+
+    pgd: int
+    model: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+class Box:
+    """RAM, references, frames to take, and address spaces."""
+
+    def __init__(self, paging: Paging) -> None:
+        self.paging = paging
+        self.ram = Ram(1 << (24 if paging.levels == 4 else 20))
+        self.count: npt.NDArray[np.int32] = np.zeros(self.ram.nr_frames, np.int32)
+        self.geometry = (self.ram.words(paging.entry_bytes), paging.levels, paging.bits)
+        self.limit = min(1 << (12 + paging.bits * paging.levels), 1 << (32 if paging.levels < 4 else 40))
+        self.next_frame = self.ram.nr_frames
+        self.tables_ever: set[int] = set()
+        self.spaces = [self.new_space()]
+
+    def take(self, nr: int) -> I64:
+        """`nr` frames that nobody has, from the top of RAM."""
+        self.next_frame -= nr
+        return np.arange(self.next_frame, self.next_frame + nr, dtype=np.int64)[::-1]
+
+    def new_space(self) -> Space:
+        """An empty one. A PAE pgd is 32 bytes somewhere in a frame."""
+        frame = int(self.take(1)[0])
+        self.tables_ever.add(frame)
+        return Space(frame * PAGE_SIZE + (96 if self.paging.pgd_bytes == 32 else 0))
+
+    def tree(self, space: Space) -> Tree:
+        """The MMU by the manual: split the address into indexes, follow the entries, stop at what is not present."""
+        found = Tree()
+        entry_bytes, levels = self.paging.entry_bytes, self.paging.levels
+
+        def descend(physical: int, nr_bytes: int, level: int, base: int) -> None:
+            frame, offset = divmod(physical, PAGE_SIZE)
+            entries = self.ram.bytes[frame, offset : offset + nr_bytes].view(f"<u{entry_bytes}")
+            span = PAGE_SIZE << (self.paging.bits * level)
+            for i in np.flatnonzero(entries).tolist():
+                entry, address = int(entries[i]), base + i * span
+                assert entry & (MAPPED if level == 0 else PRESENT)
+                if level == 0:
+                    found.entries[address] = (entry, physical + i * entry_bytes)
+                else:
+                    assert entry & (RW | USER) == RW | USER, "upper levels leave the decision to the leaf"
+                    found.tables[level - 1, address] = entry >> 12
+                    descend(entry >> 12 << 12, PAGE_SIZE, level - 1, address)
+
+        descend(space.pgd, self.paging.pgd_bytes, levels - 1, 0)
+        self.tables_ever.update(found.tables.values())
+        return found
+
+    def agrees(self, space: Space) -> Tree:
+        """RAM says what the model says, no table hangs twice, and the references are those of all models."""
+        tree = self.tree(space)
+        assert {a: (e >> 12, e & 0xFFF) for a, (e, _) in tree.entries.items()} == space.model
+        assert len(set(tree.tables.values())) == len(tree.tables)
+        references = Counter(pfn for s in self.spaces for pfn, _ in s.model.values() if pfn != ZERO_PFN)
+        taken = self.count[self.next_frame :]
+        assert references == {self.next_frame + i: int(taken[i]) for i in np.flatnonzero(taken).tolist()}
+        assert self.count[ZERO_PFN] == 0, "the zero page is nobody's"
+        return tree
+
+    def rows(self, tree: Tree, addresses: list[int]) -> list[Row]:
+        """The batch that tells of these pages, by the tree."""
+        return [(tree.entries[a][0] >> 12, tree.entries[a][1], a) for a in addresses]
+
+    def tables_needed(self, addresses: range | list[int]) -> set[tuple[int, int]]:
+        """The tables on the way to these pages, as Tree.tables names them."""
+        spans = [PAGE_SIZE << (self.paging.bits * level) for level in range(1, self.paging.levels)]
+        return {(level, a // span * span) for a in addresses for level, span in enumerate(spans)}
+
+
+def batch_for(nr: int) -> I64:
+    return np.full((3, nr + 1), GUARD, np.int64)
+
+
+def rows_in(batch: I64, nr: int) -> list[Row]:
+    """The first `nr` columns; nothing was written behind them."""
+    assert (batch[:, nr:] == GUARD).all()
+    return [(pfn, pte, address) for pfn, pte, address in batch[:, :nr].T.tolist()]
+
+
+def pages(start: int, end: int) -> range:
+    return range(start, end, PAGE_SIZE)
+
+
+# -- one step, done by the kernels and by the model ------------------------------------------------------------------
+
+
+def fault(box: Box, space: Space, start: int, end: int, *, write: bool) -> None:
+    """Touch every page, as handle_faults does; the model goes by the table at the top of mm/fault.py."""
+    before = box.agrees(space)
+    references = {pfn: int(box.count[pfn]) for pfn, _ in space.model.values()}
+    mark = ACCESSED | DIRTY if write else ACCESSED
+    fresh: list[int] = []
+    zeroes: list[int] = []
+    copies: list[int] = []
+    reuses: list[int] = []
+    for address in pages(start, end):
+        pfn, flags = space.model.get(address, (None, 0))
+        if pfn is None and not write:
+            zeroes.append(address)
+            space.model[address] = (ZERO_PFN, READ_ONLY | ACCESSED)
+        elif pfn is None or (write and pfn == ZERO_PFN):
+            fresh.append(address)
+        elif write and not flags & RW:
+            (reuses if references[pfn] == 1 else copies).append(address)
+        else:
+            space.model[address] = (pfn, flags | mark)
+
+    geometry, count = box.geometry, box.count
+    scanned = pagetable.fault_scan(*geometry, space.pgd, start, end, write, count)
+    assert scanned == (len(fresh), len(zeroes), len(copies), len(reuses))
+    missing_tables = box.tables_needed(pages(start, end)) - before.tables.keys()
+    leaves = len({a // box.paging.leaf_span for a in pages(start, end)})
+    missing, _ = counted = pagetable.count_tables(*geometry, space.pgd, -1, start, end)
+    assert counted == (len(missing_tables), leaves)
+    # touch_scan says all of it at once, if the first page faults; else it marks entries, which `touch` is about
+    if not lookup_allows(before, start, write=write):
+        at_once = pagetable.touch_scan(*geometry, space.pgd, start, end, write, count)
+        assert at_once == (start, *scanned, missing)
+
+    tables, new = box.take(missing + 1), box.take(len(fresh) + len(copies) + 1)
+    count[new[:-1]] = 1
+    nr = (end - start) // PAGE_SIZE
+    added, removed, reused = batch_for(nr), batch_for(nr), batch_for(nr)
+    copied_to = np.full(nr + 1, GUARD, np.int64)
+    lengths = pagetable.fault_apply(
+        *geometry, space.pgd, start, end, write, count, tables, new, added, removed, reused, copied_to
+    )
+    assert lengths == (len(fresh) + len(copies), len(copies), len(reuses))
+
+    old = {a: space.model[a] for a in copies + reuses}
+    for address, pfn in zip(sorted(fresh + copies), new.tolist(), strict=False):
+        space.model[address] = (pfn, READ_ONLY | RW | mark)
+    for address in reuses:
+        space.model[address] = (old[address][0], old[address][1] | RW | mark)
+    after = box.agrees(space)
+    assert after.tables.keys() - before.tables.keys() == missing_tables
+    assert set(after.tables.values()) - set(before.tables.values()) == set(tables[:missing].tolist())
+    assert rows_in(added, lengths[0]) == box.rows(after, sorted(fresh + copies))
+    assert rows_in(removed, lengths[1]) == [(old[a][0], after.entries[a][1], a) for a in copies]
+    assert rows_in(reused, lengths[2]) == box.rows(after, reuses)
+    assert copied_to.tolist() == [space.model[a][0] for a in copies] + [GUARD] * (nr + 1 - len(copies))
+
+
+def lookup_allows(tree: Tree, address: int, *, write: bool) -> bool:
+    """Whether the MMU lets a task touch this page without a fault."""
+    need = PRESENT | RW if write else PRESENT
+    return tree.entries.get(address, (0, 0))[0] & need == need
+
+
+def touch(box: Box, space: Space, start: int, end: int, *, write: bool) -> None:
+    """What the MMU does by itself: mark entries until one does not allow the access."""
+    need, mark = (PRESENT | RW, ACCESSED | DIRTY) if write else (PRESENT, ACCESSED)
+    stops_at = end
+    for address in pages(start, end):
+        pfn, flags = space.model.get(address, (None, 0))
+        if pfn is None or flags & need != need:
+            stops_at = address
+            break
+        space.model[address] = (pfn, flags | mark)
+    assert pagetable.touch_range(*box.geometry, space.pgd, start, end, write) == stops_at
+    box.agrees(space)
+
+
+def fork(box: Box, space: Space, start: int, end: int, *, cow: bool) -> None:
+    """Copy a range into a new address space: both sides lose RW if `cow`, the child's entries come old."""
+    parent = box.agrees(space)
+    inside = [a for a in sorted(space.model) if start <= a < end]
+    child = box.new_space()
+    for address in inside:
+        pfn, flags = space.model[address]
+        flags &= ~RW if cow else ~0
+        space.model[address], child.model[address] = (pfn, flags), (pfn, flags & ~ACCESSED)
+    tracked = [a for a in inside if space.model[a][0] != ZERO_PFN]
+
+    # a leaf table of the parent is copied even where it is empty: that is what pte_alloc before the loop does
+    leaf_bases = [base for level, base in parent.tables if level == 0 and base < end]
+    leaf_bases = [base for base in leaf_bases if base + box.paging.leaf_span > start]
+    counted = pagetable.count_tables(*box.geometry, child.pgd, space.pgd, start, end)
+    assert counted == (len(box.tables_needed(leaf_bases)), len(leaf_bases))
+
+    tables, batch = box.take(counted[0] + 1), batch_for(len(inside))
+    copied = pagetable.copy_range(*box.geometry, space.pgd, child.pgd, start, end, cow, box.count, tables, batch)
+    assert copied == (len(tracked), len(inside))
+    box.spaces.append(child)
+    box.agrees(space)
+    tree = box.agrees(child)
+    assert set(tree.tables.values()) == set(tables[:-1].tolist())
+    assert rows_in(batch, len(tracked)) == box.rows(tree, tracked)
+
+
+def look(box: Box, space: Space, start: int, end: int) -> None:
+    """Everything that only reads: read_range, lookup, leaf_tables, read_entries."""
+    tree = box.agrees(space)
+    inside = [a for a in sorted(space.model) if start <= a < end]
+    tracked = [a for a in inside if space.model[a][0] != ZERO_PFN]
+    batch = batch_for(len(inside))
+    nr = pagetable.read_range(*box.geometry, space.pgd, start, end, batch)
+    assert rows_in(batch, nr) == box.rows(tree, tracked)
+
+    leaf_span = box.paging.leaf_span
+    for address in {start, end - PAGE_SIZE, *inside[:3]}:
+        leaf = tree.tables.get((0, address // leaf_span * leaf_span))
+        nowhere = -1 if leaf is None else leaf * PAGE_SIZE + address % leaf_span // PAGE_SIZE * box.paging.entry_bytes
+        assert pagetable.lookup(*box.geometry, space.pgd, address) == tree.entries.get(address, (0, nowhere))
+
+    leaves = sorted((base, frame) for (level, base), frame in tree.tables.items() if level == 0)
+    leaves = [(base, frame) for base, frame in leaves if base < end and base + leaf_span > start]
+    frames, bases = np.full((2, len(leaves) + 1), GUARD, np.int64)
+    assert pagetable.leaf_tables(*box.geometry, space.pgd, start, end, frames, bases) == len(leaves)
+    assert list(zip(bases.tolist(), frames.tolist(), strict=True)) == [*leaves, (GUARD, GUARD)]
+
+    if inside:
+        run = [a for i, a in enumerate(inside) if a == inside[0] + i * PAGE_SIZE]
+        pfns = np.empty(len(run), np.int64)
+        pagetable.read_entries(*box.geometry, space.pgd, run[0], pfns)
+        assert pfns.tolist() == [space.model[a][0] for a in run]
+    if tracked:  # searched for from `start`, entry by entry, in the leaf tables there are
+        wanted = space.model[tracked[-1]][0]
+        found = next(a for a in inside if space.model[a][0] == wanted)
+        looked_at = sum(
+            max(0, min(base + leaf_span, found + PAGE_SIZE) - max(base, start)) // PAGE_SIZE for base, _ in leaves
+        )
+        assert pagetable.find_pfn(*box.geometry, space.pgd, start, end, wanted) == (found, looked_at)
+    assert pagetable.find_pfn(*box.geometry, space.pgd, start, end, 1)[0] == -1
+    box.agrees(space)
+
+
+def protect(box: Box, space: Space, start: int, end: int, present: int) -> None:
+    """Take write permission from every entry, or every permission (PROTNONE): page, reference and other marks stay."""
+    inside = [a for a in space.model if start <= a < end]
+    assert pagetable.protect_range(*box.geometry, space.pgd, start, end, present) == len(inside)
+    for address in inside:
+        pfn, flags = space.model[address]
+        space.model[address] = (pfn, flags & ~(PRESENT | PROTNONE | RW) | present)
+    box.agrees(space)
+
+
+def move(box: Box, space: Space, start: int, end: int, delta: int) -> None:
+    """Move all entries of a range, the zero page's too, to a place where nothing is: only their addresses change."""
+    before = box.agrees(space)
+    inside = [a for a in sorted(space.model) if start <= a < end]
+    batch, moved = batch_for(len(inside)), batch_for(len(inside))
+    nr = pagetable.read_all(*box.geometry, space.pgd, start, end, batch)
+    assert rows_in(batch, nr) == box.rows(before, inside)
+    missing = pagetable.count_tables_at(*box.geometry, space.pgd, batch[2, :nr], delta)
+    missing_tables = box.tables_needed([a + delta for a in inside]) - before.tables.keys()
+    assert missing == len(missing_tables)
+
+    tables = box.take(missing + 1)
+    pagetable.move_entries(*box.geometry, space.pgd, batch, nr, delta, tables, moved)
+    for address, entry in [(a, space.model.pop(a)) for a in inside]:
+        space.model[address + delta] = entry
+    after = box.agrees(space)
+    assert after.tables.keys() - before.tables.keys() == missing_tables
+    assert set(after.tables.values()) - set(before.tables.values()) == set(tables[:missing].tolist())
+    assert rows_in(moved, nr) == box.rows(after, [a + delta for a in inside])
+
+
+def zap(box: Box, space: Space, start: int, end: int) -> None:
+    """Clear a range; the tables stay. Who drops the last reference to a page learns of it."""
+    before = box.agrees(space)
+    inside = [a for a in sorted(space.model) if start <= a < end]
+    tracked = [a for a in inside if space.model[a][0] != ZERO_PFN]
+    batch = batch_for(len(inside))
+    assert pagetable.zap_range(*box.geometry, space.pgd, start, end, batch) == (len(tracked), len(inside))
+    assert rows_in(batch, len(tracked)) == box.rows(before, tracked)
+    for address in inside:
+        del space.model[address]
+    last = [pfn for pfn in batch[0, : len(tracked)].tolist() if box.count[pfn] == 1]
+    freed = np.empty(len(tracked), np.int64)
+    assert freed[: put_pages(box.count, batch[0, : len(tracked)], freed)].tolist() == last
+    assert box.agrees(space).tables == before.tables
+
+
+def unhook(box: Box, space: Space, first: int, last: int) -> None:
+    """Unhook what hangs below some entries of the top table: exactly those tables, by level, and none of the others."""
+    before = box.agrees(space)
+    top = box.paging.top_span
+    below = {key: frame for key, frame in before.tables.items() if first <= key[1] // top < last}
+    found = pagetable.unhook_tables(*box.geometry, space.pgd, first, last)
+    levels = range(box.paging.levels - 2, -1, -1)
+    assert [sorted(frames.tolist()) for frames in found] == [
+        sorted(frame for (level, _), frame in below.items() if level == wanted) for wanted in levels
+    ]
+    assert box.agrees(space).tables == {k: v for k, v in before.tables.items() if k not in below}
+    assert not box.ram.bytes[list(below.values())].any()
+
+
+def end_all(box: Box) -> None:
+    """Everything ends: then no frame that ever was a table has a byte in it, and no page a reference."""
+    for space in box.spaces:
+        zap(box, space, 0, box.limit)
+        nr_top = box.paging.pgd_bytes // box.paging.entry_bytes
+        unhook(box, space, 0, 1)
+        unhook(box, space, 1, nr_top)
+        assert not box.tree(space).tables
+    assert not box.ram.bytes[sorted(box.tables_ever)].any()
+    assert not box.count[box.next_frame :].any()
+
+
+# -- all of it, in any order -----------------------------------------------------------------------------------------
+
+Verb = Literal["write", "read", "touch", "fork", "share", "look", "zap", "protect", "move"]
+VERBS: tuple[Verb, ...] = (
+    *("write", "write", "write", "write", "read", "touch", "touch"),
+    *("fork", "fork", "share", "look", "zap", "protect", "move"),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do, in which address space (counted round), where: pages from one of two places, and how many."""
+
+    verb: Verb
+    space: int
+    place: int
+    offset: int
+    nr: int
+    wide: bool
+
+    def range_in(self, box: Box, places: tuple[int, int]) -> tuple[int, int]:
+        """[start, end), whole pages: near an end of some table, or wide enough for everything near it."""
+        start = self._first_page(box, places[self.place], self.offset)
+        end = min(start + self.nr * PAGE_SIZE, box.limit)
+        return (0, end) if self.wide and self.verb in ("fork", "share", "look", "protect") else (start, end)
+
+    def destination(self, box: Box, places: tuple[int, int]) -> int:
+        """Where `move` goes: to the other place."""
+        return self._first_page(box, places[1 - self.place], self.offset + 13)
+
+    def _first_page(self, box: Box, place: int, offset: int) -> int:
+        spans = [PAGE_SIZE << (box.paging.bits * level) for level in range(1, box.paging.levels)]
+        boundaries = [*spans, *(3 * span for span in spans), 0, box.limit]
+        return min(max(boundaries[place % len(boundaries)] + offset * PAGE_SIZE, 0), box.limit - PAGE_SIZE)
+
+
+steps = st.builds(
+    Step,
+    st.sampled_from(VERBS),
+    st.integers(0, 2),
+    st.integers(0, 1),
+    st.integers(-8, 4),
+    st.one_of(st.integers(1, 16), st.integers(1, 16), st.sampled_from((513, 1200))),
+    st.booleans(),
+)
+
+
+@formats
+@settings(max_examples=100, deadline=None)
+@given(
+    forked=st.booleans(),
+    places=st.tuples(st.integers(0, 7), st.integers(0, 7)),
+    todo=st.lists(steps, min_size=1, max_size=20),
+)
+def test_page_tables_say_what_the_model_says(
+    paging: Paging, forked: bool, places: tuple[int, int], todo: list[Step]
+) -> None:
+    """Faults, touches, forks, reads, protections, moves and zaps in any order: entries, batches, references and tables are the model's."""
+    box = Box(paging)
+    if forked:
+        for place in (0, 1):
+            fault(box, box.spaces[0], *Step("write", 0, place, -4, 8, wide=False).range_in(box, places), write=True)
+        fork(box, box.spaces[0], 0, box.limit, cow=True)
+    for step in todo:
+        space = box.spaces[step.space % len(box.spaces)]
+        start, end = step.range_in(box, places)
+        match step.verb:
+            case "write" | "read":
+                if any(flags & PROTNONE for a, (_, flags) in space.model.items() if start <= a < end):
+                    protect(box, space, start, end, PRESENT)  # no fault gets past a VMA that allows nothing
+                fault(box, space, start, end, write=step.verb == "write")
+            case "touch":
+                first = min((a for a in space.model if start <= a < end), default=start)
+                touch(box, space, first, end, write=step.nr % 2 == 0)
+            case "fork" | "share":
+                fork(box, space, start, end, cow=step.verb == "fork")
+            case "look":
+                look(box, space, start, end)
+            case "protect":
+                protect(box, space, start, end, PROTNONE if step.nr % 2 else PRESENT)
+            case "move":
+                to = step.destination(box, places)
+                size = min(end, box.limit - max(to - start, 0)) - start
+                if to >= 0 and abs(to - start) >= size > 0 and not any(to <= a < to + size for a in space.model):
+                    move(box, space, start, start + size, to - start)
+            case "zap":
+                zap(box, space, start, end)
+    for space in box.spaces:
+        look(box, space, 0, box.limit)
+    end_all(box)
+
+
+# -- single truths ----------------------------------------------------------------------------------------------------
+
+
+@formats
+def test_a_format_is_what_the_manual_says(paging: Paging) -> None:
+    """i386: 1024 entries of 4 bytes; PAE and x86-64: 512 of 8 bytes, PAE's top table 4 of them (Intel SDM vol. 3, 4.3-4.5)."""
+    entries, entry_bytes, levels, top_bytes = {
+        "i386": (1024, 4, 2, 4096),
+        "i386-pae": (512, 8, 3, 32),
+        "x86-64": (512, 8, 4, 4096),
+    }[paging.name]
+    assert (1 << paging.bits, paging.entry_bytes, paging.levels, paging.pgd_bytes) == (
+        entries,
+        entry_bytes,
+        levels,
+        top_bytes,
+    )
+    assert paging.leaf_span == entries * PAGE_SIZE
+    assert paging.top_span == entries ** (levels - 1) * PAGE_SIZE
+    assert paging.task_size <= paging.top_span * (top_bytes // entry_bytes)
+
+
+@formats
+def test_cow_both_ways(paging: Paging) -> None:
+    """After a fork the first to write gets a copy, the second keeps the page; both end up writable and alone."""
+    #   parent  [a: rw]          [a: ro]---+             [a: ro]   1 reference     [a: rw]
+    #                    fork              +-- frame a                  write
+    #   child                    [a: ro]---+   write ->  [b: rw]                   [b: rw]
+    box = Box(paging)
+    parent = box.spaces[0]
+    fault(box, parent, 0, PAGE_SIZE, write=True)
+    a = parent.model[0][0]
+    fork(box, parent, 0, PAGE_SIZE, cow=True)
+    child = box.spaces[1]
+    assert (parent.model[0], child.model[0]) == ((a, READ_ONLY | ACCESSED | DIRTY), (a, READ_ONLY | DIRTY))
+    fault(box, child, 0, PAGE_SIZE, write=True)
+    b = child.model[0][0]
+    assert a != b
+    fault(box, parent, 0, PAGE_SIZE, write=True)
+    assert (parent.model[0][0], child.model[0][0]) == (a, b)
+    end_all(box)
+
+
+@formats
+def test_hook_tables_makes_one_path(paging: Paging) -> None:
+    """The tables that count_tables says are missing for one page are the path to it, and then none is missing."""
+    box = Box(paging)
+    space, address = box.spaces[0], 5 * paging.leaf_span + 3 * PAGE_SIZE
+    missing, leaves = pagetable.count_tables(*box.geometry, space.pgd, -1, address, address + PAGE_SIZE)
+    assert (missing, leaves) == (paging.levels - 1, 1)
+    tables = box.take(missing)
+    pagetable.hook_tables(*box.geometry, space.pgd, address, tables)
+    tree = box.agrees(space)
+    assert list(tree.tables.values()) == tables.tolist()
+    assert tree.tables.keys() == box.tables_needed([address])
+    assert pagetable.count_tables(*box.geometry, space.pgd, -1, address, address + PAGE_SIZE) == (0, 1)
+    end_all(box)
+
+
+@formats
+@pytest.mark.parametrize("write", [False, True])
+def test_a_stretch_may_need_everything_at_once(paging: Paging, write: bool) -> None:
+    """One stretch across two leaf tables with a page in every state: each page gets what it would get alone."""
+    #   page     0        1           2 | 3              4               5
+    #   state    nothing  zero page   writable           read-only,      read-only,
+    #                                 | = next table     shared          alone
+    box = Box(paging)
+    parent, base = box.spaces[0], paging.leaf_span - 3 * PAGE_SIZE
+    page = [base + i * PAGE_SIZE for i in range(7)]
+    fault(box, parent, page[4], page[6], write=True)
+    fork(box, parent, page[0], page[6], cow=True)
+    fault(box, box.spaces[1], page[5], page[6], write=True)
+    fault(box, parent, page[1], page[2], write=False)
+    fault(box, parent, page[2], page[4], write=True)
+    scanned = pagetable.fault_scan(*box.geometry, parent.pgd, page[0], page[6], write, box.count)
+    assert scanned == ((2, 0, 1, 1) if write else (0, 1, 0, 0))
+    fault(box, parent, page[0], page[6], write=write)
+    end_all(box)
+
+
+@formats
+def test_the_mmu_marks_what_is_accessed(paging: Paging) -> None:
+    """A read sets the accessed bit and leaves dirty alone; a write sets both; what does not allow the access is not marked."""
+    #   page     0  written, then forked: read-only, old, dirty        1  zero page, forked: read-only, old, clean
+    box = Box(paging)
+    fault(box, box.spaces[0], 0, PAGE_SIZE, write=True)
+    fault(box, box.spaces[0], PAGE_SIZE, 2 * PAGE_SIZE, write=False)
+    fork(box, box.spaces[0], 0, 2 * PAGE_SIZE, cow=True)
+    child = box.spaces[1]
+    assert [child.model[a][1] for a in (0, PAGE_SIZE)] == [READ_ONLY | DIRTY, READ_ONLY]
+    touch(box, child, 0, 2 * PAGE_SIZE, write=True)
+    assert [child.model[a][1] for a in (0, PAGE_SIZE)] == [READ_ONLY | DIRTY, READ_ONLY]
+    touch(box, child, 0, 2 * PAGE_SIZE, write=False)
+    assert [child.model[a][1] for a in (0, PAGE_SIZE)] == [READ_ONLY | DIRTY | ACCESSED, READ_ONLY | ACCESSED]
+    protect(box, child, 0, PAGE_SIZE, PROTNONE)
+    touch(box, child, 0, PAGE_SIZE, write=False)
+    end_all(box)
