@@ -237,13 +237,14 @@ def test_the_child_runs_first() -> None:
     assert bench.when("A") == 37
 
 
-def test_the_youngest_child_runs_first_and_the_parent_before_the_elder() -> None:
-    """Each fork puts its child before the parent and so before all others: forks in one system call run youngest first."""
-    #   the parent is second, behind the child that preempts it; elder children were queued before and come after
+def test_a_parent_keeps_its_place_in_the_queue() -> None:
+    """Who makes way for its child goes on right after it, before those who waited already: it has not left the queue."""
+    #   queue   [A* B]    fork    [A1 A* B]    2.6.2: list_add_tail(&p->run_list, &current->run_list), "just before"
     bench = Bench(1)
-    bench.start("A", [Fork([User(10)]), Fork([User(10)]), User(10)])
+    bench.start("A", [Fork([User(10)]), User(10)])
+    bench.start("B", [User(10)])
     bench.run()
-    assert [e.who for e in bench.log if e.what == "exit"] == ["A2", "A", "A1"]
+    assert [e.who for e in bench.log if e.what == "exit"] == ["A1", "A", "B"]
 
 
 def test_kernel_time_is_not_preempted() -> None:
@@ -325,30 +326,54 @@ def test_a_slice_that_runs_out_in_the_kernel_is_renewed_by_the_tick() -> None:
     assert seen == [50, 50]
 
 
+def test_who_forks_after_its_slice_ran_out_waits_with_its_child() -> None:
+    """The tick has put the parent among the expired; the child goes before it there, behind all that are still active."""
+    #   0   A in the kernel, slice gone at 100    130 fork    B 130-150    A1 150-160    A 160-165
+    bench = Bench(1)
+    bench.start("A", [Kernel(130), Fork([User(10)]), User(5)])
+    bench.start("B", [User(20)])
+    bench.run()
+    assert [bench.when(name) for name in ("B", "A1", "A")] == [150, 160, 165]
+
+
 def test_an_idle_cpu_pulls_half_the_difference_at_its_next_tick() -> None:
-    """Six tasks on one CPU, none on the other: at the next tick three move, from the tail of the queue."""
-    #   CPU 0   A runs | A5 A4 A3 A2 A1        CPU 1   idle
-    #   tick    A runs | A5 A4                 A1 | A2 A3
+    """Six tasks on one CPU, none on the other: at the next tick three of them move."""
+    #   CPU 0   A in the kernel until 4, five children wait        CPU 1   idle until the tick at 1, then three of them
     bench = Bench(2)
     bench.start("A", [*[Fork([User(2)])] * 5, Kernel(4)])
     bench.run()
-    assert [bench.cpu_of(name) for name in ("A", "A4", "A5")] == [{0}] * 3
-    assert [bench.cpu_of(name) for name in ("A1", "A2", "A3")] == [{1}] * 3
-    assert [bench.when(name) for name in ("A1", "A2", "A3")] == [1 + 2, 1 + 4, 1 + 6]
-    assert [bench.when(name) for name in ("A5", "A4")] == [4 + 2, 4 + 4]
+    children = [name for name in bench.jobs if name != "A"]
+    assert [bench.cpu_of(name) for name in children].count({1}) == 3
+    assert sorted(bench.when(name) for name in children if bench.cpu_of(name) == {1}) == [1 + 2, 1 + 4, 1 + 6]
+    assert sorted(bench.when(name) for name in children if bench.cpu_of(name) == {0}) == [4 + 2, 4 + 4]
 
 
-def test_a_cpu_that_becomes_idle_pulls_at_once_and_expired_tasks_first() -> None:
-    """When its last task exits a CPU does not wait for the tick, and prefers tasks that have used up their slice."""
-    #   CPU 0   0: A forks A1 A2 A3, slices 13 50 25 12    12: A3 expires    25: A exits, A2, A1
-    #   CPU 1   0: B in the kernel                                   20: B exits; of A's four tasks two come: A3, A1
-    bench = Bench(2)
-    bench.start("A", [Fork([User(40)]), Fork([User(20)]), Fork([User(17)]), User(13)])
-    bench.start("B", [Kernel(20)])
+def test_a_cpu_that_becomes_idle_pulls_at_once_from_the_tail() -> None:
+    """When its last task exits a CPU does not wait for the tick; it takes who would have had to wait longest."""
+    #   CPU 0   A B C D       CPU 1   K until 4        first tasks go to the emptiest CPU: A, K, B, L ... in turn
+    rules = replace(RULES, tick_ns=1000)
+    bench = Bench(2, rules)
+    for name in "AKBLCMD":
+        bench.start(name, [Kernel(2)] if name in "KLM" else [User(50)])
     bench.run()
-    assert bench.when("A3") == 25
-    assert [bench.cpu_of(name) for name in ("A3", "A1", "A2", "A")] == [{1}, {1}, {0}, {0}]
-    assert [bench.when(name) for name in ("A", "A2", "A1")] == [25, 45, 65]
+    #   CPU 0   A 0-50  B 50-100        CPU 1   K L M 0-6, then D and C
+    assert {name: bench.when(name) for name in "ABCD"} == {"A": 50, "B": 100, "D": 56, "C": 106}
+    assert [bench.cpu_of(name) for name in "ABCD"] == [{0}, {0}, {1}, {1}]
+
+
+def test_expired_tasks_are_pulled_first() -> None:
+    """Of a task that has used up its slice and one that still waits for its first, the former moves: its cache is cold."""
+    #   CPU 0   A 0-100, expired    X 100-        Y waits        CPU 1   K until 150, L until 151, then A
+    bench = Bench(2)
+    programs: dict[str, list[Step]] = {"A": [User(120)], "X": [User(300)], "Y": [User(10)]}
+    for name in "AKXLY":
+        bench.start(name, programs.get(name, [Kernel(150 if name == "K" else 1)]))
+    bench.run()
+    assert {name: (bench.when(name), bench.cpu_of(name)) for name in programs} == {
+        "A": (151 + 20, {1}),
+        "Y": (171 + 10, {1}),
+        "X": (100 + 300, {0}),
+    }
 
 
 def test_a_family_spreads_over_the_cpus() -> None:

@@ -91,20 +91,20 @@ class Locks:
 
     def take(self, lock: Lock, *, write: bool = True) -> None:
         """Take it, waiting if somebody else holds it. Raises KernelBug against the order."""
-        holder = self._holder()
+        holder = self._outside if self._sched.current is None else self._holder()
         if holder.held:
             self._check_order(holder, lock)
-        if lock.busy(write):
+        if (lock.writer is not None or lock.readers or lock.waiters) and lock.busy(write):
             self._wait(lock, holder, write)  # whoever drops it hands it over
-        else:
-            self._grant(lock, holder, write)
+            return
+        self._grant(lock, holder, write)
 
     def pass_through(self, lock: Lock, *, write: bool = True) -> None:
         """Take and drop within one burst, where nobody can come in between: the waiting, the order and the count of it."""
-        holder = self._holder()
+        holder = self._outside if self._sched.current is None else self._holder()
         if holder.held:
             self._check_order(holder, lock)
-        if lock.busy(write):
+        if (lock.writer is not None or lock.readers or lock.waiters) and lock.busy(write):
             self._wait(lock, holder, write)
             self.drop(lock)
             return
@@ -123,16 +123,19 @@ class Locks:
 
     def drop(self, lock: Lock) -> None:
         """Give it back; the next in line has it from now on."""
-        holder, kind = self._holder(), lock.type
-        if lock not in holder.held:
+        holder, kind = self._outside if self._sched.current is None else self._holder(), lock.type
+        if holder.held and holder.held[-1] is lock:
+            holder.held.pop()
+        elif lock in holder.held:
+            holder.held.remove(lock)
+        else:
             raise KernelBug("unlock", f"{kind.name} of {lock.of} is not held by who drops it")
-        holder.held.remove(lock)
-        held_ns = self._now() - lock.since_ns
+        held_ns = self._sched.now_ns + self._ledger.pending_ns - lock.since_ns
         if lock.writer is holder:
             lock.writer = None
         else:
             lock.readers -= 1
-        if not lock.readers:
+        if held_ns and not lock.readers:
             kind.held_ns += held_ns
             kind.held_max_ns = max(kind.held_max_ns, held_ns)
         while lock.waiters:
@@ -194,11 +197,8 @@ class Locks:
             lock.type.reads += 1
             lock.readers += 1
         if lock.readers <= 1:
-            lock.since_ns = self._now()
+            lock.since_ns = self._sched.now_ns + self._ledger.pending_ns
         holder.held.append(lock)
-
-    def _now(self) -> int:
-        return self._sched.now_ns + self._ledger.pending_ns
 
     def _check_order(self, holder: Holder, lock: Lock) -> None:
         kind = lock.type

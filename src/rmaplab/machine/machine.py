@@ -58,6 +58,8 @@ class Machine:
         self.slab_pages = SlabPages(nr_frames)
         self.caches: dict[str, SlabCache] = {}
         self.ledger = Ledger(prices)
+        self.charge = self.ledger.charge
+        """Count an operation; its time is due at the end of the burst."""
         self.sched = Scheduler(sched, hardware.cpus)
         self.locks = Locks(locks, self.sched, self.ledger)
         self.swap_pages_free = hardware.swap_bytes >> PAGE_SHIFT
@@ -106,10 +108,6 @@ class Machine:
         self.nr_tables += tables.size
         self.nr_tables_peak = max(self.nr_tables_peak, self.nr_tables)
         self.ledger.charge("table_alloc", tables.size)
-
-    def charge(self, operation: str, nr: int = 1) -> None:
-        """Count an operation; its time is due at the end of the burst."""
-        self.ledger.charge(operation, nr)
 
     def end_burst(self, *, user: bool = False) -> None:
         """A burst of work is done: its time passes now, and other CPUs catch up."""

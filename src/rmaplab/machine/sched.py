@@ -160,6 +160,8 @@ class Scheduler:
         cpu = entity.cpu
         if cpu is None:
             return
+        if entity is cpu.current or entity in cpu.queue.active or entity in cpu.queue.expired:
+            raise KernelBug("wake_up", "a task that does not sleep is woken")
         cpu.queue.active.append(entity)
         if cpu.current is None:
             self._dispatch(cpu)

@@ -116,6 +116,7 @@ class SlabCache:
         self._id = pages.nr_caches
         self._pages, self._allocator = pages, allocator
         self._heads: I64 = np.full(2, -1, np.int64)
+        self._one: I64 = np.empty(1, np.int64)  # the argument of a single free
         self._state = (allocator.ram.words4, pages.inuse, pages.free, pages.fresh, pages.used, pages.links, self._heads)
 
     @property
@@ -130,7 +131,7 @@ class SlabCache:
 
     def alloc(self, gfp: Gfp = Gfp.KERNEL) -> int:
         """kmem_cache_alloc: the address of one zeroed object. Raises as PageAllocator.alloc, for ATOMIC AllocationFailed."""
-        return int(self.alloc_bulk(1, gfp)[0])
+        return self.alloc_bulk(1, gfp).item()
 
     def alloc_bulk(self, nr: int, gfp: Gfp = Gfp.KERNEL) -> I64:
         """`nr` zeroed objects by address: all of them or an exception and no change. O(nr)."""
@@ -159,7 +160,8 @@ class SlabCache:
         scribbled = self._allocator.frames.scribbled
         if scribbled[address >> PAGE_SHIFT] or scribbled[(address + stride - 1) >> PAGE_SHIFT]:
             self._allocator.ram.bytes.reshape(-1)[address : address + stride] = 0
-        self.free_bulk(np.array([address], np.int64))
+        self._one[0] = address
+        self.free_bulk(self._one)
 
     def free_bulk(self, objects: I64) -> None:
         """Free objects whose bytes are zero beyond their first word. O(n)."""

@@ -31,7 +31,7 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 I64 = npt.NDArray[np.int64]
 
 
-def touch(k: Kernel, mm: MmStruct, start: int, end: int, *, write: bool) -> None:
+def touch(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> None:
     """A task touches every page of [start, end) once: what the MMU does not do alone, faults do.
 
     Raises SegmentationFault at the first page it may not touch; what comes before it is done.

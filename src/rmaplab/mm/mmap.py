@@ -52,7 +52,7 @@ def do_mmap(k: Kernel, mm: MmStruct, address: int, length: int, prot: int, flags
         raise SyscallError(errno.ENOMEM, "mmap", "too many mappings")
     start = get_unmapped_area(k, mm, address, length, fixed=bool(flags & MAP_FIXED))
     end = start + length
-    if mm.overlapping(start, end):
+    if flags & MAP_FIXED and mm.overlapping(start, end):
         try:
             do_munmap(k, mm, start, length)
         except SyscallError as failure:
@@ -203,13 +203,11 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int) -> None:
         if k.rules.munmap_needs_spare_vma:  # 2.4 takes it in case a split is needed, though perhaps none is
             k.vma_cache.free(k.vma_cache.alloc())
         if doomed[0].start < start:
-            split_vma(k, mm, doomed[0], start)
-        last = mm.overlapping(start, end)[-1]
-        if last.end > end:
-            split_vma(k, mm, last, end)
+            doomed[0] = split_vma(k, mm, doomed[0], start)
+        if doomed[-1].end > end:
+            split_vma(k, mm, doomed[-1], end)
     except AllocationFailed:
         raise SyscallError(errno.ENOMEM, "munmap") from None
-    doomed = mm.overlapping(start, end)
     before, after = mm.gap_around(start, end)
     for vma in doomed:
         mm.remove(vma)

@@ -35,6 +35,11 @@ class LruAdd:
             return
         waiting = self._waiting[cpu]
         nr = len(waiting) + pages.size
+        if pages.size == 1 and nr < self._size:  # a single fault
+            pfn = pages.item()
+            self._allocator.frames.count[pfn] += 1
+            waiting.append(pfn)
+            return
         if nr >= self._size:
             self.drain(cpu)
             waiting = self._waiting[cpu]

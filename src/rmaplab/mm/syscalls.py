@@ -61,17 +61,17 @@ class Task(TaskStruct):
         if flags & MAP_SHARED:
             raise UsageError("MAP_SHARED needs shared memory, which this version does not have: use MAP_PRIVATE")
         nr_bytes = parse_size(length)
-        return self._call(lambda k, mm: do_mmap(k, mm, address, nr_bytes, prot, flags))
+        return self._call(do_mmap, address, nr_bytes, prot, flags)
 
     def munmap(self, address: int, length: int | str) -> None:
         """munmap(2). Raises SyscallError: EINVAL, or ENOMEM where a VMA must be split and cannot be."""
         nr_bytes = parse_size(length)
-        self._call(lambda k, mm: do_munmap(k, mm, address, nr_bytes))
+        self._call(do_munmap, address, nr_bytes)
 
     def mprotect(self, address: int, length: int | str, prot: int) -> None:
         """mprotect(2). Raises SyscallError: EINVAL, ENOMEM; VMAs before the failing one are changed."""
         nr_bytes = parse_size(length)
-        self._call(lambda k, mm: do_mprotect(k, mm, address, nr_bytes, prot))
+        self._call(do_mprotect, address, nr_bytes, prot)
 
     def mremap(
         self,
@@ -83,11 +83,11 @@ class Task(TaskStruct):
     ) -> int:
         """mremap(2): the mapping's address. Raises SyscallError: EINVAL, EFAULT, ENOMEM."""
         lengths = parse_size(old_length), parse_size(new_length)
-        return self._call(lambda k, mm: do_mremap(k, mm, address, *lengths, flags, new_address))
+        return self._call(do_mremap, address, *lengths, flags, new_address)
 
     def brk(self, address: int = 0) -> int:
         """brk(2): move the end of the heap, or ask where it is (0). Raises SyscallError(ENOMEM); the heap is as before."""
-        return self._call(lambda k, mm: do_brk(k, mm, address))
+        return self._call(do_brk, address)
 
     def limit_as(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_AS): bytes of address space, from now on and for children."""
@@ -95,16 +95,16 @@ class Task(TaskStruct):
 
     def read(self, address: int, length: int = 1) -> bytes:
         """Load `length` bytes. Raises SegmentationFault, OomKilled."""
-        return self._access(lambda k, mm: read_bytes(k, mm, address, length))
+        return self._access(read_bytes, address, length)
 
     def write(self, address: int, data: bytes) -> None:
         """Store `data`. Raises SegmentationFault, with the bytes before the bad address stored, and OomKilled."""
-        self._access(lambda k, mm: write_bytes(k, mm, address, data))
+        self._access(write_bytes, address, data)
 
     def touch(self, address: int, length: int | str, *, write: bool = False) -> None:
         """Read a byte of every page of the range, or write it back unchanged; in bulk. Raises SegmentationFault, OomKilled."""
         end = address + parse_size(length)
-        self._access(lambda k, mm: touch(k, mm, address, end, write=write))
+        self._access(touch, address, end, write)
 
     # -- processes -----------------------------------------------------------------------------------------------
 
@@ -193,20 +193,20 @@ class Task(TaskStruct):
         current: SchedEntity | None = self.kernel.machine.sched.current
         return current is self
 
-    def _call(self, call: Callable[[Kernel, MmStruct], R]) -> R:
+    def _call(self, call: Callable[..., R], *arguments: int) -> R:
         """A call that changes the address space: under mmap_sem, and back to user mode however it ends."""
         k, mm = self.kernel, self._mm()
         k.machine.locks.take(mm.mmap_sem)
         try:
-            return call(k, mm)
+            return call(k, mm, *arguments)
         finally:
             k.machine.locks.drop(mm.mmap_sem)
             self._end_of_call()
 
-    def _access(self, access: Callable[[Kernel, MmStruct], R]) -> R:
+    def _access(self, access: Callable[..., R], *arguments: int | bytes) -> R:
         """A load or a store; a fault that gets no memory kills the task (VM_FAULT_OOM)."""
         try:
-            return access(self.kernel, self._mm())
+            return access(self.kernel, self._mm(), *arguments)
         except AllocationFailed as failure:
             do_exit(self.kernel, self, -SIGKILL)
             raise OomKilled(f"task {self.pid}: a page fault got no memory ({failure})") from None

@@ -35,8 +35,9 @@ def zap_vma_range(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
             machine.allocator.free(freed[:nr_freed])
             machine.charge("page_free", nr_freed)
             mm.rss -= batch.nr
-        machine.charge("pte_zap", cleared)
-        machine.end_burst()
+        if cleared:
+            machine.charge("pte_zap", cleared)
+            machine.end_burst()
         address = stop
 
 

@@ -80,10 +80,10 @@ def recorded_walk(machine: Machine, design: ReverseMap, pfn: int) -> Walk:
     """Ask `design` who maps `pfn`, with a tape in the ledger's place."""
     ledger = machine.ledger
     tape = Tape(ledger)
-    machine.ledger = tape
+    machine.ledger, machine.charge = tape, tape.charge
     try:
         for mapping in design.walk(pfn):
             tape.answer(mapping)
     finally:
-        machine.ledger = ledger
+        machine.ledger, machine.charge = ledger, ledger.charge
     return Walk(pfn, tape.visits, tape.counts)
