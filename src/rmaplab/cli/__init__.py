@@ -18,6 +18,7 @@ VERBS = {
     "compare": "Run a workload on several kernels, side by side.",
     "run": "Run a workload on one kernel.",
     "explain": "Tell a story from a live run: fork, cow, mremap, who.",
+    "sweep": "Measure designs over sizes: what a reverse map costs in memory.",
     "kernels": "List the kernels, or show what one consists of.",
 }
 

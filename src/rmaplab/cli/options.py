@@ -13,7 +13,8 @@ import click
 from rmaplab.errors import UsageError
 
 if TYPE_CHECKING:
-    from rmaplab.lab.experiment import Box, Result
+    from rmaplab.lab.experiment import Box
+    from rmaplab.report.export import Row
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -112,7 +113,7 @@ def check_output(path: Path | None) -> None:
         raise UsageError(f"cannot write {path}: give --output a file in a directory that exists and is yours")
 
 
-def emit(results: Sequence[Result], form: str, path: Path | None, table: Callable[[], object]) -> None:
+def emit(results: Sequence[Row], form: str, path: Path | None, table: Callable[[], object]) -> None:
     """Print results as table, JSON or CSV, or write them; a file appears whole or not at all."""
     from rmaplab.report.export import as_csv, as_json  # noqa: PLC0415
     from rmaplab.report.tables import console, plain  # noqa: PLC0415

@@ -62,12 +62,17 @@ def load_design(path: str) -> type[ReverseMap]:
     module, _, name = path.partition(":")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"design {path} cannot be loaded ({error}): check the package that offers it") from None
+    except Exception as error:  # noqa: BLE001  (another package's code: it may raise anything)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"design {path} cannot be loaded ({reason}): check the package that offers it") from None
     if not (isinstance(found, type) and issubclass(found, ReverseMap)):
         raise UsageError(f"design {path} is not a ReverseMap: derive it from rmaplab.rmap.protocol.ReverseMap")
     if found.protocol_version != VERSION:
         raise UsageError(
             f"design {path} speaks protocol {found.protocol_version}, this is {VERSION}: update the package"
         )
+    if missing := sorted(found.__abstractmethods__):
+        raise UsageError(f"design {path} does not say {', '.join(missing)}: see docs/writing-a-design.md")
+    if not isinstance(getattr(found, "name", None), str):
+        raise UsageError(f'design {path} has no name: give the class a line such as name = "mydesign"')
     return found

@@ -111,7 +111,16 @@ class Machine:
 
     def end_burst(self, *, user: bool = False) -> None:
         """A burst of work is done: its time passes now, and other CPUs catch up."""
-        self.sched.spend(self.ledger.due_ns(), user=user)
+        ledger, sched = self.ledger, self.sched
+        ns, ledger.pending_ns = ledger.pending_ns, 0
+        if sched.current is not None:
+            sched.spend(ns, user=user)
+        elif user:  # driven from outside: the clock moves, and that is all
+            sched.now_ns += ns
+            sched.user_ns += ns
+        else:
+            sched.now_ns += ns
+            sched.system_ns += ns
 
     def check(self) -> None:
         """Allocator and slab caches are consistent, and every frame is somebody's. O(frames)."""

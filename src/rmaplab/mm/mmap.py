@@ -53,10 +53,7 @@ def do_mmap(k: Kernel, mm: MmStruct, address: int, length: int, prot: int, flags
     start = get_unmapped_area(k, mm, address, length, fixed=bool(flags & MAP_FIXED))
     end = start + length
     if flags & MAP_FIXED and mm.overlapping(start, end):
-        try:
-            do_munmap(k, mm, start, length)
-        except SyscallError as failure:
-            raise SyscallError(failure.errno or errno.ENOMEM, "mmap") from None
+        do_munmap(k, mm, start, length, "mmap")
     vm_flags = (prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
     map_anonymous(k, mm, start, length, vm_flags, reserve=not flags & MAP_NORESERVE, call="mmap")
     return start
@@ -97,7 +94,7 @@ def do_brk(k: Kernel, mm: MmStruct, address: int) -> int:
     if address < mm.start_brk:
         return mm.brk
     if new_end < old_end:
-        do_munmap(k, mm, new_end, old_end - new_end)
+        do_munmap(k, mm, new_end, old_end - new_end, "brk")
     elif new_end > old_end:
         if new_end > k.machine.paging.task_size or mm.overlapping(old_end, new_end + PAGE_SIZE):
             raise SyscallError(errno.ENOMEM, "brk", "something else is mapped there")
@@ -187,14 +184,14 @@ def absorb_next(k: Kernel, mm: MmStruct, vma: VmArea, after: VmArea) -> None:
     k.vma_cache.free(after.address)
 
 
-def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int) -> None:
-    """Unmap every page of [start, start + length); VMAs that stick out are split.
+def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "munmap") -> None:
+    """Unmap every page of [start, start + length); VMAs that stick out are split. `call` is whose errors they are.
 
     Raises SyscallError: EINVAL (unaligned, empty or outside the address space), ENOMEM (a split that cannot be made).
     """
     task_size = k.machine.paging.task_size
     if start % PAGE_SIZE or not 0 <= start <= task_size or not 0 < length <= task_size - start:
-        raise SyscallError(errno.EINVAL, "munmap")
+        raise SyscallError(errno.EINVAL, call)
     end = start + page_align(length)
     doomed = mm.overlapping(start, end)
     if not doomed:
@@ -203,11 +200,11 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int) -> None:
         if k.rules.munmap_needs_spare_vma:  # 2.4 takes it in case a split is needed, though perhaps none is
             k.vma_cache.free(k.vma_cache.alloc())
         if doomed[0].start < start:
-            doomed[0] = split_vma(k, mm, doomed[0], start)
+            doomed[0] = split_vma(k, mm, doomed[0], start, call)
         if doomed[-1].end > end:
-            split_vma(k, mm, doomed[-1], end)
+            split_vma(k, mm, doomed[-1], end, call)
     except AllocationFailed:
-        raise SyscallError(errno.ENOMEM, "munmap") from None
+        raise SyscallError(errno.ENOMEM, call) from None
     before, after = mm.gap_around(start, end)
     for vma in doomed:
         mm.remove(vma)
@@ -226,10 +223,10 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int) -> None:
         remove_vma(k, vma)
 
 
-def split_vma(k: Kernel, mm: MmStruct, vma: VmArea, address: int) -> VmArea:
+def split_vma(k: Kernel, mm: MmStruct, vma: VmArea, address: int, call: str) -> VmArea:
     """Cut `vma` at `address`; it keeps the lower part, the upper part is returned. Raises AllocationFailed, SyscallError."""
     if mm.map_count >= k.rules.max_map_count:
-        raise SyscallError(errno.ENOMEM, "munmap", "too many mappings")
+        raise SyscallError(errno.ENOMEM, call, "too many mappings")
     new_address = k.vma_cache.alloc()
     pgoff = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
     new = VmArea(mm, address, vma.end, vma.flags, pgoff, new_address)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 
-from rmaplab.errors import AllocationFailed, SyscallError
+from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
 from rmaplab.machine.pagetable import protect_range
 from rmaplab.machine.paging import PRESENT, PROTNONE
 from rmaplab.mm.kernel import Kernel
@@ -47,8 +47,8 @@ def do_mprotect(k: Kernel, mm: MmStruct, start: int, length: int, prot: int) -> 
     if start % PAGE_SIZE or prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) or length < 0:
         raise SyscallError(errno.EINVAL, "mprotect")
     end = start + page_align(length)
-    if start < 0 or end > k.machine.paging.task_size:
-        raise SyscallError(errno.ENOMEM, "mprotect", "beyond the end of the address space")
+    if start < 0 or end >= 1 << (8 * k.machine.paging.word_bytes):
+        raise SyscallError(errno.EINVAL, "mprotect", "the range wraps")
     address = start
     while address < end:
         vma = mm.find_vma(address)
@@ -74,9 +74,10 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: in
         charged = 0
     try:
         vma = _cut(k, mm, vma, start, end, flags)
-    except (AllocationFailed, SyscallError):
-        if charged:
-            k.vm_unacct_memory(charged)
+    except (AllocationFailed, SyscallError, NeedsReclaim) as failure:
+        k.vm_unacct_memory(charged)
+        if isinstance(failure, NeedsReclaim):
+            raise
         raise SyscallError(errno.ENOMEM, "mprotect") from None
     _change_protection(k, mm, start, end, flags)
 
@@ -95,9 +96,9 @@ def _cut(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: int)
         k.machine.charge("vma_merge")
         return before
     if start > vma.start:
-        vma = split_vma(k, mm, vma, start)
+        vma = split_vma(k, mm, vma, start, "mprotect")
     if end < vma.end:
-        split_vma(k, mm, vma, end)
+        split_vma(k, mm, vma, end, "mprotect")
     vma.flags = flags
     return vma
 

@@ -51,10 +51,10 @@ def do_mremap(k: Kernel, mm: MmStruct, old: int, old_length: int, new_length: in
             raise SyscallError(
                 errno.EINVAL, "mremap", "MREMAP_FIXED needs MREMAP_MAYMOVE and an aligned, disjoint address"
             )
-        do_munmap(k, mm, new, new_length)  # whatever comes of the rest: the destination is gone
+        do_munmap(k, mm, new, new_length, "mremap")  # whatever comes of the rest: the destination is gone
     if old_length >= new_length:
         if old_length > new_length:
-            do_munmap(k, mm, old + new_length, old_length - new_length)
+            do_munmap(k, mm, old + new_length, old_length - new_length, "mremap")
         if not fixed or new == old:
             return old
         old_length = new_length
@@ -120,9 +120,13 @@ def _move_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, n
         k.rmap.vma_clone(vma, target)
         mm.insert(target)
     if old_length:
-        if vma.flags & VM_ACCOUNT:
-            k.committed_pages += old_length >> PAGE_SHIFT  # the charge moves along: munmap must not take it back
-        do_munmap(k, mm, old, old_length)
+        accounted = old_length >> PAGE_SHIFT if vma.flags & VM_ACCOUNT else 0
+        k.committed_pages += accounted  # the charge moves along: munmap must not take it back
+        try:
+            do_munmap(k, mm, old, old_length)
+        except SyscallError:  # a split that got no memory: nobody looks, and the source stays, empty and uncharged
+            k.committed_pages -= accounted
+            k.committed_drift += accounted
     mm.total_vm += new_length >> PAGE_SHIFT
     k.machine.charge("mremap_move")
     return new
@@ -130,7 +134,7 @@ def _move_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, n
 
 def _move_page_tables(k: Kernel, vma: VmArea, target: VmArea, old: int, new: int, length: int) -> None:
     """Move all entries, the highest first as these kernels do; back again if that fails."""
-    address = old + length
+    start = address = old + length
     try:
         while address > old:
             start = max(old, k.burst_start(address))
@@ -138,7 +142,7 @@ def _move_page_tables(k: Kernel, vma: VmArea, target: VmArea, old: int, new: int
             address = start
     except (AllocationFailed, NeedsReclaim):
         armed, k.machine.allocator.fail_after = k.machine.allocator.fail_after, None
-        _move_burst_back(k, target, vma, address, old + length, new - old)
+        _move_burst_back(k, target, vma, start, old + length, new - old)
         k.machine.allocator.fail_after = armed
         raise
 

@@ -16,12 +16,12 @@ import errno
 from collections.abc import Callable
 from typing import TypeVar
 
-from rmaplab.errors import AllocationFailed, OomKilled, SegmentationFault, SyscallError, UsageError
+from rmaplab.errors import AllocationFailed, NeedsReclaim, OomKilled, SegmentationFault, SyscallError, UsageError
 from rmaplab.machine.sched import SchedEntity
 from rmaplab.mm.fault import read_bytes, touch, write_bytes
 from rmaplab.mm.fork import dup_mm
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.mm_struct import mm_alloc
+from rmaplab.mm.mm_struct import mm_alloc, mmput
 from rmaplab.mm.mmap import do_brk, do_mmap, do_munmap
 from rmaplab.mm.mprotect import do_mprotect
 from rmaplab.mm.mremap import do_mremap
@@ -60,18 +60,15 @@ class Task(TaskStruct):
         """
         if flags & MAP_SHARED:
             raise UsageError("MAP_SHARED needs shared memory, which this version does not have: use MAP_PRIVATE")
-        nr_bytes = parse_size(length)
-        return self._call(do_mmap, address, nr_bytes, prot, flags)
+        return self._call(do_mmap, address, parse_size(length), prot, flags)
 
     def munmap(self, address: int, length: int | str) -> None:
         """munmap(2). Raises SyscallError: EINVAL, or ENOMEM where a VMA must be split and cannot be."""
-        nr_bytes = parse_size(length)
-        self._call(do_munmap, address, nr_bytes)
+        self._call(do_munmap, address, parse_size(length))
 
     def mprotect(self, address: int, length: int | str, prot: int) -> None:
         """mprotect(2). Raises SyscallError: EINVAL, ENOMEM; VMAs before the failing one are changed."""
-        nr_bytes = parse_size(length)
-        self._call(do_mprotect, address, nr_bytes, prot)
+        self._call(do_mprotect, address, parse_size(length), prot)
 
     def mremap(
         self,
@@ -196,11 +193,12 @@ class Task(TaskStruct):
     def _call(self, call: Callable[..., R], *arguments: int) -> R:
         """A call that changes the address space: under mmap_sem, and back to user mode however it ends."""
         k, mm = self.kernel, self._mm()
-        k.machine.locks.take(mm.mmap_sem)
+        locks, lock = k.machine.locks, mm.mmap_sem
+        locks.take(lock)
         try:
             return call(k, mm, *arguments)
         finally:
-            k.machine.locks.drop(mm.mmap_sem)
+            locks.drop(lock)
             self._end_of_call()
 
     def _access(self, access: Callable[..., R], *arguments: int | bytes) -> R:
@@ -216,7 +214,8 @@ class Task(TaskStruct):
         machine = self.kernel.machine
         machine.charge("syscall")
         machine.end_burst()
-        machine.sched.cond_resched()
+        if machine.sched.current is not None:
+            machine.sched.cond_resched()
 
     def __repr__(self) -> str:
         return f"<task {self.pid}: {f'exited with {self.exit_code}' if self.mm is None else self.mm}>"
@@ -227,7 +226,11 @@ def spawn(k: Kernel, program: Program | None) -> Task:
 
     def new_mm(pid: int) -> MmStruct:
         mm = mm_alloc(k, pid)
-        k.rmap.mm_new(mm)
+        try:
+            k.rmap.mm_new(mm)
+        except (AllocationFailed, NeedsReclaim):
+            mmput(k, mm)
+            raise
         return mm
 
     task = copy_process(k, Task, None, new_mm)

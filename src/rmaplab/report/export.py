@@ -6,17 +6,22 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from typing import Any
-
-from rmaplab.lab.experiment import Result
+from typing import Any, Protocol
 
 
-def as_json(results: Sequence[Result]) -> str:
+class Row(Protocol):
+    """What an experiment yields."""
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object."""
+
+
+def as_json(results: Sequence[Row]) -> str:
     """A list of objects, one per result."""
     return json.dumps([result.as_json() for result in results], indent=2) + "\n"
 
 
-def as_csv(results: Sequence[Result]) -> str:
+def as_csv(results: Sequence[Row]) -> str:
     """A header and a line per result; a key that a result does not have is empty."""
     rows = [dict(_flatten("", result.as_json())) for result in results]
     columns = list(dict.fromkeys(key for row in rows for key in row))
