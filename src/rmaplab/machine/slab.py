@@ -134,7 +134,7 @@ class SlabCache:
     def alloc(self, gfp: Gfp = Gfp.KERNEL) -> int:
         """kmem_cache_alloc: the address of one zeroed object. Raises as PageAllocator.alloc, for ATOMIC AllocationFailed."""
         if self._array:
-            if self._allocator.injected_failure(1):
+            if self._allocator.fail_after is not None and self._allocator.injected_failure(1):
                 raise AllocationFailed(f"an object of {self.name}")
             address = self._array.pop()
             self.nr_objects += 1

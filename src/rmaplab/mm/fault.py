@@ -26,7 +26,7 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
 from rmaplab.objects.mm import MmStruct
 from rmaplab.objects.vma import VmArea
-from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 I64 = npt.NDArray[np.int64]
 
@@ -45,9 +45,9 @@ def touch(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> None:
         if 0 <= start < task_size:
             touch(k, mm, start, task_size, write=write)
         raise SegmentationFault(start if start < 0 else max(start, task_size), "an address outside the address space")
-    address, end = start & -PAGE_SIZE, page_align(end)
+    address, end = start & -PAGE_SIZE, (end + PAGE_SIZE - 1) & -PAGE_SIZE
     while address < end:
-        stop = k.burst_end(address, end)
+        stop = end if end - address == PAGE_SIZE else k.burst_end(address, end)
         there, *needs = touch_scan(*geometry, mm.pgd, address, stop, write, count)
         if there < stop:
             machine.locks.pass_through(mm.mmap_sem, write=False)
@@ -136,7 +136,7 @@ def _handle_faults(
         machine.locks.count("PG_locked", copies + reuses)
     if added.nr:
         k.rmap.add(added, vma)
-        k.lru_add.add(k.this_cpu(), added.pfns)
+        k.lru_add.add(k.this_cpu(), pages)
         mm.rss += added.nr - copies
     if reuses:
         k.rmap.rehome(reused, vma)
