@@ -74,5 +74,5 @@ def load_design(path: str) -> type[ReverseMap]:
     if missing := sorted(found.__abstractmethods__):
         raise UsageError(f"design {path} does not say {', '.join(missing)}: see docs/writing-a-design.md")
     if not isinstance(getattr(found, "name", None), str):
-        raise UsageError(f"design {path} has no name: give the class a line such as name = \"mydesign\"")
+        raise UsageError(f'design {path} has no name: give the class a line such as name = "mydesign"')
     return found

@@ -153,9 +153,12 @@ class Locks:
             if waiter.entity is not None:
                 (self._sched.wake if kind.sleeps else self._sched.stop_spinning)(waiter.entity)
 
-    def count(self, class_name: str, nr: int) -> None:
+    def count(self, class_name: str, nr: int, *, write: bool = True) -> None:
         """`nr` acquisitions of locks that are taken and dropped page by page."""
-        self.classes[class_name].writes += nr
+        if write:
+            self.classes[class_name].writes += nr
+        else:
+            self.classes[class_name].reads += nr
 
     def held(self) -> list[Lock]:
         """What the running task holds: nothing, between system calls."""

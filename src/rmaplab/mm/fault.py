@@ -21,7 +21,7 @@ import numpy.typing as npt
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SegmentationFault
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import copy_frames
-from rmaplab.machine.pagetable import fault_apply, hook_tables, read_entries, touch_scan
+from rmaplab.machine.pagetable import fault_apply, hook_tables, read_entries, read_range, touch_scan
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
 from rmaplab.objects.mm import MmStruct
@@ -52,13 +52,30 @@ def touch(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> None:
         if there < stop:
             machine.locks.pass_through(mm.mmap_sem, write=False)
             vma = access_vma(mm, max(there, start), write=write)
-            if vma.end < stop:
-                stop = vma.end
+            near = min(stop, vma.end)
+            if needs[_COPIES]:
+                near = _until_the_pagevec_drains(k, mm, there, near)
+            if near < stop:
+                stop = near
                 there, *needs = touch_scan(*geometry, mm.pgd, there, stop, write, count)
             _handle_faults(k, vma, there, stop, write, *needs)
         machine.charge("page_touch", (stop - address) >> PAGE_SHIFT)
         machine.end_burst(user=True)
         address = stop
+
+
+def _until_the_pagevec_drains(k: Kernel, mm: MmStruct, start: int, end: int) -> int:
+    """Where a burst of COW faults must end because the pagevec may be full there, and lets go of pages still to come.
+
+    Until then a page that waits in it has one reference too many and is copied, though nobody shares it.
+    """
+    waiting = k.lru_add.waiting(k.this_cpu())
+    if not waiting:
+        return end
+    k.batch.nr = read_range(*k.machine.geometry, mm.pgd, start, end, k.batch.columns)
+    if not np.isin(k.batch.pfns, waiting).any():
+        return end
+    return min(end, start + k.lru_add.room(k.this_cpu()) * PAGE_SIZE)
 
 
 def access_vma(mm: MmStruct, address: int, *, write: bool) -> VmArea:
@@ -111,6 +128,10 @@ def _handle_faults(
                 _handle_faults(k, vma, there, high, write, *needs)
         return
     machine.locks.pass_through(mm.page_table_lock)
+    more = fresh + zeroes + copies + reuses - 1
+    if more:  # a fault per page, each with its locks
+        machine.locks.count("mmap_sem", more, write=False)
+        machine.locks.count("page_table_lock", more)
     added, removed, reused = k.batch, k.removed_batch, k.reused_batch
     copied_to = np.empty(copies, np.int64) if copies else _NOTHING
     added.nr, removed.nr, reused.nr = fault_apply(
@@ -202,4 +223,5 @@ def _pfns(k: Kernel, mm: MmStruct, start: int, length: int) -> I64:
     return pfns
 
 
+_COPIES = 2  # the place of COW copies in what touch_scan says is needed
 _NOTHING: I64 = np.empty(0, np.int64)

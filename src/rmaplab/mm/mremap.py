@@ -32,6 +32,10 @@ from rmaplab.rmap.protocol import Batch
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 
+class _Moved(NeedsReclaim):
+    """Memory ran out when all had been moved: what was charged for the new place stays charged."""
+
+
 def do_mremap(k: Kernel, mm: MmStruct, old: int, old_length: int, new_length: int, flags: int, new: int) -> int:
     """The mapping at [old, old + old_length) with a new length, maybe at a new address: that address.
 
@@ -72,6 +76,8 @@ def do_mremap(k: Kernel, mm: MmStruct, old: int, old_length: int, new_length: in
     charged = growth if vma.flags & VM_ACCOUNT else 0
     try:
         return _grow_or_move(k, mm, vma, old, old_length, new_length, flags, new)
+    except _Moved:
+        raise
     except (SyscallError, AllocationFailed, NeedsReclaim) as failure:
         k.vm_unacct_memory(charged)
         if isinstance(failure, AllocationFailed):
@@ -119,15 +125,20 @@ def _move_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, n
     if not merged:
         k.rmap.vma_clone(vma, target)
         mm.insert(target)
+    mm.total_vm += new_length >> PAGE_SHIFT
     if old_length:
         accounted = old_length >> PAGE_SHIFT if vma.flags & VM_ACCOUNT else 0
         k.committed_pages += accounted  # the charge moves along: munmap must not take it back
         try:
             do_munmap(k, mm, old, old_length)
-        except SyscallError:  # a split that got no memory: nobody looks, and the source stays, empty and uncharged
+        except (
+            SyscallError,
+            NeedsReclaim,
+        ) as failure:  # a split that got no memory: the source stays, empty and uncharged
             k.committed_pages -= accounted
             k.committed_drift += accounted
-    mm.total_vm += new_length >> PAGE_SHIFT
+            if isinstance(failure, NeedsReclaim):
+                raise _Moved(str(failure)) from None
     k.machine.charge("mremap_move")
     return new
 

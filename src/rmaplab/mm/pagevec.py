@@ -60,6 +60,14 @@ class LruAdd:
             self._ledger.charge("page_free", nr)
             self._waiting[cpu] = []
 
+    def waiting(self, cpu: int) -> list[int]:
+        """The PFNs in the pagevec of a CPU."""
+        return self._waiting[cpu]
+
+    def room(self, cpu: int) -> int:
+        """How many pages fill it up."""
+        return self._size - len(self._waiting[cpu])
+
     def drain_all(self) -> None:
         """All CPUs."""
         for cpu in range(len(self._waiting)):

@@ -156,6 +156,7 @@ class AnonMmMap(ReverseMap):
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapcount + 1."""
+        self.machine.locks.count("PG_maplock", batch.nr)
         _duplicate(*self._columns, batch.columns, batch.nr)
 
     def remove(self, batch: Batch) -> None:

@@ -174,6 +174,7 @@ class PteChain(ReverseMap):
         self._spare = emptied[:need].copy()
         if nr_emptied > need:
             self.cache.free_bulk(emptied[need:])
+        self.machine.locks.count("PG_chainlock", old.nr)
         self.machine.charge("chain_slot_search", slots)
         self.machine.charge("chain_line_visit", lines)
         self._add(new)
