@@ -31,6 +31,9 @@ check: lint types test   ## lint, types, tests (the import arrows are a test)
 bench: $(READY)  ## the speed and memory figures of the README, beside the real kernel's, in one run
 	$(BIN)/python benchmarks/bench.py
 
+campaign: $(READY)  ## 10^5 random calls per kernel, check() after every one: some minutes
+	$(BIN)/python benchmarks/campaign.py
+
 clean:     ## remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

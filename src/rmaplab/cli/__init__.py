@@ -17,9 +17,10 @@ from rmaplab.errors import RmaplabError, UsageError
 VERBS = {
     "compare": "Run a workload on several kernels, side by side.",
     "run": "Run a workload on one kernel.",
-    "explain": "Tell a story from a live run: fork, cow, mremap, who.",
-    "sweep": "Measure designs over sizes: what a reverse map costs in memory.",
+    "sweep": "Measure over a range of sizes: memory, over children and VMAs.",
+    "explain": "Tell a story from a running system, drawn step by step: fork, cow, mremap or who.",
     "kernels": "List the kernels, or show what one consists of.",
+    "designs": "List the reverse-mapping designs, or put one to the test: designs check NAME.",
 }
 
 

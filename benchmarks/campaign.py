@@ -1,0 +1,87 @@
+"""`make campaign`: the conformance kit for long: 10^5 calls per kernel, everything checked after every call.
+
+Every kernel runs on all three page-table formats, seed after seed, until its calls are done; kernels share the CPUs. A failure
+prints the smallest script that shows it, with its seed. `--calls N` makes it shorter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import NamedTuple
+
+from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.lab.conformance import conformance
+from rmaplab.machine.paging import FORMATS
+from rmaplab.report.tables import console, new_table
+
+KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1")
+SCRIPTS = 100
+
+
+class Share(NamedTuple):
+    """What one kernel did on one format; `failure` is a script and its error, or empty."""
+
+    kernel: str
+    paging: str
+    scripts: int
+    calls: int
+    seeds: int
+    wall_s: float
+    failure: str
+
+
+def share(kernel: str, paging: str, calls: int) -> Share:
+    """Run seeds 0, 1, 2 ... until `calls` are done or something fails."""
+    began = time.perf_counter()
+    nr_scripts = nr_calls = seed = 0
+    failure = ""
+    while nr_calls < calls and not failure:
+        report = conformance(kernel, paging=paging, examples=SCRIPTS, steps=60, seed=seed)
+        nr_scripts += report.scripts
+        nr_calls += report.calls
+        if report.counterexample is not None:
+            failure = f"{report.counterexample.source}# seed {seed}: {report.counterexample.message}"
+        seed += 1
+    return Share(kernel, paging, nr_scripts, nr_calls, seed, time.perf_counter() - began, failure)
+
+
+def main() -> None:
+    """All kernels; exit with 1 if one failed."""
+    parser = argparse.ArgumentParser(description="random system calls on all kernels, checked after every call")
+    parser.add_argument("--calls", type=int, default=100_000, help="calls per kernel (default 100000)")
+    calls = parser.parse_args().calls
+    for kernel in KERNELS:
+        find_kernel(kernel)
+    table = new_table(
+        f"{calls:,} calls per kernel, check() after every one", "kernel|format|>scripts|>calls|>seeds|>wall|outcome"
+    )
+    shares = []
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        jobs = [
+            pool.submit(share, kernel, paging, -(-calls // len(FORMATS))) for kernel in KERNELS for paging in FORMATS
+        ]
+        for job in as_completed(jobs):
+            done = job.result()
+            shares.append(done)
+            print(f"{done.kernel} on {done.paging}: {done.failure or 'ok'}", file=sys.stderr, flush=True)
+    for done in sorted(shares, key=lambda s: (KERNELS.index(s.kernel), s.paging)):
+        outcome = "FAILED" if done.failure else "ok"
+        row = (
+            done.kernel,
+            done.paging,
+            f"{done.scripts:,}",
+            f"{done.calls:,}",
+            f"{done.seeds}",
+            f"{done.wall_s:.0f} s",
+        )
+        table.add_row(*row, outcome)
+    console().print(table)
+    sys.exit(any(done.failure for done in shares))
+
+
+if __name__ == "__main__":
+    main()

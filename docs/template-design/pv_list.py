@@ -1,0 +1,238 @@
+"""pv_list: a page keeps a list of who maps it. The plainest reverse map there is, and one that a kernel could have.
+
+The idea. Every mapping of a page is put down as (mm, address). The first one fits into struct page; each further one takes a pv
+entry, three words from a slab cache. So memory that is not shared costs no entry.
+
+    struct page            pv entry, 12 bytes       pv entry
+    +-----------+          +---------+              +---------+
+    | mm        |          | next ------------------> | next 0  |
+    | address   |          | mm      |              | mm      |
+    | more ---------------> | address |              | address |
+    +-----------+          +---------+              +---------+
+
+What each verb costs.
+    first fault of a page     nothing            fork, per shared page     12 bytes (24 on 64 bit), three stores
+    unmap, per page           a search of its list: O(mappings of the page)
+    mremap, per page          the same search, and a store; no page is copied
+    walk                      the list: O(mappings), no visit in vain
+
+FreeBSD's pv entries are relatives: an address and two list pointers, packed 168 to a page with the pmap said once per page, which
+comes to 24.4 bytes a mapping on amd64; and FreeBSD takes one for the first mapping too.
+
+An entry is removed by its page-table entry, and a reverse map is not told whose that is: so a table's frame remembers its mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.jit import kernel
+from rmaplab.machine.machine import Machine
+from rmaplab.machine.pagetable import leaf_tables
+from rmaplab.machine.paging import Paging
+from rmaplab.machine.slab import SlabCache
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.vma import VmArea
+from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
+
+I64 = npt.NDArray[np.int64]
+
+
+class PvList(ReverseMap):
+    """A list of (mm, address) per page."""
+
+    name: ClassVar[str] = "pv_list"
+    protocol_version: ClassVar[int] = 1
+    reserves: ClassVar[bool] = True
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        word = machine.paging.word_bytes
+        self.cache = machine.cache("pv_entry", 3 * word)
+        self._mms: dict[int, MmStruct] = {}  # by the address of the mm_struct, which is what entries hold
+        self._table_mm: I64 = machine.frames.column(np.int64)
+        self._first_mm: I64 = machine.frames.column(np.int64)
+        self._first_address: I64 = machine.frames.column(np.int64)
+        self._more: I64 = machine.frames.column(np.int64)
+        self._ram: Any = machine.ram.words(word)  # entries lie where the slab put them, as words of the simulated RAM
+        self._shift = word.bit_length() - 1
+        self._columns = (self._ram, self._shift, self._first_mm, self._first_address, self._more)
+        self._spare: I64 = np.empty(0, np.int64)
+
+    # -- what it costs -----------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+        """mm, address, more."""
+        return 3 * paging.word_bytes
+
+    @staticmethod
+    def object_bytes(paging: Paging, *, highpte: bool) -> dict[str, int]:
+        """next, mm, address."""
+        return {"pv_entry": 3 * paging.word_bytes}
+
+    def caches(self) -> list[SlabCache]:
+        """One."""
+        return [self.cache]
+
+    # -- whose is a page table? --------------------------------------------------------------------------------------
+
+    def mm_new(self, mm: MmStruct) -> None:
+        """Entries may name it from now on."""
+        self._mms[mm.address] = mm
+
+    def mm_fork(self, parent: MmStruct, child: MmStruct) -> None:
+        """As a new one."""
+        self.mm_new(child)
+
+    def mm_exit(self, mm: MmStruct) -> None:
+        """No entry names it any more. One that failed to be made may never have been told."""
+        self._mms.pop(mm.address, None)
+
+    def tables_added(self, mm: MmStruct, start: int, end: int) -> None:
+        """A table's frame remembers its mm."""
+        most = (end - start) // self.machine.paging.leaf_span + 2
+        tables, bases = np.empty(most, np.int64), np.empty(most, np.int64)
+        nr = leaf_tables(*self.machine.geometry, mm.pgd, start, end, tables, bases)
+        self._table_mm[tables[:nr]] = mm.address
+
+    def tables_removed(self, tables: I64) -> None:
+        """It forgets."""
+        self._table_mm[tables] = 0
+
+    # -- pages -------------------------------------------------------------------------------------------------------
+
+    def reserve(self, batch: Batch) -> None:
+        """All pages of a fork are mapped already: an entry each."""
+        self._spare = self.cache.alloc_bulk(batch.nr)
+        self.machine.charge("pv_entry_alloc", batch.nr)
+
+    def unreserve(self) -> None:
+        """Back they go."""
+        self.cache.free_bulk(self._spare)
+        self._spare = self._spare[:0]
+
+    def add(self, batch: Batch, vma: VmArea) -> None:
+        """New pages: struct page has room for it."""
+        pfns = batch.pfns
+        if self._first_mm[pfns].any():
+            raise KernelBug("pv_add", "a new page is mapped already")
+        self._first_mm[pfns] = vma.mm.address
+        self._first_address[pfns] = batch.addresses
+
+    def duplicate(self, batch: Batch, vma: VmArea) -> None:
+        """One entry more for each page, from those that were reserved."""
+        _insert(*self._columns, batch.columns, batch.nr, vma.mm.address, self._spare)
+        self._spare = self._spare[batch.nr :]
+
+    def remove(self, batch: Batch) -> None:
+        """Find (mm, address) and let the head of the list fill its place."""
+        emptied = np.empty(batch.nr, np.int64)
+        nr, visited = _remove(*self._columns, self._table_mm, batch.columns, batch.nr, emptied)
+        if nr < 0:
+            raise KernelBug("pv_remove", "a mapping is not on its page's list")
+        self.cache.free_bulk(emptied[:nr])
+        self.machine.charge("pv_entry_visit", visited)
+
+    def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
+        """The same mapping at another address."""
+        visited = _move(*self._columns, old.columns, new.columns, old.nr, vma.mm.address)
+        if visited < 0:
+            raise KernelBug("pv_move", "a mapping that moves is not on its page's list")
+        self.machine.charge("pv_entry_visit", visited)
+
+    # -- queries -----------------------------------------------------------------------------------------------------
+
+    def walk(self, pfn: int) -> Iterator[Mapping]:
+        """Read the list."""
+        if self._first_mm[pfn]:
+            yield Mapping(self._mms[int(self._first_mm[pfn])], int(self._first_address[pfn]))
+        entry = int(self._more[pfn])
+        while entry:
+            self.machine.charge("pv_entry_visit")
+            following, mm, address = self._ram[entry >> self._shift :][:3].tolist()
+            yield Mapping(self._mms[mm], address)
+            entry = following
+
+    def tracked(self) -> I64:
+        """Pages whose struct page names an mm."""
+        return np.flatnonzero(self._first_mm).astype(np.int64)
+
+    def check(self, mms: list[MmStruct], mapped: I64) -> None:
+        """As many entries as mappings beyond the first; the mms it knows are the living ones; nothing stays reserved."""
+        if {mm.address for mm in mms} != self._mms.keys():
+            raise KernelBug("pv_list", "the mms it knows are not the living ones")
+        wanted = int(np.maximum(mapped - 1, 0).sum())
+        if self.cache.nr_objects != wanted or self._spare.size:
+            raise KernelBug("pv_list", f"{self.cache.nr_objects} entries in the slab, {wanted} needed")
+
+
+# An entry at address e is words[e >> shift] and the two that follow: next, mm, address.
+
+
+@kernel
+def _insert(
+    words: I64, shift: int, mms: I64, addresses: I64, more: I64, batch: I64, nr: int, mm: int, spare: I64
+) -> None:
+    for i in range(nr):
+        pfn, entry = batch[0, i], spare[i] >> shift
+        words[entry] = more[pfn]
+        words[entry + 1] = mm
+        words[entry + 2] = batch[2, i]
+        more[pfn] = spare[i]
+
+
+@kernel
+def _remove(
+    words: I64, shift: int, mms: I64, addresses: I64, more: I64, table_mm: I64, batch: I64, nr: int, emptied: I64
+) -> tuple[int, int]:
+    """(entries that are empty now, entries looked at); -1 if a mapping is not found. The head's contents fill the gap."""
+    nr_emptied = visited = 0
+    for i in range(nr):
+        pfn, mm, address = batch[0, i], table_mm[batch[1, i] >> 12], batch[2, i]
+        head = more[pfn]
+        top = head >> shift
+        if mms[pfn] == mm and addresses[pfn] == address:
+            mms[pfn] = addresses[pfn] = 0
+            if head:
+                mms[pfn] = words[top + 1]
+                addresses[pfn] = words[top + 2]
+        else:
+            at = head
+            while at and (words[(at >> shift) + 1] != mm or words[(at >> shift) + 2] != address):
+                at = np.int64(words[at >> shift])
+                visited += 1
+            if not at:
+                return -1, visited
+            words[(at >> shift) + 1] = words[top + 1]
+            words[(at >> shift) + 2] = words[top + 2]
+        if head:
+            more[pfn] = words[top]
+            words[top : top + 3] = 0
+            emptied[nr_emptied] = head
+            nr_emptied += 1
+    return nr_emptied, visited
+
+
+@kernel
+def _move(words: I64, shift: int, mms: I64, addresses: I64, more: I64, old: I64, new: I64, nr: int, mm: int) -> int:
+    """Entries looked at; -1 if a mapping is not found."""
+    visited = 0
+    for i in range(nr):
+        pfn, address = old[0, i], old[2, i]
+        if mms[pfn] == mm and addresses[pfn] == address:
+            addresses[pfn] = new[2, i]
+            continue
+        at = more[pfn]
+        while at and (words[(at >> shift) + 1] != mm or words[(at >> shift) + 2] != address):
+            at = np.int64(words[at >> shift])
+            visited += 1
+        if not at:
+            return -1
+        words[(at >> shift) + 2] = new[2, i]
+    return visited

@@ -1,0 +1,168 @@
+"""The conformance kit: random scripts on KERNEL+DESIGN, everything checked after every call; the smallest that fails.
+
+    strategies   scripts as data                    Hypothesis makes them, and makes them smaller
+    attempt      one script on a new system         script.Run; then all tasks exit and nothing may be left
+    conformance  many of them                       a Report: how much has run, and the counterexample if there is one
+
+A design is asked to do nothing that mm/ does not ask of it, in the order in which mm/ does. After every call system.check()
+compares walk() with the judge for every page, lets the design check itself, and recomputes counts and slabs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from rmaplab.errors import UsageError
+from rmaplab.kernels.system import boot
+from rmaplab.lab.operations import (
+    READ_WRITE,
+    Brk,
+    Exit,
+    Fork,
+    Mmap,
+    Mprotect,
+    Mremap,
+    Munmap,
+    Spawn,
+    Touch,
+    Vfork,
+    Write,
+)
+from rmaplab.lab.script import MOST_TASKS, Place, Run, Step
+from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, PROT_NONE, PROT_READ
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+RAM = "64M"
+MOST_STEPS = 200  # more choices than that make Hypothesis give a script up
+INSTALL = "designs check needs Hypothesis, which is not installed: pip install 'rmaplab[designs]'"
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """The smallest script found that fails: as Python, the error it ends with (one line), and the error itself."""
+
+    source: str
+    message: str
+    error: Exception
+    nr_calls: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """How many scripts and calls have run, the ones for making a counterexample smaller included."""
+
+    scripts: int
+    calls: int
+    counterexample: Counterexample | None
+
+
+def conformance(
+    kernel: str,
+    *,
+    paging: str = "i386-pae",
+    examples: int = 200,
+    steps: int = 50,
+    seed: int = 0,
+    done: Callable[[], None] | None = None,
+) -> Report:
+    """Run `examples` scripts of at most `steps` steps on `kernel`; the same ones whatever it is, for the same seed.
+
+    `done` is called after each script. Raises UsageError: no such kernel, design or format; no Hypothesis.
+    """
+    try:
+        from hypothesis import HealthCheck, Phase, find, settings  # noqa: PLC0415
+        from hypothesis.errors import Flaky, NoSuchExample  # noqa: PLC0415
+    except ImportError:
+        raise UsageError(INSTALL) from None
+    if not 1 <= steps <= MOST_STEPS:
+        raise UsageError(f"{steps} steps: choose 1 to {MOST_STEPS}, and more --examples instead")
+    nr_scripts = nr_calls = 0
+
+    def fails(script: Sequence[Step | None]) -> bool:
+        nonlocal nr_scripts, nr_calls
+        calls, counterexample = attempt(kernel, paging, script)
+        nr_scripts += 1
+        nr_calls += calls
+        if done is not None:
+            done()
+        return counterexample is not None
+
+    try:
+        smallest = find(
+            scripts(steps),
+            fails,
+            random=Random(seed),  # noqa: S311
+            settings=settings(
+                max_examples=examples,
+                database=None,
+                deadline=None,
+                phases=(Phase.generate, Phase.shrink),
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    except NoSuchExample:
+        return Report(nr_scripts, nr_calls, None)
+    except Flaky:
+        raise UsageError(
+            f"{kernel} does not do the same twice: a design must depend on nothing but what it is told"
+        ) from None
+    return Report(nr_scripts, nr_calls, attempt(kernel, paging, smallest)[1])
+
+
+def attempt(kernel: str, paging: str, script: Sequence[Step | None]) -> tuple[int, Counterexample | None]:
+    """One script on a new system, to the end or to the first thing that is wrong: calls made, and what went wrong."""
+    preamble = f'system = rmaplab.boot("{kernel}", ram="{RAM}", paging="{paging}")'
+    run = Run(boot(kernel, ram=RAM, paging=paging), preamble)
+    try:
+        run.begin()
+        for step in script:
+            if step is not None:
+                run.step(step)
+        run.finish()
+    except UsageError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
+        return run.nr_calls, Counterexample(run.source(), message, error, run.nr_calls)
+    return run.nr_calls, None
+
+
+def scripts(steps: int) -> SearchStrategy[tuple[Step | None, ...]]:
+    """Scripts of `steps` steps, any of which may be missing."""
+    from hypothesis import strategies as st  # noqa: PLC0415
+
+    task = st.integers(0, MOST_TASKS - 1)
+    offset = st.just(0) | st.integers(-2, 8)
+    place = st.builds(Place, st.integers(0, 4), offset)
+    start = st.builds(Place, st.integers(0, 3), st.just(0))
+    anywhere = st.builds(Place, st.integers(0, 9), st.integers(-4, 12))
+    few, length = st.integers(1, 4), st.integers(1, 12)
+    some_or_all = st.just(0) | st.integers(0, 4)
+    prot = st.sampled_from([READ_WRITE, READ_WRITE, PROT_READ, PROT_NONE])
+    most_writable = st.sampled_from([*[READ_WRITE] * 8, PROT_READ, PROT_NONE])
+    how = st.sampled_from([MREMAP_MAYMOVE, MREMAP_MAYMOVE | MREMAP_FIXED, 0])
+    often = {
+        st.builds(Mmap, task, length, most_writable): 4,
+        st.builds(Mmap, task, length, most_writable, anywhere, st.booleans()): 3,
+        st.builds(Touch, task, place, some_or_all, st.booleans()): 3,
+        st.builds(Touch, task, start, st.just(0), st.just(value=True)): 9,
+        st.builds(Write, task, place, few): 5,
+        st.builds(Fork, task): 5,
+        st.builds(Munmap, task, place, few): 2,
+        st.builds(Mprotect, task, place, some_or_all, prot): 3,
+        st.builds(Mprotect, task, start, st.just(0), prot): 2,
+        st.builds(Mremap, task, place, some_or_all, length, how, anywhere): 5,
+        st.builds(Exit, task): 2,
+        st.builds(Brk, task, st.integers(0, 12)): 2,
+        st.builds(Vfork, task, place): 1,
+        st.builds(Spawn): 1,
+    }
+    grants = st.sampled_from([*[None] * 40, *range(16)])
+    steps_by_weight = [st.none(), *(st.builds(Step, op, grants) for op, times in often.items() for _ in range(times))]
+    step = st.sampled_from(range(len(steps_by_weight))).flatmap(steps_by_weight.__getitem__)  # one_of drops doubles
+    return st.tuples(*[step] * steps)
