@@ -61,7 +61,13 @@ class PvList(ReverseMap):
         self._more: I64 = machine.frames.column(np.int64)
         self._ram: Any = machine.ram.words(word)  # entries lie where the slab put them, as words of the simulated RAM
         self._shift = word.bit_length() - 1
-        self._columns = (self._ram, self._shift, self._first_mm, self._first_address, self._more)
+        self._columns: tuple[Any, int, I64, I64, I64] = (
+            self._ram,
+            self._shift,
+            self._first_mm,
+            self._first_address,
+            self._more,
+        )
         self._spare: I64 = np.empty(0, np.int64)
 
     # -- what it costs -----------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class LeaksAnObject(AnonVmaMap):
 
     def vma_unlink(self, vma: VmArea) -> None:
         kept = self.cache.free
-        self.cache.free = lambda _: None  # type: ignore[method-assign]
+        self.cache.free = lambda _: None  # type: ignore[method-assign, assignment]
         super().vma_unlink(vma)
         self.cache.free = kept  # type: ignore[method-assign]
 
