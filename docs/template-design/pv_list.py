@@ -33,7 +33,7 @@ import numpy.typing as npt
 from rmaplab.errors import KernelBug
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.machine import Machine
-from rmaplab.machine.pagetable import leaf_tables
+from rmaplab.machine.pagetable_edit import leaf_tables
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm import MmStruct

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmaplab.machine import pagetable
+from rmaplab.machine import pagetable, pagetable_edit
 from rmaplab.machine.frames import ZERO_PFN, put_pages
 from rmaplab.machine.paging import ACCESSED, DIRTY, FORMATS, MAPPED, PRESENT, PROTNONE, RW, USER, Paging
 from rmaplab.machine.ram import Ram
@@ -242,7 +242,7 @@ def look(box: Box, space: Space, start: int, end: int) -> None:
     inside = [a for a in sorted(space.model) if start <= a < end]
     tracked = [a for a in inside if space.model[a][0] != ZERO_PFN]
     batch = batch_for(len(inside))
-    nr = pagetable.read_range(*box.geometry, space.pgd, start, end, batch)
+    nr = pagetable_edit.read_range(*box.geometry, space.pgd, start, end, batch)
     assert rows_in(batch, nr) == box.rows(tree, tracked)
 
     leaf_span = box.paging.leaf_span
@@ -254,13 +254,13 @@ def look(box: Box, space: Space, start: int, end: int) -> None:
     leaves = sorted((base, frame) for (level, base), frame in tree.tables.items() if level == 0)
     leaves = [(base, frame) for base, frame in leaves if base < end and base + leaf_span > start]
     frames, bases = np.full((2, len(leaves) + 1), GUARD, np.int64)
-    assert pagetable.leaf_tables(*box.geometry, space.pgd, start, end, frames, bases) == len(leaves)
+    assert pagetable_edit.leaf_tables(*box.geometry, space.pgd, start, end, frames, bases) == len(leaves)
     assert list(zip(bases.tolist(), frames.tolist(), strict=True)) == [*leaves, (GUARD, GUARD)]
 
     if inside:
         run = [a for i, a in enumerate(inside) if a == inside[0] + i * PAGE_SIZE]
         pfns = np.empty(len(run), np.int64)
-        pagetable.read_entries(*box.geometry, space.pgd, run[0], pfns)
+        pagetable_edit.read_entries(*box.geometry, space.pgd, run[0], pfns)
         assert pfns.tolist() == [space.model[a][0] for a in run]
     if tracked:  # searched for from `start`, entry by entry, in the leaf tables there are
         wanted = space.model[tracked[-1]][0]
@@ -268,15 +268,15 @@ def look(box: Box, space: Space, start: int, end: int) -> None:
         looked_at = sum(
             max(0, min(base + leaf_span, found + PAGE_SIZE) - max(base, start)) // PAGE_SIZE for base, _ in leaves
         )
-        assert pagetable.find_pfn(*box.geometry, space.pgd, start, end, wanted) == (found, looked_at)
-    assert pagetable.find_pfn(*box.geometry, space.pgd, start, end, 1)[0] == -1
+        assert pagetable_edit.find_pfn(*box.geometry, space.pgd, start, end, wanted) == (found, looked_at)
+    assert pagetable_edit.find_pfn(*box.geometry, space.pgd, start, end, 1)[0] == -1
     box.agrees(space)
 
 
 def protect(box: Box, space: Space, start: int, end: int, present: int) -> None:
     """Take write permission from every entry, or every permission (PROTNONE): page, reference and other marks stay."""
     inside = [a for a in space.model if start <= a < end]
-    assert pagetable.protect_range(*box.geometry, space.pgd, start, end, present) == len(inside)
+    assert pagetable_edit.protect_range(*box.geometry, space.pgd, start, end, present) == len(inside)
     for address in inside:
         pfn, flags = space.model[address]
         space.model[address] = (pfn, flags & ~(PRESENT | PROTNONE | RW) | present)
@@ -288,14 +288,14 @@ def move(box: Box, space: Space, start: int, end: int, delta: int) -> None:
     before = box.agrees(space)
     inside = [a for a in sorted(space.model) if start <= a < end]
     batch, moved = batch_for(len(inside)), batch_for(len(inside))
-    nr = pagetable.read_all(*box.geometry, space.pgd, start, end, batch)
+    nr = pagetable_edit.read_all(*box.geometry, space.pgd, start, end, batch)
     assert rows_in(batch, nr) == box.rows(before, inside)
-    missing = pagetable.count_tables_at(*box.geometry, space.pgd, batch[2, :nr], delta)
+    missing = pagetable_edit.count_tables_at(*box.geometry, space.pgd, batch[2, :nr], delta)
     missing_tables = box.tables_needed([a + delta for a in inside]) - before.tables.keys()
     assert missing == len(missing_tables)
 
     tables = box.take(missing + 1)
-    pagetable.move_entries(*box.geometry, space.pgd, batch, nr, delta, tables, moved)
+    pagetable_edit.move_entries(*box.geometry, space.pgd, batch, nr, delta, tables, moved)
     for address, entry in [(a, space.model.pop(a)) for a in inside]:
         space.model[address + delta] = entry
     after = box.agrees(space)

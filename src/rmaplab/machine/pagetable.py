@@ -34,7 +34,7 @@ WRITABLE = READABLE | RW | DIRTY
 
 
 @inline
-def _leaf(words: Words, levels: int, bits: int, pgd: int, address: int) -> int:
+def leaf(words: Words, levels: int, bits: int, pgd: int, address: int) -> int:
     """The physical address of the leaf table that maps `address`, or -1. This walk is all there is to paging."""
     table = np.int64(pgd)
     shift = 12 + bits * (levels - 1)
@@ -48,7 +48,7 @@ def _leaf(words: Words, levels: int, bits: int, pgd: int, address: int) -> int:
 
 
 @inline
-def _leaf_make(words: Words, levels: int, bits: int, pgd: int, address: int, tables: I64, used: int) -> tuple[int, int]:
+def leaf_make(words: Words, levels: int, bits: int, pgd: int, address: int, tables: I64, used: int) -> tuple[int, int]:
     """The same, hanging in tables[used:] where one is missing: (leaf table, used)."""
     table = np.int64(pgd)
     shift = 12 + bits * (levels - 1)
@@ -67,26 +67,11 @@ def _leaf_make(words: Words, levels: int, bits: int, pgd: int, address: int, tab
 @kernel
 def lookup(words: Words, levels: int, bits: int, pgd: int, address: int) -> tuple[int, int]:
     """(entry, its physical address) for one page; (0, -1) where there is no leaf table."""
-    table = _leaf(words, levels, bits, pgd, address)
+    table = leaf(words, levels, bits, pgd, address)
     if table < 0:
         return np.int64(0), np.int64(-1)
     slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
     return np.int64(words[slot]), slot << (12 - bits)
-
-
-@kernel
-def leaf_tables(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, tables: I64, bases: I64) -> int:
-    """The leaf tables of [start, end): their frames, and the first address each maps. Returns their number."""
-    span = 4096 << bits
-    nr = 0
-    address = start & ~(span - 1)
-    while address < end:
-        table = _leaf(words, levels, bits, pgd, address)
-        if table >= 0:
-            tables[nr], bases[nr] = table >> 12, address
-            nr += 1
-        address += span
-    return nr
 
 
 @kernel
@@ -99,7 +84,7 @@ def count_tables(words: Words, levels: int, bits: int, pgd: int, guide: int, sta
     missing = leaves = 0
     address, previous = start, np.int64(-1)  # previous: the last address whose path is accounted for
     while address < end:
-        if guide < 0 or _leaf(words, levels, bits, guide, address) >= 0:
+        if guide < 0 or leaf(words, levels, bits, guide, address) >= 0:
             leaves += 1
             table = np.int64(pgd)
             shift = 12 + bits * (levels - 1)
@@ -131,7 +116,7 @@ def touch_range(words: Words, levels: int, bits: int, pgd: int, start: int, end:
     address = start
     while address < end:
         stop = min(end, (address & ~(span - 1)) + span)
-        table = _leaf(words, levels, bits, pgd, address)
+        table = leaf(words, levels, bits, pgd, address)
         if table < 0:
             return address
         first = np.uint64((table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1)))
@@ -158,7 +143,7 @@ def fault_scan(
     address = start
     while address < end:
         stop = min(end, (address & ~(span - 1)) + span)
-        table = _leaf(words, levels, bits, pgd, address)
+        table = leaf(words, levels, bits, pgd, address)
         nr = (stop - address) >> 12
         if table < 0:
             if write:
@@ -217,7 +202,7 @@ def fault_apply(
     address = start
     while address < end:
         stop = min(end, (address & ~(span - 1)) + span)
-        table, used = _leaf_make(words, levels, bits, pgd, address, tables, used)
+        table, used = leaf_make(words, levels, bits, pgd, address, tables, used)
         first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
         for i in range((stop - address) >> 12):
             slot = first + i
@@ -251,39 +236,7 @@ def fault_apply(
 @kernel
 def hook_tables(words: Words, levels: int, bits: int, pgd: int, address: int, tables: I64) -> None:
     """Hang `tables`, as many as count_tables said are missing, on the path to one address."""
-    _leaf_make(words, levels, bits, pgd, address, tables, 0)
-
-
-@kernel
-def read_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, batch: I64) -> int:
-    """The present entries of [start, end) into `batch`, zero page excepted; their number. Changes nothing."""
-    span = 4096 << bits
-    nr = 0
-    address = start
-    while address < end:
-        stop = min(end, (address & ~(span - 1)) + span)
-        table = _leaf(words, levels, bits, pgd, address)
-        if table >= 0:
-            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-            for i in range((stop - address) >> 12):
-                entry = np.int64(words[first + i])
-                if entry & MAPPED and (entry >> 12) & PFN_MASK != ZERO_PFN:
-                    batch[0, nr] = (entry >> 12) & PFN_MASK
-                    batch[1, nr] = (first + i) << (12 - bits)
-                    batch[2, nr] = address + (i << 12)
-                    nr += 1
-        address = stop
-    return nr
-
-
-@kernel
-def read_entries(words: Words, levels: int, bits: int, pgd: int, start: int, pfns: I64) -> None:
-    """The PFN of each page from `start` on, as many as `pfns` holds, whose entries are all present."""
-    for i in range(pfns.size):
-        address = start + (i << 12)
-        table = _leaf(words, levels, bits, pgd, address)
-        entry = np.int64(words[(table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))])
-        pfns[i] = (entry >> 12) & PFN_MASK
+    leaf_make(words, levels, bits, pgd, address, tables, 0)
 
 
 @kernel
@@ -300,9 +253,9 @@ def copy_range(
     address = start
     while address < end:
         stop = min(end, (address & ~(span - 1)) + span)
-        table = _leaf(words, levels, bits, pgd, address)
+        table = leaf(words, levels, bits, pgd, address)
         if table >= 0:
-            below, used = _leaf_make(words, levels, bits, child, address, tables, used)
+            below, used = leaf_make(words, levels, bits, child, address, tables, used)
             offset = (address >> 12) & ((1 << bits) - 1)
             source = np.uint64((table >> (12 - bits)) + offset)
             target = np.uint64((below >> (12 - bits)) + offset)
@@ -337,7 +290,7 @@ def zap_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: i
     address = start
     while address < end:
         stop = min(end, (address & ~(span - 1)) + span)
-        table = _leaf(words, levels, bits, pgd, address)
+        table = leaf(words, levels, bits, pgd, address)
         if table >= 0:
             offset = (address >> 12) & ((1 << bits) - 1)
             first = np.uint64((table >> (12 - bits)) + offset)
@@ -355,113 +308,6 @@ def zap_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: i
                         nr += 1
         address = stop
     return nr, cleared
-
-
-@kernel
-def protect_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, present: int) -> int:
-    """change_protection: every entry of [start, end) read-only, and marked with `present` (PRESENT or PROTNONE).
-
-    Returns the number of entries there are.
-    """
-    span = 4096 << bits
-    nr = 0
-    address = start
-    while address < end:
-        stop = min(end, (address & ~(span - 1)) + span)
-        table = _leaf(words, levels, bits, pgd, address)
-        if table >= 0:
-            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-            for i in range((stop - address) >> 12):
-                entry = np.int64(words[first + i])
-                if entry & MAPPED:
-                    words[first + i] = (entry & ~np.int64(MAPPED | RW)) | present
-                    nr += 1
-        address = stop
-    return nr
-
-
-@kernel
-def read_all(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, batch: I64) -> int:
-    """Like read_range, the zero page included: what mremap moves."""
-    span = 4096 << bits
-    nr = 0
-    address = start
-    while address < end:
-        stop = min(end, (address & ~(span - 1)) + span)
-        table = _leaf(words, levels, bits, pgd, address)
-        if table >= 0:
-            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-            for i in range((stop - address) >> 12):
-                entry = np.int64(words[first + i])
-                if entry & MAPPED:
-                    batch[0, nr] = (entry >> 12) & PFN_MASK
-                    batch[1, nr] = (first + i) << (12 - bits)
-                    batch[2, nr] = address + (i << 12)
-                    nr += 1
-        address = stop
-    return nr
-
-
-@kernel
-def count_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I64, delta: int) -> int:
-    """Tables missing under `pgd` for entries at addresses + delta, which ascend."""
-    missing = 0
-    previous = np.int64(-1)
-    for i in range(addresses.size):
-        address = addresses[i] + delta
-        if previous >= 0 and (address >> (12 + bits)) == (previous >> (12 + bits)):
-            continue
-        table = np.int64(pgd)
-        shift = 12 + bits * (levels - 1)
-        absent = False
-        for _ in range(levels - 1):
-            if not absent:
-                entry = np.int64(words[(table >> (12 - bits)) + ((address >> shift) & ((1 << bits) - 1))])
-                if entry & PRESENT:
-                    table = ((entry >> 12) & PFN_MASK) << 12
-                else:
-                    absent = True
-            if absent and (previous < 0 or address >> shift != previous >> shift):
-                missing += 1
-            shift -= bits
-        previous = address
-    return missing
-
-
-@kernel
-def move_entries(
-    words: Words, levels: int, bits: int, pgd: int, batch: I64, nr: int, delta: int, tables: I64, moved: I64
-) -> None:  # fmt: skip
-    """Move the entries of `batch` by `delta` bytes of address; `moved` is the batch of where they are now."""
-    used = 0
-    for i in range(nr):
-        address = batch[2, i] + delta
-        table, used = _leaf_make(words, levels, bits, pgd, address, tables, used)
-        slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-        source = batch[1, i] >> (12 - bits)
-        words[slot] = words[source]
-        words[source] = 0
-        moved[0, i], moved[1, i], moved[2, i] = batch[0, i], slot << (12 - bits), address
-
-
-@kernel
-def find_pfn(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, pfn: int) -> tuple[int, int]:
-    """The first address in [start, end) that maps `pfn`, or -1; and how many entries were looked at."""
-    span = 4096 << bits
-    scanned = 0
-    address = start
-    while address < end:
-        stop = min(end, (address & ~(span - 1)) + span)
-        table = _leaf(words, levels, bits, pgd, address)
-        if table >= 0:
-            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-            for i in range((stop - address) >> 12):
-                scanned += 1
-                entry = np.int64(words[first + i])
-                if entry & MAPPED and (entry >> 12) & PFN_MASK == pfn:
-                    return address + (i << 12), scanned
-        address = stop
-    return np.int64(-1), scanned
 
 
 def unhook_tables(words: Words, levels: int, bits: int, pgd: int, first: int, last: int) -> list[I64]:

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SegmentationFault
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import copy_frames
-from rmaplab.machine.pagetable import fault_apply, hook_tables, read_entries, read_range, touch_scan
+from rmaplab.machine.pagetable import fault_apply, hook_tables, touch_scan
+from rmaplab.machine.pagetable_edit import read_entries, read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
 from rmaplab.objects.mm import MmStruct

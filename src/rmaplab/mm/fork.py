@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
-from rmaplab.machine.pagetable import copy_range, count_tables, read_range
+from rmaplab.machine.pagetable import copy_range, count_tables
+from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mm_alloc, mmput
 from rmaplab.objects.flags import VM_ACCOUNT, VM_DONTCOPY, VM_MAYWRITE, VM_SHARED

@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
-from rmaplab.machine.pagetable import protect_range
+from rmaplab.machine.pagetable_edit import protect_range
 from rmaplab.machine.paging import PRESENT, PROTNONE
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmap import absorb_next, split_vma

@@ -22,7 +22,7 @@ import numpy as np
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import copy_frames, put_pages
-from rmaplab.machine.pagetable import count_tables_at, move_entries, read_all
+from rmaplab.machine.pagetable_edit import count_tables_at, move_entries, read_all
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmap import do_munmap, get_unmapped_area, grow_neighbour
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, VM_ACCOUNT, VM_DONTEXPAND, VM_WRITE

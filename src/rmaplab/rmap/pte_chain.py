@@ -40,7 +40,7 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.frames import PG_DIRECT
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import LockClasses
-from rmaplab.machine.pagetable import leaf_tables
+from rmaplab.machine.pagetable_edit import leaf_tables
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 

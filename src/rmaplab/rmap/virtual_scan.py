@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from rmaplab.machine.pagetable import find_pfn
+from rmaplab.machine.pagetable_edit import find_pfn
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
 
 if TYPE_CHECKING:
