@@ -235,6 +235,7 @@ def split_vma(k: Kernel, mm: MmStruct, vma: VmArea, address: int, call: str) -> 
     except AllocationFailed:
         k.vma_cache.free(new_address)
         raise
+    k.machine.locks.pass_through(mm.page_table_lock)
     vma.end = address
     mm.insert(new)
     k.machine.charge("vma_split")
