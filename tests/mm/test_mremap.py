@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import rmaplab
+from rmaplab.errors import AllocationFailed
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -22,6 +23,8 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
 )
+from rmaplab.objects.vma import VmArea
+from rmaplab.rmap.anon_vma import AnonVmaMap
 from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SIZE
 
@@ -488,3 +491,22 @@ def test_memory_runs_out_when_the_source_goes(kernel: str) -> None:
     assert sorted(word.rstrip(b"\0") for word in seen(task).values()) == sorted(
         b"page %d" % page for page in (*range(12), 20)
     )
+
+
+class ClonesNothing(AnonVmaMap):
+    """A design that has no memory for the VMA at the new place."""
+
+    def vma_clone(self, vma: VmArea, new: VmArea) -> None:
+        raise AllocationFailed("vma_clone")
+
+
+def test_a_design_that_cannot_take_the_new_vma() -> None:
+    """vma_clone may fail: ENOMEM, all entries are where they were, and no VMA is lost."""
+    system = rmaplab.boot("2.6.5-rc1-aa1", ram="64M", design=ClonesNothing)
+    task = system.spawn()
+    address = task.mmap(4 * PAGE_SIZE)
+    task.write(address, b"stays")
+    with pytest.raises(rmaplab.SyscallError, match="mremap"):
+        task.mremap(address, 4 * PAGE_SIZE, 4 * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, address + 64 * PAGE_SIZE)
+    assert task.read(address, 5) == b"stays"
+    system.check()

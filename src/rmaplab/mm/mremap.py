@@ -115,6 +115,8 @@ def _move_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, n
         target = VmArea(mm, new, new + new_length, vma.flags, pgoff, k.vma_cache.alloc())
     try:
         _move_page_tables(k, vma, target, old, new, old_length)
+        if not merged:
+            _link_target(k, vma, target, old, new, old_length)
     except (AllocationFailed, NeedsReclaim):
         if merged:  # a neighbour that has grown stays grown, and nobody has counted that
             mm.total_vm_drift += new_length >> PAGE_SHIFT
@@ -122,9 +124,6 @@ def _move_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, n
         else:
             k.vma_cache.free(target.address)
         raise
-    if not merged:
-        k.rmap.vma_clone(vma, target)
-        mm.insert(target)
     mm.total_vm += new_length >> PAGE_SHIFT
     if old_length:
         accounted = old_length >> PAGE_SHIFT if vma.flags & VM_ACCOUNT else 0
@@ -152,10 +151,25 @@ def _move_page_tables(k: Kernel, vma: VmArea, target: VmArea, old: int, new: int
             _move_burst(k, vma, target, start, address, new - old)
             address = start
     except (AllocationFailed, NeedsReclaim):
-        armed, k.machine.allocator.fail_after = k.machine.allocator.fail_after, None
-        _move_burst_back(k, target, vma, start, old + length, new - old)
-        k.machine.allocator.fail_after = armed
+        _move_back(k, target, vma, start, old + length, new - old)
         raise
+
+
+def _link_target(k: Kernel, vma: VmArea, target: VmArea, old: int, new: int, length: int) -> None:
+    """The new VMA joins the reverse map and the mm; if the design has no memory for it, all entries go back."""
+    try:
+        k.rmap.vma_clone(vma, target)
+    except (AllocationFailed, NeedsReclaim):
+        _move_back(k, target, vma, old, old + length, new - old)
+        raise
+    vma.mm.insert(target)
+
+
+def _move_back(k: Kernel, target: VmArea, vma: VmArea, start: int, end: int, delta: int) -> None:
+    """Rollback, with the failure injector at rest."""
+    armed, k.machine.allocator.fail_after = k.machine.allocator.fail_after, None
+    _move_burst_back(k, target, vma, start, end, delta)
+    k.machine.allocator.fail_after = armed
 
 
 def _move_burst_back(k: Kernel, target: VmArea, vma: VmArea, start: int, end: int, delta: int) -> None:
