@@ -118,11 +118,6 @@ class PvList(ReverseMap):
         self._spare = self.cache.alloc_bulk(batch.nr)
         self.machine.charge("pv_entry_alloc", batch.nr)
 
-    def unreserve(self) -> None:
-        """Back they go."""
-        self.cache.free_bulk(self._spare)
-        self._spare = self._spare[:0]
-
     def add(self, batch: Batch, vma: VmArea) -> None:
         """New pages: struct page has room for it."""
         pfns = batch.pfns

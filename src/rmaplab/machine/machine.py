@@ -90,13 +90,6 @@ class Machine:
         self._count_tables(tables)
         return tables
 
-    def try_alloc_tables(self, nr: int) -> I64 | None:
-        """The same without sleeping."""
-        tables = self.allocator.try_alloc(nr, Gfp.KERNEL, zeroed=True)
-        if tables is not None:
-            self._count_tables(tables)
-        return tables
-
     def free_tables(self, tables: I64) -> None:
         """Give page tables back; they are zero, as unhook_tables and a zap leave them."""
         self.nr_tables -= tables.size

@@ -130,10 +130,8 @@ def _move_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, n
         k.committed_pages += accounted  # the charge moves along: munmap must not take it back
         try:
             do_munmap(k, mm, old, old_length)
-        except (
-            SyscallError,
-            NeedsReclaim,
-        ) as failure:  # a split that got no memory: the source stays, empty and uncharged
+        except (SyscallError, NeedsReclaim) as failure:
+            # a split got no memory: the source stays, empty and uncharged
             k.committed_pages -= accounted
             k.committed_drift += accounted
             if isinstance(failure, NeedsReclaim):

@@ -176,9 +176,6 @@ class ReverseMap(ABC):
     def reserve(self, batch: Batch) -> None:
         """Take what duplicate(batch) will need. Raises AllocationFailed with nothing changed."""
 
-    def unreserve(self) -> None:
-        """The copy that was reserved for does not happen."""
-
     @abstractmethod
     def add(self, batch: Batch, vma: VmArea) -> None:
         """New, so far unmapped pages are mapped in `vma` (page_add_rmap). Cannot fail."""

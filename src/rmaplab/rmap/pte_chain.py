@@ -126,12 +126,6 @@ class PteChain(ReverseMap):
         self._spare = self.cache.alloc_bulk(need) if need else self._none
         self.machine.charge("chain_block_alloc", need)
 
-    def unreserve(self) -> None:
-        """Back they go."""
-        if self._spare.size:
-            self.cache.free_bulk(self._spare)
-        self._spare = self._none
-
     def add(self, batch: Batch, vma: VmArea) -> None:
         """page_add_rmap of fresh pages: direct pointers, no block."""
         self._add(batch)
