@@ -74,6 +74,26 @@ def lookup(words: Words, levels: int, bits: int, pgd: int, address: int) -> tupl
     return np.int64(words[slot]), slot << (12 - bits)
 
 
+@inline
+def missing_on_path(words: Words, levels: int, bits: int, pgd: int, address: int, previous: int) -> int:
+    """Tables missing on the way to the leaf table of `address`, those not counted that `previous` (or -1) also needs."""
+    table = np.int64(pgd)
+    shift = 12 + bits * (levels - 1)
+    missing = 0
+    absent = False
+    for _ in range(levels - 1):
+        if not absent:
+            entry = np.int64(words[(table >> (12 - bits)) + ((address >> shift) & ((1 << bits) - 1))])
+            if entry & PRESENT:
+                table = ((entry >> 12) & PFN_MASK) << 12
+            else:
+                absent = True
+        if absent and (previous < 0 or address >> shift != previous >> shift):
+            missing += 1
+        shift -= bits
+    return missing
+
+
 @kernel
 def count_tables(words: Words, levels: int, bits: int, pgd: int, guide: int, start: int, end: int) -> tuple[int, int]:
     """(tables missing under `pgd`, leaf tables there will be) so that [start, end) can be populated.
@@ -86,19 +106,7 @@ def count_tables(words: Words, levels: int, bits: int, pgd: int, guide: int, sta
     while address < end:
         if guide < 0 or leaf(words, levels, bits, guide, address) >= 0:
             leaves += 1
-            table = np.int64(pgd)
-            shift = 12 + bits * (levels - 1)
-            absent = False
-            for _ in range(levels - 1):
-                if not absent:
-                    entry = np.int64(words[(table >> (12 - bits)) + ((address >> shift) & ((1 << bits) - 1))])
-                    if entry & PRESENT:
-                        table = ((entry >> 12) & PFN_MASK) << 12
-                    else:
-                        absent = True
-                if absent and (previous < 0 or address >> shift != previous >> shift):
-                    missing += 1
-                shift -= bits
+            missing += missing_on_path(words, levels, bits, pgd, address, previous)
             previous = address
         address = (address & ~(span - 1)) + span
     return missing, leaves

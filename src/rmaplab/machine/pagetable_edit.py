@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rmaplab.machine.frames import ZERO_PFN
-from rmaplab.machine.jit import kernel
-from rmaplab.machine.pagetable import PFN_MASK, Words, leaf, leaf_make
-from rmaplab.machine.paging import MAPPED, PRESENT, RW
+from rmaplab.machine.jit import inline, kernel
+from rmaplab.machine.pagetable import PFN_MASK, Words, leaf, leaf_make, missing_on_path
+from rmaplab.machine.paging import MAPPED, RW
 
 I64 = npt.NDArray[np.int64]
 
@@ -34,9 +34,8 @@ def leaf_tables(words: Words, levels: int, bits: int, pgd: int, start: int, end:
     return nr
 
 
-@kernel
-def read_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, batch: I64) -> int:
-    """The present entries of [start, end) into `batch`, zero page excepted; their number. Changes nothing."""
+@inline
+def _read(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, batch: I64, zero_too: bool) -> int:
     span = 4096 << bits
     nr = 0
     address = start
@@ -47,13 +46,19 @@ def read_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: 
             first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
             for i in range((stop - address) >> 12):
                 entry = np.int64(words[first + i])
-                if entry & MAPPED and (entry >> 12) & PFN_MASK != ZERO_PFN:
+                if entry & MAPPED and (zero_too or (entry >> 12) & PFN_MASK != ZERO_PFN):
                     batch[0, nr] = (entry >> 12) & PFN_MASK
                     batch[1, nr] = (first + i) << (12 - bits)
                     batch[2, nr] = address + (i << 12)
                     nr += 1
         address = stop
     return nr
+
+
+@kernel
+def read_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, batch: I64) -> int:
+    """The present entries of [start, end) into `batch`, zero page excepted; their number. Changes nothing."""
+    return _read(words, levels, bits, pgd, start, end, batch, False)
 
 
 @kernel
@@ -92,23 +97,7 @@ def protect_range(words: Words, levels: int, bits: int, pgd: int, start: int, en
 @kernel
 def read_all(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, batch: I64) -> int:
     """Like read_range, the zero page included: what mremap moves."""
-    span = 4096 << bits
-    nr = 0
-    address = start
-    while address < end:
-        stop = min(end, (address & ~(span - 1)) + span)
-        table = leaf(words, levels, bits, pgd, address)
-        if table >= 0:
-            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-            for i in range((stop - address) >> 12):
-                entry = np.int64(words[first + i])
-                if entry & MAPPED:
-                    batch[0, nr] = (entry >> 12) & PFN_MASK
-                    batch[1, nr] = (first + i) << (12 - bits)
-                    batch[2, nr] = address + (i << 12)
-                    nr += 1
-        address = stop
-    return nr
+    return _read(words, levels, bits, pgd, start, end, batch, True)
 
 
 @kernel
@@ -118,22 +107,9 @@ def count_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I
     previous = np.int64(-1)
     for i in range(addresses.size):
         address = addresses[i] + delta
-        if previous >= 0 and (address >> (12 + bits)) == (previous >> (12 + bits)):
-            continue
-        table = np.int64(pgd)
-        shift = 12 + bits * (levels - 1)
-        absent = False
-        for _ in range(levels - 1):
-            if not absent:
-                entry = np.int64(words[(table >> (12 - bits)) + ((address >> shift) & ((1 << bits) - 1))])
-                if entry & PRESENT:
-                    table = ((entry >> 12) & PFN_MASK) << 12
-                else:
-                    absent = True
-            if absent and (previous < 0 or address >> shift != previous >> shift):
-                missing += 1
-            shift -= bits
-        previous = address
+        if previous < 0 or address >> (12 + bits) != previous >> (12 + bits):
+            missing += missing_on_path(words, levels, bits, pgd, address, previous)
+            previous = address
     return missing
 
 
