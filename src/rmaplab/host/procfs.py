@@ -1,0 +1,191 @@
+"""/proc, read with care: what is true of a process while it runs, ends and comes under other eyes.
+
+    /proc/PID/maps      a line per VMA                     anybody with the right to trace PID
+    /proc/PID/status    name, state, kernel thread or not  anybody
+    /proc/PID/pagemap   a word per page (pagemap.py)       as maps; PFNs for CAP_SYS_ADMIN only
+
+A process can end between two reads, and most of them are not ours. Neither is an error here: a reader returns `Unread`, which
+says why, in place of the answer. Everything is opened by `open_proc`: the one door, which tests close.
+
+Sources: Linux Documentation/filesystems/proc.rst; fs/proc/task_mmu.c (show_map_vma), fs/proc/base.c (proc_mem_open).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import errno
+import functools
+import mmap
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+PAGE_BYTES = mmap.PAGESIZE
+_KCMP_VM = 1
+_SYS_KCMP = {"x86_64": 312, "aarch64": 272, "riscv64": 272}  # arch/*/entry/syscalls/*.tbl, asm-generic/unistd.h
+_SHARED_MEMORY = ("/dev/zero", "/memfd:", "/SYSV", "/dev/shm/", "[anon_shmem:")  # noqa: S108
+
+
+class Unread(enum.Enum):
+    """Why there is no answer about a process."""
+
+    ENDED = "ended"
+    REFUSED = "not ours to read"
+    NO_MEMORY = "has no address space (a kernel thread, or a zombie)"
+    MISSING = "this kernel does not offer the file"
+
+
+class HostVma(NamedTuple):
+    """A line of /proc/PID/maps. `offset_bytes` is that of a file; the kernel prints 0 for anonymous VMAs, moved or not."""
+
+    start: int
+    end: int
+    perms: str
+    offset_bytes: int
+    device: str
+    inode: int
+    name: str
+
+    @property
+    def file(self) -> tuple[str, int] | None:
+        """What tells one file from another, as far as maps can: device and inode."""
+        return (self.device, self.inode) if self.inode else None
+
+    @property
+    def is_shared_memory(self) -> bool:
+        """By its name: MAP_SHARED | MAP_ANONYMOUS, memfd, System V, or a file in /dev/shm."""
+        return self.name.startswith(_SHARED_MEMORY)
+
+    def index_of(self, address: int) -> int:
+        """The page of the file that stands at `address`."""
+        return (self.offset_bytes + address - self.start) // PAGE_BYTES
+
+    def address_of(self, index: int) -> int | None:
+        """Where page `index` of the file stands; None if this VMA does not cover it (vma_address in mm/internal.h)."""
+        address = self.start + index * PAGE_BYTES - self.offset_bytes
+        return address if self.start <= address < self.end else None
+
+    def __str__(self) -> str:
+        return f"{self.start:x}-{self.end:x} {self.perms} {self.name}".rstrip()
+
+
+class Status(NamedTuple):
+    """Of /proc/PID/status: the thread group `pid` belongs to, its name, state letter, and whether a kernel thread."""
+
+    tgid: int
+    comm: str
+    state: str
+    is_kernel_thread: bool
+
+
+def open_proc(name: str) -> int:
+    """A file descriptor of /proc/`name`. The only open(2) of /proc in this package. Raises OSError."""
+    return os.open(f"/proc/{name}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def read_proc(name: str) -> bytes | Unread:
+    """All of /proc/`name`."""
+    try:
+        fd = open_proc(name)
+    except OSError as error:
+        return why_unread(error)
+    try:
+        parts = []
+        while part := os.read(fd, 1 << 20):
+            parts.append(part)
+        return b"".join(parts)
+    except OSError as error:
+        return why_unread(error)
+    finally:
+        os.close(fd)
+
+
+def why_unread(error: OSError) -> Unread:
+    """What a failed open or read of /proc means."""
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return Unread.REFUSED
+    if error.errno == errno.ENOENT:
+        # /proc/PID itself is gone, or the kernel was built without this file
+        directory, _, _ = (error.filename or "").rpartition("/")
+        return Unread.MISSING if directory and Path(directory).exists() else Unread.ENDED
+    return Unread.ENDED if error.errno in (errno.ESRCH, errno.EIO) else Unread.REFUSED
+
+
+def processes() -> list[int]:
+    """All PIDs that we see, ascending: thread groups, not threads."""
+    return sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+
+
+def read_status(pid: int) -> Status | Unread:
+    """Who a PID (or a thread's TID) is."""
+    text = read_proc(f"{pid}/status")
+    if isinstance(text, Unread):
+        return text
+    pairs = (line.partition(":") for line in text.decode(errors="replace").splitlines())
+    field = {key: value.strip() for key, _, value in pairs}
+    # Kthread: is newer than our readers; before it, a kernel thread is what has no VmSize and is no zombie
+    state = field.get("State", "?")[:1]
+    kernel_thread = field["Kthread"] == "1" if "Kthread" in field else "VmSize" not in field and state not in "ZX"
+    return Status(int(field.get("Tgid", pid)), field.get("Name", "?"), state, kernel_thread)
+
+
+def read_comm(pid: int) -> str:
+    """The name of a process; "?" once it has ended."""
+    text = read_proc(f"{pid}/comm")
+    return "?" if isinstance(text, Unread) else text.decode(errors="replace").rstrip("\n")
+
+
+def read_maps(pid: int) -> list[HostVma] | Unread:
+    """The VMAs of a process, ascending. Unread.NO_MEMORY for a kernel thread and for a zombie."""
+    text = read_proc(f"{pid}/maps")
+    if isinstance(text, Unread):
+        return text
+    return parse_maps(text) or Unread.NO_MEMORY
+
+
+def parse_maps(text: bytes) -> list[HostVma]:
+    """The lines of /proc/PID/maps. About 1.5 us each."""
+    return [_vma(line) for line in text.decode(errors="replace").splitlines()]
+
+
+def _vma(line: str) -> HostVma:
+    span, perms, offset, device, inode, *name = line.split(maxsplit=5)
+    start, _, end = span.partition("-")
+    return HostVma(int(start, 16), int(end, 16), perms, int(offset, 16), device, int(inode), name[0] if name else "")
+
+
+def by_address_space(pids: Iterable[int]) -> list[list[int]]:
+    """Processes grouped by mm (CLONE_VM without CLONE_THREAD makes two of one), each group ascending.
+
+    kcmp(2) orders mms; a process it will not compare (ended, not ours, no CONFIG_KCMP) stays alone. O(n log n) calls.
+    """
+    groups: list[list[int]] = []
+    for pid in sorted(sorted(pids), key=functools.cmp_to_key(_compare_mm)):
+        if groups and _compare_mm(groups[-1][0], pid) == 0:
+            groups[-1].append(pid)
+        else:
+            groups.append([pid])
+    return sorted(groups)
+
+
+def _compare_mm(pid: int, other: int) -> int:
+    """-1, 0 or 1 in an order of the kernel's own; by PID where it will not say."""
+    number = _SYS_KCMP.get(platform.machine())
+    order = -1 if number is None else _libc().syscall(number, pid, other, _KCMP_VM, 0, 0)
+    return {0: 0, 1: -1, 2: 1}.get(order, (pid > other) - (pid < other))
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def is_first_pid_namespace() -> bool:
+    """Whether every process of the machine can be seen: the initial namespace has a fixed number (PROC_PID_INIT_INO)."""
+    try:
+        return Path("/proc/self/ns/pid").readlink().name == "pid:[4026531836]"
+    except OSError:
+        return False

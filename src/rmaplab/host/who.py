@@ -1,0 +1,270 @@
+"""Who maps this page? The question of this project, put to the kernel under our feet.
+
+    pid, address ----> pagemap ----> PFN ----> every pagemap  ----> mappers     the truth, by reading all page tables
+                                      |
+                                      +------> candidates: the VMAs that the kernel's own walk would visit
+                                                 a file's page: every VMA of the inode that covers its index
+                                                 an anonymous page: every VMA on the anon_vma it points to (BPF)
+                                               wasted: the candidates that turn out not to map it
+
+What may be seen decides what can be said. Everything needs CAP_SYS_ADMIN and BPF; without BPF the candidates of an anonymous
+page are not known (None, never an empty list); without PFNs a process's own entry says whether the page is mapped once (bit
+56), and pages of files still meet by inode and index.
+
+The question takes a while and the machine goes on: the count of /proc/kpagecount is compared with what was found, and asked
+again where they differ. What is still missing then is said.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rmaplab.errors import UsageError
+from rmaplab.host import kpageflags, pagemap, procfs
+from rmaplab.host.candidates import Visit, file_candidates, one_per_address_space, visits_of
+from rmaplab.host.pagemap import PM_FILE, PM_GUARD_REGION, PM_MMAP_EXCLUSIVE, PM_PFN, PM_PRESENT, PM_SWAP, Pagemap
+from rmaplab.host.place import FilePage, Place, cannot_read
+from rmaplab.host.procfs import PAGE_BYTES, Unread
+
+ATTEMPTS = 3
+_WITHOUT_WALK = ("no page", "zero", "slab", "free", "page table", "offline", "reserved", "kernel")
+_OF_FILES = ("file", "shmem", "hugetlb")
+_FOLIO_WINDOW = 512  # pages of the largest folio we look for around a page: one entry of the upper level
+
+
+@dataclasses.dataclass
+class Answer:
+    """A page and who maps it. What is not known is None; `notes` say why, and what else there is to know."""
+
+    pfn: int | None
+    kind: str
+    flags: list[str] = dataclasses.field(default_factory=list)
+    mapcount: int | None = None
+    index: int | None = None
+    exclusive: bool | None = None
+    folio: tuple[int, int] | None = None  # of a large folio: its first PFN, its number of pages
+    huge: bool = False  # an entry of the upper level maps it
+    mappers: list[Visit] = dataclasses.field(default_factory=list)
+    candidates: list[Visit] | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def wasted(self) -> list[Visit] | None:
+        """The candidates that do not map the page."""
+        return None if self.candidates is None else [visit for visit in self.candidates if visit.miss]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of issue 7: candidates and wasted are lists like mappers, or null where they are not known."""
+        return {
+            "pfn": self.pfn,
+            "flags": self.flags,
+            "mapcount": self.mapcount,
+            "kind": self.kind,
+            "index": self.index,
+            "mappers": [visit.as_json() for visit in self.mappers],
+            "candidates": None if self.candidates is None else [visit.as_json() for visit in self.candidates],
+            "wasted": None if self.wasted is None else [visit.as_json() for visit in self.wasted],
+        }
+
+
+def who_maps_address(place: Place) -> Answer:
+    """The page at an address of a process. Raises UsageError when the process ends meanwhile."""
+    for _ in range(ATTEMPTS):
+        entry = _entry(place)
+        if not entry & PM_PRESENT:
+            return _absent(place, entry)
+        if not entry & PM_PFN:
+            return _without_pfn(place, entry)
+        answer = who_maps_pfn(entry & PM_PFN, asked=place)
+        if any((visit.pid, visit.address) == (place.pid, place.address) for visit in answer.mappers):
+            return answer
+    answer.notes.append(f"pid {place.pid} does not stand still: its entry was another one each time it was read")
+    return answer
+
+
+def who_maps_file(page: FilePage) -> Answer:
+    """A page of a file, by its place in the page cache."""
+    if page.pfn is not None:
+        return who_maps_pfn(page.pfn, of=page)
+    answer = Answer(None, "file", index=page.pgoff, candidates=file_candidates(page.file, page.pgoff, None))
+    answer.mappers = [visit for visit in answer.candidates or () if not visit.miss]
+    if not page.cached:
+        answer.notes.append(f"page {page.pgoff} of {page.name} is not in the page cache: there is nothing to map")
+    else:
+        answer.notes.append("PFNs are hidden (CAP_SYS_ADMIN shows them): only processes of your own were looked at")
+    return answer
+
+
+def who_maps_pfn(pfn: int, *, asked: Place | None = None, of: FilePage | None = None) -> Answer:
+    """A page frame. Raises UsageError where there is none, or where PFNs are hidden."""
+    if not pagemap.can_see_pfns():
+        raise UsageError("page frame numbers are shown to CAP_SYS_ADMIN only: run as root, or ask by PID and address")
+    for _ in range(ATTEMPTS):
+        word, mapcount = _per_pfn("kpageflags", pfn, kpageflags.NOPAGE), _per_pfn("kpagecount", pfn)
+        if word is not None and word & kpageflags.NOPAGE:
+            raise UsageError(f"there is no page frame {pfn:#x} on this machine: {_last_pfn()}")
+        found, unread = pagemap.find(pfn, procfs.processes())
+        visits = one_per_address_space(visits_of(found), asked.pid if asked else None)
+        kind = "anon" if word is None else kpageflags.kind_of(word)
+        if mapcount is None or len(visits) == mapcount or kind in _WITHOUT_WALK:
+            break
+    answer = Answer(pfn, kind, mapcount=mapcount, mappers=visits)
+    if word is None:
+        answer.notes.append("/proc/kpageflags and /proc/kpagecount cannot be read: flags and mapcount are not known")
+    else:
+        answer.flags = kpageflags.flag_names(word)
+        answer.folio = _folio(pfn, word)
+    answer.huge = any(_is_huge(visit) for visit in visits[:1])
+    if kind == "anon" and word is not None:
+        # an upper-level entry has the bit of its whole folio on the first page
+        head = answer.folio[0] if answer.folio and answer.huge else pfn
+        answer.exclusive = bool((_per_pfn("kpageflags", head) or 0) & kpageflags.ANON_EXCLUSIVE)
+    _add_candidates(answer, asked, of)
+    _add_notes(answer, len(found), unread)
+    return answer
+
+
+def _add_candidates(answer: Answer, asked: Place | None, of: FilePage | None) -> None:
+    if answer.kind in _WITHOUT_WALK:
+        answer.candidates = []
+    elif answer.kind in _OF_FILES:
+        known = next(((v.vma.file, v.vma.index_of(v.address)) for v in answer.mappers if v.vma and v.vma.file), None)
+        known = (of.file, of.pgoff) if of else known
+        if known and known[0]:
+            answer.index = known[1]
+            answer.candidates = file_candidates(known[0], known[1], answer.pfn, asked.pid if asked else None)
+
+
+def _add_notes(answer: Answer, nr_entries: int, unread: dict[int, Unread]) -> None:
+    missing = (answer.mapcount or 0) - len(answer.mappers)
+    refused = sorted(pid for pid, why in unread.items() if why is Unread.REFUSED)
+    if answer.kind == "zero":
+        answer.notes.append("the kernel neither counts the entries of the zero page nor keeps a reverse map of it")
+    elif missing > 0:
+        hidden = "a process may have ended meanwhile"
+        if refused:
+            hidden = _not_ours(refused)
+        elif not procfs.is_first_pid_namespace():
+            hidden = "this PID namespace hides the processes outside of it"
+        answer.notes.append(f"{missing:,} of {answer.mapcount:,} entries not found: {hidden}")
+    elif missing < 0 and answer.mapcount is not None and answer.kind not in _WITHOUT_WALK:
+        answer.notes.append(f"{-missing:,} more than the kernel counts: the page changed hands while it was read")
+    if nr_entries > len(answer.mappers):
+        others = f"{nr_entries - len(answer.mappers):,} more"
+        answer.notes.append(f"{others} by processes that share the address space of one listed (CLONE_VM)")
+    if answer.candidates is None and answer.kind == "anon":
+        answer.notes.append("which VMAs the kernel's own walk would visit is not known: that takes BPF")
+    elif answer.candidates is None:
+        answer.notes.append("which VMAs the kernel's own walk would visit is not known: no mapper names the file")
+    elif answer.candidates and refused and missing <= 0:
+        answer.notes.append(f"VMAs that the walk visits elsewhere are not counted: {_not_ours(refused)}")
+
+
+def _not_ours(pids: Sequence[int]) -> str:
+    return f"pid {pids[0]} is not ours to read" if len(pids) == 1 else f"{len(pids):,} processes are not ours to read"
+
+
+def _entry(place: Place) -> int:
+    try:
+        with Pagemap(place.pid) as reader:
+            entry = reader.entry(place.address)
+    except OSError as error:
+        raise UsageError(cannot_read(place.pid, place.comm, procfs.why_unread(error))) from None
+    if entry is None:
+        raise UsageError(cannot_read(place.pid, place.comm, Unread.ENDED))
+    return entry
+
+
+def _absent(place: Place, entry: int) -> Answer:
+    """No page here: if the VMA is of a file, the file's page may be mapped by others."""
+    where = f"pid {place.pid} has no page at {place.address:#x}"
+    if place.vma.file and not entry & (PM_SWAP | PM_GUARD_REGION):
+        index = place.vma.index_of(place.address)
+        visits = file_candidates(place.vma.file, index, None, place.pid)
+        mappers = [visit for visit in visits if not visit.miss]
+        kind = "shmem" if place.vma.is_shared_memory else "file"
+        answer = Answer(None, kind, index=index, mappers=mappers, candidates=visits)
+        for visit in mappers:
+            with Pagemap(visit.pid) as reader:
+                word = reader.entry(visit.address) or 0
+            if word & PM_PRESENT and word & PM_PFN:
+                answer = who_maps_pfn(word & PM_PFN, asked=place)
+                break
+        answer.notes.insert(0, f"{where}: not touched yet; below, page {index} of the file it would get")
+        return answer
+    if entry & PM_GUARD_REGION:
+        return Answer(None, "guard", notes=[f"{where}: a guard region (MADV_GUARD_INSTALL), a touch is SIGSEGV"])
+    if entry & PM_SWAP:
+        return Answer(None, "swap", notes=[f"{where}: it is swapped out, or on its way to another frame"])
+    return Answer(None, "none", notes=[f"{where}: nothing was written or read there yet, or it was given back"])
+
+
+def _without_pfn(place: Place, entry: int) -> Answer:
+    """What an ordinary user's own entry says: bit 61 (file), bit 56 (mapped exactly once), and who meets it by inode."""
+    own = Visit(place.pid, place.comm, place.address, place.vma)
+    once = bool(entry & PM_MMAP_EXCLUSIVE)
+    kind = "anon" if not entry & PM_FILE else "shmem" if place.vma.is_shared_memory else "file"
+    answer = Answer(None, kind, mapcount=1 if once else None, mappers=[own])
+    if entry & PM_FILE and place.vma.file:
+        answer.index = place.vma.index_of(place.address)
+        answer.candidates = file_candidates(place.vma.file, answer.index, None, place.pid)
+        answer.mappers = [visit for visit in answer.candidates if not visit.miss] or [own]
+    answer.huge = _is_huge(own)
+    answer.notes.append("PFNs are hidden (CAP_SYS_ADMIN shows them): flags, count and frame are not known")
+    if once:
+        answer.notes.append("the kernel says that it is mapped exactly once (pagemap, bit 56): by this process alone")
+    elif _categories(place.pid, place.address) & pagemap.PAGE_IS_PFNZERO:
+        answer.kind = "zero"
+    elif len(answer.mappers) > 1:
+        answer.notes.append("among the processes you may read, these map it; there may be more")
+    else:
+        answer.notes.append("it is mapped more than once (pagemap, bit 56 is clear); who else does is not yours to see")
+    return answer
+
+
+def _is_huge(visit: Visit) -> bool:
+    return bool(_categories(visit.pid, visit.address) & pagemap.PAGE_IS_HUGE)
+
+
+def _categories(pid: int, address: int) -> int:
+    """What PAGEMAP_SCAN says of one page; 0 where it says nothing."""
+    try:
+        with Pagemap(pid) as reader:
+            report = pagemap.PAGE_IS_HUGE | pagemap.PAGE_IS_PFNZERO
+            found = reader.regions(address, address + PAGE_BYTES, report=report)
+    except OSError:
+        return 0
+    return int(found[0, 2]) if len(found) else 0
+
+
+def _per_pfn(name: str, pfn: int, beyond: int = 0) -> int | None:
+    words = pagemap.read_per_pfn(name, [pfn], beyond)
+    return None if isinstance(words, Unread) else int(words[0])
+
+
+def _folio(pfn: int, word: int) -> tuple[int, int] | None:
+    """First PFN and number of pages of the large folio around a page, by the marks on its neighbours."""
+    if not word & (kpageflags.COMPOUND_HEAD | kpageflags.COMPOUND_TAIL):
+        return None
+    low = max(0, pfn - _FOLIO_WINDOW)
+    words = pagemap.read_per_pfn("kpageflags", range(low, pfn + _FOLIO_WINDOW))
+    if isinstance(words, Unread):
+        return None
+    heads = np.flatnonzero(words[: pfn - low + 1] & np.uint64(kpageflags.COMPOUND_HEAD))
+    others = np.flatnonzero((words[pfn - low + 1 :] & np.uint64(kpageflags.COMPOUND_TAIL)) == 0)
+    if not len(heads) or not len(others):
+        return None
+    return low + int(heads[-1]), pfn + 1 + int(others[0]) - (low + int(heads[-1]))
+
+
+def _last_pfn() -> str:
+    """Where the page frames end: the zones of /proc/zoneinfo."""
+    text = procfs.read_proc("zoneinfo")
+    starts = [] if isinstance(text, Unread) else re.findall(rb"spanned\s+(\d+).*?start_pfn:\s+(\d+)", text, re.DOTALL)
+    ends = [int(start) + int(spanned) for spanned, start in starts if int(spanned)]
+    return f"the last one is {max(ends) - 1:#x}" if ends else "try a smaller one"

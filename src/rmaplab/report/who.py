@@ -1,0 +1,124 @@
+"""A page and who maps it, drawn: solid branches are entries that map it, broken ones what the kernel's walk visits in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from rmaplab.host.candidates import Visit
+from rmaplab.host.who import Answer
+
+MOST = 100
+_LABEL = 12
+_KINDS = {
+    "anon": "anonymous memory",
+    "ksm": "anonymous memory merged by KSM",
+    "file": "a page of a file",
+    "shmem": "shared memory",
+    "hugetlb": "hugetlb",
+    "zero": "the zero page",
+    "free": "free, in the buddy system",
+    "slab": "the kernel's own, a slab",
+    "page table": "a page table",
+    "reserved": "reserved: the kernel's image, firmware or a device",
+    "offline": "offline",
+    "kernel": "the kernel's own, or just off the page cache's lists",
+    "swap": "not in memory",
+    "guard": "no page",
+    "none": "no page",
+}
+
+
+def show(answer: Answer, asked: str = "") -> None:
+    """Print it on the terminal; plain where that is no terminal."""
+    out = Console(highlight=False, soft_wrap=True)
+    for line in lines(answer, asked):
+        out.print(line)
+
+
+def lines(answer: Answer, asked: str = "") -> list[Text]:
+    """The whole answer: what was asked, the page, the drawing, the walk, the notes."""
+    said = [Text(asked, "bold"), Text()] if asked else []
+    said += [*_facts(answer), Text(), *_drawing(answer)]
+    walk = _walk(answer)
+    said += [Text(), *walk] if walk else []
+    if answer.notes:
+        said += [Text(), *(Text(f"  {note}", "yellow") for note in answer.notes)]
+    return said
+
+
+def _facts(answer: Answer) -> list[Text]:
+    facts = [("page", _page(answer))]
+    if answer.mapcount is not None:
+        facts.append(("mapcount", f"{answer.mapcount:,}"))
+    if answer.flags:
+        facts.append(("flags", " ".join(answer.flags)))
+    if answer.index is not None:
+        facts.append(("index", f"{answer.index:#x}" if answer.kind == "anon" else f"{answer.index:,}"))
+    if answer.exclusive is not None:
+        facts.append(("exclusive", _exclusive(answer)))
+    if answer.folio:
+        facts.append(("folio", _folio(answer)))
+    return [Text(f"  {label:<{_LABEL}}", "dim").append(text, "default") for label, text in facts]
+
+
+def _page(answer: Answer) -> str:
+    kind = _KINDS.get(answer.kind, answer.kind)
+    return kind if answer.pfn is None else f"pfn {answer.pfn:#x}, {kind}"
+
+
+def _exclusive(answer: Answer) -> str:
+    if answer.exclusive:
+        return "yes: its owner writes to it without a copy"
+    return "no: a write makes a copy" + (", or finds that nobody else is left" if answer.mapcount == 1 else "")
+
+
+def _folio(answer: Answer) -> str:
+    first, nr_pages = answer.folio or (0, 0)
+    thp = "a transparent huge page" if "THP" in answer.flags else "a large folio"
+    by = ", mapped whole by one upper-level entry" if answer.huge else ", mapped by an entry per page"
+    nr = (answer.pfn or first) - first
+    return f"page {nr} of the {nr_pages} of {thp}, from pfn {first:#x}{by if answer.mappers else ''}"
+
+
+def _drawing(answer: Answer) -> list[Text]:
+    wasted = answer.wasted or []
+    if not answer.mappers and not wasted:
+        return [Text("  nobody maps it" if answer.pfn is not None else "  there is nothing to map")]
+    visits = [*answer.mappers[:MOST], *wasted[:MOST]]
+    widths = [max(len(cell) for cell in column) for column in zip(*map(_cells, visits), strict=True)]
+    drawn = [Text(f"  {f'{answer.pfn:#x}' if answer.pfn is not None else 'the page'}", "bold"), Text("    │")]
+    for group in (answer.mappers, wasted):
+        if group is wasted and wasted and answer.mappers:
+            drawn.append(Text("    ┊", "dim"))
+        drawn += [_branch(visit, widths, last=visit is visits[-1]) for visit in group[:MOST]]
+        if len(group) > MOST:
+            drawn.append(Text(f"    … {len(group) - MOST:,} more: --format json has them all"))
+    return drawn
+
+
+def _cells(visit: Visit) -> tuple[str, str, str, str]:
+    return str(visit.pid), visit.comm, f"{visit.address:x}", visit.miss
+
+
+def _branch(visit: Visit, widths: Sequence[int], *, last: bool) -> Text:
+    pid, comm, address, miss = _cells(visit)
+    stem = "└" if last else "┊" if miss else "├"
+    line = Text("    ").append(f"{stem}{'╌╌' if miss else '──'} ", "dim" if miss else "green")
+    line.append(f"{pid:>{widths[0]}} ", "dim" if miss else "bold").append(f"{comm:<{widths[1]}}  ")
+    line.append(f"{address:>{widths[2]}}  ", "dim" if miss else "cyan")
+    if widths[3]:
+        line.append(f"{miss:<{widths[3]}}  ", "yellow")
+    return line.append(f"in {visit.vma}" if visit.vma else "in no VMA that is still there", "dim")
+
+
+def _walk(answer: Answer) -> list[Text]:
+    """What the kernel's own walk costs, as a sentence."""
+    if not answer.candidates or answer.wasted is None:
+        return []
+    visits, wasted = len(answer.candidates), len(answer.wasted)
+    vmas = "1 VMA" if visits == 1 else f"{visits:,} VMAs"
+    vain = "none of them" if not wasted else f"{wasted:,} of them"
+    return [Text(f"  the kernel's own walk visits {vmas}, {vain} in vain")]
