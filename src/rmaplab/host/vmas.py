@@ -161,6 +161,12 @@ def decode(rows: Rows) -> Dump:
     return Dump(built.graph, first[built.vmas, 2], names[built.anon_vmas], files[:, 0], broken=broken)
 
 
+def decode_files(data: bytearray) -> Rows:
+    """(address_space, device, inode) of every file that is mapped in the rows of a dump."""
+    rows = _as_rows(data)
+    return _files(rows[_kinds(rows) == VMA_MORE])[0]
+
+
 def _leaders(processes: Processes) -> I64:
     """The rows that build() keeps: of each pid the first task."""
     order = np.lexsort((processes.start_time_ns, processes.pid))

@@ -320,7 +320,8 @@ def _rows(wanted: I64, names: I64) -> I64:
         return np.full(len(wanted), NONE)
     order = np.argsort(names, kind="stable")
     at: I64 = order[np.searchsorted(names, wanted, sorter=order).clip(max=len(names) - 1)]
-    return np.where(names[at] == wanted, at, NONE)
+    found: I64 = np.where(names[at] == wanted, at, NONE)
+    return found
 
 
 def _scatter(numbers: I64) -> U64:

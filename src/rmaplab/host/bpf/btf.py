@@ -24,7 +24,7 @@ from rmaplab.host.bpf.errors import BpfUnavailable
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 MAGIC = 0xEB9F
 
-INT, PTR, ARRAY, STRUCT, UNION, TYPEDEF, FUNC = 1, 2, 3, 4, 5, 8, 12
+INT, PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, FUNC = 1, 2, 3, 4, 5, 6, 8, 12
 _MODIFIERS = (TYPEDEF, 9, 10, 11, 18)  # volatile, const, restrict, type tag: another name for the same bytes
 
 # words that follow a record's three: a fixed number, and a number per member
@@ -150,6 +150,15 @@ class Btf:
         if found is None:
             raise BpfUnavailable(f"this kernel has no {'.'.join((owner, *path))}")
         return found[0]
+
+    def enumerator(self, owner: str, name: str) -> int:
+        """The value of an enum's member. Raises BpfUnavailable if there is none."""
+        for number in self.find(owner, ENUM):
+            at = self._at[number] + 3
+            for i in range(at, at + 2 * (int(self._words[at - 2]) & 0xFFFF), 2):
+                if self.string(int(self._words[i])) == name:
+                    return int(self._words[i + 1])
+        raise BpfUnavailable(f"this kernel has no {name} in enum {owner}")
 
     def size_of(self, owner: str) -> int | None:
         """Bytes of a struct, or None if there is none of this name."""

@@ -63,7 +63,7 @@ class Iterator:
             licence = elf.sections["license"].rstrip(b"\0")
             program = self._keep(syscall.load_iterator(name, bytes(code), licence, functions[0]))
             over = None if over_map is None else self.maps[over_map]
-            self._link = self._keep(syscall.create_iterator_link(program, over))
+            self._program, self._link = program, self._keep(syscall.create_iterator_link(program, map_fd=over))
         except OSError as error:
             self.close()
             raise BpfUnavailable(_why(error)) from None
@@ -94,9 +94,21 @@ class Iterator:
         while self._fds:
             os.close(self._fds.pop())
 
-    def read(self) -> bytearray:
-        """One run, whole. Raises BpfUnavailable if the kernel breaks it off."""
-        fd = syscall.create_iterator(self._link)
+    def read(self, *, pid: int | None = None) -> bytearray:
+        """One run, whole; of one process only, where the kernel can do that (Linux 6.1). Raises BpfUnavailable if it is broken off."""
+        if pid is None:
+            return self._run(self._link)
+        try:
+            link = syscall.create_iterator_link(self._program, pid=pid)
+        except OSError:
+            return self._run(self._link)
+        try:
+            return self._run(link)
+        finally:
+            os.close(link)
+
+    def _run(self, link: int) -> bytearray:
+        fd = syscall.create_iterator(link)
         data, filled = bytearray(1 << 20), 0
         try:
             while True:

@@ -77,11 +77,12 @@ def load_iterator(name: str, code: bytes, licence: bytes, btf_id: int) -> int:
         raise OSError(error.errno, f"{error.strerror}; the verifier: {said[-1] if said else '-'}") from None
 
 
-def create_iterator_link(program_fd: int, map_fd: int | None) -> int:
-    """Attach an iterator program, to a map's elements if it is about one (BPF_LINK_CREATE). Returns the link."""
-    if map_fd is None:
+def create_iterator_link(program_fd: int, *, map_fd: int | None = None, pid: int | None = None) -> int:
+    """Attach an iterator program: to all there is, to the elements of a map, or to one process (BPF_LINK_CREATE). Returns the link."""
+    if map_fd is None and pid is None:
         return bpf(LINK_CREATE, struct.pack("<4I", program_fd, 0, TRACE_ITER, 0))
-    info = ctypes.create_string_buffer(struct.pack("<I", map_fd), 16)
+    which = struct.pack("<3I", map_fd, 0, 0) if map_fd is not None else struct.pack("<3I", 0, pid or 0, 0)
+    info = ctypes.create_string_buffer(which, 16)
     return bpf(LINK_CREATE, struct.pack("<4IQI", program_fd, 0, TRACE_ITER, 0, ctypes.addressof(info), 16))
 
 
