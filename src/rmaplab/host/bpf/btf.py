@@ -1,0 +1,177 @@
+"""BTF: the kernel's types, as it carries them in /sys/kernel/btf/vmlinux and clang puts them into an object.
+
+    header | types: one record after another, numbered from 1            | strings, ended by NUL
+             name, kind and number of members, size or type | members
+             "anon_vma"  STRUCT 6              96             "root" type 7 bit 0, "rwsem" type 9 bit 64, ...
+
+Records differ in length, so finding where each begins is one pass over all of them (some 130,000 in a kernel, 30 ms); after
+that everything is looked up by name. Source: Documentation/bpf/btf.rst.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.host.bpf.errors import BpfUnavailable
+
+VMLINUX = Path("/sys/kernel/btf/vmlinux")
+MAGIC = 0xEB9F
+
+INT, PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, FUNC = 1, 2, 3, 4, 5, 6, 8, 12
+_MODIFIERS = (TYPEDEF, 9, 10, 11, 18)  # volatile, const, restrict, type tag: another name for the same bytes
+
+# words that follow a record's three: a fixed number, and a number per member
+_FIXED = [0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, *[0] * 12]
+_EACH = [0, 0, 0, 0, 3, 3, 2, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 0, 0, 3, *[0] * 12]
+_NR_KINDS = 20
+
+
+class Member(NamedTuple):
+    """A member of a struct or union: its name (empty for an anonymous one), its type, and where it begins."""
+
+    name: str
+    type: int
+    bit: int
+
+
+class Btf:
+    """The types of one BTF blob. Raises BpfUnavailable if it is none."""
+
+    def __init__(self, data: bytes, name: str = "BTF") -> None:
+        try:
+            magic, _, _, header, types_at, types_len, strings_at, strings_len = struct.unpack_from("<HBBIIIII", data)
+        except struct.error:
+            magic = 0
+        if magic != MAGIC:
+            raise BpfUnavailable(f"{name} is no BTF")
+        self.name = name
+        self._words: npt.NDArray[np.uint32] = np.frombuffer(data, "<u4", types_len // 4, header + types_at)
+        self._strings = bytes(data[header + strings_at : header + strings_at + strings_len])
+        starts = np.array(self._starts(), np.int64)
+        self._at = starts.tolist()
+        self._names = self._words[starts]
+        self._kinds = self._words[starts + 1] >> 24 & 31
+        self._names[0] = self._kinds[0] = 0  # type 0 is void
+
+    def _starts(self) -> list[int]:
+        words = self._words.tolist()
+        starts, at = [0], 0
+        while at < len(words):
+            starts.append(at)
+            info = words[at + 1]
+            kind = info >> 24 & 31
+            if not 0 < kind < _NR_KINDS:
+                raise BpfUnavailable(f"{self.name} has types of kind {kind}, which this version cannot read")
+            at += 3 + _FIXED[kind] + _EACH[kind] * (info & 0xFFFF)
+        return starts
+
+    def string(self, offset: int) -> str:
+        """The string that begins at `offset`."""
+        return self._strings[offset : self._strings.index(b"\0", offset)].decode()
+
+    def find(self, name: str, *kinds: int) -> list[int]:
+        """The types of this name and of these kinds. O(types), in NumPy."""
+        offset = self._strings.find(b"\0" + name.encode() + b"\0") + 1
+        if not offset:
+            return []
+        return [int(i) for i in np.flatnonzero(self._names == offset) if self._kinds[i] in kinds]
+
+    def name_of(self, number: int) -> str:
+        """A type's name."""
+        return self.string(int(self._names[number]))
+
+    def kind(self, number: int) -> int:
+        """A type's kind."""
+        return int(self._kinds[number])
+
+    def members(self, number: int) -> Iterator[Member]:
+        """The members of a struct or union, in order."""
+        at = self._at[number]
+        info = int(self._words[at + 1])
+        for i in range(at + 3, at + 3 + 3 * (info & 0xFFFF), 3):
+            name, kind, bit = (int(word) for word in self._words[i : i + 3])
+            yield Member(self.string(name), kind, bit & 0xFFFFFF if info >> 31 else bit)
+
+    def bare(self, number: int) -> int:
+        """The type under its typedefs and qualifiers."""
+        while self.kind(number) in _MODIFIERS:
+            number = int(self._words[self._at[number] + 2])
+        return number
+
+    def element(self, number: int) -> int:
+        """An array's element type."""
+        return int(self._words[self._at[number] + 3])
+
+    def size(self, number: int) -> int:
+        """Bytes of a type."""
+        number = self.bare(number)
+        if self.kind(number) == PTR:
+            return 8
+        if self.kind(number) == ARRAY:
+            return self.size(self.element(number)) * int(self._words[self._at[number] + 5])
+        return int(self._words[self._at[number] + 2])
+
+    def field(self, number: int, name: str) -> tuple[int, int] | None:
+        """(bit, type) of a struct's member, those of anonymous structs and unions within it included."""
+        for member in self.members(number):
+            if member.name == name:
+                return member.bit, member.type
+            inner = self.bare(member.type)
+            if not member.name and self.kind(inner) in (STRUCT, UNION):
+                found = self.field(inner, name)
+                if found:
+                    return member.bit + found[0], found[1]
+        return None
+
+    def locate(self, owner: str, *path: str) -> tuple[int, int] | None:
+        """(offset, size) in bytes of owner.path[0].path[1]..., or None if there is no such field."""
+        for number in self.find(owner, STRUCT, UNION):
+            bit, at = 0, number
+            for name in path:
+                at = self.bare(at)
+                found = self.field(at, name) if self.kind(at) in (STRUCT, UNION) else None
+                if found is None:
+                    break
+                bit, at = bit + found[0], found[1]
+            else:
+                return bit // 8, self.size(at)
+        return None
+
+    def offset(self, owner: str, *path: str) -> int:
+        """Where a field begins, in bytes. Raises BpfUnavailable if there is no such field."""
+        found = self.locate(owner, *path)
+        if found is None:
+            raise BpfUnavailable(f"this kernel has no {'.'.join((owner, *path))}")
+        return found[0]
+
+    def enumerator(self, owner: str, name: str) -> int:
+        """The value of an enum's member. Raises BpfUnavailable if there is none."""
+        for number in self.find(owner, ENUM):
+            at = self._at[number] + 3
+            for i in range(at, at + 2 * (int(self._words[at - 2]) & 0xFFFF), 2):
+                if self.string(int(self._words[i])) == name:
+                    return int(self._words[i + 1])
+        raise BpfUnavailable(f"this kernel has no {name} in enum {owner}")
+
+    def size_of(self, owner: str) -> int | None:
+        """Bytes of a struct, or None if there is none of this name."""
+        found = self.find(owner, STRUCT, UNION)
+        return self.size(found[0]) if found else None
+
+
+@cache
+def kernel_btf() -> Btf:
+    """The running kernel's. Raises BpfUnavailable."""
+    try:
+        return Btf(VMLINUX.read_bytes(), str(VMLINUX))
+    except OSError as error:
+        raise BpfUnavailable(
+            f"{VMLINUX} cannot be read ({error.strerror}): it needs a kernel with CONFIG_DEBUG_INFO_BTF"
+        ) from None

@@ -1,0 +1,138 @@
+r"""From an object file to a running iterator, with the standard library and NumPy: no libbpf, and clang only to rebuild.
+
+    task_vma.bpf.o --elf--> code ---relocate(kernel's BTF)---> code' --bpf(PROG_LOAD)--> program
+                        \-> maps --bpf(MAP_CREATE)--> fds, written into code'               |
+                                                                       bpf(LINK_CREATE) -> link
+                                                                       bpf(ITER_CREATE) -> file: read it to its end
+
+CAP_BPF and CAP_PERFMON suffice. Nothing is pinned: when the Iterator is closed, the kernel forgets everything.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from importlib.resources import files
+from typing import NamedTuple, Self
+
+from rmaplab.host.bpf import syscall
+from rmaplab.host.bpf.btf import FUNC, Btf, kernel_btf
+from rmaplab.host.bpf.elf import Elf
+from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.host.bpf.relocate import relocate
+
+_PSEUDO_MAP_FD = 1
+_READ_BYTES = 32 << 10  # the seq_file's buffer: a read never gives more
+_MAP_BYTES = 20
+
+
+class MapDefinition(NamedTuple):
+    """struct map of kernel.h."""
+
+    kind: int
+    key_bytes: int
+    value_bytes: int
+    max_entries: int
+    flags: int
+
+
+class Iterator:
+    """A loaded iterator program. `maps` are its maps' file descriptors, by name; a context manager.
+
+    Raises BpfUnavailable where the kernel does not have what it needs, or does not let us.
+    """
+
+    def __init__(self, name: str, *, over_map: str | None = None, kernel: Btf | None = None) -> None:
+        kernel = kernel or kernel_btf()
+        elf = Elf((files("rmaplab.host.bpf") / f"{name}.bpf.o").read_bytes())
+        section = next(section for section in elf.sections if section.startswith("iter/"))
+        target = section.partition("/")[2]
+        functions = kernel.find(f"bpf_iter_{target}", FUNC)
+        if not functions:
+            raise BpfUnavailable(f"this kernel has no BPF iterator {target} (Linux 5.12 or later, CONFIG_BPF_SYSCALL)")
+        code = bytearray(relocate(elf, section, kernel))
+        self.maps: dict[str, int] = {}
+        self.definitions: dict[str, MapDefinition] = {}
+        self._fds: list[int] = []
+        try:
+            for reference in elf.references(section):
+                self._use_map(code, reference.offset, reference.symbol, elf.sections["maps"])
+            if over_map is not None and over_map not in self.maps:  # nobody refers to it: the iterator hands it over
+                self._create_map(over_map, elf.sections["maps"])
+            licence = elf.sections["license"].rstrip(b"\0")
+            program = self._keep(syscall.load_iterator(name, bytes(code), licence, functions[0]))
+            over = None if over_map is None else self.maps[over_map]
+            self._program, self._link = program, self._keep(syscall.create_iterator_link(program, map_fd=over))
+        except OSError as error:
+            self.close()
+            raise BpfUnavailable(_why(error)) from None
+
+    def _keep(self, fd: int) -> int:
+        self._fds.append(fd)
+        return fd
+
+    def _create_map(self, name: str, section: bytes) -> None:
+        definition = MapDefinition(*struct.unpack_from("<5I", section))  # an object of ours has one map
+        self.definitions[name] = definition
+        self.maps[name] = self._keep(syscall.create_map(*definition))
+
+    def _use_map(self, code: bytearray, at: int, name: str, section: bytes) -> None:
+        if name not in self.maps:
+            self._create_map(name, section)
+        code[at + 1] = code[at + 1] & 0xF | _PSEUDO_MAP_FD << 4
+        struct.pack_into("<i", code, at + 4, self.maps[name])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of program, link and maps."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def read(self, *, pid: int | None = None) -> bytearray:
+        """One run, whole; of one process only, where the kernel can do that (Linux 6.1). Raises BpfUnavailable if it is broken off."""
+        if pid is None:
+            return self._run(self._link)
+        try:
+            link = syscall.create_iterator_link(self._program, pid=pid)
+        except OSError:
+            return self._run(self._link)
+        try:
+            return self._run(link)
+        finally:
+            os.close(link)
+
+    def _run(self, link: int) -> bytearray:
+        fd = syscall.create_iterator(link)
+        data, filled = bytearray(1 << 20), 0
+        try:
+            while True:
+                if len(data) - filled < _READ_BYTES:
+                    data.extend(bytes(len(data)))
+                try:
+                    with memoryview(data) as view:
+                        got = os.readv(fd, [view[filled : filled + _READ_BYTES]])
+                except (BlockingIOError, InterruptedError):
+                    continue
+                if not got:
+                    break
+                filled += got
+        except OSError as error:
+            raise BpfUnavailable(f"the kernel broke off a BPF iterator: {error.strerror}") from None
+        finally:
+            os.close(fd)
+        del data[filled:]
+        return data
+
+
+def _why(error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return "bpf(2) is refused: it needs CAP_BPF and CAP_PERFMON (run as root), and a kernel that is not locked down"
+    if error.errno == errno.ENOSYS:
+        return "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)"
+    return f"the kernel does not take our BPF program: {error.strerror}"

@@ -1,0 +1,341 @@
+"""The graph a reverse map walks: processes, VMAs, anon_vmas and the chains between them. One type for the live kernel and for the model.
+
+    process --> mm --> VMA --(chain)--> anon_vma --parent--> anon_vma = root
+      pid               start, end        ^   ^
+      comm              pgoff             |   |      a VMA hangs on its own anon_vma and on those of all its ancestors:
+                        file            own   inherited      that many VMAs are visited for a page of each
+
+Columns, not objects: a machine has millions of chains. A row's number is its identity; a kernel's pointers are renamed when
+the graph is built, in an order that depends on nothing but the graph: processes by pid, mms by their first process, VMAs by mm and
+address, chains as the VMA's list has them, anon_vmas by their first chain. So two graphs that differ in pointers only are equal.
+
+`check()` names what cannot be (include/linux/rmap.h and mm/rmap.c of 6.x; reference: CVE-2022-42703 for the fourth). A dump of
+a kernel that goes on running may break it: then it is torn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+Bytes = npt.NDArray[np.bytes_]
+
+NONE = -1
+"""No such row: a VMA without anon_vma, memory without file."""
+UNKNOWN = -1
+"""A counter that the kernel does not keep or we could not read."""
+
+
+class Processes(NamedTuple):
+    """A row per process. `parent` is a pid, `mm` a number shared by processes that share an address space."""
+
+    pid: I64
+    parent: I64
+    comm: Bytes
+    start_time_ns: I64
+    mm: I64
+
+
+class Vmas(NamedTuple):
+    """A row per VMA: bytes for start and end, pages for pgoff, the kernel's VM_ flags; rows of anon_vmas and files, or NONE."""
+
+    mm: I64
+    start: I64
+    end: I64
+    pgoff: I64
+    flags: I64
+    anon_vma: I64
+    file: I64
+
+    @property
+    def nr_pages(self) -> I64:
+        """Pages each VMA covers."""
+        return self.end - self.start >> 12
+
+
+class AnonVmas(NamedTuple):
+    """A row per anon_vma. root and parent are rows; a root is its own parent, and counts itself among its children."""
+
+    root: I64
+    parent: I64
+    num_children: I64
+    num_active_vmas: I64
+    refcount: I64
+
+
+class Chains(NamedTuple):
+    """A row per anon_vma_chain: which VMA hangs on which anon_vma, by VMA, in the order of the VMA's list."""
+
+    vma: I64
+    anon_vma: I64
+
+
+class Files(NamedTuple):
+    """A row per mapped file: the device and inode numbers that /proc/PID/maps shows."""
+
+    device: I64
+    inode: I64
+
+
+class Pages(NamedTuple):
+    """A row per page looked at, as it is or as one of a sample: `weight` says for how many it stands.
+
+    `anon_vma` and `pgoff` are the folio's mapping and index; anon_vma is NONE for a page of a file, and for an anonymous one whose anon_vma is
+    not in the graph. `mapcount` is how many entries map it.
+    """
+
+    pfn: I64
+    anon_vma: I64
+    pgoff: I64
+    mapcount: I64
+    weight: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Processes, VMAs, anon_vmas, chains, and files; pages where somebody looked."""
+
+    processes: Processes
+    vmas: Vmas
+    anon_vmas: AnonVmas
+    chains: Chains
+    files: Files
+    pages: Pages | None = None
+
+    @property
+    def nr_mms(self) -> int:
+        """Address spaces."""
+        return int(self.processes.mm.max(initial=-1)) + 1
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Every column by "table.column", for a file."""
+        return {
+            f"{name}.{column}": values
+            for name in TABLES
+            if (table := getattr(self, name)) is not None
+            for column, values in table._asdict().items()
+        }
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, npt.NDArray[Any]]) -> Graph:
+        """The graph of columns(). Raises KeyError for a missing column, ValueError for columns that do not fit together."""
+        tables: dict[str, Any] = {}
+        for name, table in TABLES.items():
+            if name == "pages" and "pages.pfn" not in columns:
+                continue
+            found = [np.asarray(columns[f"{name}.{column}"]) for column in table._fields]
+            if any(values.shape != (len(found[0]),) for values in found):
+                raise ValueError(f"columns of {name} differ in length")
+            tables[name] = table(*found)
+        graph = cls(**tables)
+        graph._check_references()
+        return graph
+
+    def _check_references(self) -> None:
+        references = (
+            (self.processes.mm, 0, len(self.processes.pid)),
+            (self.vmas.mm, 0, self.nr_mms),
+            (self.vmas.anon_vma, NONE, len(self.anon_vmas.root)),
+            (self.vmas.file, NONE, len(self.files.inode)),
+            (self.anon_vmas.root, NONE, len(self.anon_vmas.root)),
+            (self.anon_vmas.parent, NONE, len(self.anon_vmas.root)),
+            (self.chains.vma, 0, len(self.vmas.mm)),
+            (self.chains.anon_vma, 0, len(self.anon_vmas.root)),
+        )
+        if any(len(rows) and not least <= rows.min() <= rows.max() < end for rows, least, end in references):
+            raise ValueError("a row refers to a row that is not there")
+
+    # -- what hangs together -----------------------------------------------------------------------------------------
+
+    def chain_lengths(self) -> I64:
+        """Chains by VMA. O(chains)."""
+        return np.bincount(self.chains.vma, minlength=len(self.vmas.mm)).astype(np.int64)
+
+    def depths(self) -> I64:
+        """Generation by anon_vma: 1 for a root, its parent's + 1 for others. O(anon_vmas x depth); 0 where parents run in a circle."""
+        parent, depth = self.anon_vmas.parent, np.zeros(len(self.anon_vmas.parent), np.int64)
+        here = np.flatnonzero((parent == np.arange(len(parent))) | (parent == NONE))
+        by_parent = np.argsort(parent, kind="stable")
+        first = np.searchsorted(parent[by_parent], np.arange(len(parent) + 1))
+        generation = 1
+        while len(here):
+            depth[here] = generation
+            generation += 1
+            here = by_parent[_ranges(first[here], first[here + 1])]
+            here = here[depth[here] == 0]
+        return depth
+
+    def families(self) -> I64:
+        """By mm, the number of its fork family: mms that share a root anon_vma are of one. O(chains + VMAs x depth of merging)."""
+        root = np.where(self.vmas.anon_vma >= 0, self.anon_vmas.root[self.vmas.anon_vma], NONE)
+        known = root >= 0
+        pairs = np.unique(np.stack([self.vmas.mm[known], root[known]]), axis=1)
+        mm = np.arange(self.nr_mms)
+        while True:  # least number wins, through roots and back, until nothing changes
+            least = np.full(len(self.anon_vmas.root), self.nr_mms)
+            np.minimum.at(least, pairs[1], mm[pairs[0]])
+            after = mm.copy()
+            np.minimum.at(after, pairs[0], least[pairs[1]])
+            if (after == mm).all():
+                break
+            mm = after
+        return np.unique(mm, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+    def candidates(self) -> tuple[I64, I64, I64, I64]:
+        """How many VMAs a walk visits: for each stretch of indexes of an anon_vma, (anon_vma, first index, pages, VMAs that cover it).
+
+        Stretches that no VMA covers are left out. O(chains log chains).
+        """
+        vma, anon_vma = self.chains
+        begin = self.vmas.pgoff[vma]
+        owner = np.concatenate([anon_vma, anon_vma])
+        at = np.concatenate([begin, begin + self.vmas.nr_pages[vma]])
+        order = np.lexsort((at, owner))
+        step = np.where(order < len(vma), 1, -1)
+        owner, at = owner[order], at[order]
+        cover = np.cumsum(step)[:-1]  # every anon_vma begins and ends with 0
+        length = at[1:] - at[:-1]
+        real = (cover > 0) & (length > 0)
+        real &= owner[1:] == owner[:-1]
+        return owner[:-1][real], at[:-1][real], length[real], cover[real]
+
+    # -- what cannot be ----------------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """What cannot be, in words; nothing if all is well. O(chains log chains)."""
+        vmas, anon_vmas, chains = self.vmas, self.anon_vmas, self.chains
+        all_anon = np.arange(len(anon_vmas.root))
+        lengths = self.chain_lengths()
+        found = {
+            "VMAs overlap in one address space": (vmas.mm[1:] == vmas.mm[:-1]) & (vmas.start[1:] < vmas.end[:-1]),
+            "VMAs have an anon_vma and no chain, or chains and no anon_vma": (vmas.anon_vma >= 0) != (lengths > 0),
+            "chains hang on anon_vmas of another root than their VMA's": anon_vmas.root[chains.anon_vma]
+            != anon_vmas.root[vmas.anon_vma[chains.vma]],
+            "roots have another root": anon_vmas.root[anon_vmas.root] != anon_vmas.root,
+            "anon_vmas have a parent of another root": anon_vmas.root[anon_vmas.parent] != anon_vmas.root,
+            "anon_vmas are not reached from a root": self.depths() == 0,
+            "VMAs of one anon_vma hang on different sets of anon_vmas": self._unlike_chains(),
+        }
+        own = chains.anon_vma == vmas.anon_vma[chains.vma]
+        hangs = np.bincount(chains.vma[own], minlength=len(vmas.mm))
+        found["VMAs do not hang on their own anon_vma exactly once"] = (vmas.anon_vma >= 0) & (hangs != 1)
+        children, active = self._recount()
+        known = anon_vmas.num_children != UNKNOWN
+        found["anon_vmas have more children than num_children"] = known & (children > anon_vmas.num_children)
+        known = anon_vmas.num_active_vmas != UNKNOWN
+        found["anon_vmas have more VMAs than num_active_vmas"] = known & (active > anon_vmas.num_active_vmas)
+        found["anon_vmas are their own parent and no root"] = (anon_vmas.parent == all_anon) & (
+            anon_vmas.root != all_anon
+        )
+        return [f"{int(wrong.sum()):,} {what}" for what, wrong in found.items() if wrong.any()]
+
+    def hidden(self) -> tuple[int, int]:
+        """(children, VMAs) that the counters of the anon_vmas count and the graph does not have: processes we cannot see."""
+        children, active = self._recount()
+        found = [(self.anon_vmas.num_children, children), (self.anon_vmas.num_active_vmas, active)]
+        missing = [np.where(said == UNKNOWN, 0, said - recount).clip(0).sum() for said, recount in found]
+        return int(missing[0]), int(missing[1])
+
+    def _recount(self) -> tuple[I64, I64]:
+        nr = len(self.anon_vmas.root)
+        own = self.vmas.anon_vma[self.vmas.anon_vma >= 0]
+        parents = self.anon_vmas.parent[self.anon_vmas.parent >= 0]
+        return np.bincount(parents, minlength=nr), np.bincount(own, minlength=nr)
+
+    def _unlike_chains(self) -> npt.NDArray[np.bool_]:
+        """By VMA: its set of anon_vmas differs from that of the first VMA of the same anon_vma. Sets are compared by sums of hashes."""
+        known = np.flatnonzero(self.vmas.anon_vma >= 0)
+        sums = np.zeros(len(self.vmas.mm), np.uint64)
+        np.add.at(sums, self.chains.vma, _scatter(self.chains.anon_vma))
+        _, first, which = np.unique(self.vmas.anon_vma[known], return_index=True, return_inverse=True)
+        unlike = np.zeros(len(self.vmas.mm), np.bool_)
+        unlike[known] = sums[known] != sums[known][first][which.reshape(-1)]
+        return unlike
+
+
+TABLES: dict[str, Any] = {
+    "processes": Processes,
+    "vmas": Vmas,
+    "anon_vmas": AnonVmas,
+    "chains": Chains,
+    "files": Files,
+    "pages": Pages,
+}
+
+
+class Built(NamedTuple):
+    """What build() made: the graph, and for each VMA and anon_vma of it, which of the rows given it was."""
+
+    graph: Graph
+    vmas: I64
+    anon_vmas: I64
+
+
+def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains, files: Files, names: I64) -> Built:
+    """A graph from rows in any order, mms, anon_vmas and files named by any integers (a kernel's pointers).
+
+    `processes.mm`, `vmas.mm`, `vmas.anon_vma`, `chains.anon_vma` and anon_vmas.root and .parent are such names, 0 for none;
+    `names` are the anon_vmas', row by row. `chains.vma` and `vmas.file` are rows already. A pid that comes twice counts once;
+    VMAs of an mm that no process has are left out, and anon_vmas that no VMA hangs on. O(n log n).
+    """
+    order = np.lexsort((processes.start_time_ns, processes.pid))
+    order = order[np.unique(processes.pid[order], return_index=True)[1]]
+    pid, parent, comm, start_time_ns, mms = processes
+    processes = Processes(pid[order], parent[order], comm[order], start_time_ns[order], mms[order])
+    mm_names, first = np.unique(processes.mm, return_index=True)
+    mm_names = mm_names[np.argsort(first)]
+    processes = processes._replace(mm=_rows(processes.mm, mm_names))
+
+    mm = _rows(vmas.mm, mm_names)
+    order = np.lexsort((vmas.start, mm))
+    order = order[mm[order] != NONE]
+    row_of = np.full(len(mm), NONE)
+    row_of[order] = np.arange(len(order))
+    vmas, vma_rows = Vmas(mm[order], *(column[order] for column in vmas[1:])), order
+
+    owner = row_of[chains.vma]
+    kept = np.flatnonzero(owner != NONE)
+    kept = kept[np.argsort(owner[kept], kind="stable")]
+    hangs_on = _rows(chains.anon_vma[kept], names)
+    met, first = np.unique(hangs_on[hangs_on != NONE], return_index=True)
+    met = met[np.argsort(first)]
+    renamed = names[met]
+    anon_vmas = AnonVmas(
+        _rows(anon_vmas.root[met], renamed), _rows(anon_vmas.parent[met], renamed), *(c[met] for c in anon_vmas[2:])
+    )
+    chains = Chains(owner[kept], _rows(chains.anon_vma[kept], renamed))
+    vmas = vmas._replace(anon_vma=_rows(vmas.anon_vma, renamed))
+    return Built(Graph(processes, vmas, anon_vmas, chains, files), vma_rows, met)
+
+
+def _rows(wanted: I64, names: I64) -> I64:
+    """Where each of `wanted` stands in `names`, or NONE."""
+    if not len(names):
+        return np.full(len(wanted), NONE)
+    order = np.argsort(names, kind="stable")
+    at: I64 = order[np.searchsorted(names, wanted, sorter=order).clip(max=len(names) - 1)]
+    found: I64 = np.where(names[at] == wanted, at, NONE)
+    return found
+
+
+def _scatter(numbers: I64) -> U64:
+    """A 64-bit hash of each number (the finalizer of MurmurHash3)."""
+    x = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        x ^= x >> np.uint64(33)
+        x *= np.uint64(factor)
+    return x ^ x >> np.uint64(33)
+
+
+def _ranges(first: I64, last: I64) -> I64:
+    """first[0] ... last[0] - 1, first[1] ... last[1] - 1, and so on, in one array."""
+    lengths = last - first
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) - np.repeat(ends - lengths - first, lengths)
