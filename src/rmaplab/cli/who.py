@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rmaplab.errors import UsageError
 
-
-def _number(text: str, what: str) -> int:
-    """Decimal, or hex with 0x; a size such as 2M will not do for a place."""
-    try:
-        return int(text, 0)
-    except ValueError:
-        raise UsageError(f"{text!r} is no {what}: write a number, such as 4096 or 0x1000") from None
+if TYPE_CHECKING:
+    from rmaplab.host.who import Answer
 
 
 @click.command("who")
@@ -44,29 +41,50 @@ def command(
     """
     ways = [pid is not None, pfn is not None, path is not None]
     if sum(ways) != 1 or (pid is None) != (address is None) or (offset is not None and path is None):
-        raise UsageError(
-            "say which page: PID ADDRESS, or --pfn N, or --file PATH [--offset N] (see: rmaplab who --help)"
-        )
+        raise UsageError("say which page: PID ADDRESS, or --pfn N, or --file PATH (see: rmaplab who --help)")
+    answer, asked = _ask(pid, address, pfn, path, offset)
+    if form == "table":
+        from rmaplab.report.who import show  # noqa: PLC0415
 
+        show(answer, asked)
+        return
+    click.echo(json.dumps(answer.as_json(), indent=2))
+    for note in filter(None, [answer.absent, *answer.notes]):
+        click.echo(f"rmaplab: {note}", err=True)
+
+
+def _ask(
+    pid: str | None, address: str | None, pfn: str | None, path: Path | None, offset: str | None
+) -> tuple[Answer, str]:
+    """The answer, and the question as understood. What is wrong with the question is said before anything is loaded."""
+    from rmaplab.host.bpf.errors import BpfUnavailable  # noqa: PLC0415
     from rmaplab.host.place import find_file_page, find_place  # noqa: PLC0415
+    from rmaplab.host.walk import KernelWalk  # noqa: PLC0415
     from rmaplab.host.who import who_maps_address, who_maps_file, who_maps_pfn  # noqa: PLC0415
 
-    if pid is not None and address is not None:
-        if not pid.isdigit():
-            raise UsageError(f"{pid!r} is no PID: write the number that ps -e shows, then an address")
-        place = find_place(int(pid), address)
-        answer, asked = who_maps_address(place), f"pid {place.pid} ({place.comm}) at {place.address:x}"
-    elif pfn is not None:
-        answer, asked = who_maps_pfn(_number(pfn, "page frame number")), ""
-    else:
-        page = find_file_page(str(path), _number(offset or "0", "offset"))
-        answer, asked = who_maps_file(page), f"page {page.pgoff} of {page.name}"
+    place = None if pid is None else find_place(_number(pid, "PID"), address or "")
+    page = None if path is None else find_file_page(str(path), _number(offset or "0", "offset"))
+    frame = _number(pfn or "0", "page frame number")
+    with ExitStack() as stack:
+        walk, why = None, ""
+        try:
+            walk = stack.enter_context(KernelWalk())
+        except BpfUnavailable as error:
+            why = str(error)
+        if place:
+            answer, asked = who_maps_address(place, walk), f"pid {place.pid} ({place.comm}) at {place.address:x}"
+        elif page:
+            answer, asked = who_maps_file(page, walk), f"page {page.pgoff} of {page.name}"
+        else:
+            answer, asked = who_maps_pfn(frame, walk), ""
+    if answer.candidates is None and why:
+        answer.notes.append(why)
+    return answer, asked
 
-    if form == "json":
-        click.echo(json.dumps(answer.as_json(), indent=2))
-        for note in answer.notes:
-            click.echo(f"rmaplab: {note}", err=True)
-        return
-    from rmaplab.report.who import show  # noqa: PLC0415
 
-    show(answer, asked)
+def _number(text: str, what: str) -> int:
+    """Decimal, or hex with 0x."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise UsageError(f"{text!r} is no {what}: write a number, such as 4096 or 0x1000") from None

@@ -64,14 +64,15 @@ def _miss(pid: int, address: int, pfn: int | None) -> str:
         entry = None
     if entry is None:
         return "ended, or not ours to read"
+    if entry & PM_PRESENT and (bool(entry & PM_FILE) if pfn is None else entry & PM_PFN == pfn):
+        return ""
+    return miss_of(entry)
+
+
+def miss_of(entry: int) -> str:
+    """What an entry is that is not the page, in words."""
     if entry & PM_PRESENT:
-        same = bool(entry & PM_FILE) if pfn is None else entry & PM_PFN == pfn
-        return "" if same else "another page of the file" if entry & PM_FILE else "a copy of its own"
-    return absence(entry)
-
-
-def absence(entry: int) -> str:
-    """What an entry is that has no page, in words."""
+        return "a page of the file" if entry & PM_FILE else "a copy of its own"
     if entry & PM_GUARD_REGION:
         return "a guard region"
     return "swapped out, or on its way to another frame" if entry & PM_SWAP else "no entry"

@@ -32,7 +32,8 @@ import numpy.typing as npt
 from rmaplab.host import procfs
 from rmaplab.host.procfs import PAGE_BYTES, Unread
 
-_LAST_PFN = (1 << 52) - 1  # beyond it, an offset into kpagecount is no file offset any more
+LAST_PFN = (1 << 52) - 1
+"""Beyond it, an offset into kpagecount would be no file offset any more."""
 
 Words = npt.NDArray[np.uint64]
 
@@ -77,6 +78,10 @@ class Pagemap:
         """The word of one page; None if the process is gone."""
         words = self.entries(address & -PAGE_BYTES, (address & -PAGE_BYTES) + PAGE_BYTES)
         return int(words[0]) if len(words) else None
+
+    def words_at(self, addresses: Words) -> Words:
+        """The words of pages anywhere, in their order; 0 where the address space or the process ends."""
+        return _gather(self._fd, addresses // np.uint64(PAGE_BYTES), 0)
 
     def regions(self, start: int, end: int, mask: int = PAGE_IS_PRESENT, report: int = 0) -> Words:
         """Ranges of pages that have all categories of `mask`: rows of (start, end, categories among `report`), ascending.
@@ -218,6 +223,22 @@ def _read_words(fd: int, low: int, high: int) -> Words:
     return words[: done // 8]
 
 
+def _gather(fd: int, wanted: Words, beyond: int) -> Words:
+    """Words of a file that is indexed by page, wherever they are: a read per stretch; `beyond` past its end."""
+    ascending, back = np.unique(wanted, return_inverse=True)
+    words = np.full(len(ascending), beyond, np.uint64)
+    cut = np.flatnonzero(np.diff(ascending) > np.uint64(_BRIDGE)) + 1
+    for rows in np.split(np.arange(len(ascending)), cut) if len(ascending) else ():
+        low, high = int(ascending[rows[0]]), min(int(ascending[rows[-1]]), LAST_PFN) + 1
+        if low >= high:
+            break
+        read = _read_words(fd, low, high)
+        offsets = (ascending[rows] - np.uint64(low)).astype(np.int64)
+        there = offsets < len(read)
+        words[rows[there]] = read[offsets[there]]
+    return words[back]
+
+
 @functools.cache
 def _end_of_user_addresses() -> int:
     """The largest end that PAGEMAP_SCAN takes: 47, 48, 52 or 56 bits, by architecture and levels. Asked of ourselves."""
@@ -236,23 +257,13 @@ def _end_of_user_addresses() -> int:
 
 def read_per_pfn(name: str, pfns: Words | Sequence[int], beyond: int = 0) -> Words | Unread:
     """The words of /proc/kpagecount or /proc/kpageflags for these PFNs, in their order; `beyond` past the end of memory."""
-    wanted = np.asarray(pfns, np.uint64)
-    ascending, back = np.unique(wanted, return_inverse=True)
-    words = np.full(len(ascending), beyond, np.uint64)
     try:
         fd = procfs.open_proc(name)
     except OSError as error:
         return procfs.why_unread(error)
     try:
-        cut = np.flatnonzero(np.diff(ascending) > np.uint64(_BRIDGE)) + 1
-        for rows in np.split(np.arange(len(ascending)), cut) if len(ascending) else ():
-            low, high = int(ascending[rows[0]]), min(int(ascending[rows[-1]]), _LAST_PFN) + 1
-            read = _read_words(fd, low, high)
-            offsets = (ascending[rows] - np.uint64(low)).astype(np.int64)
-            there = offsets < len(read)
-            words[rows[there]] = read[offsets[there]]
+        return _gather(fd, np.asarray(pfns, np.uint64), beyond)
     except OSError as error:
         return procfs.why_unread(error)
     finally:
         os.close(fd)
-    return words[back]

@@ -157,6 +157,23 @@ def _vma(line: str) -> HostVma:
     return HostVma(int(start, 16), int(end, 16), perms, int(offset, 16), device, int(inode), name[0] if name else "")
 
 
+def read_smaps(pid: int, start: int) -> dict[str, int] | Unread:
+    """The figures of one VMA in /proc/PID/smaps, in bytes; empty if none starts there. The kernel walks all VMAs for it."""
+    text = read_proc(f"{pid}/smaps")
+    if isinstance(text, Unread):
+        return text
+    figures: dict[str, int] = {}
+    inside = False
+    for line in text.decode(errors="replace").splitlines():
+        key, _, value = line.partition(":")
+        if line[:1].isupper():
+            if inside and value.endswith(" kB"):
+                figures[key] = int(value.split()[0]) * 1024
+        else:
+            inside = line.startswith(f"{start:x}-")
+    return figures
+
+
 def by_address_space(pids: Iterable[int]) -> list[list[int]]:
     """Processes grouped by mm (CLONE_VM without CLONE_THREAD makes two of one), each group ascending.
 

@@ -30,9 +30,12 @@ from rmaplab.host.candidates import Visit, file_candidates, one_per_address_spac
 from rmaplab.host.pagemap import PM_FILE, PM_GUARD_REGION, PM_MMAP_EXCLUSIVE, PM_PFN, PM_PRESENT, PM_SWAP, Pagemap
 from rmaplab.host.place import FilePage, Place, cannot_read
 from rmaplab.host.procfs import PAGE_BYTES, Unread
+from rmaplab.host.walk import KernelWalk, Walked
+from rmaplab.units import format_size
 
 ATTEMPTS = 3
 _WITHOUT_WALK = ("no page", "zero", "slab", "free", "page table", "offline", "reserved", "kernel")
+_WALKED = ("anon", "file", "shmem", "hugetlb", "unknown")
 _OF_FILES = ("file", "shmem", "hugetlb")
 _FOLIO_WINDOW = 512  # pages of the largest folio we look for around a page: one entry of the upper level
 
@@ -51,6 +54,8 @@ class Answer:
     huge: bool = False  # an entry of the upper level maps it
     mappers: list[Visit] = dataclasses.field(default_factory=list)
     candidates: list[Visit] | None = None
+    partial: bool = False  # more VMAs may be visited, in processes that we do not see
+    absent: str = ""  # why the place asked about has no page
     notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -72,25 +77,25 @@ class Answer:
         }
 
 
-def who_maps_address(place: Place) -> Answer:
+def who_maps_address(place: Place, walk: KernelWalk | None = None) -> Answer:
     """The page at an address of a process. Raises UsageError when the process ends meanwhile."""
     for _ in range(ATTEMPTS):
         entry = _entry(place)
         if not entry & PM_PRESENT:
-            return _absent(place, entry)
+            return _absent(place, entry, walk)
         if not entry & PM_PFN:
             return _without_pfn(place, entry)
-        answer = who_maps_pfn(entry & PM_PFN, asked=place)
+        answer = who_maps_pfn(entry & PM_PFN, walk, asked=place)
         if any((visit.pid, visit.address) == (place.pid, place.address) for visit in answer.mappers):
             return answer
     answer.notes.append(f"pid {place.pid} does not stand still: its entry was another one each time it was read")
     return answer
 
 
-def who_maps_file(page: FilePage) -> Answer:
+def who_maps_file(page: FilePage, walk: KernelWalk | None = None) -> Answer:
     """A page of a file, by its place in the page cache."""
     if page.pfn is not None:
-        return who_maps_pfn(page.pfn, of=page)
+        return who_maps_pfn(page.pfn, walk, of=page)
     answer = Answer(None, "file", index=page.pgoff, candidates=file_candidates(page.file, page.pgoff, None))
     answer.mappers = [visit for visit in answer.candidates or () if not visit.miss]
     if not page.cached:
@@ -100,49 +105,72 @@ def who_maps_file(page: FilePage) -> Answer:
     return answer
 
 
-def who_maps_pfn(pfn: int, *, asked: Place | None = None, of: FilePage | None = None) -> Answer:
-    """A page frame. Raises UsageError where there is none, or where PFNs are hidden."""
+def who_maps_pfn(
+    pfn: int, walk: KernelWalk | None = None, *, asked: Place | None = None, of: FilePage | None = None
+) -> Answer:
+    """A page frame. `walk` walks the kernel's own graph; without it, only pages of files have candidates.
+
+    Raises UsageError where there is no such frame, or where PFNs are hidden.
+    """
     if not pagemap.can_see_pfns():
         raise UsageError("page frame numbers are shown to CAP_SYS_ADMIN only: run as root, or ask by PID and address")
+    prefer = asked.pid if asked else None
     for _ in range(ATTEMPTS):
         word, mapcount = _per_pfn("kpageflags", pfn, kpageflags.NOPAGE), _per_pfn("kpagecount", pfn)
         if word is not None and word & kpageflags.NOPAGE:
             raise UsageError(f"there is no page frame {pfn:#x} on this machine: {_last_pfn()}")
         found, unread = pagemap.find(pfn, procfs.processes())
-        visits = one_per_address_space(visits_of(found), asked.pid if asked else None)
-        kind = "anon" if word is None else kpageflags.kind_of(word)
-        if mapcount is None or len(visits) == mapcount or kind in _WITHOUT_WALK:
+        answer = Answer(pfn, "", mapcount=mapcount, mappers=one_per_address_space(visits_of(found), prefer))
+        _describe(answer, word)
+        walked = walk.walk(np.array([pfn], np.uint64)) if walk and answer.kind in _WALKED else None
+        _add_candidates(answer, walked, prefer, of)
+        if answer.kind in _WITHOUT_WALK or _agrees(answer):
             break
-    answer = Answer(pfn, kind, mapcount=mapcount, mappers=visits)
-    if word is None:
-        answer.notes.append("/proc/kpageflags and /proc/kpagecount cannot be read: flags and mapcount are not known")
-    else:
-        answer.flags = kpageflags.flag_names(word)
-        answer.folio = _folio(pfn, word)
-    answer.huge = any(_is_huge(visit) for visit in visits[:1])
-    if kind == "anon" and word is not None:
-        # an upper-level entry has the bit of its whole folio on the first page
-        head = answer.folio[0] if answer.folio and answer.huge else pfn
-        answer.exclusive = bool((_per_pfn("kpageflags", head) or 0) & kpageflags.ANON_EXCLUSIVE)
-    _add_candidates(answer, asked, of)
-    _add_notes(answer, len(found), unread)
+    _add_notes(answer, walked, len(found), sorted(pid for pid, why in unread.items() if why is Unread.REFUSED))
     return answer
 
 
-def _add_candidates(answer: Answer, asked: Place | None, of: FilePage | None) -> None:
+def _describe(answer: Answer, word: int | None) -> None:
+    """What kpageflags says of the page; without it, what the entry of its first mapper says."""
+    answer.huge = any(_is_huge(visit) for visit in answer.mappers[:1])
+    if word is None:
+        answer.kind = _kind_by_entry(answer.mappers[0]) if answer.mappers else "unknown"
+        answer.notes.append("/proc/kpageflags and /proc/kpagecount cannot be read: flags and mapcount are not known")
+        return
+    answer.kind, answer.flags = kpageflags.kind_of(word), kpageflags.flag_names(word)
+    answer.folio = _folio(answer.pfn or 0, word)
+    if answer.kind == "anon":
+        # an upper-level entry has the bit of its whole folio on the first page
+        head = answer.folio[0] if answer.folio and answer.huge else answer.pfn
+        answer.exclusive = bool((_per_pfn("kpageflags", head or 0) or 0) & kpageflags.ANON_EXCLUSIVE)
+
+
+def _add_candidates(answer: Answer, walked: Walked | None, prefer: int | None, of: FilePage | None) -> None:
+    """By the kernel's graph if we have it; else, for a page of a file, by the VMAs in everybody's maps."""
     if answer.kind in _WITHOUT_WALK:
         answer.candidates = []
+    elif walked is not None:
+        if walked.reaches_all:
+            answer.index = int(walked.folios.pgoff[0])
+            answer.candidates = walked.of(0, prefer)
     elif answer.kind in _OF_FILES:
         known = next(((v.vma.file, v.vma.index_of(v.address)) for v in answer.mappers if v.vma and v.vma.file), None)
         known = (of.file, of.pgoff) if of else known
         if known and known[0]:
             answer.index = known[1]
-            answer.candidates = file_candidates(known[0], known[1], answer.pfn, asked.pid if asked else None)
+            answer.candidates = file_candidates(known[0], known[1], answer.pfn, prefer)
 
 
-def _add_notes(answer: Answer, nr_entries: int, unread: dict[int, Unread]) -> None:
+def _agrees(answer: Answer) -> bool:
+    """Whether what was found is what the kernel counts, and what its walk would find."""
+    hits = {(visit.pid, visit.address) for visit in answer.candidates or () if not visit.miss}
+    walk_agrees = answer.candidates is None or hits == {(visit.pid, visit.address) for visit in answer.mappers}
+    return walk_agrees and answer.mapcount in (None, len(answer.mappers))
+
+
+def _add_notes(answer: Answer, walked: Walked | None, nr_entries: int, refused: Sequence[int]) -> None:
+    """What is missing, and why."""
     missing = (answer.mapcount or 0) - len(answer.mappers)
-    refused = sorted(pid for pid, why in unread.items() if why is Unread.REFUSED)
     if answer.kind == "zero":
         answer.notes.append("the kernel neither counts the entries of the zero page nor keeps a reverse map of it")
     elif missing > 0:
@@ -157,12 +185,24 @@ def _add_notes(answer: Answer, nr_entries: int, unread: dict[int, Unread]) -> No
     if nr_entries > len(answer.mappers):
         others = f"{nr_entries - len(answer.mappers):,} more"
         answer.notes.append(f"{others} by processes that share the address space of one listed (CLONE_VM)")
-    if answer.candidates is None and answer.kind == "anon":
-        answer.notes.append("which VMAs the kernel's own walk would visit is not known: that takes BPF")
-    elif answer.candidates is None:
-        answer.notes.append("which VMAs the kernel's own walk would visit is not known: no mapper names the file")
-    elif answer.candidates and refused and missing <= 0:
-        answer.notes.append(f"VMAs that the walk visits elsewhere are not counted: {_not_ours(refused)}")
+    if answer.candidates is None:
+        answer.notes.append(f"which VMAs the kernel's own walk would visit is not known: {_no_walk(answer, walked)}")
+    elif answer.kind in _OF_FILES and refused:
+        answer.partial = True
+        if missing <= 0:
+            answer.notes.append(f"the walk may visit more: {_not_ours(refused)}")
+    if walked and walked.dump.broken:
+        answer.notes.append(
+            f"the kernel's graph changed while it was read, {walked.dump.torn} times: visits may be missing"
+        )
+
+
+def _no_walk(answer: Answer, walked: Walked | None) -> str:
+    if answer.kind == "ksm":
+        return "those of a KSM page hang on its rmap_items, which are not read here"
+    if answer.kind in _OF_FILES:
+        return "nobody found names the file"
+    return "its anon_vma is in no process that we see" if walked else "that takes BPF"
 
 
 def _not_ours(pids: Sequence[int]) -> str:
@@ -180,7 +220,7 @@ def _entry(place: Place) -> int:
     return entry
 
 
-def _absent(place: Place, entry: int) -> Answer:
+def _absent(place: Place, entry: int, walk: KernelWalk | None) -> Answer:
     """No page here: if the VMA is of a file, the file's page may be mapped by others."""
     where = f"pid {place.pid} has no page at {place.address:#x}"
     if place.vma.file and not entry & (PM_SWAP | PM_GUARD_REGION):
@@ -193,38 +233,60 @@ def _absent(place: Place, entry: int) -> Answer:
             with Pagemap(visit.pid) as reader:
                 word = reader.entry(visit.address) or 0
             if word & PM_PRESENT and word & PM_PFN:
-                answer = who_maps_pfn(word & PM_PFN, asked=place)
+                answer = who_maps_pfn(word & PM_PFN, walk, asked=place)
                 break
-        answer.notes.insert(0, f"{where}: not touched yet; below, page {index} of the file it would get")
+        answer.absent = f"{where}: not touched yet. It would get page {index} of the file, which is this one:"
         return answer
     if entry & PM_GUARD_REGION:
-        return Answer(None, "guard", notes=[f"{where}: a guard region (MADV_GUARD_INSTALL), a touch is SIGSEGV"])
+        return Answer(None, "guard", absent=f"{where}: a guard region (MADV_GUARD_INSTALL), to touch it is SIGSEGV")
     if entry & PM_SWAP:
-        return Answer(None, "swap", notes=[f"{where}: it is swapped out, or on its way to another frame"])
-    return Answer(None, "none", notes=[f"{where}: nothing was written or read there yet, or it was given back"])
+        return Answer(None, "swap", absent=f"{where}: it is swapped out, or on its way to another frame")
+    return Answer(None, "none", absent=f"{where}: nothing was written or read there yet, or it was given back")
 
 
 def _without_pfn(place: Place, entry: int) -> Answer:
     """What an ordinary user's own entry says: bit 61 (file), bit 56 (mapped exactly once), and who meets it by inode."""
     own = Visit(place.pid, place.comm, place.address, place.vma)
     once = bool(entry & PM_MMAP_EXCLUSIVE)
-    kind = "anon" if not entry & PM_FILE else "shmem" if place.vma.is_shared_memory else "file"
-    answer = Answer(None, kind, mapcount=1 if once else None, mappers=[own])
+    answer = Answer(None, _kind_by_entry(own), mapcount=1 if once else None, mappers=[own])
     if entry & PM_FILE and place.vma.file:
         answer.index = place.vma.index_of(place.address)
         answer.candidates = file_candidates(place.vma.file, answer.index, None, place.pid)
+        answer.partial = True
         answer.mappers = [visit for visit in answer.candidates if not visit.miss] or [own]
     answer.huge = _is_huge(own)
-    answer.notes.append("PFNs are hidden (CAP_SYS_ADMIN shows them): flags, count and frame are not known")
+    answer.notes.append("PFNs are hidden (CAP_SYS_ADMIN shows them): frame, flags and count are not known")
     if once:
         answer.notes.append("the kernel says that it is mapped exactly once (pagemap, bit 56): by this process alone")
     elif _categories(place.pid, place.address) & pagemap.PAGE_IS_PFNZERO:
         answer.kind = "zero"
+        return answer
     elif len(answer.mappers) > 1:
         answer.notes.append("among the processes you may read, these map it; there may be more")
     else:
-        answer.notes.append("it is mapped more than once (pagemap, bit 56 is clear); who else does is not yours to see")
+        answer.notes.append("it is mapped more than once (pagemap, bit 56 is clear); by whom else is not yours to see")
+    smaps = procfs.read_smaps(place.pid, place.vma.start)
+    if not isinstance(smaps, Unread):
+        shared, private = (
+            smaps.get(f"{what}_Clean", 0) + smaps.get(f"{what}_Dirty", 0) for what in ("Shared", "Private")
+        )
+        sizes = f"{format_size(smaps.get('Rss', 0))} in memory, {format_size(shared)} mapped by others too"
+        answer.notes.append(
+            f"of its VMA's {format_size(place.vma.end - place.vma.start)}: {sizes}, {format_size(private)} not"
+        )
     return answer
+
+
+def _kind_by_entry(visit: Visit) -> str:
+    """anon, file or shmem: bit 61 and the VMA's name."""
+    try:
+        with Pagemap(visit.pid) as reader:
+            entry = reader.entry(visit.address) or 0
+    except OSError:
+        return "unknown"
+    if not entry & PM_FILE:
+        return "anon"
+    return "shmem" if visit.vma and visit.vma.is_shared_memory else "file"
 
 
 def _is_huge(visit: Visit) -> bool:

@@ -41,6 +41,11 @@ def show(answer: Answer, asked: str = "") -> None:
 def lines(answer: Answer, asked: str = "") -> list[Text]:
     """The whole answer: what was asked, the page, the drawing, the walk, the notes."""
     said = [Text(asked, "bold"), Text()] if asked else []
+    if answer.absent:
+        said.append(Text(f"  {answer.absent}", "yellow"))
+        if answer.candidates is None:
+            return said + [Text(f"  {note}", "yellow") for note in answer.notes]
+        said.append(Text())
     said += [*_facts(answer), Text(), *_drawing(answer)]
     walk = _walk(answer)
     said += [Text(), *walk] if walk else []
@@ -56,7 +61,7 @@ def _facts(answer: Answer) -> list[Text]:
     if answer.flags:
         facts.append(("flags", " ".join(answer.flags)))
     if answer.index is not None:
-        facts.append(("index", f"{answer.index:#x}" if answer.kind == "anon" else f"{answer.index:,}"))
+        facts.append(("index", _index(answer)))
     if answer.exclusive is not None:
         facts.append(("exclusive", _exclusive(answer)))
     if answer.folio:
@@ -69,6 +74,15 @@ def _page(answer: Answer) -> str:
     return kind if answer.pfn is None else f"pfn {answer.pfn:#x}, {kind}"
 
 
+def _index(answer: Answer) -> str:
+    """folio->index: of anonymous memory, unless it is a copy of a file's page, the address shifted, as it was before any move."""
+    index = answer.index or 0
+    if answer.kind != "anon" or any(visit.vma and visit.vma.file for visit in answer.mappers):
+        return f"{index:#x}" if index > 9 else str(index)
+    moved = any(visit.address != index << 12 for visit in answer.mappers)
+    return f"{index:#x}" + (f", the one of address {index << 12:x}: the VMA was moved since" if moved else "")
+
+
 def _exclusive(answer: Answer) -> str:
     if answer.exclusive:
         return "yes: its owner writes to it without a copy"
@@ -77,10 +91,9 @@ def _exclusive(answer: Answer) -> str:
 
 def _folio(answer: Answer) -> str:
     first, nr_pages = answer.folio or (0, 0)
-    thp = "a transparent huge page" if "THP" in answer.flags else "a large folio"
-    by = ", mapped whole by one upper-level entry" if answer.huge else ", mapped by an entry per page"
+    by = ", mapped whole by a PMD entry" if answer.huge else ", mapped page by page"
     nr = (answer.pfn or first) - first
-    return f"page {nr} of the {nr_pages} of {thp}, from pfn {first:#x}{by if answer.mappers else ''}"
+    return f"page {nr} of {nr_pages} from pfn {first:#x} (a large folio{by if answer.mappers else ''})"
 
 
 def _drawing(answer: Answer) -> list[Text]:
@@ -119,6 +132,5 @@ def _walk(answer: Answer) -> list[Text]:
     if not answer.candidates or answer.wasted is None:
         return []
     visits, wasted = len(answer.candidates), len(answer.wasted)
-    vmas = "1 VMA" if visits == 1 else f"{visits:,} VMAs"
-    vain = "none of them" if not wasted else f"{wasted:,} of them"
-    return [Text(f"  the kernel's own walk visits {vmas}, {vain} in vain")]
+    vmas = ("at least " if answer.partial else "") + ("1 VMA" if visits == 1 else f"{visits:,} VMAs")
+    return [Text(f"  the kernel's own walk visits {vmas}, {f'{wasted:,} of them' if wasted else 'none'} in vain")]
