@@ -116,9 +116,10 @@ def who_maps_pfn(
         raise UsageError("page frame numbers are shown to CAP_SYS_ADMIN only: run as root, or ask by PID and address")
     prefer = asked.pid if asked else None
     for _ in range(ATTEMPTS):
-        word, mapcount = _per_pfn("kpageflags", pfn, kpageflags.NOPAGE), _per_pfn("kpagecount", pfn)
+        word = _per_pfn("kpageflags", pfn, kpageflags.NOPAGE) if 0 <= pfn <= pagemap.LAST_PFN else kpageflags.NOPAGE
         if word is not None and word & kpageflags.NOPAGE:
             raise UsageError(f"there is no page frame {pfn:#x} on this machine: {_last_pfn()}")
+        mapcount = _per_pfn("kpagecount", pfn)
         found, unread = pagemap.find(pfn, procfs.processes())
         answer = Answer(pfn, "", mapcount=mapcount, mappers=one_per_address_space(visits_of(found), prefer))
         _describe(answer, word)

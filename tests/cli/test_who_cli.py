@@ -1,0 +1,140 @@
+"""`rmaplab who` as a user types it, right and wrong, with and without the privileges it can use."""
+
+import json
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rmaplab.cli import main
+from rmaplab.host import pagemap
+
+REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
+CAPABILITIES = "-sys_admin,-bpf,-perfmon,-sys_ptrace,-dac_override,-dac_read_search"
+needs_pfns = pytest.mark.skipif(not REQUIRE_ALL and not pagemap.can_see_pfns(), reason="PFNs need CAP_SYS_ADMIN")
+
+
+def call(*arguments: str) -> int:
+    """Run the command line in this process: its exit code."""
+    with pytest.raises(SystemExit) as stop:
+        main(["who", *arguments])
+    code = stop.value.code
+    return code if isinstance(code, int) else 0
+
+
+@pytest.fixture
+def address() -> Iterator[int]:
+    """A page of shared memory of ours that was written to, between pages that were not."""
+    memory = np.frombuffer(mmap.mmap(-1, 64 * mmap.PAGESIZE), np.uint8)
+    memory[32 * mmap.PAGESIZE] = 1
+    yield memory.ctypes.data + 32 * mmap.PAGESIZE
+    del memory
+
+
+@needs_pfns
+def test_json_has_what_the_issue_names(capsys: pytest.CaptureFixture[str], address: int) -> None:
+    """{pfn, flags, mapcount, kind, index, mappers: [{pid, comm, address, vma}], candidates, wasted}; addresses are ints."""
+    assert call(str(os.getpid()), f"{address:x}", "--format", "json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert list(answer) == ["pfn", "flags", "mapcount", "kind", "index", "mappers", "candidates", "wasted"]
+    (mapper,) = answer["mappers"]
+    assert list(mapper) == ["pid", "comm", "address", "vma"]
+    assert (mapper["pid"], mapper["address"]) == (os.getpid(), address)
+    assert list(mapper["vma"]) == ["start", "end", "perms", "name"]
+    assert mapper["vma"]["start"] <= address < mapper["vma"]["end"]
+    assert (answer["kind"], answer["mapcount"], answer["index"]) == ("shmem", 1, 32)
+    assert (answer["candidates"], answer["wasted"]) == ([mapper], [])
+    assert call("--pfn", hex(answer["pfn"]), "--format", "json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["mappers"], again["pfn"]) == ([mapper], answer["pfn"])
+
+
+@needs_pfns
+def test_the_drawing_says_it_all(capsys: pytest.CaptureFixture[str], address: int) -> None:
+    """Page, count, flags, index, a branch per mapper, and what the kernel's own walk would do."""
+    assert call(str(os.getpid()), f"{address:#x}") == 0
+    out = capsys.readouterr().out
+    assert f"pid {os.getpid()} " in out
+    assert "mapcount    1\n" in out
+    assert "shared memory" in out
+    assert "SWAPBACKED" in out
+    assert f"└── {os.getpid()} " in out
+    assert "the kernel's own walk visits" in out
+
+
+@pytest.mark.usefixtures("address")
+def test_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """A page of this file's text, which nobody maps, and of libc, which we do."""
+    assert call("--file", __file__, "--offset", "17") == 0
+    assert "nobody maps it" in capsys.readouterr().out
+    libc = next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libc.so.6" in line)
+    assert call("--file", libc, "--offset", "0x1000", "--format", "json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert os.getpid() in [visit["pid"] for visit in answer["candidates"]]
+    assert (answer["kind"], answer["index"]) == ("file", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "say which page"),
+        (("1",), "say which page"),
+        (("1", "1000", "--pfn", "1"), "say which page"),
+        (("--offset", "4096"), "say which page"),
+        (("--pfn", "1", "--offset", "4096"), "say which page"),
+        (("systemd", "1000"), "'systemd' is no PID"),
+        (("999999999", "1000"), "no process 999999999"),
+        (("self", "1000"), "'self' is no PID"),
+        (("{pid}", "xyz"), "'xyz' is no address"),
+        (("{pid}", "1000"), "nothing is mapped at 0x1000"),
+        (("--pfn", "twelve"), "'twelve' is no page frame number"),
+        (("--pfn", "0xffffffffffffffffff"), "page frame"),
+        (("--file", "/nonexistent"), "cannot open /nonexistent"),
+        (("--file", "/etc/passwd", "--offset", "4k"), "'4k' is no offset"),
+        (("--file", "/etc/passwd", "--offset", "999999999999"), "beyond the end of /etc/passwd"),
+        (("--format", "csv", "--pfn", "1"), "'csv' is not one of"),
+    ],
+)
+def test_a_wrong_command_line_gets_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
+) -> None:
+    """Exit code 2, what is wrong, and no traceback."""
+    assert call(*(argument.format(pid=os.getpid()) for argument in arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert says in err
+
+
+@pytest.mark.skipif(not REQUIRE_ALL and (os.getuid() != 0 or not shutil.which("setpriv")), reason="root and setpriv")
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_an_ordinary_user_and_a_process_of_his_own(form: str) -> None:
+    """No capability at all: the process asks about its own stack, and hears what bit 56 and smaps can say."""
+    who = f"exec {sys.executable} -m rmaplab who $$ [stack] --format {form}"
+    command = ["setpriv", f"--bounding-set={CAPABILITIES}", "--inh-caps=-all", "sh", "-c", who]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    if form == "json":
+        answer = json.loads(run.stdout)
+        assert (answer["pfn"], answer["mapcount"], answer["kind"]) == (None, 1, "anon")
+        assert (answer["candidates"], answer["wasted"]) == (None, None)
+        assert len(answer["mappers"]) == 1
+    said = run.stdout + run.stderr
+    assert "PFNs are hidden" in said
+    assert "mapped exactly once (pagemap, bit 56)" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(not REQUIRE_ALL and (os.getuid() != 0 or not shutil.which("setpriv")), reason="root and setpriv")
+def test_an_ordinary_user_and_somebody_elses_process() -> None:
+    who = f"exec {sys.executable} -m rmaplab who {os.getpid()} [stack]"
+    command = ["setpriv", f"--bounding-set={CAPABILITIES}", "--inh-caps=-all", "sh", "-c", who]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "is not yours to read: run as root, or ask about a process of your own" in run.stderr
