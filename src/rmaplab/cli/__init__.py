@@ -19,6 +19,7 @@ VERBS = {
     "run": "Run a workload on one kernel.",
     "sweep": "Measure over a range of sizes: memory, over children and VMAs.",
     "explain": "Tell a story from a running system, drawn step by step: fork, cow, mremap or who.",
+    "live": "Take a census of this machine's own reverse map: who holds it, how long its walks are.",
     "kernels": "List the kernels, or show what one consists of.",
     "designs": "List the reverse-mapping designs, or put one to the test: designs check NAME.",
 }
