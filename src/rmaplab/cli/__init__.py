@@ -20,6 +20,7 @@ VERBS = {
     "sweep": "Measure over a range of sizes: memory, over children and VMAs.",
     "explain": "Tell a story from a running system, drawn step by step: fork, cow, mremap or who.",
     "who": "Who maps this page of the running machine?",
+    "live": "Take a census of this machine's own reverse map: who holds it, how long its walks are.",
     "kernels": "List the kernels, or show what one consists of.",
     "designs": "List the reverse-mapping designs, or put one to the test: designs check NAME.",
 }

@@ -121,7 +121,11 @@ def emit(results: Sequence[Row], form: str, path: Path | None, table: Callable[[
     if form == "table" and path is None:
         console().print(table())
         return
-    text = as_json(results) if form == "json" else as_csv(results) if form == "csv" else plain(table())
+    write(as_json(results) if form == "json" else as_csv(results) if form == "csv" else plain(table()), path)
+
+
+def write(text: str, path: Path | None) -> None:
+    """Print a text, or write it; a file appears whole or not at all. Raises UsageError."""
     if path is None:
         click.echo(text, nl=False)
         return

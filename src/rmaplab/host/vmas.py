@@ -59,6 +59,10 @@ class VmaDumper:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the program."""
         self._iterator.close()
 
     def dump(self) -> Dump:

@@ -86,11 +86,12 @@ class Files(NamedTuple):
 class Pages(NamedTuple):
     """A row per page looked at, as it is or as one of a sample: `weight` says for how many it stands.
 
-    `anon_vma` and `pgoff` are the folio's mapping and index; anon_vma is NONE for a page of a file, and for an anonymous one whose anon_vma is
-    not in the graph. `mapcount` is how many entries map it.
+    `mm` is where it was found; `anon_vma` and `pgoff` are its folio's mapping and its own index there; anon_vma is NONE if it is not in the
+    graph. `mapcount` is how many entries map it.
     """
 
     pfn: I64
+    mm: I64
     anon_vma: I64
     pgoff: I64
     mapcount: I64
@@ -338,4 +339,5 @@ def _ranges(first: I64, last: I64) -> I64:
     lengths = last - first
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) - np.repeat(ends - lengths - first, lengths)
+    numbers: I64 = np.arange(total) - np.repeat(ends - lengths - first, lengths)
+    return numbers

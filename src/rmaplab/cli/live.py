@@ -1,0 +1,270 @@
+"""`rmaplab live` and `rmaplab live diff A B`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rmaplab.cli.options import check_output, output_options, write
+from rmaplab.errors import UsageError
+
+if TYPE_CHECKING:
+    from rmaplab.host.snapshot import Snapshot
+    from rmaplab.lab.census import Census, Row
+    from rmaplab.lab.census_diff import Change
+    from rmaplab.objects.graph import I64
+
+SORTS = {
+    "rmap": "rmap_bytes",
+    "chains": "chains",
+    "anon_vmas": "anon_vmas",
+    "vmas": "vmas",
+    "depth": "depth",
+    "walk": "longest_walk",
+    "page-tables": "page_tables_bytes",
+    "private": "private_bytes",
+    "shared": "shared_bytes",
+    "pid": "pid",
+}
+_SORT = click.option("--sort", type=click.Choice(list(SORTS)), help="What to sort by, the most first.  [default: rmap]")
+_TREE = click.option("--tree", "trees", is_flag=True, help="A row per fork tree instead of one per process.")
+_TOP = click.option(
+    "--top", default=20, show_default=True, metavar="N", type=click.IntRange(0), help="Rows shown; 0 for all."
+)
+
+
+@click.group("live", invoke_without_command=True)
+@_TREE
+@click.option("--pid", type=click.IntRange(1), metavar="PID", help="Only this process, or its tree.")
+@click.option("--comm", metavar="NAME", help="Only processes of this name, * and ? allowed, or their trees.")
+@_SORT
+@_TOP
+@click.option("--save", metavar="FILE", type=click.Path(path_type=Path), help="Save the census.")
+@click.option("--from", "source", metavar="FILE", type=click.Path(path_type=Path), help="Read a saved census instead.")
+@click.option("--watch", is_flag=True, help="Look again and again, until interrupted; off a terminal, a line per look.")
+@click.option(
+    "--interval", default=2.0, show_default=True, metavar="S", type=click.FloatRange(0), help="Seconds between looks."
+)
+@click.option("--times", metavar="N", type=click.IntRange(1), help="With --watch: look N times, then end.")
+@output_options
+@click.pass_context
+def command(
+    context: click.Context,
+    pid: int | None,
+    comm: str | None,
+    sort: str | None,
+    top: int,
+    save: Path | None,
+    source: Path | None,
+    interval: float,
+    times: int | None,
+    form: str,
+    output: Path | None,
+    *,
+    trees: bool,
+    watch: bool,
+) -> None:
+    """A census of this machine's reverse map: processes or fork trees, their walks, files, other designs.
+
+    As root it shows everything; with less it says which rung of the ladder of privileges it stands on. Nothing is changed.
+
+    `rmaplab live diff A B` compares two saved ones.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    check_output(output)
+    if save is not None:
+        check_output(save)
+    shown = _Shown(trees, pid, comm, sort, top, form)
+    if watch:
+        if source is not None or output is not None or save is not None or form == "csv":
+            raise UsageError(
+                "--watch prints tables or JSON lines as it goes: leave --from, --save, --output and csv out"
+            )
+        _watch(shown, interval, times)
+        return
+    if times is not None:
+        raise UsageError("--times counts the looks of --watch: add --watch, or leave it out")
+    from rmaplab.lab.census import Census  # noqa: PLC0415
+    from rmaplab.lab.census_file import load, save_snapshot  # noqa: PLC0415
+
+    snapshot = load(source) if source is not None else _look_once(pid)
+    text = shown.text(Census(snapshot), str(source) if source is not None else None)
+    if save is not None:
+        save_snapshot(snapshot, save)
+    write(text(), output)
+
+
+@command.command("diff")
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
+@_TREE
+@_SORT
+@_TOP
+@output_options
+def diff(before: Path, after: Path, sort: str | None, top: int, form: str, output: Path | None, *, trees: bool) -> None:
+    """What changed between two saved censuses."""
+    from rmaplab.lab.census import Census, circumstances  # noqa: PLC0415
+    from rmaplab.lab.census_diff import COUNTED, changes, total_changes  # noqa: PLC0415
+    from rmaplab.lab.census_file import load  # noqa: PLC0415
+    from rmaplab.report.census import diff_text, where_we_stand  # noqa: PLC0415
+    from rmaplab.report.export import as_csv  # noqa: PLC0415
+
+    check_output(output)
+    figure = SORTS[sort or "rmap"]
+    if figure not in COUNTED:
+        raise UsageError(
+            f"a diff cannot be sorted by {sort}: choose rmap, chains, anon_vmas, vmas, page-tables or private"
+        )
+    one, other = Census(load(before)), Census(load(after))
+    total, found = total_changes(one, other), changes(one, other, trees=trees)
+    if form == "json":
+        sides = {side: circumstances(census.snapshot) for side, census in (("before", one), ("after", other))}
+        rows = {"total": total.as_json(), "trees" if trees else "processes": [change.as_json() for change in found]}
+        write(json.dumps(sides | rows, indent=2) + "\n", output)
+    elif form == "csv":
+        rungs = {"rung_before": int(one.snapshot.rung), "rung_after": int(other.snapshot.rung)}
+        write(as_csv([_OnRung(rungs, change) for change in (total, *found)]), output)
+    else:
+        lines = [
+            f"{path}: {line}"
+            for path, side in ((before, one), (after, other))
+            for line in where_we_stand(side.snapshot)
+        ]
+        write("\n".join(lines) + "\n\n" + diff_text(total, found, top, trees=trees, sort=figure), output)
+
+
+class _Shown:
+    """Which rows are asked for, in which order and form."""
+
+    def __init__(self, trees: bool, pid: int | None, comm: str | None, sort: str | None, top: int, form: str) -> None:
+        self.trees, self.pid, self.comm, self.sort, self.top, self.form = trees, pid, comm, sort, top, form
+
+    def rows(self, census: Census, source: str | None) -> tuple[list[Row], I64 | None]:
+        """The rows, sorted, and the address spaces they are about (None: all). Raises UsageError if there are none."""
+        import numpy as np  # noqa: PLC0415
+
+        from rmaplab.lab.census import name  # noqa: PLC0415
+
+        rows = census.trees() if self.trees else census.processes()
+        chosen = None
+        if self.pid is not None or self.comm is not None:
+            processes = census.graph.processes
+            wanted = np.ones(len(processes.pid), np.bool_)
+            if self.pid is not None:
+                wanted &= processes.pid == self.pid
+            if self.comm is not None:
+                wanted &= np.array([fnmatchcase(name(comm), self.comm) for comm in processes.comm], np.bool_)
+            if not wanted.any():
+                raise UsageError(self._nobody(census, source))
+            group = census.families if self.trees else np.arange(census.graph.nr_mms)
+            groups = np.unique(group[processes.mm[wanted]])
+            chosen = np.flatnonzero(np.isin(group, groups))
+            rows = [rows[i] for i in groups.tolist()]
+        key = SORTS[self.sort or ("rmap" if census.snapshot.knows_anon_vmas else "page-tables")]
+        rows.sort(key=lambda row: (getattr(row, key) is None, -(getattr(row, key) or 0), row.pid))
+        if key == "pid":
+            rows.reverse()
+        return rows, chosen
+
+    def _nobody(self, census: Census, source: str | None) -> str:
+        where = source or "this machine"
+        if self.pid is not None and any(text.startswith(f"{self.pid} ") for text in census.snapshot.unseen):
+            return f"process {self.pid} cannot be looked into from here (rung {int(census.snapshot.rung)}): try another --pid"
+        if self.pid is not None:
+            named = f" of name {self.comm}" if self.comm is not None else ""
+            return f"no process {self.pid}{named} with memory of its own on {where}: it may have ended (see: ps -e)"
+        return f"no process of name {self.comm!r} with memory of its own on {where}: try a pattern such as 'redis*'"
+
+    def text(self, census: Census, source: str | None) -> Callable[[], str]:
+        """What will be printed; what is wrong with the request is raised now."""
+        rows, mms = self.rows(census, source)
+        what = "trees" if self.trees else "processes"
+        if self.form == "json":
+            return lambda: json.dumps(census.as_json(rows, what, mms), indent=2) + "\n"
+        if self.form == "csv":
+            return lambda: _csv(census.snapshot, rows)
+        return lambda: self.tables(census, rows, mms)
+
+    def tables(self, census: Census, rows: list[Row], mms: I64 | None) -> str:
+        """Everything, for a reader."""
+        from rmaplab.report import census as report  # noqa: PLC0415
+
+        parts = ["\n".join(report.where_we_stand(census.snapshot)) + "\n"]
+        parts.append(report.rows_text(census, rows, self.top, trees=self.trees))
+        parts.append(report.walk_text(census, mms))
+        parts.append(report.files_text(census, mms))
+        parts.append(report.designs_text(census.designs()))
+        parts.append("\n".join(report.notes(census.snapshot)) + "\n")
+        return "\n".join(parts)
+
+
+def _look_once(pid: int | None) -> Snapshot:
+    from rmaplab.host.footprint import read_task  # noqa: PLC0415
+    from rmaplab.host.snapshot import Observer  # noqa: PLC0415
+
+    if not sys.platform.startswith("linux"):
+        raise UsageError("live reads the Linux it runs on: try --from FILE with a census saved there")
+    if pid is not None:
+        task = read_task(pid)
+        if task is None:
+            raise UsageError(f"no process {pid}: it has ended, or never was (see: ps -e)")
+        if not task.has_memory:
+            raise UsageError(f"process {pid} ({task.comm}) has no memory of its own: a kernel thread, or a zombie")
+    with Observer() as observer:
+        return observer.look()
+
+
+class _OnRung:
+    """A row that says from which rung it was seen."""
+
+    def __init__(self, rungs: dict[str, int], row: Row | Change) -> None:
+        self.rungs, self.row = rungs, row
+
+    def as_json(self) -> dict[str, Any]:
+        """Its columns, the rungs first."""
+        return {**self.rungs, **self.row.as_json()}
+
+
+def _csv(snapshot: Snapshot, rows: list[Row]) -> str:
+    from rmaplab.report.export import as_csv  # noqa: PLC0415
+
+    return as_csv([_OnRung({"rung": int(snapshot.rung)}, row) for row in rows])
+
+
+def _watch(shown: _Shown, interval: float, times: int | None) -> None:
+    from rmaplab.host.snapshot import Observer  # noqa: PLC0415
+
+    looks = torn = broken = 0
+    with Observer() as observer:
+        try:
+            while times is None or looks < times:
+                if looks:
+                    time.sleep(interval)
+                snapshot = observer.look()
+                looks, torn, broken = looks + 1, torn + snapshot.torn, broken + bool(snapshot.broken)
+                click.echo(_one_look(shown, snapshot, looks, torn, broken))
+        finally:
+            click.echo(f"{looks} looks, {torn} torn dumps read again, {broken} looks left broken", err=True)
+
+
+def _one_look(shown: _Shown, snapshot: Snapshot, nth: int, torn: int, broken: int) -> str:
+    from rmaplab.lab.census import Census  # noqa: PLC0415
+    from rmaplab.report.census import watch_line, where_we_stand  # noqa: PLC0415
+
+    census = Census(snapshot)
+    if shown.form == "json":
+        rows, mms = shown.rows(census, None)
+        return json.dumps(census.as_json(rows, "trees" if shown.trees else "processes", mms))
+    if sys.stdout.isatty():
+        rows, mms = shown.rows(census, None)
+        return f"\x1b[2J\x1b[H{shown.tables(census, rows, mms)}\n{watch_line(census, nth, torn, broken)}"
+    head = where_we_stand(snapshot) if nth == 1 else []
+    return "\n".join([*head, watch_line(census, nth, torn, broken)])

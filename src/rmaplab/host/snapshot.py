@@ -1,0 +1,195 @@
+"""A snapshot of the machine for a census, from the highest rung of the ladder that we may stand on.
+
+    rung                                  needs                               knows
+    1  everything                         CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN   the anon_vma graph, and pages by PFN
+    2  the graph, no pages                CAP_BPF, CAP_PERFMON, BTF             the anon_vma graph
+    3  pagemap, no graph                  CAP_SYS_ADMIN, CAP_SYS_PTRACE         VMAs, and how often pages are mapped
+    4  own processes                      nothing                               VMAs and memory of what is ours
+
+Why a rung could not be had is kept beside the rung: every output says it. What a rung does not know is UNKNOWN or absent, never 0.
+Nothing is written anywhere: no pin in bpffs, no setting.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Self
+
+import numpy as np
+
+from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.host.footprint import (
+    PROC,
+    Footprints,
+    graph_of_maps,
+    list_pids,
+    names_of_mappings,
+    read_fields,
+    read_footprints,
+    read_task,
+)
+from rmaplab.host.pages import PagePeeker
+from rmaplab.host.sample import sample_mapcounts, sample_pages, sees_pfns
+from rmaplab.host.slabs import Sizes, read_sizes
+from rmaplab.host.vmas import Dump, VmaDumper
+from rmaplab.objects.graph import NONE, Graph
+
+ASKED_FOR_NAMES = 64
+
+
+class Rung(IntEnum):
+    """Where on the ladder of privileges a snapshot was taken."""
+
+    EVERYTHING = 1
+    GRAPH = 2
+    PAGEMAP = 3
+    OWN = 4
+
+
+TITLES = {
+    Rung.EVERYTHING: "everything: the anon_vma graph, and pages by PFN",
+    Rung.GRAPH: "the anon_vma graph, no pages",
+    Rung.PAGEMAP: "VMAs and pages, no anon_vma graph",
+    Rung.OWN: "own processes only, from maps and smaps",
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What was seen, and under which circumstances.
+
+    `missing` says why the rungs above could not be had. `torn` dumps were thrown away, `broken` is what is wrong with this one,
+    `hidden` (children, VMAs) what anon_vmas count and nobody shows. `unseen` are processes with memory that are not in the graph.
+    """
+
+    graph: Graph
+    footprints: Footprints
+    sizes: Sizes
+    rung: Rung
+    missing: Sequence[str]
+    kernel: str
+    arch: str
+    taken_at: float
+    nr_pages: int
+    cache_line_bytes: int
+    file_names: dict[int, str]
+    torn: int = 0
+    broken: Sequence[str] = ()
+    hidden: tuple[int, int] = (0, 0)
+    resumed: int = 0
+    unseen: Sequence[str] = ()
+
+    @property
+    def knows_anon_vmas(self) -> bool:
+        """Whether the graph has anon_vmas and chains."""
+        return self.rung <= Rung.GRAPH
+
+
+class Observer:
+    """Finds its rung once, then looks as often as asked. A context manager."""
+
+    def __init__(self) -> None:
+        self.missing: list[str] = []
+        self._dumper: VmaDumper | None = None
+        self._peeker: PagePeeker | None = None
+        try:
+            self._dumper = VmaDumper()
+            self._peeker = PagePeeker()
+        except BpfUnavailable as error:
+            self.missing.append(str(error))
+        pfns = sees_pfns()
+        if self._dumper is not None:
+            self.rung = Rung.EVERYTHING if self._peeker else Rung.GRAPH
+        elif pfns:
+            self.rung = Rung.PAGEMAP
+        else:
+            self.rung = Rung.OWN
+            self.missing.append("page frame numbers are hidden: they need CAP_SYS_ADMIN (run as root)")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the BPF programs."""
+        for part in (self._dumper, self._peeker):
+            if part is not None:
+                part.close()
+
+    def look(self, *, pages: bool = True) -> Snapshot:
+        """The machine as it is now. `pages` False leaves out the sample of pages."""
+        dump, unseen = self._look_at_vmas()
+        graph = dump.graph
+        if pages and self._peeker is not None:
+            graph = replace(graph, pages=sample_pages(dump, self._peeker))
+        elif pages and self.rung == Rung.PAGEMAP:
+            graph = replace(graph, pages=sample_mapcounts(graph))
+        uname = platform.uname()
+        return Snapshot(
+            graph=graph,
+            footprints=read_footprints(graph.processes.pid.tolist()),
+            sizes=read_sizes(),
+            rung=self.rung,
+            missing=tuple(self.missing),
+            kernel=uname.release,
+            arch=uname.machine,
+            taken_at=time.time(),
+            nr_pages=_ram_pages(),
+            cache_line_bytes=_cache_line_bytes(),
+            file_names=_name_files(graph),
+            torn=dump.torn,
+            broken=tuple(dump.broken),
+            hidden=dump.hidden,
+            resumed=dump.resumed,
+            unseen=tuple(unseen),
+        )
+
+    def _look_at_vmas(self) -> tuple[Dump, list[str]]:
+        """The graph of this rung, and the processes with memory that it does not have."""
+        if self._dumper is not None:
+            dump = self._dumper.dump()
+            return dump, _names(sorted(set(list_pids()) - set(dump.graph.processes.pid.tolist())))
+        graph, refused = graph_of_maps(list_pids())
+        none = np.zeros(0, np.int64)
+        return Dump(graph, none, none, none), _names(refused)
+
+
+def _names(pids: Sequence[int]) -> list[str]:
+    """PID and name of those that have memory; others are kernel threads, zombies, or gone."""
+    tasks = [(pid, read_task(pid)) for pid in pids]
+    return [f"{pid} ({task.comm})" for pid, task in tasks if task is not None and task.has_memory]
+
+
+def _name_files(graph: Graph) -> dict[int, str]:
+    """Names of files by row, as a process that maps them sees them; from the processes that map most, not more than ASKED_FOR_NAMES."""
+    vmas = np.flatnonzero(graph.vmas.file != NONE)
+    shown: dict[int, str] = {}
+    _, first = np.unique(graph.vmas.file[vmas], return_index=True)
+    one_each = vmas[first]
+    spaces, counts = np.unique(graph.vmas.mm[one_each], return_counts=True)
+    for mm in spaces[np.argsort(-counts, kind="stable")][:ASKED_FOR_NAMES].tolist():
+        names = names_of_mappings(int(graph.processes.pid[np.argmax(graph.processes.mm == mm)]))
+        for vma in one_each[graph.vmas.mm[one_each] == mm].tolist():
+            name = names.get(int(graph.vmas.start[vma]))
+            if name is not None:
+                shown[int(graph.vmas.file[vma])] = name
+    return shown
+
+
+def _ram_pages() -> int:
+    total = read_fields(PROC / "meminfo").get("MemTotal", "0 kB")
+    return (int(total.split()[0]) << 10) // os.sysconf("SC_PAGE_SIZE")
+
+
+def _cache_line_bytes() -> int:
+    try:
+        return os.sysconf("SC_LEVEL1_DCACHE_LINESIZE") or 64
+    except (OSError, ValueError):
+        return 64

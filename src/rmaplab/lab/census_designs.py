@@ -1,0 +1,135 @@
+"""What the same machine would hold under the designs we have: their own object sizes times what the snapshot counts.
+
+    design          objects on this machine                            and in every
+    virtual_scan    -                                                  -
+    pte_chain       blocks, by the mapcounts of its anonymous pages    struct page
+    anonmm          one per address space                              struct page, mm
+    anon_vma        one per root anon_vma: 2004's had no children      struct page, VMA
+    this kernel     its anon_vmas and chains, by its own slabs
+
+Sizes come from the classes, for x86-64; counts from the live graph. A design that we have no counting rule for says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from rmaplab.host.snapshot import Snapshot
+from rmaplab.kernels.designs import OURS, load_design
+from rmaplab.machine.paging import paging_format
+
+PAGING = "x86-64"
+
+
+@dataclass(frozen=True)
+class Held:
+    """Objects by kind, their bytes, and bytes in struct page, vm_area_struct and mm_struct. None: not known, and `note` says why."""
+
+    design: str
+    objects: dict[str, int]
+    objects_bytes: int | None
+    vma_bytes: int | None
+    mm_bytes: int | None
+    page_bytes: int | None
+    note: str = ""
+
+    @property
+    def total_bytes(self) -> int | None:
+        """All but struct page, which is there from boot on; None if the objects are not known."""
+        parts = (self.objects_bytes, self.vma_bytes, self.mm_bytes)
+        return None if None in parts else sum(part for part in parts if part is not None)
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {**asdict(self), "total_bytes": self.total_bytes}
+
+
+def held_under_designs(snapshot: Snapshot) -> list[Held]:
+    """This kernel's own, then our designs."""
+    return [_own(snapshot), *(_under(name, path, snapshot) for name, path in OURS.items())]
+
+
+def _own(snapshot: Snapshot) -> Held:
+    design = f"Linux {snapshot.kernel.partition('-')[0]} as it is"
+    size, graph = snapshot.sizes.by_cache, snapshot.graph
+    if not snapshot.knows_anon_vmas or "anon_vma" not in size:
+        return Held(design, {}, None, None, None, None, "needs the anon_vma graph")
+    objects = {"anon_vma": len(graph.anon_vmas.root), "anon_vma_chain": len(graph.chains.vma)}
+    # in vm_area_struct: anon_vma and the head of the list of chains; in struct page: _mapcount
+    return Held(
+        design,
+        objects,
+        sum(count * size[cache] for cache, count in objects.items()),
+        vma_bytes=len(graph.vmas.mm) * (8 + 16),
+        mm_bytes=0,
+        page_bytes=snapshot.nr_pages * 4,
+        note=f"object sizes: {snapshot.sizes.source}",
+    )
+
+
+def _under(name: str, path: str, snapshot: Snapshot) -> Held:
+    design, paging, graph = load_design(path), paging_format(PAGING), snapshot.graph
+    fields = {
+        "vma_bytes": len(graph.vmas.mm) * design.vma_bytes(paging),
+        "mm_bytes": graph.nr_mms * design.mm_bytes(paging),
+        "page_bytes": snapshot.nr_pages * design.page_bytes(paging, highpte=False),
+    }
+    rule = COUNTING.get(name)
+    if rule is None:
+        return Held(name, {}, None, **fields, note="no rule yet that counts its objects on a live machine")
+    counted = rule(snapshot)
+    if isinstance(counted, str):
+        return Held(name, {}, None, **fields, note=counted)
+    sizes = {**design.object_bytes(paging, highpte=False), "pte_chain": snapshot.cache_line_bytes}
+    total = sum(count * sizes[kind] for kind, count in counted.items())
+    return Held(name, counted, total, **fields, note=NOTES.get(name, ""))
+
+
+def _none(snapshot: Snapshot) -> dict[str, int] | str:
+    del snapshot
+    return {}
+
+
+def _blocks(snapshot: Snapshot) -> dict[str, int] | str:
+    """A block holds a next-and-index word and the rest of a cache line in slots; a page mapped once has none."""
+    pages = snapshot.graph.pages
+    if pages is None:
+        return "needs pages: CAP_SYS_ADMIN"
+    slots = snapshot.cache_line_bytes // 8 - 1
+    blocks = np.where(pages.mapcount > 1, -(-pages.mapcount // slots), 0)
+    return {"pte_chain": round(float((blocks * pages.weight).sum()))}
+
+
+def _anonmms(snapshot: Snapshot) -> dict[str, int] | str:
+    return {"anonmm": snapshot.graph.nr_mms}
+
+
+def _roots(snapshot: Snapshot) -> dict[str, int] | str:
+    if not snapshot.knows_anon_vmas:
+        return "needs the anon_vma graph"
+    return {"anon_vma": len(np.unique(snapshot.graph.anon_vmas.root))}
+
+
+def _anon_vmas_and_chains(snapshot: Snapshot) -> dict[str, int] | str:
+    if not snapshot.knows_anon_vmas:
+        return "needs the anon_vma graph"
+    return {"anon_vma": len(snapshot.graph.anon_vmas.root), "anon_vma_chain": len(snapshot.graph.chains.vma)}
+
+
+COUNTING: dict[str, Callable[[Snapshot], dict[str, int] | str]] = {
+    "virtual_scan": _none,
+    "pte_chain": _blocks,
+    "anonmm": _anonmms,
+    "anon_vma": _roots,
+    "anon_vma_chain": _anon_vmas_and_chains,
+}
+NOTES = {
+    "virtual_scan": "searches instead",
+    "pte_chain": "for anonymous pages only; it would hold blocks for file pages too",
+    "anonmm": "address spaces alive; one that ended stays while its pages do",
+    "anon_vma": "one per root: a child shared its parent's",
+}

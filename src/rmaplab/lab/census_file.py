@@ -1,0 +1,70 @@
+"""A census in a file: the columns of its snapshot and the circumstances, so that it can be asked again, elsewhere and later.
+
+A NumPy .npz archive: "graph.vmas.start" and the like are columns, "census" is a JSON object with the rest and the version of the
+format. Pointers of the kernel are not in it: they were renamed when the graph was built.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmaplab.errors import UsageError
+from rmaplab.host.footprint import Footprints
+from rmaplab.host.slabs import Sizes
+from rmaplab.host.snapshot import Rung, Snapshot
+from rmaplab.objects.graph import Graph
+
+VERSION = 1
+
+
+def save_snapshot(snapshot: Snapshot, path: Path) -> None:
+    """Write it; the file appears whole or not at all. Raises UsageError."""
+    header = {name: value for name, value in vars(snapshot).items() if name not in ("graph", "footprints")}
+    header |= {"version": VERSION, "sizes": snapshot.sizes._asdict(), "rung": int(snapshot.rung)}
+    columns: dict[str, Any] = {f"graph.{name}": column for name, column in snapshot.graph.columns().items()}
+    columns |= {f"footprints.{name}": column for name, column in snapshot.footprints._asdict().items()}
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            np.savez_compressed(file, census=np.frombuffer(json.dumps(header).encode(), np.uint8), **columns)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise UsageError(f"cannot write {path} ({error.strerror}): try another --save") from None
+
+
+def load(path: Path) -> Snapshot:
+    """The snapshot in a file. Raises UsageError, one line, for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            columns = {name: archive[name] for name in archive.files}
+        header = json.loads(columns["census"].tobytes())
+        version = header.pop("version")
+    except OSError as error:
+        raise UsageError(f"cannot read {path} ({error.strerror or error}): give it a file that --save wrote") from None
+    except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise UsageError(f"{path} is no census: give it a file that rmaplab live --save wrote") from None
+    if version != VERSION:
+        raise UsageError(f"{path} is a census of version {version}, and this is version {VERSION}: save it anew")
+    try:
+        graph = Graph.from_columns(_under("graph.", columns))
+        footprints = Footprints(**_under("footprints.", columns))
+        if any(len(column) != len(graph.processes.pid) for column in footprints):
+            raise ValueError("footprints and processes differ in number")
+        header["file_names"] = {int(file): name for file, name in header["file_names"].items()}
+        header["hidden"] = tuple(header["hidden"])
+        sizes, rung = Sizes(**header.pop("sizes")), Rung(header.pop("rung"))
+        return Snapshot(graph=graph, footprints=footprints, sizes=sizes, rung=rung, **header)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise UsageError(f"{path} is a damaged census ({error}): save it anew") from None
+
+
+def _under(prefix: str, columns: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): column for name, column in columns.items() if name.startswith(prefix)}

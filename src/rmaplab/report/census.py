@@ -1,0 +1,171 @@
+"""A census as tables: circumstances first, then processes or trees, then walks, files and designs, then what to keep in mind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.table import Table
+
+from rmaplab.host.snapshot import TITLES, Rung, Snapshot
+from rmaplab.lab.census import Census, Quantiles, Row, circumstances
+from rmaplab.lab.census_designs import Held
+from rmaplab.lab.census_diff import COUNTED, Change
+from rmaplab.objects.graph import I64
+from rmaplab.report.tables import DASH, new_table, plain
+from rmaplab.units import format_size
+
+
+def where_we_stand(snapshot: Snapshot) -> list[str]:
+    """The first lines of every output: the kernel, the rung, and why no higher one."""
+    lines = [f"Linux {snapshot.kernel}, rung {int(snapshot.rung)} of 4: {TITLES[Rung(snapshot.rung)]}"]
+    return lines + [f"  not higher: {reason}" for reason in snapshot.missing]
+
+
+def rows_text(census: Census, rows: Sequence[Row], top: int, *, trees: bool) -> str:
+    """Processes or trees, at most `top` of them (0: all)."""
+    shown = rows[:top] if top else rows
+    head = "tree of|command|>processes|>roots|>on one root|" if trees else "PID|command|"
+    left = len(rows) - len(shown)
+    caption = (
+        "rmap: anon_vmas and anon_vma_chains, their slots in slab. longest: the most VMAs on one index, by the graph.\n"
+        "visits, useful: candidates of a walk and those that map the page, per page found there: p50/p99/max."
+    )
+    if trees:
+        caption += "\non one root: the VMAs of the fullest root anon_vma, which share one lock."
+    if left:
+        caption += f"\n{left:,} more: --top 0 shows all."
+    columns = ">VMAs|>anon_vmas|>chains|>rmap|>depth|>longest|>visits|>useful|>page tables|>private|>shared"
+    table = new_table(None, head + columns)
+    for row in shown:
+        table.add_row(*_cells(row, trees=trees))
+    return _titled(_totals_line(census), table, caption)
+
+
+def _totals_line(census: Census) -> str:
+    totals = census.totals()
+    parts = [f"{totals['processes']:,} processes"]
+    if totals["trees"] is not None:
+        parts.append(f"{totals['trees']:,} fork trees")
+    parts.append(f"{totals['vmas']:,} VMAs")
+    if totals["anon_vmas"] is not None:
+        parts += [f"{totals['anon_vmas']:,} anon_vmas", f"{totals['chains']:,} anon_vma_chains"]
+    if totals["rmap_bytes"] is not None:
+        parts.append(f"{format_size(totals['rmap_bytes'])} of rmap")
+    if totals["page_tables_bytes"] is not None:
+        parts.append(f"{format_size(totals['page_tables_bytes'])} of page tables")
+    return ", ".join(parts)
+
+
+def _cells(row: Row, *, trees: bool) -> list[str]:
+    cells = [str(row.pid), row.comm]
+    if trees:
+        cells += [f"{row.processes:,}", _count(row.roots), _count(row.largest_root_vmas)]
+    cells += [f"{row.vmas:,}", _count(row.anon_vmas), _count(row.chains), _size(row.rmap_bytes)]
+    cells += [_count(row.depth), _count(row.longest_walk), _quantiles(row.candidates), _quantiles(row.useful)]
+    return [*cells, _size(row.page_tables_bytes), _size(row.private_bytes), _size(row.shared_bytes)]
+
+
+def walk_text(census: Census, mms: I64 | None) -> str:
+    """Visits per page, in all."""
+    walk = census.walk(mms)
+    if walk is None:
+        return "The walk: not known without the anon_vma graph or page frame numbers\n"
+    sample = "" if walk.sampled >= walk.pages else f", estimated from {walk.sampled:,} of them"
+    wasted = "" if walk.wasted_share is None else f"; {100 * walk.wasted_share:.1f} % of the visits find nothing"
+    title = f"The walk, over {walk.pages:,} {walk.basis}{sample}{wasted}"
+    table = new_table(None, "per page|>p50|>p99|>max")
+    for what, found in (("candidates: VMAs visited", walk.candidates), ("useful: VMAs that map the page", walk.useful)):
+        figures = [DASH] * 3 if found is None else [f"{found.p50:,}", f"{found.p99:,}", f"{found.max:,}"]
+        table.add_row(what, *figures)
+    return _titled(title, table)
+
+
+def files_text(census: Census, mms: I64 | None) -> str:
+    """The files with most VMAs."""
+    table = new_table(None, "file|>VMAs|>address spaces")
+    for file in census.files(mms):
+        table.add_row(file.name, f"{file.vmas:,}", f"{file.address_spaces:,}")
+    return _titled("Files with most VMAs: a walk for a page of one searches among them", table)
+
+
+def designs_text(designs: Sequence[Held]) -> str:
+    """The same machine under other designs."""
+    table = new_table(None, "design|objects|>objects|>in VMAs|>in mms|>total|>in struct page|note")
+    for held in designs:
+        objects = ", ".join(f"{count:,} {kind}" for kind, count in held.objects.items()) or DASH
+        sizes = (held.objects_bytes, held.vma_bytes, held.mm_bytes, held.total_bytes, held.page_bytes)
+        table.add_row(held.design, objects, *map(_size, sizes), held.note)
+    return _titled(
+        "This machine's anonymous reverse map under other designs, by their own sizes on x86-64",
+        table,
+        "in struct page: paid for all of RAM from boot on, and not in the total.",
+    )
+
+
+def notes(snapshot: Snapshot) -> Iterator[str]:
+    """What a reader must know to trust the figures."""
+    found = circumstances(snapshot)
+    if snapshot.torn or snapshot.broken:
+        fate = "the one shown is whole" if not snapshot.broken else "the one shown is torn too"
+        yield f"torn dumps: {snapshot.torn}, read again; {fate}"
+    yield from (f"broken: {what}" for what in snapshot.broken)
+    if snapshot.resumed:
+        yield f"{snapshot.resumed:,} VMAs have more chains than one record holds: read on until their end"
+    children, vmas = snapshot.hidden
+    if children or vmas:
+        yield (
+            f"hidden: anon_vmas count {vmas:,} VMAs and {children:,} children that nobody shows "
+            "(processes just made or going, other PID namespaces)"
+        )
+    if snapshot.unseen:
+        names, more = ", ".join(snapshot.unseen[:5]), len(snapshot.unseen) - 5
+        rest = f" and {more:,} more" if more > 0 else ""
+        yield f"not seen: {names}{rest}"
+    if found["ended"]:
+        yield f"memory of {found['ended']:,} processes is not counted: they ended meanwhile, or are not ours to read"
+    if snapshot.knows_anon_vmas:
+        yield f"object sizes from {snapshot.sizes.source}"
+
+
+def diff_text(total: Change, found: Sequence[Change], top: int, *, trees: bool, sort: str) -> str:
+    """What grew, the most first."""
+    ordered = sorted(found, key=lambda change: -abs(change.grown(sort) or 0))
+    shown = ordered[:top] if top else ordered
+    left = len(ordered) - len(shown)
+    table = new_table(
+        None, f"{'tree of' if trees else 'PID'}|command||>VMAs|>anon_vmas|>chains|>rmap|>page tables|>private|>pss"
+    )
+    for change in (total, *shown):
+        fate = "new" if change.before is None else "gone" if change.after is None else ""
+        figures = [_signed(change.grown(figure), size=figure.endswith("_bytes")) for figure in COUNTED]
+        table.add_row(str(change.pid or ""), change.comm, fate, *figures, end_section=change is total)
+    return _titled("What changed, after minus before", table, f"{left:,} more: --top 0 shows all." if left else "")
+
+
+def watch_line(census: Census, nth: int, torn: int, broken: int) -> str:
+    """One line per look, for a log."""
+    return f"{nth}: {_totals_line(census)}; torn dumps so far {torn}, left broken {broken}"
+
+
+def _titled(title: str, table: Table, caption: str = "") -> str:
+    """Title and caption on lines of their own: a table would break them to its width."""
+    text = f"{title}\n{plain(table).rstrip()}\n"
+    return f"{text}\n{caption}\n" if caption else text
+
+
+def _count(value: int | None) -> str:
+    return DASH if value is None else f"{value:,}"
+
+
+def _size(value: int | None) -> str:
+    return DASH if value is None else format_size(value)
+
+
+def _quantiles(found: Quantiles | None) -> str:
+    return DASH if found is None else f"{found.p50:,}/{found.p99:,}/{found.max:,}"
+
+
+def _signed(value: int | None, *, size: bool) -> str:
+    if not value:
+        return DASH if value is None else "0"
+    return f"{'+' if value > 0 else '-'}{format_size(abs(value)) if size else f'{abs(value):,}'}"
