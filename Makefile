@@ -30,6 +30,7 @@ check: lint types test   ## lint, types, tests (the import arrows are a test)
 
 bench: $(READY)  ## the speed and memory figures of the README, beside the real kernel's, in one run
 	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/host.py
 
 campaign: $(READY)  ## 10^5 random calls per kernel, check() after every one: some minutes
 	$(BIN)/python benchmarks/campaign.py

@@ -68,10 +68,10 @@ def test_the_drawing_says_it_all(capsys: pytest.CaptureFixture[str], address: in
     assert "the kernel's own walk visits" in out
 
 
-@pytest.mark.usefixtures("address")
-def test_a_file(capsys: pytest.CaptureFixture[str]) -> None:
-    """A page of this file's text, which nobody maps, and of libc, which we do."""
-    assert call("--file", __file__, "--offset", "17") == 0
+def test_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A page of a file just written, which nobody maps, and of libc, which we do."""
+    (tmp_path / "file").write_bytes(bytes(5000))
+    assert call("--file", str(tmp_path / "file"), "--offset", "4999") == 0
     assert "nobody maps it" in capsys.readouterr().out
     libc = next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libc.so.6" in line)
     assert call("--file", libc, "--offset", "0x1000", "--format", "json") == 0

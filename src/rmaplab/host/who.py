@@ -125,7 +125,8 @@ def who_maps_pfn(
         _describe(answer, word)
         walked = walk.walk(np.array([pfn], np.uint64)) if walk and answer.kind in _WALKED else None
         _add_candidates(answer, walked, prefer, of)
-        if answer.kind in _WITHOUT_WALK or _agrees(answer):
+        torn = walked is not None and bool(walked.dump.broken)  # dumped again and again already: no use to go on
+        if torn or answer.kind in _WITHOUT_WALK or _agrees(answer):
             break
     _add_notes(answer, walked, len(found), sorted(pid for pid, why in unread.items() if why is Unread.REFUSED))
     return answer
