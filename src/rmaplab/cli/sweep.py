@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rmaplab.cli.options import box_options, check_output, emit, make_box, output_options, split_names
+from rmaplab.cli.options import BoxOptions, box_options, check_output, emit, output_options, split_names
 from rmaplab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,13 +68,7 @@ def memory(
     plot: Path | None,
     form: str,
     output: Path | None,
-    ram: str,
-    swap: str,
-    cpus: int,
-    paging: str,
-    cache_line: int,
-    *,
-    highpte: bool,
+    box: BoxOptions,
 ) -> None:
     """What reverse maps take in memory, over children and VMAs: measured on live systems.
 
@@ -91,9 +85,9 @@ def memory(
     from rmaplab.lab.sweep import grid, sweep_memory  # noqa: PLC0415
     from rmaplab.report.sweep import memory_sweep  # noqa: PLC0415
 
-    box = make_box(ram, swap, cpus, paging, cache_line, highpte)
+    the_box = box.make()
     places, skipped = grid(children_list, vmas_list, limit)
-    runs = sweep_memory(kernel_list, places, box)
+    runs = sweep_memory(kernel_list, places, the_box)
     if skipped:
         click.echo(skipped_line(skipped, limit), err=True)
     points: list[MemoryPoint] = []
