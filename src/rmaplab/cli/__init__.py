@@ -18,6 +18,7 @@ VERBS = {
     "compare": "Run a workload on several kernels, side by side.",
     "run": "Run a workload on one kernel.",
     "sweep": "Measure over a range of sizes: memory, over children and VMAs.",
+    "boundary": "Map the boxes on which the announcement's outcome follows.",
     "explain": "Tell a story from a running system, drawn step by step: fork, cow, mremap or who.",
     "kernels": "List the kernels, or show what one consists of.",
     "designs": "List the reverse-mapping designs, or put one to the test: designs check NAME.",

@@ -147,7 +147,15 @@ def split_levels(text: str) -> list[int]:
     return levels
 
 
-_EXAMPLES = {"levels": "3,6,7", "kernels": "2.6.2,2.6.5-rc1-aa1"}
+_EXAMPLES = {
+    "levels": "3,6,7",
+    "kernels": "2.6.2,2.6.5-rc1-aa1",
+    "boot use": "20M,38M",
+    "highpte": "yes,no",
+    "lines": "64,128",
+    "overcommit": "0,2",
+    "schedulers": "own,one-queue",
+}
 
 
 def check_output(path: Path | None) -> None:

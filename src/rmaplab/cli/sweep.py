@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +100,9 @@ def memory(
     points.sort(key=lambda point: (point.children, point.vmas))
     emit(points, form, output, lambda: memory_sweep(points))
     if plot is not None:
-        draw(points, plot)
+        from rmaplab.report.plots import plot_memory_sweep  # noqa: PLC0415
+
+        write_plot(plot, lambda part, kind: plot_memory_sweep(points, part, kind))
 
 
 def split_counts(text: str, option: str) -> list[int]:
@@ -139,13 +141,11 @@ def check_plot(path: Path | None, output: Path | None) -> None:
         raise UsageError("--plot needs matplotlib: install it with pip install 'rmaplab[plot]'") from None
 
 
-def draw(points: Sequence[MemoryPoint], path: Path) -> None:
-    """Write the plot; the file appears whole or not at all. Raises UsageError."""
-    from rmaplab.report.plots import plot_memory_sweep  # noqa: PLC0415
-
+def write_plot(path: Path, draw: Callable[[Path, str], None]) -> None:
+    """Have `draw(file, "png" or "svg")` write the plot; the file appears whole or not at all. Raises UsageError."""
     part = path.with_name(path.name + ".part")
     try:
-        plot_memory_sweep(points, part, path.suffix.lower().lstrip("."))
+        draw(part, path.suffix.lower().lstrip("."))
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
