@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check lint types bench campaign clean
+.PHONY: help demo test check lint types bench boundary campaign clean
 help:      ## this list
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
@@ -31,6 +31,10 @@ check: lint types test   ## lint, types, tests (the import arrows are a test)
 bench: $(READY)  ## the speed and memory figures of the README, beside the real kernel's, in one run
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/host.py
+
+boundary: $(READY)  ## the maps of docs/box.md: on which boxes the announcement's outcome follows (some minutes)
+	$(BIN)/rmaplab boundary --lines 32,64,128 --plot docs/boundary.svg
+	$(BIN)/rmaplab boundary --highpte yes --schedulers own,parent-first,short-slices,one-queue --overcommit 0,2 --plot docs/boundary-schedulers.svg
 
 campaign: $(READY)  ## 10^5 random calls per kernel, check() after every one: some minutes
 	$(BIN)/python benchmarks/campaign.py

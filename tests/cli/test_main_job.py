@@ -109,7 +109,7 @@ def test_output_goes_to_a_file_whole(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["compare", "forkbench", "--ram", "16M"], "--ram 64M"),
         (["compare", "forkbench", "--ram", "256M"], "--ram 1G"),
         (["compare", "forkbench", "--ram", "lots"], "512M"),
-        (["compare", "forkbench", "--ram", "8G"], "x86-64"),
+        (["compare", "forkbench", "--ram", "80G"], "x86-64"),
         (["compare", "forkbench", "--paging", "arm"], "i386-pae"),
         (["compare", "forkbench", "--cpus", "0"], "1 to 32"),
         (["compare", "forkbench", "--cpus", "many"], "--help"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 import rmaplab
+from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.sched import SchedEntity, SchedRules, Scheduler
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from rmaplab.rmap.brute_force import read_page_tables
@@ -88,7 +89,7 @@ def test_fork_fails_when_page_tables_eat_the_memory(tables_left: int) -> None:
     hog.mmap("64M", RW, ANON | MAP_NORESERVE | MAP_FIXED, 0x9000_0000)
     hog.touch(0x9000_0000, "64M")
     allocator = system.machine.allocator
-    hog.touch(0x9000_0000, (allocator.nr_free - allocator.pages_min - tables_left) * PAGE_SIZE, write=True)
+    hog.touch(0x9000_0000, (allocator.obtainable(Gfp.HIGHUSER) - tables_left) * PAGE_SIZE, write=True)
     before, tables, free = seen(task), system.machine.nr_tables, allocator.nr_free
     with pytest.raises(rmaplab.SyscallError) as error:
         task.fork()
@@ -115,7 +116,7 @@ def test_with_swap_it_would_have_to_swap() -> None:
     hog.mmap("64M", RW, ANON | MAP_NORESERVE | MAP_FIXED, 0x9000_0000)
     hog.touch(0x9000_0000, "64M")
     allocator = system.machine.allocator
-    hog.touch(0x9000_0000, (allocator.nr_free - allocator.pages_min - 50) * PAGE_SIZE, write=True)
+    hog.touch(0x9000_0000, (allocator.obtainable(Gfp.HIGHUSER) - 50) * PAGE_SIZE, write=True)
     before = seen(task)
     with pytest.raises(rmaplab.NeedsReclaim):
         task.fork()

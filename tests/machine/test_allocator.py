@@ -14,17 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
-from rmaplab.machine.allocator import Gfp, PageAllocator, pages_min
+from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.frames import PG_ANON, PG_RESERVED, Frames
 from rmaplab.machine.ram import Ram
+from rmaplab.machine.sched import SchedRules, Scheduler
+from rmaplab.machine.watermarks import WatermarkRule, min_free_pages
 
 NR_FRAMES = 4096  # 16 MiB, for which history.md 2.6 says min_free_kbytes = 128
 RESERVED = 100
 MARK = 128 // 4
+LAYOUT = Layout(1 << 40, image=RESERVED, mem_map=0, rule=WatermarkRule.SUMMED, per_cpu_lists=False)
+RULES = SchedRules(100, 200, 1, 200, one_queue=False, child_first=True)
 
 
 def box() -> PageAllocator:
-    return PageAllocator(Ram(NR_FRAMES), Frames(NR_FRAMES), RESERVED)
+    """One zone, no CPU lists."""
+    return PageAllocator(Ram(NR_FRAMES), Frames(NR_FRAMES), LAYOUT, Scheduler(RULES, 2))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +44,7 @@ def box() -> PageAllocator:
 )
 def test_the_mark_is_that_of_2_6_2(ram_mib: int, min_free_kbytes: int) -> None:
     """pages_min is min_free_kbytes in whole pages."""
-    assert pages_min(ram_mib * 256) == min_free_kbytes // 4
+    assert min_free_pages(ram_mib * 256) == min_free_kbytes // 4
 
 
 def test_who_may_sleep_stops_at_the_mark_and_who_may_not_at_a_quarter() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.buddy import MAX_ORDER, Buddy
+from rmaplab.machine.buddy import MAX_ORDER, Buddy, FreeLists
 
 zones = st.tuples(st.integers(0, 70), st.integers(1, 3000)).map(lambda z: (z[0], z[0] + z[1]))  # [start, end)
 orders = st.one_of(st.integers(0, 3), st.integers(0, MAX_ORDER - 1))
@@ -37,7 +37,7 @@ class Model:
     """The zone [start, end) and who has taken what of it."""
 
     def __init__(self, start: int, end: int) -> None:
-        self.buddy = Buddy(end + 5, start, end)
+        self.buddy = Buddy(FreeLists(end + 5), start, end)
         self.free = np.zeros(end + 5, np.bool_)
         self.free[start:end] = True
         self.taken: dict[int, int] = {}
@@ -94,7 +94,7 @@ def test_a_frame_has_one_owner_and_free_memory_joins(zone: tuple[int, int], step
 
 def test_low_frames_go_first_and_warm_ones_are_used_again() -> None:
     """A fresh zone is handed out from its lowest frame; a frame just freed is the next one taken (lists are LIFO)."""
-    buddy = Buddy(64, 8, 64)
+    buddy = Buddy(FreeLists(64), 8, 64)
     assert buddy.alloc(10).tolist() == list(range(8, 18))
     buddy.free(np.array([11], np.int64))
     assert buddy.alloc(1).tolist() == [11]
@@ -102,7 +102,7 @@ def test_low_frames_go_first_and_warm_ones_are_used_again() -> None:
 
 def test_free_memory_joins_up_to_4_mib_and_no_further() -> None:
     """Frames freed one by one in any order become blocks of 2^10 frames again (MAX_ORDER 11), and those do not join."""
-    buddy = Buddy(4096, 1000, 4096)
+    buddy = Buddy(FreeLists(4096), 1000, 4096)
     frames = buddy.alloc(3096)
     buddy.free(np.random.default_rng(1).permutation(frames))
     assert sorted(buddy.alloc(5, MAX_ORDER - 1).tolist()) == [1024, 2048, 3072]
@@ -113,7 +113,7 @@ def test_fragmented_memory_serves_small_requests_only() -> None:
     """Half of memory is free, yet no two frames of it are buddies: no block of order 1 can be had."""
     #   0   1   2   3   4   5   6   7
     #   .   x   .   x   .   x   .   x
-    buddy = Buddy(8, 0, 8)
+    buddy = Buddy(FreeLists(8), 0, 8)
     taken = buddy.alloc(8)
     buddy.free(taken[taken % 2 == 0])
     assert buddy.alloc(1, order=1).size == 0
@@ -131,7 +131,7 @@ def test_fragmented_memory_serves_small_requests_only() -> None:
 )
 def test_a_frame_outside_the_zone_is_not_taken_back(pfn: int) -> None:
     """Frames that were never of this zone [4, 12) cannot be freed into it."""
-    buddy = Buddy(16, 4, 12)
+    buddy = Buddy(FreeLists(16), 4, 12)
     buddy.alloc(8)
     with pytest.raises(KernelBug, match="free_pages"):
         buddy.free(np.array([pfn], np.int64))
@@ -139,7 +139,7 @@ def test_a_frame_outside_the_zone_is_not_taken_back(pfn: int) -> None:
 
 def test_a_frame_is_freed_once() -> None:
     """Freeing a free frame is a bug that is noticed, across calls and within one."""
-    buddy = Buddy(16, 0, 16)
+    buddy = Buddy(FreeLists(16), 0, 16)
     buddy.alloc(16)
     buddy.free(np.array([5], np.int64))
     with pytest.raises(KernelBug, match="free_pages"):
@@ -152,7 +152,7 @@ def test_a_frame_inside_a_free_block_is_free() -> None:
     """Frames 4 and 5 have joined into one block; 5 is still free, and freeing it again is a bug."""
     #   4   5
     #   |   .   |    one free block of order 1, known by its first frame
-    buddy = Buddy(16, 0, 16)
+    buddy = Buddy(FreeLists(16), 0, 16)
     buddy.alloc(16)
     buddy.free(np.array([4, 5], np.int64))
     with pytest.raises(KernelBug, match="free_pages"):

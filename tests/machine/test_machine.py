@@ -1,27 +1,31 @@
 """The machine put together: struct page columns, the ledger, page-table frames, the smallest box there can be."""
 
-import re
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from rmaplab.errors import KernelBug, UsageError
+from rmaplab.machine.allocator import Layout
 from rmaplab.machine.frames import Frames, clear_frames, copy_frames, put_pages
 from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.paging import FORMATS, paging_format
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import SchedRules
-from rmaplab.units import parse_size
+from rmaplab.machine.watermarks import WatermarkRule
 
 PRICES = PriceList("test", "made up for this test", {"table_alloc": 7, "walk": 3})
 RULES = SchedRules(100, 200, 1, 200, one_queue=False, child_first=True)
 MIB = 1 << 20
 
 
-def machine(ram_bytes: int = 16 * MIB, reserved_bytes: int = 4 * MIB) -> Machine:
-    return Machine(Hardware(ram_bytes, 0, 2, FORMATS["i386"], 128, highpte=False), PRICES, RULES, reserved_bytes)
+LAYOUT = Layout(lowmem_bytes=896 * MIB, image=1024, mem_map=0, rule=WatermarkRule.SUMMED, per_cpu_lists=False)
+
+
+def machine() -> Machine:
+    """16 MiB, the first four of them the kernel's."""
+    return Machine(Hardware(16 * MIB, 0, 2, FORMATS["i386"], 128, highpte=False), PRICES, RULES, LAYOUT)
 
 
 def test_a_page_is_freed_by_whoever_drops_its_last_reference() -> None:
@@ -89,16 +93,6 @@ def test_a_cache_is_made_once() -> None:
     box.cache("anon_vma", 12)
     with pytest.raises(KernelBug, match="anon_vma"):
         box.cache("anon_vma", 24)
-
-
-@pytest.mark.parametrize("reserved_mib", [1, 3, 5, 40, 48, 49, 700])
-def test_a_box_too_small_says_what_is_large_enough(reserved_mib: int) -> None:
-    """The kernel may take three quarters of RAM at most; the size that the error suggests works."""
-    with pytest.raises(UsageError, match="too small") as refusal:
-        machine(reserved_mib * MIB, reserved_mib * MIB)
-    suggested = re.search(r"--ram (\S+)$", str(refusal.value))
-    assert suggested is not None
-    machine(parse_size(suggested[1]), reserved_mib * MIB)
 
 
 def test_an_unknown_page_table_format_is_refused_with_those_there_are() -> None:

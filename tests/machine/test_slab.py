@@ -14,15 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
-from rmaplab.machine.allocator import Gfp, PageAllocator
+from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.frames import PG_SLAB, Frames
 from rmaplab.machine.ram import Ram
+from rmaplab.machine.sched import SchedRules, Scheduler
 from rmaplab.machine.slab import Packing, SlabCache, SlabPages, pack
+from rmaplab.machine.watermarks import WatermarkRule, min_free_pages
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 I64 = npt.NDArray[np.int64]
 LINES = (32, 64, 128)
 LINE, WORD = 128, 4
+RULES = SchedRules(100, 200, 1, 200, one_queue=False, child_first=True)
 
 
 class Box:
@@ -30,7 +33,9 @@ class Box:
 
     def __init__(self, ram_mib: int = 16) -> None:
         nr_frames = ram_mib << (20 - PAGE_SHIFT)
-        self.allocator = PageAllocator(Ram(nr_frames), Frames(nr_frames), 16)
+        layout = Layout(1 << 40, 16, 0, WatermarkRule.SUMMED, per_cpu_lists=False)
+        self.allocator = PageAllocator(Ram(nr_frames), Frames(nr_frames), layout, Scheduler(RULES, 1))
+        self.pages_min = min_free_pages(nr_frames)
         self.pages = SlabPages(nr_frames)
         self.bytes = self.allocator.ram.bytes.reshape(-1)
 
@@ -217,7 +222,7 @@ def test_an_old_slab_page_leaves_nothing_behind() -> None:
     cache = box.cache(12)
     cache.free_bulk(cache.alloc_bulk(5000))
     cache.shrink()
-    everything = box.allocator.alloc(box.allocator.nr_free - box.allocator.pages_min, Gfp.KERNEL, zeroed=True)
+    everything = box.allocator.alloc(box.allocator.nr_free - box.pages_min, Gfp.KERNEL, zeroed=True)
     assert not box.allocator.ram.bytes[everything].any()
 
 
@@ -363,18 +368,18 @@ def test_atomic_requests_reach_further_down() -> None:
     """GFP_ATOMIC gets slabs below pages_min, where GFP_KERNEL needs reclaim."""
     box = Box(4)
     cache = box.cache(4096)
-    box.allocator.alloc(box.allocator.nr_free - box.allocator.pages_min, Gfp.KERNEL)
+    box.allocator.alloc(box.allocator.nr_free - box.pages_min, Gfp.KERNEL)
     with pytest.raises(NeedsReclaim):
         cache.alloc()
     cache.alloc(Gfp.ATOMIC)
-    assert box.allocator.nr_free == box.allocator.pages_min - 1
+    assert box.allocator.nr_free == box.pages_min - 1
 
 
 def test_reclaim_is_asked_for_slabs() -> None:
     """A cache that needs a slab sleeps for it like everybody, and gets it when reclaim has freed a page."""
     box = Box(4)
     cache = box.cache(76)
-    hoard = box.allocator.alloc(box.allocator.nr_free - box.allocator.pages_min, Gfp.KERNEL)
+    hoard = box.allocator.alloc(box.allocator.nr_free - box.pages_min, Gfp.KERNEL)
     box.allocator.reclaim = lambda _nr, _order: box.allocator.free(hoard[:1])
     address = cache.alloc()
     assert address >> PAGE_SHIFT == hoard[0]

@@ -150,6 +150,6 @@ def test_looking_changes_nothing(kernel: str) -> None:
         parent.munmap(address, 4096)
         look()
         machine = system.machine
-        return machine.ledger.counts, machine.sched.now_ns, machine.sched.system_ns, machine.allocator.nr_free
+        return machine.ledger.counts, machine.sched.now_ns, machine.sched.system_ns, machine.allocator.nr_unused
 
     assert story(looking=True) == story(looking=False)

@@ -237,7 +237,7 @@ class Life:
 @pytest.mark.parametrize("paging", ["i386", "i386-pae"])
 def test_every_allocation_fails_once(kernel: str, paging: str) -> None:
     """ENOMEM or a killed task, nothing else changed; afterwards the two live on, and when they have gone nothing is left."""
-    free_at_boot = rmaplab.boot(kernel, ram="64M", paging=paging).machine.allocator.nr_free
+    free_at_boot = rmaplab.boot(kernel, ram="64M", paging=paging).machine.allocator.nr_unused
     failures = []
     for granted in range(500):
         life = Life(rmaplab.boot(kernel, ram="64M", paging=paging))
@@ -246,7 +246,7 @@ def test_every_allocation_fails_once(kernel: str, paging: str) -> None:
         fired = life.allocator.fail_after is None
         life.allocator.fail_after = None
         life.end()
-        assert life.allocator.nr_free == free_at_boot, life.failed
+        assert life.allocator.nr_unused == free_at_boot, life.failed
         if not fired:
             break
         failures.append(life.failed)
@@ -262,7 +262,7 @@ def test_every_allocation_fails_once(kernel: str, paging: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_first_task_fails_at_every_allocation(kernel: str) -> None:
     """A spawn that cannot be made leaves nothing: task, stack, sighand, mm, pgd and what the design hangs on an mm."""
-    free_at_boot = rmaplab.boot(kernel, ram="64M").machine.allocator.nr_free
+    free_at_boot = rmaplab.boot(kernel, ram="64M").machine.allocator.nr_unused
     for granted in range(50):
         system = rmaplab.boot(kernel, ram="64M")
         system.machine.allocator.fail_after = granted
@@ -274,5 +274,5 @@ def test_a_first_task_fails_at_every_allocation(kernel: str) -> None:
         for cache in system.machine.caches.values():
             assert cache.nr_objects == 0, cache.name
             cache.shrink()
-        assert system.machine.allocator.nr_free == free_at_boot
+        assert system.machine.allocator.nr_unused == free_at_boot
     assert granted >= 5

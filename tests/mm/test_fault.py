@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rmaplab
+from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE
 from rmaplab.rmap.brute_force import read_page_tables
@@ -52,11 +53,11 @@ def test_a_read_maps_the_zero_page(kernel: str, paging: str) -> None:
     system, task = boot(kernel, paging)
     address = task.mmap(4 * PAGE_SIZE)
     task.touch(address, 1)  # the page tables are there now
-    free = system.machine.allocator.nr_free
+    free = system.machine.allocator.nr_unused
     #   address  0000
     assert task.read(address, 4 * PAGE_SIZE) == bytes(4 * PAGE_SIZE)
     assert set(frames(system, task).values()) == {ZERO_PFN}
-    assert system.machine.allocator.nr_free == free
+    assert system.machine.allocator.nr_unused == free
     assert faults(system) == {"zero_fault": 4}
     assert system.who_maps(task, address) == []
     assert task.mm is not None
@@ -65,7 +66,7 @@ def test_a_read_maps_the_zero_page(kernel: str, paging: str) -> None:
     #   address  0a00     the write takes a frame; it is an anonymous fault, not a copy
     task.write(address + PAGE_SIZE, b"a")
     assert faults(system) == {"zero_fault": 4, "anon_fault": 1}
-    assert system.machine.allocator.nr_free == free - 1 - (
+    assert system.machine.allocator.nr_unused == free - 1 - (
         system.machine.caches["anon_vma"].nr_slabs if "aa1" in kernel else 0
     )
     assert task.mm.rss == 1
@@ -133,11 +134,11 @@ def test_copy_on_write_reuses_a_page_that_is_left_alone(kernel: str, last: str) 
     before = frames(system, parent)
     writer, other = (parent, child) if last == "parent" else (child, parent)
     other.exit()
-    free = system.machine.allocator.nr_free
+    free = system.machine.allocator.nr_unused
     writer.write(address + 1, b"y")
     assert frames(system, writer) == before
     assert faults(system) == {"anon_fault": 1, "cow_reuse": 1}
-    assert system.machine.allocator.nr_free == free
+    assert system.machine.allocator.nr_unused == free
     assert writer.read(address, 2) == b"xy"
     assert [m.mm for m in system.who_maps(writer, address)] == [writer.mm]
     system.check()
@@ -168,16 +169,16 @@ def test_unmapping_leaves_the_page_to_the_sharer(kernel: str) -> None:
     address = parent.mmap(2 * PAGE_SIZE)
     parent.write(address, b"x")
     child = parent.fork()
-    free = system.machine.allocator.nr_free
+    free = system.machine.allocator.nr_unused
     parent.munmap(address, PAGE_SIZE)
-    assert system.machine.allocator.nr_free == free
+    assert system.machine.allocator.nr_unused == free
     assert child.read(address, 1) == b"x"
     assert [m.mm for m in system.who_maps(child, address)] == [child.mm]
     system.check()
     child.write(address, b"y")
     assert faults(system) == {"anon_fault": 1, "cow_reuse": 1}
     child.munmap(address, PAGE_SIZE)
-    assert system.machine.allocator.nr_free >= free + 1
+    assert system.machine.allocator.nr_unused >= free + 1
     system.check()
 
 
@@ -408,7 +409,7 @@ def full_box(kernel: str, paging: str) -> tuple[rmaplab.System, rmaplab.Task, in
 def test_a_full_box_has_used_every_page_it_may(kernel: str, paging: str) -> None:
     """GFP_HIGHUSER goes down to pages_min and not below; what could be done is done: the pages are there, in order."""
     system, task, address = full_box(kernel, paging)
-    assert system.machine.allocator.nr_free == system.machine.allocator.pages_min
+    assert system.machine.allocator.obtainable(Gfp.HIGHUSER) == 0
     there = sorted(frames(system, task))
     assert there == list(range(address, address + len(there) * PAGE_SIZE, PAGE_SIZE))
     assert faults(system) == {"anon_fault": len(there)}

@@ -40,7 +40,7 @@ def free_when_shrunk(system: rmaplab.System) -> int:
     """Free frames once every slab cache has given back what it does not need."""
     for cache in system.machine.caches.values():
         cache.shrink()
-    return system.machine.allocator.nr_free
+    return system.machine.allocator.nr_unused
 
 
 def three_areas(kernel: str | KernelSpec, paging: str) -> tuple[rmaplab.System, rmaplab.Task]:
@@ -170,7 +170,7 @@ def test_overcommit_stops_a_fork_halfway(kernel: str, twice: bool) -> None:
     #   A  [aaa.)     4 pages, 3 written        C  [ccccc...c........)   most of the box, most of that written
     parent.mmap(4 * PAGE_SIZE, PROT_READ | PROT_WRITE, ANON | MAP_FIXED, A)
     parent.write(A, b"small" * 2000)
-    big = system.machine.allocator.nr_free * 9 // 10 * PAGE_SIZE
+    big = system.machine.allocator.nr_unused * 9 // 10 * PAGE_SIZE
     parent.mmap(big, PROT_READ | PROT_WRITE, ANON | MAP_FIXED, C)
     parent.touch(C, big * 3 // 4, write=True)
     before, free = contents(parent), free_when_shrunk(system)
@@ -278,7 +278,7 @@ def test_fork_fails_at_every_allocation(kernel: str, paging: str, twice: bool) -
         assert system.machine.nr_tables == 0
         assert all(cache.nr_objects == 0 for cache in system.machine.caches.values())
         fresh = rmaplab.boot(spec, ram="64M", paging=paging)
-        assert free_when_shrunk(system) == fresh.machine.allocator.nr_free
+        assert free_when_shrunk(system) == fresh.machine.allocator.nr_unused
 
     nr_failures = every_failure(spec, paging, lambda _, parent: parent.fork(), failed)
     #   at least: task, stack, sighand, mm, pgd, three VMAs, a leaf table for A and B, one for C, and what is above
@@ -380,7 +380,7 @@ def test_a_fault_fails_at_every_allocation(kernel: str, paging: str, access: str
         assert system.kernel.committed_pages == 0
         assert all(cache.nr_objects == 0 for cache in system.machine.caches.values())
         fresh = rmaplab.boot(kernel, ram="64M", paging=paging)
-        assert free_when_shrunk(system) == fresh.machine.allocator.nr_free
+        assert free_when_shrunk(system) == fresh.machine.allocator.nr_unused
 
     assert every_failure(kernel, paging, attempt, failed) >= least
 
@@ -412,7 +412,7 @@ def test_spawn_fails_at_every_allocation(kernel: str, paging: str) -> None:
             break
         system.check()
         assert not system.kernel.tasks
-        assert free_when_shrunk(system) == fresh.machine.allocator.nr_free
+        assert free_when_shrunk(system) == fresh.machine.allocator.nr_unused
     assert granted >= 5  # task, stack, sighand, mm, pgd
 
 

@@ -475,14 +475,14 @@ def test_munmap_splits(kernel: str, paging: str) -> None:
     put(task, 0, 12)
     for page in range(12):
         task.write(at(page), b"page %d" % page)
-    free = system.machine.allocator.nr_free
+    free = system.machine.allocator.nr_unused
     #   0   4   8   12
     #   AAAAAAAAAAAA
     #   AAAA    AAAA
     task.munmap(at(4), 4 * PAGE_SIZE - 17)  # the length is rounded up
     assert drawn(task) == [(0, 4, "rw"), (8, 12, "rw")]
     assert system.machine.caches["vm_area_struct"].nr_objects == 2
-    assert system.machine.allocator.nr_free == free + 4
+    assert system.machine.allocator.nr_unused == free + 4
     assert system.kernel.committed_pages == 8
     assert task.mm is not None
     assert (task.mm.rss, task.mm.total_vm) == (8, 8)

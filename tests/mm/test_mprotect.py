@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 import rmaplab
+from rmaplab.machine.allocator import Gfp
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -102,9 +103,9 @@ def test_prot_none_and_back(kernel: str, paging: str) -> None:
     put(task, 0, 4, write=True)
     child = task.fork()
     assert task.mm is not None
-    before = task.mm.rss, system.machine.allocator.nr_free
+    before = task.mm.rss, system.machine.allocator.nr_unused
     protect(task, 0, 4, PROT_NONE)
-    assert (task.mm.rss, system.machine.allocator.nr_free) == before
+    assert (task.mm.rss, system.machine.allocator.nr_unused) == before
     assert {(m.mm, m.address) for m in system.who_maps(task, at(2))} == {(task.mm, at(2)), (child.mm, at(2))}
     for write in (False, True):
         with pytest.raises(rmaplab.SegmentationFault) as fault:
@@ -266,6 +267,6 @@ def used_up(system: rmaplab.System) -> None:
         hog.mmap(PAGE_SIZE, PROT_READ, ANON | MAP_FIXED, 0x9000_0000 + 2 * i * PAGE_SIZE)
     address = 0x6000_0000
     allocator = system.machine.allocator
-    while allocator.nr_free > allocator.pages_min:
+    while allocator.obtainable(Gfp.HIGHUSER):
         hog.touch(address, PAGE_SIZE, write=True)
         address += PAGE_SIZE

@@ -12,6 +12,7 @@ import pytest
 
 import rmaplab
 from rmaplab.errors import AllocationFailed
+from rmaplab.machine.allocator import Gfp
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -97,10 +98,10 @@ def test_grow_in_place(kernel: str) -> None:
     system, task = boot(kernel)
     put(task, 0, 4)
     put(task, 8, 9, PROT_READ)
-    free = system.machine.allocator.nr_free
+    free = system.machine.allocator.nr_unused
     assert remap(task, 2, 4, 6) == 2
     assert areas(task) == [(0, 8), (8, 9)]
-    assert system.machine.allocator.nr_free == free
+    assert system.machine.allocator.nr_unused == free
     assert numbers(task, 0, 9) == [0, 1, 2, 3, None, None, None, None, 8]
     assert task.mm is not None
     assert task.mm.total_vm == 9
@@ -407,8 +408,8 @@ def test_memory_runs_out_in_the_middle_of_a_burst(kernel: str, tables_left: int)
     hog.touch(0x9000_0000, "64M")  # zero pages: its tables
     system.kernel.lru_add.drain_all()
     allocator = system.machine.allocator
-    hog.touch(0x9000_0000, (allocator.nr_free - allocator.pages_min - tables_left) * PAGE_SIZE, write=True)
-    assert allocator.nr_free - allocator.pages_min == tables_left
+    hog.touch(0x9000_0000, (allocator.obtainable(Gfp.HIGHUSER) - tables_left) * PAGE_SIZE, write=True)
+    assert allocator.obtainable(Gfp.HIGHUSER) == tables_left
     before, pieces, committed = seen(task), areas(task), system.kernel.committed_pages
     with pytest.raises((rmaplab.SyscallError, rmaplab.NeedsReclaim)) as error:
         remap(task, start, start + 16 * leaf, 16 * leaf, TO, to)
@@ -480,7 +481,7 @@ def test_memory_runs_out_when_the_source_goes(kernel: str) -> None:
     for i in range((-cache.nr_objects - 1) % cache.packing.per_slab):
         hog.mmap(PAGE_SIZE, PROT_READ, ANON | MAP_FIXED, 0xA000_0000 + 2 * i * PAGE_SIZE)
     allocator = system.machine.allocator
-    hog.touch(0x9000_0000, (allocator.nr_free - allocator.pages_min) * PAGE_SIZE, write=True)
+    hog.touch(0x9000_0000, (allocator.obtainable(Gfp.HIGHUSER)) * PAGE_SIZE, write=True)
     if kernel == "2.4.21":
         assert remap(task, 4, 8, 4, TO, 30) == 30
         assert areas(task) == [(0, 12), (20, 21), (30, 34)]

@@ -143,7 +143,7 @@ class AddressSpaces(RuleBasedStateMachine):
     def boot(self, line: int, highpte: bool) -> Process:
         self.system = rmaplab.boot(self.kernel, ram="64M", paging=self.paging, l1_cache_bytes=line, highpte=highpte)
         self.machine = self.system.machine
-        self.free_at_boot = self.machine.allocator.nr_free
+        self.free_at_boot = self.machine.allocator.nr_unused
         self.task_size = self.machine.paging.task_size
         #   three neighbourhoods of 64 pages, so that mappings meet:
         #   around the first address mmap gives out, across a border of upper page tables, at the end of all addresses
@@ -317,7 +317,7 @@ class AddressSpaces(RuleBasedStateMachine):
         for cache in machine.caches.values():
             assert cache.nr_objects == 0, cache.name
             cache.shrink()
-        assert machine.allocator.nr_free == self.free_at_boot
+        assert machine.allocator.nr_unused == self.free_at_boot
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -199,11 +199,11 @@ def test_mremap_tells_private_pages_and_copies_shared_ones() -> None:
     write(child, 0)
     counts = system.machine.ledger.counts
     flags, to = MREMAP_MAYMOVE | MREMAP_FIXED, BASE + 100 * PAGE_SIZE
-    free = system.machine.allocator.nr_free
+    free = system.machine.allocator.nr_unused
     tables = system.machine.nr_tables
     child.mremap(BASE, 4 * PAGE_SIZE, 4 * PAGE_SIZE, flags, to)
     assert counts["mremap_copy"] == 3
-    assert free - system.machine.allocator.nr_free == 3 + system.machine.nr_tables - tables
+    assert free - system.machine.allocator.nr_unused == 3 + system.machine.nr_tables - tables
     for page in range(4):
         assert walk(system, child, 100 + page) == ([child.pid], 1, 0, 0)
     #   the originals are the parent's alone, who can reuse them

@@ -18,6 +18,8 @@ VERBS = {
     "compare": "Run a workload on several kernels, side by side.",
     "run": "Run a workload on one kernel.",
     "sweep": "Measure over a range of sizes: memory, over children and VMAs.",
+    "boundary": "Map the boxes on which the announcement's outcome follows.",
+    "claims": "Check the announcement's claims about memory: arithmetic, and what machines say.",
     "explain": "Tell a story from a running system, drawn step by step: fork, cow, mremap or who.",
     "who": "Who maps this page of the running machine?",
     "live": "Take a census of this machine's own reverse map: who holds it, how long its walks are.",

@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from rmaplab.cli.options import (
+    BoxOptions,
     box_options,
     check_output,
     check_workload,
     emit,
-    make_box,
     output_options,
     split_levels,
     split_names,
@@ -35,14 +35,9 @@ def command(
     kernels: str,
     form: str,
     output: Path | None,
-    ram: str,
-    swap: str,
-    cpus: int,
-    paging: str,
-    cache_line: int,
+    box: BoxOptions,
     *,
     host: bool,
-    highpte: bool,
 ) -> None:
     """Run WORKLOAD (forkbench) on several kernels, side by side.
 
@@ -59,11 +54,11 @@ def command(
     from rmaplab.lab.experiment import compare_forkbench  # noqa: PLC0415
     from rmaplab.report.tables import comparison  # noqa: PLC0415
 
-    box = make_box(ram, swap, cpus, paging, cache_line, highpte)
+    the_box = box.make()
     results = []
     with ExitStack() as stack:
         real = stack.enter_context(HostForkbench()) if host else None
-        runs = compare_forkbench(kernel_list, level_list, box, host=real)
+        runs = compare_forkbench(kernel_list, level_list, the_box, host=real)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         progress = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
         stack.enter_context(progress)
@@ -71,4 +66,4 @@ def command(
         for result in runs:
             results.append(result)
             progress.update(bar, advance=1, description=f"level {result.level}, {result.kernel}")
-    emit(results, form, output, lambda: comparison(results, box))
+    emit(results, form, output, lambda: comparison(results, the_box))

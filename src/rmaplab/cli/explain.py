@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rmaplab.cli.options import box_options, make_box
+from rmaplab.cli.options import BoxOptions, box_options
 
 if TYPE_CHECKING:
     from rmaplab.kernels.spec import KernelSpec
@@ -25,13 +25,7 @@ MARGIN = 13
 def command(
     story: str,
     kernel: str,
-    ram: str,
-    swap: str,
-    cpus: int,
-    paging: str,
-    cache_line: int,
-    *,
-    highpte: bool,
+    box: BoxOptions,
 ) -> None:
     """Tell STORY from a running system, step by step: fork, cow, mremap or who.
 
@@ -45,9 +39,9 @@ def command(
     from rmaplab.lab.explain import explain  # noqa: PLC0415
     from rmaplab.lab.explain.picture import LEGEND  # noqa: PLC0415
 
-    steps = explain(story, kernel, make_box(ram, swap, cpus, paging, cache_line, highpte))
+    steps = explain(story, kernel, box.make())
     out = Console(highlight=False, soft_wrap=True)
-    out.print(Text("\n".join(heading(story, find_kernel(kernel), paging)), "bold"))
+    out.print(Text("\n".join(heading(story, find_kernel(kernel), box.paging)), "bold"))
     out.print(Text(LEGEND, "dim"))
     for nr, step in enumerate(steps, 1):
         out.print()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,7 +40,21 @@ _BOX = (
         show_default=True,
         help="Page tables in high memory: 8-byte chain slots under PAE.",
     ),
+    click.option(
+        "--split",
+        default=None,
+        metavar="U:K",
+        help="Addresses of user and kernel on i386: 3:1 (the default), 2:2 or 4:4.",
+    ),
+    click.option(
+        "--boot-use",
+        default=None,
+        metavar="SIZE",
+        help="What is in use after boot besides mem_map.  [default: the kernel's own figures, 38M]",
+    ),
+    click.option("--overcommit", default=0, show_default=True, metavar="MODE", help="0 heuristic, 1 always, 2 strict."),
 )
+_BOX_NAMES = ("ram", "swap", "cpus", "paging", "cache_line", "highpte", "split", "boot_use", "overcommit")
 _OUTPUT = (
     click.option(
         "--format",
@@ -54,9 +70,45 @@ _OUTPUT = (
 )
 
 
+@dataclass(frozen=True)
+class BoxOptions:
+    """What was typed about the box. make() builds it, once everything cheaper has been checked."""
+
+    ram: str
+    swap: str
+    cpus: int
+    paging: str
+    cache_line: int
+    highpte: bool
+    split: str | None
+    boot_use: str | None
+    overcommit: int
+
+    def make(self) -> Box:
+        """The box. What it cannot be, boot() says."""
+        from rmaplab.lab.experiment import Box  # noqa: PLC0415
+
+        return Box(
+            self.ram,
+            self.swap,
+            self.cpus,
+            self.paging,
+            self.cache_line,
+            self.highpte,
+            split=self.split,
+            boot_use=self.boot_use,
+            overcommit=self.overcommit,
+        )
+
+
 def box_options(function: F) -> F:
-    """--ram, --swap, --cpus, --paging, --cache-line, --highpte; the default is the announcement's box."""
-    return _apply(_BOX, function)
+    """The options that describe a box, passed on as one argument `box`; the default is the announcement's."""
+
+    @functools.wraps(function)
+    def with_box(**options: Any) -> Any:
+        return function(box=BoxOptions(**{name: options.pop(name) for name in _BOX_NAMES}), **options)
+
+    return _apply(_BOX, with_box)  # type: ignore[return-value]
 
 
 def output_options(function: F) -> F:
@@ -68,13 +120,6 @@ def _apply(options: Sequence[Callable[[Any], Any]], function: F) -> F:
     for option in reversed(options):
         function = option(function)
     return function
-
-
-def make_box(ram: str, swap: str, cpus: int, paging: str, cache_line: int, highpte: bool) -> Box:
-    """The box that the options describe."""
-    from rmaplab.lab.experiment import Box  # noqa: PLC0415
-
-    return Box(ram, swap, cpus, paging, cache_line, highpte)
 
 
 def check_workload(name: str) -> None:
@@ -102,7 +147,15 @@ def split_levels(text: str) -> list[int]:
     return levels
 
 
-_EXAMPLES = {"levels": "3,6,7", "kernels": "2.6.2,2.6.5-rc1-aa1"}
+_EXAMPLES = {
+    "levels": "3,6,7",
+    "kernels": "2.6.2,2.6.5-rc1-aa1",
+    "boot use": "20M,38M",
+    "highpte": "yes,no",
+    "lines": "64,128",
+    "overcommit": "0,2",
+    "schedulers": "own,one-queue",
+}
 
 
 def check_output(path: Path | None) -> None:

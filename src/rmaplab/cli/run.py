@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rmaplab.cli.options import box_options, check_output, check_workload, emit, make_box, output_options
+from rmaplab.cli.options import BoxOptions, box_options, check_output, check_workload, emit, output_options
 
 
 @click.command("run")
@@ -21,13 +21,7 @@ def command(
     level: int,
     form: str,
     output: Path | None,
-    ram: str,
-    swap: str,
-    cpus: int,
-    paging: str,
-    cache_line: int,
-    *,
-    highpte: bool,
+    box: BoxOptions,
 ) -> None:
     """Run WORKLOAD (forkbench) on one kernel and show everything that was counted."""
     check_workload(workload)
@@ -36,6 +30,6 @@ def command(
     from rmaplab.lab.experiment import compare_forkbench  # noqa: PLC0415
     from rmaplab.report.tables import single  # noqa: PLC0415
 
-    box = make_box(ram, swap, cpus, paging, cache_line, highpte)
-    results = list(compare_forkbench([kernel], [level], box))
-    emit(results, form, output, lambda: single(results[0], box))
+    the_box = box.make()
+    results = list(compare_forkbench([kernel], [level], the_box))
+    emit(results, form, output, lambda: single(results[0], the_box))

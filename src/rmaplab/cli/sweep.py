@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from rmaplab.cli.options import box_options, check_output, emit, make_box, output_options, split_names
+from rmaplab.cli.options import BoxOptions, box_options, check_output, emit, output_options, split_names
 from rmaplab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,13 +68,7 @@ def memory(
     plot: Path | None,
     form: str,
     output: Path | None,
-    ram: str,
-    swap: str,
-    cpus: int,
-    paging: str,
-    cache_line: int,
-    *,
-    highpte: bool,
+    box: BoxOptions,
 ) -> None:
     """What reverse maps take in memory, over children and VMAs: measured on live systems.
 
@@ -91,9 +85,9 @@ def memory(
     from rmaplab.lab.sweep import grid, sweep_memory  # noqa: PLC0415
     from rmaplab.report.sweep import memory_sweep  # noqa: PLC0415
 
-    box = make_box(ram, swap, cpus, paging, cache_line, highpte)
+    the_box = box.make()
     places, skipped = grid(children_list, vmas_list, limit)
-    runs = sweep_memory(kernel_list, places, box)
+    runs = sweep_memory(kernel_list, places, the_box)
     if skipped:
         click.echo(skipped_line(skipped, limit), err=True)
     points: list[MemoryPoint] = []
@@ -106,7 +100,9 @@ def memory(
     points.sort(key=lambda point: (point.children, point.vmas))
     emit(points, form, output, lambda: memory_sweep(points))
     if plot is not None:
-        draw(points, plot)
+        from rmaplab.report.plots import plot_memory_sweep  # noqa: PLC0415
+
+        write_plot(plot, lambda part, kind: plot_memory_sweep(points, part, kind))
 
 
 def split_counts(text: str, option: str) -> list[int]:
@@ -145,13 +141,11 @@ def check_plot(path: Path | None, output: Path | None) -> None:
         raise UsageError("--plot needs matplotlib: install it with pip install 'rmaplab[plot]'") from None
 
 
-def draw(points: Sequence[MemoryPoint], path: Path) -> None:
-    """Write the plot; the file appears whole or not at all. Raises UsageError."""
-    from rmaplab.report.plots import plot_memory_sweep  # noqa: PLC0415
-
+def write_plot(path: Path, draw: Callable[[Path, str], None]) -> None:
+    """Have `draw(file, "png" or "svg")` write the plot; the file appears whole or not at all. Raises UsageError."""
     part = path.with_name(path.name + ".part")
     try:
-        plot_memory_sweep(points, part, path.suffix.lower().lstrip("."))
+        draw(part, path.suffix.lower().lstrip("."))
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ itself. "computed" figures are sums of the fields in that source.
 """
 
 from rmaplab.kernels.spec import Figure, KernelSpec, Patch, Status
+from rmaplab.machine.watermarks import WatermarkRule
 
 V, B = Status.VALIDATED, Status.BELIEVED
 
@@ -24,13 +25,21 @@ FIGURES_2_6_2 = {
     "sighand_bytes": Figure(1300, "include/linux/sched.h, computed: 64 sigactions of 20 bytes, count, lock", B, 2088),
     "thread_stack_bytes": Figure(8192, "include/asm-i386/thread_info.h, THREAD_SIZE", B),
     "image_bytes": Figure(3 << 20, "kernel text and data: 1 GB boots with about 1010 MiB usable", B),
-    "boot_use_bytes": Figure(35 << 20, "slab, page cache and a quiet user land after boot; an estimate", B),
+    "boot_kernel_bytes": Figure(17 << 20, "slab, stacks and page tables after boot, in low memory; an estimate", B),
+    "boot_user_bytes": Figure(18 << 20, "pages of a quiet user land that cannot be dropped; an estimate", B),
+    # the page allocator
+    "watermarks": Figure(
+        WatermarkRule.SUMMED, "mm/page_alloc.c, setup_per_zone_pages_min and __alloc_pages: marks add up", B
+    ),
+    "per_cpu_lists": Figure(1, "mm/page_alloc.c, free_area_init_core and buffered_rmqueue", B),
     # rules
     "fork_charges": Figure(1, "kernel/fork.c, dup_mmap: security_vm_enough_memory per VM_ACCOUNT VMA", B),
     "fork_failure_uncharges_twice": Figure(
         1, "kernel/fork.c and mm/mmap.c; fixed by BK ca6dbf6b62, a6a7e5bf84 in June 2004", B
     ),
     "root_reserve_divisor": Figure(32, "security/commoncap.c, cap_vm_enough_memory: 3 % for root", B),
+    "overcommit_totals": Figure(0, "security/commoncap.c, cap_vm_enough_memory: what is free now", B),
+    "overcommit_strict": Figure(1, "Documentation/vm/overcommit-accounting: mode 2", B),
     "max_map_count": Figure(65536, "include/linux/sched.h, MAX_MAP_COUNT", B),
     "commit_is_accounted": Figure(1, "mm/mmap.c, do_mmap_pgoff: VM_ACCOUNT", B),
     "pagevec_size": Figure(16, "include/linux/pagevec.h, PAGEVEC_SIZE; mm/swap.c, lru_cache_add_active", B),

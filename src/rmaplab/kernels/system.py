@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from rmaplab.errors import UsageError
+from dataclasses import dataclass
+
+import numpy as np
+
+from rmaplab.errors import NeedsReclaim, UsageError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.prices import PROVISIONAL_2004
 from rmaplab.kernels.spec import KernelSpec
+from rmaplab.machine.allocator import Gfp, Layout
+from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED, paging_format
 from rmaplab.machine.sched import SchedRules
+from rmaplab.machine.watermarks import WatermarkRule
+from rmaplab.machine.zones import DMA_FRAMES
 from rmaplab.mm.check import check
 from rmaplab.mm.kernel import MM_LOCKS, Kernel
+from rmaplab.mm.overcommit import OvercommitMode
 from rmaplab.mm.syscalls import Program, Task, spawn
 from rmaplab.rmap.protocol import Mapping, ReverseMap
-from rmaplab.units import PAGE_SHIFT, format_size, parse_size
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
 
 MS = 1_000_000  # nanoseconds
 LINES = (32, 64, 128)
@@ -28,15 +37,23 @@ def boot(
     swap: int | str = "0",
     cpus: int = 4,
     paging: str | None = None,
+    split: str | None = None,
     l1_cache_bytes: int = 128,
     highpte: bool = True,
+    boot_use: int | str | None = None,
+    overcommit: int = 0,
+    overcommit_ratio: int = 50,
+    pages_min: int | None = None,
     design: type[ReverseMap] | None = None,
 ) -> System:
     """Boot a kernel, by name or as a KernelSpec, on a box.
 
-    Sizes are bytes or "512M". `paging` is "i386", "i386-pae" (the default: the announcement's box) or "x86-64".
-    `l1_cache_bytes` is the line of the box's CPUs, 128 on a Pentium 4; `highpte` says whether page tables may lie in high
-    memory, which makes a pte_chain's slots 8 bytes wide under PAE. `design` replaces the kernel's reverse map.
+    Sizes are bytes or "512M". `paging` is "i386", "i386-pae" (the default: the announcement's box) or "x86-64", `split`
+    how i386 divides its addresses: "3:1", "2:2" or "4:4". `l1_cache_bytes` is the line of the box's CPUs, 128 on a
+    Pentium 4; `highpte` says whether page tables may lie in high memory, which makes a pte_chain's slots 8 bytes wide
+    under PAE. `boot_use` is what kernel and user land hold after boot besides mem_map (the kernel's figures if not given).
+    `overcommit` is vm.overcommit_memory, `overcommit_ratio` its percentage for mode 2. `pages_min` replaces the
+    watermark rule's own sum, for boxes of a few hundred frames. `design` replaces the kernel's reverse map.
     Free swap counts for overcommit; nothing is swapped out yet (NeedsReclaim). Raises UsageError.
     """
     spec = find_kernel(kernel) if isinstance(kernel, str) else kernel
@@ -44,7 +61,7 @@ def boot(
         ram_bytes=_whole_pages(ram, "RAM"),
         swap_bytes=_whole_pages(swap, "swap"),
         cpus=cpus,
-        paging=paging_format(paging or "i386-pae"),
+        paging=paging_format(paging or "i386-pae", split),
         l1_cache_bytes=l1_cache_bytes,
         highpte=highpte,
     )
@@ -55,9 +72,18 @@ def boot(
     if hardware.ram_bytes > hardware.paging.max_ram_bytes:
         limit = format_size(hardware.paging.max_ram_bytes)
         raise UsageError(
-            f"{format_size(hardware.ram_bytes)} of RAM: {hardware.arch} goes up to {limit} here; try --paging x86-64"
+            f"{format_size(hardware.ram_bytes)} of RAM: {hardware.arch} goes up to {limit}; try --paging x86-64"
         )
-    return System(spec, hardware, design or spec.design_class())
+    if overcommit not in list(OvercommitMode):
+        raise UsageError(f"overcommit mode {overcommit}: choose 0 (heuristic), 1 (always) or 2 (strict)")
+    if pages_min is not None and pages_min < 0:
+        raise UsageError(f"pages_min {pages_min}: give 0 or more pages")
+    if overcommit_ratio < 0:
+        raise UsageError(f"an overcommit ratio of {overcommit_ratio} %: give 0 or more")
+    use = None if boot_use is None else _whole_pages(boot_use, "boot use")
+    return System(
+        spec, hardware, design or spec.design_class(), OvercommitMode(overcommit), overcommit_ratio, use, pages_min
+    )
 
 
 def _whole_pages(size: int | str, what: str) -> int:
@@ -67,16 +93,93 @@ def _whole_pages(size: int | str, what: str) -> int:
     return nr_bytes >> PAGE_SHIFT << PAGE_SHIFT
 
 
+@dataclass(frozen=True)
+class BootUse:
+    """What is not free when the first program starts. Frames.
+
+    The image and mem_map lie where the boot allocator puts them; the rest has been allocated since like anything else.
+    """
+
+    image: int
+    mem_map: int
+    kernel: int
+    """Slab, stacks, page tables: low memory."""
+    user: int
+    """Pages of the user land."""
+
+    @classmethod
+    def of(cls, spec: KernelSpec, hardware: Hardware, design: type[ReverseMap], given_bytes: int | None) -> BootUse:
+        """By the kernel's figures; `given_bytes`, if given, is shared out as they would. Raises UsageError."""
+        word = hardware.paging.word_bytes
+        page_struct = spec.figure("page_struct_bytes", word) + design.page_bytes(
+            hardware.paging, highpte=hardware.highpte
+        )
+        mem_map = -(-(hardware.ram_bytes >> PAGE_SHIFT) * page_struct // PAGE_SIZE)
+        names = ("image_bytes", "boot_kernel_bytes", "boot_user_bytes")
+        image, kernel, user = (-(-spec.figure(name, word) // PAGE_SIZE) for name in names)
+        if given_bytes is not None:
+            given = given_bytes >> PAGE_SHIFT
+            image, rest = min(image, given), max(given - image, 0)
+            kernel = rest * kernel // (kernel + user)
+            user = rest - kernel
+        use = cls(image, mem_map, kernel, user)
+        use.check(hardware)
+        return use
+
+    @property
+    def nr_pages(self) -> int:
+        """All of it."""
+        return self.image + self.mem_map + self.kernel + self.user
+
+    def check(self, hardware: Hardware) -> None:
+        """Raises UsageError if the box cannot boot."""
+        low = min(hardware.ram_bytes, hardware.paging.lowmem_bytes) >> PAGE_SHIFT
+        if (hardware.ram_bytes >> PAGE_SHIFT) * 3 < self.nr_pages * 4:
+            raise UsageError(
+                f"{format_size(hardware.ram_bytes)} of RAM is too small: this kernel takes {format_size(self.nr_pages * PAGE_SIZE)} "
+                f"to boot; try --ram {1 << (self.nr_pages * 4 // 3 >> 8).bit_length()}M"
+            )
+        if self.image > min(DMA_FRAMES, low) or self.mem_map + self.image + self.kernel > low * 31 // 32:
+            raise UsageError(
+                f"{format_size(hardware.ram_bytes)} of RAM: its struct pages take {format_size(self.mem_map * PAGE_SIZE)}, and "
+                f"{format_size(low * PAGE_SIZE)} are low memory; try less --ram, --boot-use or another --split"
+            )
+
+    def take(self, machine: Machine) -> None:
+        """Allocate what was allocated after boot. Raises UsageError."""
+        for nr, gfp in ((self.kernel, Gfp.KERNEL), (self.user, Gfp.HIGHUSER)):
+            try:
+                pages = machine.allocator.alloc(nr, gfp) if nr else np.empty(0, np.int64)
+            except NeedsReclaim:
+                raise UsageError("nothing is free after boot: try more --ram or less --boot-use") from None
+            machine.frames.flags[pages] |= PG_RESERVED
+        machine.allocator.drain()
+
+
 class System:
     """A booted kernel. `kernel` holds its state, `kernel.machine` the box under it."""
 
-    def __init__(self, spec: KernelSpec, hardware: Hardware, design: type[ReverseMap]) -> None:
+    def __init__(
+        self,
+        spec: KernelSpec,
+        hardware: Hardware,
+        design: type[ReverseMap],
+        overcommit: OvercommitMode,
+        overcommit_ratio: int,
+        boot_use_bytes: int | None,
+        pages_min: int | None,
+    ) -> None:
         self.spec = spec
-        paging = hardware.paging
-        word = paging.word_bytes
-        page_struct = spec.figure("page_struct_bytes", word) + design.page_bytes(paging, highpte=hardware.highpte)
-        mem_map = (hardware.ram_bytes >> PAGE_SHIFT) * page_struct
-        reserved = mem_map + spec.figure("image_bytes", word) + spec.figure("boot_use_bytes", word)
+        word = hardware.paging.word_bytes
+        use = BootUse.of(spec, hardware, design, boot_use_bytes)
+        layout = Layout(
+            lowmem_bytes=hardware.paging.lowmem_bytes,
+            image=use.image,
+            mem_map=use.mem_map,
+            rule=WatermarkRule(spec.figure("watermarks", word)),
+            per_cpu_lists=bool(spec.figure("per_cpu_lists", word)),
+            pages_min=pages_min,
+        )
         sched = SchedRules(
             timeslice_ns=spec.figure("timeslice_ms", word) * MS,
             max_timeslice_ns=spec.figure("max_timeslice_ms", word) * MS,
@@ -85,8 +188,16 @@ class System:
             one_queue=bool(spec.figure("one_run_queue", word)),
             child_first=bool(spec.figure("child_runs_first", word)),
         )
-        self.machine = Machine(hardware, PROVISIONAL_2004, sched, reserved, MM_LOCKS + design.lock_classes)
-        self.kernel = Kernel(self.machine, spec.rules(word), design(self.machine))
+        self.boot_use = use
+        self.machine = Machine(hardware, PROVISIONAL_2004, sched, layout, MM_LOCKS + design.lock_classes)
+        use.take(self.machine)
+        self.kernel = Kernel(
+            self.machine,
+            spec.rules(word),
+            design(self.machine),
+            overcommit=overcommit,
+            overcommit_ratio=overcommit_ratio,
+        )
 
     def spawn(self, program: Program | None = None) -> Task:
         """A first task with an empty address space. With a program it runs when run() is called, else you drive it."""

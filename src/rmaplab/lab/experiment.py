@@ -31,6 +31,11 @@ class Box:
     paging: str = "i386-pae"
     l1_cache_bytes: int = 128
     highpte: bool = True
+    split: str | None = None
+    """How i386 divides its addresses; 3:1 if not given."""
+    boot_use: str | None = None
+    """What kernel and user land hold after boot besides mem_map; the kernel's own figures if not given."""
+    overcommit: int = 0
 
     def boot(self, kernel: str) -> System:
         """A kernel on this box. Raises UsageError."""
@@ -56,6 +61,10 @@ class Result:
     ledger: dict[str, int] | None = None
     locks: dict[str, dict[str, Any]] | None = None
     """By lock class: acquisitions, waits, time held."""
+    kswapd_wakes: int | None = None
+    """Requests for memory that were met below the low marks, or not at all: each would have woken kswapd."""
+    first_kswapd_wake_s: float | None = None
+    """In simulated time; from here on the real kernel would have begun to make room."""
     prices: str | None = None
     simulated_s: dict[str, float] | None = None
     wall_s: float = field(default=0.0)
@@ -98,6 +107,8 @@ def run_forkbench(kernel: str, level: int, box: Box) -> Result:
         },
         ledger=dict(sorted(machine.ledger.counts.items())),
         locks=machine.locks.as_json(),
+        kswapd_wakes=machine.allocator.kswapd_wakes,
+        first_kswapd_wake_s=None if (wake := machine.allocator.first_wake_ns) is None else wake * NS,
         prices=machine.ledger.prices.name,
         simulated_s={
             "real": machine.sched.now_ns * NS,
@@ -118,6 +129,9 @@ def hardware_as_json(system: System) -> dict[str, Any]:
         "cpus": hardware.cpus,
         "l1_cache_bytes": hardware.l1_cache_bytes,
         "highpte": hardware.highpte,
+        "split": hardware.paging.split or None,
+        "boot_use_bytes": system.boot_use.nr_pages * PAGE_SIZE,
+        "overcommit": int(system.kernel.overcommit.mode),
     }
 
 

@@ -108,7 +108,7 @@ class Run:
         heap = system.machine.paging.heap_base
         self.places = [Named(BORDER, f"{BORDER:#x}"), Named(heap, f"{heap:#x}")]
         self.nr_calls = self.nr_stamps = self._nr_tasks = 0
-        self._free_at_boot = system.machine.allocator.nr_free
+        self._free_at_boot = system.machine.allocator.nr_unused
         self.armed = False
 
     # -- what operations are made of ---------------------------------------------------------------------------------
@@ -307,8 +307,8 @@ class Run:
         self.lines.append("for cache in system.machine.caches.values():\n    cache.shrink()")
         for cache in machine.caches.values():
             cache.shrink()
-        free = f"assert system.machine.allocator.nr_free == {self._free_at_boot}  # as at boot"
-        self.claim(machine.allocator.nr_free == self._free_at_boot, free)
+        free = f"assert system.machine.allocator.nr_unused == {self._free_at_boot}  # as at boot"
+        self.claim(machine.allocator.nr_unused == self._free_at_boot, free)
 
     def source(self) -> str:
         """The run as a Python script."""

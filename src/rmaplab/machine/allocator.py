@@ -1,66 +1,99 @@
-"""alloc_pages: who may have a frame, and what happens when there is none.
+"""alloc_pages: who may have a frame, from which zone, and what happens when there is none.
 
-    free frames   |------------------------------|----------|----|
-                                            pages_min     min/4   0
-    GFP_KERNEL, GFP_HIGHUSER    down to pages_min, then reclaim
-    GFP_ATOMIC                  down to a quarter of it, then nothing: the caller copes
+    a page for a user, 1 GB box, 2.6.2                    pass 1: leave pages_low       pass 2: leave pages_min
+        HIGHMEM  (128 MiB)  ---- no more than 64? ------>  kswapd is woken  ---------->  no more than 32?
+        NORMAL   (880 MiB)  ---- no more than 64 + 468? -------^                         no more than 32 + 234?
+        DMA      ( 16 MiB)  ---- no more than 540? ------------|                         no more than 270?
+                                                                                         then reclaim
 
-Below the mark a request that may sleep goes to the `reclaim` hook, which a kernel installs when it boots. As long as
-nobody has, NeedsReclaim says so: a run never goes on with memory it could not have had.
+A request that may sleep and finds nothing goes to the `reclaim` hook, which a kernel installs when it boots. As long as
+nobody has, NeedsReclaim says so: a run never goes on with memory it could not have had. kswapd does not run either, but how
+often it was woken, and when first, is counted: from then on the real kernel would have begun to make room.
 
-There is one zone now. `Gfp.HIGHUSER` already says which requests may be met from high memory, so zones change this file
-and no caller.
-
-Source: 2.6.2 mm/page_alloc.c, __alloc_pages (pass 2: pages_min, __GFP_HIGH takes min >> 2) and setup_per_zone_pages_min
-(the square root of the lowmem kilobytes, between 128 KiB and 16 MiB); eras.md 4.2 says how later kernels differ.
+Source: 2.6.2 mm/page_alloc.c, __alloc_pages; watermarks.py has the marks, zones.py what stands behind them.
 """
 
-import math
-from collections.abc import Callable
-from enum import Enum
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
-from rmaplab.machine.buddy import Buddy
+from rmaplab.machine.buddy import FreeLists
 from rmaplab.machine.frames import PG_RESERVED, Frames, clear_frames
 from rmaplab.machine.ram import Ram
-from rmaplab.units import PAGE_SIZE
+from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.watermarks import Gfp, WatermarkRule, watermarks
+from rmaplab.machine.zones import Zone, zone_borders
 
 I64 = npt.NDArray[np.int64]
 
-
-class Gfp(Enum):
-    """What a request may do to be met."""
-
-    ATOMIC = "ATOMIC"  # cannot sleep; may dip into the reserve
-    KERNEL = "KERNEL"  # may sleep and reclaim; low memory only
-    HIGHUSER = "HIGHUSER"  # may sleep and reclaim; any memory
+__all__ = ["Gfp", "Layout", "PageAllocator"]
 
 
-def pages_min(nr_frames: int) -> int:
-    """The 2.6.2 mark for a box of `nr_frames`, in pages: sqrt of the size in KiB, in KiB, clamped to [128, 16384]."""
-    kilobytes = nr_frames * PAGE_SIZE // 1024
-    return min(max(math.isqrt(kilobytes), 128), 16384) * 1024 // PAGE_SIZE
+@dataclass(frozen=True)
+class Layout:
+    """What a kernel makes of the RAM. Frames, but for `lowmem_bytes`."""
+
+    lowmem_bytes: int
+    image: int
+    """The kernel's text and data, from frame 0 on."""
+    mem_map: int
+    """The array of struct page: in NORMAL, in DMA behind the image where there is no NORMAL."""
+    rule: WatermarkRule
+    per_cpu_lists: bool
+    pages_min: int | None = None
+    """Replaces the watermark rule's own sum, for boxes too small for it."""
 
 
 class PageAllocator:
     """The frames of one machine, minus those the kernel took when it booted."""
 
-    def __init__(self, ram: Ram, frames: Frames, reserved: int) -> None:
-        self.ram, self.frames = ram, frames
-        self.pages_min = pages_min(ram.nr_frames)
-        self.zone = Buddy(ram.nr_frames, reserved, ram.nr_frames)
+    def __init__(self, ram: Ram, frames: Frames, layout: Layout, sched: Scheduler) -> None:
+        self.ram, self.frames, self._sched = ram, frames, sched
+        lists = FreeLists(frames.nr)
+        borders = zone_borders(frames.nr, layout.lowmem_bytes)
+        has_normal = any(name == "NORMAL" for name, _, _ in borders)
+        taken = {"DMA": layout.image + (0 if has_normal else layout.mem_map), "NORMAL": layout.mem_map}
+        self.zones: list[Zone] = []
+        for name, start, end in borders:
+            nr = taken.get(name, 0)
+            frames.flags[start : start + nr] |= PG_RESERVED
+            frames.count[start : start + nr] = 1
+            self.zones.append(Zone(name, lists, start, end, nr, len(sched.cpus), layout.per_cpu_lists))
+        self._starts = np.array([zone.start for zone in self.zones])
+        self.marks = watermarks(layout.rule, [zone.extent for zone in self.zones], layout.pages_min)
+        for zone, marks in zip(self.zones, self.marks.zones, strict=True):
+            zone.marks = marks
+        self._passes = {
+            gfp: tuple(tuple((self.zones[i], mark) for i, mark in zones) for zones in passes)
+            for gfp, passes in self.marks.passes.items()
+        }
+        self.totalram_pages = self.nr_free
+        """What was free before anybody asked: the RAM that is not the kernel's own."""
+        self.kswapd_wakes = 0
+        """Requests that were not met above the low marks."""
+        self.first_wake_ns: int | None = None
         self.reclaim: Callable[[int, int], None] = _nothing_to_reclaim
         self.fail_after: int | None = None  # the failure injector: requests still granted before one is refused
-        frames.flags[:reserved] |= PG_RESERVED
-        frames.count[:reserved] = 1
 
     @property
     def nr_free(self) -> int:
-        """nr_free_pages()."""
-        return self.zone.nr_free
+        """nr_free_pages(): without the pages on the CPUs' lists."""
+        return sum(zone.buddy.nr_free for zone in self.zones)
+
+    @property
+    def nr_unused(self) -> int:
+        """Pages that nobody has: free, or on a CPU's list."""
+        return sum(zone.nr_free + zone.nr_listed for zone in self.zones)
+
+    def obtainable(self, gfp: Gfp) -> int:
+        """How many single pages this CPU could have before a request would need reclaim."""
+        cpu = self._this_cpu()
+        return sum(zone.obtainable(cpu, mark, zone.end - zone.start) for zone, mark in self._passes[gfp][-1])
 
     def alloc(self, nr: int, gfp: Gfp, *, order: int = 0, zeroed: bool = False) -> I64:
         """`nr` blocks of 2^order frames, sleeping for them if it must. page->count of each first frame is 1.
@@ -75,28 +108,73 @@ class PageAllocator:
         return blocks
 
     def try_alloc(self, nr: int, gfp: Gfp, *, order: int = 0, zeroed: bool = False) -> I64 | None:
-        """The same without sleeping: all of it, or None and nothing changed."""
+        """The same without sleeping: all of it, or None and nothing taken."""
         return None if self.injected_failure(nr) else self.take(nr, gfp, order, zeroed)
 
     def take(self, nr: int, gfp: Gfp, order: int, zeroed: bool) -> I64 | None:
         """try_alloc behind the failure injector's back: for who has asked it already."""
-        mark = self.pages_min >> 2 if gfp is Gfp.ATOMIC else self.pages_min
-        if self.zone.nr_free - (nr << order) < mark:
+        if nr == 1 and order == 0:
+            return self._take_one(gfp, zeroed)
+        blocks = self._take_pages(nr, gfp) if order == 0 else self._take_blocks(nr, gfp, order)
+        if blocks is None:
             return None
-        blocks = self.zone.alloc(nr, order)
-        if blocks.size < nr:  # free memory is in pieces
-            self.zone.free(blocks, order)
-            return None
-        if nr == 1 and order == 0:  # a fault's page: scalars, not arrays
-            pfn = blocks.item()
-            self.frames.count[pfn] = 1
-            if not zeroed or not self.frames.scribbled[pfn]:
-                return blocks
-        else:
-            self.frames.count[blocks] = 1
+        self.frames.count[blocks] = 1
         if zeroed:
             pfns = blocks if order == 0 else (blocks[:, None] + np.arange(1 << order)).ravel()
             clear_frames(self.ram.bytes, self.frames.scribbled, pfns)
+        return blocks
+
+    def _take_one(self, gfp: Gfp, zeroed: bool) -> I64 | None:
+        """A fault's page: scalars, not arrays."""
+        cpu = self._this_cpu()
+        for attempt, zones in enumerate(self._passes[gfp]):
+            if attempt:
+                self._wake_kswapd(1)
+            for zone, mark in zones:
+                pfn = zone.take_one(cpu, mark)
+                if pfn >= 0:
+                    self.frames.count[pfn] = 1
+                    block = np.array((pfn,), np.int64)
+                    if zeroed and self.frames.scribbled[pfn]:
+                        clear_frames(self.ram.bytes, self.frames.scribbled, block)
+                    return block
+        return None
+
+    def _take_pages(self, nr: int, gfp: Gfp) -> I64 | None:
+        """Single pages: from each zone in turn what its mark allows, as page after page would be; or nothing at all."""
+        cpu = self._this_cpu()
+        taken: list[I64] = []
+        left, woken = nr, 0
+        for attempt, zones in enumerate(self._passes[gfp]):
+            woken = left if attempt else 0
+            for zone, mark in zones:
+                if left and (got := zone.obtainable(cpu, mark, left)):
+                    taken.append(zone.take(cpu, mark, got))
+                    left -= got
+        if left:
+            self._wake_kswapd(1)  # the caller may try for less, and is counted then
+            for pages in reversed(taken):
+                self._give(pages[::-1])
+            return None
+        if woken:
+            self._wake_kswapd(woken)
+        return taken[0] if len(taken) == 1 else np.concatenate(taken)
+
+    def _take_blocks(self, nr: int, gfp: Gfp, order: int) -> I64 | None:
+        """Larger blocks: all of them, or none where free memory is short or in pieces."""
+        taken: list[I64] = []
+        left = nr
+        for attempt, zones in enumerate(self._passes[gfp]):
+            if attempt and left:
+                self._wake_kswapd(left)
+            for zone, mark in zones:
+                if left:
+                    taken.append(zone.take_blocks(order, mark, left))
+                    left -= taken[-1].size
+        blocks = np.concatenate(taken)
+        if left:
+            self._give(blocks, order)
+            return None
         return blocks
 
     def free(self, blocks: I64, *, order: int = 0) -> None:
@@ -105,7 +183,27 @@ class PageAllocator:
             return
         self.frames.count[blocks] = 0
         self.frames.flags[blocks] = 0
-        self.zone.free(blocks, order)
+        self._give(blocks, order)
+
+    def _give(self, blocks: I64, order: int = 0) -> None:
+        """To their zones: single pages to the list of this CPU, blocks to the buddy system."""
+        if blocks.size == 1:
+            zone = self.zones[int(self._starts.searchsorted(blocks[0], side="right")) - 1]
+            parts = [(zone, blocks)]
+        else:
+            place = self._starts.searchsorted(blocks, side="right") - 1
+            parts = [(zone, blocks[place == i]) for i, zone in enumerate(self.zones)]
+        cpu = self._this_cpu()
+        for zone, mine in parts:
+            if order:
+                zone.buddy.free(mine, order)
+            elif mine.size:
+                zone.give(cpu, mine)
+
+    def drain(self) -> None:
+        """drain_local_pages on every CPU: what is on lists goes back to the buddy system."""
+        for zone in self.zones:
+            zone.drain()
 
     def injected_failure(self, nr: int) -> bool:
         """Whether the failure injector refuses this request of `nr` objects.
@@ -121,13 +219,42 @@ class PageAllocator:
         self.fail_after = None
         return True
 
-    def check(self) -> None:
-        """Free lists, counter and page->count agree. O(frames)."""
-        free = self.zone.free_mask()
-        if self.frames.count[free].any():
-            raise KernelBug("free_area", "a free frame is referenced")
+    def _this_cpu(self) -> int:
+        current = self._sched.current
+        return current.cpu.index if current is not None and current.cpu is not None else 0
+
+    def _wake_kswapd(self, nr: int) -> None:
+        if self.first_wake_ns is None:
+            self.first_wake_ns = self._sched.now_ns
+        self.kswapd_wakes += nr
+
+    def check(self) -> npt.NDArray[np.bool_]:
+        """Free lists, counters, CPU lists, marks and page->count agree; which frames nobody has. O(frames)."""
+        unused = np.zeros(self.frames.nr, np.bool_)
+        for zone in self.zones:
+            unused |= zone.check(self.frames.count)
+        if int(unused.sum()) != self.nr_unused:
+            raise KernelBug("free_area", f"zones hold {int(unused.sum())} frames, their counters say {self.nr_unused}")
         if (self.frames.count < 0).any():
             raise KernelBug("page_count", "a count is negative")
+        return unused
+
+
+def zone_table(zones: Sequence[Zone]) -> list[dict[str, int | str]]:
+    """The zones as rows: what /proc/zoneinfo would say. Pages."""
+    return [
+        {
+            "zone": zone.name,
+            "present": zone.end - zone.start,
+            "free": zone.nr_free,
+            "min": zone.marks.min,
+            "low": zone.marks.low,
+            "high": zone.marks.high,
+            "batch": zone.batch,
+            "listed": zone.nr_listed,
+        }
+        for zone in zones
+    ]
 
 
 def _nothing_to_reclaim(nr: int, order: int) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rmaplab.errors import KernelBug, UsageError
-from rmaplab.machine.allocator import Gfp, PageAllocator
+from rmaplab.errors import KernelBug
+from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.frames import PG_TABLE, Frames
 from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.locks import LockClasses, Locks
@@ -15,14 +15,17 @@ from rmaplab.machine.paging import Paging
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import SchedRules, Scheduler
 from rmaplab.machine.slab import SlabCache, SlabPages
-from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size
+from rmaplab.units import PAGE_SHIFT
 
 I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """The box. `l1_cache_bytes` sets slab packing and the size of a pte_chain; `highpte` the width of its slots under PAE."""
+    """The box. `l1_cache_bytes` sets slab packing and the size of a pte_chain; `highpte` the width of its slots under PAE.
+
+    With `highpte` the leaf page tables may lie in high memory.
+    """
 
     ram_bytes: int
     swap_bytes: int
@@ -38,32 +41,27 @@ class Hardware:
 
 
 class Machine:
-    """The hardware after the kernel has taken `reserved_bytes` of it for itself."""
+    """The hardware, and its RAM as a kernel has laid it out."""
 
     def __init__(
-        self, hardware: Hardware, prices: PriceList, sched: SchedRules, reserved_bytes: int, locks: LockClasses = ()
+        self, hardware: Hardware, prices: PriceList, sched: SchedRules, layout: Layout, locks: LockClasses = ()
     ) -> None:
         nr_frames = hardware.ram_bytes >> PAGE_SHIFT
-        reserved = -(-reserved_bytes // PAGE_SIZE)
-        if nr_frames * 3 < reserved * 4:
-            raise UsageError(
-                f"{format_size(hardware.ram_bytes)} of RAM is too small: this kernel takes {format_size(reserved_bytes)} to boot; "
-                f"try --ram {1 << (reserved_bytes * 4 // 3 >> 20).bit_length()}M"
-            )
         self.hardware = hardware
         self.paging = hardware.paging
         self.ram = Ram(nr_frames)
         self.frames = Frames(nr_frames)
-        self.allocator = PageAllocator(self.ram, self.frames, reserved)
+        self.sched = Scheduler(sched, hardware.cpus)
+        self.allocator = PageAllocator(self.ram, self.frames, layout, self.sched)
         self.slab_pages = SlabPages(nr_frames)
         self.caches: dict[str, SlabCache] = {}
         self.ledger = Ledger(prices)
         self.charge = self.ledger.charge
         """Count an operation; its time is due at the end of the burst."""
-        self.sched = Scheduler(sched, hardware.cpus)
         self.locks = Locks(locks, self.sched, self.ledger)
-        self.swap_pages_free = hardware.swap_bytes >> PAGE_SHIFT
+        self.swap_pages = hardware.swap_bytes >> PAGE_SHIFT
         self.nr_tables = self.nr_tables_peak = 0
+        self._table_gfp = Gfp.HIGHUSER if hardware.highpte else Gfp.KERNEL
         self.words: Words = self.ram.words(self.paging.entry_bytes)
         self.geometry = (self.words, self.paging.levels, self.paging.bits)
         """What every kernel of pagetable.py begins with."""
@@ -84,9 +82,12 @@ class Machine:
         )
         return self.caches[name]
 
-    def alloc_tables(self, nr: int) -> I64:
-        """Frames for `nr` page tables, all zero. Raises as PageAllocator.alloc."""
-        tables = self.allocator.alloc(nr, Gfp.KERNEL, zeroed=True)
+    def alloc_tables(self, nr: int, *, upper: bool = False) -> I64:
+        """Frames for `nr` page tables, all zero. Upper tables lie low; leaf tables need not, with HIGHPTE.
+
+        Raises as PageAllocator.alloc.
+        """
+        tables = self.allocator.alloc(nr, Gfp.KERNEL if upper else self._table_gfp, zeroed=True)
         self._count_tables(tables)
         return tables
 
@@ -115,10 +116,11 @@ class Machine:
             sched.now_ns += ns
             sched.system_ns += ns
 
-    def check(self) -> None:
-        """Allocator and slab caches are consistent, and every frame is somebody's. O(frames)."""
-        self.allocator.check()
+    def check(self) -> npt.NDArray[np.bool_]:
+        """Allocator and slab caches are consistent; which frames nobody has. O(frames)."""
+        unused = self.allocator.check()
         for cache in self.caches.values():
             cache.check()
         if self.nr_tables != int((self.frames.flags & PG_TABLE != 0).sum()):
             raise KernelBug("nr_page_table_pages", f"the counter says {self.nr_tables}, the flags say otherwise")
+        return unused

@@ -85,7 +85,7 @@ class SlabPages:
         self.owner: I16 = np.zeros(nr_frames, np.int16)  # number of the cache whose slab begins here, 0 for none
         self.used: I64 = np.zeros((nr_frames, MAX_PER_SLAB // 64), np.int64)  # a bit per object that is out
         self.nr_caches = 0
-        self.links: I32 = np.full((2, nr_frames), -1, np.int32)  # next and previous slab of its list
+        self.links: I32 = np.zeros((2, nr_frames), np.int32)  # 1 + next and previous slab of its list
 
 
 class SlabCache:
@@ -115,7 +115,7 @@ class SlabCache:
         pages.nr_caches += 1
         self._id = pages.nr_caches
         self._pages, self._allocator = pages, allocator
-        self._heads: I64 = np.full(2, -1, np.int64)
+        self._heads: I64 = np.zeros(2, np.int64)  # 1 + first slab
         self._array_limit = 120 if object_bytes <= 256 else 54 if object_bytes <= 1024 else 24
         self._array: list[int] = []  # freed one by one, to be handed out again first
         self._single: set[int] = set()  # handed out one by one
@@ -246,13 +246,13 @@ class SlabCache:
         per_slab = self.packing.per_slab
         listed = 0
         for which, head in enumerate(self._heads.tolist()):
-            slab = head
+            slab = head - 1
             while slab >= 0:
                 inuse = int(self._pages.inuse[slab])
                 if (inuse == 0) != (which == EMPTY) or inuse >= per_slab:
                     raise KernelBug("slab", f"{self.name}: slab {slab} with {inuse} objects is on the wrong list")
                 listed += per_slab - inuse
-                slab = int(self._pages.links[0, slab])
+                slab = int(self._pages.links[0, slab]) - 1
         if listed + len(self._array) != self.nr_slabs * per_slab - self.nr_objects:
             raise KernelBug("slab", f"{self.name}: {listed} objects free on lists, counters say otherwise")
 
@@ -261,21 +261,21 @@ class SlabCache:
 def _push(links: I32, heads: I64, which: int, slab: int) -> None:
     head = heads[which]
     links[0, slab] = head
-    links[1, slab] = -1
-    if head >= 0:
-        links[1, head] = slab
-    heads[which] = slab
+    links[1, slab] = 0
+    if head:
+        links[1, head - 1] = slab + 1
+    heads[which] = slab + 1
 
 
 @inline
 def _unlink(links: I32, heads: I64, which: int, slab: int) -> None:
     after, before = links[0, slab], links[1, slab]
-    if before >= 0:
-        links[0, before] = after
+    if before:
+        links[0, before - 1] = after
     else:
         heads[which] = after
-    if after >= 0:
-        links[1, after] = before
+    if after:
+        links[1, after - 1] = before
 
 
 @kernel
@@ -287,8 +287,8 @@ def _push_all(links: I32, heads: I64, slabs: I64) -> None:
 @kernel
 def _pop_empty(links: I32, heads: I64, slabs: I64) -> int:
     nr = 0
-    while nr < slabs.size and heads[EMPTY] >= 0:
-        slabs[nr] = heads[EMPTY]
+    while nr < slabs.size and heads[EMPTY]:
+        slabs[nr] = heads[EMPTY] - 1
         _unlink(links, heads, EMPTY, slabs[nr])
         nr += 1
     return nr
@@ -301,9 +301,9 @@ def _alloc(
 ) -> int:  # fmt: skip
     nr = 0
     while nr < objects.size:
-        slab = heads[PARTIAL]
+        slab = heads[PARTIAL] - 1
         if slab < 0:
-            slab = heads[EMPTY]
+            slab = heads[EMPTY] - 1
             if slab < 0:
                 return nr
             _unlink(links, heads, EMPTY, slab)

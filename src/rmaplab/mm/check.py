@@ -1,6 +1,7 @@
 """check(): everything that two places know must agree. Recomputed from the page tables up, nothing believed.
 
-frames      free, reserved, slab, page table or anonymous; an anonymous page's count is its entries and its place in a pagevec
+frames      free (by zone, by CPU list), reserved, slab, page table or anonymous, and none of them lost; an anonymous page's
+            count is its entries and its place in a pagevec
 mm          VMAs in order, every entry inside one and no more allowed than it allows; rss; page-table frames
 system      committed pages, slab objects against the objects there are
 design      its own invariants, and walk == judge for every page (or a fixed sample where there are very many)
@@ -27,8 +28,9 @@ def check(k: Kernel) -> None:
     """Raise KernelBug with the name of the first thing that does not add up. The ledger is left as it was. O(everything)."""
     before = k.machine.ledger.snapshot()
     mms = list(k.mms.values())
-    k.machine.check()
+    unused = k.machine.check()
     k.check()
+    _check_owners(k, unused)
     mapped = np.zeros(k.machine.frames.nr, np.int64)
     for mm in mms:
         mm.check()
@@ -81,6 +83,17 @@ def _check_pages(k: Kernel, mapped: I64, references: I64) -> None:
     if wrong.size:
         raise KernelBug(
             "page_count", f"page {wrong[0]} has count {count[wrong[0]]} and {references[wrong[0]]} references"
+        )
+
+
+def _check_owners(k: Kernel, unused: npt.NDArray[np.bool_]) -> None:
+    """Every frame is free or somebody's. Of a block of several frames only the first has a count, as in Linux."""
+    tails = sum(cache.nr_slabs * ((1 << cache.packing.order) - 1) for cache in k.machine.caches.values())
+    tails += len(k.tasks) * ((1 << k.stack_order) - 1)
+    owned = int(np.count_nonzero(k.machine.frames.count)) + tails
+    if int(unused.sum()) + owned != k.machine.frames.nr:
+        raise KernelBug(
+            "free_area", f"{k.machine.frames.nr - owned - int(unused.sum())} frames are neither free nor anybody's"
         )
 
 

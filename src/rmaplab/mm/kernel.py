@@ -8,6 +8,7 @@ from __future__ import annotations
 from rmaplab.errors import AllocationFailed, KernelBug
 from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.machine import Machine
+from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.mm.pagevec import LruAdd
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import VM_ACCOUNT
@@ -29,7 +30,15 @@ BURST_TABLES = 32  # leaf tables a burst of work covers at most
 class Kernel:
     """Everything a system call needs. One per boot."""
 
-    def __init__(self, machine: Machine, rules: Rules, rmap: ReverseMap) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        rules: Rules,
+        rmap: ReverseMap,
+        *,
+        overcommit: OvercommitMode = OvercommitMode.HEURISTIC,
+        overcommit_ratio: int = 50,
+    ) -> None:
         self.machine, self.rules, self.rmap = machine, rules, rmap
         paging = machine.paging
         # where there is no task_struct cache, the task lies at the foot of its kernel stack
@@ -46,13 +55,17 @@ class Kernel:
         self.mms: dict[int, MmStruct] = {}  # by the address of the mm_struct: the mmlist
         self.tasks: dict[int, TaskStruct] = {}
         self.last_pid = 0
+        self.overcommit = Overcommit(
+            rules, overcommit, overcommit_ratio, machine.allocator.totalram_pages, machine.swap_pages
+        )
+        self.commit_requests: list[Request] | None = None  # if a list, it is kept of every request
         self.committed_pages = 0
         self.committed_drift = 0  # pages uncharged once too often (see Rules.fork_failure_uncharges_twice)
         self.nr_processes = 0  # ever made
         self.nr_alive = self.nr_alive_peak = 0  # not yet exited: now, and at most
         self.mmlist_lock = machine.locks.new("mmlist_lock")
         self.lru_add = LruAdd(machine.allocator, machine.ledger, machine.hardware.cpus, rules.pagevec_size)
-        if rules.small_allocations_fail and not machine.swap_pages_free:
+        if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         capacity = BURST_TABLES << paging.bits
@@ -81,14 +94,11 @@ class Kernel:
         return min(end, (address // self.burst_bytes + 1) * self.burst_bytes)
 
     def vm_enough_memory(self, nr_pages: int) -> bool:
-        """Overcommit mode 0: charge `nr_pages` if what is free right now is more, less the share kept for root.
-
-        There is no page cache and no reclaimable slab yet; free swap counts. Source: 2.6.2 security/commoncap.c.
-        """
-        free = self.machine.allocator.nr_free + self.machine.swap_pages_free
-        if self.rules.root_reserve_divisor:
-            free -= free // self.rules.root_reserve_divisor
-        if free <= nr_pages:
+        """Charge `nr_pages` if this box's overcommit rule allows it (overcommit.py)."""
+        request = Request(nr_pages, self.machine.allocator.nr_free, self.committed_pages)
+        if self.commit_requests is not None:
+            self.commit_requests.append(request)
+        if not self.overcommit.allows(request):
             return False
         if self.rules.commit_is_accounted:
             self.committed_pages += nr_pages

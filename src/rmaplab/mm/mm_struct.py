@@ -51,10 +51,10 @@ def _pgd_alloc(k: Kernel) -> tuple[int, int]:
     """(physical address of a new top table, page-table frames it took)."""
     machine, paging = k.machine, k.machine.paging
     if k.pgd_cache is None:
-        return int(machine.alloc_tables(1)[0]) << PAGE_SHIFT, 1
+        return int(machine.alloc_tables(1, upper=True)[0]) << PAGE_SHIFT, 1
     pgd = k.pgd_cache.alloc()
     try:
-        born = machine.alloc_tables(paging.tables_at_birth)
+        born = machine.alloc_tables(paging.tables_at_birth, upper=True)
     except (AllocationFailed, NeedsReclaim):
         k.pgd_cache.free(pgd)
         raise

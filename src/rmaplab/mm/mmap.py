@@ -55,7 +55,8 @@ def do_mmap(k: Kernel, mm: MmStruct, address: int, length: int, prot: int, flags
     if flags & MAP_FIXED and mm.overlapping(start, end):
         do_munmap(k, mm, start, length, "mmap")
     vm_flags = (prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
-    map_anonymous(k, mm, start, length, vm_flags, reserve=not flags & MAP_NORESERVE, call="mmap")
+    reserve = not flags & MAP_NORESERVE or k.overcommit.counts_noreserve
+    map_anonymous(k, mm, start, length, vm_flags, reserve=reserve, call="mmap")
     return start
 
 

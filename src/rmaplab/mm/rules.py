@@ -25,6 +25,10 @@ class Rules:
     """A failed fork takes its charges back, and exit_mmap of the half-made child does so again."""
     root_reserve_divisor: int
     """1/n of what is free is kept from users who are not root."""
+    overcommit_totals: bool
+    """Overcommit mode 0 compares a request with all RAM and swap, free or not."""
+    overcommit_strict: bool
+    """There is a mode 2; without it every mode but 0 means always."""
     max_map_count: int
     fork_cond_resched: bool
     """copy_page_range offers the CPU as it goes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from enum import Enum
 
 from rich.table import Table
 
@@ -33,7 +34,7 @@ def kernel_details(spec: KernelSpec, paging: Paging, *, highpte: bool) -> Iterat
     yield made_of
     figures = new_table(f"figures on {paging.name}", "figure|>value|status|source")
     for name, figure in spec.figures.items():
-        figures.add_row(name, f"{figure.on(paging.word_bytes):,}", figure.status.value, figure.source)
+        figures.add_row(name, _value(figure.on(paging.word_bytes)), figure.status.value, figure.source)
     yield figures
     sizes = new_table(f"what {design.name} makes of them", "object|>bytes|status|source")
     for name, size in spec.sizes(paging, highpte=highpte).items():
@@ -47,3 +48,7 @@ def kernel_details(spec: KernelSpec, paging: Paging, *, highpte: bool) -> Iterat
             published.source if published and agrees else "computed from the figures above and the design",
         )
     yield sizes
+
+
+def _value(value: int) -> str:
+    return value.name.lower() if isinstance(value, Enum) else f"{value:,}"

@@ -52,9 +52,10 @@ def comparison(results: Sequence[Result], box: Box) -> Table:
     """The main table: a group of rows per level, and beside each cost how it stands to the best of its level (1.00)."""
     table = new_table(
         f"{results[0].workload} on {_describe(box)}",
-        "level|kernel|outcome|>processes|>PTEs copied|>page tables|>reverse map|design|>slots searched|>memory|>wall|>rel.",
+        "level|kernel|outcome|>processes|>PTEs copied|>page tables|>reverse map|design|>slots searched|>kswapd|>memory|>wall|>rel.",
         caption=(
             "processes: at peak. page tables, reverse map: each at its own peak. slots searched: by page_remove_rmap in pte chains.\n"
+            "kswapd: how many requests would have woken it; from the first on the real kernel makes room, and here nobody does.\n"
             "memory: both together, relative to the best of the level. wall: our running time (the host's own, in its row) and the same ratio.\n"
             f"Simulated time decides who is alive when; prices: {results[0].prices or DASH}."
         ),
@@ -70,7 +71,7 @@ def _comparison_row(result: Result, peers: Sequence[Result]) -> list[str]:
     memory, ledger = result.memory_peak_bytes, result.ledger
     row = [str(result.level), result.kernel, _outcome(result)]
     if memory is None or ledger is None:
-        row += [f"{result.processes:,}", *[DASH] * 6]
+        row += [f"{result.processes:,}", *[DASH] * 7]
     else:
         slots = ledger.get("chain_slot_search", 0)
         row += [
@@ -80,6 +81,7 @@ def _comparison_row(result: Result, peers: Sequence[Result]) -> list[str]:
             format_size(memory["rmap"]),
             result.design or DASH,
             f"{slots / 1e6:,.1f} M" if slots else "0",
+            f"{result.kswapd_wakes:,}",
             _relative(_both(result), [_both(peer) for peer in peers]) if result.outcome == "ok" else DASH,
         ]
     wall = _relative(result.wall_s, [peer.wall_s for peer in peers]) if result.outcome == "ok" else DASH
@@ -119,6 +121,11 @@ def single(result: Result, box: Box) -> Table:
         table.add_row("reverse map", format_size(result.memory_peak_bytes["rmap"]), "at peak")
         for name, size in result.memory_peak_bytes["by_cache"].items():
             table.add_row(f"  slab {name}", format_size(size), "at peak")
+        wakes = result.kswapd_wakes or 0
+        since = (
+            f"first after {result.first_kswapd_wake_s:.2f} s of simulated time" if result.first_kswapd_wake_s else ""
+        )
+        table.add_row("kswapd wakes", f"{wakes:,}", since)
     table.add_section()
     for name, count in (result.ledger or {}).items():
         table.add_row(name, f"{count:,}", "counted")

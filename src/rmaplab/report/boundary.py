@@ -1,0 +1,91 @@
+"""The boundary as maps for the terminal: boot use downwards, swap to the right, a letter for what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.console import Group
+from rich.text import Text
+
+from rmaplab.lab.boundary import FAILS, NEW, OLD, PASSES, REACHES, RECLAIM, Panel, Row
+from rmaplab.lab.experiment import Box
+from rmaplab.units import PAGE_SIZE, format_size
+
+STYLES = {"#": "bold green", "7": "red", "8": "blue", "9": "magenta", "r": "dim"}
+MEANING = {
+    "#": f"as published: {OLD} passes {PASSES} and gets ENOMEM in fork at {FAILS}; {NEW} gets none at {REACHES}",
+    "7": f"{OLD} gets ENOMEM in fork at level {PASSES} already",
+    "8": f"{OLD} passes level {FAILS}",
+    "9": f"{NEW} gets ENOMEM in fork at level {REACHES}",
+    "r": f"undecided: {OLD} needs reclaim before anything is refused",
+}
+MIB = 1 << 20
+
+
+def maps(rows: Sequence[Row], swaps: Sequence[int], box: Box) -> Group:
+    """All maps, a legend, and what the runs behind them needed. `swaps` in bytes, ascending."""
+    parts: list[Text] = [
+        Text(
+            f"Where the announcement's outcome holds: {box.paging}, {box.ram} RAM, {box.cpus} CPUs; swap to the right",
+            "bold",
+        )
+    ]
+    for panel, group in groupby(rows, key=lambda row: row.panel):
+        parts += [Text(), Text(describe(panel)), _ruler(swaps)]
+        parts += [_line(row, swaps) for row in group]
+    parts.append(Text())
+    parts += [Text.assemble((letter, STYLES[letter]), f"  {meaning}") for letter, meaning in MEANING.items()]
+    parts += [Text(), *map(Text, notes(rows))]
+    return Group(*parts)
+
+
+def describe(panel: Panel) -> str:
+    """A panel in words."""
+    return (
+        f"{'HIGHPTE' if panel.highpte else 'no HIGHPTE'}, {panel.line}-byte lines, "
+        f"scheduler {panel.scheduler}, overcommit {int(panel.overcommit)} ({panel.overcommit.name.lower()})"
+    )
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What ended before it was over, in sentences."""
+    lines = ["boot use: beside mem_map. holds: the swap from which and below which a row is as published."]
+    ended = [row for row in rows if row.reaches.outcome == RECLAIM]
+    if ended:
+        lines.append(
+            f"{NEW} at level {REACHES}: {len(ended)} of {len(rows)} rows need reclaim on the way (the real kernel swaps); "
+            '"#" and "9" speak of what it asked for until then.'
+        )
+    return lines
+
+
+def _ruler(swaps: Sequence[int]) -> Text:
+    """Numbers above the columns they stand for, as many as fit."""
+    text = [" "] * (len(swaps) + 8)
+    free = 0
+    for i, swap in enumerate(swaps):
+        label = f"{swap // MIB}"
+        if i >= free and i + len(label) <= len(text) and (i == 0 or swap % (128 * MIB) == 0):
+            text[i : i + len(label)] = label
+            free = i + len(label) + 1
+    return Text(f"  {'boot use':>9}  {''.join(text).rstrip()} MiB of swap", "dim")
+
+
+def _line(row: Row, swaps: Sequence[int]) -> Text:
+    text = Text(f"  {format_size(row.boot_use_bytes):>9}  ")
+    for swap in swaps:
+        letter = row.cell(swap // PAGE_SIZE)
+        text.append(letter, STYLES[letter])
+    return text.append(f"  {holds(row)}")
+
+
+def holds(row: Row) -> str:
+    """The window of a row in words."""
+    window = row.window()
+    if window is None:
+        return "holds nowhere"
+    first, end = window
+    if end is None:
+        return f"holds from {format_size(first * PAGE_SIZE)}"
+    return f"holds from {format_size(first * PAGE_SIZE)} to {format_size(end * PAGE_SIZE)}"

@@ -1,0 +1,95 @@
+"""The boundary: what is read off one run is what boxes on both sides of it really do.
+
+swap   ... need - 1 page: ENOMEM in fork | need: ok ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import rmaplab
+from rmaplab.lab.boundary import ENOMEM, SCHEDULERS, Demand, Panel, Row, boundary, demand_of, with_scheduler
+from rmaplab.lab.experiment import Box, run_forkbench
+from rmaplab.mm.overcommit import OvercommitMode
+from rmaplab.units import PAGE_SIZE
+
+BOX = Box(ram="700M")
+MODES = (OvercommitMode.HEURISTIC, OvercommitMode.STRICT)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kernel", ["2.6.2", "2.6.5-rc1-aa1"])
+def test_the_border_is_exact_to_the_page(kernel: str, mode: OvercommitMode) -> None:
+    """With as much swap as is needed forkbench runs through; with a page less a fork gets ENOMEM."""
+    need = demand_of(kernel, 4, BOX).swap_needed(mode)
+    assert need is not None
+    for pages, outcome in ((need, "ok"), (need - 1, ENOMEM)):
+        box = replace(BOX, swap=str(pages * PAGE_SIZE), overcommit=int(mode))
+        result = run_forkbench(kernel, 4, box)
+        assert (result.outcome, result.failed_call) == (outcome, "fork" if outcome == ENOMEM else None)
+
+
+def test_strict_promises_cost_half_a_gigabyte_a_process() -> None:
+    """Mode 2: 2^L processes promise 512 MiB each; half of RAM and the swap must exceed that."""
+    demand = demand_of("2.6.5-rc1-aa1", 3, BOX)
+    need = demand.swap_needed(OvercommitMode.STRICT)
+    system = rmaplab.boot("2.6.5-rc1-aa1", ram=BOX.ram)
+    assert need == 8 * (512 << 8) - system.machine.allocator.totalram_pages // 2 + 1
+    assert demand.swap_needed(OvercommitMode.ALWAYS) == 0
+
+
+def test_2_4_never_asks_at_fork() -> None:
+    """Only mmap asks (history.md 2.7): what it needs does not grow with the level."""
+    needs = {demand_of("2.4.21", level, BOX).swap_needed(OvercommitMode.HEURISTIC) for level in (1, 4)}
+    assert len(needs) == 1
+
+
+def row(passes: int, fails: int, reaches: int, *, ends: str = "ok") -> Row:
+    """A row whose three runs need so many MiB of swap each."""
+    rule = rmaplab.boot("2.6.2", ram="64M").kernel.overcommit
+
+    def demand(need_mib: int, outcome: str) -> Demand:
+        from rmaplab.mm.overcommit import Request
+
+        bare = replace(rule, rules=replace(rule.rules, root_reserve_divisor=0))
+        return Demand(bare, (Request(need_mib * 256 - 1, 0, 0),), outcome, 0, 0, 0)
+
+    panel = Panel(True, 128, "own", OvercommitMode.HEURISTIC)
+    return Row(panel, 0, demand(passes, "ok"), demand(fails, ends), demand(reaches, "needs reclaim"))
+
+
+def test_letters() -> None:
+    """Which level goes otherwise than published, by swap; the window is where none does."""
+    here = row(100, 300, 200)
+    assert [here.cell(mib * 256) for mib in (99, 100, 199, 200, 299, 300)] == ["7", "9", "9", "#", "#", "8"]
+    assert here.window() == (200 * 256, 300 * 256)
+    assert [row(100, 300, 200, ends="needs reclaim").cell(mib * 256) for mib in (250, 300)] == ["#", "r"]
+    assert row(100, 300, 400).window() is None
+
+
+def test_rows_come_panel_by_panel_and_runs_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three runs a row; overcommit modes of the same box share them."""
+    ran: list[tuple[str, int, bool]] = []
+
+    def counted(kernel: str, level: int, box: Box, scheduler: str) -> Demand:
+        ran.append((kernel, level, box.highpte))
+        return row(1, 3, 2).passes
+
+    monkeypatch.setattr("rmaplab.lab.boundary.demand_of", counted)
+    panels = [Panel(high, 128, "own", OvercommitMode(mode)) for high in (True, False) for mode in (0, 2)]
+    rows = list(boundary(panels, ["20M", "38M"], Box()))
+    assert [(r.panel, r.boot_use_bytes >> 20) for r in rows] == [(p, use) for p in panels for use in (20, 38)]
+    assert len(ran) == 2 * 2 * 3
+    assert rows[0].as_json()["holds_below_swap_bytes"] is None
+
+
+def test_schedulers_differ_from_the_kernels_own_as_they_say() -> None:
+    """Only the figures named change."""
+    own = with_scheduler("2.6.2", "own").figures
+    for name, changes in SCHEDULERS.items():
+        theirs = with_scheduler("2.6.2", name).figures
+        assert {figure for figure in own if own[figure].value != theirs[figure].value} == set(changes)
+    with pytest.raises(rmaplab.UsageError, match="parent-first"):
+        with_scheduler("2.6.2", "mine")
