@@ -16,10 +16,11 @@ import ctypes
 import enum
 import errno
 import functools
+import itertools
 import mmap
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -179,20 +180,41 @@ def by_address_space(pids: Iterable[int]) -> list[list[int]]:
 
     kcmp(2) orders mms; a process it will not compare (ended, not ours, no CONFIG_KCMP) stays alone. O(n log n) calls.
     """
-    groups: list[list[int]] = []
-    for pid in sorted(sorted(pids), key=functools.cmp_to_key(_compare_mm)):
-        if groups and _compare_mm(groups[-1][0], pid) == 0:
-            groups[-1].append(pid)
-        else:
-            groups.append([pid])
+    ascending = sorted(pids)
+    comparable = [pid for pid in ascending if _compare_mm(pid, pid) == 0]
+    groups = [[pid] for pid in set(ascending).difference(comparable)]
+    key = functools.cmp_to_key(_order)
+    groups += [list(group) for _, group in itertools.groupby(sorted(comparable, key=key), key)]
     return sorted(groups)
 
 
-def _compare_mm(pid: int, other: int) -> int:
-    """-1, 0 or 1 in an order of the kernel's own; by PID where it will not say."""
+def nr_sharing(pids: Collection[int]) -> int:
+    """How many other processes have the address space of one of these."""
+    groups = by_address_space(processes())
+    return sum(len(set(group).difference(pids)) for group in groups if not set(group).isdisjoint(pids))
+
+
+def not_ours() -> list[int]:
+    """Processes whose memory we may not look at."""
+    refused = []
+    for pid in processes():
+        try:
+            os.close(open_proc(f"{pid}/maps"))
+        except OSError as error:
+            refused += [pid] if why_unread(error) is Unread.REFUSED else []
+    return refused
+
+
+def _order(pid: int, other: int) -> int:
+    order = _compare_mm(pid, other)
+    return (pid > other) - (pid < other) if order is None else order  # one has ended meanwhile: they are not the same
+
+
+def _compare_mm(pid: int, other: int) -> int | None:
+    """-1, 0 or 1 in an order of the kernel's own; None where it will not say."""
     number = _SYS_KCMP.get(platform.machine())
     order = -1 if number is None else _libc().syscall(number, pid, other, _KCMP_VM, 0, 0)
-    return {0: 0, 1: -1, 2: 1}.get(order, (pid > other) - (pid < other))
+    return {0: 0, 1: -1, 2: 1}.get(order)
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Who maps this page? The question of this project, put to the kernel under our feet.
 
-    pid, address ----> pagemap ----> PFN ----> every pagemap  ----> mappers     the truth, by reading all page tables
+    pid, address ----> pagemap ----> PFN ----> every pagemap  ----> mappers     by reading all page tables
                                       |
                                       +------> candidates: the VMAs that the kernel's own walk would visit
                                                  a file's page: every VMA of the inode that covers its index
@@ -11,8 +11,9 @@ What may be seen decides what can be said. Everything needs CAP_SYS_ADMIN and BP
 page are not known (None, never an empty list); without PFNs a process's own entry says whether the page is mapped once (bit
 56), and pages of files still meet by inode and index.
 
-The question takes a while and the machine goes on: the count of /proc/kpagecount is compared with what was found, and asked
-again where they differ. What is still missing then is said.
+If as many candidates map the page as /proc/kpagecount counts, those are all, and nothing else need be read; if not, all page
+tables are. The question takes a while and the machine goes on: it is asked again where found and counted differ. What is
+still missing then is said.
 """
 
 from __future__ import annotations
@@ -114,22 +115,50 @@ def who_maps_pfn(
     """
     if not pagemap.can_see_pfns():
         raise UsageError("page frame numbers are shown to CAP_SYS_ADMIN only: run as root, or ask by PID and address")
-    prefer = asked.pid if asked else None
     for _ in range(ATTEMPTS):
         word = _per_pfn("kpageflags", pfn, kpageflags.NOPAGE) if 0 <= pfn <= pagemap.LAST_PFN else kpageflags.NOPAGE
         if word is not None and word & kpageflags.NOPAGE:
             raise UsageError(f"there is no page frame {pfn:#x} on this machine: {_last_pfn()}")
-        mapcount = _per_pfn("kpagecount", pfn)
-        found, unread = pagemap.find(pfn, procfs.processes())
-        answer = Answer(pfn, "", mapcount=mapcount, mappers=one_per_address_space(visits_of(found), prefer))
-        _describe(answer, word)
+        answer = Answer(pfn, "unknown" if word is None else kpageflags.kind_of(word))
+        answer.mapcount = _per_pfn("kpagecount", pfn)
         walked = walk.walk(np.array([pfn], np.uint64)) if walk and answer.kind in _WALKED else None
-        _add_candidates(answer, walked, prefer, of)
+        _add_candidates(answer, walked, asked, of)
+        _add_mappers(answer, asked)
         torn = walked is not None and bool(walked.dump.broken)  # dumped again and again already: no use to go on
-        if torn or answer.kind in _WITHOUT_WALK or _agrees(answer):
+        if torn or answer.kind in _WITHOUT_WALK or answer.mapcount in (None, len(answer.mappers)):
             break
-    _add_notes(answer, walked, len(found), sorted(pid for pid, why in unread.items() if why is Unread.REFUSED))
+    _describe(answer, word)
+    if answer.candidates is None and not walked:
+        _add_candidates(answer, None, asked, of)
+    _add_notes(answer, walked)
     return answer
+
+
+def _add_candidates(answer: Answer, walked: Walked | None, asked: Place | None, of: FilePage | None) -> None:
+    """By the kernel's graph if we have it; else, for a page of a file that we can name, by the VMAs in everybody's maps."""
+    prefer = asked.pid if asked else None
+    if answer.kind in _WITHOUT_WALK:
+        answer.candidates = []
+    elif walked is not None:
+        if walked.reaches_all:
+            answer.index = int(walked.folios.pgoff[0])
+            answer.candidates = walked.of(0, prefer)
+    elif answer.kind in _OF_FILES:
+        places = [(asked.vma, asked.address)] if asked else []
+        places += [(visit.vma, visit.address) for visit in answer.mappers if visit.vma]
+        names = [(of.file, of.pgoff)] if of else []
+        names += [(vma.file, vma.index_of(address)) for vma, address in places if vma.file]
+        if names:
+            answer.index = names[0][1]
+            answer.candidates = file_candidates(*names[0], answer.pfn, prefer)
+
+
+def _add_mappers(answer: Answer, asked: Place | None) -> None:
+    """The candidates that have it, if they are as many as the kernel counts; else all page tables of the machine are read."""
+    answer.mappers = [visit for visit in answer.candidates or () if not visit.miss]
+    if answer.kind in _WITHOUT_WALK or answer.candidates is None or len(answer.mappers) != answer.mapcount:
+        found, _ = pagemap.find(answer.pfn or 0, procfs.processes())
+        answer.mappers = one_per_address_space(visits_of(found), asked.pid if asked else None)
 
 
 def _describe(answer: Answer, word: int | None) -> None:
@@ -139,40 +168,18 @@ def _describe(answer: Answer, word: int | None) -> None:
         answer.kind = _kind_by_entry(answer.mappers[0]) if answer.mappers else "unknown"
         answer.notes.append("/proc/kpageflags and /proc/kpagecount cannot be read: flags and mapcount are not known")
         return
-    answer.kind, answer.flags = kpageflags.kind_of(word), kpageflags.flag_names(word)
+    answer.flags = kpageflags.flag_names(word)
     answer.folio = _folio(answer.pfn or 0, word)
     if answer.kind == "anon":
-        # an upper-level entry has the bit of its whole folio on the first page
+        # a PMD entry has the bit of its whole folio on the first page
         head = answer.folio[0] if answer.folio and answer.huge else answer.pfn
         answer.exclusive = bool((_per_pfn("kpageflags", head or 0) or 0) & kpageflags.ANON_EXCLUSIVE)
 
 
-def _add_candidates(answer: Answer, walked: Walked | None, prefer: int | None, of: FilePage | None) -> None:
-    """By the kernel's graph if we have it; else, for a page of a file, by the VMAs in everybody's maps."""
-    if answer.kind in _WITHOUT_WALK:
-        answer.candidates = []
-    elif walked is not None:
-        if walked.reaches_all:
-            answer.index = int(walked.folios.pgoff[0])
-            answer.candidates = walked.of(0, prefer)
-    elif answer.kind in _OF_FILES:
-        known = next(((v.vma.file, v.vma.index_of(v.address)) for v in answer.mappers if v.vma and v.vma.file), None)
-        known = (of.file, of.pgoff) if of else known
-        if known and known[0]:
-            answer.index = known[1]
-            answer.candidates = file_candidates(known[0], known[1], answer.pfn, prefer)
-
-
-def _agrees(answer: Answer) -> bool:
-    """Whether what was found is what the kernel counts, and what its walk would find."""
-    hits = {(visit.pid, visit.address) for visit in answer.candidates or () if not visit.miss}
-    walk_agrees = answer.candidates is None or hits == {(visit.pid, visit.address) for visit in answer.mappers}
-    return walk_agrees and answer.mapcount in (None, len(answer.mappers))
-
-
-def _add_notes(answer: Answer, walked: Walked | None, nr_entries: int, refused: Sequence[int]) -> None:
+def _add_notes(answer: Answer, walked: Walked | None) -> None:
     """What is missing, and why."""
     missing = (answer.mapcount or 0) - len(answer.mappers)
+    refused = procfs.not_ours()
     if answer.kind == "zero":
         answer.notes.append("the kernel neither counts the entries of the zero page nor keeps a reverse map of it")
     elif missing > 0:
@@ -184,9 +191,8 @@ def _add_notes(answer: Answer, walked: Walked | None, nr_entries: int, refused: 
         answer.notes.append(f"{missing:,} of {answer.mapcount:,} entries not found: {hidden}")
     elif missing < 0 and answer.mapcount is not None and answer.kind not in _WITHOUT_WALK:
         answer.notes.append(f"{-missing:,} more than the kernel counts: the page changed hands while it was read")
-    if nr_entries > len(answer.mappers):
-        others = f"{nr_entries - len(answer.mappers):,} more"
-        answer.notes.append(f"{others} by processes that share the address space of one listed (CLONE_VM)")
+    if others := procfs.nr_sharing({visit.pid for visit in answer.mappers}):
+        answer.notes.append(f"{others:,} more processes share the address space of one listed (CLONE_VM)")
     if answer.candidates is None:
         answer.notes.append(f"which VMAs the kernel's own walk would visit is not known: {_no_walk(answer, walked)}")
     elif answer.kind in _OF_FILES and refused:
@@ -194,9 +200,8 @@ def _add_notes(answer: Answer, walked: Walked | None, nr_entries: int, refused: 
         if missing <= 0:
             answer.notes.append(f"the walk may visit more: {_not_ours(refused)}")
     if walked and walked.dump.broken:
-        answer.notes.append(
-            f"the kernel's graph changed while it was read, {walked.dump.torn} times: visits may be missing"
-        )
+        torn = f"the kernel's graph changed while it was read, {walked.dump.torn} times"
+        answer.notes.append(f"{torn}: visits may be missing")
 
 
 def _no_walk(answer: Answer, walked: Walked | None) -> str:
