@@ -156,3 +156,18 @@ def test_why_a_file_of_proc_cannot_be_read(number: int, filename: str | None, wh
 def test_processes_that_share_an_mm_are_grouped() -> None:
     with two_processes_of_one_mm() as (parent, child):
         assert procfs.by_address_space([os.getpid(), child, parent]) == sorted([[os.getpid()], [parent, child]])
+        assert (procfs.nr_sharing({parent}), procfs.nr_sharing({parent, child}), procfs.nr_sharing({os.getpid()})) == (
+            1,
+            0,
+            0,
+        )
+
+
+def test_processes_without_an_mm_have_none_in_common() -> None:
+    """Two zombies, and kernel threads: kcmp(2) finds their missing mms equal."""
+    with subprocess.Popen(["true"]) as one, subprocess.Popen(["true"]) as other:
+        while not all(procfs.read_maps(pid) is Unread.NO_MEMORY for pid in (one.pid, other.pid)):
+            time.sleep(0.001)
+        assert procfs.by_address_space([one.pid, other.pid]) == sorted([[one.pid], [other.pid]])
+        assert procfs.nr_sharing({one.pid}) == 0
+    assert procfs.nr_sharing({a_kernel_thread()}) == 0

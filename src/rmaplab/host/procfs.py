@@ -178,13 +178,17 @@ def read_smaps(pid: int, start: int) -> dict[str, int] | Unread:
 def by_address_space(pids: Iterable[int]) -> list[list[int]]:
     """Processes grouped by mm (CLONE_VM without CLONE_THREAD makes two of one), each group ascending.
 
-    kcmp(2) orders mms; a process it will not compare (ended, not ours, no CONFIG_KCMP) stays alone. O(n log n) calls.
+    kcmp(2) orders mms; a process it will not compare (ended, not ours, no CONFIG_KCMP) stays alone, and so does one without
+    an mm: a zombie, a kernel thread. O(n log n) calls.
     """
     ascending = sorted(pids)
     comparable = [pid for pid in ascending if _compare_mm(pid, pid) == 0]
     groups = [[pid] for pid in set(ascending).difference(comparable)]
     key = functools.cmp_to_key(_order)
-    groups += [list(group) for _, group in itertools.groupby(sorted(comparable, key=key), key)]
+    for _, equal in itertools.groupby(sorted(comparable, key=key), key):
+        group = list(equal)
+        without = len(group) > 1 and isinstance(read_maps(group[0]), Unread)  # no mm is no common one
+        groups += [[pid] for pid in group] if without else [group]
     return sorted(groups)
 
 

@@ -185,7 +185,7 @@ def _add_notes(answer: Answer, walked: Walked | None) -> None:
     elif missing > 0:
         hidden = "a process may have ended meanwhile"
         if refused:
-            hidden = _not_ours(refused)
+            hidden = f"{_not_ours(refused)}, or a process has ended meanwhile"
         elif not procfs.is_first_pid_namespace():
             hidden = "this PID namespace hides the processes outside of it"
         answer.notes.append(f"{missing:,} of {answer.mapcount:,} entries not found: {hidden}")
