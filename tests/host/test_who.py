@@ -1,6 +1,8 @@
 """What `who` says where something is missing: BPF, PFNs, a file of /proc, a process; and what it refuses."""
 
+import ctypes
 import errno
+import mmap
 import os
 import signal
 import subprocess
@@ -260,3 +262,20 @@ def test_a_page_that_is_not_in_the_page_cache(tmp_path: os.PathLike[str]) -> Non
         assert (answer.mappers, answer.candidates) == ([], [])
         assert any("not in the page cache" in note for note in answer.notes)
     assert os.stat(path).st_atime_ns == before.st_atime_ns  # noqa: PTH116
+
+
+@pytest.mark.usefixtures("pfns")
+def test_a_huge_page_of_ones_own_is_exclusive_on_all_its_pages() -> None:
+    """With a PMD entry the mark is on the first page of the folio (folio_add_new_anon_rmap), and it speaks for all."""
+    size = 2 << 20
+    memory = np.frombuffer(mmap.mmap(-1, 2 * size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+    start = -(-memory.ctypes.data // size) * size
+    libc = ctypes.CDLL(None)
+    libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_HUGEPAGE)
+    offset = start - memory.ctypes.data
+    memory[offset : offset + size] = 1
+    answer = who_maps_address(find_place(os.getpid(), f"{start + 5 * tree.PAGE:x}"))
+    if not answer.huge and not REQUIRE_ALL:
+        pytest.skip("this machine gave no transparent huge page")
+    assert answer.folio == ((answer.pfn or 0) - 5, 512)
+    assert (answer.huge, answer.mapcount, answer.exclusive) == (True, 1, True)

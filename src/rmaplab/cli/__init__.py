@@ -49,11 +49,11 @@ class _Verbs(click.Group):
 @click.version_option(__version__, prog_name="rmaplab")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(*, debug: bool) -> None:
-    r"""Linux's reverse mapping, executable: who maps this page, and what does it cost to know?
+    """Linux's reverse mapping, executable: who maps this page, and what does it cost to know?
 
     \b
     rmaplab compare forkbench --levels 3,6,7 --kernels 2.6.2,2.6.5-rc1-aa1
-    """
+    """  # noqa: D301
     del debug
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def command(
     pid: str | None, address: str | None, pfn: str | None, path: Path | None, offset: str | None, form: str
 ) -> None:
-    r"""Who maps this page of the running machine?
+    """Who maps this page of the running machine?
 
     PID and ADDRESS name the page: ADDRESS in hex, or a name of /proc/PID/maps, such as [heap] (its first page that is there)
     or libc.so.6+27000. Prints the page, every process that maps it, and the VMAs that the kernel's own walk visits in vain.
@@ -38,7 +38,7 @@ def command(
     rmaplab who 4242 [heap] --format json
     rmaplab who --pfn 0x1a2b3c
     rmaplab who --file /usr/lib/x86_64-linux-gnu/libc.so.6 --offset 0x28000
-    """
+    """  # noqa: D301
     ways = [pid is not None, pfn is not None, path is not None]
     if sum(ways) != 1 or (pid is None) != (address is None) or (offset is not None and path is None):
         raise UsageError("say which page: PID ADDRESS, or --pfn N, or --file PATH (see: rmaplab who --help)")
