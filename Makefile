@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check lint types bench boundary campaign clean
+.PHONY: help demo test check lint types bench boundary campaign bpf clean
 help:      ## this list
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
@@ -38,6 +38,9 @@ boundary: $(READY)  ## the maps of docs/box.md: on which boxes the announcement'
 
 campaign: $(READY)  ## 10^5 random calls per kernel, check() after every one: some minutes
 	$(BIN)/python benchmarks/campaign.py
+
+bpf:       ## compile the BPF programs again (needs Debian 12's clang and llvm); commit what it makes
+	for name in task_vma peek; do src/rmaplab/host/bpf/build $$name.bpf.c $$name.bpf.o; done
 
 clean:     ## remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

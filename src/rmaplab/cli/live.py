@@ -201,7 +201,7 @@ class _Shown:
         parts.append(report.rows_text(census, rows, self.top, trees=self.trees))
         parts.append(report.walk_text(census, mms))
         parts.append(report.files_text(census, mms))
-        parts.append(report.designs_text(census.designs()))
+        parts.append(report.designs_text(census.snapshot, census.designs()))
         parts.append("\n".join(report.notes(census.snapshot)) + "\n")
         return "\n".join(parts)
 
@@ -260,11 +260,10 @@ def _one_look(shown: _Shown, snapshot: Snapshot, nth: int, torn: int, broken: in
     from rmaplab.report.census import watch_line, where_we_stand  # noqa: PLC0415
 
     census = Census(snapshot)
+    rows, mms = shown.rows(census, None)
     if shown.form == "json":
-        rows, mms = shown.rows(census, None)
         return json.dumps(census.as_json(rows, "trees" if shown.trees else "processes", mms))
+    line = watch_line(rows, nth, torn, broken)
     if sys.stdout.isatty():
-        rows, mms = shown.rows(census, None)
-        return f"\x1b[2J\x1b[H{shown.tables(census, rows, mms)}\n{watch_line(census, nth, torn, broken)}"
-    head = where_we_stand(snapshot) if nth == 1 else []
-    return "\n".join([*head, watch_line(census, nth, torn, broken)])
+        return f"\x1b[2J\x1b[H{shown.tables(census, rows, mms)}\n{line}"
+    return "\n".join([*(where_we_stand(snapshot) if nth == 1 else []), line])

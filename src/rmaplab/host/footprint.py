@@ -101,7 +101,9 @@ def graph_of_maps(pids: Sequence[int]) -> tuple[Graph, list[int]]:
             refused.append(pid)
             continue
         tasks.append((pid, task.parent, task.comm.encode()))
-        vmas += [_vma(pid, line, files) for line in lines]
+        vmas += [
+            _vma(pid, line, files) for line in lines if not line.endswith("[vsyscall]")
+        ]  # no VMA: a gate all share
     rows = np.array(vmas, np.int64).reshape(-1, 6)
     owners = np.array([task[0] for task in tasks], np.int64)
     none: I64 = np.zeros(0, np.int64)

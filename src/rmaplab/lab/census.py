@@ -167,7 +167,7 @@ class Census:
         facts: dict[str, I64] = {}
         if self.snapshot.knows_anon_vmas:
             facts = self._anon_facts(group, of_vma[chains.vma], nr, whole_trees=whole_trees)
-        quantiles = self._page_quantiles(group, nr)
+        quantiles = self._page_quantiles(group, nr, whole_trees=whole_trees)
         return [
             Row(
                 pid=int(graph.processes.pid[head[i]]),
@@ -237,16 +237,20 @@ class Census:
 
     # -- walks -------------------------------------------------------------------------------------------------------
 
-    def _page_quantiles(self, group: I64, nr: int) -> tuple[list[Quantiles | None], list[Quantiles | None]]:
+    def _page_quantiles(
+        self, group: I64, nr: int, *, whole_trees: bool
+    ) -> tuple[list[Quantiles | None], list[Quantiles | None]]:
+        """Of candidates and of useful visits, by group. In a tree a page weighs once; in one process each entry is a page."""
         pages = self.graph.pages
         if pages is None:
             return [None] * nr, [None] * nr
         of_page = group[pages.mm]
-        useful = _quantiles(of_page, pages.mapcount, pages.weight, nr)
+        weight = pages.weight if whole_trees else pages.weight * pages.mapcount
+        useful = _quantiles(of_page, pages.mapcount, weight, nr)
         if not self.snapshot.knows_anon_vmas:
             return [None] * nr, useful
         known = pages.anon_vma != NONE
-        return _quantiles(of_page[known], self.page_candidates[known], pages.weight[known], nr), useful
+        return _quantiles(of_page[known], self.page_candidates[known], weight[known], nr), useful
 
     def walk(self, mms: I64 | None = None) -> Walk | None:
         """Over all pages, or over those found in some address spaces; None where nothing is known."""

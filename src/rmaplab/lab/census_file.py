@@ -43,7 +43,7 @@ def save_snapshot(snapshot: Snapshot, path: Path) -> None:
 def load(path: Path) -> Snapshot:
     """The snapshot in a file. Raises UsageError, one line, for anything else."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             columns = {name: archive[name] for name in archive.files}
         header = json.loads(columns["census"].tobytes())
         version = header.pop("version")

@@ -88,15 +88,16 @@ def files_text(census: Census, mms: I64 | None) -> str:
     return _titled("Files with most VMAs: a walk for a page of one searches among them", table)
 
 
-def designs_text(designs: Sequence[Held]) -> str:
-    """The same machine under other designs."""
+def designs_text(snapshot: Snapshot, designs: Sequence[Held]) -> str:
+    """The same machine, or what we see of it, under other designs."""
+    whose = "These processes'" if snapshot.rung == Rung.OWN else "This machine's"
     table = new_table(None, "design|objects|>objects|>in VMAs|>in mms|>total|>in struct page|note")
     for held in designs:
         objects = ", ".join(f"{count:,} {kind}" for kind, count in held.objects.items()) or DASH
         sizes = (held.objects_bytes, held.vma_bytes, held.mm_bytes, held.total_bytes, held.page_bytes)
         table.add_row(held.design, objects, *map(_size, sizes), held.note)
     return _titled(
-        "This machine's anonymous reverse map under other designs, by their own sizes on x86-64",
+        f"{whose} anonymous reverse map under other designs, by their own sizes on x86-64",
         table,
         "in struct page: paid for all of RAM from boot on, and not in the total.",
     )
@@ -142,9 +143,18 @@ def diff_text(total: Change, found: Sequence[Change], top: int, *, trees: bool, 
     return _titled("What changed, after minus before", table, f"{left:,} more: --top 0 shows all." if left else "")
 
 
-def watch_line(census: Census, nth: int, torn: int, broken: int) -> str:
-    """One line per look, for a log."""
-    return f"{nth}: {_totals_line(census)}; torn dumps so far {torn}, left broken {broken}"
+def watch_line(rows: Sequence[Row], nth: int, torn: int, broken: int) -> str:
+    """One line per look, for a log: sums over the rows."""
+    parts = [f"{sum(row.processes for row in rows):,} processes", f"{sum(row.vmas for row in rows):,} VMAs"]
+    for name, what, show in (
+        ("anon_vmas", "anon_vmas", _count),
+        ("chains", "chains", _count),
+        ("rmap_bytes", "of rmap", _size),
+        ("page_tables_bytes", "of page tables", _size),
+    ):
+        known = [value for row in rows if (value := getattr(row, name)) is not None]
+        parts += [f"{show(sum(known))} {what}"] if known else []
+    return f"{nth}: {', '.join(parts)}; torn dumps so far {torn}, left broken {broken}"
 
 
 def _titled(title: str, table: Table, caption: str = "") -> str:

@@ -131,7 +131,7 @@ class Iterator:
 
 
 def _why(error: OSError) -> str:
-    if error.errno in (errno.EPERM, errno.EACCES):
+    if error.errno in (errno.EPERM, errno.EACCES) and "the verifier" not in str(error.strerror):
         return "bpf(2) is refused: it needs CAP_BPF and CAP_PERFMON (run as root), and a kernel that is not locked down"
     if error.errno == errno.ENOSYS:
         return "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)"

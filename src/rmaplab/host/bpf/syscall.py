@@ -74,7 +74,9 @@ def load_iterator(name: str, code: bytes, licence: bytes, btf_id: int) -> int:
     except OSError as error:
         lines = log.value.decode(errors="replace").strip().splitlines()
         said = [line for line in lines if not line.startswith(("processed ", "verification time", "stack depth"))]
-        raise OSError(error.errno, f"{error.strerror}; the verifier: {said[-1] if said else '-'}") from None
+        if not said:
+            raise
+        raise OSError(error.errno, f"{error.strerror}; the verifier: {said[-1]}") from None
 
 
 def create_iterator_link(program_fd: int, *, map_fd: int | None = None, pid: int | None = None) -> int:

@@ -1,0 +1,312 @@
+"""`rmaplab live` on this machine: what it says on each rung, with wrong command lines, and while processes come and go."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rmaplab.cli import main
+from rmaplab.host.bpf import btf
+from rmaplab.host.snapshot import Observer, Rung
+
+REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
+CAP_PERFMON, CAP_BPF = "38", "39"
+Forks = Callable[..., AbstractContextManager[list[int]]]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(["live", *arguments])
+    out, err = capsys.readouterr()
+    code = exit_.value.code
+    assert isinstance(code, int)
+    return code, out, err
+
+
+def said_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    code, out, err = run(capsys, *arguments, "--format", "json")
+    assert (code, err) == (0, "")
+    said: dict[str, Any] = json.loads(out)
+    return said
+
+
+@pytest.fixture(scope="module")
+def _everything() -> None:
+    """Skips, or fails where everything is required, below the first rung."""
+    with Observer() as observer:
+        if observer.rung != Rung.EVERYTHING:
+            if REQUIRE_ALL:
+                pytest.fail("; ".join(observer.missing))
+            pytest.skip("; ".join(observer.missing))
+
+
+everything = pytest.mark.usefixtures("_everything")
+
+
+@everything
+def test_a_tree_of_real_processes(capsys: pytest.CaptureFixture[str], forks: Forks) -> None:
+    """Root and six descendants are one tree, with the chains that are published for their shape, and walks as long as it is large."""
+    with forks(4, 6, 0, write=True) as pids:
+        said = said_json(capsys, "--tree", "--pid", str(pids[3]))
+    (tree,) = said["trees"]
+    assert (tree["pid"], tree["comm"], tree["processes"]) == (pids[0], "forks", 7)
+    assert tree["chains"] % (1 + 2 * 6) == 0
+    assert 4 <= tree["roots"] <= tree["chains"] // (1 + 2 * 6)  # neighbours may share an anon_vma
+    assert tree["longest_walk"] == 7
+    assert tree["candidates"]["max"] == 7
+    assert 1 <= tree["useful"]["p50"] <= 7
+    assert tree["rmap_bytes"] == (
+        tree["anon_vmas"] * said["object_sizes"]["anon_vma_bytes"]
+        + tree["chains"] * said["object_sizes"]["anon_vma_chain_bytes"]
+    )
+    assert tree["page_tables_bytes"] > 7 * 4096
+    assert (said["rung"], said["broken"], said["missing"]) == (1, [], [])
+    assert said["walk"]["candidates"]["max"] == 7
+
+
+@everything
+def test_the_table_says_where_it_stands(capsys: pytest.CaptureFixture[str], forks: Forks) -> None:
+    """First line: the rung. A row per process asked for, by name too."""
+    with forks(2, 3, 0) as pids:
+        code, out, _ = run(capsys, "--comm", "fork*", "--sort", "pid")
+    assert code == 0
+    lines = out.splitlines()
+    assert "rung 1 of 4: everything" in lines[0]
+    shown = [int(line.split()[0]) for line in lines if line.strip().startswith(tuple(map(str, pids)))]
+    assert shown == sorted(pids)
+    assert "anonmm" in out
+    assert "Files with most VMAs" in out
+
+
+@everything
+def test_csv_has_the_rung_in_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "--format", "csv", "--sort", "vmas")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert {row["rung"] for row in rows} == {"1"}
+    counts = [int(row["vmas"]) for row in rows]
+    assert counts == sorted(counts, reverse=True)
+    assert str(os.getpid()) in {row["pid"] for row in rows}
+
+
+@everything
+def test_save_from_and_diff(capsys: pytest.CaptureFixture[str], forks: Forks, tmp_path: Path) -> None:
+    """A census read back is the same; between two stands what was started meanwhile, by its chains."""
+    before, after = str(tmp_path / "before"), str(tmp_path / "after")
+    now = said_json(capsys, "--save", before)
+    assert said_json(capsys, "--from", before) == now
+    with forks(3, 5, 0) as pids:
+        run(capsys, "--save", after)
+        _, out, _ = run(capsys, "diff", before, after, "--tree", "--format", "json")
+    said = json.loads(out)
+    (tree,) = (change for change in said["trees"] if change["pid"] == pids[0])
+    assert tree["before"] is None
+    assert tree["grown"]["chains"] == tree["after"]["chains"] >= 3 * 11
+    assert said["total"]["grown"]["chains"] >= tree["grown"]["chains"] - 200
+    assert (said["before"]["rung"], said["after"]["rung"]) == (1, 1)
+    _, out, _ = run(capsys, "diff", before, after, "--tree")
+    assert "the whole machine" in out
+    assert out.count("rung 1 of 4") == 2
+    _, out, _ = run(capsys, "diff", before, after, "--format", "csv")
+    assert out.startswith("rung_before,rung_after,pid,comm")
+
+
+# -- rungs -------------------------------------------------------------------------------------------------------------
+
+
+def with_capabilities(capabilities: str, *arguments: str) -> tuple[int, str, str]:
+    if os.geteuid():
+        if REQUIRE_ALL:
+            pytest.fail("dropping capabilities needs root")
+        pytest.skip("dropping capabilities needs root")
+    program = [sys.executable, str(Path(__file__).with_name("drop.py")), capabilities, *arguments]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=100)
+    return done.returncode, done.stdout, done.stderr
+
+
+@everything
+def test_bpf_and_perfmon_suffice_for_the_graph() -> None:
+    """Rung 2: chains and candidates, no pages; and what is missing is named."""
+    code, out, _ = with_capabilities(f"{CAP_BPF},{CAP_PERFMON}", "live", "--format", "json")
+    assert code == 0
+    said = json.loads(out)
+    assert said["rung"] == 2
+    assert "CAP_SYS_ADMIN" in said["missing"][0]
+    assert said["totals"]["chains"] > 0
+    assert said["walk"]["candidates"]["max"] >= 1
+    assert said["walk"]["useful"] is None
+    assert {row["useful"] for row in said["processes"]} == {None}
+
+
+@everything
+@pytest.mark.parametrize("capabilities", ["user", CAP_BPF, ""])
+def test_an_ordinary_user_sees_what_is_his(capabilities: str) -> None:
+    """Rung 4: own processes; nothing is zero that is only unknown."""
+    code, out, err = with_capabilities(capabilities, "live", "--format", "json")
+    assert (code, err) == (0, "")
+    said = json.loads(out)
+    assert said["rung"] == 4
+    assert any("CAP_BPF" in reason for reason in said["missing"])
+    assert said["processes"]
+    assert {row["chains"] for row in said["processes"]} == {None}
+    assert all(row["page_tables_bytes"] for row in said["processes"])
+    assert said["walk"] is None
+    assert said["unseen"]
+    assert said["files"]
+
+
+@everything
+def test_an_ordinary_user_gets_one_line_for_what_he_cannot_have() -> None:
+    """Trees, and somebody else's process."""
+    for arguments in (("--tree",), ("--pid", "1")):
+        code, out, err = with_capabilities("user", "live", *arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith("rmaplab: ")
+        assert "rung 4" in err
+        assert len(err.splitlines()) == 1
+
+
+@everything
+def test_pages_without_bpf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Rung 3: a kernel without BTF; VMAs, and how often pages are mapped."""
+    monkeypatch.setattr(btf, "VMLINUX", tmp_path / "vmlinux")
+    btf.kernel_btf.cache_clear()
+    said = said_json(capsys)
+    btf.kernel_btf.cache_clear()
+    assert said["rung"] == 3
+    assert "CONFIG_DEBUG_INFO_BTF" in said["missing"][0]
+    assert said["totals"]["chains"] is None
+    assert said["walk"]["useful"]["max"] >= 1
+    assert said["walk"]["candidates"] is None
+    assert os.getpid() in {row["pid"] for row in said["processes"]}
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--pid", "4194304"), "no process 4194304"),
+        (("--pid", "2"), "kernel thread"),
+        (("--pid", "0"), "--pid"),
+        (("--comm", "nobody-is-called-so"), "try a pattern"),
+        (("--sort", "beauty"), "--sort"),
+        (("--from", "/nowhere/census"), "No such file"),
+        (("--from", __file__), "is no census"),
+        (("--save", "/nowhere/census"), "cannot write"),
+        (("--times", "3"), "add --watch"),
+        (("--watch", "--format", "csv"), "--watch"),
+        (("--watch", "--from", "x"), "--watch"),
+        (("diff", "/nowhere/a", "/nowhere/b"), "No such file"),
+        (("diff", __file__, __file__, "--sort", "depth"), "cannot be sorted by depth"),
+        (("dif", "a", "b"), "No such command"),
+    ],
+)
+def test_a_wrong_command_line_gets_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    """Exit code 2, one line, nothing on stdout."""
+    if arguments == ("--pid", "2") and "Kthread:\t1" not in _status(2):
+        pytest.skip("pid 2 is no kernel thread here: another PID namespace")
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def _status(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return ""
+
+
+@everything
+def test_a_process_that_ends_during_the_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forks: Forks
+) -> None:
+    """It was there when it was asked for, and is not in the dump: one line."""
+    running = forks(1, 0, 0)
+    (pid,) = running.__enter__()
+    look = Observer.look
+
+    def late(observer: Observer, *, pages: bool = True) -> object:
+        running.__exit__(None, None, None)
+        return look(observer, pages=pages)
+
+    monkeypatch.setattr(Observer, "look", late)
+    code, out, err = run(capsys, "--pid", str(pid))
+    assert (code, out) == (2, "")
+    assert f"no process {pid}" in err
+    assert len(err.splitlines()) == 1
+
+
+# -- while the machine goes on -----------------------------------------------------------------------------------------
+
+STORM = """
+import os, sys, time
+end = time.time() + float(sys.argv[1])
+while time.time() < end:
+    if os.fork() == 0:
+        if os.fork() == 0:
+            bytearray(1 << 16)
+            os._exit(0)
+        os.wait()
+        os._exit(0)
+    os.wait()
+"""
+
+
+@everything
+def test_a_fork_storm_is_watched_and_torn_dumps_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every look is printed, with the count of torn dumps; the last line sums up. Nothing crashes, no descriptor is left."""
+    storms = [subprocess.Popen([sys.executable, "-E", "-S", "-c", STORM, "60"]) for _ in range(2)]
+    try:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        code, out, err = run(capsys, "--watch", "--interval", "0.05", "--times", "15")
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+    finally:
+        for storm in storms:
+            storm.kill()
+            storm.wait()
+    assert code == 0
+    lines = out.splitlines()
+    assert "rung 1 of 4" in lines[0]
+    assert [int(line.partition(":")[0]) for line in lines[1:]] == list(range(1, 16))
+    counted = [int(line.partition("torn dumps so far ")[2].partition(",")[0]) for line in lines[1:]]
+    assert counted == sorted(counted)
+    assert err.startswith(f"15 looks, {counted[-1]} torn dumps read again")
+
+
+@everything
+def test_watching_as_json_is_a_line_per_look(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "--watch", "--interval", "0", "--times", "2", "--pid", str(os.getpid()), "--format", "json")
+    looks = [json.loads(line) for line in out.splitlines()]
+    assert [[row["pid"] for row in look["processes"]] for look in looks] == [[os.getpid()]] * 2
+
+
+@everything
+def test_nothing_of_the_system_is_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither sysctls of memory and BPF, nor mounts, nor what is pinned; and no file of ours stays open."""
+    began = time.time()
+
+    def state() -> list[str]:
+        names = [*Path("/proc/sys/vm").glob("*"), *Path("/proc/sys/kernel").glob("*bpf*"), Path("/proc/mounts")]
+        readable = [name for name in names if os.access(name, os.R_OK) and name.is_file() and "stat" not in name.name]
+        return [name.read_text(errors="replace") for name in sorted(readable) if "compact" not in name.name]
+
+    before = state()
+    run(capsys)
+    assert state() == before
+    assert time.time() - began < 60

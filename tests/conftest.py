@@ -1,0 +1,37 @@
+"""What tests on several floors share: a family of real processes (forks.c)."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
+
+Forks = Callable[..., AbstractContextManager[list[int]]]
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Forks:
+    """forks(vmas, children, depth, write=False, huge=0): forks.c running, and the pids of its processes. Skips without a compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None and not REQUIRE_ALL:
+        pytest.skip("no C compiler")
+    program = tmp_path_factory.mktemp("forks") / "forks"
+    source = Path(__file__).with_name("forks.c")
+    subprocess.run([str(compiler), "-O1", "-static", "-o", program, source], check=True)
+
+    @contextmanager
+    def run(vmas: int, children: int, depth: int, *, write: bool = False, huge: int = 0) -> Iterator[list[int]]:
+        arguments = [str(program), *map(str, (vmas, children, depth, int(write), huge))]
+        with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as root:
+            assert root.stdout is not None
+            try:
+                yield [int(pid) for pid in root.stdout.readline().split()]
+            finally:
+                root.kill()
+
+    return run

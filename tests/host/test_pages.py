@@ -1,0 +1,121 @@
+"""struct page by BPF, against pagemap and against the graph. Needs root."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.host.pages import PagePeeker
+from rmaplab.host.sample import read_windows, sample_mapcounts, sample_pages
+from rmaplab.host.vmas import Dump, VmaDumper
+from rmaplab.objects.graph import NONE
+
+BASE, HUGE_AT, HUGE = 0x2000_0000_0000, 0x3000_0000_0000, 4 << 20
+I64 = npt.NDArray[np.int64]
+Forks = Callable[..., AbstractContextManager[list[int]]]
+
+
+@pytest.fixture(scope="module")
+def peeker() -> Iterator[PagePeeker]:
+    """Both programs and PFNs. Skips, or fails where everything is required, where they are not to be had."""
+    try:
+        loaded = PagePeeker()
+    except BpfUnavailable as error:
+        if os.environ.get("RMAPLAB_REQUIRE_ALL"):
+            raise
+        pytest.skip(str(error))
+    with loaded:
+        yield loaded
+
+
+def read_pfns(pid: int, start: int, end: int) -> I64:
+    """PFNs of present pages, 0 for others."""
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:  # noqa: PTH123
+        words = np.frombuffer(os.pread(pagemap.fileno(), (end - start) >> 9, start >> 9), np.int64)
+    return np.where(words < 0, words & ((1 << 55) - 1), 0)
+
+
+def vmas_at(dump: Dump, pids: list[int], start: int) -> list[tuple[int, int]]:
+    """(pid, VMA) of the mappings of these processes from `start` on, within 2^40."""
+    graph = dump.graph
+    pid_of = dict(zip(graph.processes.mm.tolist(), graph.processes.pid.tolist(), strict=True))
+    inside = np.flatnonzero((graph.vmas.start >= start) & (graph.vmas.start < start + (1 << 40)))
+    return [(pid_of[int(graph.vmas.mm[i])], int(i)) for i in inside if pid_of[int(graph.vmas.mm[i])] in pids]
+
+
+@pytest.mark.parametrize(("start", "huge"), [(BASE, 0), (HUGE_AT, HUGE)])
+def test_a_page_names_the_anon_vma_and_the_place_that_find_it(
+    peeker: PagePeeker, forks: Forks, start: int, huge: int
+) -> None:
+    """Mapping is an anon_vma the VMA hangs on, index is the VMA's pgoff and the page's place, mapcount is how many map the PFN."""
+    with forks(5, 3, 3, write=True, huge=huge) as pids, VmaDumper() as dumper:
+        dump = dumper.dump()
+        graph = dump.graph
+        found = []
+        for pid, vma in vmas_at(dump, pids, start):
+            pfns = read_pfns(pid, int(graph.vmas.start[vma]), int(graph.vmas.end[vma]))
+            folios = peeker.look(pfns)
+            hangs_on = dump.anon_vma_pointers[graph.chains.anon_vma[graph.chains.vma == vma]]
+            assert folios.known.all()
+            assert np.isin(folios.anon_vma, hangs_on).all()
+            assert (folios.pgoff == graph.vmas.pgoff[vma] + np.arange(len(pfns))).all()
+            found.append((pfns, folios))
+    every = np.concatenate([pfns for pfns, _ in found])
+    pfn, times = np.unique(every, return_counts=True)
+    for pfns, folios in found:
+        assert (folios.mapcount == times[np.searchsorted(pfn, pfns)]).all()
+    assert times.max() == 7  # root, three children, three in a line share what nobody wrote
+    assert (times.min() == 1) == (huge == 0)
+
+
+def test_addresses_where_there_is_no_memory_are_said(peeker: PagePeeker) -> None:
+    """Nothing is read there, and nothing is made up."""
+    words, good = peeker.peek(np.array([8, 16], np.int64))
+    assert not good.any()
+    assert not words.any()
+    folios = peeker.look(np.array([1 << 40], np.int64))
+    assert not folios.known.any()
+    assert (folios.mapping[0], folios.mapcount[0]) == (0, 0)
+
+
+def test_more_addresses_than_a_run_takes(peeker: PagePeeker) -> None:
+    """Several runs give what one gives."""
+    pfns = np.arange(1, 40_000, dtype=np.int64)
+    many, again = peeker.look(pfns), peeker.look(pfns[20_000:20_100])
+    assert (many.known[20_000:20_100] == again.known).all()
+    assert (many.head[20_000:20_100] == again.head).all()
+
+
+def test_the_sample_weighs_every_page_once(peeker: PagePeeker, forks: Forks) -> None:
+    """A page mapped by k processes is met k times and weighs 1/k each time: the weights sum up to the pages there are."""
+    with forks(8, 5, 0, write=True) as pids, VmaDumper() as dumper:
+        dump = dumper.dump()
+        pages = sample_pages(dump, peeker)
+        truth = {
+            int(pfn)
+            for pid, vma in vmas_at(dump, pids, BASE)
+            for pfn in read_pfns(pid, int(dump.graph.vmas.start[vma]), int(dump.graph.vmas.end[vma]))
+        }
+        inside = np.isin(pages.pfn, np.array(sorted(truth)))
+        counted = sample_mapcounts(dump.graph)
+    assert len(truth) == 8 * 6 + 8  # the first page of each mapping is everybody's own, the second is shared
+    assert pages.weight[inside].sum() == pytest.approx(len(truth))
+    assert (pages.anon_vma[inside] != NONE).all()
+    said = dict(zip(pages.pfn[inside].tolist(), pages.mapcount[inside].tolist(), strict=True))
+    also = dict(zip(counted.pfn.tolist(), counted.mapcount.tolist(), strict=True))
+    assert all(also[pfn] == mapcount for pfn, mapcount in said.items())
+
+
+def test_a_sample_of_windows_says_what_chance_they_had(peeker: PagePeeker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer windows than there are, each entry stands for more."""
+    with VmaDumper() as dumper:
+        graph = dumper.dump().graph
+    vmas = np.flatnonzero(graph.vmas.anon_vma != NONE)
+    assert read_windows(graph, vmas)[2] == 1
+    monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 10)
+    windows = -(-graph.vmas.nr_pages[vmas] // 512).sum()
+    assert read_windows(graph, vmas)[2] == pytest.approx(10 / windows)

@@ -1,0 +1,184 @@
+"""The live kernel's graph by BPF, against what is published about it and against what /proc shows. Needs root."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rmaplab.host import vmas as module
+from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.host.vmas import CHAIN, CUT, RESUMED, VMA, Dump, VmaDumper, decode
+from rmaplab.objects.graph import NONE, Graph
+
+BASE, END = 0x2000_0000_0000, 0x2100_0000_0000
+
+Forks = Callable[..., AbstractContextManager[list[int]]]
+
+
+@pytest.fixture(scope="module")
+def dumper() -> Iterator[VmaDumper]:
+    """The iterator. Skips, or fails where everything is required, where BPF is not to be had."""
+    try:
+        loaded = VmaDumper()
+    except BpfUnavailable as error:
+        if os.environ.get("RMAPLAB_REQUIRE_ALL"):
+            raise
+        pytest.skip(str(error))
+    with loaded:
+        yield loaded
+
+
+def window(graph: Graph, pids: list[int]) -> np.typing.NDArray[np.int64]:
+    """The VMAs of these processes between BASE and END."""
+    mms = graph.processes.mm[np.isin(graph.processes.pid, pids)]
+    return np.flatnonzero((graph.vmas.start >= BASE) & (graph.vmas.start < END) & np.isin(graph.vmas.mm, mms))
+
+
+def counts(dump: Dump, pids: list[int]) -> tuple[int, int, int]:
+    """(VMAs, anon_vmas they hang on, chains) in the window."""
+    inside = window(dump.graph, pids)
+    of_them = np.isin(dump.graph.chains.vma, inside)
+    return len(inside), len(np.unique(dump.graph.chains.anon_vma[of_them])), int(of_them.sum())
+
+
+@pytest.mark.parametrize(("vmas", "children"), [(1, 1), (3, 10), (7, 30)])
+def test_flat_children_cost_what_is_published(dumper: VmaDumper, forks: Forks, vmas: int, children: int) -> None:
+    """F + 2Fn chains, F + Fn anon_vmas (reference modern.md 1.3, measured on 6.18)."""
+    with forks(vmas, children, 0) as pids:
+        dump = dumper.dump()
+    assert dump.broken == []
+    assert counts(dump, pids) == (vmas * (1 + children), vmas * (1 + children), vmas + 2 * vmas * children)
+
+
+def test_a_line_of_forks_costs_what_is_published(dumper: VmaDumper, forks: Forks) -> None:
+    """F D (D + 1) / 2 chains for D processes in a line, all alive; the chain of the last is D long."""
+    vmas, processes = 3, 40
+    with forks(vmas, 0, processes - 1) as pids:
+        dump = dumper.dump()
+    assert dump.broken == []
+    assert counts(dump, pids)[2] == vmas * processes * (processes + 1) // 2
+    inside = window(dump.graph, pids)
+    assert dump.graph.chain_lengths()[inside].max() == processes
+    assert dump.graph.depths()[dump.graph.vmas.anon_vma[inside]].max() == processes
+    assert len(np.unique(dump.graph.families()[dump.graph.vmas.mm[inside]])) == 1
+
+
+def test_a_chain_longer_than_a_record_is_read_to_its_end(dumper: VmaDumper, forks: Forks) -> None:
+    """More generations than the 500 chains that fit: the rest is resumed, and nothing is missing."""
+    processes = 530
+    with forks(1, 0, processes - 1) as pids:
+        dump = dumper.dump()
+    assert dump.broken == []
+    assert dump.resumed >= processes - 500
+    assert counts(dump, pids)[2] == processes * (processes + 1) // 2
+    assert dump.graph.chain_lengths()[window(dump.graph, pids)].max() == processes
+
+
+def test_a_resumed_chain_is_resumed_again(dumper: VmaDumper, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one round of the map does not hold all VMAs that were cut."""
+    monkeypatch.setattr(module, "RESUME_AT_ONCE", 7)
+    with forks(1, 0, 520) as pids:
+        dump = dumper.dump()
+    assert dump.broken == []
+    assert counts(dump, pids)[2] == 521 * 522 // 2
+
+
+def test_vmas_are_those_of_maps(dumper: VmaDumper, forks: Forks) -> None:
+    """Address, permissions and inode of every VMA of a process, as its maps has them."""
+    with forks(5, 1, 0) as pids:
+        graph = dumper.dump().graph
+        for pid in pids:
+            (row,) = np.flatnonzero(graph.processes.pid == pid)
+            mine = np.flatnonzero(graph.vmas.mm == graph.processes.mm[row])
+            lines = [line.split(maxsplit=5) for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+            lines = [line for line in lines if line[-1] != "[vsyscall]"]  # no VMA: a gate for everybody
+            assert [f"{graph.vmas.start[i]:08x}-{graph.vmas.end[i]:08x}" for i in mine] == [line[0] for line in lines]
+            for i, line in zip(mine, lines, strict=True):
+                flags = int(graph.vmas.flags[i])
+                letters = "".join(letter if flags >> bit & 1 else "-" for bit, letter in enumerate("rwx"))
+                assert line[1][:3] == letters
+                file = int(graph.vmas.file[i])
+                assert int(line[4]) == (0 if file == NONE else graph.files.inode[file])
+                if file != NONE:
+                    device = int(graph.files.device[file])
+                    assert line[3] == f"{device >> 20:02x}:{device & 0xFFFFF:02x}"
+    assert graph.processes.parent[graph.processes.pid == pids[1]].tolist() == [pids[0]]
+
+
+def test_nothing_is_left_behind(dumper: VmaDumper) -> None:
+    """A dump opens files and closes them; the kernel's programs go with the dumper."""
+    before = set(Path("/proc/self/fd").iterdir())
+    dumper.dump()
+    with VmaDumper() as another:
+        another.dump()
+    assert set(Path("/proc/self/fd").iterdir()) == before
+
+
+# -- torn dumps, made from whole ones ----------------------------------------------------------------------------------
+
+
+def test_what_changed_while_it_was_read_is_found(dumper: VmaDumper, forks: Forks) -> None:
+    """Every damage that a race can do to the rows is noticed."""
+    with forks(2, 3, 0):
+        rows, _, _ = dumper._read()
+    assert decode(rows).broken == []
+    kinds = rows[:, 0] & 0xFFFFFFFF
+    chains = np.flatnonzero(kinds == CHAIN)
+    names, repeated = np.unique(rows[chains, 1], return_counts=True)
+    twice = chains[np.flatnonzero(rows[chains, 1] == names[repeated > 1][0])]
+
+    changed = rows.copy()
+    changed[twice[0], 5] += 1
+    assert any("saw their anon_vma changed" in what for what in decode(changed).broken)
+
+    moved = rows.copy()
+    moved[chains[0], 2] = rows[chains[-1], 2]
+    assert any("in another VMA's list" in what for what in decode(moved).broken)
+
+    lost = np.delete(rows, [i for i in chains if rows[i, 1] == rows[chains[0], 1]], axis=0)
+    assert any("do not hang on their own anon_vma" in what for what in decode(lost).broken)
+
+    again = np.concatenate([rows, rows[kinds == VMA][:1], rows[kinds == 2][:1]])
+    again[-2, 4] += 0x1000
+    assert any("VMAs changed" in what for what in decode(again).broken)
+
+
+def test_tasks_that_share_an_address_space_count_its_vmas_once(dumper: VmaDumper, forks: Forks) -> None:
+    """A thread with files of its own is shown beside its process: same VMAs, same chains."""
+    with forks(2, 2, 0):
+        rows, _, _ = dumper._read()
+    once = decode(rows).graph.columns()
+    twice = decode(np.concatenate([rows, rows])).graph.columns()
+    assert all(np.array_equal(once[name], twice[name]) for name in once)
+
+
+def test_a_torn_dump_is_read_again_and_counted(dumper: VmaDumper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torn twice, then whole; and torn for ever is given back with what is wrong."""
+    whole = dumper._read()
+    torn = whole[0].copy()
+    torn[np.flatnonzero(torn[:, 0] & 0xFFFFFFFF == CHAIN), 2] += 8
+    reads = [torn, torn, whole[0], whole[0]]
+    monkeypatch.setattr(dumper, "_read", lambda: (reads.pop(0), 0, 0))
+    dump = dumper.dump()
+    assert (dump.torn, dump.broken) == (2, [])
+    monkeypatch.setattr(dumper, "_read", lambda: (torn, 0, 0))
+    dump = dumper.dump()
+    assert dump.torn == module.TRIES - 1
+    assert dump.broken
+
+
+def test_a_chain_that_could_not_be_resumed_is_never_passed_over(
+    dumper: VmaDumper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that ends between the record and its continuation leaves a cut chain: the dump is torn."""
+    rows, _, _ = dumper._read()
+    cut = np.zeros((1, 8), np.int64)
+    cut[0, :3] = CUT, rows[0, 2] + 1, rows[0, 2] + 9
+    whole = dumper._iterator.read
+    monkeypatch.setattr(dumper._iterator, "read", lambda: bytearray(bytes(whole()) + cut.tobytes()))
+    _, resumed, lost = dumper._read()
+    assert (resumed, lost) == (1, 1)
+    assert RESUMED == CUT + 1
