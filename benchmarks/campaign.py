@@ -20,6 +20,7 @@ from rmaplab.report.tables import console, new_table
 
 KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1")
 SCRIPTS = 100
+TINY = 32  # frames
 
 
 class Share(NamedTuple):
@@ -40,7 +41,8 @@ def share(kernel: str, paging: str, calls: int) -> Share:
     nr_scripts = nr_calls = seed = 0
     failure = ""
     while nr_calls < calls and not failure:
-        report = conformance(kernel, paging=paging, examples=SCRIPTS, steps=60, seed=seed)
+        frames = TINY if seed % 3 == 2 else None  # every third seed on a box where memory is out again and again
+        report = conformance(kernel, paging=paging, examples=SCRIPTS, steps=60, seed=seed, frames=frames)
         nr_scripts += report.scripts
         nr_calls += report.calls
         if report.counterexample is not None:

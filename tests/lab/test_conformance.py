@@ -133,3 +133,12 @@ def test_a_design_that_cannot_be_loaded_is_one_line(monkeypatch: pytest.MonkeyPa
         with pytest.raises(UsageError) as error:
             load_design(path)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("kernel", "paging"), OURS)
+@pytest.mark.parametrize("frames", [28, 40])
+def test_memory_that_is_out_again_and_again_loses_nothing(kernel: str, paging: str, frames: int) -> None:
+    """A box of a few dozen frames: many calls fail for want of memory, by themselves; all checks hold after each (issue 4: 4)."""
+    report = conformance(kernel, paging=paging, examples=12, steps=50, seed=frames, frames=frames)
+    assert report.counterexample is None, report.counterexample.source
+    assert report.nr_short > 5

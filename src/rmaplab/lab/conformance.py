@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rmaplab.errors import UsageError
 from rmaplab.kernels.system import boot
@@ -33,6 +33,7 @@ from rmaplab.lab.operations import (
 )
 from rmaplab.lab.script import MOST_TASKS, Place, Run, Step
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, PROT_NONE, PROT_READ
+from rmaplab.units import PAGE_SIZE
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -59,6 +60,8 @@ class Report:
     scripts: int
     calls: int
     counterexample: Counterexample | None
+    nr_short: int = 0
+    """Calls that failed for want of memory though no failure was injected."""
 
 
 def conformance(
@@ -68,10 +71,12 @@ def conformance(
     examples: int = 200,
     steps: int = 50,
     seed: int = 0,
+    frames: int | None = None,
     done: Callable[[], None] | None = None,
 ) -> Report:
     """Run `examples` scripts of at most `steps` steps on `kernel`; the same ones whatever it is, for the same seed.
 
+    With `frames` the box is so small that memory is out again and again; the watermark is then a few pages.
     `done` is called after each script. Raises UsageError: no such kernel, design or format; no Hypothesis.
     """
     try:
@@ -81,12 +86,13 @@ def conformance(
         raise UsageError(INSTALL) from None
     if not 1 <= steps <= MOST_STEPS:
         raise UsageError(f"{steps} steps: choose 1 to {MOST_STEPS}, and more --examples instead")
-    nr_scripts = nr_calls = 0
+    nr_scripts = nr_calls = nr_short = 0
 
     def fails(script: Sequence[Step | None]) -> bool:
-        nonlocal nr_scripts, nr_calls
-        calls, counterexample = attempt(kernel, paging, script)
+        nonlocal nr_scripts, nr_calls, nr_short
+        calls, short, counterexample = attempt(kernel, paging, script, frames)
         nr_scripts += 1
+        nr_short += short
         nr_calls += calls
         if done is not None:
             done()
@@ -106,18 +112,24 @@ def conformance(
             ),
         )
     except NoSuchExample:
-        return Report(nr_scripts, nr_calls, None)
+        return Report(nr_scripts, nr_calls, None, nr_short)
     except Flaky:
         raise UsageError(
             f"{kernel} does not do the same twice: a design must depend on nothing but what it is told"
         ) from None
-    return Report(nr_scripts, nr_calls, attempt(kernel, paging, smallest)[1])
+    return Report(nr_scripts, nr_calls, attempt(kernel, paging, smallest, frames)[2], nr_short)
 
 
-def attempt(kernel: str, paging: str, script: Sequence[Step | None]) -> tuple[int, Counterexample | None]:
-    """One script on a new system, to the end or to the first thing that is wrong: calls made, and what went wrong."""
-    preamble = f'system = rmaplab.boot("{kernel}", ram="{RAM}", paging="{paging}")'
-    run = Run(boot(kernel, ram=RAM, paging=paging), preamble)
+def attempt(
+    kernel: str, paging: str, script: Sequence[Step | None], frames: int | None = None
+) -> tuple[int, int, Counterexample | None]:
+    """One script on a new system, to its end or the first thing that is wrong: calls, how many memory failed, what was wrong."""
+    box: dict[str, Any] = {"ram": RAM, "paging": paging}
+    if frames is not None:
+        box |= {"ram": frames * PAGE_SIZE, "boot_use": 0, "pages_min": frames // 32, "overcommit": 1, "cpus": 2}
+    options = ", ".join(f"{name}={value!r}" for name, value in box.items()).replace("'", '"')
+    preamble = f'system = rmaplab.boot("{kernel}", {options})'
+    run = Run(boot(kernel, **box), preamble, scarce=frames is not None)
     try:
         run.begin()
         for step in script:
@@ -128,8 +140,8 @@ def attempt(kernel: str, paging: str, script: Sequence[Step | None]) -> tuple[in
         raise
     except Exception as error:  # noqa: BLE001
         message = f"{type(error).__name__}: {error}".splitlines()[0]
-        return run.nr_calls, Counterexample(run.source(), message, error, run.nr_calls)
-    return run.nr_calls, None
+        return run.nr_calls, run.nr_short, Counterexample(run.source(), message, error, run.nr_calls)
+    return run.nr_calls, run.nr_short, None
 
 
 def scripts(steps: int) -> SearchStrategy[tuple[Step | None, ...]]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-from rmaplab.errors import OomKilled, SegmentationFault, SyscallError
+from rmaplab.errors import NeedsReclaim, OomKilled, SegmentationFault, SyscallError
 from rmaplab.kernels.system import System
 from rmaplab.lab.memory import Memory, Stake
 from rmaplab.mm.syscalls import Task
@@ -98,9 +98,14 @@ class Step:
 
 
 class Run:
-    """A script on its way. `lines` is what has been done so far, `preamble` how the system was booted."""
+    """A script on its way. `lines` is what has been done so far, `preamble` how the system was booted.
 
-    def __init__(self, system: System, preamble: str) -> None:
+    On a `scarce` box memory is out again and again: every call may fail, and NeedsReclaim is one way to. `nr_short` counts.
+    """
+
+    def __init__(self, system: System, preamble: str, *, scarce: bool = False) -> None:
+        self.scarce = scarce
+        self.nr_short = 0
         self.system = system
         self.preamble = preamble
         self.lines: list[str] = []
@@ -152,10 +157,8 @@ class Run:
         line = self._write(process.name, method, arguments, options, target)
         try:
             return getattr(process.task, method)(*arguments, **options)
-        except SyscallError:
-            if not self.armed and not refusable:
-                raise
-            self._suppress("SyscallError")
+        except (SyscallError, NeedsReclaim) as failure:
+            self._short(failure, refusable=refusable)
         changed = process.memory.adopt(self.system, process.mm, stake)
         self.claim(changed is None, f"{line} failed, and has changed {changed}")
         raise Refused
@@ -179,11 +182,10 @@ class Run:
             if bad is None or fault.address != bad << PAGE_SHIFT:
                 raise
             self._suppress("SegmentationFault")
-        except OomKilled:
-            if not self.armed:
-                raise
-            self._suppress("OomKilled")
-            self.processes.remove(process)
+        except (OomKilled, NeedsReclaim) as failure:
+            self._short(failure)
+            if isinstance(failure, OomKilled):
+                self.processes.remove(process)
         else:
             self.claim(bad is None, f"{line} must be a SegmentationFault")
             return
@@ -215,10 +217,8 @@ class Run:
             self._write("system", "spawn", (), {}, name)
             try:
                 return self.system.spawn()
-            except SyscallError:
-                if not self.armed:
-                    raise
-                self._suppress("SyscallError")
+            except (SyscallError, NeedsReclaim) as failure:
+                self._short(failure)
             raise Refused
 
         self.start(Memory(), make)
@@ -244,6 +244,14 @@ class Run:
         self.nr_calls += 1
         self.lines.append(line)
         return line
+
+    def _short(self, failure: Exception, *, refusable: bool = False) -> None:
+        """A call has failed: the line says so, if it may. Raises the failure again where it may not."""
+        expected = self.scarce or ((self.armed or refusable) and not isinstance(failure, NeedsReclaim))
+        if not expected:
+            raise failure
+        self.nr_short += not refusable and not self.armed
+        self._suppress(type(failure).__name__)
 
     def _suppress(self, error: str) -> None:
         self.lines[-1] = f"with suppress(rmaplab.{error}):\n    {self.lines[-1]}"

@@ -8,8 +8,10 @@ from enum import Enum
 from rich.table import Table
 
 from rmaplab.kernels.spec import KernelSpec, Status
+from rmaplab.kernels.system import System, boot
 from rmaplab.machine.paging import Paging
-from rmaplab.report.tables import new_table
+from rmaplab.machine.slab import SlabCache
+from rmaplab.report.tables import DASH, new_table
 
 
 def kernel_list(specs: Iterable[KernelSpec]) -> Table:
@@ -20,6 +22,47 @@ def kernel_list(specs: Iterable[KernelSpec]) -> Table:
     for spec in specs:
         table.add_row(spec.name, spec.released, spec.design_class().name, spec.about)
     return table
+
+
+CONFIGURATIONS = (("i386", False), ("i386-pae", False), ("i386-pae", True), ("x86-64", False))
+LINES = (32, 64, 128)
+
+
+def object_sizes(spec: KernelSpec) -> Iterator[Table]:
+    """Objects by configuration and by cache line, read off machines that were booted for it."""
+    names = [f"{paging}{' HIGHPTE' if highpte else ''}" for paging, highpte in CONFIGURATIONS]
+    by_configuration = new_table(
+        "object sizes by configuration, bytes (128-byte lines)", "object|" + "|".join(f">{name}" for name in names)
+    )
+    systems = [boot(spec, ram="64M", paging=paging, highpte=highpte) for paging, highpte in CONFIGURATIONS]
+    sizes = [_sizes(system) for system in systems]
+    for name in dict.fromkeys(name for found in sizes for name in found):
+        by_configuration.add_row(name, *(f"{found[name]:,}" if name in found else DASH for found in sizes))
+    yield by_configuration
+    lines = new_table(
+        "slabs by cache line: objects x bytes apart",
+        "cache|" + "|".join(f">{line} bytes" for line in LINES),
+    )
+    caches = [boot(spec, ram="64M", paging="i386-pae", l1_cache_bytes=line).machine.caches for line in LINES]
+    for name in caches[0]:
+        lines.add_row(name, *(_packing(found[name]) for found in caches))
+    yield lines
+
+
+def _sizes(system: System) -> dict[str, int]:
+    """Struct page, what comes from caches, the kernel stack, a page table's entry."""
+    hardware, design = system.machine.hardware, system.kernel.rmap
+    word = hardware.paging.word_bytes
+    page = system.spec.figure("page_struct_bytes", word) + design.page_bytes(hardware.paging, highpte=hardware.highpte)
+    caches = {name: cache.object_bytes for name, cache in system.machine.caches.items()}
+    stack = {"kernel stack": 4096 << system.kernel.stack_order, "page-table entry": hardware.paging.entry_bytes}
+    return {"struct page": page, **caches, **stack}
+
+
+def _packing(cache: SlabCache) -> str:
+    order, per_slab, stride, _ = cache.packing
+    pages = f" in {1 << order} pages" if order else ""
+    return f"{per_slab} x {stride:,}{pages}"
 
 
 def kernel_details(spec: KernelSpec, paging: Paging, *, highpte: bool) -> Iterator[Table]:
@@ -48,6 +91,7 @@ def kernel_details(spec: KernelSpec, paging: Paging, *, highpte: bool) -> Iterat
             published.source if published and agrees else "computed from the figures above and the design",
         )
     yield sizes
+    yield from object_sizes(spec)
 
 
 def _value(value: int) -> str:
