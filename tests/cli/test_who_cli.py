@@ -1,5 +1,6 @@
 """`rmaplab who` as a user types it, right and wrong, with and without the privileges it can use."""
 
+import errno
 import json
 import mmap
 import os
@@ -14,6 +15,7 @@ import pytest
 
 from rmaplab.cli import main
 from rmaplab.host import pagemap
+from rmaplab.host.bpf import syscall
 
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 CAPABILITIES = "-sys_admin,-bpf,-perfmon,-sys_ptrace,-dac_override,-dac_read_search"
@@ -66,6 +68,23 @@ def test_the_drawing_says_it_all(capsys: pytest.CaptureFixture[str], address: in
     assert "SWAPBACKED" in out
     assert f"└── {os.getpid()} " in out
     assert "the kernel's own walk visits" in out
+
+
+@needs_pfns
+def test_a_kernel_that_refuses_bpf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locked down: all mappers and the count are there, the candidates are null and not none, and the reason is said."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(syscall, "load_iterator", refuse)
+    assert call(str(os.getpid()), "[heap]", "--format", "json") == 0
+    out, err = capsys.readouterr()
+    answer = json.loads(out)
+    assert (answer["kind"], answer["candidates"], answer["wasted"]) == ("anon", None, None)
+    assert (os.getpid(), answer["mapcount"]) == (answer["mappers"][0]["pid"], len(answer["mappers"]))
+    assert "is not known: that takes BPF" in err
+    assert "bpf(2) is refused: it needs CAP_BPF and CAP_PERFMON" in err
 
 
 def test_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
