@@ -12,8 +12,16 @@ What is taken and given back within one burst (`pass_through`) is held for a mom
 gives as CLASS_held, if it gives one. Who comes in that moment, from a burst of another CPU, waits for the rest of it.
 
 A spinning task keeps its CPU; one that waits for a semaphore sleeps. Uncontended locks cost the machine nothing but a count:
-what an acquisition takes is in the price list. Locks that are taken per page in bulk (the bit locks PG_chainlock and
-PG_maplock, the trylock of a page in a COW fault) are only counted.
+what an acquisition takes is in the price list. Bit locks that are taken page by page (PG_chainlock, PG_maplock) are counted in
+bulk, but not less true for that. A burst goes through its pages in order, locking each, and another CPU's burst over the same
+pages cannot overtake it: the work outside the lock is the same for both, so whoever is behind finds the next page locked
+again. So it ends no earlier than the one before it, and waits for that (`sweep`):
+
+    page    ^        ________ CPU 0: exit, which searches long chains
+            |      _/    ___
+            |    _/  ___/......  CPU 1: fork, faster, began later; from where they meet it goes at CPU 0's pace
+            |  _/___/
+            +----------------------> time
 
 Source: eras.md 9 for who takes what in which order; the order of 2.6.2 to 2.6.7 is stated in mm/rmap.c and mm/filemap.c.
 """
@@ -92,6 +100,8 @@ class Locks:
             for rank, (name, sleeps, nests) in enumerate(order)
         }
         self._sched, self._ledger = sched, ledger
+        self._sweeps: dict[tuple[str, int], int] = {}  # (class, first page) -> when the last burst over it ends
+        self._sweeping: list[tuple[str, int]] = []  # by the burst under way
         self._outside = Holder(None)
         self._holders: dict[SchedEntity, Holder] = {}
 
@@ -171,6 +181,27 @@ class Locks:
             self.classes[class_name].writes += nr
         else:
             self.classes[class_name].reads += nr
+
+    def sweep(self, class_name: str, first: int, nr: int) -> None:
+        """`nr` acquisitions of the bit locks of pages, one after the other from page `first`; the waiting is end_burst's."""
+        self.classes[class_name].writes += nr
+        if nr > 1 and self._sched.current is not None:
+            self._sweeping.append((class_name, first))
+
+    def wait_for_sweeps(self, ns: int) -> int:
+        """A burst of `ns` begins: how much longer it takes, because it cannot overtake those on other CPUs."""
+        now, waited = self._sched.now_ns, 0
+        for place in self._sweeping:
+            until = self._sweeps.get(place, 0)
+            behind = until - (now + ns + waited)
+            if now < until and behind > 0:
+                kind = self.classes[place[0]]
+                kind.waits += 1
+                kind.wait_ns += behind
+                waited += behind
+            self._sweeps[place] = max(until, now + ns + waited)
+        self._sweeping.clear()
+        return waited
 
     def held(self) -> list[Lock]:
         """What the running task holds: nothing, between system calls."""

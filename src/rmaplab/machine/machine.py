@@ -109,6 +109,7 @@ class Machine:
         ledger, sched = self.ledger, self.sched
         ns, ledger.pending_ns = ledger.pending_ns, 0
         if sched.current is not None:
+            ns += self.locks.wait_for_sweeps(ns)
             if sched.observer is not None:
                 sched.observer.burst(sched.current, ns)
             sched.spend(ns, user=user)
