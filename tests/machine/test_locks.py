@@ -431,3 +431,54 @@ def test_who_passes_earlier_than_a_burst_that_began_before_it_does_not_wait() ->
     box.sched.run()
     assert (box.when("A", "exit"), box.when("B", "exit")) == (90, 10)
     assert box.locks.classes["spin"].waits == 0
+
+
+# -- page after page -------------------------------------------------------------------------------------------------
+
+
+def sweeps(box: Box, name: str, before: int, takes: int, first: int = 7, nr: int = 16) -> None:
+    """A task that works for `before`, then goes through pages, which alone takes it `takes`."""
+
+    def body() -> None:
+        if before:
+            box.work(before)
+        box.locks.sweep("last", first, nr)
+        box.work(takes + box.locks.wait_for_sweeps(takes))
+
+    box.start(name, body)
+
+
+def test_who_goes_through_the_same_pages_cannot_overtake() -> None:
+    """A is in the pages from 0 to 100. B, faster and behind, comes out with A; C, slower, is not held up; D is elsewhere."""
+    box = Box(cpus=4)
+    sweeps(box, "A", 0, 100)
+    sweeps(box, "B", 20, 50)
+    sweeps(box, "C", 30, 90)
+    sweeps(box, "D", 10, 20, first=8)
+    box.sched.run()
+    assert [box.when(name, "exit") for name in "ABCD"] == [100, 100, 120, 30]
+    kind = box.locks.classes["last"]
+    assert (kind.writes, kind.waits, kind.wait_ns) == (4 * 16, 1, 30)
+    assert box.jobs["B"].system_ns == 20 + 50 + 30
+
+
+def test_a_convoy_queues_up() -> None:
+    """Everybody behind the slowest: B waits for A, C for B, and who comes when all are through waits for nobody."""
+    box = Box(cpus=4)
+    sweeps(box, "A", 0, 100)
+    sweeps(box, "B", 10, 50)
+    sweeps(box, "C", 20, 50)
+    sweeps(box, "D", 100, 5)
+    box.sched.run()
+    assert [box.when(name, "exit") for name in "ABCD"] == [100, 100, 100, 105]
+
+
+def test_one_page_is_no_sweep() -> None:
+    """A single page is held for too short a time to matter; outside of tasks there is nobody to meet."""
+    box = Box()
+    sweeps(box, "A", 0, 100)
+    sweeps(box, "B", 10, 5, nr=1)
+    box.sched.run()
+    assert box.when("B", "exit") == 15
+    box.locks.sweep("last", 7, 16)
+    assert box.locks.wait_for_sweeps(10) == 0

@@ -74,7 +74,7 @@ def command(
     """
     check_workload(workload)
     level_list, kernel_list = split_levels(levels), split_names(kernels, "kernels")
-    counts, hows = split_counts(cpu_list, "cpus"), split_names(ht_list, "ht")
+    counts, hows = split_counts(cpu_list, "cpus", "1,2,4"), split_names(ht_list, "ht")
     several = len(counts) > 1 or len(hows) > 1
     check_output(output)
     check_plot(plot, output)

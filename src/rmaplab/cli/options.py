@@ -199,15 +199,15 @@ _EXAMPLES = {
 }
 
 
-def split_counts(text: str, option: str) -> list[int]:
+def split_counts(text: str, option: str, example: str = "1,10,100") -> list[int]:
     """Split "1,10,100" into numbers, ascending. Raises UsageError."""
     numbers = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
         if not part.isdecimal() or not int(part):
-            raise UsageError(f"--{option} {part!r} is not a number from 1 on: write them with commas, such as 1,10,100")
+            raise UsageError(f"--{option} {part!r} is not a number from 1 on: write them with commas, such as {example}")
         numbers.add(int(part))
     if not numbers:
-        raise UsageError(f"--{option} names no number: write them with commas, such as 1,10,100")
+        raise UsageError(f"--{option} names no number: write them with commas, such as {example}")
     return sorted(numbers)
 
 

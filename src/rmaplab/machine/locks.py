@@ -184,7 +184,7 @@ class Locks:
 
     def sweep(self, class_name: str, first: int, nr: int) -> None:
         """`nr` acquisitions of the bit locks of pages, one after the other from page `first`; the waiting is end_burst's."""
-        self.classes[class_name].writes += nr
+        self.count(class_name, nr)
         if nr > 1 and self._sched.current is not None:
             self._sweeping.append((class_name, first))
 
