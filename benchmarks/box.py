@@ -63,7 +63,7 @@ def main() -> None:
     child = subprocess.run([sys.executable, __file__, "boots"], check=True, capture_output=True, text=True)
     found = json.loads(child.stdout)
     began = time.perf_counter()
-    results = list(compare_forkbench(KERNELS, LEVELS, Box()))
+    results = list(compare_forkbench(KERNELS, LEVELS, [Box()]))
     levels_s = time.perf_counter() - began
     table = new_table(
         f"boxes: {platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}; boots: best of {TURNS}",
