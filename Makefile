@@ -31,6 +31,7 @@ check: lint types test   ## lint, types, tests (the import arrows are a test)
 bench: $(READY)  ## the speed and memory figures of the README, beside the real kernel's, in one run
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/host.py
+	$(BIN)/python benchmarks/box.py
 
 boundary: $(READY)  ## the maps of docs/box.md: on which boxes the announcement's outcome follows (some minutes)
 	$(BIN)/rmaplab boundary --lines 32,64,128 --plot docs/boundary.svg

@@ -15,7 +15,7 @@ from rmaplab.cli import main
 
 BOTH = "2.6.2,2.6.5-rc1-aa1"
 KEYS = {"workload", "level", "kernel", "hardware", "outcome", "failed_call", "processes", "processes_peak"}
-KEYS |= {"memory_peak_bytes", "ledger", "prices", "wall_s"}
+KEYS |= {"memory_peak_bytes", "ledger", "prices", "time_s", "published_s", "wall_s"}
 
 
 def call(*arguments: str) -> int:
@@ -82,7 +82,7 @@ def test_table_marks_the_best_with_one(capsys: pytest.CaptureFixture[str]) -> No
     out = capsys.readouterr().out
     assert "2.6.2" in out
     assert "1.00" in next(line for line in out.splitlines() if "2.6.5-rc1-aa1" in line)
-    assert "provisional-2004" in out
+    assert "price list 2004" in out
 
 
 def test_output_goes_to_a_file_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,8 +111,20 @@ def test_output_goes_to_a_file_whole(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["compare", "forkbench", "--ram", "lots"], "512M"),
         (["compare", "forkbench", "--ram", "80G"], "x86-64"),
         (["compare", "forkbench", "--paging", "arm"], "i386-pae"),
-        (["compare", "forkbench", "--cpus", "0"], "1 to 32"),
-        (["compare", "forkbench", "--cpus", "many"], "--help"),
+        (["compare", "forkbench", "--cpus", "0"], "1,2,4"),
+        (["compare", "forkbench", "--cpus", "many"], "1,2,4"),
+        (["compare", "forkbench", "--cpus", "65"], "1 to 64"),
+        (["compare", "forkbench", "--cpus", "1,3", "--ht", "on"], "even"),
+        (["compare", "forkbench", "--ht", "yes"], "aware"),
+        (["compare", "forkbench", "--prices", "1999"], "2004-ht"),
+        (["compare", "forkbench", "--cpus", "1,2", "--host"], "one --cpus"),
+        (["compare", "forkbench", "--cpus", "1,2", "--plot", "x.png"], "one --cpus"),
+        (["compare", "forkbench", "--plot", "x.gif"], ".svg"),
+        (["run", "forkbench", "--kernel", "2.6.2", "--cpus", "0"], "1 to 64"),
+        (["run", "forkbench", "--kernel", "2.6.2", "--cpus", "many"], "--help"),
+        (["run", "forkbench", "--kernel", "2.6.2", "--prices", "1999"], "rmaplab fit"),
+        (["fit", "--save", "/nonexistent/prices.json"], "cannot write"),
+        (["fit", "6"], "--help"),
         (["compare", "forkbench", "--cache-line", "7"], "128"),
         (["compare", "forkbench", "--format", "xml"], "json"),
         (["compare", "forkbench", "--output", "/nonexistent/x"], "--output"),

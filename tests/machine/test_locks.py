@@ -38,11 +38,12 @@ class Box:
     """A machine that has only locks, CPUs and time."""
 
     cpus: int = 2
+    prices: dict[str, int] = field(default_factory=lambda: {"step": 1})
     log: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.sched = Scheduler(RULES, self.cpus)
-        self.ledger = Ledger(PriceList("test", "", {"step": 1}))
+        self.ledger = Ledger(PriceList("test", "", self.prices))
         self.locks = Locks(ORDER, self.sched, self.ledger)
         self.jobs: dict[str, SchedEntity] = {}
 
@@ -386,3 +387,98 @@ def test_whatever_they_do(programs: list[list[tuple[int, str, int, int]]], cpus:
         assert not any(lock.busy(write=True) for lock in all_locks)
         runs.append((box.log, box.locks.as_json()))
     assert runs[0] == runs[1]
+
+
+# -- moments within a burst ------------------------------------------------------------------------------------------
+
+
+def test_bursts_that_reach_a_lock_in_the_same_moment_wait_for_each_other() -> None:
+    """A's burst reaches it after 40 of 100 ns and holds it for 30; B's, 10 later, waits 20, which come on top of its burst."""
+    box = Box(prices={"step": 1, "spin_held": 30})
+    lock = box.new("spin", "it")
+
+    def burst(before: int, after: int) -> Callable[[], None]:
+        def body() -> None:
+            box.ledger.charge("step", before)
+            box.locks.pass_through(lock)
+            box.ledger.charge("step", after)
+            box.work(box.ledger.due_ns())
+
+        return body
+
+    box.start("A", burst(40, 60))
+    box.start("B", burst(50, 50))
+    box.sched.run()
+    assert box.when("A", "exit") == 100
+    assert box.when("B", "exit") == 100 + 20
+    kind = box.locks.classes["spin"]
+    assert (kind.writes, kind.waits, kind.wait_ns, kind.fought_over) == (2, 1, 20, "it")
+    assert kind.held_ns == 2 * 30
+
+
+def test_who_passes_earlier_than_a_burst_that_began_before_it_does_not_wait() -> None:
+    """A's burst reaches the lock at 90; B's, which begins later, at 10."""
+    box = Box(prices={"step": 1, "spin_held": 30})
+    lock = box.new("spin", "it")
+    for name, before in (("A", 90), ("B", 10)):
+
+        def body(before: int = before) -> None:
+            box.ledger.charge("step", before)
+            box.locks.pass_through(lock)
+            box.work(box.ledger.due_ns())
+
+        box.start(name, body)
+    box.sched.run()
+    assert (box.when("A", "exit"), box.when("B", "exit")) == (90, 10)
+    assert box.locks.classes["spin"].waits == 0
+
+
+# -- page after page -------------------------------------------------------------------------------------------------
+
+
+def sweeps(box: Box, name: str, before: int, takes: int, first: int = 7, nr: int = 16) -> None:
+    """A task that works for `before`, then goes through pages, which alone takes it `takes`."""
+
+    def body() -> None:
+        if before:
+            box.work(before)
+        box.locks.sweep("last", first, nr)
+        box.work(takes + box.locks.wait_for_sweeps(takes))
+
+    box.start(name, body)
+
+
+def test_who_goes_through_the_same_pages_cannot_overtake() -> None:
+    """A is in the pages from 0 to 100. B, faster and behind, comes out with A; C, slower, is not held up; D is elsewhere."""
+    box = Box(cpus=4)
+    sweeps(box, "A", 0, 100)
+    sweeps(box, "B", 20, 50)
+    sweeps(box, "C", 30, 90)
+    sweeps(box, "D", 10, 20, first=8)
+    box.sched.run()
+    assert [box.when(name, "exit") for name in "ABCD"] == [100, 100, 120, 30]
+    kind = box.locks.classes["last"]
+    assert (kind.writes, kind.waits, kind.wait_ns) == (4 * 16, 1, 30)
+    assert box.jobs["B"].system_ns == 20 + 50 + 30
+
+
+def test_a_convoy_queues_up() -> None:
+    """Everybody behind the slowest: B waits for A, C for B, and who comes when all are through waits for nobody."""
+    box = Box(cpus=4)
+    sweeps(box, "A", 0, 100)
+    sweeps(box, "B", 10, 50)
+    sweeps(box, "C", 20, 50)
+    sweeps(box, "D", 100, 5)
+    box.sched.run()
+    assert [box.when(name, "exit") for name in "ABCD"] == [100, 100, 100, 105]
+
+
+def test_one_page_is_no_sweep() -> None:
+    """A single page is held for too short a time to matter; outside of tasks there is nobody to meet."""
+    box = Box()
+    sweeps(box, "A", 0, 100)
+    sweeps(box, "B", 10, 5, nr=1)
+    box.sched.run()
+    assert box.when("B", "exit") == 15
+    box.locks.sweep("last", 7, 16)
+    assert box.locks.wait_for_sweeps(10) == 0

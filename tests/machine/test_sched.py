@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.sched import SchedEntity, SchedRules, Scheduler
+from rmaplab.machine.sched import NO_SMT, SchedEntity, SchedRules, Scheduler, Smt
 
 RULES = SchedRules(
     timeslice_ns=100, max_timeslice_ns=200, tick_ns=1, busy_balance_ns=200, one_queue=False, child_first=True
@@ -82,8 +82,8 @@ class Job(SchedEntity):
 class Bench:
     """A scheduler, the jobs that run on it, and the log of what they did."""
 
-    def __init__(self, cpus: int, rules: SchedRules = RULES) -> None:
-        self.sched = Scheduler(rules, cpus)
+    def __init__(self, cpus: int, rules: SchedRules = RULES, smt: Smt = NO_SMT) -> None:
+        self.sched = Scheduler(rules, cpus, smt)
         self.log: list[Event] = []
         self.jobs: dict[str, Job] = {}
 
@@ -476,3 +476,92 @@ def test_the_clock_stands_where_the_last_task_stopped() -> None:
     bench.run()
     assert bench.when("A") == 7
     assert bench.sched.now_ns == 7
+
+
+# -- hyper-threading -------------------------------------------------------------------------------------------------
+
+HALF_MORE = Smt(threads_per_core=2, shared_permille=1500)
+
+
+def test_siblings_slow_each_other_down() -> None:
+    """Two CPUs of one core: what takes 1000 alone takes 1500 for both, and is accounted so; on two cores it takes 1000."""
+    for smt, took in ((HALF_MORE, 1500), (NO_SMT, 1000)):
+        bench = Bench(2, smt=smt)
+        bench.start("A", [Kernel(1000)])
+        bench.start("B", [User(60), Kernel(940)])
+        bench.run()
+        assert (bench.sched.now_ns, bench.jobs["A"].system_ns) == (took, took)
+        assert bench.jobs["B"].user_ns == 60 * took // 1000
+
+
+def test_a_sibling_that_stops_lets_the_other_go_faster_at_once() -> None:
+    """B is done after 150 that would be 100 alone; A has done 100 by then, and its other 900 take 900."""
+    bench = Bench(2, smt=HALF_MORE)
+    bench.start("A", [Kernel(1000)])
+    bench.start("B", [Kernel(100)])
+    bench.run()
+    assert (bench.when("B"), bench.when("A")) == (150, 150 + 900)
+
+
+def test_a_sibling_that_begins_slows_the_other_down_at_once() -> None:
+    """A1 is pulled to CPU 1 at the tick after its birth at 500: A has 500 left, which take 750 from there."""
+    bench = Bench(2, rules=replace(RULES, child_first=False, tick_ns=600), smt=HALF_MORE)
+    bench.start("A", [Kernel(500), Fork([Kernel(1000)]), Kernel(500)])
+    bench.run()
+    #   500-600 alone: 100 done; then A's 400 take 600, until 1200; A1 has done 400 then, and goes on alone for 600
+    assert bench.when("A") == 600 + 600
+    assert bench.when("A1") == 1200 + 600
+
+
+@pytest.mark.parametrize("one_queue", [True, False])
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_scheduler_that_knows_siblings_uses_an_idle_core_first(one_queue: bool, knows: bool) -> None:
+    """CPUs 0 and 1 share a core, 2 and 3 another. A works on CPU 0; its child goes to 1, or to 2 where the scheduler knows."""
+    rules = replace(RULES, child_first=False, one_queue=one_queue, knows_siblings=knows)
+    bench = Bench(4, rules=rules, smt=HALF_MORE)
+    bench.start("A", [Fork([Kernel(1000)]), Kernel(1000)])
+    bench.run()
+    assert bench.cpu_of("A") == {0}
+    assert bench.cpu_of("A1") == {2 if knows else 1}
+    assert bench.sched.now_ns == pytest.approx(1000 if knows else 1500, abs=2)  # a tick until it is pulled
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(programs, min_size=1, max_size=4), st.integers(1, 5), st.booleans(), st.booleans())
+def test_whatever_runs_on_siblings(first_programs: list[list[Step]], cpus: int, one_queue: bool, knows: bool) -> None:
+    """All finish, the same in every run; time is accounted as it passes, and lies between alone and shared."""
+    rules = replace(RULES, one_queue=one_queue, knows_siblings=knows)
+    benches = [Bench(cpus, rules, HALF_MORE), Bench(cpus, rules, HALF_MORE)]
+    for bench in benches:
+        for i, program in enumerate(first_programs):
+            bench.start("ABCD"[i], program)
+        bench.run()
+    bench, again = benches
+    assert bench.log == again.log
+    assert sorted(e.who for e in bench.log if e.what == "exit") == sorted(bench.jobs)
+    for job in bench.jobs.values():
+        rounding = 2 * len(bench.log)  # a nanosecond each time a sibling begins or ends
+        assert job.asked_user_ns <= job.user_ns <= job.asked_user_ns * 3 // 2 + rounding
+        assert job.asked_system_ns <= job.system_ns <= job.asked_system_ns * 3 // 2 + rounding
+    assert bench.sched.user_ns + bench.sched.system_ns <= max(e.now_ns for e in bench.log) * cpus
+
+
+def test_an_observer_sees_all_work() -> None:
+    """Every piece of work once, with its task and its time."""
+    seen: list[tuple[str, int, int, bool]] = []
+
+    class Log:
+        def burst(self, entity: SchedEntity, ns: int) -> None:
+            raise AssertionError("bursts are announced by who ends them, not by the scheduler")
+
+        def work(self, entity: SchedEntity, began_ns: int, ended_ns: int, *, user: bool) -> None:
+            assert isinstance(entity, Job)
+            seen.append((entity.name, began_ns, ended_ns, user))
+
+    bench = Bench(1)
+    bench.sched.observer = Log()
+    bench.start("A", [User(130), Kernel(20)])
+    bench.start("B", [User(10)])
+    bench.run()
+    #   A's slice is 100 long
+    assert seen == [("A", 0, 100, True), ("B", 100, 110, True), ("A", 110, 140, True), ("A", 140, 160, False)]

@@ -20,6 +20,7 @@ VERBS = {
     "sweep": "Measure over a range of sizes: memory, over children and VMAs.",
     "boundary": "Map the boxes on which the announcement's outcome follows.",
     "claims": "Check the announcement's claims about memory: arithmetic, and what machines say.",
+    "fit": "Fit the price list to the seconds that were published of level 6, and judge it by level 7.",
     "explain": "Tell a story from a running system, drawn step by step: fork, cow, mremap or who.",
     "who": "Who maps this page of the running machine?",
     "live": "Take a census of this machine's own reverse map: who holds it, how long its walks are.",

@@ -8,8 +8,7 @@ from typing import TypeVar
 
 import click
 
-from rmaplab.cli.options import check_output, emit, output_options, split_names
-from rmaplab.cli.sweep import check_plot, write_plot
+from rmaplab.cli.options import check_output, check_plot, emit, output_options, split_names, write_plot
 from rmaplab.errors import UsageError
 from rmaplab.units import parse_size
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from rmaplab.cli.options import (
     BoxOptions,
-    box_options,
+    box_options_but_cpus,
     check_output,
+    check_plot,
     check_workload,
     emit,
     output_options,
+    plot_option,
+    prices_option,
+    split_counts,
     split_levels,
     split_names,
+    write_plot,
 )
+from rmaplab.errors import UsageError
 
 
 @click.command("compare")
@@ -27,7 +34,25 @@ from rmaplab.cli.options import (
     "--kernels", default="2.6.2,2.6.5-rc1-aa1", show_default=True, metavar="K,K,...", help="Kernels to compare."
 )
 @click.option("--host", is_flag=True, help="Run it on the real kernel too (needs a C compiler).")
-@box_options
+@click.option(
+    "--cpus",
+    "cpu_list",
+    default="4",
+    show_default=True,
+    metavar="N,N,...",
+    help="Number of CPUs, such as 4; several, such as 1,2,4,8,16,32,64, show how it scales.",
+)
+@click.option(
+    "--ht",
+    "ht_list",
+    default="off",
+    show_default=True,
+    metavar="HOW,...",
+    help="Hyper-threading, two CPUs to a core: off, on (known to the scheduler as the kernel's is), aware, blind.",
+)
+@prices_option
+@box_options_but_cpus
+@plot_option
 @output_options
 def command(
     workload: str,
@@ -36,34 +61,59 @@ def command(
     form: str,
     output: Path | None,
     box: BoxOptions,
+    cpu_list: str,
+    ht_list: str,
+    plot: Path | None,
     *,
     host: bool,
 ) -> None:
     """Run WORKLOAD (forkbench) on several kernels, side by side.
 
-    forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it.
+    forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
+    were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
     """
     check_workload(workload)
     level_list, kernel_list = split_levels(levels), split_names(kernels, "kernels")
+    counts, hows = split_counts(cpu_list, "cpus", "1,2,4"), split_names(ht_list, "ht")
+    several = len(counts) > 1 or len(hows) > 1
     check_output(output)
+    check_plot(plot, output)
+    if several and host:
+        raise UsageError("--host has the CPUs it has: leave it out, or give one --cpus and one --ht")
+    if several and plot:
+        raise UsageError("--plot draws times over levels on one box: give one --cpus and one --ht")
 
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console, Group  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     from rmaplab.host.forkbench import HostForkbench  # noqa: PLC0415
+    from rmaplab.lab.baselines import baselines  # noqa: PLC0415
     from rmaplab.lab.experiment import compare_forkbench  # noqa: PLC0415
     from rmaplab.report.tables import comparison  # noqa: PLC0415
+    from rmaplab.report.times import scaling, time_tables  # noqa: PLC0415
 
-    the_box = box.make()
+    typed = box.make()
+    boxes = [replace(typed, cpus=nr, ht=how) for how in hows for nr in counts]
     results = []
     with ExitStack() as stack:
         real = stack.enter_context(HostForkbench()) if host else None
-        runs = compare_forkbench(kernel_list, level_list, the_box, host=real)
+        runs = compare_forkbench(kernel_list, level_list, boxes, host=real)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         progress = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
         stack.enter_context(progress)
-        bar = progress.add_task("compiling", total=len(level_list) * (len(kernel_list) + bool(real)))
+        total = len(level_list) * (len(kernel_list) * len(boxes) + bool(real))
+        bar = progress.add_task("compiling", total=total)
         for result in runs:
             results.append(result)
             progress.update(bar, advance=1, description=f"level {result.level}, {result.kernel}")
-    emit(results, form, output, lambda: comparison(results, the_box))
+        scores = baselines(results, boxes[0]) if form == "table" and not several else []
+    if several:
+        emit(results, form, output, lambda: scaling(results, boxes[0]))
+    else:
+        emit(
+            results, form, output, lambda: Group(comparison(results, boxes[0]), *time_tables(results, scores, boxes[0]))
+        )
+    if plot is not None:
+        from rmaplab.report.plot_times import plot_times  # noqa: PLC0415
+
+        write_plot(plot, lambda path, kind: plot_times(results, boxes[0], path, kind))

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_CPUS = click.option("--cpus", default=4, show_default=True, metavar="N", help="Number of CPUs.")
 _BOX = (
     click.option("--ram", default="1G", show_default=True, metavar="SIZE", help="RAM of the box, such as 512M or 2G."),
     click.option(
@@ -29,7 +30,6 @@ _BOX = (
         metavar="SIZE",
         help="Swap; counts for overcommit, nothing is swapped yet.",
     ),
-    click.option("--cpus", default=4, show_default=True, metavar="N", help="Number of CPUs."),
     click.option("--paging", default="i386-pae", show_default=True, metavar="FORMAT", help="i386, i386-pae or x86-64."),
     click.option(
         "--cache-line", default=128, show_default=True, metavar="BYTES", help="Cache line: 32, 64 or 128 (Pentium 4)."
@@ -54,7 +54,22 @@ _BOX = (
     ),
     click.option("--overcommit", default=0, show_default=True, metavar="MODE", help="0 heuristic, 1 always, 2 strict."),
 )
-_BOX_NAMES = ("ram", "swap", "cpus", "paging", "cache_line", "highpte", "split", "boot_use", "overcommit")
+_TIME = (
+    click.option(
+        "--ht",
+        default="off",
+        show_default=True,
+        metavar="HOW",
+        help="Hyper-threading, two CPUs to a core: off, on (known to the scheduler as the kernel's is), aware, blind.",
+    ),
+)
+_PRICES = click.option(
+    "--prices", metavar="NAME", help="Price list of simulated time.  [default: 2004, with --ht 2004-ht]"
+)
+_PLOT = click.option(
+    "--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw it too, as .png or .svg (needs matplotlib)."
+)
+PLOTS = ("png", "svg")
 _OUTPUT = (
     click.option(
         "--format",
@@ -76,13 +91,15 @@ class BoxOptions:
 
     ram: str
     swap: str
-    cpus: int
     paging: str
     cache_line: int
     highpte: bool
     split: str | None
     boot_use: str | None
     overcommit: int
+    ht: str = "off"
+    prices: str | None = None
+    cpus: int = 4
 
     def make(self) -> Box:
         """The box. What it cannot be, boot() says."""
@@ -98,17 +115,40 @@ class BoxOptions:
             split=self.split,
             boot_use=self.boot_use,
             overcommit=self.overcommit,
+            ht=self.ht,
+            prices=self.prices,
         )
 
 
 def box_options(function: F) -> F:
     """The options that describe a box, passed on as one argument `box`; the default is the announcement's."""
+    return _CPUS(box_options_but_cpus(function))
+
+
+def box_options_but_cpus(function: F) -> F:
+    """The same for a verb that has a --cpus of its own."""
 
     @functools.wraps(function)
     def with_box(**options: Any) -> Any:
-        return function(box=BoxOptions(**{name: options.pop(name) for name in _BOX_NAMES}), **options)
+        typed = {entry.name: options.pop(entry.name) for entry in fields(BoxOptions) if entry.name in options}
+        return function(box=BoxOptions(**typed), **options)
 
     return _apply(_BOX, with_box)  # type: ignore[return-value]
+
+
+def time_options(function: F) -> F:
+    """--ht and --prices, for the box; above box_options."""
+    return _apply(_TIME, prices_option(function))
+
+
+def prices_option(function: F) -> F:
+    """--prices, for the box."""
+    return _PRICES(function)
+
+
+def plot_option(function: F) -> F:
+    """--plot."""
+    return _PLOT(function)
 
 
 def output_options(function: F) -> F:
@@ -149,6 +189,7 @@ def split_levels(text: str) -> list[int]:
 
 _EXAMPLES = {
     "levels": "3,6,7",
+    "ht": "blind,aware",
     "kernels": "2.6.2,2.6.5-rc1-aa1",
     "boot use": "20M,38M",
     "highpte": "yes,no",
@@ -156,6 +197,20 @@ _EXAMPLES = {
     "overcommit": "0,2",
     "schedulers": "own,one-queue",
 }
+
+
+def split_counts(text: str, option: str, example: str = "1,10,100") -> list[int]:
+    """Split "1,10,100" into numbers, ascending. Raises UsageError."""
+    numbers = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if not part.isdecimal() or not int(part):
+            raise UsageError(
+                f"--{option} {part!r} is not a number from 1 on: write them with commas, such as {example}"
+            )
+        numbers.add(int(part))
+    if not numbers:
+        raise UsageError(f"--{option} names no number: write them with commas, such as {example}")
+    return sorted(numbers)
 
 
 def check_output(path: Path | None) -> None:
@@ -190,3 +245,31 @@ def write(text: str, path: Path | None) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise UsageError(f"cannot write {path} ({error.strerror}): try another --output") from None
+
+
+def check_plot(path: Path | None, output: Path | None) -> None:
+    """Before any work: can the plot be drawn and written? Raises UsageError."""
+    if path is None:
+        return
+    if path.suffix.lower().lstrip(".") not in PLOTS:
+        raise UsageError(f"cannot draw {path}: give --plot a file that ends in .png or .svg")
+    if path == output:
+        raise UsageError(f"--plot and --output are both {path}: give them two files")
+    if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise UsageError(f"cannot write {path}: give --plot a file in a directory that exists and is yours")
+    try:
+        import rmaplab.report.plots  # noqa: F401, PLC0415
+    except ImportError:
+        raise UsageError("--plot needs matplotlib: install it with pip install 'rmaplab[plot]'") from None
+
+
+def write_plot(path: Path, draw: Callable[[Path, str], None]) -> None:
+    """Have `draw(file, "png" or "svg")` write the plot; the file appears whole or not at all. Raises UsageError."""
+    part = path.with_name(path.name + ".part")
+    try:
+        draw(part, path.suffix.lower().lstrip("."))
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise UsageError(f"cannot write {path} ({error.strerror}): try another --plot") from None

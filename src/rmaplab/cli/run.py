@@ -6,13 +6,22 @@ from pathlib import Path
 
 import click
 
-from rmaplab.cli.options import BoxOptions, box_options, check_output, check_workload, emit, output_options
+from rmaplab.cli.options import (
+    BoxOptions,
+    box_options,
+    check_output,
+    check_workload,
+    emit,
+    output_options,
+    time_options,
+)
 
 
 @click.command("run")
 @click.argument("workload")
 @click.option("--kernel", required=True, metavar="K", help="The kernel (see: rmaplab kernels).")
 @click.option("--level", default=6, show_default=True, metavar="L", help="Depth of forking.")
+@time_options
 @box_options
 @output_options
 def command(
@@ -31,5 +40,5 @@ def command(
     from rmaplab.report.tables import single  # noqa: PLC0415
 
     the_box = box.make()
-    results = list(compare_forkbench([kernel], [level], the_box))
+    results = list(compare_forkbench([kernel], [level], [the_box]))
     emit(results, form, output, lambda: single(results[0], the_box))

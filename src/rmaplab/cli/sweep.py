@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from rmaplab.cli.options import BoxOptions, box_options, check_output, emit, output_options, split_names
-from rmaplab.errors import UsageError
+from rmaplab.cli.options import (
+    BoxOptions,
+    box_options,
+    check_output,
+    check_plot,
+    emit,
+    output_options,
+    plot_option,
+    split_counts,
+    split_names,
+    write_plot,
+)
 
 if TYPE_CHECKING:
     from rmaplab.lab.sweep import Combination, MemoryPoint
-
-PLOTS = ("png", "svg")
 
 
 @click.group("sweep")
@@ -55,9 +61,7 @@ def command() -> None:
     metavar="K,K,...",
     help="Kernels to measure.",
 )
-@click.option(
-    "--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw it too, as .png or .svg (needs matplotlib)."
-)
+@plot_option
 @box_options
 @output_options
 def memory(
@@ -105,49 +109,9 @@ def memory(
         write_plot(plot, lambda part, kind: plot_memory_sweep(points, part, kind))
 
 
-def split_counts(text: str, option: str) -> list[int]:
-    """Split "1,10,100" into numbers, ascending. Raises UsageError."""
-    numbers = set()
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        if not part.isdecimal() or not int(part):
-            raise UsageError(f"--{option} {part!r} is not a number from 1 on: write them with commas, such as 1,10,100")
-        numbers.add(int(part))
-    if not numbers:
-        raise UsageError(f"--{option} names no number: write them with commas, such as 1,10,100")
-    return sorted(numbers)
-
-
 def skipped_line(skipped: Sequence[Combination], limit: int) -> str:
     """Which combinations are left out, and why: one line."""
     most = max(skipped)
     names = [f"{point.children:,} x {point.vmas:,}" for point in skipped]
     which = ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:7])} ... {most.children:,} x {most.vmas:,}"
     return f"rmaplab: skipped, more than {limit:,} children x VMAs: {which} (see --limit)"
-
-
-def check_plot(path: Path | None, output: Path | None) -> None:
-    """Before any work: can the plot be drawn and written? Raises UsageError."""
-    if path is None:
-        return
-    if path.suffix.lower().lstrip(".") not in PLOTS:
-        raise UsageError(f"cannot draw {path}: give --plot a file that ends in .png or .svg")
-    if path == output:
-        raise UsageError(f"--plot and --output are both {path}: give them two files")
-    if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise UsageError(f"cannot write {path}: give --plot a file in a directory that exists and is yours")
-    try:
-        import rmaplab.report.plots  # noqa: F401, PLC0415
-    except ImportError:
-        raise UsageError("--plot needs matplotlib: install it with pip install 'rmaplab[plot]'") from None
-
-
-def write_plot(path: Path, draw: Callable[[Path, str], None]) -> None:
-    """Have `draw(file, "png" or "svg")` write the plot; the file appears whole or not at all. Raises UsageError."""
-    part = path.with_name(path.name + ".part")
-    try:
-        draw(part, path.suffix.lower().lstrip("."))
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise UsageError(f"cannot write {path} ({error.strerror}): try another --plot") from None

@@ -17,6 +17,7 @@ LINUX_2_4_21 = KernelSpec(
     released="2003-06-13",
     about="2.4.21 as the stored 2.4.27 shows it: no reverse map, page tables are searched",
     design=VIRTUAL_SCAN,
+    software="2.4",
     figures=FIGURES_2_6_2
     | {
         "page_struct_bytes": Figure(48, "2.4.22 include/linux/mm.h with HIGHMEM, computed", B, 88),
@@ -38,6 +39,9 @@ LINUX_2_4_21 = KernelSpec(
         "timeslice_ms": Figure(60, "2.4.27 kernel/sched.c, NICE_TO_TICKS at HZ 100", B),
         "tick_us": Figure(10_000, "2.4 include/asm-i386/param.h, HZ 100", B),
         "one_run_queue": Figure(1, "2.4.27 kernel/sched.c, runqueue_head", B),
+        "sched_knows_siblings": Figure(
+            1, "2.4.27 kernel/sched.c, reschedule_idle: CPUs whose sibling idles too first", B
+        ),
         "child_runs_first": Figure(
             0, "2.4.27 kernel/fork.c, do_fork: wake_up_process at the end, the parent goes on", B
         ),

@@ -58,6 +58,9 @@ FIGURES_2_6_2 = {
     "child_runs_first": Figure(
         1, "kernel/sched.c, wake_up_forked_process; kernel/fork.c, do_fork: set_need_resched", B
     ),
+    "sched_knows_siblings": Figure(
+        0, "kernel/sched.c: siblings came with sched domains in 2.6.7; the announcement says so", B
+    ),
     "busy_balance_ms": Figure(200, "kernel/sched.c, BUSY_REBALANCE_TICK", B),
 }
 

@@ -71,6 +71,8 @@ class KernelSpec:
     patches: tuple[Patch, ...] = ()
     published: Mapping[str, Figure] = field(default_factory=dict)
     """What was published about sizes that we compute: validation, not input."""
+    software: str = "2.6"
+    """Whose software prices it goes by (prices.py)."""
 
     def patched(self, name: str, released: str, about: str, *patches: Patch) -> KernelSpec:
         """This kernel with patches on top, in order."""
@@ -79,7 +81,7 @@ class KernelSpec:
             figures.update(patch.figures or {})
             design = patch.design or design
             published.update(patch.published or {})
-        return KernelSpec(name, released, about, design, figures, self.name, patches, published)
+        return KernelSpec(name, released, about, design, figures, self.name, patches, published, self.software)
 
     def figure(self, name: str, word_bytes: int) -> int:
         """One figure's value."""

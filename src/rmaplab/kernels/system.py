@@ -8,14 +8,14 @@ import numpy as np
 
 from rmaplab.errors import NeedsReclaim, UsageError
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.kernels.prices import PROVISIONAL_2004
+from rmaplab.kernels.prices import PriceBook, book_name, find_prices
 from rmaplab.kernels.spec import KernelSpec
 from rmaplab.machine.allocator import Gfp, Layout
 from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED, paging_format
-from rmaplab.machine.sched import SchedRules
+from rmaplab.machine.sched import NO_SMT, SchedRules, Smt
 from rmaplab.machine.watermarks import WatermarkRule
 from rmaplab.machine.zones import DMA_FRAMES
 from rmaplab.mm.check import check
@@ -27,7 +27,10 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
 
 MS = 1_000_000  # nanoseconds
 LINES = (32, 64, 128)
-MAX_CPUS = 32
+MAX_CPUS = 64
+HT = ("off", "on", "aware", "blind")
+HYPER_THREADING = Smt(threads_per_core=2, shared_permille=1538)
+"""Two threads do up to 1.3 times the work of one (Intel Technology Journal 6(1), 2002, p. 11): each takes 2 / 1.3 as long."""
 
 
 def boot(
@@ -44,6 +47,8 @@ def boot(
     overcommit: int = 0,
     overcommit_ratio: int = 50,
     pages_min: int | None = None,
+    ht: str = "off",
+    prices: str | PriceBook | None = None,
     design: type[ReverseMap] | None = None,
 ) -> System:
     """Boot a kernel, by name or as a KernelSpec, on a box.
@@ -54,6 +59,8 @@ def boot(
     under PAE. `boot_use` is what kernel and user land hold after boot besides mem_map (the kernel's figures if not given).
     `overcommit` is vm.overcommit_memory, `overcommit_ratio` its percentage for mode 2. `pages_min` replaces the
     watermark rule's own sum, for boxes of a few hundred frames. `design` replaces the kernel's reverse map.
+    `ht` says whether two CPUs each share a core: "off"; "on", known to the scheduler as far as the kernel's is; "aware" and
+    "blind" decide that against the kernel. `prices` is the name of a price list (kernels/prices.py).
     Free swap counts for overcommit; nothing is swapped out yet (NeedsReclaim). Raises UsageError.
     """
     spec = find_kernel(kernel) if isinstance(kernel, str) else kernel
@@ -64,7 +71,12 @@ def boot(
         paging=paging_format(paging or "i386-pae", split),
         l1_cache_bytes=l1_cache_bytes,
         highpte=highpte,
+        smt=NO_SMT if ht == "off" else HYPER_THREADING,
     )
+    if ht not in HT:
+        raise UsageError(f"hyper-threading {ht!r}: choose one of {', '.join(HT)}")
+    if ht != "off" and cpus % 2:
+        raise UsageError(f"{cpus} CPUs with hyper-threading: two share a core, so choose an even number")
     if not 1 <= cpus <= MAX_CPUS:
         raise UsageError(f"{cpus} CPUs: choose 1 to {MAX_CPUS}")
     if l1_cache_bytes not in LINES:
@@ -82,7 +94,15 @@ def boot(
         raise UsageError(f"an overcommit ratio of {overcommit_ratio} %: give 0 or more")
     use = None if boot_use is None else _whole_pages(boot_use, "boot use")
     return System(
-        spec, hardware, design or spec.design_class(), OvercommitMode(overcommit), overcommit_ratio, use, pages_min
+        spec,
+        hardware,
+        design or spec.design_class(),
+        OvercommitMode(overcommit),
+        overcommit_ratio,
+        use,
+        pages_min,
+        prices if isinstance(prices, PriceBook) else find_prices(prices or book_name(siblings=ht != "off")),
+        knows_siblings={"aware": True, "blind": False}.get(ht, bool(spec.figure("sched_knows_siblings", 4))),
     )
 
 
@@ -168,6 +188,9 @@ class System:
         overcommit_ratio: int,
         boot_use_bytes: int | None,
         pages_min: int | None,
+        prices: PriceBook,
+        *,
+        knows_siblings: bool = False,
     ) -> None:
         self.spec = spec
         word = hardware.paging.word_bytes
@@ -187,9 +210,12 @@ class System:
             busy_balance_ns=spec.figure("busy_balance_ms", word) * MS,
             one_queue=bool(spec.figure("one_run_queue", word)),
             child_first=bool(spec.figure("child_runs_first", word)),
+            knows_siblings=knows_siblings,
         )
         self.boot_use = use
-        self.machine = Machine(hardware, PROVISIONAL_2004, sched, layout, MM_LOCKS + design.lock_classes)
+        self.machine = Machine(
+            hardware, prices.price_list(spec.software), sched, layout, MM_LOCKS + design.lock_classes
+        )
         use.take(self.machine)
         self.kernel = Kernel(
             self.machine,

@@ -8,9 +8,20 @@ A lock class is what lockdep calls one: mmap_sem, page_table_lock, anon_vma_lock
 taking one while holding a later one is a KernelBug at the spot, whether or not anybody would have deadlocked. Two locks of
 one class may be nested only where the kernel says so (fork: the child's page_table_lock, then the parent's).
 
+What is taken and given back within one burst (`pass_through`) is held for a moment of it: for the time that the price list
+gives as CLASS_held, if it gives one. Who comes in that moment, from a burst of another CPU, waits for the rest of it.
+
 A spinning task keeps its CPU; one that waits for a semaphore sleeps. Uncontended locks cost the machine nothing but a count:
-what an acquisition takes is in the price list. Locks that are taken per page in bulk (the bit locks PG_chainlock and
-PG_maplock, the trylock of a page in a COW fault) are only counted.
+what an acquisition takes is in the price list. Bit locks that are taken page by page (PG_chainlock, PG_maplock) are counted in
+bulk, but not less true for that. A burst goes through its pages in order, locking each, and another CPU's burst over the same
+pages cannot overtake it: the work outside the lock is the same for both, so whoever is behind finds the next page locked
+again. So it ends no earlier than the one before it, and waits for that (`sweep`):
+
+    page    ^        ________ CPU 0: exit, which searches long chains
+            |      _/    ___
+            |    _/  ___/......  CPU 1: fork, faster, began later; from where they meet it goes at CPU 0's pace
+            |  _/___/
+            +----------------------> time
 
 Source: eras.md 9 for who takes what in which order; the order of 2.6.2 to 2.6.7 is stated in mm/rmap.c and mm/filemap.c.
 """
@@ -34,6 +45,8 @@ class LockClass:
     rank: int
     sleeps: bool
     nests: bool
+    moment_ns: int = 0
+    """How long pass_through holds one of them."""
     reads: int = 0
     writes: int = 0
     trylock_failures: int = 0
@@ -48,7 +61,7 @@ class LockClass:
 class Lock:
     """One lock. `of` names the object it protects, for "the one most fought over"."""
 
-    __slots__ = ("of", "readers", "since_ns", "type", "waiters", "waits", "writer")
+    __slots__ = ("of", "readers", "since_ns", "type", "until_ns", "waiters", "waits", "writer")
 
     def __init__(self, of_class: LockClass, of: str) -> None:
         self.type = of_class
@@ -56,6 +69,7 @@ class Lock:
         self.writer: Holder | None = None
         self.readers = 0
         self.since_ns = 0
+        self.until_ns = 0  # of the last moment for which pass_through held it
         self.waits = 0
         self.waiters: deque[tuple[Holder, bool]] | None = None
 
@@ -80,8 +94,14 @@ class Locks:
     """All locks of one machine."""
 
     def __init__(self, order: LockClasses, sched: Scheduler, ledger: Ledger) -> None:
-        self.classes = {name: LockClass(name, rank, sleeps, nests) for rank, (name, sleeps, nests) in enumerate(order)}
+        moments = ledger.prices.ns
+        self.classes = {
+            name: LockClass(name, rank, sleeps, nests, moments.get(f"{name}_held", 0))
+            for rank, (name, sleeps, nests) in enumerate(order)
+        }
         self._sched, self._ledger = sched, ledger
+        self._sweeps: dict[tuple[str, int], int] = {}  # (class, first page) -> when the last burst over it ends
+        self._sweeping: list[tuple[str, int]] = []  # by the burst under way
         self._outside = Holder(None)
         self._holders: dict[SchedEntity, Holder] = {}
 
@@ -106,7 +126,7 @@ class Locks:
             self._grant(lock, holder, write)
 
     def pass_through(self, lock: Lock, *, write: bool = True) -> None:
-        """Take and drop within one burst, where nobody can come in between: the waiting, the order and the count of it."""
+        """Take and drop within one burst: the waiting, the order and the count of it."""
         holder = self._outside if self._sched.current is None else self._holder()
         if holder.held:
             self._check_order(holder, lock)
@@ -116,6 +136,8 @@ class Locks:
             return
         if write:
             lock.type.writes += 1
+            if lock.type.moment_ns:
+                self._hold_a_moment(lock)
         else:
             lock.type.reads += 1
 
@@ -159,6 +181,27 @@ class Locks:
             self.classes[class_name].writes += nr
         else:
             self.classes[class_name].reads += nr
+
+    def sweep(self, class_name: str, first: int, nr: int) -> None:
+        """`nr` acquisitions of the bit locks of pages, one after the other from page `first`; the waiting is end_burst's."""
+        self.count(class_name, nr)
+        if nr > 1 and self._sched.current is not None:
+            self._sweeping.append((class_name, first))
+
+    def wait_for_sweeps(self, ns: int) -> int:
+        """A burst of `ns` begins: how much longer it takes, because it cannot overtake those on other CPUs."""
+        now, waited = self._sched.now_ns, 0
+        for place in self._sweeping:
+            until = self._sweeps.get(place, 0)
+            behind = until - (now + ns + waited)
+            if now < until and behind > 0:
+                kind = self.classes[place[0]]
+                kind.waits += 1
+                kind.wait_ns += behind
+                waited += behind
+            self._sweeps[place] = max(until, now + ns + waited)
+        self._sweeping.clear()
+        return waited
 
     def held(self) -> list[Lock]:
         """What the running task holds: nothing, between system calls."""
@@ -217,6 +260,28 @@ class Locks:
             if other.type.rank > kind.rank or (other.type is kind and not kind.nests):
                 raise KernelBug("lockdep", f"{kind.name} is taken while {other.type.name} is held: against the order")
 
+    def _hold_a_moment(self, lock: Lock) -> None:
+        """The burst reaches the lock now; what it has to wait is added to it.
+
+        A burst's effects come at its beginning, so another one may have passed here "later": then nobody waits.
+        """
+        kind, reached = lock.type, self._sched.now_ns + self._ledger.pending_ns
+        if lock.until_ns - kind.moment_ns <= reached < lock.until_ns:
+            waited = lock.until_ns - reached
+            self._ledger.pending_ns += waited
+            self._count_wait(lock, waited)
+            reached = lock.until_ns
+        lock.until_ns = max(lock.until_ns, reached + kind.moment_ns)
+        kind.held_ns += kind.moment_ns
+
+    def _count_wait(self, lock: Lock, waited_ns: int) -> None:
+        kind = lock.type
+        kind.waits += 1
+        kind.wait_ns += waited_ns
+        lock.waits += 1
+        if lock.waits > kind.most_waits:
+            kind.most_waits, kind.fought_over = lock.waits, lock.of
+
     def _wait(self, lock: Lock, holder: Holder, write: bool) -> None:
         if holder.entity is None:
             raise KernelBug("deadlock", f"{lock.type.name} of {lock.of} is held, and nobody runs who could drop it")
@@ -229,9 +294,4 @@ class Locks:
             self._sched.sleep()
         else:
             self._sched.spin()
-        waited = self._sched.now_ns - began
-        kind.waits += 1
-        kind.wait_ns += waited
-        lock.waits += 1
-        if lock.waits > kind.most_waits:
-            kind.most_waits, kind.fought_over = lock.waits, lock.of
+        self._count_wait(lock, self._sched.now_ns - began)

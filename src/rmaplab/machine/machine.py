@@ -13,7 +13,7 @@ from rmaplab.machine.locks import LockClasses, Locks
 from rmaplab.machine.pagetable import Words
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.ram import Ram
-from rmaplab.machine.sched import SchedRules, Scheduler
+from rmaplab.machine.sched import NO_SMT, SchedRules, Scheduler, Smt
 from rmaplab.machine.slab import SlabCache, SlabPages
 from rmaplab.units import PAGE_SHIFT
 
@@ -33,6 +33,7 @@ class Hardware:
     paging: Paging
     l1_cache_bytes: int
     highpte: bool
+    smt: Smt = NO_SMT
 
     @property
     def arch(self) -> str:
@@ -51,7 +52,7 @@ class Machine:
         self.paging = hardware.paging
         self.ram = Ram(nr_frames)
         self.frames = Frames(nr_frames)
-        self.sched = Scheduler(sched, hardware.cpus)
+        self.sched = Scheduler(sched, hardware.cpus, hardware.smt)
         self.allocator = PageAllocator(self.ram, self.frames, layout, self.sched)
         self.slab_pages = SlabPages(nr_frames)
         self.caches: dict[str, SlabCache] = {}
@@ -108,6 +109,9 @@ class Machine:
         ledger, sched = self.ledger, self.sched
         ns, ledger.pending_ns = ledger.pending_ns, 0
         if sched.current is not None:
+            ns += self.locks.wait_for_sweeps(ns)
+            if sched.observer is not None:
+                sched.observer.burst(sched.current, ns)
             sched.spend(ns, user=user)
         elif user:  # driven from outside: the clock moves, and that is all
             sched.now_ns += ns

@@ -20,7 +20,10 @@ Two schedulers, as far as CPU-bound tasks of one priority see them. The O(1) sch
     exit        a child that never got a second slice gives the rest of its first one back to its parent
 The scheduler of 2.4 has one queue for all CPUs: a fork's child goes to an idle CPU at once or to the tail, the parent goes on,
 and when nobody in the queue has any slice left everybody gets a new one.
-Left out, and believed not to matter for such tasks: dynamic priorities, hyperthreads, cache-hot limits.
+Hyper-threading (`Smt`): neighbouring CPUs share a core, as Linux numbers them by APIC id. While a sibling works, work takes
+longer by a factor, from and to the very nanosecond at which the sibling begins or ends; like the kernel's own accounting, a
+task's time is then the longer one. A scheduler that knows siblings lets an idle CPU on an idle core look for work first.
+Left out, and believed not to matter for such tasks: dynamic priorities, cache-hot limits, moving a running task to a free core.
 
 Source: 2.6.2 kernel/sched.c, wake_up_forked_process, sched_exit, scheduler_tick, load_balance, find_busiest_queue; 2.4
 kernel/sched.c, reschedule_idle, schedule, and kernel/fork.c, do_fork; eras.md 8.
@@ -30,6 +33,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from greenlet import getcurrent, greenlet
 
@@ -48,6 +52,29 @@ class SchedRules:
     """All CPUs take from one queue, and none waits for a tick to look into it."""
     child_first: bool
     """A fork's child stands before its parent, who is asked to make way."""
+    knows_siblings: bool = False
+    """An idle CPU on an idle core is preferred."""
+
+
+@dataclass(frozen=True)
+class Smt:
+    """CPUs that share a core. `shared_permille`: how long what takes 1000 alone takes while a sibling works too."""
+
+    threads_per_core: int = 1
+    shared_permille: int = 1000
+
+
+NO_SMT = Smt()
+
+
+class Observer(Protocol):
+    """Who wants to see every burst of work, and the pieces in which it was done."""
+
+    def burst(self, entity: "SchedEntity", ns: int) -> None:
+        """`entity` is to work for `ns`, as the ledger has it."""
+
+    def work(self, entity: "SchedEntity", began_ns: int, ended_ns: int, *, user: bool) -> None:
+        """`entity` had a CPU and worked from `began_ns` to `ended_ns`."""
 
 
 class SchedEntity:
@@ -62,6 +89,7 @@ class SchedEntity:
         self.expired = False
         self.user_ns = 0
         self.system_ns = 0
+        self.sequence = 0  # of its one event to come
 
 
 class RunQueue:
@@ -90,6 +118,15 @@ class Cpu:
         self.current: SchedEntity | None = None
         self.tick_pending = False
         self.last_balance_ns = 0
+        self.siblings: tuple[Cpu, ...] = ()
+        self.left_ns = 0  # of the work under way, as it would take alone
+        self.since_ns = 0
+        self.permille = 1000
+
+    @property
+    def shares_core(self) -> bool:
+        """Whether a sibling works."""
+        return any(sibling.current is not None for sibling in self.siblings)
 
     @property
     def nr_running(self) -> int:
@@ -103,10 +140,15 @@ _GO_ON, _TICK = 0, 1  # event classes: at equal times running tasks go before ti
 class Scheduler:
     """The event heap, the CPUs and the clock (`now_ns`)."""
 
-    def __init__(self, rules: SchedRules, nr_cpus: int) -> None:
+    def __init__(self, rules: SchedRules, nr_cpus: int, smt: Smt = NO_SMT) -> None:
         self.rules = rules
+        self.smt = smt
+        self.observer: Observer | None = None
         shared = RunQueue()
         self.cpus = [Cpu(i, shared if rules.one_queue else RunQueue()) for i in range(nr_cpus)]
+        for cpu in self.cpus:
+            core = cpu.index // smt.threads_per_core
+            cpu.siblings = tuple(c for c in self.cpus if c.index // smt.threads_per_core == core and c is not cpu)
         self.now_ns = 0
         self.current: SchedEntity | None = None
         self.user_ns = 0
@@ -189,23 +231,21 @@ class Scheduler:
     def spend(self, ns: int, *, user: bool) -> None:
         """The running task works for `ns`. Kernel time is spent in one piece; user time may be cut by the slice."""
         entity = self.current
-        if user:
-            self.user_ns += ns
-        else:
-            self.system_ns += ns
         if entity is None:
             self.now_ns += ns
+            if user:
+                self.user_ns += ns
+            else:
+                self.system_ns += ns
             return
-        if user:
-            entity.user_ns += ns
-            while ns > 0:
-                self.cond_resched()
-                step = min(ns, entity.slice_ns)
-                self._pass(entity, step)
-                ns -= step
-        else:
-            entity.system_ns += ns
-            self._pass(entity, ns)
+        if not user:
+            self._pass(entity, ns, user=False)
+            return
+        while ns > 0:
+            self.cond_resched()
+            step = min(ns, self._work_in(entity, entity.slice_ns))
+            self._pass(entity, step, user=True)
+            ns -= step
 
     def cond_resched(self) -> None:
         """Give the CPU away if somebody else should have it: also what a task does on its way back to user mode."""
@@ -227,13 +267,15 @@ class Scheduler:
         """Run until nobody can. An exception in a task's program comes out here."""
         self._hub = getcurrent()
         while self._events:
-            when_ns, _, _, target = heapq.heappop(self._events)
+            when_ns, _, sequence, target = heapq.heappop(self._events)
             if isinstance(target, Cpu):
                 target.tick_pending = False
                 if target.current is None and any(cpu.queue for cpu in self.cpus):
                     self.now_ns = max(self.now_ns, when_ns)
-                    self._dispatch(target)
+                    self._dispatch(self._idle_cpus()[0] if self.rules.knows_siblings else target)
                     self._wake_idle_cpus()
+                continue
+            if sequence != target.sequence:  # its work takes longer or shorter than was thought then
                 continue
             self.now_ns = max(self.now_ns, when_ns)  # whoever drove from outside may have been further
             context = target.context
@@ -254,6 +296,8 @@ class Scheduler:
 
     def _at(self, when_ns: int, event_class: int, target: SchedEntity | Cpu) -> None:
         self._sequence += 1
+        if not isinstance(target, Cpu):
+            target.sequence = self._sequence
         heapq.heappush(self._events, (when_ns, event_class, self._sequence, target))
 
     def _switch_to_hub(self) -> None:
@@ -261,10 +305,48 @@ class Scheduler:
             raise KernelBug("schedule", "no hub to switch to")
         self._hub.switch()
 
-    def _pass(self, entity: SchedEntity, ns: int) -> None:
-        self._at(self.now_ns + ns, _GO_ON, entity)
-        self._switch_to_hub()
-        self._use_slice(entity, ns)
+    def _pass(self, entity: SchedEntity, ns: int, *, user: bool) -> None:
+        """Work of `ns`; it takes longer while a sibling works, and what it took is what is accounted."""
+        cpu, began = entity.cpu, self.now_ns
+        if cpu is None or not cpu.siblings:
+            self._at(began + ns, _GO_ON, entity)
+            self._switch_to_hub()
+        else:
+            cpu.left_ns = ns
+            self._set_off(cpu, entity)
+            self._switch_to_hub()
+            cpu.left_ns = 0
+        took = self.now_ns - began
+        if user:
+            self.user_ns += took
+            entity.user_ns += took
+        else:
+            self.system_ns += took
+            entity.system_ns += took
+        if self.observer is not None:
+            self.observer.work(entity, began, self.now_ns, user=user)
+        self._use_slice(entity, took)
+
+    def _set_off(self, cpu: Cpu, entity: SchedEntity) -> None:
+        """The work that is left on a CPU will be done then, if its siblings go on as they do now."""
+        cpu.since_ns = self.now_ns
+        cpu.permille = self.smt.shared_permille if cpu.shares_core else 1000
+        self._at(self.now_ns + -(-cpu.left_ns * cpu.permille // 1000), _GO_ON, entity)
+
+    def _core_changed(self, cpu: Cpu) -> None:
+        """A CPU began or ended to work: its siblings' work goes on at another pace."""
+        for sibling in cpu.siblings:
+            if sibling.left_ns and sibling.current is not None:
+                done = (self.now_ns - sibling.since_ns) * 1000 // sibling.permille
+                sibling.left_ns = max(sibling.left_ns - done, 0)
+                self._set_off(sibling, sibling.current)
+
+    def _work_in(self, entity: SchedEntity, ns: int) -> int:
+        """How much work fits into `ns` at the pace of now."""
+        cpu = entity.cpu
+        if cpu is None or not cpu.shares_core:
+            return ns
+        return max(ns * 1000 // self.smt.shared_permille, 1)
 
     def _use_slice(self, entity: SchedEntity, ns: int) -> None:
         """scheduler_tick: a slice that is used up is renewed, and the task is to leave the CPU when it can."""
@@ -294,6 +376,8 @@ class Scheduler:
         if entity is not None:
             entity.cpu = cpu
             self._at(self.now_ns, _GO_ON, entity)
+        if cpu.siblings:
+            self._core_changed(cpu)
 
     def _pull(self, cpu: Cpu, *, idle: bool) -> None:
         """load_balance: half the difference to the longest queue, from its tail, expired tasks first."""
@@ -315,10 +399,16 @@ class Scheduler:
         if not any(c.queue for c in self.cpus):
             return
         tick = self.rules.tick_ns
+        if self.rules.one_queue:
+            while self.cpus[0].queue and (idle := self._idle_cpus()):
+                self._dispatch(idle[0])
+            return
         for cpu in self.cpus:
             if cpu.current is None and not cpu.tick_pending:
-                if self.rules.one_queue:
-                    self._dispatch(cpu)
-                else:
-                    cpu.tick_pending = True
-                    self._at((self.now_ns // tick + 1) * tick, _TICK, cpu)
+                cpu.tick_pending = True
+                self._at((self.now_ns // tick + 1) * tick, _TICK, cpu)
+
+    def _idle_cpus(self) -> list[Cpu]:
+        """Those without work; where siblings are known, CPUs on idle cores first (2.4.27 kernel/sched.c, reschedule_idle)."""
+        idle = [cpu for cpu in self.cpus if cpu.current is None]
+        return sorted(idle, key=lambda cpu: cpu.shares_core) if self.rules.knows_siblings else idle

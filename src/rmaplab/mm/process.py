@@ -72,9 +72,9 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
         if child.exit_code is not None:
             release_task(k, child)
     task.children.clear()
-    task.exit_code = code
     k.machine.charge("exit")
     k.machine.end_burst()
+    task.exit_code = code  # only now: whoever sees it may release the task
     k.machine.locks.forget(task)
     parent = task.parent
     if parent is not None and parent.vfork_child is task:

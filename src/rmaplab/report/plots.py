@@ -1,4 +1,4 @@
-"""Plots, by matplotlib: the one module that imports it. For paper as for the screen: every line is named where it ends."""
+"""Plots, by matplotlib, which only plots*.py and plot_*.py import. For paper as for the screen: lines are named where they end."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _name(axes: Axes, figure: Figure) -> None:
     low, high = axes.get_ylim()
     points_high = axes.get_position().height * figure.get_figheight() * 72
     scale = points_high / log(high / low)
-    heights = _spread([log(y / low) * scale for y, _, _ in sorted(ends)], LABEL_POINTS)
+    heights = spread([log(y / low) * scale for y, _, _ in sorted(ends)], LABEL_POINTS)
     for (key, helds), height in zip(sorted(ends.items()), heights, strict=True):
         y, label, colour = key
         text = f"{label} ({' or '.join(f'{held:,}' for held in helds)})" if several else label
@@ -162,7 +162,7 @@ def _name(axes: Axes, figure: Figure) -> None:
         )
 
 
-def _spread(heights: Sequence[float], gap: float) -> list[float]:
+def spread(heights: Sequence[float], gap: float) -> list[float]:
     """Ascending heights, moved apart to `gap` and no further than needed: groups that touch share the way."""
     groups: list[list[float]] = []
     for height in heights:

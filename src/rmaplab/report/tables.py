@@ -51,7 +51,7 @@ def new_table(title: str | None, columns: str, *, caption: str | None = None) ->
 def comparison(results: Sequence[Result], box: Box) -> Table:
     """The main table: a group of rows per level, and beside each cost how it stands to the best of its level (1.00)."""
     table = new_table(
-        f"{results[0].workload} on {_describe(box)}",
+        f"{results[0].workload} on {describe_box(box)}",
         "level|kernel|outcome|>processes|>PTEs copied|>page tables|>reverse map|design|>slots searched|>kswapd|>memory|>wall|>rel.",
         caption=(
             "processes: at peak. page tables, reverse map: each at its own peak. slots searched: by page_remove_rmap in pte chains.\n"
@@ -102,16 +102,18 @@ def _outcome(result: Result) -> str:
     return f"{result.outcome} in {result.failed_call}" if result.failed_call else result.outcome
 
 
-def _describe(box: Box) -> str:
+def describe_box(box: Box) -> str:
+    """The box in words, for a title."""
     parts = [box.paging + (" with HIGHPTE" if box.highpte and box.paging == "i386-pae" else "")]
-    parts += [f"{box.ram} RAM", f"{box.swap} swap", f"{box.cpus} CPUs", f"{box.l1_cache_bytes}-byte cache lines"]
+    cpus = f"{box.cpus} CPUs" if box.ht == "off" else f"{box.cpus} CPUs, two to a core"
+    parts += [f"{box.ram} RAM", f"{box.swap} swap", cpus, f"{box.l1_cache_bytes}-byte cache lines"]
     return ", ".join(parts)
 
 
 def single(result: Result, box: Box) -> Table:
     """One result, a line per figure."""
     table = new_table(
-        f"{result.workload} level {result.level}: Linux {result.kernel} on {_describe(box)}", "what|>value|"
+        f"{result.workload} level {result.level}: Linux {result.kernel} on {describe_box(box)}", "what|>value|"
     )
     table.add_row("outcome", _outcome(result), "")
     table.add_row("processes", f"{result.processes:,}", f"{result.processes_peak:,} at peak")
@@ -130,7 +132,7 @@ def single(result: Result, box: Box) -> Table:
     for name, count in (result.ledger or {}).items():
         table.add_row(name, f"{count:,}", "counted")
     table.add_section()
-    for name, seconds in (result.simulated_s or {}).items():
+    for name, seconds in (result.time_s or {}).items():
         table.add_row(f"{name} time", f"{seconds:.2f} s", f"simulated, prices {result.prices}")
     table.add_row("wall", f"{result.wall_s:.2f} s", "our running time")
     return table

@@ -1,0 +1,152 @@
+"""The plot of `rmaplab compare`: time and memory over levels, kernels as lines, published runs as rings on top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle
+from math import log
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+from rmaplab.errors import UsageError
+from rmaplab.lab.experiment import Box, Result
+from rmaplab.lab.published import FIGURES, FORKBENCH
+from rmaplab.report.plots import COLOURS, LABEL_POINTS, MARKERS, STYLE, spread
+from rmaplab.report.tables import describe_box
+from rmaplab.units import format_size
+
+BASE = 2
+MIB = 1 << 20
+
+
+class Line(NamedTuple):
+    """One line of a panel."""
+
+    label: str
+    colour: str
+    marker: str
+    dashed: bool
+    xs: tuple[int, ...]
+    ys: tuple[float, ...]
+
+
+def plot_times(results: Sequence[Result], box: Box, path: Path, form: str) -> None:
+    """Three panels: real time, system time, memory. `form` is "png" or "svg". Raises OSError; UsageError without a run that went well."""
+    done = [result for result in results if result.outcome == "ok" and result.time_s is not None]
+    if not done:
+        raise UsageError("--plot has nothing to draw: no run ended well, try --levels 6,7")
+    levels = sorted({result.level for result in done})
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11.0, 4.7))
+        panels: list[Axes] = list(figure.subplots(1, 3))
+        for axes, what, title in zip(panels, ("real", "sys"), ("real time", "system time"), strict=False):
+            _panel(axes, _lines(done, partial(_seconds, what)), levels)
+            _rings(axes, done, what)
+            axes.set_title(f"{title}, simulated seconds")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        _panel(panels[2], _lines(done, _memory) + _lines(done, _rmap, dashed=True), levels)
+        panels[2].set_title("page tables and reverse map at peak;\ndashed: the reverse map alone")
+        panels[2].yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_size(value)))
+        figure.text(0.01, 0.955, "The fork benchmark of March 2004", fontsize=11, weight="bold")
+        prices = f"price list {done[0].prices}, fitted to level 6"
+        rings = "; rings: the announcement's runs" if any(result.published_s for result in done) else ""
+        figure.text(0.01, 0.912, f"{describe_box(box)}; {prices}{rings}")
+        figure.subplots_adjust(left=0.05, right=0.895, bottom=0.115, top=0.79, wspace=0.62)
+        for axes in panels:
+            _name(axes, figure)
+        figure.savefig(path, format=form, dpi=160, metadata={"Date": None} if form == "svg" else {})
+
+
+def _seconds(what: str, result: Result) -> float:
+    return (result.time_s or {})[what]
+
+
+def _memory(result: Result) -> float:
+    memory: dict[str, Any] = result.memory_peak_bytes or {}
+    return float(memory["page_tables"] + memory["rmap"])
+
+
+def _rmap(result: Result) -> float:
+    """Only where it can be seen beside page tables."""
+    size = (result.memory_peak_bytes or {})["rmap"]
+    return float(size) if size >= MIB else 0.0
+
+
+def _lines(results: Sequence[Result], value: Callable[[Result], float], *, dashed: bool = False) -> list[Line]:
+    lines = []
+    kernels = dict.fromkeys(result.kernel for result in results)
+    for kernel, colour, marker in zip(kernels, cycle(COLOURS), cycle(MARKERS), strict=False):
+        mine = sorted((result.level, value(result)) for result in results if result.kernel == kernel)
+        shown = [(level, y) for level, y in mine if y > 0]
+        if shown:
+            xs, ys = zip(*shown, strict=True)
+            lines.append(Line(kernel, colour, marker, dashed, xs, ys))
+    return lines
+
+
+def _panel(axes: Axes, lines: Sequence[Line], levels: Sequence[int]) -> None:
+    for line in lines:
+        axes.plot(
+            line.xs,
+            line.ys,
+            color=line.colour,
+            marker=line.marker,
+            linestyle=(0, (4, 2)) if line.dashed else "-",
+            markersize=4.0,
+            linewidth=1.5,
+            gid="" if line.dashed else line.label,
+        )
+    axes.set_yscale("log", base=BASE)
+    axes.xaxis.set_major_locator(FixedLocator(levels))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(levels[0] - 0.25, levels[-1] + 0.25)
+    axes.set_xlabel("level: 2^level processes")
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+
+
+def _rings(axes: Axes, results: Sequence[Result], what: str) -> None:
+    """Each published run, in its kernel's colour."""
+    colours = {str(line.get_gid()): str(line.get_color()) for line in axes.lines}
+    for result in results:
+        if result.published_s is None:
+            continue
+        for run in FORKBENCH[result.kernel, result.level].runs_ms:
+            seconds = run[FIGURES.index(what)] / 1000
+            axes.plot(
+                [result.level],
+                [seconds],
+                linestyle="",
+                marker="o",
+                markersize=9.0,
+                markerfacecolor="none",
+                markeredgecolor=colours[result.kernel],
+                markeredgewidth=1.1,
+                gid="",
+            )
+
+
+def _name(axes: Axes, figure: Figure) -> None:
+    """Each line's name, beside its end."""
+    ends: list[tuple[float, str, str]] = sorted(
+        (float(line.get_ydata()[-1]), str(line.get_gid()), str(line.get_color()))  # type: ignore[index, arg-type]
+        for line in axes.lines
+        if line.get_gid()
+    )
+    low, high = axes.get_ylim()
+    scale = axes.get_position().height * figure.get_figheight() * 72 / log(high / low)
+    for (y, label, colour), height in zip(
+        ends, spread([log(y / low) * scale for y, _, _ in ends], LABEL_POINTS), strict=True
+    ):
+        offset = (10, height - log(y / low) * scale)
+        x = axes.get_xlim()[1]
+        axes.annotate(
+            label, (x, y), offset, textcoords="offset points", color=colour, va="center", annotation_clip=False
+        )

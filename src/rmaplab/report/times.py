@@ -1,0 +1,140 @@
+"""Simulated seconds beside published ones: the announcement's table, and how much of it was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from rich.table import Table
+
+from rmaplab.lab.baselines import Score, published_costs
+from rmaplab.lab.experiment import Box, Result
+from rmaplab.lab.fit import FITTED_LEVEL
+from rmaplab.lab.published import FIGURES
+from rmaplab.report.tables import DASH, describe_box, new_table
+
+NOT_KNOWN = [DASH] * 3
+
+
+def time_tables(results: Sequence[Result], scores: Sequence[Score], box: Box) -> Iterator[Table]:
+    """The baselines, where there is something to compare with, and then the times."""
+    if scores:
+        yield _scores(scores)
+    yield _times(results, box)
+
+
+def _times(results: Sequence[Result], box: Box) -> Table:
+    """A row per level and kernel: real, user and sys, each as simulated, as published (mean of the runs) and the deviation."""
+    prices = next((result.prices for result in results if result.prices), DASH)
+    columns = "|".join(f">{figure}|>published|>off by" for figure in FIGURES)
+    table = new_table(
+        f"seconds, price list {prices}: fitted to level {FITTED_LEVEL}, the rest is predicted",
+        f"level|kernel|{columns}",
+        caption=(
+            "published: the announcement of 18 March 2004, means of two runs. The box: " + describe_box(box) + ".\n"
+            "What was fitted, and how well: rmaplab fit. What cannot be known: docs/time.md."
+        ),
+    )
+    for i, result in enumerate(results):
+        last = i + 1 == len(results) or results[i + 1].level != result.level
+        cells = [cell for figure in FIGURES for cell in _cells(result, figure)]
+        table.add_row(str(result.level), result.kernel, *cells, end_section=last)
+    return table
+
+
+def _cells(result: Result, figure: str) -> list[str]:
+    if result.outcome != "ok":
+        return NOT_KNOWN
+    if result.time_s is None:  # the real kernel: its wall time is all there is
+        return [f"{result.wall_s:.2f}" if figure == "real" else DASH, DASH, DASH]
+    seconds = result.time_s[figure]
+    if result.published_s is None:
+        return [f"{seconds:.2f}", DASH, DASH]
+    wanted = result.published_s[figure]
+    return [f"{seconds:.2f}", f"{wanted:.2f}", percent(seconds / wanted - 1)]
+
+
+def _scores(scores: Sequence[Score]) -> Table:
+    """The predictions against two baselines."""
+    table = new_table(
+        "how far predictions are off, beside two that know nothing of sharing",
+        "level|prediction|>figures|>mean|>worst|of|>sys, 2.6.2 / aa1|>chains, us per entry",
+        caption="mean: of the absolute deviations. chains: what 2.6.2 takes longer than 2.6.5-rc1-aa1 per entry copied and torn down.",
+    )
+    for level in dict.fromkeys(row.level for row in scores):
+        for row in (each for each in scores if each.level == level):
+            table.add_row(
+                str(level),
+                row.name,
+                str(row.nr_figures),
+                f"{row.mean:.1%}",
+                percent(row.worst),
+                row.worst_of,
+                number(row.sys_ratio),
+                number(row.surcharge_us),
+            )
+        ratio, surcharge = published_costs(level)
+        table.add_row(str(level), "as published", "", "", "", "", number(ratio), number(surcharge), end_section=True)
+    return table
+
+
+def scaling(results: Sequence[Result], box: Box) -> Table:
+    """A row per level, kernel and box: how real time falls with CPUs, and what is lost on the way."""
+    measured = _classes(result.locks_waited_s for result in results)
+    estimated = _classes(result.locks_estimated_s or {} for result in results)
+    columns = [f">{name}" for name in measured] + [f">~{name}" for name in estimated]
+    prices = next((result.prices for result in results if result.prices), DASH)
+    table = new_table(
+        f"{results[0].workload} over CPUs; {box.ram} RAM, price list {prices}",
+        "|".join(["level|kernel|>CPUs|threads|>real|>speed-up|>efficiency|>idle|>sys", *columns]),
+        caption=(
+            "speed-up: to the first row of the kernel. efficiency: speed-up per CPU. idle: CPU time without a task.\n"
+            "Locks: CPU time lost, in s, over all CPUs. It went by in the simulation; ~ is an analytic estimate for locks that are not in it\n"
+            "(lab/contention.py). Prices are those of a 4-CPU box: a bus that gets slower with every CPU is not in them."
+        ),
+    )
+    for i, result in enumerate(results):
+        last = i + 1 == len(results) or (results[i + 1].level, results[i + 1].kernel) != (result.level, result.kernel)
+        peers = [each for each in results if (each.level, each.kernel) == (result.level, result.kernel)]
+        table.add_row(*_scaling_row(result, peers[0], measured, estimated), end_section=last)
+    return table
+
+
+def _scaling_row(result: Result, first: Result, measured: Sequence[str], estimated: Sequence[str]) -> list[str]:
+    cpus, how = result.hardware["cpus"], result.hardware["ht"]
+    row = [str(result.level), result.kernel, str(cpus), DASH if how == "off" else f"2 a core, {how}"]
+    if result.time_s is None or result.outcome != "ok":
+        return [*row, result.outcome]
+    real, busy = result.time_s["real"], result.time_s["user"] + result.time_s["sys"]
+    row += [f"{real:.2f}", DASH, DASH] if first.time_s is None or first.outcome != "ok" else _speed_up(result, first)
+    row += [f"{1 - busy / (real * cpus):.0%}", f"{result.time_s['sys']:.2f}"]
+    waited, guessed = result.locks_waited_s, result.locks_estimated_s or {}
+    return (
+        row
+        + [f"{waited.get(name, 0):.3f}" for name in measured]
+        + [f"{guessed[name]:.3f}" if name in guessed else DASH for name in estimated]
+    )
+
+
+def _speed_up(result: Result, first: Result) -> list[str]:
+    assert result.time_s is not None
+    assert first.time_s is not None
+    times = first.time_s["real"] / result.time_s["real"]
+    return [
+        f"{result.time_s['real']:.2f}",
+        f"{times:.2f}",
+        f"{times * first.hardware['cpus'] / result.hardware['cpus']:.0%}",
+    ]
+
+
+def _classes(each: Iterable[Mapping[str, float]]) -> list[str]:
+    return list(dict.fromkeys(name for losses in each for name in losses))
+
+
+def percent(value: float) -> str:
+    """A relative deviation with its sign."""
+    return f"{value:+.1%}"
+
+
+def number(value: float | None) -> str:
+    """Two decimals, or a dash."""
+    return DASH if value is None else f"{value:.2f}"
