@@ -215,10 +215,11 @@ def finished(works: list[int], cpus: int) -> dict[int, int]:
 
 
 def test_everybody_gets_a_new_slice_when_nobody_has_any() -> None:
-    """Three tasks of 150 on one CPU, slices of 60: A B C, A B C, and the rest."""
-    assert finished([150, 150, 150], 1) == {0: 390, 1: 420, 2: 450}
-    #   one that is done early leaves its time to the others
-    assert finished([150, 20, 150], 1) == {0: 60 + 20 + 60 + 60 + 60 + 30, 1: 80, 2: 60 + 20 + 60 + 60 + 60 + 30 + 30}
+    """Three tasks of 150 on one CPU, slices of 60: who ran last has a point more, else who came last goes first (goodness.py)."""
+    #   A C B | B C A | A C B
+    assert finished([150, 150, 150], 1) == {0: 390, 2: 420, 1: 450}
+    #   A C B | C A | A C        one that is done early leaves its time to the others
+    assert finished([150, 20, 150], 1) == {1: 140, 0: 290, 2: 320}
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 3, 4])

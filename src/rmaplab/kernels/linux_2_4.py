@@ -42,6 +42,7 @@ LINUX_2_4_21 = KernelSpec(
         "sched_knows_siblings": Figure(
             1, "2.4.27 kernel/sched.c, reschedule_idle: CPUs whose sibling idles too first", B
         ),
+        "sync_wakes_move": Figure(0, "2.4.27 kernel/signal.c, wake_up_parent: an ordinary wakeup", B),
         "child_runs_first": Figure(
             0, "2.4.27 kernel/fork.c, do_fork: wake_up_process at the end, the parent goes on", B
         ),

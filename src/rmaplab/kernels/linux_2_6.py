@@ -61,6 +61,7 @@ FIGURES_2_6_2 = {
     "sched_knows_siblings": Figure(
         0, "kernel/sched.c: siblings came with sched domains in 2.6.7; the announcement says so", B
     ),
+    "sync_wakes_move": Figure(1, "kernel/sched.c, try_to_wake_up: sync; kernel/signal.c, __wake_up_parent", B),
     "busy_balance_ms": Figure(200, "kernel/sched.c, BUSY_REBALANCE_TICK", B),
 }
 

@@ -210,6 +210,7 @@ class System:
             busy_balance_ns=spec.figure("busy_balance_ms", word) * MS,
             one_queue=bool(spec.figure("one_run_queue", word)),
             child_first=bool(spec.figure("child_runs_first", word)),
+            sync_wakes_move=bool(spec.figure("sync_wakes_move", word)),
             knows_siblings=knows_siblings,
         )
         self.boot_use = use

@@ -18,8 +18,10 @@ Two schedulers, as far as CPU-bound tasks of one priority see them. The O(1) sch
     idle CPU    pulls half the surplus of the longest queue, from the tail, expired tasks first: at once, then every tick
     busy CPU    does the same every 200 ms if the difference is at least a quarter
     exit        a child that never got a second slice gives the rest of its first one back to its parent
-The scheduler of 2.4 has one queue for all CPUs: a fork's child goes to an idle CPU at once or to the tail, the parent goes on,
-and when nobody in the queue has any slice left everybody gets a new one.
+    wait        a child that exits takes its waiting parent over to its own CPU, to the tail (a sync wakeup; no bonus for
+                having slept: __activate_task leaves the priority alone)
+The scheduler of 2.4 has one queue for all CPUs (goodness.py): a fork's child goes to an idle CPU at once or waits, the parent
+goes on; the best goes next, and who wakes may preempt.
 Hyper-threading (`Smt`): neighbouring CPUs share a core, as Linux numbers them by APIC id. While a sibling works, work takes
 longer by a factor, from and to the very nanosecond at which the sibling begins or ends; like the kernel's own accounting, a
 task's time is then the longer one. A scheduler that knows siblings lets an idle CPU on an idle core look for work first.
@@ -30,7 +32,6 @@ kernel/sched.c, reschedule_idle, schedule, and kernel/fork.c, do_fork; eras.md 8
 """
 
 import heapq
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,6 +39,8 @@ from typing import Protocol
 from greenlet import getcurrent, greenlet
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.goodness import GoodnessQueue
+from rmaplab.machine.runqueue import RunQueue
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class SchedRules:
     """All CPUs take from one queue, and none waits for a tick to look into it."""
     child_first: bool
     """A fork's child stands before its parent, who is asked to make way."""
+    sync_wakes_move: bool = False
+    """Who wakes a task and is about to leave its CPU takes it over (an exiting child its waiting parent)."""
     knows_siblings: bool = False
     """An idle CPU on an idle core is preferred."""
 
@@ -90,23 +95,7 @@ class SchedEntity:
         self.user_ns = 0
         self.system_ns = 0
         self.sequence = 0  # of its one event to come
-
-
-class RunQueue:
-    """Tasks that wait for a CPU: those with some of their slice left, and those without."""
-
-    def __init__(self) -> None:
-        self.active: deque[SchedEntity] = deque()
-        self.expired: deque[SchedEntity] = deque()
-
-    def __len__(self) -> int:
-        return len(self.active) + len(self.expired)
-
-    def take(self) -> SchedEntity | None:
-        """The head of the active queue; the queues change places when it is empty."""
-        if not self.active:
-            self.active, self.expired = self.expired, self.active
-        return self.active.popleft() if self.active else None
+        self.woken = 0  # 2.4: the greater, the nearer to the front of the list
 
 
 class Cpu:
@@ -116,6 +105,8 @@ class Cpu:
         self.index = index
         self.queue = queue
         self.current: SchedEntity | None = None
+        self.last: SchedEntity | None = None
+        """Who ran before: its address space is still the CPU's."""
         self.tick_pending = False
         self.last_balance_ns = 0
         self.siblings: tuple[Cpu, ...] = ()
@@ -144,8 +135,8 @@ class Scheduler:
         self.rules = rules
         self.smt = smt
         self.observer: Observer | None = None
-        shared = RunQueue()
-        self.cpus = [Cpu(i, shared if rules.one_queue else RunQueue()) for i in range(nr_cpus)]
+        self._goodness = GoodnessQueue(rules.tick_ns, rules.timeslice_ns) if rules.one_queue else None
+        self.cpus = [Cpu(i, RunQueue() if self._goodness is None else self._goodness) for i in range(nr_cpus)]
         for cpu in self.cpus:
             core = cpu.index // smt.threads_per_core
             cpu.siblings = tuple(c for c in self.cpus if c.index // smt.threads_per_core == core and c is not cpu)
@@ -168,19 +159,15 @@ class Scheduler:
             entity.slice_ns = max(half, 1)
             parent.slice_ns -= half
             cpu = entity.cpu = parent.cpu
-            if (
-                self.rules.child_first and parent.expired
-            ):  # the tick has queued the parent there; the child goes before it
-                cpu.queue.expired.append(entity)
-            elif self.rules.child_first:
+            if self.rules.child_first:
+                cpu.queue.add_child(entity, expired=parent.expired)
                 parent.need_resched = True
-                cpu.queue.active.appendleft(entity)
             else:
-                cpu.queue.active.append(entity)
+                cpu.queue.add(entity)
         else:
             entity.slice_ns = self.rules.timeslice_ns
             cpu = entity.cpu = min(self.cpus, key=lambda c: c.nr_running)
-            cpu.queue.active.append(entity)
+            cpu.queue.add(entity)
             if cpu.current is None:
                 self._dispatch(cpu)
         self._wake_idle_cpus()
@@ -197,18 +184,24 @@ class Scheduler:
             raise KernelBug("schedule", "nobody is running that could sleep")
         self._leave(entity)
 
-    def wake(self, entity: SchedEntity) -> None:
-        """wake_up: back to the tail of its CPU's queue."""
+    def wake(self, entity: SchedEntity, *, sync: bool = False) -> None:
+        """wake_up: back to the queue of its CPU, or, where the waker is about to sleep (`sync`), to that of the waker."""
         cpu = entity.cpu
         if cpu is None:
             return
+        if sync and self.rules.sync_wakes_move and self.current is not None and self.current.cpu is not None:
+            cpu = entity.cpu = self.current.cpu
         if entity is cpu.current or entity in cpu.queue.active or entity in cpu.queue.expired:
             raise KernelBug("wake_up", "a task that does not sleep is woken")
-        cpu.queue.active.append(entity)
+        cpu.queue.add(entity)
         if cpu.current is None:
             self._dispatch(cpu)
-        else:
-            self._wake_idle_cpus()
+            return
+        self._wake_idle_cpus()
+        if self._goodness is not None and entity in self._goodness.active:
+            victim = self._goodness.to_preempt(entity, self.cpus)
+            if victim is not None:
+                victim.need_resched = True
 
     def spin(self) -> None:
         """The running task waits for a spinlock and keeps its CPU, until stop_spinning."""
@@ -255,12 +248,12 @@ class Scheduler:
         cpu = entity.cpu
         if entity.expired:
             entity.expired = entity.need_resched = False
-            cpu.queue.expired.append(entity)
+            cpu.queue.expire(entity)
             self._leave(entity)
         elif entity.need_resched:
             entity.need_resched = False
-            if cpu.queue.active:  # it keeps its place: second, behind whoever preempts it
-                cpu.queue.active.insert(1, entity)
+            if cpu.queue.active:
+                cpu.queue.preempted(entity)
                 self._leave(entity)
 
     def run(self) -> None:
@@ -289,6 +282,7 @@ class Scheduler:
                 self.current = None
                 if context.dead and target.cpu is not None:
                     cpu, target.cpu, target.context = target.cpu, None, None
+                    cpu.queue.forget(target)
                     cpu.current = None
                     self._dispatch(cpu)
 
@@ -352,7 +346,7 @@ class Scheduler:
         """scheduler_tick: a slice that is used up is renewed, and the task is to leave the CPU when it can."""
         entity.slice_ns -= ns
         if entity.slice_ns <= 0:
-            entity.slice_ns = self.rules.timeslice_ns
+            entity.slice_ns = 0 if self._goodness is not None else self.rules.timeslice_ns
             entity.first_slice = False
             entity.expired = entity.need_resched = True
 
@@ -371,10 +365,11 @@ class Scheduler:
             self._pull(cpu, idle=True)
         elif self.now_ns - cpu.last_balance_ns >= self.rules.busy_balance_ns:
             self._pull(cpu, idle=False)
-        entity = cpu.queue.take()
+        entity = cpu.queue.take(cpu)
         cpu.current = entity
         if entity is not None:
             entity.cpu = cpu
+            cpu.last = entity
             self._at(self.now_ns, _GO_ON, entity)
         if cpu.siblings:
             self._core_changed(cpu)

@@ -84,7 +84,7 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
         release_task(k, task)
     elif parent.waits:
         parent.waits = False
-        k.machine.sched.wake(parent)
+        k.machine.sched.wake(parent, sync=True)
 
 
 def release_task(k: Kernel, task: TaskStruct) -> None:
