@@ -190,16 +190,16 @@ class Locks:
 
     def wait_for_sweeps(self, ns: int) -> int:
         """A burst of `ns` begins: how much longer it takes, because it cannot overtake those on other CPUs."""
-        now, waited = self._sched.now_ns, 0
+        sched, waited = self._sched, 0
         for place in self._sweeping:
             until = self._sweeps.get(place, 0)
-            behind = until - (now + ns + waited)
-            if now < until and behind > 0:
+            behind = until - (sched.now_ns + sched.lasts(ns + waited))
+            if sched.now_ns < until and behind > 0:
                 kind = self.classes[place[0]]
                 kind.waits += 1
                 kind.wait_ns += behind
-                waited += behind
-            self._sweeps[place] = max(until, now + ns + waited)
+                waited += sched.work_in(behind)
+            self._sweeps[place] = max(until, sched.now_ns + sched.lasts(ns + waited))
         self._sweeping.clear()
         return waited
 
