@@ -19,7 +19,7 @@ def time_tables(results: Sequence[Result], scores: Sequence[Score]) -> Iterator[
     """The baselines, where there is something to compare with, and then the times."""
     if scores:
         yield _scores(scores)
-    yield _times(results)
+    yield _times([result for result in results if result.time_s is not None])  # the real kernel is not simulated
 
 
 def _times(results: Sequence[Result]) -> Table:
@@ -42,10 +42,8 @@ def _times(results: Sequence[Result]) -> Table:
 
 
 def _cells(result: Result, figure: str) -> list[str]:
-    if result.outcome != "ok":
+    if result.outcome != "ok" or result.time_s is None:
         return NOT_KNOWN
-    if result.time_s is None:  # the real kernel: its wall time is all there is
-        return [f"{result.wall_s:.2f}" if figure == "real" else DASH, DASH, DASH]
     seconds = result.time_s[figure]
     if result.published_s is None:
         return [f"{seconds:.2f}", DASH, DASH]
