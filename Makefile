@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check lint types bench boundary campaign bpf clean
+.PHONY: help demo test check lint types bench fit boundary campaign bpf clean
 help:      ## this list
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
@@ -13,8 +13,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(READY)   ## install, then the fork benchmark of March 2004 on two kernels (and on this one, if it has a C compiler)
-	$(BIN)/rmaplab compare forkbench --levels 3,6,7 --kernels 2.6.2,2.6.5-rc1-aa1 $(if $(shell command -v cc),--host,)
+demo: $(READY)   ## install, then the announcement's table: three kernels, predicted beside published (and this one, with a C compiler)
+	$(BIN)/rmaplab compare forkbench --levels 6,7 --kernels 2.4.21,2.6.2,2.6.5-rc1-aa1 $(if $(shell command -v cc),--host,)
 
 test: $(READY)   ## the test suite
 	$(BIN)/python -m pytest -q
@@ -32,6 +32,9 @@ bench: $(READY)  ## the speed and memory figures of the README, beside the real 
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/host.py
 	$(BIN)/python benchmarks/box.py
+
+fit: $(READY)    ## fit the price list to level 6 again and store it: half a minute (docs/time.md)
+	$(BIN)/rmaplab fit --save src/rmaplab/kernels/prices_2004.json
 
 boundary: $(READY)  ## the maps of docs/box.md: on which boxes the announcement's outcome follows (some minutes)
 	$(BIN)/rmaplab boundary --lines 32,64,128 --plot docs/boundary.svg

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -442,7 +443,7 @@ def sweeps(box: Box, name: str, before: int, takes: int, first: int = 7, nr: int
     def body() -> None:
         if before:
             box.work(before)
-        box.locks.sweep("last", first, nr)
+        box.locks.sweep("last", np.array([[first]]), nr)
         box.work(takes + box.locks.wait_for_sweeps(takes))
 
     box.start(name, body)
@@ -480,5 +481,5 @@ def test_one_page_is_no_sweep() -> None:
     sweeps(box, "B", 10, 5, nr=1)
     box.sched.run()
     assert box.when("B", "exit") == 15
-    box.locks.sweep("last", 7, 16)
+    box.locks.sweep("last", np.array([[7]]), 16)
     assert box.locks.wait_for_sweeps(10) == 0

@@ -110,9 +110,7 @@ def command(
     if several:
         emit(results, form, output, lambda: scaling(results, boxes[0]))
     else:
-        emit(
-            results, form, output, lambda: Group(comparison(results, boxes[0]), *time_tables(results, scores, boxes[0]))
-        )
+        emit(results, form, output, lambda: Group(comparison(results, boxes[0]), *time_tables(results, scores)))
     if plot is not None:
         from rmaplab.report.plot_times import plot_times  # noqa: PLC0415
 

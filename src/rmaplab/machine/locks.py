@@ -32,9 +32,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from rmaplab.errors import KernelBug
 from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.sched import SchedEntity, Scheduler
+
+I64 = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -182,24 +187,27 @@ class Locks:
         else:
             self.classes[class_name].reads += nr
 
-    def sweep(self, class_name: str, first: int, nr: int) -> None:
-        """`nr` acquisitions of the bit locks of pages, one after the other from page `first`; the waiting is end_burst's."""
+    def sweep(self, class_name: str, batch: I64, nr: int) -> None:
+        """`nr` acquisitions of the bit locks of pages, one after the other; the waiting is end_burst's.
+
+        `batch` are columns as the page-table kernels make them: the first page is batch[0, 0], and names the stretch.
+        """
         self.count(class_name, nr)
         if nr > 1 and self._sched.current is not None:
-            self._sweeping.append((class_name, first))
+            self._sweeping.append((class_name, int(batch[0, 0])))
 
     def wait_for_sweeps(self, ns: int) -> int:
         """A burst of `ns` begins: how much longer it takes, because it cannot overtake those on other CPUs."""
-        now, waited = self._sched.now_ns, 0
+        sched, waited = self._sched, 0
         for place in self._sweeping:
             until = self._sweeps.get(place, 0)
-            behind = until - (now + ns + waited)
-            if now < until and behind > 0:
+            behind = until - (sched.now_ns + sched.lasts(ns + waited))
+            if sched.now_ns < until and behind > 0:
                 kind = self.classes[place[0]]
                 kind.waits += 1
                 kind.wait_ns += behind
-                waited += behind
-            self._sweeps[place] = max(until, now + ns + waited)
+                waited += sched.work_in(behind)
+            self._sweeps[place] = max(until, sched.now_ns + sched.lasts(ns + waited))
         self._sweeping.clear()
         return waited
 

@@ -236,9 +236,23 @@ class Scheduler:
             return
         while ns > 0:
             self.cond_resched()
-            step = min(ns, self._work_in(entity, entity.slice_ns))
+            step = min(ns, self.work_in(entity.slice_ns))
             self._pass(entity, step, user=True)
             ns -= step
+
+    def work_in(self, ns: int) -> int:
+        """How much work the running task gets done in `ns`, if its siblings go on as they do now."""
+        entity = self.current
+        if entity is None or entity.cpu is None or not entity.cpu.shares_core:
+            return ns
+        return max(ns * 1000 // self.smt.shared_permille, 1)
+
+    def lasts(self, ns: int) -> int:
+        """How long the running task needs for work of `ns`, if its siblings go on as they do now."""
+        entity = self.current
+        if entity is None or entity.cpu is None or not entity.cpu.shares_core:
+            return ns
+        return -(-ns * self.smt.shared_permille // 1000)
 
     def cond_resched(self) -> None:
         """Give the CPU away if somebody else should have it: also what a task does on its way back to user mode."""
@@ -334,13 +348,6 @@ class Scheduler:
                 done = (self.now_ns - sibling.since_ns) * 1000 // sibling.permille
                 sibling.left_ns = max(sibling.left_ns - done, 0)
                 self._set_off(sibling, sibling.current)
-
-    def _work_in(self, entity: SchedEntity, ns: int) -> int:
-        """How much work fits into `ns` at the pace of now."""
-        cpu = entity.cpu
-        if cpu is None or not cpu.shares_core:
-            return ns
-        return max(ns * 1000 // self.smt.shared_permille, 1)
 
     def _use_slice(self, entity: SchedEntity, ns: int) -> None:
         """scheduler_tick: a slice that is used up is renewed, and the task is to leave the CPU when it can."""

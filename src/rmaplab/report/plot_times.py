@@ -57,7 +57,7 @@ def plot_times(results: Sequence[Result], box: Box, path: Path, form: str) -> No
         prices = f"price list {done[0].prices}, fitted to level 6"
         rings = "; rings: the announcement's runs" if any(result.published_s for result in done) else ""
         figure.text(0.01, 0.912, f"{describe_box(box)}; {prices}{rings}")
-        figure.subplots_adjust(left=0.05, right=0.895, bottom=0.115, top=0.79, wspace=0.62)
+        figure.subplots_adjust(left=0.05, right=0.895, bottom=0.115, top=0.79, wspace=0.58)
         for axes in panels:
             _name(axes, figure)
         figure.savefig(path, format=form, dpi=160, metadata={"Date": None} if form == "svg" else {})
@@ -134,19 +134,22 @@ def _rings(axes: Axes, results: Sequence[Result], what: str) -> None:
 
 
 def _name(axes: Axes, figure: Figure) -> None:
-    """Each line's name, beside its end."""
-    ends: list[tuple[float, str, str]] = sorted(
-        (float(line.get_ydata()[-1]), str(line.get_gid()), str(line.get_color()))  # type: ignore[index, arg-type]
-        for line in axes.lines
-        if line.get_gid()
-    )
+    """Each line's name: beside its end, or above it where it ends early."""
+    right = max(float(line.get_xdata()[-1]) for line in axes.lines)  # type: ignore[index, arg-type]
+    ends: list[tuple[float, str, str]] = []
+    for line in axes.lines:
+        label, colour = str(line.get_gid() or ""), str(line.get_color())
+        x, y = (float(values[-1]) for values in (line.get_xdata(), line.get_ydata()))  # type: ignore[index, arg-type]
+        if label and x < right:
+            axes.annotate(label, (x, y), (-9, 1), textcoords="offset points", color=colour, ha="right", va="center")
+        elif label:
+            ends.append((y, label, colour))
+    ends.sort()
     low, high = axes.get_ylim()
     scale = axes.get_position().height * figure.get_figheight() * 72 / log(high / low)
-    for (y, label, colour), height in zip(
-        ends, spread([log(y / low) * scale for y, _, _ in ends], LABEL_POINTS), strict=True
-    ):
-        offset = (10, height - log(y / low) * scale)
-        x = axes.get_xlim()[1]
+    heights = spread([log(y / low) * scale for y, _, _ in ends], LABEL_POINTS)
+    for (y, label, colour), height in zip(ends, heights, strict=True):
+        x, offset = axes.get_xlim()[1], (6, height - log(y / low) * scale)
         axes.annotate(
             label, (x, y), offset, textcoords="offset points", color=colour, va="center", annotation_clip=False
         )

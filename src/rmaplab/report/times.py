@@ -10,19 +10,19 @@ from rmaplab.lab.baselines import Score, published_costs
 from rmaplab.lab.experiment import Box, Result
 from rmaplab.lab.fit import FITTED_LEVEL
 from rmaplab.lab.published import FIGURES
-from rmaplab.report.tables import DASH, describe_box, new_table
+from rmaplab.report.tables import DASH, new_table
 
 NOT_KNOWN = [DASH] * 3
 
 
-def time_tables(results: Sequence[Result], scores: Sequence[Score], box: Box) -> Iterator[Table]:
+def time_tables(results: Sequence[Result], scores: Sequence[Score]) -> Iterator[Table]:
     """The baselines, where there is something to compare with, and then the times."""
     if scores:
         yield _scores(scores)
-    yield _times(results, box)
+    yield _times([result for result in results if result.time_s is not None])  # the real kernel is not simulated
 
 
-def _times(results: Sequence[Result], box: Box) -> Table:
+def _times(results: Sequence[Result]) -> Table:
     """A row per level and kernel: real, user and sys, each as simulated, as published (mean of the runs) and the deviation."""
     prices = next((result.prices for result in results if result.prices), DASH)
     columns = "|".join(f">{figure}|>published|>off by" for figure in FIGURES)
@@ -30,7 +30,7 @@ def _times(results: Sequence[Result], box: Box) -> Table:
         f"seconds, price list {prices}: fitted to level {FITTED_LEVEL}, the rest is predicted",
         f"level|kernel|{columns}",
         caption=(
-            "published: the announcement of 18 March 2004, means of two runs. The box: " + describe_box(box) + ".\n"
+            "published: the announcement of 18 March 2004, means of two runs.\n"
             "What was fitted, and how well: rmaplab fit. What cannot be known: docs/time.md."
         ),
     )
@@ -42,10 +42,8 @@ def _times(results: Sequence[Result], box: Box) -> Table:
 
 
 def _cells(result: Result, figure: str) -> list[str]:
-    if result.outcome != "ok":
+    if result.outcome != "ok" or result.time_s is None:
         return NOT_KNOWN
-    if result.time_s is None:  # the real kernel: its wall time is all there is
-        return [f"{result.wall_s:.2f}" if figure == "real" else DASH, DASH, DASH]
     seconds = result.time_s[figure]
     if result.published_s is None:
         return [f"{seconds:.2f}", DASH, DASH]
@@ -56,9 +54,12 @@ def _cells(result: Result, figure: str) -> list[str]:
 def _scores(scores: Sequence[Score]) -> Table:
     """The predictions against two baselines."""
     table = new_table(
-        "how far predictions are off, beside two that know nothing of sharing",
+        "how far the predictions are off, beside two that know nothing of sharing",
         "level|prediction|>figures|>mean|>worst|of|>sys, 2.6.2 / aa1|>chains, us per entry",
-        caption="mean: of the absolute deviations. chains: what 2.6.2 takes longer than 2.6.5-rc1-aa1 per entry copied and torn down.",
+        caption=(
+            "mean: of the absolute deviations. chains: what 2.6.2 takes longer than 2.6.5-rc1-aa1, per entry\n"
+            "copied and torn down."
+        ),
     )
     for level in dict.fromkeys(row.level for row in scores):
         for row in (each for each in scores if each.level == level):
@@ -79,8 +80,9 @@ def _scores(scores: Sequence[Score]) -> Table:
 
 def scaling(results: Sequence[Result], box: Box) -> Table:
     """A row per level, kernel and box: how real time falls with CPUs, and what is lost on the way."""
-    measured = _classes(result.locks_waited_s for result in results)
-    estimated = _classes(result.locks_estimated_s or {} for result in results)
+    measured, small = _classes(result.locks_waited_s for result in results)
+    estimated, smaller = _classes(result.locks_estimated_s or {} for result in results)
+    least = ", ".join([*small, *(f"~{name}" for name in smaller)])
     columns = [f">{name}" for name in measured] + [f">~{name}" for name in estimated]
     prices = next((result.prices for result in results if result.prices), DASH)
     table = new_table(
@@ -88,8 +90,10 @@ def scaling(results: Sequence[Result], box: Box) -> Table:
         "|".join(["level|kernel|>CPUs|threads|>real|>speed-up|>efficiency|>idle|>sys", *columns]),
         caption=(
             "speed-up: to the first row of the kernel. efficiency: speed-up per CPU. idle: CPU time without a task.\n"
-            "Locks: CPU time lost, in s, over all CPUs. It went by in the simulation; ~ is an analytic estimate for locks that are not in it\n"
-            "(lab/contention.py). Prices are those of a 4-CPU box: a bus that gets slower with every CPU is not in them."
+            "Locks: CPU time lost, in s over all CPUs, that went by in the simulation"
+            + (f"; below 1 ms in every row: {least}" if least else "")
+            + ".\n~ is an analytic estimate, for locks that are not simulated (lab/contention.py).\n"
+            "Prices are those of 4 CPUs: a bus that gets slower with every CPU is not in them."
         ),
     )
     for i, result in enumerate(results):
@@ -126,8 +130,13 @@ def _speed_up(result: Result, first: Result) -> list[str]:
     ]
 
 
-def _classes(each: Iterable[Mapping[str, float]]) -> list[str]:
-    return list(dict.fromkeys(name for losses in each for name in losses))
+def _classes(each: Iterable[Mapping[str, float]]) -> tuple[list[str], list[str]]:
+    """Lock classes that lost a millisecond somewhere, and those that did not."""
+    most: dict[str, float] = {}
+    for losses in each:
+        for name, seconds in losses.items():
+            most[name] = max(most.get(name, 0), seconds)
+    return [name for name in most if most[name] >= 1e-3], [name for name in most if most[name] < 1e-3]
 
 
 def percent(value: float) -> str:

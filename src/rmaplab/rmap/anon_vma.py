@@ -173,7 +173,7 @@ class AnonVmaMap(ReverseMap):
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
         if not _add(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, shift):
             raise KernelBug("page_add_rmap", "a new page is mapped already")
-        self.machine.locks.sweep("PG_maplock", int(batch.columns[0, 0]), batch.nr)
+        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapcount + 1, and the invariant the kernel asserts: same object, same index."""
@@ -182,13 +182,13 @@ class AnonVmaMap(ReverseMap):
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
         if not _duplicate(*self._columns, batch.columns, batch.nr, address, shift):
             raise KernelBug("page_add_rmap", f"a page shared with {vma} has another anon_vma or index")
-        self.machine.locks.sweep("PG_maplock", int(batch.columns[0, 0]), batch.nr)
+        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
 
     def remove(self, batch: Batch) -> None:
         """Mapcount - 1; at 0 the page forgets its object."""
         if not _remove(*self._columns, batch.columns, batch.nr):
             raise KernelBug("page_remove_rmap", "a page was not mapped")
-        self.machine.locks.sweep("PG_maplock", int(batch.columns[0, 0]), batch.nr)
+        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """Every VMA on the object: where the page's index lies in it, and whether this frame is there."""

@@ -151,12 +151,12 @@ class AnonMmMap(ReverseMap):
         anonmm = self._of_mm[vma.mm.address]
         if not _add(*self._columns, batch.columns, batch.nr, anonmm.address):
             raise KernelBug("page_add_anon_rmap", "a new page is mapped already")
-        self.machine.locks.sweep("PG_maplock", int(batch.columns[0, 0]), batch.nr)
+        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
         anonmm.nr_pages += batch.nr
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapcount + 1."""
-        self.machine.locks.sweep("PG_maplock", int(batch.columns[0, 0]), batch.nr)
+        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
         _duplicate(*self._columns, batch.columns, batch.nr)
 
     def remove(self, batch: Batch) -> None:
@@ -165,7 +165,7 @@ class AnonMmMap(ReverseMap):
         nr = _remove(*self._columns, batch.columns, batch.nr, left)
         if nr < 0:
             raise KernelBug("page_remove_rmap", "a page was not mapped")
-        self.machine.locks.sweep("PG_maplock", int(batch.columns[0, 0]), batch.nr)
+        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
         self._drop_pages(left[:nr])
 
     def _drop_pages(self, addresses: I64) -> None:

@@ -139,7 +139,7 @@ class PteChain(ReverseMap):
         if used != self._spare.size:
             raise KernelBug("page_add_rmap", f"{self._spare.size} blocks reserved, {used} used")
         self._spare = self._none
-        self.machine.locks.sweep("PG_chainlock", int(batch.columns[0, 0]), batch.nr)
+        self.machine.locks.sweep("PG_chainlock", batch.columns, batch.nr)
         self.machine.charge("chain_add", batch.nr)
 
     def remove(self, batch: Batch) -> None:
@@ -151,7 +151,7 @@ class PteChain(ReverseMap):
             raise KernelBug("page_remove_rmap", "an entry is not in its page's chain")
         if nr_emptied:
             self.cache.free_bulk(self._emptied[:nr_emptied])
-        self.machine.locks.sweep("PG_chainlock", int(batch.columns[0, 0]), batch.nr)
+        self.machine.locks.sweep("PG_chainlock", batch.columns, batch.nr)
         self.machine.charge("chain_block_free", nr_emptied)
         self.machine.charge("chain_slot_search", slots)
         self.machine.charge("chain_line_visit", lines)
