@@ -76,16 +76,16 @@ def map_anonymous(k: Kernel, mm: MmStruct, start: int, length: int, flags: int, 
             flags |= VM_ACCOUNT
             charged = nr_pages
     pgoff = start >> PAGE_SHIFT
-    if grow_neighbour(k, mm, None, start, start + length, flags, pgoff)[0] is None:
-        try:
+    try:
+        if grow_neighbour(k, mm, None, start, start + length, flags, pgoff)[0] is None:
             vma_address = k.vma_cache.alloc()
-        except (AllocationFailed, NeedsReclaim) as failure:
-            k.vm_unacct_memory(charged)
-            if isinstance(failure, NeedsReclaim):
-                raise
-            raise SyscallError(errno.ENOMEM, call) from None
-        k.machine.charge("vma_alloc")
-        mm.insert(VmArea(mm, start, start + length, flags, pgoff, vma_address))
+            k.machine.charge("vma_alloc")
+            mm.insert(VmArea(mm, start, start + length, flags, pgoff, vma_address))
+    except (AllocationFailed, NeedsReclaim) as failure:
+        k.vm_unacct_memory(charged)
+        if isinstance(failure, NeedsReclaim):
+            raise
+        raise SyscallError(errno.ENOMEM, call) from None
     mm.total_vm += nr_pages
 
 
@@ -143,7 +143,7 @@ def grow_neighbour(
     """Let a neighbour grow over the free range [start, end): the previous VMA (and then over the next), or the next.
 
     `source` is the VMA whose pages will move there (mremap), None where there are none yet. Returns the VMA that covers the
-    range now, or None; and `source`, or what it has become part of.
+    range now, or None; and `source`, or what it has become part of. Raises as an allocation, with nothing changed.
     """
     if flags & VM_SPECIAL:
         return None, source
@@ -151,11 +151,7 @@ def grow_neighbour(
     nr_pages = (end - start) >> PAGE_SHIFT
 
     def fits(neighbour: VmArea, continues: bool) -> bool:
-        return (
-            neighbour.flags == flags
-            and (continues or not k.rmap.linear)
-            and (source is None or k.rmap.vma_can_merge(neighbour, source))
-        )
+        return neighbour.flags == flags and (continues or not k.rmap.linear) and k.rmap.vma_can_grow(neighbour, source)
 
     if after is not None and (after.start != end or not fits(after, pgoff + nr_pages == after.pgoff)):
         after = None
@@ -164,13 +160,15 @@ def grow_neighbour(
     target = before or after
     if target is None:
         return None, source
-    if before is not None:
-        before.end = end
-        if after is not None and k.rmap.vma_can_merge(before, after):
-            absorb_next(k, mm, before, after)
-            source = before if source is after else source
+    if source is not None:
+        k.rmap.vma_adopt(target, source)
+    if before is not None and after is not None and k.rmap.vma_can_merge(before, after):
+        absorb_next(k, mm, before, after)
+        source = before if source is after else source
+    elif before is not None:
+        set_range(k, before, before.start, end)
     elif after is not None:
-        mm.move_start(after, start, after.pgoff - nr_pages)
+        set_range(k, after, start, after.end)
     if source is not None:
         k.rmap.vma_adjust(target, source)
     k.machine.charge("vma_merge")
@@ -178,11 +176,21 @@ def grow_neighbour(
 
 
 def absorb_next(k: Kernel, mm: MmStruct, vma: VmArea, after: VmArea) -> None:
-    """`vma` grows over its neighbour `after`, which goes."""
+    """`vma` grows over its neighbour `after`, and over a gap between them; `after` goes. Raises as an allocation, then all is as before."""
+    k.rmap.vma_adopt(vma, after)
     mm.remove(after)
-    vma.end = after.end
+    set_range(k, vma, vma.start, after.end)
     k.rmap.vma_merge(vma, after)
     k.vma_cache.free(after.address)
+
+
+def set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
+    """Move the borders of a linked VMA, within its gap; pgoff moves with the start."""
+    k.rmap.vma_pre_update(vma)
+    if start != vma.start:
+        vma.mm.move_start(vma, start, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT))
+    vma.end = end
+    k.rmap.vma_post_update(vma)
 
 
 def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "munmap") -> None:
@@ -237,7 +245,7 @@ def split_vma(k: Kernel, mm: MmStruct, vma: VmArea, address: int, call: str) -> 
         k.vma_cache.free(new_address)
         raise
     k.machine.locks.pass_through(mm.page_table_lock)
-    vma.end = address
+    set_range(k, vma, vma.start, address)
     mm.insert(new)
     k.machine.charge("vma_split")
     return new

@@ -14,12 +14,13 @@ Source: 2.6.2 mm/mprotect.c, sys_mprotect, mprotect_fixup, mprotect_attempt_merg
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
 from rmaplab.machine.pagetable_edit import protect_range
 from rmaplab.machine.paging import PRESENT, PROTNONE
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.mmap import absorb_next, split_vma
+from rmaplab.mm.mmap import absorb_next, set_range, split_vma
 from rmaplab.objects.flags import (
     PROT_EXEC,
     PROT_READ,
@@ -89,9 +90,9 @@ def _cut(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: int)
         if end == vma.end:
             absorb_next(k, mm, before, vma)
         else:
-            moved = (end - vma.start) >> PAGE_SHIFT
-            mm.move_start(vma, end, vma.pgoff + moved)
-            before.end = end
+            k.rmap.vma_adopt(before, vma)
+            set_range(k, vma, end, vma.end)
+            set_range(k, before, before.start, end)
             k.rmap.vma_adjust(before, vma)
         k.machine.charge("vma_merge")
         return before
@@ -110,7 +111,7 @@ def _joins(k: Kernel, before: VmArea, vma: VmArea, flags: int) -> bool:
         and before.flags == flags
         and not flags & (VM_SPECIAL | VM_SHARED)
         and (not k.rmap.linear or before.pgoff + before.nr_pages == vma.pgoff)
-        and k.rmap.vma_can_merge(before, vma)
+        and k.rmap.vma_can_grow(before, vma)
     )
 
 
@@ -121,8 +122,9 @@ def _merge_with_next(k: Kernel, mm: MmStruct, end: int) -> None:
         return
     _, after = mm.neighbours(vma)
     if after is not None and _joins(k, vma, after, after.flags) and vma.flags == after.flags:
-        absorb_next(k, mm, vma, after)
-        k.machine.charge("vma_merge")
+        with suppress(AllocationFailed):  # two they were, and two they stay
+            absorb_next(k, mm, vma, after)
+            k.machine.charge("vma_merge")
 
 
 def _change_protection(k: Kernel, mm: MmStruct, start: int, end: int, flags: int) -> None:

@@ -24,7 +24,7 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import copy_frames, put_pages
 from rmaplab.machine.pagetable_edit import count_tables_at, move_entries, read_all
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.mmap import do_munmap, get_unmapped_area, grow_neighbour
+from rmaplab.mm.mmap import do_munmap, get_unmapped_area, grow_neighbour, set_range
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, VM_ACCOUNT, VM_DONTEXPAND, VM_WRITE
 from rmaplab.objects.mm import MmStruct
 from rmaplab.objects.vma import VmArea
@@ -93,7 +93,7 @@ def _grow_or_move(
         _, after = mm.neighbours(vma)
         room = (after.start if after is not None else k.machine.paging.task_size) - old
         if room >= new_length:  # in place: the end moves, and nobody is merged with
-            vma.end = old + new_length
+            set_range(k, vma, vma.start, old + new_length)
             mm.total_vm += (new_length - old_length) >> PAGE_SHIFT
             k.machine.charge("mremap_grow")
             return old
