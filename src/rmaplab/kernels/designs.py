@@ -27,7 +27,7 @@ OURS = {
     "anonmm": "rmaplab.rmap.anonmm:AnonMmMap",
     "anon_vma": "rmaplab.rmap.anon_vma:AnonVmaMap",
     "anon_vma_chain": "rmaplab.rmap.anon_vma_chain:AnonVmaChainMap",
-    "anon_vma_chain_newest": "rmaplab.rmap.anon_vma_chain:AnonVmaChainNewestFirst",
+    "anon_vma_chain_newest": "rmaplab.rmap.anon_vma_chain:NewestFirst",
 }
 
 

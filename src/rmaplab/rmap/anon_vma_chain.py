@@ -97,7 +97,10 @@ class AnonVmaChain(Node):
 
 
 class AnonVmaChainMap(ReverseMap):
-    """The design of Linux 6.0 to 6.18. A VMA's chain is kept oldest first: the root's AVC is chain[0]."""
+    """The design of Linux 6.x.
+
+    A VMA's chain is kept oldest first: chain[0] is the root's AVC.
+    """
 
     name: ClassVar[str] = "anon_vma_chain"
     linear: ClassVar[bool] = True
@@ -404,8 +407,8 @@ class AnonVmaChainMap(ReverseMap):
         check_pages(self, mms, mapped)
 
 
-class AnonVmaChainNewestFirst(AnonVmaChainMap):
-    """As 7.x is believed to do it: the newest anon_vma of the chain is tried first. Read in its source, not seen running."""
+class NewestFirst(AnonVmaChainMap):
+    """As 7.x, it is believed: the newest anon_vma of a chain is tried first."""
 
     name: ClassVar[str] = "anon_vma_chain_newest"
     reuse_newest_first: ClassVar[bool] = True
