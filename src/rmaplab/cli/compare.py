@@ -92,7 +92,7 @@ def command(
     from rmaplab.report.tables import comparison  # noqa: PLC0415
     from rmaplab.report.times import scaling, time_tables  # noqa: PLC0415
 
-    typed = box.make()
+    typed = box.make(kernel_list)
     boxes = [replace(typed, cpus=nr, ht=how) for how in hows for nr in counts]
     results = []
     with ExitStack() as stack:

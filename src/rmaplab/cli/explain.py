@@ -39,9 +39,10 @@ def command(
     from rmaplab.lab.explain import explain  # noqa: PLC0415
     from rmaplab.lab.explain.picture import LEGEND  # noqa: PLC0415
 
-    steps = explain(story, kernel, box.make())
+    the_box = box.make([kernel])
+    steps = explain(story, kernel, the_box)
     out = Console(highlight=False, soft_wrap=True)
-    out.print(Text("\n".join(heading(story, find_kernel(kernel), box.paging)), "bold"))
+    out.print(Text("\n".join(heading(story, find_kernel(kernel), the_box.paging)), "bold"))
     out.print(Text(LEGEND, "dim"))
     for nr, step in enumerate(steps, 1):
         out.print()
