@@ -193,7 +193,7 @@ class AnonVmaChainMap(ReverseMap):
         if vma.anon_vma is not None:
             return
         address = self.chain_cache.alloc()
-        anon_vma = self._find_mergeable(vma)
+        anon_vma = self.find_mergeable(vma)
         try:
             anon_vma = anon_vma or self._new_anon_vma(None)
         except (AllocationFailed, NeedsReclaim):
@@ -204,7 +204,7 @@ class AnonVmaChainMap(ReverseMap):
         anon_vma.num_active_vmas += 1
         self._link(vma, anon_vma, address)
 
-    def _find_mergeable(self, vma: VmArea) -> AnonVma | None:
+    def find_mergeable(self, vma: VmArea) -> AnonVma | None:
         """find_mergeable_anon_vma: the next VMA's, else the previous one's, so that an mprotect may make them one again.
 
         Not a fork child's: whoever shared only the newest of its chain would have the same anon_vma and another chain.
@@ -214,9 +214,13 @@ class AnonVmaChainMap(ReverseMap):
             if low is None or high is None or neighbour is None or low.end != high.start:
                 continue
             alike = not (low.flags ^ high.flags) & ~ACCESS and low.pgoff + low.nr_pages == high.pgoff
-            if alike and isinstance(neighbour.anon_vma, AnonVma) and len(self.chains[neighbour]) == 1:
+            if alike and isinstance(neighbour.anon_vma, AnonVma) and self.may_be_shared(neighbour):
                 return neighbour.anon_vma
         return None
+
+    def may_be_shared(self, neighbour: VmArea) -> bool:
+        """Whether a VMA beside it may take its anon_vma and nothing else of its chain."""
+        return len(self.chains[neighbour]) == 1
 
     def vma_fork(self, vma: VmArea, child: VmArea) -> None:
         """anon_vma_fork: on all anon_vmas of the parent's VMA, and on one of its own, old or new."""
@@ -261,19 +265,21 @@ class AnonVmaChainMap(ReverseMap):
         self.machine.locks.pass_through(chain[0].anon_vma.lock)
         for avc, address in zip(chain, addresses, strict=True):
             self._link(new, avc.anon_vma, address)
-        own = self._reusable(chain) if reuse else vma.anon_vma
+        own = self.reusable(vma) if reuse else vma.anon_vma
         if isinstance(own, AnonVma):
             new.anon_vma = own
             own.num_active_vmas += 1
             self.machine.charge("anon_vma_reuse", int(reuse))
 
-    def _reusable(self, chain: list[AnonVmaChain]) -> AnonVma | None:
-        """The first anon_vma that no VMA calls its own any more and that has at most one child; never a root."""
+    def reusable(self, vma: VmArea) -> AnonVma | None:
+        """The first anon_vma of the chain that no VMA calls its own any more and that has at most one child; never a root."""
+        chain = self.chains[vma]
         candidates = reversed(chain) if self.reuse_newest_first else chain
-        return next((avc.anon_vma for avc in candidates if self._may_be_reused(avc.anon_vma)), None)
+        return next((avc.anon_vma for avc in candidates if self.may_be_reused(vma, avc.anon_vma)), None)
 
-    @staticmethod
-    def _may_be_reused(anon_vma: AnonVma) -> bool:
+    def may_be_reused(self, vma: VmArea, anon_vma: AnonVma) -> bool:
+        """Whether a fork of `vma` may give the child this anon_vma of its chain as its own."""
+        del vma
         return anon_vma.num_active_vmas == 0 and anon_vma.num_children < 2
 
     def vma_can_merge(self, vma: VmArea, other: VmArea) -> bool:
