@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -175,10 +175,10 @@ def _apply(options: Sequence[Callable[[Any], Any]], function: F) -> F:
     return function
 
 
-def check_workload(name: str) -> None:
+def check_workload(name: str, known: Iterable[str] = ("forkbench",)) -> None:
     """Raises UsageError for a workload there is not."""
-    if name != "forkbench":
-        raise UsageError(f"no workload {name!r}: there is forkbench")
+    if name not in known:
+        raise UsageError(f"no workload {name!r}: there is {' and '.join(known)}")
 
 
 def split_names(text: str, what: str) -> list[str]:

@@ -382,7 +382,7 @@ class AnonVmaChainMap(ReverseMap):
                 yield Mapping(vma.mm, address)
             else:
                 machine.charge("visit_other_page")
-        machine.charge("interval_node_visit", anon_vma.tree.looked_at)
+        machine.charge("interval_search", anon_vma.tree.looked_at)
 
     def _anon_vma_of(self, pfn: int) -> AnonVma | None:
         return self.at.get(int(self.mapping[pfn])) if self.machine.frames.flags[pfn] & PG_ANON else None
