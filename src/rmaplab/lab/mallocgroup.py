@@ -114,7 +114,8 @@ def _pages(system: System, task: Task) -> I64:
     if task.mm is None:
         raise KernelBug("mallocgroup", f"task {task.pid} is gone")
     pfns = read_page_tables(system.machine, task.mm.pgd)[0].pfns
-    return pfns[pfns != ZERO_PFN]
+    own: I64 = pfns[pfns != ZERO_PFN]
+    return own
 
 
 def _sample(pfns: I64, nr: int) -> I64:
