@@ -115,6 +115,14 @@ def count_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I
 
 
 @kernel
+def hook_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I64, delta: int, tables: I64) -> None:
+    """Hang `tables`, as many as count_tables_at said are missing, on the paths to addresses + delta."""
+    used = 0
+    for i in range(addresses.size):
+        _, used = leaf_make(words, levels, bits, pgd, addresses[i] + delta, tables, used)
+
+
+@kernel
 def move_entries(
     words: Words, levels: int, bits: int, pgd: int, batch: I64, nr: int, delta: int, tables: I64, moved: I64
 ) -> None:  # fmt: skip

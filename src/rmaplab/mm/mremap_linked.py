@@ -26,6 +26,7 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.mmap import check_lock_limit, do_munmap, get_unmapped_area
 from rmaplab.mm.move_ptes import move_page_tables
+from rmaplab.mm.zap import zap_whole_tables
 from rmaplab.objects.flags import (
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
@@ -221,7 +222,7 @@ def _move_vma(
         raise SyscallError(errno.ENOMEM, "mremap") from None
     mm.total_vm += new_length >> PAGE_SHIFT
     if stays:
-        _leave_source(k, mm, vma, target, old, old_length)
+        _leave_source(k, mm, vma, target, old, new, old_length)
     else:
         _unmap_source(k, mm, old, old_length, vm_flags)
     _lock_growth(mm, vm_flags, new_length, new + old_length, new + new_length)
@@ -248,14 +249,18 @@ def _copy_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, new: int, length: 
     return target, vma
 
 
-def _leave_source(k: Kernel, mm: MmStruct, vma: VmArea, target: VmArea, old: int, length: int) -> None:
-    """dontunmap_complete: the source is empty, and not locked, though locked_vm counts it on. Whole, it forgets its anon_vmas."""
+def _leave_source(k: Kernel, mm: MmStruct, vma: VmArea, target: VmArea, old: int, new: int, length: int) -> None:
+    """dontunmap_complete: the source is empty, and not locked, though locked_vm counts it on.
+
+    If it was all of a VMA, that forgets its anon_vmas. It keeps its page offset, which after an earlier move is not its address's.
+    """
     if vma.flags & VM_LOCKED:
         mm.locked_vm_drift += vma.nr_pages
     vma.flags &= ~VM_LOCKED_MASK
     if vma is not target and (vma.start, vma.end) == (old, old + length):
         k.rmap.vma_unlink(vma)
-        vma.pgoff = old >> PAGE_SHIFT
+    if (new - old) % k.machine.paging.leaf_span == 0:  # whole tables have moved as they are (move_normal_pmd)
+        zap_whole_tables(k, mm, old, old + length)
 
 
 def _unmap_source(k: Kernel, mm: MmStruct, old: int, length: int, vm_flags: int) -> None:

@@ -92,15 +92,19 @@ def _free_tables(k: Kernel, mm: MmStruct, start: int, end: int, floor: int, ceil
 
 
 def zap_whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
-    """Free the leaf tables that [start, end), which is empty, covers whole: what MADV_DONTNEED does with PT_RECLAIM."""
+    """Free the leaf tables that [start, end), which is empty, covers whole.
+
+    MADV_DONTNEED does that with PT_RECLAIM; and a move of whole tables leaves none behind.
+    """
     span = k.machine.paging.leaf_span
     first, last = -(-start // span) * span, end // span * span
     if first < last:
         tables = np.empty(mm.nr_tables, np.int64)
         nr = free_level(*k.machine.geometry, mm.pgd, 1, first, last, tables, 0)
-        k.rmap.tables_removed(tables[:nr])
-        k.machine.free_tables(tables[:nr])
-        mm.nr_tables -= nr
+        if nr:
+            k.rmap.tables_removed(tables[:nr])
+            k.machine.free_tables(tables[:nr])
+            mm.nr_tables -= nr
 
 
 def free_pgd(k: Kernel, mm: MmStruct) -> None:
