@@ -42,6 +42,7 @@ campaign: $(READY)  ## 10^5 random calls per kernel, check() after every one: so
 
 bpf:       ## compile the BPF programs again (needs Debian 12's clang and llvm); commit what it makes
 	for name in task_vma peek; do src/rmaplab/host/bpf/build $$name.bpf.c $$name.bpf.o; done
+
 counts: $(READY)  ## anon_vmas and chains of fork trees, model and the real kernel side by side (root, perf, a 6.x kernel)
 	$(BIN)/python benchmarks/counts.py
 
