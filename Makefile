@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check lint types bench fit boundary campaign bpf clean
+.PHONY: help demo test check lint types bench fit boundary campaign counts bpf clean
 help:      ## this list
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
@@ -45,6 +45,9 @@ campaign: $(READY)  ## 10^5 random calls per kernel, check() after every one: so
 
 bpf:       ## compile the BPF programs again (needs Debian 12's clang and llvm); commit what it makes
 	for name in task_vma peek; do src/rmaplab/host/bpf/build $$name.bpf.c $$name.bpf.o; done
+
+counts: $(READY)  ## anon_vmas and chains of fork trees, model and the real kernel side by side (root, perf, a 6.x kernel)
+	$(BIN)/python benchmarks/counts.py
 
 clean:     ## remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,6 +18,10 @@ class UsageError(RmaplabError):
     """The request makes no sense; the message is one line that ends with the next thing to try."""
 
 
+class NotModelled(UsageError):
+    """Linux could do it and this version cannot: shared memory, files, huge pages. A UsageError, so that nobody takes it for an errno."""
+
+
 class SyscallError(OSError):
     """A simulated system call failed.
 

@@ -26,12 +26,25 @@ from rmaplab.cli.options import (
 )
 from rmaplab.errors import UsageError
 
+KERNELS = {"forkbench": "2.6.2,2.6.5-rc1-aa1", "mallocgroup": "2.6.5-rc1-aa1,6.18"}
+
 
 @click.command("compare")
 @click.argument("workload")
 @click.option("--levels", default="3,6,7", show_default=True, metavar="L,L,...", help="Depths of forking.")
 @click.option(
-    "--kernels", default="2.6.2,2.6.5-rc1-aa1", show_default=True, metavar="K,K,...", help="Kernels to compare."
+    "--kernels",
+    metavar="K,K,...",
+    help=f"Kernels to compare.  [default: {KERNELS['forkbench']}; mallocgroup: {KERNELS['mallocgroup']}]",
+)
+@click.option(
+    "--children", default=1000, show_default=True, metavar="N", help="mallocgroup: processes that fork makes."
+)
+@click.option(
+    "--pages", default=1000, show_default=True, metavar="N", help="mallocgroup: pages that each of them writes."
+)
+@click.option(
+    "--walks", default=200, show_default=True, metavar="N", help="mallocgroup: pages of each kind to walk from."
 )
 @click.option("--host", is_flag=True, help="Run it on the real kernel too (needs a C compiler).")
 @click.option(
@@ -57,7 +70,10 @@ from rmaplab.errors import UsageError
 def command(
     workload: str,
     levels: str,
-    kernels: str,
+    kernels: str | None,
+    children: int,
+    pages: int,
+    walks: int,
     form: str,
     output: Path | None,
     box: BoxOptions,
@@ -67,13 +83,29 @@ def command(
     *,
     host: bool,
 ) -> None:
-    """Run WORKLOAD (forkbench) on several kernels, side by side.
+    """Run WORKLOAD (forkbench, mallocgroup) on several kernels, side by side.
 
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
+
+    mallocgroup is the mail of 21 January 2010: a thousand children write a thousand inherited pages each, on a box with the RAM
+    that takes; how many VMAs does a walk visit to find a page's one mapping?
     """
-    check_workload(workload)
-    level_list, kernel_list = split_levels(levels), split_names(kernels, "kernels")
+    check_workload(workload, KERNELS)
+    kernel_list = split_names(KERNELS[workload] if kernels is None else kernels, "kernels")
+    if workload == "mallocgroup":
+        if host or plot is not None:
+            raise UsageError("mallocgroup has neither --host nor --plot: leave them out")
+        check_output(output)
+        _mallocgroup(
+            kernel_list,
+            (children, pages, walks),
+            replace(box, cpus=split_counts(cpu_list, "cpus", "4")[0]),
+            form,
+            output,
+        )
+        return
+    level_list = split_levels(levels)
     counts, hows = split_counts(cpu_list, "cpus", "1,2,4"), split_names(ht_list, "ht")
     several = len(counts) > 1 or len(hows) > 1
     check_output(output)
@@ -92,7 +124,7 @@ def command(
     from rmaplab.report.tables import comparison  # noqa: PLC0415
     from rmaplab.report.times import scaling, time_tables  # noqa: PLC0415
 
-    typed = box.make()
+    typed = box.make(kernel_list)
     boxes = [replace(typed, cpus=nr, ht=how) for how in hows for nr in counts]
     results = []
     with ExitStack() as stack:
@@ -115,3 +147,14 @@ def command(
         from rmaplab.report.plot_times import plot_times  # noqa: PLC0415
 
         write_plot(plot, lambda path, kind: plot_times(results, boxes[0], path, kind))
+
+
+def _mallocgroup(
+    kernels: list[str], sizes: tuple[int, int, int], box: BoxOptions, form: str, output: Path | None
+) -> None:
+    """Children, pages and walks as `sizes`."""
+    from rmaplab.lab.mallocgroup import compare_mallocgroup  # noqa: PLC0415
+    from rmaplab.report.mallocgroup import walk_table  # noqa: PLC0415
+
+    results = list(compare_mallocgroup(kernels, *sizes, box.make(kernels)))
+    emit(results, form, output, lambda: walk_table(results))

@@ -23,12 +23,14 @@ def command(context: click.Context) -> None:
 @command.command("check")
 @click.argument("name")
 @click.option("--kernel", default="2.6.5-rc1", show_default=True, metavar="K", help="The kernel to put it under.")
-@click.option("--paging", default="i386-pae", show_default=True, metavar="FORMAT", help="i386, i386-pae or x86-64.")
+@click.option("--paging", metavar="FORMAT", help="i386, i386-pae or x86-64; the kernel's own if not given.")
 @click.option("--examples", default=200, show_default=True, metavar="N", type=click.IntRange(1), help="Scripts to run.")
 @click.option("--steps", default=50, show_default=True, metavar="N", help="Steps of a script, at most (1 to 200).")
 @click.option("--seed", default=0, show_default=True, metavar="N", help="Another seed, other scripts.")
 @click.pass_context
-def check(context: click.Context, name: str, kernel: str, paging: str, examples: int, steps: int, seed: int) -> None:
+def check(
+    context: click.Context, name: str, kernel: str, paging: str | None, examples: int, steps: int, seed: int
+) -> None:
     """Run random scripts of system calls on a kernel with the design NAME, and check everything after every call.
 
     If something is wrong, the smallest script found that shows it is printed, as Python; the exit code is 1 then.
@@ -36,10 +38,12 @@ def check(context: click.Context, name: str, kernel: str, paging: str, examples:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
+    from rmaplab.kernels.catalogue import find_kernel  # noqa: PLC0415
     from rmaplab.kernels.designs import find_design, load_design  # noqa: PLC0415
     from rmaplab.lab.conformance import conformance  # noqa: PLC0415
 
     load_design(find_design(name).path)
+    paging = find_kernel(kernel).paging(paging).name
     box = {"paging": paging, "examples": examples, "steps": steps, "seed": seed}
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task(f"{kernel}+{name}", total=examples)

@@ -13,6 +13,7 @@ from rmaplab.cli.options import BoxOptions, box_options
 if TYPE_CHECKING:
     from rmaplab.kernels.spec import KernelSpec
     from rmaplab.lab.explain import Step
+    from rmaplab.lab.scenarios import Scenario
 
 WIDTH = 108
 MARGIN = 13
@@ -31,6 +32,9 @@ def command(
 
     Every address, frame, count and object is read from the system at that step; the answers are compared with the judge,
     who reads all page tables.
+
+    Or one of three historical bugs of anon_vma_chain, on 6.18, with the wrong rule and with the right one: double-reuse
+    (CVE-2022-42703), adoption (2010), mremap-merge (2026).
     """
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -38,16 +42,46 @@ def command(
     from rmaplab.kernels.catalogue import find_kernel  # noqa: PLC0415
     from rmaplab.lab.explain import explain  # noqa: PLC0415
     from rmaplab.lab.explain.picture import LEGEND  # noqa: PLC0415
+    from rmaplab.lab.scenarios import SCENARIOS  # noqa: PLC0415
 
-    steps = explain(story, kernel, box.make())
+    if story in SCENARIOS:
+        click.echo("\n".join(scenario_lines(SCENARIOS[story])))
+        return
+    the_box = box.make([kernel])
+    steps = explain(story, kernel, the_box)
     out = Console(highlight=False, soft_wrap=True)
-    out.print(Text("\n".join(heading(story, find_kernel(kernel), box.paging)), "bold"))
+    out.print(Text("\n".join(heading(story, find_kernel(kernel), the_box.paging)), "bold"))
     out.print(Text(LEGEND, "dim"))
     for nr, step in enumerate(steps, 1):
         out.print()
         out.print(Text(step_title(nr, step), "bold"))
         for style, line in step_lines(step):
             out.print(Text(line, style))
+
+
+def scenario_lines(scenario: Scenario) -> list[str]:
+    """A historical bug: its calls, then what each rule makes of them."""
+    from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap  # noqa: PLC0415
+
+    calls, right = scenario.run(AnonVmaChainMap)
+    checked, broken = scenario.run(scenario.broken)
+    unchecked, missed = scenario.run(scenario.broken, checked=False)
+    rule = (scenario.broken.__doc__ or "").splitlines()[0]
+    verdicts = (
+        f"the wrong rule: {rule}",
+        f"    check(), after call {len(checked)}: {broken}",
+        f"    the judge alone, after call {len(unchecked)}: {missed}",
+        "the rule of 6.18",
+        f"    {right or f'check() and the judge, after each of the {len(calls)} calls: every page is found'}",
+    )
+    lines = [f"{scenario.name}: {scenario.about}", scenario.source, ""]
+    lines += [f"{nr:3}  {call}" for nr, call in enumerate(calls, 1)]
+    lines.append("")
+    for verdict in verdicts:
+        lines += textwrap.wrap(
+            verdict, WIDTH, subsequent_indent="        ", initial_indent=" " * (len(verdict) - len(verdict.lstrip()))
+        )
+    return lines
 
 
 def heading(story: str, spec: KernelSpec, paging: str) -> list[str]:

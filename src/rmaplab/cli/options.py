@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,7 +30,12 @@ _BOX = (
         metavar="SIZE",
         help="Swap; counts for overcommit, nothing is swapped yet.",
     ),
-    click.option("--paging", default="i386-pae", show_default=True, metavar="FORMAT", help="i386, i386-pae or x86-64."),
+    click.option(
+        "--paging",
+        default=None,
+        metavar="FORMAT",
+        help="i386, i386-pae or x86-64.  [default: the first on which all these kernels run; in 2004 i386-pae]",
+    ),
     click.option(
         "--cache-line", default=128, show_default=True, metavar="BYTES", help="Cache line: 32, 64 or 128 (Pentium 4)."
     ),
@@ -91,7 +96,7 @@ class BoxOptions:
 
     ram: str
     swap: str
-    paging: str
+    paging: str | None
     cache_line: int
     highpte: bool
     split: str | None
@@ -101,15 +106,15 @@ class BoxOptions:
     prices: str | None = None
     cpus: int = 4
 
-    def make(self) -> Box:
-        """The box. What it cannot be, boot() says."""
+    def make(self, kernels: Sequence[str]) -> Box:
+        """The box, for these kernels. What it cannot be, boot() says. Raises UsageError for a kernel there is not."""
         from rmaplab.lab.experiment import Box  # noqa: PLC0415
 
         return Box(
             self.ram,
             self.swap,
             self.cpus,
-            self.paging,
+            self.paging or _common_format(kernels),
             self.cache_line,
             self.highpte,
             split=self.split,
@@ -118,6 +123,14 @@ class BoxOptions:
             ht=self.ht,
             prices=self.prices,
         )
+
+
+def _common_format(kernels: Sequence[str]) -> str:
+    """The first format of the first kernel on which all of them run; its first if there is none, and boot() says the rest."""
+    from rmaplab.kernels.catalogue import find_kernel  # noqa: PLC0415
+
+    first, *others = [find_kernel(name).architectures for name in kernels]
+    return next((name for name in first if all(name in formats for formats in others)), first[0])
 
 
 def box_options(function: F) -> F:
@@ -162,10 +175,10 @@ def _apply(options: Sequence[Callable[[Any], Any]], function: F) -> F:
     return function
 
 
-def check_workload(name: str) -> None:
+def check_workload(name: str, known: Iterable[str] = ("forkbench",)) -> None:
     """Raises UsageError for a workload there is not."""
-    if name != "forkbench":
-        raise UsageError(f"no workload {name!r}: there is forkbench")
+    if name not in known:
+        raise UsageError(f"no workload {name!r}: there is {' and '.join(known)}")
 
 
 def split_names(text: str, what: str) -> list[str]:

@@ -39,6 +39,6 @@ def command(
     from rmaplab.lab.experiment import compare_forkbench  # noqa: PLC0415
     from rmaplab.report.tables import single  # noqa: PLC0415
 
-    the_box = box.make()
+    the_box = box.make([kernel])
     results = list(compare_forkbench([kernel], [level], [the_box]))
     emit(results, form, output, lambda: single(results[0], the_box))

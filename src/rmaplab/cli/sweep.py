@@ -89,7 +89,7 @@ def memory(
     from rmaplab.lab.sweep import grid, sweep_memory  # noqa: PLC0415
     from rmaplab.report.sweep import memory_sweep  # noqa: PLC0415
 
-    the_box = box.make()
+    the_box = box.make(kernel_list)
     places, skipped = grid(children_list, vmas_list, limit)
     runs = sweep_memory(kernel_list, places, the_box)
     if skipped:

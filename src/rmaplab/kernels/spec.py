@@ -13,15 +13,16 @@ all, and nothing is set elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from rmaplab.errors import UsageError
 from rmaplab.kernels.designs import load_design
+from rmaplab.machine.paging import Paging, paging_format
 from rmaplab.mm.rules import Rules
 
 if TYPE_CHECKING:
-    from rmaplab.machine.paging import Paging
     from rmaplab.rmap.protocol import ReverseMap
 
 
@@ -67,6 +68,8 @@ class KernelSpec:
     about: str
     design: str
     figures: Mapping[str, Figure]
+    architectures: tuple[str, ...] = ("i386-pae", "i386", "x86-64")
+    """The page-table formats it boots on; the first is what it gets unless another is asked for."""
     base: str | None = None
     patches: tuple[Patch, ...] = ()
     published: Mapping[str, Figure] = field(default_factory=dict)
@@ -81,11 +84,35 @@ class KernelSpec:
             figures.update(patch.figures or {})
             design = patch.design or design
             published.update(patch.published or {})
-        return KernelSpec(name, released, about, design, figures, self.name, patches, published, self.software)
+        return replace(
+            self,
+            name=name,
+            released=released,
+            about=about,
+            design=design,
+            figures=figures,
+            base=self.name,
+            patches=patches,
+            published=published,
+        )
 
     def figure(self, name: str, word_bytes: int) -> int:
         """One figure's value."""
         return self.figures[name].on(word_bytes)
+
+    def paging(self, name: str | None, split: str | None = None) -> Paging:
+        """The page-table format called `name`, laid out as this kernel lays out an address space. Raises UsageError."""
+        found = paging_format(name or self.architectures[0], split)
+        if found.name not in self.architectures:
+            raise UsageError(
+                f"{self.name} does not run on {found.name} here: choose --paging {' or '.join(self.architectures)}"
+            )
+        if "task_size_bytes" not in self.figures:
+            return found
+        task_size, base, heap = (
+            self.figure(f"{what}_bytes", found.word_bytes) for what in ("task_size", "mmap_base", "heap_base")
+        )
+        return replace(found, task_size=task_size, unmapped_base=base, heap_base=heap)
 
     def rules(self, word_bytes: int) -> Rules:
         """The rules mm/ goes by: the figures that carry a rule's name."""

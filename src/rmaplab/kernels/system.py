@@ -14,7 +14,7 @@ from rmaplab.machine.allocator import Gfp, Layout
 from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import MAPPED, paging_format
+from rmaplab.machine.paging import MAPPED
 from rmaplab.machine.sched import NO_SMT, SchedRules, Smt
 from rmaplab.machine.watermarks import WatermarkRule
 from rmaplab.machine.zones import DMA_FRAMES
@@ -53,8 +53,8 @@ def boot(
 ) -> System:
     """Boot a kernel, by name or as a KernelSpec, on a box.
 
-    Sizes are bytes or "512M". `paging` is "i386", "i386-pae" (the default: the announcement's box) or "x86-64", `split`
-    how i386 divides its addresses: "3:1", "2:2" or "4:4". `l1_cache_bytes` is the line of the box's CPUs, 128 on a
+    Sizes are bytes or "512M". `paging` is "i386", "i386-pae" or "x86-64", by default the kernel's own (that of
+    2004 is the announcement's "i386-pae"), `split` how i386 divides its addresses: "3:1", "2:2" or "4:4". `l1_cache_bytes` is the line of the box's CPUs, 128 on a
     Pentium 4; `highpte` says whether page tables may lie in high memory, which makes a pte_chain's slots 8 bytes wide
     under PAE. `boot_use` is what kernel and user land hold after boot besides mem_map (the kernel's figures if not given).
     `overcommit` is vm.overcommit_memory, `overcommit_ratio` its percentage for mode 2. `pages_min` replaces the
@@ -68,7 +68,7 @@ def boot(
         ram_bytes=_whole_pages(ram, "RAM"),
         swap_bytes=_whole_pages(swap, "swap"),
         cpus=cpus,
-        paging=paging_format(paging or "i386-pae", split),
+        paging=spec.paging(paging, split),
         l1_cache_bytes=l1_cache_bytes,
         highpte=highpte,
         smt=NO_SMT if ht == "off" else HYPER_THREADING,
@@ -214,9 +214,9 @@ class System:
             knows_siblings=knows_siblings,
         )
         self.boot_use = use
-        self.machine = Machine(
-            hardware, prices.price_list(spec.software), sched, layout, MM_LOCKS + design.lock_classes
-        )
+        slub = bool(spec.figure("slub", word))
+        price_list = prices.price_list(spec.software)
+        self.machine = Machine(hardware, price_list, sched, layout, MM_LOCKS + design.lock_classes, slub=slub)
         use.take(self.machine)
         self.kernel = Kernel(
             self.machine,

@@ -16,12 +16,18 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from rmaplab.errors import UsageError
+from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.system import boot
 from rmaplab.lab.operations import (
+    LOCKING,
+    MARKING,
     READ_WRITE,
+    TREATING,
     Brk,
     Exit,
     Fork,
+    Madvise,
+    Mlock,
     Mmap,
     Mprotect,
     Mremap,
@@ -32,7 +38,8 @@ from rmaplab.lab.operations import (
     Write,
 )
 from rmaplab.lab.script import MOST_TASKS, Place, Run, Step
-from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, PROT_NONE, PROT_READ
+from rmaplab.mm.rules import Rules
+from rmaplab.objects.flags import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_NONE, PROT_READ
 from rmaplab.units import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -67,7 +74,7 @@ class Report:
 def conformance(
     kernel: str,
     *,
-    paging: str = "i386-pae",
+    paging: str | None = None,
     examples: int = 200,
     steps: int = 50,
     seed: int = 0,
@@ -77,7 +84,7 @@ def conformance(
     """Run `examples` scripts of at most `steps` steps on `kernel`; the same ones whatever it is, for the same seed.
 
     With `frames` the box is so small that memory is out again and again; the watermark is then a few pages.
-    `done` is called after each script. Raises UsageError: no such kernel, design or format; no Hypothesis.
+    `paging` is the kernel's own if not given. `done` is called after each script. Raises UsageError: no such kernel, design or format; no Hypothesis.
     """
     try:
         from hypothesis import HealthCheck, Phase, find, settings  # noqa: PLC0415
@@ -87,6 +94,8 @@ def conformance(
     if not 1 <= steps <= MOST_STEPS:
         raise UsageError(f"{steps} steps: choose 1 to {MOST_STEPS}, and more --examples instead")
     nr_scripts = nr_calls = nr_short = 0
+    spec = find_kernel(kernel)
+    rules = spec.rules(spec.paging(paging).word_bytes)
 
     def fails(script: Sequence[Step | None]) -> bool:
         nonlocal nr_scripts, nr_calls, nr_short
@@ -100,7 +109,7 @@ def conformance(
 
     try:
         smallest = find(
-            scripts(steps),
+            scripts(steps, rules),
             fails,
             random=Random(seed),  # noqa: S311
             settings=settings(
@@ -121,10 +130,10 @@ def conformance(
 
 
 def attempt(
-    kernel: str, paging: str, script: Sequence[Step | None], frames: int | None = None
+    kernel: str, paging: str | None, script: Sequence[Step | None], frames: int | None = None
 ) -> tuple[int, int, Counterexample | None]:
     """One script on a new system, to its end or the first thing that is wrong: calls, how many memory failed, what was wrong."""
-    box: dict[str, Any] = {"ram": RAM, "paging": paging}
+    box: dict[str, Any] = {"ram": RAM} | ({"paging": paging} if paging else {})
     if frames is not None:
         box |= {"ram": frames * PAGE_SIZE, "boot_use": 0, "pages_min": frames // 32, "overcommit": 1, "cpus": 2}
     options = ", ".join(f"{name}={value!r}" for name, value in box.items()).replace("'", '"')
@@ -144,8 +153,8 @@ def attempt(
     return run.nr_calls, run.nr_short, None
 
 
-def scripts(steps: int) -> SearchStrategy[tuple[Step | None, ...]]:
-    """Scripts of `steps` steps, any of which may be missing."""
+def scripts(steps: int, rules: Rules) -> SearchStrategy[tuple[Step | None, ...]]:
+    """Scripts of `steps` steps, any of which may be missing, of calls that the kernel knows."""
     from hypothesis import strategies as st  # noqa: PLC0415
 
     task = st.integers(0, MOST_TASKS - 1)
@@ -157,7 +166,10 @@ def scripts(steps: int) -> SearchStrategy[tuple[Step | None, ...]]:
     some_or_all = st.just(0) | st.integers(0, 4)
     prot = st.sampled_from([READ_WRITE, READ_WRITE, PROT_READ, PROT_NONE])
     most_writable = st.sampled_from([*[READ_WRITE] * 8, PROT_READ, PROT_NONE])
-    how = st.sampled_from([MREMAP_MAYMOVE, MREMAP_MAYMOVE | MREMAP_FIXED, 0])
+    ways = [MREMAP_MAYMOVE, MREMAP_MAYMOVE | MREMAP_FIXED, 0]
+    if rules.mremap_links_first:
+        ways += [MREMAP_MAYMOVE | MREMAP_DONTUNMAP, MREMAP_MAYMOVE | MREMAP_DONTUNMAP | MREMAP_FIXED]
+    how = st.sampled_from(ways)
     often = {
         st.builds(Mmap, task, length, most_writable): 4,
         st.builds(Mmap, task, length, most_writable, anywhere, st.booleans()): 3,
@@ -175,6 +187,11 @@ def scripts(steps: int) -> SearchStrategy[tuple[Step | None, ...]]:
         st.builds(Vfork, task, place): 1,
         st.builds(Spawn): 1,
     }
+    advice = [nr for nr in (*MARKING, *TREATING) if rules.madvise_advice >> nr & 1]
+    if rules.mlock2_known:
+        often[st.builds(Madvise, task, place, some_or_all, st.sampled_from(advice))] = 5
+        often[st.builds(Madvise, task, start, st.just(0), st.sampled_from([*MARKING]))] = 3
+        often[st.builds(Mlock, task, place, some_or_all, st.sampled_from([*LOCKING]))] = 3
     grants = st.sampled_from([*[None] * 40, *range(16)])
     steps_by_weight = [st.none(), *(st.builds(Step, op, grants) for op, times in often.items() for _ in range(times))]
     step = st.sampled_from(range(len(steps_by_weight))).flatmap(steps_by_weight.__getitem__)  # one_of drops doubles

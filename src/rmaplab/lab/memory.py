@@ -1,7 +1,8 @@
-"""What a task must see, in plain Python: two dictionaries. No VMAs, no page tables, no sharing.
+"""What a task must see, in plain Python: three dictionaries. No VMAs, no page tables, no sharing.
 
 prots    {0x40000: 3, 0x40001: 3, 0x40005: 1}     pages that are mapped: PROT_READ | PROT_WRITE
 stamps   {0x40001: <8 bytes>}                     pages that begin with something; all other bytes are zero
+marks    {0x40005: VM_LOCKED}                     what madvise and mlock have said about pages
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rmaplab.kernels.system import System
-from rmaplab.objects.flags import PROT_READ, PROT_WRITE
+from rmaplab.objects.flags import PROT_READ, PROT_WRITE, VM_DONTCOPY, VM_LOCKED_MASK, VM_WIPEONFORK
 from rmaplab.objects.mm import MmStruct
 from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 WORDS = PAGE_SIZE // 8
+MARKS = VM_LOCKED_MASK | VM_DONTCOPY | VM_WIPEONFORK
 Spans = Iterable[tuple[int, int]]  # (first page, number of pages)
 
 
@@ -41,10 +43,14 @@ class Memory:
     prots: dict[int, int] = field(default_factory=dict)
     stamps: dict[int, int] = field(default_factory=dict)
     heap_pages: int = 0
+    marks: dict[int, int] = field(default_factory=dict)
 
     def copy(self) -> Memory:
-        """What a fork's child sees."""
-        return Memory(dict(self.prots), dict(self.stamps), self.heap_pages)
+        """What a fork's child sees: nothing locked, nothing it should not have, zeros where it should not look."""
+        kept = {page: prot for page, prot in self.prots.items() if not self.marks.get(page, 0) & VM_DONTCOPY}
+        marks = {page: mark & ~VM_LOCKED_MASK for page, mark in self.marks.items() if page in kept}
+        stamps = {p: s for p, s in self.stamps.items() if p in kept and not marks.get(p, 0) & VM_WIPEONFORK}
+        return Memory(kept, stamps, self.heap_pages, {page: mark for page, mark in marks.items() if mark})
 
     def is_free(self, first: int, nr: int) -> bool:
         """Whether nothing is mapped there."""
@@ -60,24 +66,60 @@ class Memory:
         for page in range(first, first + nr):
             self.prots.pop(page, None)
             self.stamps.pop(page, None)
+            self.marks.pop(page, None)
+
+    def mark(self, first: int, nr: int, go: int, come: int) -> None:
+        """What madvise and mlock say: marks go and come, where something is mapped."""
+        for page in range(first, first + nr):
+            if page in self.prots:
+                self.marks[page] = self.marks.get(page, 0) & ~go | come
+                if not self.marks[page]:
+                    del self.marks[page]
+
+    def forget(self, first: int, nr: int) -> None:
+        """MADV_DONTNEED: zeros from now on."""
+        for page in range(first, first + nr):
+            self.stamps.pop(page, None)
 
     def protect(self, first: int, nr: int, prot: int) -> None:
         """All of them are mapped."""
         self.prots |= dict.fromkeys(range(first, first + nr), prot)
 
-    def move(self, old: int, old_nr: int, new: int, new_nr: int) -> None:
-        """mremap: `old` lies in one mapping if the length grows or the address changes. In place, or to elsewhere."""
+    def move(self, old: int, old_nr: int, new: int, new_nr: int, *, stays: bool = False) -> None:
+        """mremap: `old` lies in one mapping if the length grows or the address changes. In place, or to elsewhere.
+
+        With `stays` (MREMAP_DONTUNMAP) the old place stays, empty and unlocked: all of its VMA, which the caller looks up.
+        """
+        mark = self.marks.get(old, 0)
         if new == old:
             if new_nr > old_nr:
                 self.map(old + old_nr, new_nr - old_nr, self.prots[old])
+                self.mark(old + old_nr, new_nr - old_nr, 0, mark)
             self.unmap(old + new_nr, old_nr - new_nr)
             return
         kept = {
             page - old + new: self.stamps[page] for page in range(old, old + min(old_nr, new_nr)) if page in self.stamps
         }
         self.map(new, new_nr, self.prots[old])
-        self.unmap(old, old_nr)
+        self.mark(new, new_nr, 0, mark)
+        if stays:
+            self.forget(old, old_nr)
+        else:
+            self.unmap(old, old_nr)
         self.stamps |= kept
+
+    def parts(self, first: int, nr: int) -> list[tuple[int, int]]:
+        """The stretches of [first, first + nr) that are mapped alike, as (first page, number): no VMA covers two of them."""
+        found: list[tuple[int, int]] = []
+        for page in range(first, first + nr):
+            alike = (self.prots.get(page), self.marks.get(page)) == (self.prots.get(page - 1), self.marks.get(page - 1))
+            if page not in self.prots:
+                continue
+            if found and alike and found[-1][0] + found[-1][1] == page:
+                found[-1] = (found[-1][0], found[-1][1] + 1)
+            else:
+                found.append((page, 1))
+        return found
 
     def fault(self, first: int, nr: int, *, write: bool) -> int | None:
         """The first page that may not be accessed."""
@@ -89,8 +131,14 @@ class Memory:
     def wrong_layout(self, mm: MmStruct) -> str | None:
         """The first page that is mapped otherwise, in words."""
         real = layout(mm)
+        marks = marked(mm)
         if real == self.prots:
-            return None
+            wrong = min(
+                (p for p in marks.keys() | self.marks.keys() if marks.get(p) != self.marks.get(p)), default=None
+            )
+            if wrong is None:
+                return None
+            return f"page {wrong:#x} has marks {marks.get(wrong, 0):#x}, and must have {self.marks.get(wrong, 0):#x}"
         page = min(page for page in real.keys() | self.prots.keys() if real.get(page) != self.prots.get(page))
         return f"page {page:#x} is mapped with prot {real.get(page)}, and must be with {self.prots.get(page)}"
 
@@ -110,7 +158,7 @@ class Memory:
             grown = stake.grows and page not in self.prots
             if real.get(page) != self.prots.get(page) and page not in named and not grown:
                 return f"page {page:#x}, which it was not asked to"
-        self.prots = real
+        self.prots, self.marks = real, marked(mm)
         self.stamps = {page: stamp for page, stamp in self.stamps.items() if page in real}
         pages, rows = contents(system, mm)
         there = set(pages[rows[:, 0] != 0].tolist())
@@ -128,6 +176,16 @@ def layout(mm: MmStruct) -> dict[int, int]:
             range(vma.start >> PAGE_SHIFT, vma.end >> PAGE_SHIFT), vma.flags & (PROT_READ | PROT_WRITE)
         )
     return prots
+
+
+def marked(mm: MmStruct) -> dict[int, int]:
+    """What madvise and mlock have left on VMAs, by page."""
+    return {
+        page: vma.flags & MARKS
+        for vma in mm.vmas
+        if vma.flags & MARKS
+        for page in range(vma.start >> PAGE_SHIFT, vma.end >> PAGE_SHIFT)
+    }
 
 
 def contents(system: System, mm: MmStruct) -> tuple[np.typing.NDArray[np.int64], np.typing.NDArray[np.int64]]:

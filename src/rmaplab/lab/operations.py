@@ -1,6 +1,7 @@
 """The operations of a script: each makes its call and says what should have come of it.
 
     Mmap  Munmap  Mprotect  Mremap  Brk         the address space changes; so does the model
+    Madvise  Mlock                              where the kernel knows them
     Touch  Write                                pages come, and are copied where they are shared
     Spawn  Fork  Vfork  Exit                    tasks come and go
 
@@ -13,17 +14,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rmaplab.lab.memory import Stake
+from rmaplab.lab.memory import Stake, marked
 from rmaplab.lab.script import Named, Place, Refused, Run, pages
 from rmaplab.objects.flags import (
+    MADV_COLD,
+    MADV_DOFORK,
+    MADV_DONTFORK,
+    MADV_DONTNEED,
+    MADV_DONTNEED_LOCKED,
+    MADV_FREE,
+    MADV_KEEPONFORK,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_WIPEONFORK,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
+    MLOCK_ONFAULT,
+    MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
     PROT_NONE,
     PROT_READ,
     PROT_WRITE,
+    VM_DONTCOPY,
+    VM_LOCKED,
+    VM_LOCKED_MASK,
+    VM_LOCKONFAULT,
+    VM_WIPEONFORK,
 )
 from rmaplab.units import PAGE_SHIFT
 
@@ -38,7 +56,26 @@ MREMAP = {
     0: Named(0, "0"),
     MREMAP_MAYMOVE: Named(MREMAP_MAYMOVE, "MREMAP_MAYMOVE"),
     MREMAP_MAYMOVE | MREMAP_FIXED: Named(MREMAP_MAYMOVE | MREMAP_FIXED, "MREMAP_MAYMOVE | MREMAP_FIXED"),
+    MREMAP_MAYMOVE | MREMAP_DONTUNMAP: Named(MREMAP_MAYMOVE | MREMAP_DONTUNMAP, "MREMAP_MAYMOVE | MREMAP_DONTUNMAP"),
+    MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP: Named(
+        MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, "MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP"
+    ),
 }
+MARKING = {  # advice: (its name, marks that go, marks that come)
+    MADV_DONTFORK: ("MADV_DONTFORK", 0, VM_DONTCOPY),
+    MADV_DOFORK: ("MADV_DOFORK", VM_DONTCOPY, 0),
+    MADV_WIPEONFORK: ("MADV_WIPEONFORK", 0, VM_WIPEONFORK),
+    MADV_KEEPONFORK: ("MADV_KEEPONFORK", VM_WIPEONFORK, 0),
+}
+TREATING = {  # advice: (its name, whether contents go, whether locked memory refuses it, the protection it needs)
+    MADV_DONTNEED: ("MADV_DONTNEED", True, True, 0),
+    MADV_DONTNEED_LOCKED: ("MADV_DONTNEED_LOCKED", True, False, 0),
+    MADV_FREE: ("MADV_FREE", False, True, 0),
+    MADV_COLD: ("MADV_COLD", False, True, 0),
+    MADV_POPULATE_READ: ("MADV_POPULATE_READ", False, False, PROT_READ),
+    MADV_POPULATE_WRITE: ("MADV_POPULATE_WRITE", False, False, PROT_WRITE),
+}
+LOCKING = {"mlock": VM_LOCKED, "mlock2": VM_LOCKED | VM_LOCKONFAULT, "munlock": 0}
 
 
 @dataclass(frozen=True)
@@ -178,23 +215,31 @@ class Mremap:
         """Pages keep what is in them. Where mappings begin and end is the kernel's business: it may refuse."""
         process = run.process(self.task)
         at = run.place(process, self.at)
-        run.need_room(self.new_pages)
+        run.need_room(max(self.new_pages, self.old_pages))
         old, target = at >> PAGE_SHIFT, run.next_letter()
         old_pages = run.length(process, at, self.old_pages)
-        arguments: list[object] = [at, pages(old_pages), pages(self.new_pages), MREMAP[self.flags]]
-        spans, cleared = [(old, max(old_pages, self.new_pages))], []
+        stays = bool(self.flags & MREMAP_DONTUNMAP)
+        new_pages = old_pages if stays else self.new_pages
+        arguments: list[object] = [at, pages(old_pages), pages(new_pages), MREMAP[self.flags]]
+        spans, cleared = [(old, max(old_pages, new_pages))], []
         if self.flags & MREMAP_FIXED:
             arguments.append(to := run.place(process, self.to))
-            cleared = [(to >> PAGE_SHIFT, self.new_pages)]
+            cleared = [(to >> PAGE_SHIFT, new_pages)]
         stake = Stake(spans + cleared, cleared, grows=True)
         result = run.call(process, "mremap", *arguments, target=target, refusable=True, stake=stake)
         run.found(result)
         new, memory = result >> PAGE_SHIFT, process.memory
-        free = new == old or bool(cleared) or memory.is_free(new, self.new_pages)
+        free = new == old or bool(cleared) or memory.is_free(new, new_pages)
         run.claim(free, f"{target} was not free")
         if cleared:
-            run.claim((new, self.new_pages) == cleared[0], f"assert {target} == {arguments[-1]!r}")
-        memory.move(old, old_pages, new, self.new_pages)
+            run.claim((new, new_pages) == cleared[0], f"assert {target} == {arguments[-1]!r}")
+        if cleared and old_pages == new_pages:  # since 6.17 a move may take more than one VMA along, and gaps
+            for first, nr in memory.parts(old, old_pages):
+                memory.move(first, nr, new + first - old, nr, stays=stays)
+        else:
+            memory.move(old, old_pages, new, new_pages, stays=stays)
+        if stays:  # the whole source VMA is unlocked, of which we know no borders
+            memory.marks = marked(process.mm)
         if run.armed and new != old:  # a source that could not be cut stays, empty: move_vma does not look
             changed = memory.adopt(run.system, process.mm, Stake([(old, old_pages)]))
             run.claim(changed is None, f"{run.lines[-1]} has changed {changed}")
@@ -255,3 +300,57 @@ class Write:
             stamp = b"%08d" % run.nr_stamps
             run.access(process, at, stamp=stamp, write=True)
             process.memory.stamps[at >> PAGE_SHIFT] = int.from_bytes(stamp, "little")
+
+
+@dataclass(frozen=True)
+class Madvise:
+    """madvise(2) with an advice that marks pages, or that does something to them at once."""
+
+    task: int
+    at: Place
+    nr_pages: int
+    advice: int
+
+    def run(self, run: Run) -> None:
+        """A hole does not stop it, and is an error all the same."""
+        process = run.process(self.task)
+        memory, at = process.memory, run.place(process, self.at)
+        span = first, nr = at >> PAGE_SHIFT, run.length(process, at, self.nr_pages)
+        range_ = range(first, first + nr)
+        bad = any(page not in memory.prots for page in range_)
+        if self.advice in MARKING:
+            name, go, come = MARKING[self.advice]
+            run.call(process, "madvise", at, pages(nr), Named(self.advice, name), stake=Stake([span]), refusable=bad)
+            memory.mark(first, nr, go, come)
+        else:
+            name, forgets, minds_locks, needed = TREATING[self.advice]
+            bad |= minds_locks and any(memory.marks.get(page, 0) & VM_LOCKED for page in range_)
+            bad |= bool(needed) and any(not memory.prots.get(page, 0) & needed for page in range_)
+            stake = Stake([span], [span] if forgets else [])
+            run.call(process, "madvise", at, pages(nr), Named(self.advice, name), stake=stake, refusable=bad)
+            if forgets:
+                memory.forget(first, nr)
+        run.claim(not bad, f"{run.lines[-1]} must fail")
+
+
+@dataclass(frozen=True)
+class Mlock:
+    """mlock(2), mlock2(2) with MLOCK_ONFAULT, munlock(2)."""
+
+    task: int
+    at: Place
+    nr_pages: int
+    call: str
+
+    def run(self, run: Run) -> None:
+        """Up to a hole; and pages that nobody may read are locked all the same, with an error."""
+        process = run.process(self.task)
+        memory, at = process.memory, run.place(process, self.at)
+        span = first, nr = at >> PAGE_SHIFT, run.length(process, at, self.nr_pages)
+        bad = any(page not in memory.prots for page in range(first, first + nr))
+        if self.call == "mlock":
+            bad |= any(not memory.prots.get(page, 0) for page in range(first, first + nr))
+        arguments = [Named(MLOCK_ONFAULT, "MLOCK_ONFAULT")] if self.call == "mlock2" else []
+        run.call(process, self.call, at, pages(nr), *arguments, stake=Stake([span]), refusable=bad)
+        run.claim(not bad, f"{run.lines[-1]} must fail")
+        memory.mark(first, nr, VM_LOCKED_MASK, LOCKING[self.call])

@@ -26,7 +26,7 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 BORDER = 1 << 30
 MOST_TASKS, MOST_PAGES = 6, 2500  # alive, and mapped by all of them: no call is short of memory unless told to be
 LETTERS = "abcdefghijklmnopqrsuvwxyz"  # of addresses; t1, t2 ... are tasks
-NAMES = re.compile(r"\b(?:PROT|MAP|MREMAP)_[A-Z]+\b")
+NAMES = re.compile(r"\b(?:PROT|MAP|MREMAP|MADV|MLOCK)_[A-Z_]+\b")
 
 
 class Named(int):

@@ -26,6 +26,7 @@ PG_SLAB = 1 << 1
 PG_TABLE = 1 << 2  # a page-table page (the kernel of 2004 knows it by page->mapping or by a counter)
 PG_ANON = 1 << 3
 PG_DIRECT = 1 << 4
+PG_ANON_EXCLUSIVE = 1 << 5  # PageAnonExclusive: one entry maps it, and nobody else may
 
 ZERO_PFN = 0  # ZERO_PAGE: frame 0, which nothing ever writes
 

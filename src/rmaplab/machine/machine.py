@@ -45,7 +45,14 @@ class Machine:
     """The hardware, and its RAM as a kernel has laid it out."""
 
     def __init__(
-        self, hardware: Hardware, prices: PriceList, sched: SchedRules, layout: Layout, locks: LockClasses = ()
+        self,
+        hardware: Hardware,
+        prices: PriceList,
+        sched: SchedRules,
+        layout: Layout,
+        locks: LockClasses = (),
+        *,
+        slub: bool = False,
     ) -> None:
         nr_frames = hardware.ram_bytes >> PAGE_SHIFT
         self.hardware = hardware
@@ -55,6 +62,7 @@ class Machine:
         self.sched = Scheduler(sched, hardware.cpus, hardware.smt)
         self.allocator = PageAllocator(self.ram, self.frames, layout, self.sched)
         self.slab_pages = SlabPages(nr_frames)
+        self._slub = slub
         self.caches: dict[str, SlabCache] = {}
         self.ledger = Ledger(prices)
         self.charge = self.ledger.charge
@@ -80,6 +88,7 @@ class Machine:
             word_bytes=self.paging.word_bytes,
             cpus=self.hardware.cpus,
             hwcache_align=hwcache_align,
+            slub=self._slub,
         )
         return self.caches[name]
 

@@ -4,6 +4,7 @@
     protect_range                          change_protection
     count_tables_at, move_entries          move_page_tables, with its tables counted first
     leaf_tables, find_pfn                  where the tables are; where a frame is
+    free_range                             free_pgd_range: tables that nobody needs any more, level by level
 
 The conventions, and the loops of fault, fork and exit, are those of pagetable.py.
 """
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.jit import inline, kernel
 from rmaplab.machine.pagetable import PFN_MASK, Words, leaf, leaf_make, missing_on_path
-from rmaplab.machine.paging import MAPPED, RW
+from rmaplab.machine.paging import MAPPED, PRESENT, RW
 
 I64 = npt.NDArray[np.int64]
 
@@ -114,6 +115,14 @@ def count_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I
 
 
 @kernel
+def hook_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I64, delta: int, tables: I64) -> None:
+    """Hang `tables`, as many as count_tables_at said are missing, on the paths to addresses + delta."""
+    used = 0
+    for i in range(addresses.size):
+        _, used = leaf_make(words, levels, bits, pgd, addresses[i] + delta, tables, used)
+
+
+@kernel
 def move_entries(
     words: Words, levels: int, bits: int, pgd: int, batch: I64, nr: int, delta: int, tables: I64, moved: I64
 ) -> None:  # fmt: skip
@@ -147,3 +156,47 @@ def find_pfn(words: Words, levels: int, bits: int, pgd: int, start: int, end: in
                     return address + (i << 12), scanned
         address = stop
     return np.int64(-1), scanned
+
+
+@kernel
+def free_level(
+    words: Words, levels: int, bits: int, pgd: int, level: int, start: int, end: int, tables: I64, nr: int
+) -> int:  # fmt: skip
+    """Unhook the tables of one level (1: leaf tables) that map [start, end), whole tables: into tables[nr:]; the new `nr`."""
+    span = np.int64(4096) << (bits * level)
+    address = np.int64(start)
+    while address < end:
+        table = np.int64(pgd)
+        shift = 12 + bits * (levels - 1)
+        slot = (table >> (12 - bits)) + ((address >> shift) & ((1 << bits) - 1))
+        entry = np.int64(words[slot])
+        while entry & PRESENT and shift > 12 + bits * level:
+            table = ((entry >> 12) & PFN_MASK) << 12
+            shift -= bits
+            slot = (table >> (12 - bits)) + ((address >> shift) & ((1 << bits) - 1))
+            entry = np.int64(words[slot])
+        if entry & PRESENT:
+            tables[nr] = (entry >> 12) & PFN_MASK
+            words[slot] = 0
+            nr += 1
+            address += span
+        else:  # nothing below this entry
+            address = ((address >> shift) + 1) << shift
+    return nr
+
+
+@kernel
+def free_range(
+    words: Words, levels: int, bits: int, pgd: int, start: int, end: int, floor: int, ceiling: int, tables: I64
+) -> int:  # fmt: skip
+    """Unhook all tables below the top that map something of [start, end), empty by now, and nothing outside [floor, ceiling).
+
+    Their frames go to `tables`, leaf tables first: their number is returned. O(tables, and absent ones only where their parents are).
+    """
+    nr = 0
+    for level in range(1, levels):
+        span = np.int64(4096) << (bits * level)
+        first = max(start // span, -(-floor // span)) * span
+        last = min(-(-end // span), ceiling // span) * span
+        nr = free_level(words, levels, bits, pgd, level, first, last, tables, nr)
+    return nr

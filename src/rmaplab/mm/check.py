@@ -2,6 +2,7 @@
 
 frames      free (by zone, by CPU list), reserved, slab, page table or anonymous, and none of them lost; an anonymous page's
             count is its entries and its place in a pagevec
+            what may be written is mapped once
 mm          VMAs in order, every entry inside one and no more allowed than it allows; rss; page-table frames
 system      committed pages, slab objects against the objects there are
 design      its own invariants, and walk == judge for every page (or a fixed sample where there are very many)
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.frames import PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
 from rmaplab.machine.paging import RW
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_WRITE
@@ -32,13 +33,16 @@ def check(k: Kernel) -> None:
     k.check()
     _check_owners(k, unused)
     mapped = np.zeros(k.machine.frames.nr, np.int64)
+    writable: list[I64] = [np.empty(0, np.int64)]
     for mm in mms:
         mm.check()
         present, tables = read_page_tables(k.machine, mm.pgd)
         _check_entries(mm, present)
         _check_tables(k, mm, tables)
+        writable.append(present.pfns[(present.entries & RW != 0) & (present.pfns != ZERO_PFN)])
         mapped += np.bincount(present.pfns, minlength=mapped.size)
     mapped[ZERO_PFN] = 0
+    _check_writable(k, mapped, np.concatenate(writable))
     references = mapped.copy()
     np.add.at(references, k.lru_add.references(), 1)
     _check_pages(k, mapped, references)
@@ -84,6 +88,16 @@ def _check_pages(k: Kernel, mapped: I64, references: I64) -> None:
         raise KernelBug(
             "page_count", f"page {wrong[0]} has count {count[wrong[0]]} and {references[wrong[0]]} references"
         )
+
+
+def _check_writable(k: Kernel, mapped: I64, writable: I64) -> None:
+    """What may be written without a fault is nobody else's (I8 of modern.md 2.8), and says so where there is a bit for that."""
+    if (mapped[writable] != 1).any():
+        raise KernelBug("pte", f"page {writable[mapped[writable] != 1][0]} is shared, and somebody may write to it")
+    if k.rules.anon_exclusive:
+        exclusive = np.flatnonzero(k.machine.frames.flags & PG_ANON_EXCLUSIVE)
+        if (mapped[exclusive] != 1).any() or not np.isin(writable, exclusive).all():
+            raise KernelBug("PageAnonExclusive", "a shared page has the bit, or one that may be written has it not")
 
 
 def _check_owners(k: Kernel, unused: npt.NDArray[np.bool_]) -> None:

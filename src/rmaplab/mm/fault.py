@@ -20,11 +20,12 @@ import numpy.typing as npt
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SegmentationFault
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.frames import copy_frames
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames
 from rmaplab.machine.pagetable import fault_apply, hook_tables, touch_scan
 from rmaplab.machine.pagetable_edit import read_entries, read_range
 from rmaplab.mm.kernel import Kernel
-from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
+from rmaplab.mm.stack import expand_stack
+from rmaplab.objects.flags import VM_EXEC, VM_GROWSDOWN, VM_READ, VM_WRITE
 from rmaplab.objects.mm import MmStruct
 from rmaplab.objects.vma import VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -32,9 +33,10 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 I64 = npt.NDArray[np.int64]
 
 
-def touch(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> None:
+def touch(k: Kernel, mm: MmStruct, start: int, end: int, write: bool, *, user: bool = True) -> None:
     """A task touches every page of [start, end) once: what the MMU does not do alone, faults do.
 
+    Not `user`: the kernel does it for the task (mm/populate.py) and holds mmap_sem already; no user time passes.
     Raises SegmentationFault at the first page it may not touch; what comes before it is done.
     """
     machine = k.machine
@@ -44,15 +46,16 @@ def touch(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> None:
     task_size = machine.paging.task_size
     if start < 0 or end > task_size:  # what can be touched is, then comes the fault
         if 0 <= start < task_size:
-            touch(k, mm, start, task_size, write=write)
+            touch(k, mm, start, task_size, write=write, user=user)
         raise SegmentationFault(start if start < 0 else max(start, task_size), "an address outside the address space")
     address, end = start & -PAGE_SIZE, (end + PAGE_SIZE - 1) & -PAGE_SIZE
     while address < end:
         stop = end if end - address == PAGE_SIZE else k.burst_end(address, end)
         there, *needs = touch_scan(*geometry, mm.pgd, address, stop, write, count)
         if there < stop:
-            machine.locks.pass_through(mm.mmap_sem, write=False)
-            vma = access_vma(mm, max(there, start), write=write)
+            if user:  # else the caller holds it
+                machine.locks.pass_through(mm.mmap_sem, write=False)
+            vma = access_vma(k, mm, max(there, start), write=write)
             near = min(stop, vma.end)
             if needs[_COPIES]:
                 near = _until_the_pagevec_drains(k, mm, there, near)
@@ -60,8 +63,9 @@ def touch(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> None:
                 stop = near
                 there, *needs = touch_scan(*geometry, mm.pgd, there, stop, write, count)
             _handle_faults(k, vma, there, stop, write, *needs)
-        machine.charge("page_touch", (stop - address) >> PAGE_SHIFT)
-        machine.end_burst(user=True)
+        if user:
+            machine.charge("page_touch", (stop - address) >> PAGE_SHIFT)
+            machine.end_burst(user=True)
         address = stop
 
 
@@ -79,9 +83,11 @@ def _until_the_pagevec_drains(k: Kernel, mm: MmStruct, start: int, end: int) -> 
     return min(end, start + k.lru_add.room(k.this_cpu()) * PAGE_SIZE)
 
 
-def access_vma(mm: MmStruct, address: int, *, write: bool) -> VmArea:
-    """The VMA that allows the access, or SegmentationFault with address and cause."""
+def access_vma(k: Kernel, mm: MmStruct, address: int, *, write: bool) -> VmArea:
+    """The VMA that allows the access, grown down to it if it does that; or SegmentationFault with address and cause."""
     vma = mm.find_vma(address)
+    if vma is not None and vma.start > address and vma.flags & VM_GROWSDOWN:
+        expand_stack(k, mm, vma, address)
     if vma is None or vma.start > address:
         raise SegmentationFault(address, f"{'write to' if write else 'read of'} an address that nothing is mapped at")
     if write and not vma.flags & VM_WRITE:
@@ -158,10 +164,14 @@ def _handle_faults(
         machine.locks.count("PG_locked", copies + reuses)
     if added.nr:
         k.rmap.add(added, vma)
+        if k.rules.anon_exclusive:
+            machine.frames.flags[added.pfns] |= np.uint32(PG_ANON_EXCLUSIVE)
         k.lru_add.add(k.this_cpu(), pages)
         mm.rss += added.nr - copies
     if reuses:
         k.rmap.rehome(reused, vma)
+        if k.rules.anon_exclusive:
+            machine.frames.flags[reused.pfns] |= np.uint32(PG_ANON_EXCLUSIVE)
         machine.charge("cow_reuse", reuses)
     if fresh:
         machine.charge("anon_fault", fresh)

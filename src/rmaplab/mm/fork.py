@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE
 from rmaplab.machine.pagetable import copy_range, count_tables
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mm_alloc, mmput
-from rmaplab.objects.flags import VM_ACCOUNT, VM_DONTCOPY, VM_MAYWRITE, VM_SHARED
+from rmaplab.objects.flags import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_MAYWRITE, VM_SHARED, VM_WIPEONFORK
 from rmaplab.objects.mm import MmStruct
 from rmaplab.objects.vma import VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -35,6 +36,7 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
     child = mm_alloc(k, pid)
     child.free_area_cache, child.limit_as = parent.free_area_cache, parent.limit_as
     child.start_brk, child.brk = parent.start_brk, parent.brk
+    child.limit_memlock, child.limit_stack, child.may_lock = parent.limit_memlock, parent.limit_stack, parent.may_lock
     charged = 0
     try:
         k.rmap.mm_fork(parent, child)
@@ -62,15 +64,19 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
 
 
 def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
-    new = VmArea(child, vma.start, vma.end, vma.flags, vma.pgoff, k.vma_cache.alloc())
+    wiped = bool(vma.flags & VM_WIPEONFORK)
+    new = VmArea(child, vma.start, vma.end, vma.flags & ~VM_LOCKED_MASK, vma.pgoff, k.vma_cache.alloc())
     k.machine.charge("vma_copy")
     try:
-        k.rmap.vma_fork(vma, new)
+        if not wiped:
+            k.rmap.vma_fork(vma, new)
     except (AllocationFailed, NeedsReclaim):
         k.vma_cache.free(new.address)
         raise
     child.insert(new)
     child.total_vm += new.nr_pages
+    if wiped or (k.rules.lazy_fork and not k.rmap.vma_is_faulted(vma)):
+        return  # the child's faults will find zeros, as the parent's did
     locks = k.machine.locks
     address = vma.start
     while address < vma.end:
@@ -120,6 +126,8 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
         k.rmap.tables_added(child, start, end)
     if batch.nr:
         k.rmap.duplicate(batch, new)
+        if k.rules.anon_exclusive:
+            machine.frames.flags[batch.pfns] &= ~np.uint32(PG_ANON_EXCLUSIVE)
         child.rss += batch.nr
     machine.charge("pte_copy", copied)
 

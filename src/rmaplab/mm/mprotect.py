@@ -14,21 +14,26 @@ Source: 2.6.2 mm/mprotect.c, sys_mprotect, mprotect_fixup, mprotect_attempt_merg
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
 from rmaplab.machine.pagetable_edit import protect_range
 from rmaplab.machine.paging import PRESENT, PROTNONE
+from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.mmap import absorb_next, split_vma
+from rmaplab.mm.merge import vma_modify
+from rmaplab.mm.vma import absorb_next, set_range, split_vma
 from rmaplab.objects.flags import (
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
     VM_ACCOUNT,
     VM_EXEC,
+    VM_LOCKED,
+    VM_LOCKED_MASK,
+    VM_NORESERVE,
     VM_READ,
     VM_SHARED,
-    VM_SPECIAL,
     VM_WRITE,
 )
 from rmaplab.objects.mm import MmStruct
@@ -44,11 +49,16 @@ def do_mprotect(k: Kernel, mm: MmStruct, start: int, length: int, prot: int) -> 
 
     Raises SyscallError: EINVAL (unaligned, unknown bits), ENOMEM (a hole in the range, overcommit, a failed split).
     """
-    if start % PAGE_SIZE or prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) or length < 0:
+    unknown = prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM)
+    if start % PAGE_SIZE or length < 0 or (unknown and not k.rules.mprotect_length_first):
         raise SyscallError(errno.EINVAL, "mprotect")
     end = start + page_align(length)
     if start < 0 or end >= 1 << (8 * k.machine.paging.word_bytes):
-        raise SyscallError(errno.EINVAL, "mprotect", "the range wraps")
+        raise SyscallError(
+            errno.ENOMEM if k.rules.mprotect_length_first else errno.EINVAL, "mprotect", "the range wraps"
+        )
+    if length and unknown:
+        raise SyscallError(errno.EINVAL, "mprotect", "unknown bits of protection")
     address = start
     while address < end:
         vma = mm.find_vma(address)
@@ -57,7 +67,7 @@ def do_mprotect(k: Kernel, mm: MmStruct, start: int, length: int, prot: int) -> 
         stop = min(end, vma.end)
         _fixup(k, mm, vma, address, stop, vma.flags & ~ACCESS | prot & ACCESS)
         address = stop
-    if end > start and k.rules.mprotect_merges:
+    if end > start and k.rules.mprotect_merges and not k.rules.merges_everywhere:
         _merge_with_next(k, mm, end)
 
 
@@ -65,13 +75,17 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: in
     """One VMA's part. Raises SyscallError(ENOMEM)."""
     if flags == vma.flags:
         return
-    if k.rules.commit_is_accounted and flags & VM_WRITE and not vma.flags & (VM_ACCOUNT | VM_WRITE | VM_SHARED):
+    charged = refund = 0
+    free = VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE
+    if k.rules.commit_is_accounted and flags & VM_WRITE and not vma.flags & free:
         charged = (end - start) >> PAGE_SHIFT
         if not k.vm_enough_memory(charged):
             raise SyscallError(errno.ENOMEM, "mprotect", "overcommit: less is free than could now be written")
         flags |= VM_ACCOUNT
-    else:
-        charged = 0
+    elif not flags & VM_WRITE and vma.flags & VM_ACCOUNT and _loses_charge(k, vma):
+        flags &= ~VM_ACCOUNT
+        refund = (end - start) >> PAGE_SHIFT
+    early_cow = vma.flags & (VM_WRITE | VM_SHARED | VM_LOCKED_MASK) == VM_LOCKED and bool(flags & VM_WRITE)
     try:
         vma = _cut(k, mm, vma, start, end, flags)
     except (AllocationFailed, SyscallError, NeedsReclaim) as failure:
@@ -79,19 +93,29 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: in
         if isinstance(failure, NeedsReclaim):
             raise
         raise SyscallError(errno.ENOMEM, "mprotect") from None
+    k.vm_unacct_memory(refund)
     _change_protection(k, mm, start, end, flags)
+    if early_cow:  # a locked page must not fault later
+        with suppress(AllocationFailed):
+            touch(k, mm, start, end, write=True, user=False)
+
+
+def _loses_charge(k: Kernel, vma: VmArea) -> bool:
+    return k.rules.unfaulted_loses_charge and not k.rmap.vma_is_faulted(vma)
 
 
 def _cut(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: int) -> VmArea:
     """The VMA that is exactly (or, merged, at least) [start, end) with `flags`."""
+    if k.rules.merges_everywhere:
+        return vma_modify(k, mm, vma, start, end, flags, "mprotect")
     before, _ = mm.neighbours(vma)
     if start == vma.start and k.rules.mprotect_merges and before is not None and _joins(k, before, vma, flags):
         if end == vma.end:
             absorb_next(k, mm, before, vma)
         else:
-            moved = (end - vma.start) >> PAGE_SHIFT
-            mm.move_start(vma, end, vma.pgoff + moved)
-            before.end = end
+            k.rmap.vma_adopt(before, vma)
+            set_range(k, vma, end, vma.end)
+            set_range(k, before, before.start, end)
             k.rmap.vma_adjust(before, vma)
         k.machine.charge("vma_merge")
         return before
@@ -108,9 +132,9 @@ def _joins(k: Kernel, before: VmArea, vma: VmArea, flags: int) -> bool:
     return (
         before.end == vma.start
         and before.flags == flags
-        and not flags & (VM_SPECIAL | VM_SHARED)
+        and not flags & (k.rules.vm_special | VM_SHARED)
         and (not k.rmap.linear or before.pgoff + before.nr_pages == vma.pgoff)
-        and k.rmap.vma_can_merge(before, vma)
+        and k.rmap.vma_can_grow(before, vma)
     )
 
 
@@ -121,8 +145,9 @@ def _merge_with_next(k: Kernel, mm: MmStruct, end: int) -> None:
         return
     _, after = mm.neighbours(vma)
     if after is not None and _joins(k, vma, after, after.flags) and vma.flags == after.flags:
-        absorb_next(k, mm, vma, after)
-        k.machine.charge("vma_merge")
+        with suppress(AllocationFailed):  # two they were, and two they stay
+            absorb_next(k, mm, vma, after)
+            k.machine.charge("vma_merge")
 
 
 def _change_protection(k: Kernel, mm: MmStruct, start: int, end: int, flags: int) -> None:

@@ -1,4 +1,4 @@
-"""mremap: grow, shrink or move a mapping. In these kernels the entries move first, then the VMA follows.
+"""mremap: grow, shrink or move a mapping. Up to 2.6.5 the entries move first, then the VMA follows.
 
     1  destination cleared (MREMAP_FIXED), source checked, growth charged
     2  a VMA for the destination is allocated, or a neighbour of it is grown over it (2.4, 2.6.2)
@@ -6,9 +6,8 @@
     4  the new VMA is linked, and joins the reverse map
     5  the source is unmapped
 
-Between 3 and 4 the moved pages are mapped where no VMA is: an object-based reverse map cannot find them in that window. What
-a move means to a page is the design's verdict: pte_chain rewrites its slots, anon_vma need not know, anonmm has pages that
-others share copied first. If 3 fails, what was moved moves back.
+Between 3 and 4 the moved pages are mapped where no VMA is: an object-based reverse map cannot find them in that window. If 3
+fails, what was moved moves back. Later kernels do 4 before 3: mm/mremap_linked.py.
 
 Source: 2.6.5 -aa mm/mremap.c (do_mremap, move_vma, move_page_tables), 2.6.2 and 2.4 the same but for merging; eras.md 6.1.
 """
@@ -17,18 +16,16 @@ from __future__ import annotations
 
 import errno
 
-import numpy as np
-
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
-from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.frames import copy_frames, put_pages
-from rmaplab.machine.pagetable_edit import count_tables_at, move_entries, read_all
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.mmap import do_munmap, get_unmapped_area, grow_neighbour
+from rmaplab.mm.merge import merge_new_range
+from rmaplab.mm.mmap import do_munmap, get_unmapped_area
+from rmaplab.mm.move_ptes import move_back, move_page_tables
+from rmaplab.mm.mremap_linked import mremap_linked
+from rmaplab.mm.vma import set_range
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, VM_ACCOUNT, VM_DONTEXPAND, VM_WRITE
 from rmaplab.objects.mm import MmStruct
 from rmaplab.objects.vma import VmArea
-from rmaplab.rmap.protocol import Batch
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 
@@ -41,6 +38,8 @@ def do_mremap(k: Kernel, mm: MmStruct, old: int, old_length: int, new_length: in
 
     Raises SyscallError: EINVAL (flags, alignment, length 0, overlap), EFAULT (no mapping, or more than one), ENOMEM.
     """
+    if k.rules.mremap_links_first:
+        return mremap_linked(k, mm, old, old_length, new_length, flags, new)
     task_size = k.machine.paging.task_size
     if flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE) or old % PAGE_SIZE or min(old_length, new_length) < 0:
         raise SyscallError(errno.EINVAL, "mremap")
@@ -93,7 +92,7 @@ def _grow_or_move(
         _, after = mm.neighbours(vma)
         room = (after.start if after is not None else k.machine.paging.task_size) - old
         if room >= new_length:  # in place: the end moves, and nobody is merged with
-            vma.end = old + new_length
+            set_range(k, vma, vma.start, old + new_length)
             mm.total_vm += (new_length - old_length) >> PAGE_SHIFT
             k.machine.charge("mremap_grow")
             return old
@@ -108,13 +107,13 @@ def _move_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, n
     pgoff = vma.pgoff + ((old - vma.start) >> PAGE_SHIFT)
     target: VmArea | None = None
     if k.rules.mremap_merges:
-        target, source = grow_neighbour(k, mm, vma, new, new + new_length, vma.flags, pgoff)
+        target, source = merge_new_range(k, mm, vma, new, new + new_length, vma.flags, pgoff)
         vma = source or vma
     merged = target is not None
     if target is None:
         target = VmArea(mm, new, new + new_length, vma.flags, pgoff, k.vma_cache.alloc())
     try:
-        _move_page_tables(k, vma, target, old, new, old_length)
+        move_page_tables(k, vma, target, old, new, old_length)
         if not merged:
             _link_target(k, vma, target, old, new, old_length)
     except (AllocationFailed, NeedsReclaim):
@@ -140,121 +139,11 @@ def _move_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, n
     return new
 
 
-def _move_page_tables(k: Kernel, vma: VmArea, target: VmArea, old: int, new: int, length: int) -> None:
-    """Move all entries, the highest first as these kernels do; back again if that fails."""
-    start = address = old + length
-    try:
-        while address > old:
-            start = max(old, k.burst_start(address))
-            _move_burst(k, vma, target, start, address, new - old)
-            address = start
-    except (AllocationFailed, NeedsReclaim):
-        _move_back(k, target, vma, start, old + length, new - old)
-        raise
-
-
 def _link_target(k: Kernel, vma: VmArea, target: VmArea, old: int, new: int, length: int) -> None:
     """The new VMA joins the reverse map and the mm; if the design has no memory for it, all entries go back."""
     try:
         k.rmap.vma_clone(vma, target)
     except (AllocationFailed, NeedsReclaim):
-        _move_back(k, target, vma, old, old + length, new - old)
+        move_back(k, target, vma, old, old + length, new - old)
         raise
     vma.mm.insert(target)
-
-
-def _move_back(k: Kernel, target: VmArea, vma: VmArea, start: int, end: int, delta: int) -> None:
-    """Rollback, with the failure injector at rest."""
-    armed, k.machine.allocator.fail_after = k.machine.allocator.fail_after, None
-    _move_burst_back(k, target, vma, start, end, delta)
-    k.machine.allocator.fail_after = armed
-
-
-def _move_burst_back(k: Kernel, target: VmArea, vma: VmArea, start: int, end: int, delta: int) -> None:
-    """The tables on the old side are still there, so this cannot fail; pages that were copied stay copies."""
-    address = start
-    while address < end:
-        stop = min(end, (address // k.burst_bytes + 1) * k.burst_bytes)
-        _move_burst(k, target, vma, address + delta, stop + delta, -delta)
-        address = stop
-
-
-def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, delta: int) -> None:
-    """Move the entries of [start, end) by `delta` bytes: tables first, then the design's verdict, then the entries."""
-    machine, mm, before, after = k.machine, vma.mm, k.batch, k.removed_batch
-    geometry = machine.geometry
-    before.nr = read_all(*geometry, mm.pgd, start, end, before.columns)
-    if not before.nr:
-        return
-    missing = count_tables_at(*geometry, mm.pgd, before.addresses, delta)
-    try:
-        tables = machine.alloc_tables(missing) if missing else np.empty(0, np.int64)
-    except (AllocationFailed, NeedsReclaim) as failure:
-        _halve(k, vma, target, start, end, delta, failure)
-        return
-    tracked = before.pfns != 0
-    verdict = None
-    shared = Batch(0)
-    if tracked.any():
-        only = _select(before, tracked)
-        verdict = k.rmap.move_verdict(only, target)
-        if verdict is not None and verdict.any():
-            shared = _select(only, verdict)
-            try:
-                _unshare(k, mm, shared, vma)
-            except (AllocationFailed, NeedsReclaim) as failure:
-                machine.free_tables(tables)
-                _halve(k, vma, target, start, end, delta, failure)
-                return
-            before.nr = read_all(*geometry, mm.pgd, start, end, before.columns)
-    machine.locks.count("page_table_lock", before.nr)  # taken page by page
-    move_entries(*geometry, mm.pgd, before.columns, before.nr, delta, tables, after.columns)
-    after.nr = before.nr
-    if missing:
-        mm.nr_tables += missing
-        first = int(before.addresses[0]) + delta
-        k.rmap.tables_added(mm, first, int(before.addresses[-1]) + delta + PAGE_SIZE)
-    if tracked.any():
-        k.rmap.moved(_select(before, tracked), _select(after, tracked), target)
-    machine.charge("pte_move", before.nr)
-    machine.end_burst()
-
-
-def _halve(
-    k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, delta: int, failure: AllocationFailed | NeedsReclaim
-) -> None:
-    """Memory was short for the whole of a burst: its parts, upper half first; a single page fails for good."""
-    if end - start <= PAGE_SIZE:
-        raise failure
-    middle = start + ((end - start) >> (PAGE_SHIFT + 1) << PAGE_SHIFT)
-    _move_burst(k, vma, target, middle, end, delta)
-    _move_burst(k, vma, target, start, middle, delta)
-
-
-def _unshare(k: Kernel, mm: MmStruct, shared: Batch, vma: VmArea) -> None:
-    """Give the task its own copies of `shared` pages, where they are: an early COW. Raises as an allocation."""
-    machine, frames = k.machine, k.machine.frames
-    pages = machine.allocator.alloc(shared.nr, Gfp.HIGHUSER, zeroed=True)
-    copy_frames(machine.ram.bytes, frames.scribbled, shared.pfns, pages)
-    words, shift = machine.words, machine.paging.entry_bytes.bit_length() - 1
-    slots = shared.ptes >> shift
-    flags = words[slots].astype(np.int64) & (PAGE_SIZE - 1)
-    words[slots] = (pages << PAGE_SHIFT) | flags
-    k.rmap.remove(shared)
-    freed = np.empty(shared.nr, np.int64)
-    machine.allocator.free(freed[: put_pages(frames.count, shared.pfns, freed)])
-    copies = Batch(shared.nr)
-    copies.columns[:] = shared.columns
-    copies.columns[0] = pages
-    copies.nr = shared.nr
-    k.rmap.add(copies, vma)
-    k.lru_add.add(k.this_cpu(), copies.pfns)
-    machine.charge("mremap_copy", shared.nr)
-
-
-def _select(batch: Batch, mask: np.typing.NDArray[np.bool_]) -> Batch:
-    """Those entries of a batch that the mask names."""
-    chosen = Batch(0)
-    chosen.columns = np.ascontiguousarray(batch.columns[:, : batch.nr][:, mask])
-    chosen.nr = chosen.columns.shape[1]
-    return chosen

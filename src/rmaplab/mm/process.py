@@ -77,14 +77,22 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
     task.exit_code = code  # only now: whoever sees it may release the task
     k.machine.locks.forget(task)
     parent = task.parent
-    if parent is not None and parent.vfork_child is task:
-        parent.vfork_child = None
+    mm_release(task)
     k.machine.sched.exited(task, parent)
     if parent is None:
         release_task(k, task)
     elif parent.waits:
         parent.waits = False
         k.machine.sched.wake(parent, sync=True)
+
+
+def mm_release(task: TaskStruct) -> bool:
+    """The task needs its parent's address space no more, if it had borrowed it: whether it had."""
+    parent = task.parent
+    if parent is None or parent.vfork_child is not task:
+        return False
+    parent.vfork_child = None
+    return True
 
 
 def release_task(k: Kernel, task: TaskStruct) -> None:

@@ -44,3 +44,45 @@ class Rules:
     """munmap takes a VMA beforehand, and fails without one."""
     small_allocations_fail: bool
     """A request for a page returns nothing when nothing can be reclaimed, instead of trying for ever."""
+
+    # -- later kernels -----------------------------------------------------------------------------------------------
+    vm_special: int
+    """VMAs with one of these vm_flags never merge."""
+    merges_everywhere: bool
+    """Every call that gives VMAs a range or flags merges them with their neighbours, on both sides (mm/merge.py)."""
+    mremap_links_first: bool
+    """The new VMA is linked before entries move (mm/mremap_linked.py), not after."""
+    lazy_fork: bool
+    """A VMA that has no anonymous pages is not copied entry by entry: the child faults again."""
+    anon_exclusive: bool
+    """A bit in struct page says that nobody shares it (PageAnonExclusive)."""
+    frees_tables_by_level: bool
+    """munmap frees every page table that nobody needs, not only whole entries of the top table."""
+    dontneed_frees_tables: bool
+    """MADV_DONTNEED of a whole leaf table's range frees the table (PT_RECLAIM)."""
+    munmap_counts_holes_only: bool
+    """The limit of mappings is only looked at where munmap makes two of one."""
+    mmap_topdown: bool
+    """Mappings go below the last one, not above."""
+    mmap_replaces_last: bool
+    """MAP_FIXED takes away what was there only when nothing can fail any more."""
+    mmap_flags: int
+    """The MAP_ bits it knows beside type, MAP_ANONYMOUS and MAP_FIXED; others are ignored."""
+    heap_is_executable: bool
+    noreserve_is_a_flag: bool
+    """MAP_NORESERVE leaves VM_NORESERVE behind, which is compared when VMAs merge."""
+    unfaulted_loses_charge: bool
+    """mprotect to read-only gives back what was charged for a VMA that has no anonymous pages."""
+    mprotect_length_first: bool
+    """A length of 0 is fine whatever else is asked, and a range that wraps is ENOMEM."""
+    mlock_needs_capability: bool
+    """Nobody locks memory without CAP_IPC_LOCK; RLIMIT_MEMLOCK holds for all (up to 2.6.8)."""
+    mlock2_known: bool
+    mlock_merges: bool
+    mincore_knows_anonymous: bool
+    madvise_advice: int
+    """The advice it knows, bit by number."""
+    memlock_limit_bytes: int
+    """RLIMIT_MEMLOCK of a first task."""
+    stack_guard_gap_pages: int
+    """Pages that stay free below a mapping that grows down."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from rmaplab.machine.frames import put_pages
 from rmaplab.machine.pagetable import unhook_tables, zap_range
+from rmaplab.machine.pagetable_edit import free_level, free_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.mm import MmStruct
@@ -45,8 +46,14 @@ def free_pgtables(k: Kernel, mm: MmStruct, floor: int, start: int, end: int, cei
     """Free the page tables under [start, end), as far as no neighbour uses them: whole entries of the top table only.
 
     `floor` is where the previous VMA ends, `ceiling` where the next begins. With PAE one such entry spans 1 GiB, so tables
-    stay when a neighbour lives in the same GiB: that is what these kernels do.
+    stay when a neighbour lives in the same GiB: that is what the kernels of 2004 do. Later ones look at every level
+    (free_pgd_range).
     """
+    if k.rules.frees_tables_by_level:
+        paging = k.machine.paging
+        last = -(-paging.task_size // paging.top_span) * paging.top_span if ceiling is None else ceiling
+        _free_tables(k, mm, start, end, floor, last)
+        return
     span = k.machine.paging.top_span
     first = max(start // span, -(-floor // span))
     last = -(-end // span) if ceiling is None else min(-(-end // span), ceiling // span)
@@ -69,7 +76,35 @@ def exit_mmap(k: Kernel, mm: MmStruct) -> None:
     for vma in mm.vmas:
         k.vma_cache.free(vma.address)
     mm.vmas.clear()
-    mm.total_vm = 0
+    mm.total_vm = mm.locked_vm = 0
+
+
+def _free_tables(k: Kernel, mm: MmStruct, start: int, end: int, floor: int, ceiling: int) -> None:
+    """Those below the top one that map something of [start, end) and nothing outside [floor, ceiling)."""
+    machine = k.machine
+    nr = mm.nr_tables
+    tables = np.empty(nr, np.int64)
+    tables = tables[: free_range(*machine.geometry, mm.pgd, start, end, floor, ceiling, tables)]
+    if tables.size:
+        k.rmap.tables_removed(tables)
+        machine.free_tables(tables)
+        mm.nr_tables -= tables.size
+
+
+def zap_whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
+    """Free the leaf tables that [start, end), which is empty, covers whole.
+
+    MADV_DONTNEED does that with PT_RECLAIM; and a move of whole tables leaves none behind.
+    """
+    span = k.machine.paging.leaf_span
+    first, last = -(-start // span) * span, end // span * span
+    if first < last:
+        tables = np.empty(mm.nr_tables, np.int64)
+        nr = free_level(*k.machine.geometry, mm.pgd, 1, first, last, tables, 0)
+        if nr:
+            k.rmap.tables_removed(tables[:nr])
+            k.machine.free_tables(tables[:nr])
+            mm.nr_tables -= nr
 
 
 def free_pgd(k: Kernel, mm: MmStruct) -> None:

@@ -10,15 +10,19 @@ from bisect import bisect_left, bisect_right
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.locks import Locks
+from rmaplab.objects.flags import VM_LOCKED
 from rmaplab.objects.vma import VmArea
 
 RLIM_INFINITY = 1 << 62
+STACK_LIMIT = 8 << 20  # _STK_LIM
 
 
 class MmStruct:
     """One address space. `address` is the object's place in the slab and serves as the pointer to it.
 
-    `users` counts the tasks that live in it (two while a vfork child borrows it), `limit_as` is RLIMIT_AS in bytes.
+    `users` counts the tasks that live in it (two while a vfork child borrows it). `limit_as`, `limit_memlock` and `limit_stack`
+    are RLIMIT_AS, RLIMIT_MEMLOCK and RLIMIT_STACK in bytes, `may_lock` is CAP_IPC_LOCK: Linux keeps these with the task, here
+    tasks that share an mm share them. `def_flags` is what mlockall asks of VMAs to come, `locked_vm` counts pages of locked VMAs.
     `pgd` is the physical address of the top page table. `rss` counts mapped pages other than the zero page's owner does:
     every present anonymous entry, as mm->rss; `total_vm` counts pages of VMAs; `nr_tables` all its page-table frames.
     """
@@ -36,7 +40,14 @@ class MmStruct:
         self.total_vm_drift = 0  # pages that VMAs have grown by without being counted (a failed merging mremap)
         self.free_area_cache = 0
         self.start_brk = self.brk = 0
-        self.limit_as = RLIM_INFINITY
+        self.limit_as = self.limit_memlock = RLIM_INFINITY
+        self.limit_stack = STACK_LIMIT
+        self.may_lock = False
+        self.def_flags = self.locked_vm = 0
+        self.locked_vm_drift = 0  # pages still counted as locked that are not (MREMAP_DONTUNMAP of a locked mapping)
+        self.to_populate: tuple[int, int] | None = (
+            None  # what the running call wants faulted in once mmap_sem is dropped
+        )
         self.users = 1
         self._starts: list[int] = []
         self._cached: VmArea | None = None
@@ -111,6 +122,9 @@ class MmStruct:
             previous = vma.end
         if self.total_vm != sum(vma.nr_pages for vma in self.vmas) - self.total_vm_drift:
             raise KernelBug("validate_mm", f"total_vm of mm {self.pid} is {self.total_vm}")
+        locked = sum(vma.nr_pages for vma in self.vmas if vma.flags & VM_LOCKED)
+        if self.locked_vm - self.locked_vm_drift != locked:
+            raise KernelBug("validate_mm", f"locked_vm of mm {self.pid} is {self.locked_vm}, its VMAs say {locked}")
 
     def __repr__(self) -> str:
         return f"<mm of pid {self.pid}: {self.map_count} VMAs, rss {self.rss}>"

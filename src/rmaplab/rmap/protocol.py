@@ -3,8 +3,9 @@
     mm/ (the verbs)                          a design (rmap/pte_chain.py, rmap/anon_vma.py, yours)
     -----------------------------------      -----------------------------------------------------
     exec, fork, exit of an address space     mm_new, mm_fork, mm_exit
-    first write fault, fork, split, merge,   vma_prepare, vma_fork, vma_clone, vma_can_merge,
-      unmap of a VMA                           vma_adjust, vma_merge, vma_unlink
+    first write fault, fork, split, merge,   vma_prepare, vma_fork, vma_clone, vma_can_merge, vma_can_grow,
+      unmap of a VMA                           vma_adopt, vma_adjust, vma_merge, vma_unlink
+    a VMA's borders move                     vma_pre_update, vma_post_update
     page-table page comes and goes           tables_added, tables_removed
     entries are about to be added            reserve(batch)          may fail, nothing has changed yet
     entries were added, copied, removed      add, duplicate, remove  cannot fail
@@ -153,11 +154,38 @@ class ReverseMap(ABC):
         del vma, other
         return True
 
+    def vma_can_grow(self, vma: VmArea, source: VmArea | None) -> bool:
+        """The design's say on `vma` growing over a free range that pages of `source` are about to move to; None: a fresh range.
+
+        `source` may also be a neighbour of which `vma` takes over a part, or all.
+        """
+        return source is None or self.vma_can_merge(vma, source)
+
+    def vma_is_faulted(self, vma: VmArea) -> bool:
+        """Whether the design has prepared `vma` for anonymous pages. What it has not, a lazy fork need not copy."""
+        del vma
+        return True
+
+    def vma_adopt(self, vma: VmArea, source: VmArea) -> None:
+        """`vma` is about to grow over pages of `source` (dup_anon_vma): the last chance to allocate. Borders have not moved yet.
+
+        May raise as an allocation, with nothing changed.
+        """
+
+    def vma_pre_update(self, vma: VmArea) -> None:
+        """The borders or the pgoff of a linked `vma` are about to change: whoever indexes VMAs by them takes it out."""
+
+    def vma_post_update(self, vma: VmArea) -> None:
+        """And puts it back in. Neither may fail."""
+
     def vma_merge(self, vma: VmArea, dying: VmArea) -> None:
-        """`vma` has grown over `dying`, its neighbour, which goes away. vma_can_merge has said yes."""
+        """`vma` has grown over `dying`, its neighbour, which goes away. vma_adopt came before. Cannot fail."""
 
     def vma_adjust(self, vma: VmArea, other: VmArea) -> None:
-        """`vma`, a neighbour that may merge, takes over pages of `other`: mprotect's moved border, mremap's grown target."""
+        """`vma`, a neighbour that may merge, has taken over pages of `other`: mprotect's moved border, mremap's grown target.
+
+        vma_adopt came before. Cannot fail.
+        """
 
     def vma_clone(self, vma: VmArea, new: VmArea) -> None:
         """`new` covers part of what `vma` covered (a split), or its pages (mremap). May raise as an allocation."""

@@ -26,5 +26,5 @@ def explain(story: str, kernel: str, box: Box) -> Iterator[Step]:
     Raises UsageError for a story, a kernel or a box there is not, before the first step.
     """
     if story not in STORIES:
-        raise UsageError(f"no story {story!r}: choose one of {', '.join(STORIES)}")
+        raise UsageError(f"no story {story!r}: choose one of {', '.join(STORIES)} (see: rmaplab explain --help)")
     return STORIES[story](Stage(box.boot(kernel)))

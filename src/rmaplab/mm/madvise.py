@@ -1,0 +1,170 @@
+"""madvise: what a task says about its memory. Some of it is a flag on VMAs, some of it is done at once to the pages.
+
+    a flag, with splits and merges      DONTFORK, WIPEONFORK, DONTDUMP, NOHUGEPAGE, MERGEABLE, RANDOM, SEQUENTIAL, and their undo
+    entries go                          DONTNEED (zeros from now on); FREE marks them clean, for reclaim to drop
+    entries look old                    COLD
+    pages come                          POPULATE_READ, POPULATE_WRITE (mm/populate.py)
+    nothing, in anonymous memory        WILLNEED without swap
+
+The range goes VMA by VMA. A hole does not stop it: the rest is done, and then the answer is ENOMEM. A VMA that cannot take the advice
+does stop it.
+
+Not modelled: HUGEPAGE and COLLAPSE (huge pages), and what needs reclaim when there is swap.
+
+Source: mm/madvise.c of 2.6.2 (advice 0 to 4) and 6.18, madvise_vma_behavior, madvise_dontneed_free, madvise_walk_vmas; eras.md 6.3.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+
+from rmaplab.errors import AllocationFailed, NeedsReclaim, NotModelled, SyscallError
+from rmaplab.machine.pagetable_edit import read_range
+from rmaplab.machine.paging import ACCESSED, DIRTY
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.merge import vma_modify
+from rmaplab.mm.zap import zap_vma_range, zap_whole_tables
+from rmaplab.objects.flags import (
+    MADV_COLD,
+    MADV_COLLAPSE,
+    MADV_DODUMP,
+    MADV_DOFORK,
+    MADV_DONTDUMP,
+    MADV_DONTFORK,
+    MADV_DONTNEED,
+    MADV_DONTNEED_LOCKED,
+    MADV_FREE,
+    MADV_HUGEPAGE,
+    MADV_KEEPONFORK,
+    MADV_MERGEABLE,
+    MADV_NOHUGEPAGE,
+    MADV_NORMAL,
+    MADV_PAGEOUT,
+    MADV_RANDOM,
+    MADV_REMOVE,
+    MADV_SEQUENTIAL,
+    MADV_UNMERGEABLE,
+    MADV_WILLNEED,
+    MADV_WIPEONFORK,
+    VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_IO,
+    VM_LOCKED,
+    VM_MERGEABLE,
+    VM_NOHUGEPAGE,
+    VM_RAND_READ,
+    VM_SEQ_READ,
+    VM_WIPEONFORK,
+)
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.vma import VmArea
+from rmaplab.units import PAGE_SIZE, page_align
+
+MADV_HWPOISON, GUARD_INSTALL, GUARD_REMOVE = 100, 102, 103
+
+FLAGS = {  # advice: (vm_flags that go, vm_flags that come)
+    MADV_NORMAL: (VM_RAND_READ | VM_SEQ_READ, 0),
+    MADV_RANDOM: (VM_SEQ_READ, VM_RAND_READ),
+    MADV_SEQUENTIAL: (VM_RAND_READ, VM_SEQ_READ),
+    MADV_DONTFORK: (0, VM_DONTCOPY),
+    MADV_DOFORK: (VM_DONTCOPY, 0),
+    MADV_MERGEABLE: (0, VM_MERGEABLE),
+    MADV_UNMERGEABLE: (VM_MERGEABLE, 0),
+    MADV_NOHUGEPAGE: (0, VM_NOHUGEPAGE),
+    MADV_DONTDUMP: (0, VM_DONTDUMP),
+    MADV_DODUMP: (VM_DONTDUMP, 0),
+    MADV_WIPEONFORK: (0, VM_WIPEONFORK),
+    MADV_KEEPONFORK: (VM_WIPEONFORK, 0),
+}
+NOT_ON_LOCKED = (MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_REMOVE)
+
+
+def is_known(k: Kernel, advice: int) -> bool:
+    """Whether the kernel knows the advice at all. Raises NotModelled where it does and this version does not."""
+    if k.rules.madvise_advice >> MADV_COLLAPSE & 1 and advice in (
+        GUARD_INSTALL,
+        GUARD_REMOVE,
+        MADV_HWPOISON,
+        MADV_HWPOISON + 1,
+    ):
+        raise NotModelled(f"madvise({advice}): guard regions and poisoned pages are not modelled yet; leave it out")
+    known = 0 <= advice <= MADV_COLLAPSE and bool(k.rules.madvise_advice >> advice & 1)
+    if known and advice in (MADV_HUGEPAGE, MADV_COLLAPSE):
+        raise NotModelled(f"madvise({advice}): huge pages are not modelled yet; leave it out")
+    return known
+
+
+def check_range(k: Kernel, start: int, length: int, advice: int) -> int:
+    """Where the range ends. Raises SyscallError(EINVAL): advice, alignment, a range that wraps."""
+    end = start + page_align(length)
+    if not is_known(k, advice) or start % PAGE_SIZE or length < 0 or end > 1 << (8 * k.machine.paging.word_bytes):
+        raise SyscallError(errno.EINVAL, "madvise")
+    return end
+
+
+def do_madvise(k: Kernel, mm: MmStruct, start: int, length: int, advice: int) -> None:
+    """Raises SyscallError: EINVAL (unknown advice; a VMA that cannot take it), ENOMEM (a hole, though the rest is done; no memory)."""
+    end = check_range(k, start, length, advice)
+    hole = False
+    address = start
+    while address < end:
+        vma = mm.find_vma(address)
+        if vma is None or vma.start >= end:
+            hole = True
+            break
+        hole |= vma.start > address
+        address, stop = max(address, vma.start), min(end, vma.end)
+        try:
+            _advise_vma(k, mm, vma, address, stop, advice)
+        except AllocationFailed:
+            raise SyscallError(errno.EAGAIN, "madvise", "no memory for a VMA") from None
+        address = stop
+    if hole:
+        raise SyscallError(errno.ENOMEM, "madvise", "a part of the range is not mapped; the rest is done")
+
+
+def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advice: int) -> None:
+    if (advice in NOT_ON_LOCKED and vma.flags & VM_LOCKED) or advice == MADV_REMOVE:
+        raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
+    if advice in FLAGS:
+        go, come = FLAGS[advice]
+        if advice == MADV_DOFORK and vma.flags & VM_IO:
+            raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
+        flags = vma.flags & ~go | come
+        if flags != vma.flags:
+            vma_modify(k, mm, vma, start, end, flags, "madvise", merge=k.rules.merges_everywhere)
+            k.machine.charge("vma_advise")
+    elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
+        _zap(k, mm, start, end)
+    elif advice in (MADV_FREE, MADV_COLD):
+        _mark(k, mm, start, end, DIRTY | ACCESSED if advice == MADV_FREE else ACCESSED)
+    elif advice == MADV_PAGEOUT and k.machine.swap_pages:
+        raise NeedsReclaim("MADV_PAGEOUT: this version does not swap")
+    elif advice == MADV_WILLNEED and not k.rules.merges_everywhere:
+        raise SyscallError(errno.EBADF, "madvise", "MADV_WILLNEED is for files")
+
+
+def _zap(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
+    """Entries go, the VMA stays."""
+    k.lru_add.drain(k.this_cpu())
+    k.machine.locks.take(mm.page_table_lock)
+    zap_vma_range(k, mm, start, end)
+    if k.rules.dontneed_frees_tables:
+        zap_whole_tables(k, mm, start, end)
+    k.machine.locks.drop(mm.page_table_lock)
+
+
+def _mark(k: Kernel, mm: MmStruct, start: int, end: int, bits: int) -> None:
+    """Entries lose `bits`. Only reclaim will see it: a page that is clean then goes without being written anywhere."""
+    machine, batch = k.machine, k.batch
+    address = start
+    while address < end:
+        stop = min(end, (address // k.burst_bytes + 1) * k.burst_bytes)
+        batch.nr = read_range(*machine.geometry, mm.pgd, address, stop, batch.columns)
+        slots = batch.ptes // machine.paging.entry_bytes
+        machine.words[slots] &= np.array(~bits, np.int64).astype(machine.words.dtype)
+        machine.charge("pte_mark", batch.nr)
+        machine.end_burst()
+        address = stop

@@ -1,0 +1,135 @@
+"""Merging: whoever gives a VMA a range asks its neighbours; later, whoever changes flags does too.
+
+    a fresh range, or the place a mapping moves to                 a part of a VMA changes its flags
+    |--- prev ---|   range   |--- next ---|                        |--- prev ---|----- vma -----|--- next ---|
+                                                                                 ===            the part at its left end:   prev grows
+    both agree, and with each other:  prev covers all three                                ===  the part at its right end:  next grows
+    one agrees:                       it grows over the range                    =============  all of it:  prev, next, or prev over both
+    none:                             a new VMA                                      =====      the middle:  split, twice
+
+Two VMAs agree if their flags are equal (policy, file and the like are, in private anonymous memory), if page offsets continue, and
+if the reverse map says so. A VMA that grows over pages of another takes over its place in the reverse map first
+(`vma_adopt`, dup_anon_vma in Linux): that may need memory, so it comes before anything has changed. To leave it out is the bug
+of 61f67c230a5e (January 2026), where mremap merged and did not clone.
+
+Source: mm/mmap.c of 2.6.2, vma_merge; mm/vma.c of 6.15 to 6.18, vma_merge_new_range, vma_merge_existing_range, vma_modify;
+modern.md 1.8, history.md 4.
+"""
+
+from __future__ import annotations
+
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.vma import absorb_next, set_range, split_vma
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.vma import VmArea
+from rmaplab.units import PAGE_SHIFT
+
+
+def merge_new_range(
+    k: Kernel, mm: MmStruct, source: VmArea | None, start: int, end: int, flags: int, pgoff: int
+) -> tuple[VmArea | None, VmArea | None]:
+    """Let a neighbour, or both, cover the free range [start, end).
+
+    `source` is the VMA whose pages move there (mremap) or that grows into it, None for a fresh range. Returns the VMA that covers
+    the range now, or None; and `source`, or what it has become part of. Raises as an allocation, with nothing changed.
+    """
+    if flags & k.rules.vm_special:
+        return None, source
+    before, after = mm.gap_around(start, end)
+    nr_pages = (end - start) >> PAGE_SHIFT
+    if before is not None and (
+        before.end != start or not _continues(k, before, flags, pgoff - before.nr_pages, source)
+    ):
+        before = None
+    if after is not None and (after.start != end or not _continues(k, after, flags, pgoff + nr_pages, source)):
+        after = None
+    if before is not None and after is not None and not k.rmap.vma_can_merge(before, after):
+        after = None
+    target = before or after
+    if target is None:
+        return None, source
+    if source is not None and source is not target:
+        k.rmap.vma_adopt(target, source)
+    if before is not None and after is not None:
+        absorb_next(k, mm, before, after)
+        source = before if source is after else source
+    else:
+        set_range(k, target, min(start, target.start), max(end, target.end))
+    if source is not None and source is not target:
+        k.rmap.vma_adjust(target, source)
+    k.machine.charge("vma_merge")
+    return target, source
+
+
+def vma_modify(
+    k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: int, call: str, *, merge: bool = True
+) -> VmArea:
+    """Give the part [start, end) of `vma` the vm_flags `flags`: the VMA that covers it then.
+
+    Raises AllocationFailed, or SyscallError(ENOMEM) where a split would be one mapping too many; `call` is whose error that is. A
+    first split stays when the second one fails, as in Linux. Without `merge` there are only splits.
+    """
+    target = _merge_existing(k, mm, vma, start, end, flags) if merge else None
+    if target is not None:
+        k.machine.charge("vma_merge")
+        return target
+    if vma.start < start:
+        vma = split_vma(k, mm, vma, start, call)
+    if end < vma.end:
+        split_vma(k, mm, vma, end, call)
+    vma.flags = flags
+    return vma
+
+
+def _continues(k: Kernel, neighbour: VmArea, flags: int, pgoff: int, source: VmArea | None) -> bool:
+    """Whether `neighbour` may grow over pages of `source`, if its first page had to be page `pgoff` of the object."""
+    return (
+        neighbour.flags == flags
+        and (neighbour.pgoff == pgoff or not k.rmap.linear)
+        and k.rmap.vma_can_grow(neighbour, source)
+    )
+
+
+def _merge_existing(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: int) -> VmArea | None:
+    """vma_merge_existing_range: None if nobody agrees. Raises as an allocation, with nothing changed."""
+    if flags & k.rules.vm_special:
+        return None
+    left, right = start == vma.start, end == vma.end
+    before, after = mm.neighbours(vma)
+    if not left or (
+        before is not None
+        and (before.end != start or not _continues(k, before, flags, vma.pgoff - before.nr_pages, vma))
+    ):
+        before = None
+    if not right or (
+        after is not None and (after.start != end or not _continues(k, after, flags, vma.pgoff + vma.nr_pages, vma))
+    ):
+        after = None
+    if before is not None and after is not None and not k.rmap.vma_can_merge(before, after):
+        after = None
+    if before is not None and after is not None:
+        k.rmap.vma_adopt(before, after if k.rmap.vma_is_faulted(after) else vma)
+        absorb_next(k, mm, before, vma)
+        absorb_next(k, mm, before, after)
+        return before
+    if before is not None:
+        if right:
+            absorb_next(k, mm, before, vma)
+        else:
+            k.rmap.vma_adopt(before, vma)
+            set_range(k, vma, end, vma.end)
+            set_range(k, before, before.start, end)
+            k.rmap.vma_adjust(before, vma)
+        return before
+    if after is not None:
+        k.rmap.vma_adopt(after, vma)
+        if left:
+            mm.remove(vma)
+            set_range(k, after, start, after.end)
+            k.rmap.vma_merge(after, vma)
+            k.vma_cache.free(vma.address)
+        else:
+            set_range(k, vma, vma.start, start)
+            set_range(k, after, start, after.end)
+            k.rmap.vma_adjust(after, vma)
+    return after

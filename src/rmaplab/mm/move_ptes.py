@@ -1,0 +1,155 @@
+"""Moving page-table entries from one place of an address space to another: what mremap does to pages.
+
+    source   [1][2][ ][ ]     destination   [ ][ ][3][4]          the highest first, burst by burst
+
+What a move means to a page is the design's verdict: pte_chain rewrites its slots, anon_vma need not know, anonmm has pages that
+others share copied first. If memory runs out, what was moved moves back.
+
+Source: mm/mremap.c, move_page_tables, of 2.6.5 -aa; later kernels start with the lowest, which nobody sees who holds mmap_sem.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.errors import AllocationFailed, NeedsReclaim
+from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_pages
+from rmaplab.machine.pagetable_edit import count_tables_at, hook_tables_at, leaf_tables, move_entries, read_all
+from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.vma import VmArea
+from rmaplab.rmap.protocol import Batch
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+I64 = npt.NDArray[np.int64]
+
+
+def move_page_tables(k: Kernel, vma: VmArea, target: VmArea, old: int, new: int, length: int) -> None:
+    """Move all entries, the highest first as these kernels do; back again if that fails."""
+    start = address = old + length
+    try:
+        while address > old:
+            start = max(old, k.burst_start(address))
+            _move_burst(k, vma, target, start, address, new - old)
+            address = start
+    except (AllocationFailed, NeedsReclaim):
+        move_back(k, target, vma, start, old + length, new - old)
+        raise
+
+
+def move_back(k: Kernel, target: VmArea, vma: VmArea, start: int, end: int, delta: int) -> None:
+    """Rollback, with the failure injector at rest."""
+    armed, k.machine.allocator.fail_after = k.machine.allocator.fail_after, None
+    _move_burst_back(k, target, vma, start, end, delta)
+    k.machine.allocator.fail_after = armed
+
+
+def _move_burst_back(k: Kernel, target: VmArea, vma: VmArea, start: int, end: int, delta: int) -> None:
+    """The tables on the old side are still there, so this cannot fail; pages that were copied stay copies."""
+    address = start
+    while address < end:
+        stop = min(end, (address // k.burst_bytes + 1) * k.burst_bytes)
+        _move_burst(k, target, vma, address + delta, stop + delta, -delta)
+        address = stop
+
+
+def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, delta: int) -> None:
+    """Move the entries of [start, end) by `delta` bytes: tables first, then the design's verdict, then the entries."""
+    machine, mm, before, after = k.machine, vma.mm, k.batch, k.removed_batch
+    geometry = machine.geometry
+    before.nr = read_all(*geometry, mm.pgd, start, end, before.columns)
+    guides = before.addresses
+    if k.rules.mremap_links_first:  # a table for every table of the source, whether or not there is an entry to move
+        guides = _table_borders(k, mm, start, end, delta)
+    if not guides.size:
+        return
+    missing = count_tables_at(*geometry, mm.pgd, guides, delta)
+    try:
+        tables = machine.alloc_tables(missing) if missing else np.empty(0, np.int64)
+    except (AllocationFailed, NeedsReclaim) as failure:
+        _halve(k, vma, target, start, end, delta, failure)
+        return
+    tracked = before.pfns != 0
+    verdict = None
+    shared = Batch(0)
+    if tracked.any():
+        only = _select(before, tracked)
+        verdict = k.rmap.move_verdict(only, target)
+        if verdict is not None and verdict.any():
+            shared = _select(only, verdict)
+            try:
+                _unshare(k, mm, shared, vma)
+            except (AllocationFailed, NeedsReclaim) as failure:
+                machine.free_tables(tables)
+                _halve(k, vma, target, start, end, delta, failure)
+                return
+            before.nr = read_all(*geometry, mm.pgd, start, end, before.columns)
+    machine.locks.count("page_table_lock", before.nr)  # taken page by page
+    if missing and k.rules.mremap_links_first:
+        hook_tables_at(*geometry, mm.pgd, guides, delta, tables)
+    move_entries(*geometry, mm.pgd, before.columns, before.nr, delta, tables, after.columns)
+    after.nr = before.nr
+    if missing:
+        mm.nr_tables += missing
+        k.rmap.tables_added(mm, int(guides[0]) + delta, int(guides[-1]) + delta + PAGE_SIZE)
+    if tracked.any():
+        k.rmap.moved(_select(before, tracked), _select(after, tracked), target)
+    machine.charge("pte_move", before.nr)
+    machine.end_burst()
+
+
+def _table_borders(k: Kernel, mm: MmStruct, start: int, end: int, delta: int) -> I64:
+    """The first addresses of the stretches of [start, end) that have a leaf table, and one at their new place too."""
+    span = k.machine.paging.leaf_span
+    tables, bases = np.empty((2, (end - start) // span + 2), np.int64)
+    nr = leaf_tables(*k.machine.geometry, mm.pgd, start, end, tables, bases)
+    borders = []
+    for base in bases[:nr].tolist():
+        first, last = max(base, start), min(base + span, end)
+        border = ((first + delta) // span + 1) * span - delta
+        borders += [first, border] if border < last else [first]
+    return np.array(borders, np.int64)
+
+
+def _halve(
+    k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, delta: int, failure: AllocationFailed | NeedsReclaim
+) -> None:
+    """Memory was short for the whole of a burst: its parts, upper half first; a single page fails for good."""
+    if end - start <= PAGE_SIZE:
+        raise failure
+    middle = start + ((end - start) >> (PAGE_SHIFT + 1) << PAGE_SHIFT)
+    _move_burst(k, vma, target, middle, end, delta)
+    _move_burst(k, vma, target, start, middle, delta)
+
+
+def _unshare(k: Kernel, mm: MmStruct, shared: Batch, vma: VmArea) -> None:
+    """Give the task its own copies of `shared` pages, where they are: an early COW. Raises as an allocation."""
+    machine, frames = k.machine, k.machine.frames
+    pages = machine.allocator.alloc(shared.nr, Gfp.HIGHUSER, zeroed=True)
+    copy_frames(machine.ram.bytes, frames.scribbled, shared.pfns, pages)
+    words, shift = machine.words, machine.paging.entry_bytes.bit_length() - 1
+    slots = shared.ptes >> shift
+    flags = words[slots].astype(np.int64) & (PAGE_SIZE - 1)
+    words[slots] = (pages << PAGE_SHIFT) | flags
+    k.rmap.remove(shared)
+    freed = np.empty(shared.nr, np.int64)
+    machine.allocator.free(freed[: put_pages(frames.count, shared.pfns, freed)])
+    copies = Batch(shared.nr)
+    copies.columns[:] = shared.columns
+    copies.columns[0] = pages
+    copies.nr = shared.nr
+    k.rmap.add(copies, vma)
+    if k.rules.anon_exclusive:
+        frames.flags[copies.pfns] |= np.uint32(PG_ANON_EXCLUSIVE)
+    k.lru_add.add(k.this_cpu(), copies.pfns)
+    machine.charge("mremap_copy", shared.nr)
+
+
+def _select(batch: Batch, mask: np.typing.NDArray[np.bool_]) -> Batch:
+    """Those entries of a batch that the mask names."""
+    chosen = Batch(0)
+    chosen.columns = np.ascontiguousarray(batch.columns[:, : batch.nr][:, mask])
+    chosen.nr = chosen.columns.shape[1]
+    return chosen

@@ -1,0 +1,64 @@
+"""Faulting in for a task what it has asked to have: MAP_POPULATE, MAP_LOCKED, mlock, MADV_POPULATE_*.
+
+    may be written       a write to every page that is not there or not its own: COW is broken now, not later
+    may be read          a read: the zero page, or what a fork has left
+    neither              EFAULT
+    VM_LOCKONFAULT       nothing: pages are locked as they come
+
+Who asks, and what an error means to him:
+    mmap, mremap, brk, mlockall    errors are ignored: __mm_populate goes on with the next VMA
+    mlock                          EFAULT is told as ENOMEM, no memory as EAGAIN; the VMAs stay locked
+    madvise                        EFAULT is told as EINVAL, a hole or no memory as ENOMEM
+
+Source: 6.18 mm/gup.c, __mm_populate, populate_vma_page_range, faultin_page_range.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from rmaplab.errors import AllocationFailed, SyscallError
+from rmaplab.mm.fault import touch
+from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.flags import VM_ACCESS, VM_LOCKONFAULT, VM_WRITE
+from rmaplab.objects.mm import MmStruct
+
+
+def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
+    """Fault in [start, end) as far as it can be; what cannot is left to the task's own faults."""
+    for vma in mm.overlapping(start, end):
+        try:
+            if not vma.flags & VM_LOCKONFAULT and vma.flags & VM_ACCESS:
+                touch(k, mm, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE), user=False)
+        except AllocationFailed:
+            continue
+
+
+def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
+    """The second half of mlock. Raises SyscallError: ENOMEM (a VMA that may not be accessed), EAGAIN (no memory)."""
+    for vma in mm.overlapping(start, end):
+        if vma.flags & VM_LOCKONFAULT:
+            continue
+        if not vma.flags & VM_ACCESS:
+            raise SyscallError(errno.ENOMEM, "mlock", f"{vma} may not be accessed")
+        try:
+            touch(k, mm, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE), user=False)
+        except AllocationFailed:
+            raise SyscallError(errno.EAGAIN, "mlock", "no memory for its pages") from None
+
+
+def madvise_populate(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> None:
+    """MADV_POPULATE_READ and _WRITE. Raises SyscallError: EINVAL (not allowed there), ENOMEM (a hole, or no memory)."""
+    address = start
+    while address < end:
+        vma = mm.find_vma(address)
+        if vma is None or vma.start > address:
+            raise SyscallError(errno.ENOMEM, "madvise", f"nothing is mapped at {address:#x}")
+        if not vma.flags & (VM_WRITE if write else VM_ACCESS):
+            raise SyscallError(errno.EINVAL, "madvise", f"{vma} may not be accessed like that")
+        stop = min(end, vma.end)
+        try:
+            touch(k, mm, address, stop, write, user=False)
+        except AllocationFailed:
+            raise SyscallError(errno.ENOMEM, "madvise", "no memory for its pages") from None
+        address = stop

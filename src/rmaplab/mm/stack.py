@@ -1,0 +1,41 @@
+"""A mapping that grows down: a stack, or what MAP_GROWSDOWN made.
+
+    |--- neighbour ---|   256 pages stay free   |= VMA, VM_GROWSDOWN =|
+                                            ^
+                                            an access here: the VMA begins at this page from now on
+
+Source: 6.18 mm/vma.c, expand_downwards, acct_stack_growth; the guard gap is Hugh Dickins' 1be7107fbe18 (4.12).
+"""
+
+from __future__ import annotations
+
+from rmaplab.errors import SegmentationFault
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.vma import set_range
+from rmaplab.objects.flags import VM_ACCESS, VM_ACCOUNT, VM_GROWSDOWN, VM_LOCKED
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.vma import VmArea
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+
+def expand_stack(k: Kernel, mm: MmStruct, vma: VmArea, address: int) -> None:
+    """Let `vma` begin at the page of `address`, which lies below it. Raises SegmentationFault where it may not; as an allocation."""
+    start = address & -PAGE_SIZE
+    before, _ = mm.neighbours(vma)
+    gap = k.rules.stack_guard_gap_pages << PAGE_SHIFT
+    if before is not None and start - before.end < gap and before.flags & VM_ACCESS and not before.flags & VM_GROWSDOWN:
+        raise SegmentationFault(address, f"{vma} may not grow so near to {before}")
+    k.rmap.vma_prepare(vma)  # whoever walks must not see the borders move: that needs an anon_vma's lock
+    grow = (vma.start - start) >> PAGE_SHIFT
+    locked = mm.locked_vm + grow if vma.flags & VM_LOCKED else 0
+    if mm.total_vm + grow > mm.limit_as >> PAGE_SHIFT or vma.end - start > mm.limit_stack:
+        raise SegmentationFault(address, f"{vma} may not grow further: RLIMIT_STACK or RLIMIT_AS")
+    if locked > mm.limit_memlock >> PAGE_SHIFT and not mm.may_lock:
+        raise SegmentationFault(address, f"{vma} is locked and may not grow further: RLIMIT_MEMLOCK")
+    if vma.flags & VM_ACCOUNT and not k.vm_enough_memory(grow):
+        raise SegmentationFault(address, f"{vma} may not grow: overcommit")
+    set_range(k, vma, start, vma.end)
+    mm.total_vm += grow
+    if vma.flags & VM_LOCKED:
+        mm.locked_vm += grow
+    k.machine.charge("stack_growth")

@@ -1,0 +1,453 @@
+r"""anon_vma_chain: every generation of a fork has an anon_vma of its own. Rik van Riel, Linux 2.6.34, May 2010; here as of 6.x.
+
+The idea. With one anon_vma for a whole family, a page that a child has copied for itself is looked for in all its relatives: a
+thousand children with a thousand pages each are a million pages and a thousand VMAs to visit for every one. So a child's VMA
+gets an anon_vma of its own, for the pages it will copy, and stays on those of its ancestors, for the pages it has inherited.
+That is a many-to-many relation, and an anon_vma_chain (AVC) is one pair of it.
+
+    struct page             anon_vma                AVC, 64 bytes           vm_area_struct
+    +----------------+      +-------------------+
+    | mapping ------------> | A   root A        |--- tree --[A,P]---------> parent   anon_vma A   chain: A
+    | index          |      |     parent A      |         \
+    | mapcount       |      +-------------------+          [A,C]---+
+    | PG_anon        |      +-------------------+                  +------> child    anon_vma B   chain: B, A
+    +----------------+ ---> | B   root A        |--- tree --[B,C]--+
+                            |     parent A      |
+                            +-------------------+
+                      an inherited page names A: both VMAs are visited. One that the child has copied names B: one is.
+
+What each verb costs.
+    first fault of a VMA    an anon_vma of 96 bytes (a slot of 104) and an AVC; a neighbour's anon_vma is shared if that has one AVC
+    fork, per VMA           an AVC per AVC of the parent, one more, and an anon_vma: a chain of d generations, d (d + 1) / 2 AVCs
+    fork, per page          mapcount + 1                  unmap, per page     mapcount - 1
+    split, mremap's copy    an AVC per AVC                unmap, per VMA      a removal per AVC
+    COW reuse               the page moves to the VMA's own anon_vma
+    walk                    the VMAs of the page's anon_vma that cover its index: an interval tree finds them
+    merging                 pgoff must continue; same anon_vma, or one VMA has none and the other is no fork's child
+
+Reuse. A VMA whose ancestors have exited would collect their anon_vmas for ever (Daniel Forrest, 2012). So fork hands the child,
+in place of a new one, the first anon_vma on the chain that no VMA calls its own (num_active_vmas) and that has at most one child
+(num_children). A root counts itself as a child, and is never reused. Up to 5.19 one counter, `degree`, stood for both, and one
+anon_vma could be reused twice: CVE-2022-42703.
+
+Sources: commits 5beb49305251 (2010), bf181b9f9d8d (interval tree, 3.7), 7a3ef208e662 (reuse, 3.19), 2555283eb40d (two counters,
+6.0); mm/rmap.c of 6.12 and 6.18, anon_vma_prepare, anon_vma_clone, anon_vma_fork, unlink_anon_vmas; modern.md 1.1 to 1.5, 2.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
+from rmaplab.machine.frames import PG_ANON
+from rmaplab.machine.jit import kernel
+from rmaplab.machine.locks import Lock, LockClasses
+from rmaplab.machine.pagetable import lookup
+from rmaplab.machine.paging import MAPPED
+from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
+from rmaplab.rmap.anon_vma_chain_check import check_chains, check_pages
+from rmaplab.rmap.interval_tree import IntervalTree, Node
+from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
+from rmaplab.units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from rmaplab.machine.machine import Machine
+    from rmaplab.machine.paging import Paging
+    from rmaplab.machine.slab import SlabCache
+    from rmaplab.objects.mm import MmStruct
+    from rmaplab.objects.vma import VmArea
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+U32 = npt.NDArray[np.uint32]
+
+ACCESS = VM_READ | VM_WRITE | VM_EXEC
+
+
+class AnonVma:
+    """struct anon_vma. `refcount` is its own 1 and, in a root, one for every other of its tree; the lock is the root's."""
+
+    __slots__ = ("address", "lock", "num_active_vmas", "num_children", "parent", "refcount", "root", "tree")
+
+    def __init__(self, address: int, parent: AnonVma | None, lock: Lock) -> None:
+        self.address = address
+        self.parent: AnonVma = parent or self
+        self.root: AnonVma = parent.root if parent else self
+        self.lock = lock
+        self.refcount = 1
+        self.num_children = 0
+        self.num_active_vmas = 0
+        self.tree: IntervalTree[AnonVmaChain] = IntervalTree()
+
+
+class AnonVmaChain(Node):
+    """struct anon_vma_chain: this VMA may have pages of this anon_vma. A node of the anon_vma's tree."""
+
+    __slots__ = ("address", "anon_vma", "vma")
+
+    def __init__(self, address: int, vma: VmArea, anon_vma: AnonVma) -> None:
+        super().__init__()
+        self.address = address
+        self.vma = vma
+        self.anon_vma = anon_vma
+
+
+class AnonVmaChainMap(ReverseMap):
+    """The design of Linux 6.x.
+
+    A VMA's chain is kept oldest first: chain[0] is the root's AVC.
+    """
+
+    name: ClassVar[str] = "anon_vma_chain"
+    linear: ClassVar[bool] = True
+    lock_classes: ClassVar[LockClasses] = (("anon_vma_rwsem", True, False),)
+
+    reuse_newest_first: ClassVar[bool] = False
+    """From which end of the chain an anon_vma to be reused is looked for: the oldest on 6.12 and 6.18 (seen on 6.18)."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        frames = machine.frames
+        self.mapcount: I32 = frames.column(np.int32)
+        self.mapping: I64 = frames.column(np.int64)
+        self.index: I64 = frames.column(np.int64)
+        self._columns = (frames.flags, self.mapcount, self.mapping, self.index)
+        sizes = self.object_bytes(machine.paging, highpte=False)
+        self.cache = machine.cache("anon_vma", sizes["anon_vma"] + self._free_pointer(machine.paging))
+        self.chain_cache = machine.cache("anon_vma_chain", sizes["anon_vma_chain"])
+        self.at: dict[int, AnonVma] = {}
+        self.chains: dict[VmArea, list[AnonVmaChain]] = {}
+
+    # -- what it costs -------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+        """_mapcount, and what follows it to the next word; mapping and index are used as they are."""
+        del highpte
+        return paging.word_bytes
+
+    @staticmethod
+    def vma_bytes(paging: Paging) -> int:
+        """anon_vma_chain, a list head, and anon_vma."""
+        return 3 * paging.word_bytes
+
+    @staticmethod
+    def object_bytes(paging: Paging, *, highpte: bool) -> dict[str, int]:
+        """By the BTF of 6.18 on x86-64; on 32 bits half of that, a rwsem of 20 and three counters of 4."""
+        del highpte
+        if paging.word_bytes == 8:
+            return {"anon_vma": 96, "anon_vma_chain": 64}
+        return {"anon_vma": 52, "anon_vma_chain": 32}
+
+    @staticmethod
+    def _free_pointer(paging: Paging) -> int:
+        """The slab's link to the next free one lies behind the object: readers may still look at one that is free."""
+        return paging.word_bytes
+
+    def caches(self) -> list[SlabCache]:
+        """anon_vmas and AVCs."""
+        return [self.cache, self.chain_cache]
+
+    # -- objects -------------------------------------------------------------------------------------------------
+
+    def _new_anon_vma(self, parent: AnonVma | None) -> AnonVma:
+        """anon_vma_alloc; a root, or a child of `parent`."""
+        address = self.cache.alloc()
+        lock = parent.root.lock if parent else self.machine.locks.new("anon_vma_rwsem", f"anon_vma {address:#x}")
+        anon_vma = AnonVma(address, parent, lock)
+        anon_vma.parent.num_children += 1
+        if parent is not None:
+            anon_vma.root.refcount += 1
+        self.machine.charge("anon_vma_alloc")
+        self.at[address] = anon_vma
+        return anon_vma
+
+    def _put_anon_vma(self, anon_vma: AnonVma) -> None:
+        anon_vma.refcount -= 1
+        if anon_vma.refcount:
+            return
+        del self.at[anon_vma.address]
+        self.cache.free(anon_vma.address)
+        if anon_vma.root is not anon_vma:
+            self._put_anon_vma(anon_vma.root)
+
+    def _link(self, vma: VmArea, anon_vma: AnonVma, address: int) -> None:
+        """anon_vma_chain_link: an AVC, the newest of the VMA's chain, into the tree."""
+        avc = AnonVmaChain(address, vma, anon_vma)
+        self.chains.setdefault(vma, []).append(avc)
+        anon_vma.tree.insert(avc, vma.pgoff, vma.pgoff + vma.nr_pages - 1)
+        self.machine.charge("anon_vma_chain_link")
+
+    # -- VMAs ----------------------------------------------------------------------------------------------------
+
+    def vma_is_faulted(self, vma: VmArea) -> bool:
+        """It has an anon_vma."""
+        return vma.anon_vma is not None
+
+    def vma_prepare(self, vma: VmArea) -> None:
+        """__anon_vma_prepare: a neighbour's anon_vma, or a new one, and an AVC."""
+        if vma.anon_vma is not None:
+            return
+        address = self.chain_cache.alloc()
+        anon_vma = self.find_mergeable(vma)
+        try:
+            anon_vma = anon_vma or self._new_anon_vma(None)
+        except (AllocationFailed, NeedsReclaim):
+            self.chain_cache.free(address)
+            raise
+        self.machine.locks.pass_through(anon_vma.lock)
+        vma.anon_vma = anon_vma
+        anon_vma.num_active_vmas += 1
+        self._link(vma, anon_vma, address)
+
+    def find_mergeable(self, vma: VmArea) -> AnonVma | None:
+        """find_mergeable_anon_vma: the next VMA's, else the previous one's, so that an mprotect may make them one again.
+
+        Not a fork child's: whoever shared only the newest of its chain would have the same anon_vma and another chain.
+        """
+        before, after = vma.mm.neighbours(vma)
+        for low, high, neighbour in ((vma, after, after), (before, vma, before)):
+            if low is None or high is None or neighbour is None or low.end != high.start:
+                continue
+            alike = not (low.flags ^ high.flags) & ~ACCESS and low.pgoff + low.nr_pages == high.pgoff
+            if alike and isinstance(neighbour.anon_vma, AnonVma) and self.may_be_shared(neighbour):
+                return neighbour.anon_vma
+        return None
+
+    def may_be_shared(self, neighbour: VmArea) -> bool:
+        """Whether a VMA beside it may take its anon_vma and nothing else of its chain."""
+        return len(self.chains[neighbour]) == 1
+
+    def vma_fork(self, vma: VmArea, child: VmArea) -> None:
+        """anon_vma_fork: on all anon_vmas of the parent's VMA, and on one of its own, old or new."""
+        own = vma.anon_vma
+        if not isinstance(own, AnonVma):
+            return
+        self._clone(vma, child, reuse=True)
+        if child.anon_vma is not None:
+            return
+        try:
+            anon_vma = self._new_anon_vma(own)
+            try:
+                address = self.chain_cache.alloc()
+            except (AllocationFailed, NeedsReclaim):
+                own.num_children -= 1
+                self._put_anon_vma(anon_vma)
+                raise
+        except (AllocationFailed, NeedsReclaim):
+            self.vma_unlink(child)
+            raise
+        self.machine.locks.pass_through(anon_vma.lock)
+        child.anon_vma = anon_vma
+        anon_vma.num_active_vmas += 1
+        self._link(child, anon_vma, address)
+
+    def vma_clone(self, vma: VmArea, new: VmArea) -> None:
+        """A split, or mremap's new place: the same anon_vma, the same chain."""
+        if isinstance(vma.anon_vma, AnonVma):
+            self._clone(vma, new, reuse=False)
+
+    def _clone(self, vma: VmArea, new: VmArea, *, reuse: bool) -> None:
+        """anon_vma_clone: an AVC for each of `vma`'s, oldest first. Raises as an allocation, with nothing changed."""
+        chain = self.chains[vma]
+        addresses: list[int] = []
+        try:
+            for _ in chain:
+                addresses.append(self.chain_cache.alloc())  # noqa: PERF401  (what came before a failure is given back)
+        except (AllocationFailed, NeedsReclaim):
+            for address in addresses:
+                self.chain_cache.free(address)
+            raise
+        self.machine.locks.pass_through(chain[0].anon_vma.lock)
+        for avc, address in zip(chain, addresses, strict=True):
+            self._link(new, avc.anon_vma, address)
+        own = self.reusable(vma) if reuse else vma.anon_vma
+        if isinstance(own, AnonVma):
+            new.anon_vma = own
+            own.num_active_vmas += 1
+            self.machine.charge("anon_vma_reuse", int(reuse))
+
+    def reusable(self, vma: VmArea) -> AnonVma | None:
+        """The first anon_vma of the chain that no VMA calls its own any more and that has at most one child; never a root."""
+        chain = self.chains[vma]
+        candidates = reversed(chain) if self.reuse_newest_first else chain
+        return next((avc.anon_vma for avc in candidates if self.may_be_reused(vma, avc.anon_vma)), None)
+
+    def may_be_reused(self, vma: VmArea, anon_vma: AnonVma) -> bool:
+        """Whether a fork of `vma` may give the child this anon_vma of its chain as its own."""
+        del vma
+        return anon_vma.num_active_vmas == 0 and anon_vma.num_children < 2
+
+    def vma_can_merge(self, vma: VmArea, other: VmArea) -> bool:
+        """Two neighbours and what is between them become one: the same anon_vma, or one that has none."""
+        return vma.anon_vma is None or other.anon_vma is None or vma.anon_vma is other.anon_vma
+
+    def vma_can_grow(self, vma: VmArea, source: VmArea | None) -> bool:
+        """is_mergeable_anon_vma: if only one of them has an anon_vma, that one must not be a fork's child."""
+        has = vma.anon_vma is not None
+        if source is None or source.anon_vma is None:
+            return not has or len(self.chains[vma]) == 1
+        return vma.anon_vma is source.anon_vma if has else len(self.chains[source]) == 1
+
+    def vma_adopt(self, vma: VmArea, source: VmArea) -> None:
+        """dup_anon_vma: what has none gets all of the other's."""
+        if vma.anon_vma is None:
+            self.vma_clone(source, vma)
+
+    def vma_merge(self, vma: VmArea, dying: VmArea) -> None:
+        """The survivor is on all of the dying one's anon_vmas by now."""
+        self.vma_unlink(dying)
+
+    def vma_pre_update(self, vma: VmArea) -> None:
+        """anon_vma_interval_tree_pre_update_vma: out of every tree it hangs in, under the root's lock."""
+        chain = self.chains.get(vma)
+        if chain is not None:
+            self.machine.locks.pass_through(chain[0].anon_vma.lock)
+            for avc in chain:
+                avc.anon_vma.tree.remove(avc)
+
+    def vma_post_update(self, vma: VmArea) -> None:
+        """And in again, where it is now."""
+        for avc in self.chains.get(vma, ()):
+            avc.anon_vma.tree.insert(avc, vma.pgoff, vma.pgoff + vma.nr_pages - 1)
+
+    def vma_unlink(self, vma: VmArea) -> None:
+        """unlink_anon_vmas: off every tree, the newest first and the root last; an anon_vma whose tree is empty goes."""
+        chain = self.chains.pop(vma, None)
+        if chain is None:
+            return
+        self.machine.locks.pass_through(chain[0].anon_vma.lock)
+        empty = []
+        for avc in reversed(chain):
+            anon_vma = avc.anon_vma
+            anon_vma.tree.remove(avc)
+            self.chain_cache.free(avc.address)
+            if not len(anon_vma.tree):
+                anon_vma.parent.num_children -= 1
+                empty.append(anon_vma)
+        if isinstance(vma.anon_vma, AnonVma):
+            vma.anon_vma.num_active_vmas -= 1
+            vma.anon_vma = None
+        for anon_vma in empty:
+            if anon_vma.num_children or anon_vma.num_active_vmas:
+                raise KernelBug("unlink_anon_vmas", f"anon_vma {anon_vma.address:#x} goes, and is still in use")
+            self._put_anon_vma(anon_vma)
+        self.machine.charge("anon_vma_chain_unlink", len(chain))
+
+    # -- pages ---------------------------------------------------------------------------------------------------
+
+    def add(self, batch: Batch, vma: VmArea) -> None:
+        """folio_add_new_anon_rmap: new pages, exclusive to this VMA, name its own anon_vma."""
+        if not isinstance(vma.anon_vma, AnonVma):
+            raise KernelBug("folio_add_new_anon_rmap", f"{vma} was not prepared")
+        shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
+        if not _add(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, shift):
+            raise KernelBug("folio_add_new_anon_rmap", "a new page is mapped already")
+
+    def duplicate(self, batch: Batch, vma: VmArea) -> None:
+        """folio_try_dup_anon_rmap_ptes: mapcount + 1; the page keeps its anon_vma, on which the child's VMA is."""
+        _duplicate(self.mapcount, batch.columns, batch.nr)
+
+    def remove(self, batch: Batch) -> None:
+        """folio_remove_rmap_ptes: mapcount - 1."""
+        if not _remove(*self._columns, batch.columns, batch.nr):
+            raise KernelBug("folio_remove_rmap_pte", "a page was not mapped")
+
+    def rehome(self, batch: Batch, vma: VmArea) -> None:
+        """folio_move_anon_rmap: who reuses a page takes it to its own anon_vma, so that its walk gets shorter."""
+        if not isinstance(vma.anon_vma, AnonVma):
+            raise KernelBug("folio_move_anon_rmap", f"{vma} was not prepared")
+        self.mapping[batch.pfns] = vma.anon_vma.address
+
+    # -- queries -------------------------------------------------------------------------------------------------
+
+    def walk(self, pfn: int) -> Iterator[Mapping]:
+        """rmap_walk_anon: the VMAs of the page's anon_vma that cover its index, and whether this frame is there."""
+        machine = self.machine
+        anon_vma = self._anon_vma_of(pfn)
+        if anon_vma is None:
+            return
+        index = int(self.index[pfn])
+        for avc in anon_vma.tree.overlapping(index, index):
+            vma = avc.vma
+            address = vma.address_of(index)
+            machine.charge("vma_visit")
+            machine.charge("table_walk")
+            entry, _ = lookup(*machine.geometry, vma.mm.pgd, address)
+            if entry & MAPPED and entry >> PAGE_SHIFT == pfn:
+                yield Mapping(vma.mm, address)
+            else:
+                machine.charge("visit_other_page")
+        machine.charge("interval_search", anon_vma.tree.looked_at)
+
+    def _anon_vma_of(self, pfn: int) -> AnonVma | None:
+        return self.at.get(int(self.mapping[pfn])) if self.machine.frames.flags[pfn] & PG_ANON else None
+
+    def draw(self, pfn: int) -> list[str]:
+        """The page, its anon_vma, and the VMAs that cover its index, in the order of the walk; each with its chain."""
+        anon_vma = self._anon_vma_of(pfn)
+        if anon_vma is None:
+            return super().draw(pfn)
+        index = int(self.index[pfn])
+        hanging = []
+        for nr, avc in enumerate(anon_vma.tree.overlapping(index, index), 1):
+            vma = avc.vma
+            chain = " ".join(f"{other.anon_vma.address:x}" for other in reversed(self.chains[vma]))
+            hanging.append(f"{nr}  pid {vma.mm.pid}  VMA {vma.start:x}-{vma.end:x}  chain {chain}")
+        fields = [f"mapcount {self.mapcount[pfn]}", f"index {index:x}"]
+        kin = "a root" if anon_vma.root is anon_vma else f"root {anon_vma.root.address:x}"
+        target = f"anon_vma {anon_vma.address:x}, {kin}: a tree of {len(anon_vma.tree)}, and who covers index {index:x}"
+        return draw_page(pfn, fields, "mapping", target, hanging)
+
+    def tracked(self) -> I64:
+        """Pages with a mapcount."""
+        return np.flatnonzero(self.mapcount).astype(np.int64)
+
+    def check(self, mms: list[MmStruct], mapped: I64) -> None:
+        """The invariants of 6.x, recounted: anon_vma_chain_check.py."""
+        check_chains(self, mms)
+        check_pages(self, mms, mapped)
+
+
+class NewestFirst(AnonVmaChainMap):
+    """As 7.x, it is believed: the newest anon_vma of a chain is tried first."""
+
+    name: ClassVar[str] = "anon_vma_chain_newest"
+    reuse_newest_first: ClassVar[bool] = True
+
+
+@kernel
+def _add(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, anon_vma: int, shift: int) -> bool:
+    for i in range(nr):
+        pfn = batch[0, i]
+        if mapcount[pfn]:
+            return False
+        flags[pfn] |= np.uint32(PG_ANON)
+        mapcount[pfn] = 1
+        mapping[pfn] = anon_vma
+        index[pfn] = (batch[2, i] >> PAGE_SHIFT) + shift
+    return True
+
+
+@kernel
+def _duplicate(mapcount: I32, batch: I64, nr: int) -> None:
+    for i in range(np.uint64(nr)):
+        mapcount[np.uint64(batch[0, i])] += 1
+
+
+@kernel
+def _remove(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int) -> bool:
+    for i in range(np.uint64(nr)):
+        pfn = np.uint64(batch[0, i])
+        left = mapcount[pfn] - 1
+        if left < 0:
+            return False
+        mapcount[pfn] = left
+        if left == 0:
+            mapping[pfn] = 0
+            flags[pfn] &= ~np.uint32(PG_ANON)
+    return True

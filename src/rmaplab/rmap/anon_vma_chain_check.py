@@ -1,0 +1,96 @@
+"""What must hold of anon_vmas, chains and the pages that name them, on 6.x: recounted, nothing believed.
+
+    I1  every entry that maps an anonymous page is found by walking from the page          the judge sees to that
+    I2  the root of a page's anon_vma is the root of every VMA that maps the page
+    I3  a page's anon_vma is alive, and on the chain of every VMA that maps the page
+    I4  VMAs with the same anon_vma have the same chain                                    CVE-2022-42703 broke it
+    I5  num_active_vmas, num_children, refcount and the trees are what a recount says
+    I7  the page's index says where it is, in every VMA that maps it
+    I8  an entry that may be written maps a page that nobody else maps, and that is marked so    mm/check.py, where kept
+
+I6, at most two anon_vmas per VMA, is what the reuse rule was to guarantee (7a3ef208e662); 6.18 reaches three. Source: modern.md 2.8.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.frames import PG_ANON, ZERO_PFN
+from rmaplab.rmap.brute_force import read_page_tables
+from rmaplab.units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from rmaplab.objects.mm import MmStruct
+    from rmaplab.rmap.anon_vma_chain import AnonVma, AnonVmaChainMap
+
+I64 = npt.NDArray[np.int64]
+
+
+def check_chains(design: AnonVmaChainMap, mms: list[MmStruct]) -> None:
+    """I4 and I5: chains, trees and counters agree with each other and with the VMAs there are. Raises KernelBug."""
+    chains = design.chains
+    faulted = {vma for mm in mms for vma in mm.vmas if vma.anon_vma is not None}
+    if faulted != chains.keys():
+        raise KernelBug("anon_vma_chain", "a VMA has an anon_vma and no chain, or a chain and no anon_vma")
+    active: Counter[AnonVma] = Counter(vma.anon_vma for vma in faulted)  # type: ignore[misc]
+    children = Counter(a.parent for a in design.at.values())
+    kin = Counter(a.root for a in design.at.values() if a.root is not a)
+    hanging: Counter[AnonVma] = Counter()
+    same: dict[object, tuple[AnonVma, ...]] = {}
+    for vma, chain in chains.items():
+        on = tuple(avc.anon_vma for avc in chain)
+        hanging.update(on)
+        if len(set(on)) != len(on) or vma.anon_vma not in on or on[0] is not on[-1].root:
+            raise KernelBug(
+                "anon_vma_chain", f"the chain of {vma} has an anon_vma twice, lacks its own, or its root is not oldest"
+            )
+        if same.setdefault(vma.anon_vma, on) != on:
+            raise KernelBug("anon_vma_chain", f"{vma} has the anon_vma of another VMA and not its chain (I4)")
+        for avc in chain:
+            if avc.vma is not vma or (avc.first, avc.last) != (vma.pgoff, vma.pgoff + vma.nr_pages - 1):
+                raise KernelBug("anon_vma_chain", f"an AVC of {vma} is in the tree at [{avc.first:#x}, {avc.last:#x}]")
+    for anon_vma in design.at.values():
+        wrong = anon_vma.tree.check()
+        if wrong or len(anon_vma.tree) != hanging[anon_vma] or not hanging[anon_vma]:
+            raise KernelBug("anon_vma", f"the tree of {anon_vma.address:#x}: {wrong or 'not the AVCs that chains say'}")
+        counted = (anon_vma.num_active_vmas, anon_vma.num_children, anon_vma.refcount)
+        real = (active[anon_vma], children[anon_vma], 1 + kin[anon_vma])
+        if counted != real:
+            names = "num_active_vmas, num_children, refcount"
+            raise KernelBug("anon_vma", f"{anon_vma.address:#x} says {counted} of {names}; a recount {real} (I5)")
+    if design.cache.nr_objects != len(design.at) or design.chain_cache.nr_objects != sum(hanging.values()):
+        raise KernelBug("anon_vma", "objects in the slabs are not those in use")
+
+
+def check_pages(design: AnonVmaChainMap, mms: list[MmStruct], mapped: I64) -> None:
+    """I2, I3 and I7, and mapcounts: what each page says about itself is true in every VMA that maps it. Raises KernelBug."""
+    if not np.array_equal(design.mapcount, mapped):
+        raise KernelBug(
+            "mapcount", f"page {np.flatnonzero(design.mapcount != mapped)[0]} counts other than its entries"
+        )
+    named = mapped > 0
+    anon = design.machine.frames.flags & PG_ANON != 0
+    if not np.array_equal(named, anon) or not np.array_equal(named, design.mapping != 0):
+        raise KernelBug("anon_vma", "mapcount, PG_anon and mapping disagree")
+    for mm in mms:
+        present, _ = read_page_tables(design.machine, mm.pgd)
+        for vma in mm.vmas:
+            first, last = np.searchsorted(present.addresses, (vma.start, vma.end))
+            pfns, addresses = present.pfns[first:last], present.addresses[first:last]
+            real = pfns != ZERO_PFN
+            pfns, addresses = pfns[real], addresses[real]
+            if not pfns.size:
+                continue
+            on = {avc.anon_vma.address: avc.anon_vma for avc in design.chains.get(vma, ())}
+            for address in np.unique(design.mapping[pfns]).tolist():
+                if address not in on:
+                    raise KernelBug("anon_vma", f"a page of {vma} names {address:#x}, which is not on its chain (I3)")
+                if on[address].root is not vma.anon_vma.root:  # type: ignore[attr-defined]
+                    raise KernelBug("anon_vma", f"a page of {vma} names {address:#x}, of another root (I2)")
+            if (design.index[pfns] != (addresses >> PAGE_SHIFT) + vma.pgoff - (vma.start >> PAGE_SHIFT)).any():
+                raise KernelBug("anon_vma", f"a page of {vma} has an index that lies elsewhere (I7)")
