@@ -2,28 +2,34 @@
 
 Nobody wrote down the box. So the question is turned round: on which boxes does what was seen follow?
 
-    boot use   swap ->   0    64   128  ...  448  512  576  640  ...
-    20 MiB               7    7    7         #    #    #    8             7  2.6.2 fails at level 7 already
-    38 MiB               7    7    7         #    #    #    8             8  2.6.2 passes level 8
-    80 MiB               7    7    7         7    #    #    #             #  as published
+    boot use   swap ->   0    64   128  ...  512  576  640  704  ...
+    20 MiB               7    7    n         n    +    +    e             7 s  2.6.2 fails at level 7 already
+    38 MiB               7    7    n         n    +    +    e             8 e  2.6.2 passes level 8
+    80 MiB               7    7    7         n    n    +    e             9 n  aa1 fails at level 9
+                                                                          # +  as published
 
 A run is made once per row, with overcommit set to "always", and every request that fork made is kept with what it met: pages
 free, pages promised. Whether a request would have been granted with so much swap, in this mode, is then asked of the kernel's
 own rule. That is exact, not an estimate: until the first refusal the run would have been the same, page for page, for neither
-swap nor mode has any other effect here; and the first refusal decides the outcome. A run that ends for want of memory ends at
-that place whatever swap there is. tests/lab/test_boundary.py runs boxes on both sides of a border for real.
+swap nor mode has any other effect here; and the first refusal decides the outcome. tests/lab/test_boundary.py runs boxes on both
+sides of a border for real.
+
+A run that ends for want of memory before it is over (the real kernel would swap) says nothing of what comes after. For that it
+is made again on a box with more RAM, and the pages free there are taken less what that box has more. Below nothing free, that
+many pages would have been swapped out; what the overcommit test adds up, free pages and free swap, is the same either way. So a
+second letter stands where the answer needs this: "if swapping out moves pages, and changes nothing else".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from rmaplab.errors import NeedsReclaim, UsageError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.spec import Figure, KernelSpec, Status
-from rmaplab.kernels.system import boot
+from rmaplab.kernels.system import System
 from rmaplab.lab.experiment import Box
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.units import PAGE_SIZE, parse_size
@@ -33,6 +39,10 @@ OLD, NEW = "2.6.2", "2.6.5-rc1-aa1"
 PASSES, FAILS, REACHES = 7, 8, 9
 """The levels of the announcement: 2.6.2 passes one, "from number 8" it fails, aa1 "reaches 9"."""
 ENOMEM, RECLAIM = "ENOMEM", "needs reclaim"
+LETTERS = {"#": "+", "7": "s", "8": "e", "9": "n"}
+"""What a cell says when it is certain, and when it holds if swapping out moves pages and changes nothing else."""
+MORE_RAM = 2
+"""The box on which a run goes on that needed reclaim has so many times the RAM."""
 MIB_PAGES = (1 << 20) // PAGE_SIZE
 
 _MIND = "what lab/boundary.py varies"
@@ -61,24 +71,34 @@ class Demand:
     rule: Overcommit
     requests: tuple[Request, ...]
     outcome: str
-    """"ok", or "needs reclaim": how it ended when nothing was refused."""
-    kswapd_wakes: int
-    tables_peak_bytes: int
-    rmap_peak_bytes: int
+    """How it ended when nothing was refused: "ok", or "needs reclaim"."""
+    beyond: tuple[Request, ...] = ()
+    """If it needed reclaim: all requests, as they would be met if swapping out moved pages and changed nothing else."""
+    kswapd_wakes: int = 0
+    tables_peak_bytes: int = 0
+    rmap_peak_bytes: int = 0
 
-    def outcome_with(self, swap_pages: int, mode: OvercommitMode) -> str:
-        """How it would have ended: "ok", "ENOMEM", "needs reclaim". O(requests)."""
+    def refused(self, swap_pages: int, mode: OvercommitMode, *, beyond: bool = False) -> bool:
+        """Whether some request would have been refused. O(requests)."""
         rule = replace(self.rule, swap=swap_pages, mode=mode)
-        return self.outcome if all(map(rule.allows, self.requests)) else ENOMEM
+        return not all(map(rule.allows, self.requests + (self.beyond if beyond else ())))
+
+    def outcome_with(self, swap_pages: int, mode: OvercommitMode) -> tuple[str, bool]:
+        """How it would have ended, "ok" or "ENOMEM", and whether that is certain."""
+        if self.refused(swap_pages, mode):
+            return ENOMEM, True
+        if self.outcome == "ok":
+            return "ok", True
+        return (ENOMEM if self.refused(swap_pages, mode, beyond=True) else "ok"), False
 
     def swap_needed(self, mode: OvercommitMode, most: int = 1 << 24) -> int | None:
-        """The least swap, in pages, with which nothing is refused; None if no swap up to `most` pages helps."""
-        if self.outcome_with(most, mode) == ENOMEM:
+        """The least swap, in pages, with which nothing is refused, certain or not; None if no swap up to `most` helps."""
+        if self.outcome_with(most, mode)[0] == ENOMEM:
             return None
         low, high = -1, most
         while high - low > 1:
             middle = (low + high) // 2
-            if self.outcome_with(middle, mode) == ENOMEM:
+            if self.outcome_with(middle, mode)[0] == ENOMEM:
                 low = middle
             else:
                 high = middle
@@ -96,25 +116,27 @@ class Row:
     reaches: Demand
 
     def cell(self, swap_pages: int) -> str:
-        """What happens with so much swap: "#" as published, "7", "8", "9" the level that goes otherwise, "r" undecided."""
+        """What happens with so much swap: a letter of LETTERS, or its second form where that is not certain."""
         mode = self.panel.overcommit
-        first = self.passes.outcome_with(swap_pages, mode)
-        if first != "ok":
-            return str(PASSES) if first == ENOMEM else "r"
-        second = self.fails.outcome_with(swap_pages, mode)
-        if second != ENOMEM:
-            return str(FAILS) if second == "ok" else "r"
-        return str(REACHES) if self.reaches.outcome_with(swap_pages, mode) == ENOMEM else "#"
+        certain = True
+        for demand, published, letter in (
+            (self.passes, "ok", "7"),
+            (self.fails, ENOMEM, "8"),
+            (self.reaches, "ok", "9"),
+        ):
+            outcome, sure = demand.outcome_with(swap_pages, mode)
+            certain = certain and sure
+            if outcome != published:
+                return letter if certain else LETTERS[letter]
+        return "#" if certain else LETTERS["#"]
 
     def window(self) -> tuple[int, int | None] | None:
-        """The swap, in pages, from which and below which the map has a "#": (first, end), end None for "however much"."""
+        """The swap, in pages, from which and below which it is as published, certain or not; end None: however much."""
         mode = self.panel.overcommit
-        if self.passes.outcome != "ok" or (first := self.passes.swap_needed(mode)) is None:
+        needs = self.passes.swap_needed(mode), self.reaches.swap_needed(mode)
+        if needs[0] is None or needs[1] is None:
             return None
-        if (third := self.reaches.swap_needed(mode)) is None:
-            return None
-        end = self.fails.swap_needed(mode)
-        first = max(first, third)
+        first, end = max(needs[0], needs[1]), self.fails.swap_needed(mode)
         return None if end is not None and end <= first else (first, end)
 
     def as_json(self) -> dict[str, Any]:
@@ -125,6 +147,7 @@ class Row:
             "l1_cache_bytes": self.panel.line,
             "scheduler": self.panel.scheduler,
             "overcommit": int(self.panel.overcommit),
+            "certain": all(demand.outcome == "ok" for demand in (self.passes, self.fails, self.reaches)),
             "boot_use_bytes": self.boot_use_bytes,
             "holds_from_swap_bytes": None if window is None else window[0] * PAGE_SIZE,
             "holds_below_swap_bytes": None if window is None or window[1] is None else window[1] * PAGE_SIZE,
@@ -157,23 +180,45 @@ def with_scheduler(kernel: str, name: str) -> KernelSpec:
 
 
 def demand_of(kernel: str, level: int, box: Box, scheduler: str = "own") -> Demand:
-    """Run forkbench once with nothing refused, and keep what it asked for."""
-    system = boot(with_scheduler(kernel, scheduler), **asdict(replace(box, overcommit=int(OvercommitMode.ALWAYS))))
-    k = system.kernel
-    k.commit_requests = []
+    """Run forkbench with nothing refused, and keep what it asked for; on more RAM once more if it needed reclaim."""
+    spec = with_scheduler(kernel, scheduler)
+    system, requests, outcome = _run(spec, level, box)
+    allocator = system.machine.allocator
+    beyond: tuple[Request, ...] = ()
+    if outcome == RECLAIM:
+        larger = replace(box, ram=str(parse_size(box.ram) * MORE_RAM), boot_use=str(_boot_use(system)))
+        roomy, further, _ = _run(spec, level, larger)
+        more = roomy.machine.allocator.totalram_pages - allocator.totalram_pages
+        beyond = tuple(request._replace(nr_free=request.nr_free - more) for request in further)
+        system = roomy
+    return Demand(
+        rule=system.kernel.overcommit
+        if not beyond
+        else replace(system.kernel.overcommit, totalram=allocator.totalram_pages),
+        requests=requests,
+        outcome=outcome,
+        beyond=beyond,
+        kswapd_wakes=allocator.kswapd_wakes,
+        tables_peak_bytes=system.machine.nr_tables_peak * PAGE_SIZE,
+        rmap_peak_bytes=sum(cache.bytes_peak for cache in system.kernel.rmap.caches()),
+    )
+
+
+def _run(spec: KernelSpec, level: int, box: Box) -> tuple[System, tuple[Request, ...], str]:
+    system = replace(box, overcommit=int(OvercommitMode.ALWAYS)).boot(spec)
+    system.kernel.commit_requests = []
     outcome = "ok"
     try:
         Forkbench(level).run(system)
     except NeedsReclaim:
         outcome = RECLAIM
-    return Demand(
-        rule=k.overcommit,
-        requests=tuple(dict.fromkeys(k.commit_requests)),  # the same question twice has the same answer
-        outcome=outcome,
-        kswapd_wakes=system.machine.allocator.kswapd_wakes,
-        tables_peak_bytes=system.machine.nr_tables_peak * PAGE_SIZE,
-        rmap_peak_bytes=sum(cache.bytes_peak for cache in k.rmap.caches()),
-    )
+    # the same question twice has the same answer
+    return system, tuple(dict.fromkeys(system.kernel.commit_requests)), outcome
+
+
+def _boot_use(system: System) -> int:
+    """In bytes, and without mem_map: what --boot-use says."""
+    return (system.boot_use.nr_pages - system.boot_use.mem_map) * PAGE_SIZE
 
 
 def boundary(panels: Sequence[Panel], boot_uses: Sequence[str], box: Box) -> Iterator[Row]:
@@ -181,7 +226,7 @@ def boundary(panels: Sequence[Panel], boot_uses: Sequence[str], box: Box) -> Ite
     for panel in panels:
         with_scheduler(OLD, panel.scheduler)
     for use in boot_uses:  # everything that can be refused is refused before the first run
-        boot(OLD, **asdict(replace(box, boot_use=use)))
+        replace(box, boot_use=use).boot(OLD)
     return _rows(panels, boot_uses, box)
 
 

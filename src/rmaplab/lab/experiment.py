@@ -15,6 +15,7 @@ from rmaplab.errors import NeedsReclaim
 from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.prices import PriceBook
+from rmaplab.kernels.spec import KernelSpec
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.contention import estimates
 from rmaplab.lab.published import FORKBENCH
@@ -42,7 +43,7 @@ class Box:
     ht: str = "off"
     prices: str | PriceBook | None = None
 
-    def boot(self, kernel: str) -> System:
+    def boot(self, kernel: str | KernelSpec) -> System:
         """A kernel on this box. Raises UsageError."""
         return boot(kernel, **{entry.name: getattr(self, entry.name) for entry in fields(self)})
 

@@ -8,17 +8,17 @@ from itertools import groupby
 from rich.console import Group
 from rich.text import Text
 
-from rmaplab.lab.boundary import FAILS, NEW, OLD, PASSES, REACHES, RECLAIM, Panel, Row
+from rmaplab.lab.boundary import FAILS, LETTERS, NEW, OLD, PASSES, REACHES, Panel, Row
 from rmaplab.lab.experiment import Box
 from rmaplab.units import PAGE_SIZE, format_size
 
-STYLES = {"#": "bold green", "7": "red", "8": "blue", "9": "magenta", "r": "dim"}
+STYLES = {"#": "green", "7": "red", "8": "blue", "9": "magenta"}
+STYLES |= {LETTERS[letter]: f"{style} dim" for letter, style in STYLES.items()} | {"#": "bold green", "+": "green"}
 MEANING = {
     "#": f"as published: {OLD} passes {PASSES} and gets ENOMEM in fork at {FAILS}; {NEW} gets none at {REACHES}",
     "7": f"{OLD} gets ENOMEM in fork at level {PASSES} already",
     "8": f"{OLD} passes level {FAILS}",
     "9": f"{NEW} gets ENOMEM in fork at level {REACHES}",
-    "r": f"undecided: {OLD} needs reclaim before anything is refused",
 }
 MIB = 1 << 20
 
@@ -35,9 +35,18 @@ def maps(rows: Sequence[Row], swaps: Sequence[int], box: Box) -> Group:
         parts += [Text(), Text(describe(panel)), _ruler(swaps)]
         parts += [_line(row, swaps) for row in group]
     parts.append(Text())
-    parts += [Text.assemble((letter, STYLES[letter]), f"  {meaning}") for letter, meaning in MEANING.items()]
-    parts += [Text(), *map(Text, notes(rows))]
+    for letter, meaning in MEANING.items():
+        parts.append(
+            Text.assemble((letter, STYLES[letter]), " ", (LETTERS[letter], STYLES[LETTERS[letter]]), f"  {meaning}")
+        )
+    parts += [Text(), *map(Text, NOTES)]
     return Group(*parts)
+
+
+NOTES = (
+    "The second letter of each: if swapping out moves pages and changes nothing else. A run comes to that where RAM is full.",
+    "boot use: beside mem_map. as published: the swap from which and up to which a row has # or +.",
+)
 
 
 def describe(panel: Panel) -> str:
@@ -46,18 +55,6 @@ def describe(panel: Panel) -> str:
         f"{'HIGHPTE' if panel.highpte else 'no HIGHPTE'}, {panel.line}-byte lines, "
         f"scheduler {panel.scheduler}, overcommit {int(panel.overcommit)} ({panel.overcommit.name.lower()})"
     )
-
-
-def notes(rows: Sequence[Row]) -> list[str]:
-    """What ended before it was over, in sentences."""
-    lines = ["boot use: beside mem_map. holds: the swap from which and below which a row is as published."]
-    ended = [row for row in rows if row.reaches.outcome == RECLAIM]
-    if ended:
-        lines.append(
-            f"{NEW} at level {REACHES}: {len(ended)} of {len(rows)} rows need reclaim on the way (the real kernel swaps); "
-            '"#" and "9" speak of what it asked for until then.'
-        )
-    return lines
 
 
 def _ruler(swaps: Sequence[int]) -> Text:
@@ -84,8 +81,8 @@ def holds(row: Row) -> str:
     """The window of a row in words."""
     window = row.window()
     if window is None:
-        return "holds nowhere"
+        return "as published nowhere"
     first, end = window
     if end is None:
-        return f"holds from {format_size(first * PAGE_SIZE)}"
-    return f"holds from {format_size(first * PAGE_SIZE)} to {format_size(end * PAGE_SIZE)}"
+        return f"as published from {format_size(first * PAGE_SIZE)}"
+    return f"as published from {format_size(first * PAGE_SIZE)} to {format_size(end * PAGE_SIZE)}"

@@ -17,7 +17,8 @@ from rmaplab.report.boundary import MEANING, describe
 from rmaplab.report.plots import STYLE
 from rmaplab.units import PAGE_SIZE, format_size, parse_size
 
-COLOURS = {"#": "#007A5A", "7": "#D55E00", "8": "#0072B2", "9": "#B07AA1", "r": "#BBBBBB"}
+COLOURS = {"#": "#007A5A", "7": "#D55E00", "8": "#0072B2", "9": "#8E5A83"}
+COLOURS |= {"+": "#7FC8B0", "s": "#F3B489", "e": "#8FC0E2", "n": "#CFB3C9"}  # the same, paler: not certain
 ACROSS = 3
 DEFAULT_BOOT_USE = 38 << 20  # image and boot use of the 2.6 kernels' figures
 MIB = 1 << 20
@@ -59,7 +60,8 @@ def plot_boundary(rows: Sequence[Row], swaps: Sequence[int], box: Box, path: Pat
         height = figure.get_figheight()
         figure.text(0.02, 1 - 0.3 / height, "Where the announcement's outcome holds", fontsize=11, weight="bold")
         figure.text(0.02, 1 - 0.5 / height, f"{box.paging}, {box.ram} RAM, {box.cpus} CPUs; ring: the default box")
-        patches = [Patch(color=COLOURS[letter], label=f"{letter}  {meaning}") for letter, meaning in MEANING.items()]
+        patches = [Patch(color=COLOURS[letter], label=meaning) for letter, meaning in MEANING.items()]
+        patches.append(Patch(color="#DDDDDD", label="paler: if swapping out moves pages and changes nothing else"))
         figure.legend(handles=patches, loc="lower left", fontsize=7, frameon=False, bbox_to_anchor=(0.01, 0.0))
         figure.subplots_adjust(
             left=0.9 / figure.get_figwidth(),
