@@ -179,10 +179,15 @@ class MemoryCalls(TaskStruct):
 
     def _call(self, call: Callable[..., R], *arguments: int, write: bool = True) -> R:
         """A system call: under mmap_sem, then what it wants faulted in, and back to user mode however it ends."""
-        mm = self._mm()
+        k, mm = self.kernel, self._mm()
+        locks, lock = k.machine.locks, mm.mmap_sem
         mm.to_populate = None
         try:
-            result = self._locked(call, *arguments, write=write)
+            locks.take(lock, write=write)
+            try:
+                result = call(k, mm, *arguments)
+            finally:
+                locks.drop(lock)
             if mm.to_populate is not None:
                 self._locked(mm_populate, *mm.to_populate, write=False)
         finally:
