@@ -295,7 +295,8 @@ def move(box: Box, space: Space, start: int, end: int, delta: int) -> None:
     assert missing == len(missing_tables)
 
     tables = box.take(missing + 1)
-    pagetable_edit.move_entries(*box.geometry, space.pgd, batch, nr, delta, tables, moved)
+    pagetable_edit.hang_tables(*box.geometry, space.pgd, batch[2, :nr], delta, tables)
+    pagetable_edit.move_entries(*box.geometry, space.pgd, batch, nr, delta, moved)
     for address, entry in [(a, space.model.pop(a)) for a in inside]:
         space.model[address + delta] = entry
     after = box.agrees(space)

@@ -258,7 +258,7 @@ def _leave_source(k: Kernel, mm: MmStruct, vma: VmArea, target: VmArea, old: int
         mm.locked_vm_drift += vma.nr_pages
     vma.flags &= ~VM_LOCKED_MASK
     if vma is not target and (vma.start, vma.end) == (old, old + length):
-        k.rmap.vma_unlink(vma)
+        k.rmap.vma_unlink(vma)  # its pgoff stays what it was
     if (new - old) % k.machine.paging.leaf_span == 0:  # whole tables have moved as they are (move_normal_pmd)
         zap_whole_tables(k, mm, old, old + length)
 

@@ -20,7 +20,7 @@ import errno
 from rmaplab.errors import AllocationFailed, SyscallError
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
-from rmaplab.objects.flags import VM_ACCESS, VM_LOCKONFAULT, VM_WRITE
+from rmaplab.objects.flags import VM_ACCESS, VM_LOCKONFAULT, VM_READ, VM_WRITE
 from rmaplab.objects.mm import MmStruct
 
 
@@ -54,7 +54,7 @@ def madvise_populate(k: Kernel, mm: MmStruct, start: int, end: int, write: bool)
         vma = mm.find_vma(address)
         if vma is None or vma.start > address:
             raise SyscallError(errno.ENOMEM, "madvise", f"nothing is mapped at {address:#x}")
-        if not vma.flags & (VM_WRITE if write else VM_ACCESS):
+        if not vma.flags & (VM_WRITE if write else VM_READ):
             raise SyscallError(errno.EINVAL, "madvise", f"{vma} may not be accessed like that")
         stop = min(end, vma.end)
         try:
