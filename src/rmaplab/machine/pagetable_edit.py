@@ -110,7 +110,7 @@ def count_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I
     for i in range(addresses.size):
         address = addresses[i] + delta
         if previous < 0 or address >> (12 + bits) != previous >> (12 + bits):
-            missing += missing_on_path(words, levels, bits, pgd, address, previous)
+            missing += missing_on_path(words, levels, bits, pgd, address, previous, levels - 1)
             previous = address
     return missing
 

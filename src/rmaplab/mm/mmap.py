@@ -103,11 +103,11 @@ def do_mmap(k: Kernel, mm: MmStruct, address: int, length: int, prot: int, flags
 
 def check_lock_limit(mm: MmStruct, flags: int, nr_pages: int, call: str, *, asked: bool = False) -> None:
     """can_do_mlock (if it was `asked` for by name) and mlock_future_ok. Raises SyscallError: EPERM, EAGAIN."""
-    if mm.may_lock:
+    if mm.limits.may_lock:
         return
-    if asked and not mm.limit_memlock:
+    if asked and not mm.limits.memlock:
         raise SyscallError(errno.EPERM, call, "RLIMIT_MEMLOCK is 0, and CAP_IPC_LOCK is not there")
-    if flags & VM_LOCKED and mm.locked_vm + nr_pages > mm.limit_memlock >> PAGE_SHIFT:
+    if flags & VM_LOCKED and mm.locked_vm + nr_pages > mm.limits.memlock >> PAGE_SHIFT:
         raise SyscallError(errno.EAGAIN, call, "RLIMIT_MEMLOCK")
 
 
@@ -128,7 +128,7 @@ def map_anonymous(
     """
     nr_pages, end = length >> PAGE_SHIFT, start + length
     lost = sum(vma.nr_pages for vma in replaced) if replaced else 0
-    if mm.total_vm - lost + nr_pages > mm.limit_as >> PAGE_SHIFT:
+    if mm.total_vm - lost + nr_pages > mm.limits.address_space >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, call, "RLIMIT_AS")
     charged = 0
     if flags & VM_WRITE and reserve:

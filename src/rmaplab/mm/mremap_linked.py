@@ -108,7 +108,7 @@ def _check_source(mm: MmStruct, vma: VmArea, old: int, old_length: int, new_leng
 
 
 def _check_total(mm: MmStruct, growth: int) -> None:
-    if mm.total_vm + growth > mm.limit_as >> PAGE_SHIFT:
+    if mm.total_vm + growth > mm.limits.address_space >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, "mremap", "RLIMIT_AS")
 
 
@@ -134,7 +134,7 @@ def _grow(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, new_l
     charged = _charge(k, vma, growth >> PAGE_SHIFT)
     end, vm_flags = vma.end, vma.flags
     try:
-        grown, _ = merge_new_range(k, mm, vma, end, end + growth, vm_flags, vma.pgoff + vma.nr_pages)
+        grown, _ = merge_new_range(k, mm, vma, end, end + growth, vm_flags, vma.pgoff + vma.nr_pages, grows=True)
     except (AllocationFailed, NeedsReclaim) as failure:
         k.vm_unacct_memory(charged)
         if isinstance(failure, NeedsReclaim):

@@ -26,7 +26,7 @@ from rmaplab.objects.mm import MmStruct
 
 def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
     """Fault in [start, end) as far as it can be; what cannot is left to the task's own faults."""
-    for vma in mm.overlapping(start, end):
+    for vma in mm.overlapping(start, end) if start < end else ():
         try:
             if not vma.flags & VM_LOCKONFAULT and vma.flags & VM_ACCESS:
                 touch(k, mm, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE), user=False)
@@ -36,7 +36,7 @@ def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
 
 def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
     """The second half of mlock. Raises SyscallError: ENOMEM (a VMA that may not be accessed), EAGAIN (no memory)."""
-    for vma in mm.overlapping(start, end):
+    for vma in mm.overlapping(start, end) if start < end else ():
         if vma.flags & VM_LOCKONFAULT:
             continue
         if not vma.flags & VM_ACCESS:
