@@ -220,11 +220,11 @@ def fork(box: Box, space: Space, start: int, end: int, *, cow: bool) -> None:
         space.model[address], child.model[address] = (pfn, flags), (pfn, flags & ~ACCESSED)
     tracked = [a for a in inside if space.model[a][0] != ZERO_PFN]
 
-    # a leaf table of the parent is copied even where it is empty: that is what pte_alloc before the loop does
-    leaf_bases = [base for level, base in parent.tables if level == 0 and base < end]
-    leaf_bases = [base for base in leaf_bases if base + box.paging.leaf_span > start]
+    # a table of the parent is copied even where it is empty, at each level: pmd_alloc and pte_alloc come before the loops
+    spans = {level: box.paging.leaf_span << (box.paging.bits * level) for level, _ in parent.tables}
+    levels = [level for level, base in parent.tables if base < end and base + spans[level] > start]
     counted = pagetable.count_tables(*box.geometry, child.pgd, space.pgd, start, end)
-    assert counted == (len(box.tables_needed(leaf_bases)), len(leaf_bases))
+    assert counted == (len(levels), levels.count(0))
 
     tables, batch = box.take(counted[0] + 1), batch_for(len(inside))
     copied = pagetable.copy_range(*box.geometry, space.pgd, child.pgd, start, end, cow, box.count, tables, batch)
@@ -295,7 +295,8 @@ def move(box: Box, space: Space, start: int, end: int, delta: int) -> None:
     assert missing == len(missing_tables)
 
     tables = box.take(missing + 1)
-    pagetable_edit.move_entries(*box.geometry, space.pgd, batch, nr, delta, tables, moved)
+    pagetable_edit.hang_tables(*box.geometry, space.pgd, batch[2, :nr], delta, tables)
+    pagetable_edit.move_entries(*box.geometry, space.pgd, batch, nr, delta, moved)
     for address, entry in [(a, space.model.pop(a)) for a in inside]:
         space.model[address + delta] = entry
     after = box.agrees(space)

@@ -663,7 +663,7 @@ def test_execve(kernel: str) -> None:
     assert task.read(address) == b"x"  # it waits no longer
     task.execve()
     assert task.mm is not None
-    assert (task.mm.map_count, task.mm.rss, task.mm.limit_as) == (0, 0, 1 << 20)
+    assert (task.mm.map_count, task.mm.rss, task.limits.address_space) == (0, 0, 1 << 20)
     assert system.kernel.rmap.tracked().size == 0
     system.check()
 

@@ -55,6 +55,8 @@ FIGURES_2_6_2 = {
     "vm_special": Figure(0xE_4000, "include/linux/mm.h, VM_SPECIAL: IO, DONTCOPY, DONTEXPAND, RESERVED", B),
     "merges_everywhere": Figure(0, "mm/mlock.c, mm/madvise.c: split_vma only; mlock merges from 2.6.12", B),
     "mremap_links_first": Figure(0, "mm/mremap.c, move_vma: from 2.6.6", B),
+    "mremap_by_table": Figure(0, "mm/mremap.c, move_one_page: looks at the entry first", B),
+    "write_implies_read": Figure(0, "arch/i386/mm/fault.c, do_page_fault: VM_READ or VM_EXEC", B),
     "lazy_fork": Figure(0, "mm/memory.c, copy_page_range: from 2.6.14", B),
     "anon_exclusive": Figure(0, "the bit is of 5.19", B),
     "frees_tables_by_level": Figure(0, "mm/mmap.c, free_pgtables: whole entries of the top table", B),

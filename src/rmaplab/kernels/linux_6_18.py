@@ -62,6 +62,8 @@ LINUX_6_18 = KernelSpec(
         "mprotect_length_first": Figure(1, "mm/mprotect.c, do_mprotect_pkey", V),
         "mremap_links_first": Figure(1, "mm/mremap.c, move_vma", V),
         "vm_special": Figure(SPECIAL, "include/linux/mm.h, VM_SPECIAL", B),
+        "mremap_by_table": Figure(1, "mm/mremap.c, move_page_tables: pte_alloc before move_ptes", V),
+        "write_implies_read": Figure(1, "arch/x86/mm/fault.c, access_error", V),
         "lazy_fork": Figure(1, "mm/memory.c, vma_needs_copy", V),
         "anon_exclusive": Figure(1, "include/linux/page-flags.h, PageAnonExclusive", V),
         "frees_tables_by_level": Figure(1, "mm/memory.c, free_pgd_range", V),

@@ -75,13 +75,16 @@ def lookup(words: Words, levels: int, bits: int, pgd: int, address: int) -> tupl
 
 
 @inline
-def missing_on_path(words: Words, levels: int, bits: int, pgd: int, address: int, previous: int) -> int:
-    """Tables missing on the way to the leaf table of `address`, those not counted that `previous` (or -1) also needs."""
+def missing_on_path(words: Words, levels: int, bits: int, pgd: int, address: int, previous: int, depth: int) -> int:
+    """Tables missing of the first `depth` on the way to `address`, those not counted that `previous` (or -1) also needs.
+
+    At a depth of levels - 1 the last one is the leaf table.
+    """
     table = np.int64(pgd)
     shift = 12 + bits * (levels - 1)
     missing = 0
     absent = False
-    for _ in range(levels - 1):
+    for _ in range(depth):
         if not absent:
             entry = np.int64(words[(table >> (12 - bits)) + ((address >> shift) & ((1 << bits) - 1))])
             if entry & PRESENT:
@@ -94,19 +97,56 @@ def missing_on_path(words: Words, levels: int, bits: int, pgd: int, address: int
     return missing
 
 
+@inline
+def make_path(
+    words: Words, levels: int, bits: int, pgd: int, address: int, depth: int, tables: I64, used: int
+) -> int:  # fmt: skip
+    """Hang tables[used:] in where one of the first `depth` on the way to `address` is missing: used, then."""
+    table = np.int64(pgd)
+    shift = 12 + bits * (levels - 1)
+    for _ in range(depth):
+        slot = (table >> (12 - bits)) + ((address >> shift) & ((1 << bits) - 1))
+        entry = np.int64(words[slot])
+        if not entry & PRESENT:
+            entry = (tables[used] << 12) | TABLE
+            words[slot] = entry
+            used += 1
+        table = ((entry >> 12) & PFN_MASK) << 12
+        shift -= bits
+    return used
+
+
+@inline
+def depth_at(words: Words, levels: int, bits: int, pgd: int, address: int) -> int:
+    """How many tables there are on the way to `address`, below the top one: levels - 1 where there is a leaf table."""
+    table = np.int64(pgd)
+    shift = 12 + bits * (levels - 1)
+    depth = 0
+    for _ in range(levels - 1):
+        entry = np.int64(words[(table >> (12 - bits)) + ((address >> shift) & ((1 << bits) - 1))])
+        if not entry & PRESENT:
+            break
+        table = ((entry >> 12) & PFN_MASK) << 12
+        shift -= bits
+        depth += 1
+    return depth
+
+
 @kernel
 def count_tables(words: Words, levels: int, bits: int, pgd: int, guide: int, start: int, end: int) -> tuple[int, int]:
     """(tables missing under `pgd`, leaf tables there will be) so that [start, end) can be populated.
 
-    With a `guide` (a pgd, or -1) only those leaf tables count that the guide has: what copy_range will need.
+    With a `guide` (a pgd, or -1) only those tables count that the guide has: what copy_range will need. Upper ones, too, whose
+    leaf tables are gone (freed, or never there): copy_pmd_range makes the child's before it looks.
     """
     span = 4096 << bits
     missing = leaves = 0
     address, previous = start, np.int64(-1)  # previous: the last address whose path is accounted for
     while address < end:
-        if guide < 0 or leaf(words, levels, bits, guide, address) >= 0:
-            leaves += 1
-            missing += missing_on_path(words, levels, bits, pgd, address, previous)
+        depth = levels - 1 if guide < 0 else depth_at(words, levels, bits, guide, address)
+        if depth:
+            leaves += depth == levels - 1
+            missing += missing_on_path(words, levels, bits, pgd, address, previous, depth)
             previous = address
         address = (address & ~(span - 1)) + span
     return missing, leaves
@@ -283,6 +323,10 @@ def copy_range(
                         batch[1, np.uint64(nr)] = pte + (i << (12 - bits))
                         batch[2, np.uint64(nr)] = address + (i << 12)
                         nr += 1
+        else:
+            used = make_path(
+                words, levels, bits, child, address, depth_at(words, levels, bits, pgd, address), tables, used
+            )
         address = stop
     return nr, copied
 

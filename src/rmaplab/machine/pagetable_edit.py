@@ -2,7 +2,8 @@
 
     read_range, read_all, read_entries     entries into a batch, or PFNs into a row; nothing changes
     protect_range                          change_protection
-    count_tables_at, move_entries          move_page_tables, with its tables counted first
+    table_stretches, count_tables_at,      move_page_tables, with its tables counted and hung in first
+    hang_tables, move_entries
     leaf_tables, find_pfn                  where the tables are; where a frame is
     free_range                             free_pgd_range: tables that nobody needs any more, level by level
 
@@ -109,14 +110,34 @@ def count_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I
     for i in range(addresses.size):
         address = addresses[i] + delta
         if previous < 0 or address >> (12 + bits) != previous >> (12 + bits):
-            missing += missing_on_path(words, levels, bits, pgd, address, previous)
+            missing += missing_on_path(words, levels, bits, pgd, address, previous, levels - 1)
             previous = address
     return missing
 
 
 @kernel
-def hook_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I64, delta: int, tables: I64) -> None:
-    """Hang `tables`, as many as count_tables_at said are missing, on the paths to addresses + delta."""
+def table_stretches(
+    words: Words, levels: int, bits: int, pgd: int, start: int, end: int, delta: int, addresses: I64
+) -> int:  # fmt: skip
+    """Where in [start, end) a stretch begins that has a leaf table, at most one, and moves into one: into `addresses`; their number.
+
+    A stretch ends where the source's leaf table does, or the destination's, at address + delta.
+    """
+    span = np.int64(4096) << bits
+    nr = 0
+    address = np.int64(start)
+    while address < end:
+        if leaf(words, levels, bits, pgd, address) >= 0:
+            addresses[nr] = address
+            nr += 1
+        there = address + delta
+        address = min((address & ~(span - 1)) + span, (there & ~(span - 1)) + span - delta)
+    return nr
+
+
+@kernel
+def hang_tables(words: Words, levels: int, bits: int, pgd: int, addresses: I64, delta: int, tables: I64) -> None:
+    """Hang `tables` in for the addresses + delta, which ascend: as many as count_tables_at says."""
     used = 0
     for i in range(addresses.size):
         _, used = leaf_make(words, levels, bits, pgd, addresses[i] + delta, tables, used)
@@ -124,13 +145,12 @@ def hook_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I6
 
 @kernel
 def move_entries(
-    words: Words, levels: int, bits: int, pgd: int, batch: I64, nr: int, delta: int, tables: I64, moved: I64
+    words: Words, levels: int, bits: int, pgd: int, batch: I64, nr: int, delta: int, moved: I64
 ) -> None:  # fmt: skip
-    """Move the entries of `batch` by `delta` bytes of address; `moved` is the batch of where they are now."""
-    used = 0
+    """Move the entries of `batch` by `delta` bytes of address, where tables are; `moved` is the batch of where they are now."""
     for i in range(nr):
         address = batch[2, i] + delta
-        table, used = leaf_make(words, levels, bits, pgd, address, tables, used)
+        table = leaf(words, levels, bits, pgd, address)
         slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
         source = batch[1, i] >> (12 - bits)
         words[slot] = words[source]

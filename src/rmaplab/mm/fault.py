@@ -25,7 +25,7 @@ from rmaplab.machine.pagetable import fault_apply, hook_tables, touch_scan
 from rmaplab.machine.pagetable_edit import read_entries, read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.stack import expand_stack
-from rmaplab.objects.flags import VM_EXEC, VM_GROWSDOWN, VM_READ, VM_WRITE
+from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_GROWSDOWN, VM_READ, VM_WRITE
 from rmaplab.objects.mm import MmStruct
 from rmaplab.objects.vma import VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -92,7 +92,7 @@ def access_vma(k: Kernel, mm: MmStruct, address: int, *, write: bool) -> VmArea:
         raise SegmentationFault(address, f"{'write to' if write else 'read of'} an address that nothing is mapped at")
     if write and not vma.flags & VM_WRITE:
         raise SegmentationFault(address, f"write to {vma}, which is not writable")
-    if not write and not vma.flags & (VM_READ | VM_EXEC):
+    if not write and not vma.flags & (VM_ACCESS if k.rules.write_implies_read else VM_READ | VM_EXEC):
         raise SegmentationFault(address, f"read of {vma}, which is not readable")
     return vma
 

@@ -13,6 +13,7 @@ Source: 2.6.2 kernel/fork.c dup_mmap, mm/memory.c copy_page_range; the failure p
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +35,8 @@ I64 = npt.NDArray[np.int64]
 def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
     """A copy of `parent` for the new task `pid`. Raises SyscallError(ENOMEM), NeedsReclaim; then nothing of it is left."""
     child = mm_alloc(k, pid)
-    child.free_area_cache, child.limit_as = parent.free_area_cache, parent.limit_as
+    child.free_area_cache, child.limits = parent.free_area_cache, replace(parent.limits)
     child.start_brk, child.brk = parent.start_brk, parent.brk
-    child.limit_memlock, child.limit_stack, child.may_lock = parent.limit_memlock, parent.limit_stack, parent.may_lock
     charged = 0
     try:
         k.rmap.mm_fork(parent, child)
@@ -99,7 +99,7 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
     machine, batch = k.machine, k.batch
     geometry, parent, child = machine.geometry, vma.mm.pgd, new.mm
     missing, leaves = count_tables(*geometry, child.pgd, parent, start, end)
-    if not leaves:
+    if not leaves and not missing:
         return
     alone = end - start <= PAGE_SIZE
     tables: I64 = _NOTHING

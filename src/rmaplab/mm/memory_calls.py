@@ -136,19 +136,19 @@ class MemoryCalls(TaskStruct):
 
     def limit_as(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_AS): bytes of address space, from now on and for children."""
-        self._mm().limit_as = parse_size(limit)
+        self._mm().limits.address_space = parse_size(limit)
 
     def limit_memlock(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_MEMLOCK): bytes that may be locked, from now on and by children."""
-        self._mm().limit_memlock = parse_size(limit)
+        self._mm().limits.memlock = parse_size(limit)
 
     def limit_stack(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_STACK): bytes to which a mapping may grow down."""
-        self._mm().limit_stack = parse_size(limit)
+        self._mm().limits.stack = parse_size(limit)
 
     def cap_ipc_lock(self, *, granted: bool) -> None:
         """Give the task CAP_IPC_LOCK, or take it away; children inherit it. A first task has none."""
-        self._mm().may_lock = granted
+        self._mm().limits.may_lock = granted
 
     def read(self, address: int, length: int = 1) -> bytes:
         """Load `length` bytes. Raises SegmentationFault, OomKilled."""
@@ -171,6 +171,7 @@ class MemoryCalls(TaskStruct):
         child = self.vfork_child
         if child is not None and self.kernel.machine.sched.current is None:
             raise UsageError(f"task {self.pid} waits for its vfork child: let task {child.pid} exit() first")
+        self.mm.limits = self.limits  # it acts now
         return self.mm
 
     def _runs(self) -> bool:
@@ -179,10 +180,15 @@ class MemoryCalls(TaskStruct):
 
     def _call(self, call: Callable[..., R], *arguments: int, write: bool = True) -> R:
         """A system call: under mmap_sem, then what it wants faulted in, and back to user mode however it ends."""
-        mm = self._mm()
+        k, mm = self.kernel, self._mm()
+        locks, lock = k.machine.locks, mm.mmap_sem
         mm.to_populate = None
         try:
-            result = self._locked(call, *arguments, write=write)
+            locks.take(lock, write=write)
+            try:
+                result = call(k, mm, *arguments)
+            finally:
+                locks.drop(lock)
             if mm.to_populate is not None:
                 self._locked(mm_populate, *mm.to_populate, write=False)
         finally:

@@ -26,11 +26,12 @@ from rmaplab.units import PAGE_SHIFT
 
 
 def merge_new_range(
-    k: Kernel, mm: MmStruct, source: VmArea | None, start: int, end: int, flags: int, pgoff: int
+    k: Kernel, mm: MmStruct, source: VmArea | None, start: int, end: int, flags: int, pgoff: int, *, grows: bool = False
 ) -> tuple[VmArea | None, VmArea | None]:
     """Let a neighbour, or both, cover the free range [start, end).
 
-    `source` is the VMA whose pages move there (mremap) or that grows into it, None for a fresh range. Returns the VMA that covers
+    `source` is the VMA whose pages move there (mremap) or that `grows` into it, None for a fresh range. Where it grows nothing is
+    copied, so that nobody asks whether it is a fork's child (vma_merge_extend has no vmg.middle). Returns the VMA that covers
     the range now, or None; and `source`, or what it has become part of. Raises as an allocation, with nothing changed.
     """
     if flags & k.rules.vm_special:
@@ -41,7 +42,10 @@ def merge_new_range(
         before.end != start or not _continues(k, before, flags, pgoff - before.nr_pages, source)
     ):
         before = None
-    if after is not None and (after.start != end or not _continues(k, after, flags, pgoff + nr_pages, source)):
+    asked = grows and source is not None and k.rmap.vma_is_faulted(source)  # below, by vma_can_merge
+    if after is not None and (
+        after.start != end or not _continues(k, after, flags, pgoff + nr_pages, source, asked=asked)
+    ):
         after = None
     if before is not None and after is not None and not k.rmap.vma_can_merge(before, after):
         after = None
@@ -81,12 +85,17 @@ def vma_modify(
     return vma
 
 
-def _continues(k: Kernel, neighbour: VmArea, flags: int, pgoff: int, source: VmArea | None) -> bool:
-    """Whether `neighbour` may grow over pages of `source`, if its first page had to be page `pgoff` of the object."""
+def _continues(
+    k: Kernel, neighbour: VmArea, flags: int, pgoff: int, source: VmArea | None, *, asked: bool = False
+) -> bool:
+    """Whether `neighbour` may grow over pages of `source`, if its first page had to be page `pgoff` of the object.
+
+    With `asked` the reverse map has its say elsewhere.
+    """
     return (
         neighbour.flags == flags
         and (neighbour.pgoff == pgoff or not k.rmap.linear)
-        and k.rmap.vma_can_grow(neighbour, source)
+        and (asked or k.rmap.vma_can_grow(neighbour, source))
     )
 
 

@@ -44,10 +44,10 @@ def do_mlock(k: Kernel, mm: MmStruct, start: int, length: int, flags: int) -> tu
     end = page_align(start + length)
     start &= -PAGE_SIZE
     nr_pages = (end - start) >> PAGE_SHIFT
-    limit = mm.limit_memlock >> PAGE_SHIFT
+    limit = mm.limits.memlock >> PAGE_SHIFT
     locked = mm.locked_vm + nr_pages
     if not k.rules.mlock_needs_capability:
-        locked = 0 if mm.may_lock else locked - _locked_in(mm, start, end)
+        locked = 0 if mm.limits.may_lock else locked - _locked_in(mm, start, end)
     if locked > limit:
         raise SyscallError(errno.ENOMEM, "mlock", "more than RLIMIT_MEMLOCK allows")
     lock = VM_LOCKED | (VM_LOCKONFAULT if flags & MLOCK_ONFAULT else 0)
@@ -67,8 +67,8 @@ def do_mlockall(k: Kernel, mm: MmStruct, flags: int) -> None:
         raise SyscallError(errno.EINVAL, "mlockall", "unknown flags, or MCL_ONFAULT alone")
     _check_may_lock(k, mm, "mlockall")
     old = k.rules.mlock_needs_capability
-    limited = old or (flags & MCL_CURRENT and not mm.may_lock)
-    if limited and mm.total_vm > mm.limit_memlock >> PAGE_SHIFT:
+    limited = old or (flags & MCL_CURRENT and not mm.limits.may_lock)
+    if limited and mm.total_vm > mm.limits.memlock >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, "mlockall", "more is mapped than RLIMIT_MEMLOCK allows")
     lock = VM_LOCKED | (VM_LOCKONFAULT if flags & MCL_ONFAULT else 0)
     mm.def_flags = mm.def_flags & ~VM_LOCKED_MASK | (lock if flags & MCL_FUTURE else 0)
@@ -85,7 +85,7 @@ def do_munlockall(k: Kernel, mm: MmStruct) -> None:
 
 def _check_may_lock(k: Kernel, mm: MmStruct, call: str) -> None:
     """can_do_mlock."""
-    if not mm.may_lock and (k.rules.mlock_needs_capability or not mm.limit_memlock):
+    if not mm.limits.may_lock and (k.rules.mlock_needs_capability or not mm.limits.memlock):
         raise SyscallError(errno.EPERM, call, "CAP_IPC_LOCK is not there")
 
 

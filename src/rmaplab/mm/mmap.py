@@ -13,6 +13,7 @@ Source: 2.6.2 mm/mmap.c, do_mmap_pgoff, arch_get_unmapped_area, do_munmap, do_br
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, NotModelled, SyscallError
 from rmaplab.mm.kernel import Kernel
@@ -79,16 +80,22 @@ def do_mmap(k: Kernel, mm: MmStruct, address: int, length: int, prot: int, flags
     if known & MAP_FIXED_NOREPLACE and mm.overlapping(start, end):
         raise SyscallError(errno.EEXIST, "mmap", "MAP_FIXED_NOREPLACE, and something is mapped there")
     vm_flags = prot & VM_ACCESS | VM_MAYACCESS | mm.def_flags
-    for flag, vm_flag in AS_FLAGS:
-        if known & flag:
-            vm_flags |= vm_flag
-    check_lock_limit(mm, vm_flags, length >> PAGE_SHIFT, "mmap", asked=bool(known & MAP_LOCKED))
-    if known & MAP_NORESERVE and rules.noreserve_is_a_flag:
-        vm_flags |= VM_NORESERVE
-    if flags & MAP_FIXED and not rules.mmap_replaces_last and mm.overlapping(start, end):
-        do_munmap(k, mm, start, length, "mmap")
+    if known:
+        for flag, vm_flag in AS_FLAGS:
+            if known & flag:
+                vm_flags |= vm_flag
+        if known & MAP_NORESERVE and rules.noreserve_is_a_flag:
+            vm_flags |= VM_NORESERVE
+    if vm_flags & VM_LOCKED:
+        check_lock_limit(mm, vm_flags, length >> PAGE_SHIFT, "mmap", asked=bool(known & MAP_LOCKED))
+    replaced: list[VmArea] = []
+    if flags & MAP_FIXED and mm.overlapping(start, end):
+        if rules.mmap_replaces_last:
+            replaced = split_ends(k, mm, start, end, "mmap")
+        else:
+            do_munmap(k, mm, start, length, "mmap")
     reserve = not known & MAP_NORESERVE or k.overcommit.counts_noreserve
-    map_anonymous(k, mm, start, length, vm_flags, reserve=reserve, call="mmap")
+    map_anonymous(k, mm, start, length, vm_flags, replaced, reserve=reserve, call="mmap")
     if vm_flags & VM_LOCKED or known & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
         mm.to_populate = start, end
     return start
@@ -96,27 +103,36 @@ def do_mmap(k: Kernel, mm: MmStruct, address: int, length: int, prot: int, flags
 
 def check_lock_limit(mm: MmStruct, flags: int, nr_pages: int, call: str, *, asked: bool = False) -> None:
     """can_do_mlock (if it was `asked` for by name) and mlock_future_ok. Raises SyscallError: EPERM, EAGAIN."""
-    if mm.may_lock:
+    if mm.limits.may_lock:
         return
-    if asked and not mm.limit_memlock:
+    if asked and not mm.limits.memlock:
         raise SyscallError(errno.EPERM, call, "RLIMIT_MEMLOCK is 0, and CAP_IPC_LOCK is not there")
-    if flags & VM_LOCKED and mm.locked_vm + nr_pages > mm.limit_memlock >> PAGE_SHIFT:
+    if flags & VM_LOCKED and mm.locked_vm + nr_pages > mm.limits.memlock >> PAGE_SHIFT:
         raise SyscallError(errno.EAGAIN, call, "RLIMIT_MEMLOCK")
 
 
-def map_anonymous(k: Kernel, mm: MmStruct, start: int, length: int, flags: int, *, reserve: bool, call: str) -> None:
-    """Charge for [start, start + length) and cover it: by a neighbour that grows, or by a new VMA. What is mapped there goes.
+def map_anonymous(
+    k: Kernel,
+    mm: MmStruct,
+    start: int,
+    length: int,
+    flags: int,
+    replaced: Sequence[VmArea],
+    *,
+    reserve: bool,
+    call: str,
+) -> None:
+    """Charge for [start, start + length) and cover it: by a neighbour that grows, or by a new VMA. `replaced` are there, and go.
 
     Raises SyscallError(ENOMEM): RLIMIT_AS, overcommit, no memory for the VMA.
     """
     nr_pages, end = length >> PAGE_SHIFT, start + length
-    replaced = split_ends(k, mm, start, end, call)
-    lost = sum(vma.nr_pages for vma in replaced)
-    if mm.total_vm - lost + nr_pages > mm.limit_as >> PAGE_SHIFT:
+    lost = sum(vma.nr_pages for vma in replaced) if replaced else 0
+    if mm.total_vm - lost + nr_pages > mm.limits.address_space >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, call, "RLIMIT_AS")
     charged = 0
     if flags & VM_WRITE and reserve:
-        refund = sum(vma.nr_pages for vma in replaced if vma.flags & VM_ACCOUNT)
+        refund = sum(vma.nr_pages for vma in replaced if vma.flags & VM_ACCOUNT) if replaced else 0
         if not k.vm_enough_memory(max(nr_pages - refund, 0)):
             raise SyscallError(errno.ENOMEM, call, "overcommit: less is free than is asked for")
         if k.rules.commit_is_accounted:
@@ -160,7 +176,7 @@ def do_brk(k: Kernel, mm: MmStruct, address: int) -> int:
             check_lock_limit(mm, flags, (new_end - old_end) >> PAGE_SHIFT, "brk")
         except SyscallError:
             raise SyscallError(errno.ENOMEM, "brk", "RLIMIT_MEMLOCK") from None
-        map_anonymous(k, mm, old_end, new_end - old_end, flags, reserve=True, call="brk")
+        map_anonymous(k, mm, old_end, new_end - old_end, flags, (), reserve=True, call="brk")
         if flags & VM_LOCKED:
             mm.to_populate = old_end, new_end
     mm.brk = address
@@ -268,6 +284,8 @@ def split_ends(k: Kernel, mm: MmStruct, start: int, end: int, call: str) -> list
     """The VMAs of [start, end), in order; those that stick out are cut there. Raises SyscallError(ENOMEM), and then one may be cut."""
     doomed = mm.overlapping(start, end)
     if not doomed:
+        return doomed
+    if doomed[0].start >= start and doomed[-1].end <= end and not k.rules.munmap_needs_spare_vma:
         return doomed
     limited = not k.rules.munmap_counts_holes_only or (doomed[0].start < start and end < doomed[0].end)
     try:

@@ -11,19 +11,16 @@ Source: mm/mremap.c, move_page_tables, of 2.6.5 -aa; later kernels start with th
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_pages
-from rmaplab.machine.pagetable_edit import count_tables_at, hook_tables_at, leaf_tables, move_entries, read_all
+from rmaplab.machine.pagetable_edit import count_tables_at, hang_tables, move_entries, read_all, table_stretches
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.mm import MmStruct
 from rmaplab.objects.vma import VmArea
 from rmaplab.rmap.protocol import Batch
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
-
-I64 = npt.NDArray[np.int64]
 
 
 def move_page_tables(k: Kernel, vma: VmArea, target: VmArea, old: int, new: int, length: int) -> None:
@@ -60,12 +57,13 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
     machine, mm, before, after = k.machine, vma.mm, k.batch, k.removed_batch
     geometry = machine.geometry
     before.nr = read_all(*geometry, mm.pgd, start, end, before.columns)
-    guides = before.addresses
-    if k.rules.mremap_links_first:  # a table for every table of the source, whether or not there is an entry to move
-        guides = _table_borders(k, mm, start, end, delta)
-    if not guides.size:
+    wanted = before.addresses
+    if k.rules.mremap_by_table:
+        stretches = np.empty(2 * ((end - start) // machine.paging.leaf_span + 2), np.int64)
+        wanted = stretches[: table_stretches(*geometry, mm.pgd, start, end, delta, stretches)]
+    missing = count_tables_at(*geometry, mm.pgd, wanted, delta)
+    if not before.nr and not missing:
         return
-    missing = count_tables_at(*geometry, mm.pgd, guides, delta)
     try:
         tables = machine.alloc_tables(missing) if missing else np.empty(0, np.int64)
     except (AllocationFailed, NeedsReclaim) as failure:
@@ -87,30 +85,16 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
                 return
             before.nr = read_all(*geometry, mm.pgd, start, end, before.columns)
     machine.locks.count("page_table_lock", before.nr)  # taken page by page
-    if missing and k.rules.mremap_links_first:
-        hook_tables_at(*geometry, mm.pgd, guides, delta, tables)
-    move_entries(*geometry, mm.pgd, before.columns, before.nr, delta, tables, after.columns)
-    after.nr = before.nr
     if missing:
+        hang_tables(*geometry, mm.pgd, wanted, delta, tables)
         mm.nr_tables += missing
-        k.rmap.tables_added(mm, int(guides[0]) + delta, int(guides[-1]) + delta + PAGE_SIZE)
+        k.rmap.tables_added(mm, int(wanted[0]) + delta, int(wanted[-1]) + delta + PAGE_SIZE)
+    move_entries(*geometry, mm.pgd, before.columns, before.nr, delta, after.columns)
+    after.nr = before.nr
     if tracked.any():
         k.rmap.moved(_select(before, tracked), _select(after, tracked), target)
     machine.charge("pte_move", before.nr)
     machine.end_burst()
-
-
-def _table_borders(k: Kernel, mm: MmStruct, start: int, end: int, delta: int) -> I64:
-    """The first addresses of the stretches of [start, end) that have a leaf table, and one at their new place too."""
-    span = k.machine.paging.leaf_span
-    tables, bases = np.empty((2, (end - start) // span + 2), np.int64)
-    nr = leaf_tables(*k.machine.geometry, mm.pgd, start, end, tables, bases)
-    borders = []
-    for base in bases[:nr].tolist():
-        first, last = max(base, start), min(base + span, end)
-        border = ((first + delta) // span + 1) * span - delta
-        borders += [first, border] if border < last else [first]
-    return np.array(borders, np.int64)
 
 
 def _halve(

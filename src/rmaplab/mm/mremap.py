@@ -67,7 +67,7 @@ def do_mremap(k: Kernel, mm: MmStruct, old: int, old_length: int, new_length: in
     if vma.flags & VM_DONTEXPAND and new_length > old_length:
         raise SyscallError(errno.EFAULT, "mremap")
     growth = (new_length - old_length) >> PAGE_SHIFT
-    if mm.total_vm + growth > mm.limit_as >> PAGE_SHIFT:
+    if mm.total_vm + growth > mm.limits.address_space >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, "mremap", "RLIMIT_AS")
     accounted = vma.flags & VM_ACCOUNT or (not k.rules.commit_is_accounted and vma.flags & VM_WRITE)
     if growth and accounted and not k.vm_enough_memory(growth):

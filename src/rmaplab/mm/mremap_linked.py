@@ -108,7 +108,7 @@ def _check_source(mm: MmStruct, vma: VmArea, old: int, old_length: int, new_leng
 
 
 def _check_total(mm: MmStruct, growth: int) -> None:
-    if mm.total_vm + growth > mm.limit_as >> PAGE_SHIFT:
+    if mm.total_vm + growth > mm.limits.address_space >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, "mremap", "RLIMIT_AS")
 
 
@@ -134,7 +134,7 @@ def _grow(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, new_l
     charged = _charge(k, vma, growth >> PAGE_SHIFT)
     end, vm_flags = vma.end, vma.flags
     try:
-        grown, _ = merge_new_range(k, mm, vma, end, end + growth, vm_flags, vma.pgoff + vma.nr_pages)
+        grown, _ = merge_new_range(k, mm, vma, end, end + growth, vm_flags, vma.pgoff + vma.nr_pages, grows=True)
     except (AllocationFailed, NeedsReclaim) as failure:
         k.vm_unacct_memory(charged)
         if isinstance(failure, NeedsReclaim):
@@ -258,7 +258,7 @@ def _leave_source(k: Kernel, mm: MmStruct, vma: VmArea, target: VmArea, old: int
         mm.locked_vm_drift += vma.nr_pages
     vma.flags &= ~VM_LOCKED_MASK
     if vma is not target and (vma.start, vma.end) == (old, old + length):
-        k.rmap.vma_unlink(vma)
+        k.rmap.vma_unlink(vma)  # its pgoff stays what it was
     if (new - old) % k.machine.paging.leaf_span == 0:  # whole tables have moved as they are (move_normal_pmd)
         zap_whole_tables(k, mm, old, old + length)
 

@@ -20,13 +20,13 @@ import errno
 from rmaplab.errors import AllocationFailed, SyscallError
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
-from rmaplab.objects.flags import VM_ACCESS, VM_LOCKONFAULT, VM_WRITE
+from rmaplab.objects.flags import VM_ACCESS, VM_LOCKONFAULT, VM_READ, VM_WRITE
 from rmaplab.objects.mm import MmStruct
 
 
 def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
     """Fault in [start, end) as far as it can be; what cannot is left to the task's own faults."""
-    for vma in mm.overlapping(start, end):
+    for vma in mm.overlapping(start, end) if start < end else ():
         try:
             if not vma.flags & VM_LOCKONFAULT and vma.flags & VM_ACCESS:
                 touch(k, mm, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE), user=False)
@@ -36,7 +36,7 @@ def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
 
 def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
     """The second half of mlock. Raises SyscallError: ENOMEM (a VMA that may not be accessed), EAGAIN (no memory)."""
-    for vma in mm.overlapping(start, end):
+    for vma in mm.overlapping(start, end) if start < end else ():
         if vma.flags & VM_LOCKONFAULT:
             continue
         if not vma.flags & VM_ACCESS:
@@ -54,7 +54,7 @@ def madvise_populate(k: Kernel, mm: MmStruct, start: int, end: int, write: bool)
         vma = mm.find_vma(address)
         if vma is None or vma.start > address:
             raise SyscallError(errno.ENOMEM, "madvise", f"nothing is mapped at {address:#x}")
-        if not vma.flags & (VM_WRITE if write else VM_ACCESS):
+        if not vma.flags & (VM_WRITE if write else VM_READ):
             raise SyscallError(errno.EINVAL, "madvise", f"{vma} may not be accessed like that")
         stop = min(end, vma.end)
         try:

@@ -52,6 +52,10 @@ class Rules:
     """Every call that gives VMAs a range or flags merges them with their neighbours, on both sides (mm/merge.py)."""
     mremap_links_first: bool
     """The new VMA is linked before entries move (mm/mremap_linked.py), not after."""
+    mremap_by_table: bool
+    """The destination gets a page table wherever the source has one, even if nothing of it moves."""
+    write_implies_read: bool
+    """A page that may be written may be read, even the first time."""
     lazy_fork: bool
     """A VMA that has no anonymous pages is not copied entry by entry: the child faults again."""
     anon_exclusive: bool

@@ -28,9 +28,9 @@ def expand_stack(k: Kernel, mm: MmStruct, vma: VmArea, address: int) -> None:
     k.rmap.vma_prepare(vma)  # whoever walks must not see the borders move: that needs an anon_vma's lock
     grow = (vma.start - start) >> PAGE_SHIFT
     locked = mm.locked_vm + grow if vma.flags & VM_LOCKED else 0
-    if mm.total_vm + grow > mm.limit_as >> PAGE_SHIFT or vma.end - start > mm.limit_stack:
+    if mm.total_vm + grow > mm.limits.address_space >> PAGE_SHIFT or vma.end - start > mm.limits.stack:
         raise SegmentationFault(address, f"{vma} may not grow further: RLIMIT_STACK or RLIMIT_AS")
-    if locked > mm.limit_memlock >> PAGE_SHIFT and not mm.may_lock:
+    if locked > mm.limits.memlock >> PAGE_SHIFT and not mm.limits.may_lock:
         raise SegmentationFault(address, f"{vma} is locked and may not grow further: RLIMIT_MEMLOCK")
     if vma.flags & VM_ACCOUNT and not k.vm_enough_memory(grow):
         raise SegmentationFault(address, f"{vma} may not grow: overcommit")

@@ -107,8 +107,6 @@ class Task(MemoryCalls):
             mm = new_mm(k, self.pid)
         except AllocationFailed:
             raise SyscallError(errno.ENOMEM, "execve") from None
-        mm.limit_as, mm.limit_memlock, mm.limit_stack = old.limit_as, old.limit_memlock, old.limit_stack
-        mm.may_lock = old.may_lock
         self.mm = mm
         parent = self.parent
         if mm_release(self) and parent is not None and parent.waits:

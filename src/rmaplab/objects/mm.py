@@ -7,6 +7,7 @@ pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.locks import Locks
@@ -17,12 +18,21 @@ RLIM_INFINITY = 1 << 62
 STACK_LIMIT = 8 << 20  # _STK_LIM
 
 
+@dataclass
+class Limits:
+    """What a task may have: RLIMIT_AS, RLIMIT_MEMLOCK and RLIMIT_STACK in bytes; `may_lock` is CAP_IPC_LOCK."""
+
+    address_space: int = RLIM_INFINITY
+    memlock: int = RLIM_INFINITY
+    stack: int = STACK_LIMIT
+    may_lock: bool = False
+
+
 class MmStruct:
     """One address space. `address` is the object's place in the slab and serves as the pointer to it.
 
-    `users` counts the tasks that live in it (two while a vfork child borrows it). `limit_as`, `limit_memlock` and `limit_stack`
-    are RLIMIT_AS, RLIMIT_MEMLOCK and RLIMIT_STACK in bytes, `may_lock` is CAP_IPC_LOCK: Linux keeps these with the task, here
-    tasks that share an mm share them. `def_flags` is what mlockall asks of VMAs to come, `locked_vm` counts pages of locked VMAs.
+    `users` counts the tasks that live in it (two while a vfork child borrows it); `limits` are those of the one
+    that acts (`current` in Linux). `def_flags` is what mlockall asks of VMAs to come, `locked_vm` counts pages of locked VMAs.
     `pgd` is the physical address of the top page table. `rss` counts mapped pages other than the zero page's owner does:
     every present anonymous entry, as mm->rss; `total_vm` counts pages of VMAs; `nr_tables` all its page-table frames.
     """
@@ -40,9 +50,7 @@ class MmStruct:
         self.total_vm_drift = 0  # pages that VMAs have grown by without being counted (a failed merging mremap)
         self.free_area_cache = 0
         self.start_brk = self.brk = 0
-        self.limit_as = self.limit_memlock = RLIM_INFINITY
-        self.limit_stack = STACK_LIMIT
-        self.may_lock = False
+        self.limits = Limits()
         self.def_flags = self.locked_vm = 0
         self.locked_vm_drift = 0  # pages still counted as locked that are not (MREMAP_DONTUNMAP of a locked mapping)
         self.to_populate: tuple[int, int] | None = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +26,9 @@ class TaskStruct(SchedEntity):
         self.pid = pid
         self.parent = parent
         self.mm: MmStruct | None = mm
+        self.limits = replace(
+            mm.limits
+        )  # as its parent's: fork copies them with the mm, and who shares an mm has its own
         self.address = address
         self.stack = stack
         self.sighand = sighand
