@@ -90,8 +90,9 @@ def test_more_addresses_than_a_run_takes(peeker: PagePeeker) -> None:
     assert (many.head[20_000:20_100] == again.head).all()
 
 
-def test_the_sample_weighs_every_page_once(peeker: PagePeeker, forks: Forks) -> None:
+def test_the_sample_weighs_every_page_once(peeker: PagePeeker, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page mapped by k processes is met k times and weighs 1/k each time: the weights sum up to the pages there are."""
+    monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 1 << 40)
     with forks(8, 5, 0, write=True) as pids, VmaDumper() as dumper:
         dump = dumper.dump()
         pages = sample_pages(dump, peeker)
@@ -115,6 +116,7 @@ def test_a_sample_of_windows_says_what_chance_they_had(peeker: PagePeeker, monke
     with VmaDumper() as dumper:
         graph = dumper.dump().graph
     vmas = np.flatnonzero(graph.vmas.anon_vma != NONE)
+    monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 1 << 40)
     assert read_windows(graph, vmas)[2] == 1
     monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 10)
     windows = -(-graph.vmas.nr_pages[vmas] // 512).sum()

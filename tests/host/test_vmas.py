@@ -178,7 +178,7 @@ def test_a_chain_that_could_not_be_resumed_is_never_passed_over(
     cut = np.zeros((1, 8), np.int64)
     cut[0, :3] = CUT, rows[0, 2] + 1, rows[0, 2] + 9
     whole = dumper._iterator.read
-    monkeypatch.setattr(dumper._iterator, "read", lambda: bytearray(bytes(whole()) + cut.tobytes()))
+    monkeypatch.setattr(dumper._iterator, "read", lambda: memoryview(bytes(whole()) + cut.tobytes()))
     _, resumed, lost = dumper._read()
     assert (resumed, lost) == (1, 1)
     assert RESUMED == CUT + 1

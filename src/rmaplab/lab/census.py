@@ -22,7 +22,7 @@ import numpy.typing as npt
 from rmaplab.errors import UsageError
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
 from rmaplab.lab.census_designs import Held, held_under_designs
-from rmaplab.objects.graph import I64, NONE, UNKNOWN
+from rmaplab.objects.graph import I64, NONE, UNKNOWN, unique_pairs
 
 QUANTILES = (0.5, 0.99, 1.0)
 NR_FILES = 10
@@ -216,7 +216,7 @@ class Census:
         most = np.zeros(len(anon_vmas.root), np.int64)
         np.maximum.at(most, anons, cover)
         np.maximum.at(longest, of_chain, most[chains.anon_vma])
-        roots = np.unique(np.stack([owner, anon_vmas.root[own]]), axis=1)
+        roots = unique_pairs(owner, anon_vmas.root[own])
         largest = np.zeros(nr, np.int64)
         all_of_root = np.bincount(anon_vmas.root[own], minlength=len(anon_vmas.root))
         np.maximum.at(largest, roots[0], all_of_root[roots[1]])
@@ -289,7 +289,7 @@ class Census:
         if mms is not None:
             chosen &= np.isin(vmas.mm, mms)
         counts = np.bincount(vmas.file[chosen], minlength=len(files.inode))
-        pairs = np.unique(np.stack([vmas.file[chosen], vmas.mm[chosen]]), axis=1)
+        pairs = unique_pairs(vmas.file[chosen], vmas.mm[chosen])
         spaces = np.bincount(pairs[0], minlength=len(files.inode))
         rows = []
         for file in np.argsort(-counts, kind="stable")[:NR_FILES].tolist():

@@ -176,7 +176,7 @@ class Graph:
         """By mm, the number of its fork family: mms that share a root anon_vma are of one. O(chains + VMAs x depth of merging)."""
         root = np.where(self.vmas.anon_vma >= 0, self.anon_vmas.root[self.vmas.anon_vma], NONE)
         known = root >= 0
-        pairs = np.unique(np.stack([self.vmas.mm[known], root[known]]), axis=1)
+        pairs = unique_pairs(self.vmas.mm[known], root[known])
         mm = np.arange(self.nr_mms)
         while True:  # least number wins, through roots and back, until nothing changes
             least = np.full(len(self.anon_vmas.root), self.nr_mms)
@@ -281,12 +281,11 @@ class Built(NamedTuple):
 def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains, files: Files, names: I64) -> Built:
     """A graph from rows in any order, mms, anon_vmas and files named by any integers (a kernel's pointers).
 
-    `processes.mm`, `vmas.mm`, `vmas.anon_vma`, `chains.anon_vma` and anon_vmas.root and .parent are such names, 0 for none;
-    `names` are the anon_vmas', row by row. `chains.vma` and `vmas.file` are rows already. A pid that comes twice counts once;
-    VMAs of an mm that no process has are left out, and anon_vmas that no VMA hangs on. O(n log n).
+    `processes.mm`, `vmas.mm`, `vmas.anon_vma`, and anon_vmas.root and .parent are such names, 0 for none; `names` are the anon_vmas', row
+    by row. `chains` and `vmas.file` are rows already. VMAs of an mm that no process has are left out, and anon_vmas that no VMA
+    hangs on. O(n log n).
     """
-    order = np.lexsort((processes.start_time_ns, processes.pid))
-    order = order[np.unique(processes.pid[order], return_index=True)[1]]
+    order = np.argsort(processes.pid)
     pid, parent, comm, start_time_ns, mms = processes
     processes = Processes(pid[order], parent[order], comm[order], start_time_ns[order], mms[order])
     mm_names, first = np.unique(processes.mm, return_index=True)
@@ -300,17 +299,20 @@ def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains,
     row_of[order] = np.arange(len(order))
     vmas, vma_rows = Vmas(mm[order], *(column[order] for column in vmas[1:])), order
 
-    owner = row_of[chains.vma]
+    owner = np.where(chains.vma == NONE, NONE, row_of[chains.vma])
     kept = np.flatnonzero(owner != NONE)
     kept = kept[np.argsort(owner[kept], kind="stable")]
-    hangs_on = _rows(chains.anon_vma[kept], names)
-    met, first = np.unique(hangs_on[hangs_on != NONE], return_index=True)
-    met = met[np.argsort(first)]
+    hangs_on = chains.anon_vma[kept]
+    first = np.full(len(names), len(kept))
+    first[hangs_on[::-1]] = np.arange(len(kept))[::-1]
+    met = np.argsort(first, kind="stable")[: int((first < len(kept)).sum())]
     renamed = names[met]
     anon_vmas = AnonVmas(
         _rows(anon_vmas.root[met], renamed), _rows(anon_vmas.parent[met], renamed), *(c[met] for c in anon_vmas[2:])
     )
-    chains = Chains(owner[kept], _rows(chains.anon_vma[kept], renamed))
+    new_row = np.empty(len(names), np.int64)
+    new_row[met] = np.arange(len(met))
+    chains = Chains(owner[kept], new_row[hangs_on])
     vmas = vmas._replace(anon_vma=_rows(vmas.anon_vma, renamed))
     return Built(Graph(processes, vmas, anon_vmas, chains, files), vma_rows, met)
 
@@ -323,6 +325,13 @@ def _rows(wanted: I64, names: I64) -> I64:
     at: I64 = order[np.searchsorted(names, wanted, sorter=order).clip(max=len(names) - 1)]
     found: I64 = np.where(names[at] == wanted, at, NONE)
     return found
+
+
+def unique_pairs(one: I64, other: I64) -> tuple[I64, I64]:
+    """Each pair of numbers (from 0 on) once, sorted. O(n log n)."""
+    width = int(other.max(initial=0)) + 1
+    found = np.unique(one * width + other)
+    return found // width, found % width
 
 
 def _scatter(numbers: I64) -> U64:
