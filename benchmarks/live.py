@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rmaplab.errors import UsageError
-from rmaplab.host.footprint import PROC, Footprints, read_fields
+from rmaplab.host.footprint import Footprints, read_fields
+from rmaplab.host.procfs import Unread, read_proc
 from rmaplab.host.snapshot import Observer, Rung
 from rmaplab.host.vmas import VmaDumper
 from rmaplab.lab.census import Census
@@ -31,7 +32,7 @@ from rmaplab.objects.graph import UNKNOWN
 from rmaplab.report.tables import console, new_table
 from rmaplab.units import format_size
 
-TURNS = 7
+TURNS = 15
 
 
 class Case(NamedTuple):
@@ -88,7 +89,7 @@ def measure(pids: list[int]) -> dict[str, Any]:
                 census.walk()
 
             graph_s = _median(dump_and_sum_up)
-        peak = int(read_fields(PROC / "self" / "status")["VmHWM"].split()[0]) * 1024
+        peak = int(read_fields("self/status")["VmHWM"].split()[0]) * 1024
         whole_s = _median(lambda: Census(observer.look()).processes(), turns=3)
     found = {"vmas": len(snapshot.graph.vmas.mm), "chains": len(snapshot.graph.chains.vma), "peak_bytes": peak}
     return found | {"graph_s": graph_s, "whole_s": whole_s, "maps_s": _median(lambda: _read_maps(pids))}
@@ -104,7 +105,8 @@ def _median(call: Callable[[], object], turns: int = TURNS) -> float:
 
 
 def _read_maps(pids: list[int]) -> int:
-    return sum(len((PROC / str(pid) / "maps").read_bytes()) for pid in pids)
+    texts = [read_proc(f"{pid}/maps") for pid in pids]
+    return sum(len(text) for text in texts if not isinstance(text, Unread))
 
 
 def main() -> None:

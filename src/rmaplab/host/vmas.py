@@ -6,7 +6,7 @@
 
 A dump is not atomic: each VMA is read under its mmap_lock, but processes fork and exit between one and the next. So every dump is
 checked: what was read twice must be the same twice, and Graph.check() must find nothing. What counters count and nobody shows
-(a process half made or half gone, pid 1, other PID namespaces) is not torn but hidden; it is waited out once, then reported.
+(a process half made or half gone, pid 1, other PID namespaces) is not torn but hidden, and reported as such.
 """
 
 from __future__ import annotations
@@ -67,24 +67,21 @@ class VmaDumper:
         self._iterator.close()
 
     def dump(self) -> Dump:
-        """The graph as it is now: the first dump that is whole and hides nothing new, or the last of TRIES. O(n log n).
+        """The graph as it is now: the first dump that is not torn, or the last of TRIES. O(n log n).
 
         Tries end after BUDGET_S: a large dump of a busy machine would be torn again, and is reported as it is.
         """
-        torn, before, began = 0, None, time.monotonic()
+        torn, began = 0, time.monotonic()
         for tries in range(1, TRIES + 1):
             rows, resumed, lost = self._read()
             dump = decode(rows)
             broken = [*dump.broken, *dump.graph.check()]
             if lost:
                 broken.append(f"{lost:,} VMAs went before their chain was read to its end")
-            hidden = dump.graph.hidden()
-            dump = replace(dump, torn=torn, broken=broken, resumed=resumed, hidden=hidden)
-            whole = not broken and hidden in ((0, 0), before)
-            if whole or tries == TRIES or time.monotonic() - began > BUDGET_S:
+            dump = replace(dump, torn=torn, broken=broken, resumed=resumed, hidden=dump.graph.hidden())
+            if not broken or tries == TRIES or time.monotonic() - began > BUDGET_S:
                 break
-            torn += bool(broken)
-            before = hidden
+            torn += 1
         return dump
 
     def _read(self) -> tuple[Rows, int, int]:
