@@ -10,8 +10,12 @@ import pytest
 
 from rmaplab.host import vmas as module
 from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.host.footprint import Footprints
+from rmaplab.host.slabs import Sizes
+from rmaplab.host.snapshot import Rung, Snapshot
 from rmaplab.host.vmas import CHAIN, CUT, RESUMED, VMA, Dump, Rows, VmaDumper, decode
-from rmaplab.objects.graph import NONE, Graph
+from rmaplab.lab.census import Census
+from rmaplab.objects.graph import NONE, UNKNOWN, Graph
 
 BASE, END = 0x2000_0000_0000, 0x2100_0000_0000
 
@@ -158,6 +162,40 @@ def test_what_changed_while_it_was_read_is_found(dumper: VmaDumper, forks: Forks
     again = np.concatenate([rows, rows[kinds == VMA][:1], rows[kinds == 2][:1]])
     again[-2, 4] += 0x1000
     assert any("VMAs changed" in what for what in decode(again).broken)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_census_bears_whatever_was_torn(dumper: VmaDumper, seed: int) -> None:
+    """Rows lost, repeated, swapped and changed at random: it may be wrong and says so, but it does not fail."""
+    random = np.random.default_rng(seed)
+    rows = dumper._read()[0].copy()
+    chains = np.flatnonzero(rows[:, 0] & 0xFFFFFFFF == CHAIN)
+    for column in random.choice([1, 2, 3, 4, 5, 6, 7], 4):
+        hit = random.choice(chains, 1 + seed % 9)
+        rows[hit, column] = random.choice([0, -1, 8, *rows[chains, column][:5].tolist()], len(hit))
+    vmas = np.flatnonzero(rows[:, 0] & 0xFFFFFFFF == VMA)
+    rows[random.choice(vmas, 3), 7] = random.choice(rows[chains, 1], 3)
+    rows[random.choice(vmas, 2), 1] = random.choice(rows[vmas, 1], 2)
+    lost = random.choice(chains, 10)
+    dump = decode(np.delete(rows, lost, axis=0))
+    assert [*dump.broken, *dump.graph.check()]
+    graph, unknown = dump.graph, np.full(len(dump.graph.processes.pid), UNKNOWN)
+    snapshot = Snapshot(
+        graph,
+        Footprints(*[unknown] * len(Footprints._fields)),
+        Sizes({"anon_vma": 104, "anon_vma_chain": 64}, "a test", {}),
+        Rung.GRAPH,
+        (),
+        "6.18",
+        "x86_64",
+        0.0,
+        1000,
+        64,
+        {},
+    )
+    census = Census(snapshot)
+    for found in (census.processes(), census.trees()):
+        census.as_json(found, "rows")
 
 
 def test_tasks_that_share_an_address_space_count_its_vmas_once(dumper: VmaDumper, forks: Forks) -> None:

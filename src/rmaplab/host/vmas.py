@@ -71,17 +71,16 @@ class VmaDumper:
 
         Tries end after BUDGET_S: a large dump of a busy machine would be torn again, and is reported as it is.
         """
-        torn, began = 0, time.monotonic()
-        for tries in range(1, TRIES + 1):
+        began = time.monotonic()
+        for torn in range(TRIES):
             rows, resumed, lost = self._read()
             dump = decode(rows)
             broken = [*dump.broken, *dump.graph.check()]
             if lost:
                 broken.append(f"{lost:,} VMAs went before their chain was read to its end")
             dump = replace(dump, torn=torn, broken=broken, resumed=resumed, hidden=dump.graph.hidden())
-            if not broken or tries == TRIES or time.monotonic() - began > BUDGET_S:
+            if not broken or time.monotonic() - began > BUDGET_S:
                 break
-            torn += 1
         return dump
 
     def _read(self) -> tuple[Rows, int, int]:
@@ -164,6 +163,7 @@ def decode(rows: Rows) -> Dump:
         "VMAs changed between two readings": changed,
         "anon_vma_chains were found in another VMA's list": stray,
         "anon_vma_chains saw their anon_vma changed since another did": unlike,
+        "anon_vmas have a root or a parent that no VMA hangs on": ~np.isin(anon[:, 3:5], names).all(axis=1),
         "VMAs do not hang on their own anon_vma": (first[:, 7] != 0) & ~np.isin(first[:, 7], names),
         "VMAs are of an address space that its process has left": ~np.isin(first[:, 1], processes.mm),
     }

@@ -283,7 +283,7 @@ def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains,
 
     `processes.mm`, `vmas.mm`, `vmas.anon_vma`, and anon_vmas.root and .parent are such names, 0 for none; `names` are the anon_vmas', row
     by row. `chains` and `vmas.file` are rows already. VMAs of an mm that no process has are left out, and anon_vmas that no VMA
-    hangs on. O(n log n).
+    hangs on; a root or parent that is not there is replaced by the anon_vma itself. O(n log n).
     """
     order = np.argsort(processes.pid)
     pid, parent, comm, start_time_ns, mms = processes
@@ -307,8 +307,10 @@ def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains,
     first[hangs_on[::-1]] = np.arange(len(kept))[::-1]
     met = np.argsort(first, kind="stable")[: int((first < len(kept)).sum())]
     renamed = names[met]
+    itself = np.arange(len(met))
+    root, parent = _rows(anon_vmas.root[met], renamed), _rows(anon_vmas.parent[met], renamed)
     anon_vmas = AnonVmas(
-        _rows(anon_vmas.root[met], renamed), _rows(anon_vmas.parent[met], renamed), *(c[met] for c in anon_vmas[2:])
+        np.where(root == NONE, itself, root), np.where(parent == NONE, itself, parent), *(c[met] for c in anon_vmas[2:])
     )
     new_row = np.empty(len(names), np.int64)
     new_row[met] = np.arange(len(met))
