@@ -150,18 +150,35 @@ def test_what_changed_while_it_was_read_is_found(dumper: VmaDumper, forks: Forks
 
     changed = rows.copy()
     changed[twice[0], 5] += 1
-    assert any("saw their anon_vma changed" in what for what in decode(changed).broken)
+    assert any("saw their anon_vma changed" in str(what) for what in decode(changed).broken)
 
     moved = rows.copy()
     moved[chains[0], 2] = rows[chains[-1], 2]
-    assert any("in another VMA's list" in what for what in decode(moved).broken)
+    assert any("in another VMA's list" in str(what) for what in decode(moved).broken)
 
     lost = np.delete(rows, [i for i in chains if rows[i, 1] == rows[chains[0], 1]], axis=0)
-    assert any("do not hang on their own anon_vma" in what for what in decode(lost).broken)
+    assert any("do not hang on their own anon_vma" in str(what) for what in decode(lost).broken)
 
     again = np.concatenate([rows, rows[kinds == VMA][:1], rows[kinds == 2][:1]])
     again[-2, 4] += 0x1000
-    assert any("VMAs changed" in what for what in decode(again).broken)
+    assert any("VMAs changed" in str(what) for what in decode(again).broken)
+
+
+def test_what_is_torn_has_a_place(dumper: VmaDumper, forks: Forks) -> None:
+    """A chain of one process's VMA is damaged: the findings are about its family, and no other."""
+    with forks(2, 3, 0) as pids:
+        rows = read_whole(dumper)
+    chains = np.flatnonzero(rows[:, 0] & 0xFFFFFFFF == CHAIN)
+    shown = np.flatnonzero((rows[:, 0] & 0xFFFFFFFF == VMA) & (rows[:, 0] >> 32 == pids[2]) & (rows[:, 7] != 0))
+    for column, change in ((2, 8), (6, -1), (1, 1 << 40)):
+        damaged = rows.copy()
+        damaged[chains[chains > shown[0]][0], column] += change
+        dump = decode(damaged)
+        found = [*dump.broken, *dump.graph.findings()]
+        mms = np.unique(np.concatenate([finding.mms for finding in found]))
+        of_family = dump.graph.processes.mm[np.isin(dump.graph.processes.pid, pids)]
+        assert len(mms)
+        assert set(mms.tolist()) <= set(of_family.tolist())
 
 
 @pytest.mark.parametrize("seed", range(30))

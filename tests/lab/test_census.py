@@ -118,6 +118,13 @@ def test_a_tree_is_who_shares_roots() -> None:
     assert (stranger.pid, stranger.processes, stranger.private_bytes) == (9, 1, None)
 
 
+def test_what_is_torn_is_marked_and_nothing_else() -> None:
+    """B was caught changing: its tree cannot be trusted, C can."""
+    census = Census(replace(small_machine(), torn_mms=(1,), broken=("1 something",)))
+    assert [row.torn for row in census.processes()] == [True, True, False]
+    assert [row.torn for row in census.trees()] == [True, False]
+
+
 def test_an_anon_vma_that_nobody_owns_is_the_trees() -> None:
     """A has ended; B still hangs on a0, and its pages are there."""
     whole = small_machine()

@@ -252,7 +252,7 @@ def _watch(shown: _Shown, interval: float, times: int | None) -> None:
                 looks, torn, broken = looks + 1, torn + snapshot.torn, broken + bool(snapshot.broken)
                 click.echo(_one_look(shown, snapshot, looks, torn, broken))
         finally:
-            click.echo(f"{looks} looks, {torn} torn dumps read again, {broken} looks left broken", err=True)
+            click.echo(f"{looks} looks, {torn} torn dumps read again, {broken} looks torn in part", err=True)
 
 
 def _one_look(shown: _Shown, snapshot: Snapshot, nth: int, torn: int, broken: int) -> str:

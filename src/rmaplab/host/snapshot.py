@@ -63,8 +63,8 @@ TITLES = {
 class Snapshot:
     """What was seen, and under which circumstances.
 
-    `missing` says why the rungs above could not be had. `torn` dumps were thrown away, `broken` is what is wrong with this one,
-    `hidden` (children, VMAs) what anon_vmas count and nobody shows. `unseen` are processes with memory that are not in the graph.
+    `missing` says why the rungs above could not be had. `torn` dumps were thrown away, `broken` is what is wrong with this one, and `torn_mms`
+    where; `hidden` (children, VMAs) what anon_vmas count and nobody shows. `unseen` are processes with memory that are not in the graph.
     """
 
     graph: Graph
@@ -80,6 +80,7 @@ class Snapshot:
     file_names: dict[int, str]
     torn: int = 0
     broken: Sequence[str] = ()
+    torn_mms: Sequence[int] = ()
     hidden: tuple[int, int] = (0, 0)
     resumed: int = 0
     unseen: Sequence[str] = ()
@@ -145,7 +146,8 @@ class Observer:
             cache_line_bytes=_cache_line_bytes(),
             file_names=_name_files(graph),
             torn=dump.torn,
-            broken=tuple(dump.broken),
+            broken=tuple(map(str, dump.broken)),
+            torn_mms=tuple(sorted({mm for finding in dump.broken for mm in finding.mms.tolist() if mm != NONE})),
             hidden=dump.hidden,
             resumed=dump.resumed,
             unseen=tuple(unseen),

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
-from rmaplab.objects.graph import I64, NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
+from rmaplab.objects.graph import I64, NONE, AnonVmas, Chains, Files, Finding, Graph, Processes, Vmas, build, find_rows
 
 TRIES, BUDGET_S = 5, 0.8
 RESUME_AT_ONCE = 60_000  # the map holds 65,536
@@ -35,8 +35,8 @@ Rows = npt.NDArray[np.int64]
 class Dump:
     """A graph, and the kernel's pointers by row of it: they say which anon_vma a page's mapping means.
 
-    `torn` is how many dumps were thrown away before this one, `broken` what is still wrong with it (empty if nothing), `resumed`
-    the number of VMAs whose chain took more than one run. `mapping_pointers` are the files' address_spaces.
+    `torn` is how many dumps were thrown away before this one, `broken` what is still wrong with it (empty if nothing) and where;
+    `resumed` the number of VMAs whose chain took more than one run. `mapping_pointers` are the files' address_spaces.
     """
 
     graph: Graph
@@ -44,7 +44,7 @@ class Dump:
     anon_vma_pointers: I64
     mapping_pointers: I64
     torn: int = 0
-    broken: Sequence[str] = ()
+    broken: Sequence[Finding] = ()
     resumed: int = 0
     hidden: tuple[int, int] = (0, 0)
     """Children and VMAs that anon_vmas count and nobody shows."""
@@ -75,9 +75,10 @@ class VmaDumper:
         for torn in range(TRIES):
             rows, resumed, lost = self._read()
             dump = decode(rows)
-            broken = [*dump.broken, *dump.graph.check()]
+            broken = [*dump.broken, *dump.graph.findings()]
             if lost:
-                broken.append(f"{lost:,} VMAs went before their chain was read to its end")
+                nobody: I64 = np.zeros(0, np.int64)
+                broken.append(Finding("VMAs went before their chain was read to its end", lost, nobody))
             dump = replace(dump, torn=torn, broken=broken, resumed=resumed, hidden=dump.graph.hidden())
             if not broken or time.monotonic() - began > BUDGET_S:
                 break
@@ -159,15 +160,21 @@ def decode(rows: Rows) -> Dump:
         Files(files[:, 1], files[:, 2]),
         names,
     )
-    found = {
+    of_chain = np.where(vma == NONE, 0, first[vma, 1])
+    lost_roots = ~(np.isin(anon[:, 3], names) & np.isin(anon[:, 4], names))
+    of_rows = {
         "VMAs changed between two readings": changed,
-        "anon_vma_chains were found in another VMA's list": stray,
-        "anon_vma_chains saw their anon_vma changed since another did": unlike,
-        "anon_vmas have a root or a parent that no VMA hangs on": ~np.isin(anon[:, 3:5], names).all(axis=1),
         "VMAs do not hang on their own anon_vma": (first[:, 7] != 0) & ~np.isin(first[:, 7], names),
         "VMAs are of an address space that its process has left": ~np.isin(first[:, 1], processes.mm),
     }
-    broken = [f"{int(wrong.sum()):,} {what}" for what, wrong in found.items() if wrong.any()]
+    of_chains = {
+        "anon_vma_chains were found in another VMA's list": stray,
+        "anon_vma_chains saw their anon_vma changed since another did": unlike,
+        "anon_vma_chains hang on an anon_vma whose root or parent no VMA hangs on": lost_roots[which],
+    }
+    found = [(what, bad, first[bad, 1]) for what, bad in of_rows.items()]
+    found += [(what, bad, of_chain[bad]) for what, bad in of_chains.items()]
+    broken = [Finding(what, int(bad.sum()), find_rows(mms, built.mms)) for what, bad, mms in found if bad.any()]
     return Dump(built.graph, first[kept[built.vmas], 2], names[built.anon_vmas], files[:, 0], broken=broken)
 
 

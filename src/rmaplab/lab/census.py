@@ -44,10 +44,12 @@ class Row:
 
     anon_vmas of a process are those its VMAs own; a tree also has those that nobody owns any more. `depth` is in generations,
     `longest_walk` the most VMAs on one index of an anon_vma that it hangs on; `candidates` and `useful` are over pages found in it.
+    Of a row that is `torn` the tree was caught changing: its figures may be off.
     """
 
     pid: int
     comm: str
+    torn: bool
     processes: int
     roots: int | None
     largest_root_vmas: int | None
@@ -113,6 +115,11 @@ class Census:
         return self.graph.families()
 
     @cached_property
+    def torn_mms(self) -> npt.NDArray[np.bool_]:
+        """By mm: whether its tree was caught changing."""
+        return np.isin(self.families, self.families[np.array(self.snapshot.torn_mms, np.int64)])
+
+    @cached_property
     def _depths(self) -> I64:
         return self.graph.depths()
 
@@ -160,7 +167,8 @@ class Census:
         graph, vmas, chains = self.graph, self.graph.vmas, self.graph.chains
         nr = int(group.max(initial=-1)) + 1
         of_vma = group[vmas.mm]
-        head = self._heads(group, nr)
+        head, torn = self._heads(group, nr), np.zeros(nr, np.bool_)
+        torn[group[self.torn_mms]] = True
         memory = [_sum_known(column[self.of_mm], group, nr) for column in self.snapshot.footprints]
         count = np.bincount(of_vma, minlength=nr)
         people = np.bincount(group[graph.processes.mm], minlength=nr)
@@ -172,6 +180,7 @@ class Census:
             Row(
                 pid=int(graph.processes.pid[head[i]]),
                 comm=name(graph.processes.comm[head[i]]),
+                torn=bool(torn[i]),
                 processes=int(people[i]),
                 roots=_get(facts, "roots", i),
                 largest_root_vmas=_get(facts, "largest_root_vmas", i),

@@ -98,6 +98,17 @@ class Pages(NamedTuple):
     weight: npt.NDArray[np.float64]
 
 
+class Finding(NamedTuple):
+    """Something that cannot be: what, how often, and the address spaces that have to do with it (not each only once)."""
+
+    what: str
+    times: int
+    mms: I64
+
+    def __str__(self) -> str:
+        return f"{self.times:,} {self.what}"
+
+
 @dataclass(frozen=True)
 class Graph:
     """Processes, VMAs, anon_vmas, chains, and files; pages where somebody looked."""
@@ -174,9 +185,8 @@ class Graph:
 
     def families(self) -> I64:
         """By mm, the number of its fork family: mms that share a root anon_vma are of one. O(chains + VMAs x depth of merging)."""
-        root = np.where(self.vmas.anon_vma >= 0, self.anon_vmas.root[self.vmas.anon_vma], NONE)
-        known = root >= 0
-        pairs = unique_pairs(self.vmas.mm[known], root[known])
+        known = self.vmas.anon_vma != NONE
+        pairs = unique_pairs(self.vmas.mm[known], self.anon_vmas.root[self.vmas.anon_vma[known]])
         mm = np.arange(self.nr_mms)
         while True:  # least number wins, through roots and back, until nothing changes
             least = np.full(len(self.anon_vmas.root), self.nr_mms)
@@ -210,31 +220,40 @@ class Graph:
 
     def check(self) -> list[str]:
         """What cannot be, in words; nothing if all is well. O(chains log chains)."""
+        return [str(finding) for finding in self.findings()]
+
+    def findings(self) -> list[Finding]:
+        """What cannot be, and in which address spaces. O(chains log chains)."""
         vmas, anon_vmas, chains = self.vmas, self.anon_vmas, self.chains
-        all_anon = np.arange(len(anon_vmas.root))
-        lengths = self.chain_lengths()
-        found = {
-            "VMAs overlap in one address space": (vmas.mm[1:] == vmas.mm[:-1]) & (vmas.start[1:] < vmas.end[:-1]),
-            "VMAs have an anon_vma and no chain, or chains and no anon_vma": (vmas.anon_vma >= 0) != (lengths > 0),
-            "chains hang on anon_vmas of another root than their VMA's": anon_vmas.root[chains.anon_vma]
-            != anon_vmas.root[vmas.anon_vma[chains.vma]],
-            "roots have another root": anon_vmas.root[anon_vmas.root] != anon_vmas.root,
-            "anon_vmas have a parent of another root": anon_vmas.root[anon_vmas.parent] != anon_vmas.root,
-            "anon_vmas are not reached from a root": self.depths() == 0,
-            "VMAs of one anon_vma hang on different sets of anon_vmas": self._unlike_chains(),
-        }
+        itself, root_of = np.arange(len(anon_vmas.root)), anon_vmas.root
         own = chains.anon_vma == vmas.anon_vma[chains.vma]
-        hangs = np.bincount(chains.vma[own], minlength=len(vmas.mm))
-        found["VMAs do not hang on their own anon_vma exactly once"] = (vmas.anon_vma >= 0) & (hangs != 1)
+        times_own = np.bincount(chains.vma[own], minlength=len(vmas.mm))
         children, active = self._recount()
-        known = anon_vmas.num_children != UNKNOWN
-        found["anon_vmas have more children than num_children"] = known & (children > anon_vmas.num_children)
-        known = anon_vmas.num_active_vmas != UNKNOWN
-        found["anon_vmas have more VMAs than num_active_vmas"] = known & (active > anon_vmas.num_active_vmas)
-        found["anon_vmas are their own parent and no root"] = (anon_vmas.parent == all_anon) & (
-            anon_vmas.root != all_anon
-        )
-        return [f"{int(wrong.sum()):,} {what}" for what, wrong in found.items() if wrong.any()]
+        overlap = np.zeros(len(vmas.mm), np.bool_)
+        overlap[1:] = (vmas.mm[1:] == vmas.mm[:-1]) & (vmas.start[1:] < vmas.end[:-1])
+        of_vmas = {
+            "overlap in one address space": overlap,
+            "have an anon_vma and no chain, or chains and no anon_vma": (vmas.anon_vma >= 0)
+            != (self.chain_lengths() > 0),
+            "hang on another set of anon_vmas than others with the same anon_vma": self._unlike_chains(),
+            "do not hang on their own anon_vma exactly once": (vmas.anon_vma >= 0) & (times_own != 1),
+        }
+        of_anon_vmas = {
+            "have a root that has another root": root_of[root_of] != root_of,
+            "have a parent of another root": root_of[anon_vmas.parent] != root_of,
+            "are not reached from a root": self.depths() == 0,
+            "are their own parent and no root": (anon_vmas.parent == itself) & (root_of != itself),
+            "have more children than num_children": _exceeds(children, anon_vmas.num_children),
+            "have more VMAs than num_active_vmas": _exceeds(active, anon_vmas.num_active_vmas),
+        }
+        stray = root_of[chains.anon_vma] != root_of[vmas.anon_vma[chains.vma]]
+        found = [Finding(f"VMAs {what}", int(bad.sum()), vmas.mm[bad]) for what, bad in of_vmas.items()]
+        for what, bad in of_anon_vmas.items():
+            affected = vmas.mm[chains.vma[bad[chains.anon_vma]]] if bad.any() else vmas.mm[:0]
+            found.append(Finding(f"anon_vmas {what}", int(bad.sum()), affected))
+        what = "chains hang on anon_vmas of another root than their VMA's"
+        found.append(Finding(what, int(stray.sum()), vmas.mm[chains.vma[stray]]))
+        return [finding for finding in found if finding.times]
 
     def hidden(self) -> tuple[int, int]:
         """(children, VMAs) that the counters of the anon_vmas count and the graph does not have: processes we cannot see."""
@@ -271,11 +290,12 @@ TABLES: dict[str, Any] = {
 
 
 class Built(NamedTuple):
-    """What build() made: the graph, and for each VMA and anon_vma of it, which of the rows given it was."""
+    """What build() made: the graph, for each VMA and anon_vma of it which of the rows given it was, and the names of its mms."""
 
     graph: Graph
     vmas: I64
     anon_vmas: I64
+    mms: I64
 
 
 def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains, files: Files, names: I64) -> Built:
@@ -290,9 +310,9 @@ def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains,
     processes = Processes(pid[order], parent[order], comm[order], start_time_ns[order], mms[order])
     mm_names, first = np.unique(processes.mm, return_index=True)
     mm_names = mm_names[np.argsort(first)]
-    processes = processes._replace(mm=_rows(processes.mm, mm_names))
+    processes = processes._replace(mm=find_rows(processes.mm, mm_names))
 
-    mm = _rows(vmas.mm, mm_names)
+    mm = find_rows(vmas.mm, mm_names)
     order = np.lexsort((vmas.start, mm))
     order = order[mm[order] != NONE]
     row_of = np.full(len(mm), NONE)
@@ -308,18 +328,18 @@ def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains,
     met = np.argsort(first, kind="stable")[: int((first < len(kept)).sum())]
     renamed = names[met]
     itself = np.arange(len(met))
-    root, parent = _rows(anon_vmas.root[met], renamed), _rows(anon_vmas.parent[met], renamed)
+    root, parent = find_rows(anon_vmas.root[met], renamed), find_rows(anon_vmas.parent[met], renamed)
     anon_vmas = AnonVmas(
         np.where(root == NONE, itself, root), np.where(parent == NONE, itself, parent), *(c[met] for c in anon_vmas[2:])
     )
     new_row = np.empty(len(names), np.int64)
     new_row[met] = np.arange(len(met))
     chains = Chains(owner[kept], new_row[hangs_on])
-    vmas = vmas._replace(anon_vma=_rows(vmas.anon_vma, renamed))
-    return Built(Graph(processes, vmas, anon_vmas, chains, files), vma_rows, met)
+    vmas = vmas._replace(anon_vma=find_rows(vmas.anon_vma, renamed))
+    return Built(Graph(processes, vmas, anon_vmas, chains, files), vma_rows, met, mm_names)
 
 
-def _rows(wanted: I64, names: I64) -> I64:
+def find_rows(wanted: I64, names: I64) -> I64:
     """Where each of `wanted` stands in `names`, or NONE."""
     if not len(names):
         return np.full(len(wanted), NONE)
@@ -334,6 +354,11 @@ def unique_pairs(one: I64, other: I64) -> tuple[I64, I64]:
     width = int(other.max(initial=0)) + 1
     found = np.unique(one * width + other)
     return found // width, found % width
+
+
+def _exceeds(recount: I64, counter: I64) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = (counter != UNKNOWN) & (recount > counter)
+    return found
 
 
 def _scatter(numbers: I64) -> U64:

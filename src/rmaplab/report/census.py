@@ -57,7 +57,7 @@ def _totals_line(census: Census) -> str:
 
 
 def _cells(row: Row, *, trees: bool) -> list[str]:
-    cells = [str(row.pid), row.comm]
+    cells = [str(row.pid), f"{row.comm} ~" if row.torn else row.comm]
     if trees:
         cells += [f"{row.processes:,}", _count(row.roots), _count(row.largest_root_vmas)]
     cells += [f"{row.vmas:,}", _count(row.anon_vmas), _count(row.chains), _size(row.rmap_bytes)]
@@ -109,7 +109,7 @@ def notes(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.torn or snapshot.broken:
         fate = "the one shown is whole" if not snapshot.broken else "the one shown is torn too"
         yield f"torn dumps: {snapshot.torn}, read again; {fate}"
-    yield from (f"broken: {what}" for what in snapshot.broken)
+    yield from (f"broken, in the rows with ~: {what}" for what in snapshot.broken)
     if snapshot.resumed:
         yield f"{snapshot.resumed:,} VMAs have more chains than one record holds: read on until their end"
     children, vmas = snapshot.hidden
@@ -145,6 +145,7 @@ def diff_text(total: Change, found: Sequence[Change], top: int, *, trees: bool, 
 
 def watch_line(rows: Sequence[Row], nth: int, torn: int, broken: int) -> str:
     """One line per look, for a log: sums over the rows."""
+    caught = sum(row.torn for row in rows)
     parts = [f"{sum(row.processes for row in rows):,} processes", f"{sum(row.vmas for row in rows):,} VMAs"]
     for name, what, show in (
         ("anon_vmas", "anon_vmas", _count),
@@ -154,7 +155,7 @@ def watch_line(rows: Sequence[Row], nth: int, torn: int, broken: int) -> str:
     ):
         known = [value for row in rows if (value := getattr(row, name)) is not None]
         parts += [f"{show(sum(known))} {what}"] if known else []
-    return f"{nth}: {', '.join(parts)}; torn dumps so far {torn}, left broken {broken}"
+    return f"{nth}: {', '.join(parts)}; {caught} rows torn; torn dumps so far {torn}, left so {broken}"
 
 
 def _titled(title: str, table: Table, caption: str = "") -> str:
