@@ -11,10 +11,11 @@ from rmaplab.errors import UsageError
 from rmaplab.host.footprint import Footprints
 from rmaplab.host.slabs import Sizes
 from rmaplab.host.snapshot import Rung, Snapshot
-from rmaplab.lab.census import Census, FileRow, Quantiles
+from rmaplab.lab.census import Census, FileRow
 from rmaplab.lab.census_designs import COUNTING
 from rmaplab.lab.census_diff import changes, total_changes
 from rmaplab.lab.census_file import load, save_snapshot
+from rmaplab.lab.walks import Quantiles
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Pages, Processes, Vmas
 
 MIB = 1 << 20

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
-from rmaplab.lab.census import Census, Quantiles, Row, circumstances
+from rmaplab.lab.census import Census, Row, circumstances
 from rmaplab.lab.census_designs import Held
 from rmaplab.lab.census_diff import COUNTED, Change
+from rmaplab.lab.walks import Quantiles
 from rmaplab.objects.graph import I64
 from rmaplab.report.tables import DASH, new_table, plain
 from rmaplab.units import format_size
