@@ -19,7 +19,8 @@ def test_candidates_are_those_of_the_stretch_a_page_is_in(
     stretches: list[list[tuple[int, int, int]]], pages: list[tuple[int, int]]
 ) -> None:
     """Every page is looked up in the dictionary that the stretches are; outside of them nobody is visited."""
-    rows, cover_at = [], {}
+    rows: list[tuple[int, int, int, int]] = []
+    cover_at: dict[tuple[int, int], int] = {}
     for owner, of_owner in enumerate(stretches):
         at = 0
         for gap, length, cover in of_owner:
