@@ -15,7 +15,7 @@ a kernel that goes on running may break it: then it is torn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ Bytes = npt.NDArray[np.bytes_]
 
 NONE = -1
 """No such row: a VMA without anon_vma, memory without file."""
+ACCESS = 0xF
+"""VM_READ, VM_WRITE, VM_EXEC, VM_SHARED: the same in every kernel."""
 UNKNOWN = -1
 """A counter that the kernel does not keep or we could not read."""
 
@@ -148,6 +150,38 @@ class Graph:
         graph = cls(**tables)
         graph._check_references()
         return graph
+
+    def part(self, pids: Iterable[int], low: int, high: int) -> Graph:
+        """What these processes have between two addresses: their VMAs there, and what those hang on. Renamed anew; without pages."""
+        people = np.flatnonzero(np.isin(self.processes.pid, np.fromiter(pids, np.int64)))
+        vmas = np.flatnonzero((self.vmas.start >= low) & (self.vmas.end <= high))
+        row_of = np.full(len(self.vmas.mm), NONE)
+        row_of[vmas] = np.arange(len(vmas))
+        kept = np.flatnonzero(row_of[self.chains.vma] != NONE)
+        pid, parent, comm, start_time_ns, mm = self.processes
+        return build(
+            Processes(pid[people], parent[people], comm[people], start_time_ns[people], mm[people]),
+            Vmas(*(column[vmas] for column in self.vmas)),
+            self.anon_vmas,
+            Chains(row_of[self.chains.vma[kept]], self.chains.anon_vma[kept]),
+            self.files,
+            np.arange(len(self.anon_vmas.root)),
+        ).graph
+
+    def unlike(self, other: Graph) -> str | None:
+        """The first difference up to renaming, in words; pids, names, times and flags beyond access do not count."""
+        tables = ((name, getattr(self, name), getattr(other, name)) for name in ("vmas", "anon_vmas", "chains"))
+        for name, mine, its in tables:
+            for column, ours, theirs in zip(mine._fields, mine, its, strict=True):
+                mask = ACCESS if column == "flags" else -1
+                if len(ours) != len(theirs):
+                    return f"{len(ours):,} {name} here and {len(theirs):,} there"
+                wrong = np.flatnonzero((ours & mask) != (theirs & mask))
+                if len(wrong):
+                    row = int(wrong[0])
+                    return f"{name}[{row}].{column} is {int(ours[row]):#x} here and {int(theirs[row]):#x} there"
+        same = np.array_equal(self.processes.mm, other.processes.mm)
+        return None if same else "processes share address spaces otherwise"
 
     def _check_references(self) -> None:
         references = (
