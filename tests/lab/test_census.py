@@ -191,6 +191,22 @@ def test_designs_hold_what_their_sizes_say() -> None:
     assert held["virtual_scan"].total_bytes == 0
 
 
+def test_what_a_walk_would_visit_under_each_design() -> None:
+    """Four pages. Chains: their entries, 2, 1, 1 and 1. anon_vma: all VMAs of the root, 2 for each page of the family.
+
+    anon_vma_chain: 2 for those of a0, 1 for a1's. anonmm: the shared page may be in both address spaces, the others are their owner's.
+    """
+    visits = {each.design: each.visits for each in Census(small_machine()).designs()}
+    assert visits["pte_chain"] == Quantiles(1, 2, 2)
+    assert visits["anon_vma"] == Quantiles(2, 2, 2)
+    assert visits["anon_vma_chain"] == visits["Linux 6.18.0 as it is"] == Quantiles(1, 2, 2)
+    assert visits["anonmm"] == Quantiles(1, 2, 2)
+    assert visits["virtual_scan"] is None
+    snapshot = small_machine()
+    blind = replace(snapshot, graph=replace(snapshot.graph, pages=None), rung=Rung.GRAPH)
+    assert {each.visits for each in Census(blind).designs()} == {None}
+
+
 def test_a_design_without_a_rule_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never a zero."""
     monkeypatch.delitem(COUNTING, "anonmm")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmaplab.objects.graph import I64, NONE, Pages
+from rmaplab.objects.graph import I64, NONE, Pages, Stretches
 
 QUANTILES = (0.5, 0.99)
 F64 = npt.NDArray[np.float64]
@@ -43,7 +43,7 @@ class Walk:
         return asdict(self)
 
 
-def candidates_of(pages: Pages, stretches: tuple[I64, I64, I64, I64]) -> I64:
+def candidates_of(pages: Pages, stretches: Stretches) -> I64:
     """By page: how many VMAs a walk for it visits, by the stretches of Graph.candidates(); 0 where none covers it. O(n log n)."""
     owner, first, length, cover = stretches
     kinds = np.concatenate([np.zeros(len(owner), np.int64), np.ones(len(pages.pfn), np.int64)])

@@ -26,6 +26,8 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.bytes_]
 
+Stretches = tuple[I64, I64, I64, I64]
+
 NONE = -1
 """No such row: a VMA without anon_vma, memory without file."""
 ACCESS = 0xF
@@ -232,12 +234,19 @@ class Graph:
             mm = after
         return np.unique(mm, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
-    def candidates(self) -> tuple[I64, I64, I64, I64]:
+    def candidates(self) -> Stretches:
         """How many VMAs a walk visits: for each stretch of indexes of an anon_vma, (anon_vma, first index, pages, VMAs that cover it).
 
         Stretches that no VMA covers are left out. O(chains log chains).
         """
-        vma, anon_vma = self.chains
+        return self._stretches(self.chains.vma, self.chains.anon_vma)
+
+    def candidates_by_root(self) -> Stretches:
+        """The same if all VMAs of a root hung on it and on nothing else, as under the anon_vma of 2004. O(VMAs log VMAs)."""
+        vma = np.flatnonzero(self.vmas.anon_vma != NONE)
+        return self._stretches(vma, self.anon_vmas.root[self.vmas.anon_vma[vma]])
+
+    def _stretches(self, vma: I64, anon_vma: I64) -> Stretches:
         begin = self.vmas.pgoff[vma]
         owner = np.concatenate([anon_vma, anon_vma])
         at = np.concatenate([begin, begin + self.vmas.nr_pages[vma]])

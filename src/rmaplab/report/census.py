@@ -92,15 +92,16 @@ def files_text(census: Census, mms: I64 | None) -> str:
 def designs_text(snapshot: Snapshot, designs: Sequence[Held]) -> str:
     """The same machine, or what we see of it, under other designs."""
     whose = "These processes'" if snapshot.rung == Rung.OWN else "This machine's"
-    table = new_table(None, "design|objects|>objects|>in VMAs|>in mms|>total|>in struct page|note")
+    table = new_table(None, "design|objects|>objects|>in VMAs|>in mms|>total|>in struct page|>visits|note")
     for held in designs:
         objects = ", ".join(f"{count:,} {kind}" for kind, count in held.objects.items()) or DASH
         sizes = (held.objects_bytes, held.vma_bytes, held.mm_bytes, held.total_bytes, held.page_bytes)
-        table.add_row(held.design, objects, *map(_size, sizes), held.note)
+        table.add_row(held.design, objects, *map(_size, sizes), _quantiles(held.visits), held.note)
     return _titled(
         f"{whose} anonymous reverse map under other designs, by their own sizes on x86-64",
         table,
-        "in struct page: paid for all of RAM from boot on, and not in the total.",
+        "in struct page: paid for all of RAM from boot on, and not in the total. visits: per walk for a page, p50/p99/max: entries under\n"
+        "pte_chain, address spaces (at most) under anonmm, VMAs under the others.",
     )
 
 
