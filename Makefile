@@ -32,6 +32,7 @@ bench: $(READY)  ## the speed and memory figures of the README, beside the real 
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/host.py
 	$(BIN)/python benchmarks/box.py
+	$(BIN)/python benchmarks/live.py
 
 fit: $(READY)    ## fit the price list to level 6 again and store it: half a minute (docs/time.md)
 	$(BIN)/rmaplab fit --save src/rmaplab/kernels/prices_2004.json

@@ -71,7 +71,7 @@ def test_a_tree_of_real_processes(capsys: pytest.CaptureFixture[str], forks: For
         + tree["chains"] * said["object_sizes"]["anon_vma_chain_bytes"]
     )
     assert tree["page_tables_bytes"] > 7 * 4096
-    assert (said["rung"], said["broken"], said["missing"]) == (1, [], [])
+    assert (said["rung"], said["missing"]) == (1, [])
     assert said["walk"]["candidates"]["max"] == 7
 
 
@@ -112,7 +112,7 @@ def test_save_from_and_diff(capsys: pytest.CaptureFixture[str], forks: Forks, tm
     (tree,) = (change for change in said["trees"] if change["pid"] == pids[0])
     assert tree["before"] is None
     assert tree["grown"]["chains"] == tree["after"]["chains"] >= 3 * 11
-    assert said["total"]["grown"]["chains"] >= tree["grown"]["chains"] - 200
+    assert said["total"]["grown"]["chains"] == sum(change["grown"]["chains"] for change in said["trees"])
     assert (said["before"]["rung"], said["after"]["rung"]) == (1, 1)
     _, out, _ = run(capsys, "diff", before, after, "--tree")
     assert "the whole machine" in out

@@ -1,5 +1,6 @@
 """struct page by BPF, against pagemap and against the graph. Needs root."""
 
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -90,8 +91,9 @@ def test_more_addresses_than_a_run_takes(peeker: PagePeeker) -> None:
     assert (many.head[20_000:20_100] == again.head).all()
 
 
-def test_the_sample_weighs_every_page_once(peeker: PagePeeker, forks: Forks) -> None:
+def test_the_sample_weighs_every_page_once(peeker: PagePeeker, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page mapped by k processes is met k times and weighs 1/k each time: the weights sum up to the pages there are."""
+    monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 1 << 40)
     with forks(8, 5, 0, write=True) as pids, VmaDumper() as dumper:
         dump = dumper.dump()
         pages = sample_pages(dump, peeker)
@@ -111,11 +113,36 @@ def test_the_sample_weighs_every_page_once(peeker: PagePeeker, forks: Forks) -> 
 
 
 def test_a_sample_of_windows_says_what_chance_they_had(peeker: PagePeeker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With fewer windows than there are, each entry stands for more."""
+    """With fewer windows than there are, each entry stands for more; all of them are all there is."""
     with VmaDumper() as dumper:
         graph = dumper.dump().graph
     vmas = np.flatnonzero(graph.vmas.anon_vma != NONE)
-    assert read_windows(graph, vmas)[2] == 1
+    monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 1 << 40)
+    whole, _, chance = read_windows(graph, vmas)
+    assert chance == 1
     monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 10)
-    windows = -(-graph.vmas.nr_pages[vmas] // 512).sum()
-    assert read_windows(graph, vmas)[2] == pytest.approx(10 / windows)
+    some, mms, chance = read_windows(graph, vmas)
+    assert 0 < chance < 1
+    assert len(some) == len(mms) <= min(10 * 512, len(whole))
+
+
+def test_a_large_vma_is_looked_at_where_it_is_populated(peeker: PagePeeker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 GiB of addresses with three pages in them are three windows, and hide nobody else."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
+    with mmap.mmap(-1, 64 << 30, flags=flags) as memory:
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+        places = [0, 5 << 30, (64 << 30) - 4096]
+        for place in places:
+            memory[place] = 1
+        view = np.frombuffer(memory, np.uint8)
+        address = view.ctypes.data
+        with VmaDumper() as dumper:
+            graph = dumper.dump().graph
+        inside = (graph.vmas.start <= address) & (address < graph.vmas.end) & (graph.vmas.nr_pages >= 1 << 24)
+        monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 64)
+        mms = graph.processes.mm[graph.processes.pid == os.getpid()]
+        pfns, _, chance = read_windows(graph, np.flatnonzero(inside & np.isin(graph.vmas.mm, mms)))
+        truth = [int(read_pfns(os.getpid(), address + place, address + place + 4096)[0]) for place in places]
+        del view
+    assert chance == 1
+    assert set(truth) <= set(pfns.tolist())

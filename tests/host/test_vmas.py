@@ -10,8 +10,12 @@ import pytest
 
 from rmaplab.host import vmas as module
 from rmaplab.host.bpf.errors import BpfUnavailable
-from rmaplab.host.vmas import CHAIN, CUT, RESUMED, VMA, Dump, VmaDumper, decode
-from rmaplab.objects.graph import NONE, Graph
+from rmaplab.host.footprint import Footprints
+from rmaplab.host.slabs import Sizes
+from rmaplab.host.snapshot import Rung, Snapshot
+from rmaplab.host.vmas import CHAIN, CUT, RESUMED, VMA, Dump, Rows, VmaDumper, decode
+from rmaplab.lab.census import Census
+from rmaplab.objects.graph import NONE, UNKNOWN, Graph
 
 BASE, END = 0x2000_0000_0000, 0x2100_0000_0000
 
@@ -31,6 +35,25 @@ def dumper() -> Iterator[VmaDumper]:
         yield loaded
 
 
+def dump_whole(dumper: VmaDumper) -> Dump:
+    """A dump that is not torn. Other processes of this machine come and go: that takes patience, and no more."""
+    for _ in range(20):
+        dump = dumper.dump()
+        if not dump.broken:
+            return dump
+    pytest.fail(f"torn 20 times: {dump.broken}")
+
+
+def read_whole(dumper: VmaDumper) -> Rows:
+    """The rows of such a dump."""
+    for _ in range(20):
+        rows, _, _ = dumper._read()
+        dump = decode(rows)
+        if not dump.broken and not dump.graph.check() and dump.graph.hidden() == (0, 0):
+            return rows
+    pytest.fail("torn 20 times")
+
+
 def window(graph: Graph, pids: list[int]) -> np.typing.NDArray[np.int64]:
     """The VMAs of these processes between BASE and END."""
     mms = graph.processes.mm[np.isin(graph.processes.pid, pids)]
@@ -48,8 +71,7 @@ def counts(dump: Dump, pids: list[int]) -> tuple[int, int, int]:
 def test_flat_children_cost_what_is_published(dumper: VmaDumper, forks: Forks, vmas: int, children: int) -> None:
     """F + 2Fn chains, F + Fn anon_vmas (reference modern.md 1.3, measured on 6.18)."""
     with forks(vmas, children, 0) as pids:
-        dump = dumper.dump()
-    assert dump.broken == []
+        dump = dump_whole(dumper)
     assert counts(dump, pids) == (vmas * (1 + children), vmas * (1 + children), vmas + 2 * vmas * children)
 
 
@@ -57,8 +79,7 @@ def test_a_line_of_forks_costs_what_is_published(dumper: VmaDumper, forks: Forks
     """F D (D + 1) / 2 chains for D processes in a line, all alive; the chain of the last is D long."""
     vmas, processes = 3, 40
     with forks(vmas, 0, processes - 1) as pids:
-        dump = dumper.dump()
-    assert dump.broken == []
+        dump = dump_whole(dumper)
     assert counts(dump, pids)[2] == vmas * processes * (processes + 1) // 2
     inside = window(dump.graph, pids)
     assert dump.graph.chain_lengths()[inside].max() == processes
@@ -70,8 +91,7 @@ def test_a_chain_longer_than_a_record_is_read_to_its_end(dumper: VmaDumper, fork
     """More generations than the 500 chains that fit: the rest is resumed, and nothing is missing."""
     processes = 530
     with forks(1, 0, processes - 1) as pids:
-        dump = dumper.dump()
-    assert dump.broken == []
+        dump = dump_whole(dumper)
     assert dump.resumed >= processes - 500
     assert counts(dump, pids)[2] == processes * (processes + 1) // 2
     assert dump.graph.chain_lengths()[window(dump.graph, pids)].max() == processes
@@ -81,8 +101,7 @@ def test_a_resumed_chain_is_resumed_again(dumper: VmaDumper, forks: Forks, monke
     """Also where one round of the map does not hold all VMAs that were cut."""
     monkeypatch.setattr(module, "RESUME_AT_ONCE", 7)
     with forks(1, 0, 520) as pids:
-        dump = dumper.dump()
-    assert dump.broken == []
+        dump = dump_whole(dumper)
     assert counts(dump, pids)[2] == 521 * 522 // 2
 
 
@@ -123,8 +142,7 @@ def test_nothing_is_left_behind(dumper: VmaDumper) -> None:
 def test_what_changed_while_it_was_read_is_found(dumper: VmaDumper, forks: Forks) -> None:
     """Every damage that a race can do to the rows is noticed."""
     with forks(2, 3, 0):
-        rows, _, _ = dumper._read()
-    assert decode(rows).broken == []
+        rows = read_whole(dumper)
     kinds = rows[:, 0] & 0xFFFFFFFF
     chains = np.flatnonzero(kinds == CHAIN)
     names, repeated = np.unique(rows[chains, 1], return_counts=True)
@@ -132,24 +150,75 @@ def test_what_changed_while_it_was_read_is_found(dumper: VmaDumper, forks: Forks
 
     changed = rows.copy()
     changed[twice[0], 5] += 1
-    assert any("saw their anon_vma changed" in what for what in decode(changed).broken)
+    assert any("saw their anon_vma changed" in str(what) for what in decode(changed).broken)
 
     moved = rows.copy()
     moved[chains[0], 2] = rows[chains[-1], 2]
-    assert any("in another VMA's list" in what for what in decode(moved).broken)
+    assert any("in another VMA's list" in str(what) for what in decode(moved).broken)
 
     lost = np.delete(rows, [i for i in chains if rows[i, 1] == rows[chains[0], 1]], axis=0)
-    assert any("do not hang on their own anon_vma" in what for what in decode(lost).broken)
+    assert any("do not hang on their own anon_vma" in str(what) for what in decode(lost).broken)
 
     again = np.concatenate([rows, rows[kinds == VMA][:1], rows[kinds == 2][:1]])
     again[-2, 4] += 0x1000
-    assert any("VMAs changed" in what for what in decode(again).broken)
+    assert any("VMAs changed" in str(what) for what in decode(again).broken)
+
+
+def test_what_is_torn_has_a_place(dumper: VmaDumper, forks: Forks) -> None:
+    """A chain of one process's VMA is damaged: the findings are about its family, and no other."""
+    with forks(2, 3, 0) as pids:
+        rows = read_whole(dumper)
+    chains = np.flatnonzero(rows[:, 0] & 0xFFFFFFFF == CHAIN)
+    shown = np.flatnonzero((rows[:, 0] & 0xFFFFFFFF == VMA) & (rows[:, 0] >> 32 == pids[2]) & (rows[:, 7] != 0))
+    for column, change in ((2, 8), (6, -1), (1, 1 << 40)):
+        damaged = rows.copy()
+        damaged[chains[chains > shown[0]][0], column] += change
+        dump = decode(damaged)
+        found = [*dump.broken, *dump.graph.findings()]
+        mms = np.unique(np.concatenate([finding.mms for finding in found]))
+        of_family = dump.graph.processes.mm[np.isin(dump.graph.processes.pid, pids)]
+        assert len(mms)
+        assert set(mms.tolist()) <= set(of_family.tolist())
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_census_bears_whatever_was_torn(dumper: VmaDumper, seed: int) -> None:
+    """Rows lost, repeated, swapped and changed at random: it may be wrong and says so, but it does not fail."""
+    random = np.random.default_rng(seed)
+    rows = dumper._read()[0].copy()
+    chains = np.flatnonzero(rows[:, 0] & 0xFFFFFFFF == CHAIN)
+    for column in random.choice([1, 2, 3, 4, 5, 6, 7], 4):
+        hit = random.choice(chains, 1 + seed % 9)
+        rows[hit, column] = random.choice([0, -1, 8, *rows[chains, column][:5].tolist()], len(hit))
+    vmas = np.flatnonzero(rows[:, 0] & 0xFFFFFFFF == VMA)
+    rows[random.choice(vmas, 3), 7] = random.choice(rows[chains, 1], 3)
+    rows[random.choice(vmas, 2), 1] = random.choice(rows[vmas, 1], 2)
+    lost = random.choice(chains, 10)
+    dump = decode(np.delete(rows, lost, axis=0))
+    assert [*dump.broken, *dump.graph.check()]
+    graph, unknown = dump.graph, np.full(len(dump.graph.processes.pid), UNKNOWN)
+    snapshot = Snapshot(
+        graph,
+        Footprints(*[unknown] * len(Footprints._fields)),
+        Sizes({"anon_vma": 104, "anon_vma_chain": 64}, "a test", {}),
+        Rung.GRAPH,
+        (),
+        "6.18",
+        "x86_64",
+        0.0,
+        1000,
+        64,
+        {},
+    )
+    census = Census(snapshot)
+    for found in (census.processes(), census.trees()):
+        census.as_json(found, "rows")
 
 
 def test_tasks_that_share_an_address_space_count_its_vmas_once(dumper: VmaDumper, forks: Forks) -> None:
     """A thread with files of its own is shown beside its process: same VMAs, same chains."""
     with forks(2, 2, 0):
-        rows, _, _ = dumper._read()
+        rows = read_whole(dumper)
     once = decode(rows).graph.columns()
     twice = decode(np.concatenate([rows, rows])).graph.columns()
     assert all(np.array_equal(once[name], twice[name]) for name in once)
@@ -157,7 +226,7 @@ def test_tasks_that_share_an_address_space_count_its_vmas_once(dumper: VmaDumper
 
 def test_a_torn_dump_is_read_again_and_counted(dumper: VmaDumper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Torn twice, then whole; and torn for ever is given back with what is wrong."""
-    whole = dumper._read()
+    whole = read_whole(dumper), 0, 0
     torn = whole[0].copy()
     torn[np.flatnonzero(torn[:, 0] & 0xFFFFFFFF == CHAIN), 2] += 8
     reads = [torn, torn, whole[0], whole[0]]
@@ -178,7 +247,7 @@ def test_a_chain_that_could_not_be_resumed_is_never_passed_over(
     cut = np.zeros((1, 8), np.int64)
     cut[0, :3] = CUT, rows[0, 2] + 1, rows[0, 2] + 9
     whole = dumper._iterator.read
-    monkeypatch.setattr(dumper._iterator, "read", lambda: bytearray(bytes(whole()) + cut.tobytes()))
+    monkeypatch.setattr(dumper._iterator, "read", lambda: memoryview(bytes(whole()) + cut.tobytes()))
     _, resumed, lost = dumper._read()
     assert (resumed, lost) == (1, 1)
     assert RESUMED == CUT + 1

@@ -11,10 +11,11 @@ from rmaplab.errors import UsageError
 from rmaplab.host.footprint import Footprints
 from rmaplab.host.slabs import Sizes
 from rmaplab.host.snapshot import Rung, Snapshot
-from rmaplab.lab.census import Census, FileRow, Quantiles
+from rmaplab.lab.census import Census, FileRow
 from rmaplab.lab.census_designs import COUNTING
 from rmaplab.lab.census_diff import changes, total_changes
 from rmaplab.lab.census_file import load, save_snapshot
+from rmaplab.lab.walks import Quantiles
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Pages, Processes, Vmas
 
 MIB = 1 << 20
@@ -118,6 +119,13 @@ def test_a_tree_is_who_shares_roots() -> None:
     assert (stranger.pid, stranger.processes, stranger.private_bytes) == (9, 1, None)
 
 
+def test_what_is_torn_is_marked_and_nothing_else() -> None:
+    """B was caught changing: its tree cannot be trusted, C can."""
+    census = Census(replace(small_machine(), torn_mms=(1,), broken=("1 something",)))
+    assert [row.torn for row in census.processes()] == [True, True, False]
+    assert [row.torn for row in census.trees()] == [True, False]
+
+
 def test_an_anon_vma_that_nobody_owns_is_the_trees() -> None:
     """A has ended; B still hangs on a0, and its pages are there."""
     whole = small_machine()
@@ -181,6 +189,22 @@ def test_designs_hold_what_their_sizes_say() -> None:
     assert held["pte_chain"].total_bytes == 64
     assert held["pte_chain"].page_bytes == 1000 * 8
     assert held["virtual_scan"].total_bytes == 0
+
+
+def test_what_a_walk_would_visit_under_each_design() -> None:
+    """Four pages. Chains: their entries, 2, 1, 1 and 1. anon_vma: all VMAs of the root, 2 for each page of the family.
+
+    anon_vma_chain: 2 for those of a0, 1 for a1's. anonmm: the shared page may be in both address spaces, the others are their owner's.
+    """
+    visits = {each.design: each.visits for each in Census(small_machine()).designs()}
+    assert visits["pte_chain"] == Quantiles(1, 2, 2)
+    assert visits["anon_vma"] == Quantiles(2, 2, 2)
+    assert visits["anon_vma_chain"] == visits["Linux 6.18.0 as it is"] == Quantiles(1, 2, 2)
+    assert visits["anonmm"] == Quantiles(1, 2, 2)
+    assert visits["virtual_scan"] is None
+    snapshot = small_machine()
+    blind = replace(snapshot, graph=replace(snapshot.graph, pages=None), rung=Rung.GRAPH)
+    assert {each.visits for each in Census(blind).designs()} == {None}
 
 
 def test_a_design_without_a_rule_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

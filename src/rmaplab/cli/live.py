@@ -80,8 +80,7 @@ def command(
     if context.invoked_subcommand is not None:
         return
     check_output(output)
-    if save is not None:
-        check_output(save)
+    check_output(save, "--save")
     shown = _Shown(trees, pid, comm, sort, top, form)
     if watch:
         if source is not None or output is not None or save is not None or form == "csv":
@@ -177,7 +176,8 @@ class _Shown:
     def _nobody(self, census: Census, source: str | None) -> str:
         where = source or "this machine"
         if self.pid is not None and any(text.startswith(f"{self.pid} ") for text in census.snapshot.unseen):
-            return f"process {self.pid} cannot be looked into from here (rung {int(census.snapshot.rung)}): try another --pid"
+            rung = int(census.snapshot.rung)
+            return f"process {self.pid} is there, but on rung {rung} the kernel does not show it: try another --pid"
         if self.pid is not None:
             named = f" of name {self.comm}" if self.comm is not None else ""
             return f"no process {self.pid}{named} with memory of its own on {where}: it may have ended (see: ps -e)"
@@ -251,8 +251,10 @@ def _watch(shown: _Shown, interval: float, times: int | None) -> None:
                 snapshot = observer.look()
                 looks, torn, broken = looks + 1, torn + snapshot.torn, broken + bool(snapshot.broken)
                 click.echo(_one_look(shown, snapshot, looks, torn, broken))
+        except KeyboardInterrupt:
+            pass  # that is how it ends
         finally:
-            click.echo(f"{looks} looks, {torn} torn dumps read again, {broken} looks left broken", err=True)
+            click.echo(f"{looks} looks, {torn} torn dumps read again, {broken} looks torn in part", err=True)
 
 
 def _one_look(shown: _Shown, snapshot: Snapshot, nth: int, torn: int, broken: int) -> str:

@@ -226,12 +226,12 @@ def split_counts(text: str, option: str, example: str = "1,10,100") -> list[int]
     return sorted(numbers)
 
 
-def check_output(path: Path | None) -> None:
+def check_output(path: Path | None, option: str = "--output") -> None:
     """Before any work: can the file be written? Raises UsageError."""
     if path is None:
         return
     if path.is_dir() or not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
-        raise UsageError(f"cannot write {path}: give --output a file in a directory that exists and is yours")
+        raise UsageError(f"cannot write {path}: give {option} a file in a directory that exists and is yours")
 
 
 def emit(results: Sequence[Row], form: str, path: Path | None, table: Callable[[], object]) -> None:

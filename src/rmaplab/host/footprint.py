@@ -10,14 +10,13 @@ A process that ends meanwhile, or is not ours, has UNKNOWN in its columns, never
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.objects.graph import I64, NONE, UNKNOWN, AnonVmas, Built, Chains, Files, Graph, Processes, Vmas, build
+from rmaplab.host.procfs import HostVma, Unread, read_maps, read_proc
+from rmaplab.objects.graph import I64, NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
 
-PROC = Path("/proc")
 _VM = {"r": 1, "w": 2, "x": 4, "s": 8}  # VM_READ, VM_WRITE, VM_EXEC, VM_SHARED
 
 
@@ -40,35 +39,30 @@ class Task(NamedTuple):
     has_memory: bool
 
 
-def read_fields(path: Path) -> dict[str, str]:
-    """A file of lines "Key: value"; nothing if it cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+def read_fields(name: str) -> dict[str, str]:
+    """The lines "Key: value" of /proc/`name`; nothing if it cannot be read."""
+    text = read_proc(name)
+    if isinstance(text, Unread):
         return {}
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
+    return {key: value.strip() for key, _, value in lines}
 
 
 def read_task(pid: int) -> Task | None:
     """Who a process is, or None if there is none."""
-    fields = read_fields(PROC / str(pid) / "status")
+    fields = read_fields(f"{pid}/status")
     if "Name" not in fields:
         return None
     return Task(fields["Name"], int(fields.get("PPid", 0)), "VmRSS" in fields)
-
-
-def list_pids() -> list[int]:
-    """Every process we see."""
-    return sorted(int(path.name) for path in PROC.iterdir() if path.name.isdigit())
 
 
 def read_footprints(pids: Sequence[int]) -> Footprints:
     """Of all these processes. About 30 us each and 1 us per MiB resident."""
     rows = np.full((len(pids), len(Footprints._fields)), UNKNOWN, np.int64)
     for i, pid in enumerate(pids):
-        status = read_fields(PROC / str(pid) / "status")
+        status = read_fields(f"{pid}/status")
         rows[i, 0] = _bytes(status, "VmPTE")
-        rollup = read_fields(PROC / str(pid) / "smaps_rollup")
+        rollup = read_fields(f"{pid}/smaps_rollup")
         rows[i, 1:] = (
             _bytes(rollup, "Rss"),
             _bytes(rollup, "Pss"),
@@ -92,22 +86,18 @@ def graph_of_maps(pids: Sequence[int]) -> tuple[Graph, list[int]]:
     files: dict[tuple[int, int], int] = {}
     refused = []
     for pid in pids:
-        task = read_task(pid)
+        task, lines = read_task(pid), read_maps(pid)
         if task is None or not task.has_memory:
             continue
-        try:
-            lines = (PROC / str(pid) / "maps").read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            refused.append(pid)
+        if isinstance(lines, Unread):
+            refused += [pid] if lines is Unread.REFUSED else []
             continue
         tasks.append((pid, task.parent, task.comm.encode()))
-        vmas += [
-            _vma(pid, line, files) for line in lines if not line.endswith("[vsyscall]")
-        ]  # no VMA: a gate all share
+        vmas += [_row(pid, vma, files) for vma in lines if vma.name != "[vsyscall]"]  # no VMA: a gate all share
     rows = np.array(vmas, np.int64).reshape(-1, 6)
     owners = np.array([task[0] for task in tasks], np.int64)
     none: I64 = np.zeros(0, np.int64)
-    built: Built = build(
+    built = build(
         Processes(
             owners,
             np.array([task[1] for task in tasks], np.int64),
@@ -124,20 +114,14 @@ def graph_of_maps(pids: Sequence[int]) -> tuple[Graph, list[int]]:
     return built.graph, refused
 
 
-def _vma(pid: int, line: str, files: dict[tuple[int, int], int]) -> tuple[int, ...]:
+def _row(pid: int, vma: HostVma, files: dict[tuple[int, int], int]) -> tuple[int, ...]:
     """(pid, start, end, pgoff, flags, file) of a line of maps; a file new to `files` is added to it."""
-    span, perms, offset, device, inode, *_ = line.split(maxsplit=5)
-    start, end = (int(address, 16) for address in span.split("-"))
-    major, minor = (int(part, 16) for part in device.split(":"))
-    file = files.setdefault((major << 20 | minor, int(inode)), len(files)) if inode != "0" else NONE
-    return pid, start, end, int(offset, 16) >> 12, sum(_VM.get(letter, 0) for letter in perms), file
+    major, minor = (int(part, 16) for part in vma.device.split(":"))
+    file = files.setdefault((major << 20 | minor, vma.inode), len(files)) if vma.inode else NONE
+    return pid, vma.start, vma.end, vma.offset_bytes >> 12, sum(_VM.get(letter, 0) for letter in vma.perms), file
 
 
 def names_of_mappings(pid: int) -> dict[int, str]:
     """The names of what a process maps, by start address, as its maps shows them; nothing if it cannot be read."""
-    try:
-        lines = (PROC / str(pid) / "maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    rows = (line.split(maxsplit=5) for line in lines)
-    return {int(row[0].partition("-")[0], 16): row[5] for row in rows if len(row) == 6}
+    lines = read_maps(pid)
+    return {} if isinstance(lines, Unread) else {vma.start: vma.name for vma in lines if vma.name}

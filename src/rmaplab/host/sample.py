@@ -9,19 +9,18 @@ The draw is the same in every run. Time: some 10 us a window.
 
 from __future__ import annotations
 
-import mmap
-import os
-
 import numpy as np
 
+from rmaplab.host.pagemap import PM_PFN, Pagemap, read_per_pfn
 from rmaplab.host.pages import Folios, PagePeeker
+from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump
 from rmaplab.objects.graph import I64, NONE, Graph, Pages
 
 VM_WRITE, VM_SHARED = 2, 8
 WINDOWS = 4096
-WINDOW_PAGES = 512
-_PRESENT, _PFN = np.int64(-(1 << 63)), np.int64((1 << 55) - 1)
+WINDOW_BYTES = 512 << 12
+LARGE_PAGES = 1 << 18  # a VMA of a GiB or more may be mostly holes: only what is populated is cut into windows
 
 
 def sample_pages(dump: Dump, peeker: PagePeeker) -> Pages:
@@ -41,77 +40,58 @@ def sample_pages(dump: Dump, peeker: PagePeeker) -> Pages:
 def sample_mapcounts(graph: Graph) -> Pages:
     """Without BPF: pages of private VMAs and how often each is mapped, by /proc/kpagecount; nobody says which anon_vma they name."""
     pfns, mm, chance = read_windows(graph, np.flatnonzero(graph.vmas.flags & (VM_WRITE | VM_SHARED) == VM_WRITE))
-    mapcount = _read_kpagecount(pfns)
+    counts = read_per_pfn("kpagecount", pfns.astype(np.uint64))
+    mapcount = np.zeros(len(pfns), np.int64) if isinstance(counts, Unread) else counts.astype(np.int64)
     kept = mapcount > 0
     pfns, mm, mapcount = pfns[kept], mm[kept], mapcount[kept]
     none = np.full(len(pfns), NONE)
     return Pages(pfns, mm, none, none, mapcount, 1 / (chance * mapcount))
 
 
-def sees_pfns() -> bool:
-    """Whether pagemap shows us page frame numbers: of a page of ours, touched just now."""
-    with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
-        page[0] = 1
-        first = np.frombuffer(page, np.uint8).ctypes.data // mmap.PAGESIZE
-        words = _read_pagemap(os.getpid(), [(first, first + 1)])
-    return bool(len(words) and words[0] & _PFN)
-
-
-def _read_kpagecount(pfns: I64) -> I64:
-    """0 where it cannot be read. One read per run of neighbouring PFNs: the whole file would be slow."""
-    counts = np.zeros(len(pfns), np.int64)
-    order = np.argsort(pfns)
-    runs = np.split(order, np.flatnonzero(np.diff(pfns[order]) > WINDOW_PAGES) + 1)
-    try:
-        fd = os.open("/proc/kpagecount", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return counts
-    try:
-        for run in runs if len(pfns) else []:
-            low, high = int(pfns[run[0]]), int(pfns[run[-1]]) + 1
-            words = np.frombuffer(os.pread(fd, 8 * (high - low), 8 * low), np.int64)
-            inside = run[pfns[run] - low < len(words)]
-            counts[inside] = words[pfns[inside] - low]
-    finally:
-        os.close(fd)
-    return counts
-
-
 def read_windows(graph: Graph, vmas: I64) -> tuple[I64, I64, float]:
     """(PFN, mm) of every present entry in the windows drawn from these VMAs, and the chance a window had to be drawn."""
-    nr_windows = -(-graph.vmas.nr_pages[vmas] // WINDOW_PAGES)
+    pid_of = np.zeros(graph.nr_mms, np.int64)
+    pid_of[graph.processes.mm[::-1]] = graph.processes.pid[::-1]
+    mm, start, end = _stretches(graph, vmas, pid_of)
+    nr_windows = -(-(end - start) // WINDOW_BYTES)
     total = int(nr_windows.sum())
     drawn = np.arange(total)
     if total > WINDOWS:
         drawn = np.sort(np.random.default_rng(6).choice(total, WINDOWS, replace=False))
     ends = np.cumsum(nr_windows)
     which = np.searchsorted(ends, drawn, side="right")
-    first = (drawn - (ends - nr_windows)[which]) * WINDOW_PAGES + (graph.vmas.start[vmas][which] >> 12)
-    last = np.minimum(first + WINDOW_PAGES, graph.vmas.end[vmas][which] >> 12)
-    mm = graph.vmas.mm[vmas][which]
-    of_mm = np.zeros(graph.nr_mms, np.int64)
-    of_mm[graph.processes.mm[::-1]] = graph.processes.pid[::-1]
-    entries, owners = [], []
-    for space in np.unique(mm):
-        mine = np.flatnonzero(mm == space)
-        words = _read_pagemap(int(of_mm[space]), list(zip(first[mine].tolist(), last[mine].tolist(), strict=True)))
-        present = words[words < 0] & _PFN  # bit 63: present
-        entries.append(present)
-        owners.append(np.full(len(present), space))
-    if not entries:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), 1.0
-    return np.concatenate(entries), np.concatenate(owners), len(drawn) / total
+    first = start[which] + (drawn - (ends - nr_windows)[which]) * WINDOW_BYTES
+    last = np.minimum(first + WINDOW_BYTES, end[which])
+    pfns, owners = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for space in np.unique(mm[which]).tolist():
+        mine = np.flatnonzero(mm[which] == space)
+        pfns.append(_read_pfns(int(pid_of[space]), first[mine].tolist(), last[mine].tolist()))
+        owners.append(np.full(len(pfns[-1]), space))
+    return np.concatenate(pfns), np.concatenate(owners), len(drawn) / max(total, 1)
 
 
-def _read_pagemap(pid: int, windows: list[tuple[int, int]]) -> I64:
+def _stretches(graph: Graph, vmas: I64, pid_of: I64) -> tuple[I64, I64, I64]:
+    """(mm, start, end) of the VMAs; of large ones, of what is populated in them (PAGEMAP_SCAN, Linux 6.7; before, all of it)."""
+    mm, start, end = graph.vmas.mm[vmas], graph.vmas.start[vmas], graph.vmas.end[vmas]
+    large = np.flatnonzero(end - start >= LARGE_PAGES << 12)
+    parts = [np.stack([np.delete(column, large) for column in (mm, start, end)])]
+    for i in large.tolist():
+        whole = np.array([[mm[i]], [start[i]], [end[i]]])
+        try:
+            with Pagemap(int(pid_of[mm[i]])) as pagemap:
+                found = pagemap.regions(int(start[i]), int(end[i])).astype(np.int64)
+            parts.append(np.stack([np.full(len(found), mm[i]), found[:, 0], found[:, 1]]))
+        except OSError:
+            parts.append(whole)
+    return tuple(np.concatenate(parts, axis=1))
+
+
+def _read_pfns(pid: int, starts: list[int], ends: list[int]) -> I64:
+    """The PFNs of what is present in some ranges; nothing of a process that has ended."""
     try:
-        fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        with Pagemap(pid) as pagemap:
+            words = np.concatenate([pagemap.entries(*span) for span in zip(starts, ends, strict=True)])
     except OSError:
         return np.zeros(0, np.int64)
-    try:
-        parts = [os.pread(fd, 8 * (last - first), 8 * first) for first, last in windows]
-    except OSError:
-        return np.zeros(0, np.int64)
-    finally:
-        os.close(fd)
-    return np.frombuffer(b"".join(parts), np.int64)
+    present = words[words >= np.uint64(1 << 63)] & np.uint64(PM_PFN)
+    return present.astype(np.int64)

@@ -24,17 +24,17 @@ import numpy as np
 
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.footprint import (
-    PROC,
     Footprints,
     graph_of_maps,
-    list_pids,
     names_of_mappings,
     read_fields,
     read_footprints,
     read_task,
 )
+from rmaplab.host.pagemap import can_see_pfns
 from rmaplab.host.pages import PagePeeker
-from rmaplab.host.sample import sample_mapcounts, sample_pages, sees_pfns
+from rmaplab.host.procfs import processes
+from rmaplab.host.sample import sample_mapcounts, sample_pages
 from rmaplab.host.slabs import Sizes, read_sizes
 from rmaplab.host.vmas import Dump, VmaDumper
 from rmaplab.objects.graph import NONE, Graph
@@ -63,8 +63,8 @@ TITLES = {
 class Snapshot:
     """What was seen, and under which circumstances.
 
-    `missing` says why the rungs above could not be had. `torn` dumps were thrown away, `broken` is what is wrong with this one,
-    `hidden` (children, VMAs) what anon_vmas count and nobody shows. `unseen` are processes with memory that are not in the graph.
+    `missing` says why the rungs above could not be had. `torn` dumps were thrown away, `broken` is what is wrong with this one, and `torn_mms`
+    where; `hidden` (children, VMAs) what anon_vmas count and nobody shows. `unseen` are processes with memory that are not in the graph.
     """
 
     graph: Graph
@@ -80,6 +80,7 @@ class Snapshot:
     file_names: dict[int, str]
     torn: int = 0
     broken: Sequence[str] = ()
+    torn_mms: Sequence[int] = ()
     hidden: tuple[int, int] = (0, 0)
     resumed: int = 0
     unseen: Sequence[str] = ()
@@ -102,7 +103,7 @@ class Observer:
             self._peeker = PagePeeker()
         except BpfUnavailable as error:
             self.missing.append(str(error))
-        pfns = sees_pfns()
+        pfns = can_see_pfns()
         if self._dumper is not None:
             self.rung = Rung.EVERYTHING if self._peeker else Rung.GRAPH
         elif pfns:
@@ -145,7 +146,8 @@ class Observer:
             cache_line_bytes=_cache_line_bytes(),
             file_names=_name_files(graph),
             torn=dump.torn,
-            broken=tuple(dump.broken),
+            broken=tuple(map(str, dump.broken)),
+            torn_mms=tuple(sorted({mm for finding in dump.broken for mm in finding.mms.tolist() if mm != NONE})),
             hidden=dump.hidden,
             resumed=dump.resumed,
             unseen=tuple(unseen),
@@ -155,8 +157,8 @@ class Observer:
         """The graph of this rung, and the processes with memory that it does not have."""
         if self._dumper is not None:
             dump = self._dumper.dump()
-            return dump, _names(sorted(set(list_pids()) - set(dump.graph.processes.pid.tolist())))
-        graph, refused = graph_of_maps(list_pids())
+            return dump, _names(sorted(set(processes()) - set(dump.graph.processes.pid.tolist())))
+        graph, refused = graph_of_maps(processes())
         none = np.zeros(0, np.int64)
         return Dump(graph, none, none, none), _names(refused)
 
@@ -184,7 +186,7 @@ def _name_files(graph: Graph) -> dict[int, str]:
 
 
 def _ram_pages() -> int:
-    total = read_fields(PROC / "meminfo").get("MemTotal", "0 kB")
+    total = read_fields("meminfo").get("MemTotal", "0 kB")
     return (int(total.split()[0]) << 10) // os.sysconf("SC_PAGE_SIZE")
 
 

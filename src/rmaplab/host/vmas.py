@@ -2,15 +2,16 @@
 
     kernel --iterator--> rows of 64 bytes --decode--> columns with pointers --build--> Graph, pointers renamed
                             | CUT? put (VMA, place) into the map, run again, append
-                            +-- torn? dump again, up to TRIES times; how often is in Dump.torn
+                            +-- torn? dump again, up to TRIES times and BUDGET_S; how often is in Dump.torn
 
 A dump is not atomic: each VMA is read under its mmap_lock, but processes fork and exit between one and the next. So every dump is
 checked: what was read twice must be the same twice, and Graph.check() must find nothing. What counters count and nobody shows
-(a process half made or half gone, pid 1, other PID namespaces) is not torn but hidden; it is waited out once, then reported.
+(a process half made or half gone, pid 1, other PID namespaces) is not torn but hidden, and reported as such.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -21,9 +22,9 @@ import numpy.typing as npt
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
-from rmaplab.objects.graph import I64, NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
+from rmaplab.objects.graph import I64, NONE, AnonVmas, Chains, Files, Finding, Graph, Processes, Vmas, build, find_rows
 
-TRIES = 5
+TRIES, BUDGET_S = 5, 0.8
 RESUME_AT_ONCE = 60_000  # the map holds 65,536
 VMA, VMA_MORE, CHAIN, CUT, RESUMED = range(1, 6)
 
@@ -34,8 +35,8 @@ Rows = npt.NDArray[np.int64]
 class Dump:
     """A graph, and the kernel's pointers by row of it: they say which anon_vma a page's mapping means.
 
-    `torn` is how many dumps were thrown away before this one, `broken` what is still wrong with it (empty if nothing), `resumed`
-    the number of VMAs whose chain took more than one run. `mapping_pointers` are the files' address_spaces.
+    `torn` is how many dumps were thrown away before this one, `broken` what is still wrong with it (empty if nothing) and where;
+    `resumed` the number of VMAs whose chain took more than one run. `mapping_pointers` are the files' address_spaces.
     """
 
     graph: Graph
@@ -43,7 +44,7 @@ class Dump:
     anon_vma_pointers: I64
     mapping_pointers: I64
     torn: int = 0
-    broken: Sequence[str] = ()
+    broken: Sequence[Finding] = ()
     resumed: int = 0
     hidden: tuple[int, int] = (0, 0)
     """Children and VMAs that anon_vmas count and nobody shows."""
@@ -66,20 +67,21 @@ class VmaDumper:
         self._iterator.close()
 
     def dump(self) -> Dump:
-        """The graph as it is now: the first dump that is whole and hides nothing new, or the last of TRIES. O(n log n)."""
-        torn, before = 0, None
-        for _ in range(TRIES):
+        """The graph as it is now: the first dump that is not torn, or the last of TRIES. O(n log n).
+
+        Tries end after BUDGET_S: a large dump of a busy machine would be torn again, and is reported as it is.
+        """
+        began = time.monotonic()
+        for torn in range(TRIES):
             rows, resumed, lost = self._read()
             dump = decode(rows)
-            broken = [*dump.broken, *dump.graph.check()]
+            broken = [*dump.broken, *dump.graph.findings()]
             if lost:
-                broken.append(f"{lost:,} VMAs went before their chain was read to its end")
-            hidden = dump.graph.hidden()
-            dump = replace(dump, torn=torn, broken=broken, resumed=resumed, hidden=hidden)
-            if not broken and hidden in ((0, 0), before):
+                nobody: I64 = np.zeros(0, np.int64)
+                broken.append(Finding("VMAs went before their chain was read to its end", lost, nobody))
+            dump = replace(dump, torn=torn, broken=broken, resumed=resumed, hidden=dump.graph.hidden())
+            if not broken or time.monotonic() - began > BUDGET_S:
                 break
-            torn += bool(broken)
-            before = hidden
         return dump
 
     def _read(self) -> tuple[Rows, int, int]:
@@ -101,7 +103,7 @@ class VmaDumper:
         return (np.concatenate(parts) if resumed else rows), resumed, lost
 
 
-def _as_rows(data: bytearray) -> Rows:
+def _as_rows(data: memoryview) -> Rows:
     return np.frombuffer(data, np.int64).reshape(-1, 8)
 
 
@@ -117,64 +119,89 @@ def _cut(rows: Rows) -> Rows:
 def decode(rows: Rows) -> Dump:
     """A graph from the rows of one dump. `broken` says what the rows alone show to be wrong. O(n log n)."""
     kinds = _kinds(rows)
-    first, more, chains = rows[kinds == VMA], rows[kinds == VMA_MORE], rows[kinds == CHAIN]
+    first, more, chains = rows[kinds == VMA], rows[kinds == VMA_MORE], np.flatnonzero(kinds == CHAIN)
     if len(first) != len(more):
         raise BpfUnavailable("what our BPF program wrote makes no sense: rebuild it with make bpf")
-    processes = Processes(
-        first[:, 0] >> 32,
-        more[:, 0] >> 32,
-        np.ascontiguousarray(more[:, 4:6]).view("S16").reshape(-1),
-        more[:, 6],
-        first[:, 1],
-    )
-    begins = (kinds == VMA) | (kinds == RESUMED)
-    beginning = np.where(kinds[begins] == VMA, rows[begins, 2], rows[begins, 1])
-    owner = beginning[np.cumsum(begins)[kinds == CHAIN] - 1]
+    processes = _processes(first, more)
 
-    # tasks that share an mm all show its VMAs; every anon_vma_chain is in one list only
+    # tasks that share an mm all show its VMAs: a VMA is the row where it was shown first
     pointers, shown, which = np.unique(first[:, 2], return_index=True, return_inverse=True)
-    changed = (first[:, 1:] != first[shown][which.reshape(-1), 1:]).any(axis=1)
-    if len(shown) < len(first):
-        once = np.sort(np.unique(chains[:, 7], return_index=True)[1])
-        first, more, chains, owner = first[shown], more[shown], chains[once], owner[once]
-        pointers, shown = first[:, 2], np.arange(len(first))
-    vma = shown[np.searchsorted(pointers, owner).clip(max=len(pointers) - 1)] if len(pointers) else owner
+    of_first = shown[which.reshape(-1)]
+    changed = (first[:, 1:] != first[of_first, 1:]).any(axis=1)
 
-    names, said, which = np.unique(chains[:, 1], return_index=True, return_inverse=True)
-    unlike = (chains[:, 3:7] != chains[said][which.reshape(-1), 3:7]).any(axis=1)
+    # a chain is in the list of the VMA that was begun last; every anon_vma_chain is in one list only
+    begins = np.flatnonzero((kinds == VMA) | (kinds == RESUMED))
+    begun = np.empty(len(begins), np.int64)
+    anew = kinds[begins] == VMA
+    begun[anew] = of_first
+    begun[~anew] = _find(rows[begins[~anew], 1], pointers, shown)
+    nth = np.searchsorted(begins, chains) - 1
+    if len(shown) < len(first) and len(chains):
+        once = np.sort(np.unique(rows[chains, 7], return_index=True)[1])
+        chains, nth = chains[once], nth[once]
+    vma = begun[nth]
+    stray = (vma == NONE) | (rows[chains, 2] != first[vma, 2])
+
+    names, said, which = np.unique(rows[chains, 1], return_index=True, return_inverse=True)
+    which = which.reshape(-1)
+    anon = rows[chains[said]]
+    unlike = np.zeros(len(chains), np.bool_)
+    for column in (3, 4, 5, 6):  # root, parent, num_children, num_active_vmas
+        unlike |= rows[chains, column] != anon[which, column]
     files, file = _files(more)
-    anon = chains[said]
+    kept = np.sort(shown)
+    row_of = np.full(len(first) + 1, NONE)  # the last one is that of NONE
+    row_of[kept] = np.arange(len(kept))
     built = build(
         processes,
-        Vmas(first[:, 1], first[:, 3], first[:, 4], first[:, 5], first[:, 6], first[:, 7], file),
+        Vmas(*(*(first[kept, column] for column in (1, 3, 4, 5, 6, 7)), file[kept])),
         AnonVmas(anon[:, 3], anon[:, 4], anon[:, 5], anon[:, 6], anon[:, 0] >> 32),
-        Chains(vma, chains[:, 1]),
+        Chains(row_of[vma], which),
         Files(files[:, 1], files[:, 2]),
         names,
     )
-    found = {
+    of_chain = np.where(vma == NONE, 0, first[vma, 1])
+    lost_roots = ~(np.isin(anon[:, 3], names) & np.isin(anon[:, 4], names))
+    of_rows = {
         "VMAs changed between two readings": changed,
-        "anon_vma_chains were found in another VMA's list": (chains[:, 2] != owner) | (first[vma, 2] != owner),
-        "anon_vma_chains saw their anon_vma changed since another did": unlike,
         "VMAs do not hang on their own anon_vma": (first[:, 7] != 0) & ~np.isin(first[:, 7], names),
-        "VMAs are of an address space that its process has left": ~np.isin(
-            first[:, 1], processes.mm[_leaders(processes)]
-        ),
+        "VMAs are of an address space that its process has left": ~np.isin(first[:, 1], processes.mm),
     }
-    broken = [f"{int(wrong.sum()):,} {what}" for what, wrong in found.items() if wrong.any()]
-    return Dump(built.graph, first[built.vmas, 2], names[built.anon_vmas], files[:, 0], broken=broken)
+    of_chains = {
+        "anon_vma_chains were found in another VMA's list": stray,
+        "anon_vma_chains saw their anon_vma changed since another did": unlike,
+        "anon_vma_chains hang on an anon_vma whose root or parent no VMA hangs on": lost_roots[which],
+    }
+    found = [(what, bad, first[bad, 1]) for what, bad in of_rows.items()]
+    found += [(what, bad, of_chain[bad]) for what, bad in of_chains.items()]
+    broken = [Finding(what, int(bad.sum()), find_rows(mms, built.mms)) for what, bad, mms in found if bad.any()]
+    return Dump(built.graph, first[kept[built.vmas], 2], names[built.anon_vmas], files[:, 0], broken=broken)
 
 
-def decode_files(data: bytearray) -> Rows:
+def _find(wanted: I64, pointers: I64, rows: I64) -> I64:
+    """The row of each pointer (they are sorted), or NONE."""
+    if not len(pointers):
+        return np.full(len(wanted), NONE)
+    at = np.searchsorted(pointers, wanted).clip(max=len(pointers) - 1)
+    return np.where(pointers[at] == wanted, rows[at], NONE)
+
+
+def _processes(first: Rows, more: Rows) -> Processes:
+    """A row per pid: its first task. A task's VMAs come one after another."""
+    pid, tid, mm = first[:, 0] >> 32, more[:, 3] >> 32, first[:, 1]
+    new = np.ones(len(pid), np.bool_)
+    new[1:] = (tid[1:] != tid[:-1]) | (mm[1:] != mm[:-1])
+    at = np.flatnonzero(new)
+    order = np.lexsort((more[at, 6], pid[at]))
+    at = at[order[np.unique(pid[at][order], return_index=True)[1]]]
+    comm = np.ascontiguousarray(more[at, 4:6]).view("S16").reshape(-1)
+    return Processes(pid[at], more[at, 0] >> 32, comm, more[at, 6], mm[at])
+
+
+def decode_files(data: memoryview) -> Rows:
     """(address_space, device, inode) of every file that is mapped in the rows of a dump."""
     rows = _as_rows(data)
     return _files(rows[_kinds(rows) == VMA_MORE])[0]
-
-
-def _leaders(processes: Processes) -> I64:
-    """The rows that build() keeps: of each pid the first task."""
-    order = np.lexsort((processes.start_time_ns, processes.pid))
-    return order[np.unique(processes.pid[order], return_index=True)[1]]
 
 
 def _files(more: Rows) -> tuple[Rows, I64]:

@@ -22,20 +22,10 @@ import numpy.typing as npt
 from rmaplab.errors import UsageError
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
 from rmaplab.lab.census_designs import Held, held_under_designs
-from rmaplab.objects.graph import I64, NONE, UNKNOWN
+from rmaplab.lab.walks import Quantiles, Walk, candidates_of, quantiles
+from rmaplab.objects.graph import I64, NONE, UNKNOWN, unique_pairs
 
-QUANTILES = (0.5, 0.99, 1.0)
 NR_FILES = 10
-F64 = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Quantiles:
-    """Of a count per page: half of the pages have at most p50."""
-
-    p50: int
-    p99: int
-    max: int
 
 
 @dataclass(frozen=True)
@@ -44,10 +34,12 @@ class Row:
 
     anon_vmas of a process are those its VMAs own; a tree also has those that nobody owns any more. `depth` is in generations,
     `longest_walk` the most VMAs on one index of an anon_vma that it hangs on; `candidates` and `useful` are over pages found in it.
+    Of a row that is `torn` the tree was caught changing: its figures may be off.
     """
 
     pid: int
     comm: str
+    torn: bool
     processes: int
     roots: int | None
     largest_root_vmas: int | None
@@ -63,22 +55,6 @@ class Row:
     private_bytes: int | None
     shared_bytes: int | None
     pss_bytes: int | None
-
-    def as_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Walk:
-    """Visits per page. `pages` is how many pages that is about, and `basis` where they come from."""
-
-    basis: str
-    pages: int
-    sampled: int
-    candidates: Quantiles | None
-    useful: Quantiles | None
-    wasted_share: float | None
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -113,6 +89,11 @@ class Census:
         return self.graph.families()
 
     @cached_property
+    def torn_mms(self) -> npt.NDArray[np.bool_]:
+        """By mm: whether its tree was caught changing."""
+        return np.isin(self.families, self.families[np.array(self.snapshot.torn_mms, np.int64)])
+
+    @cached_property
     def _depths(self) -> I64:
         return self.graph.depths()
 
@@ -125,21 +106,7 @@ class Census:
     def page_candidates(self) -> I64:
         """By page of the sample: the VMAs a walk for it visits; 0 if its anon_vma is not in the graph."""
         pages = self.graph.pages
-        if pages is None:
-            return np.zeros(0, np.int64)
-        owner, first, length, cover = self.stretches
-        kinds = np.concatenate([np.zeros(len(owner), np.int64), np.ones(len(pages.pfn), np.int64)])
-        order = np.lexsort((kinds, np.concatenate([first, pages.pgoff]), np.concatenate([owner, pages.anon_vma])))
-        before = np.maximum.accumulate(np.where(order < len(owner), order, NONE))  # stretches are in order already
-        at = np.empty(len(order), np.int64)
-        at[order] = before
-        at = at[len(owner) :]
-        inside = at != NONE
-        at = at.clip(min=0)
-        if len(owner):
-            inside &= (owner[at] == pages.anon_vma) & (pages.pgoff < first[at] + length[at])
-            return np.where(inside, cover[at], 0)
-        return np.zeros(len(pages.pfn), np.int64)
+        return np.zeros(0, np.int64) if pages is None else candidates_of(pages, self.stretches)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -160,7 +127,8 @@ class Census:
         graph, vmas, chains = self.graph, self.graph.vmas, self.graph.chains
         nr = int(group.max(initial=-1)) + 1
         of_vma = group[vmas.mm]
-        head = self._heads(group, nr)
+        head, torn = self._heads(group, nr), np.zeros(nr, np.bool_)
+        torn[group[self.torn_mms]] = True
         memory = [_sum_known(column[self.of_mm], group, nr) for column in self.snapshot.footprints]
         count = np.bincount(of_vma, minlength=nr)
         people = np.bincount(group[graph.processes.mm], minlength=nr)
@@ -172,6 +140,7 @@ class Census:
             Row(
                 pid=int(graph.processes.pid[head[i]]),
                 comm=name(graph.processes.comm[head[i]]),
+                torn=bool(torn[i]),
                 processes=int(people[i]),
                 roots=_get(facts, "roots", i),
                 largest_root_vmas=_get(facts, "largest_root_vmas", i),
@@ -216,7 +185,7 @@ class Census:
         most = np.zeros(len(anon_vmas.root), np.int64)
         np.maximum.at(most, anons, cover)
         np.maximum.at(longest, of_chain, most[chains.anon_vma])
-        roots = np.unique(np.stack([owner, anon_vmas.root[own]]), axis=1)
+        roots = unique_pairs(owner, anon_vmas.root[own])
         largest = np.zeros(nr, np.int64)
         all_of_root = np.bincount(anon_vmas.root[own], minlength=len(anon_vmas.root))
         np.maximum.at(largest, roots[0], all_of_root[roots[1]])
@@ -246,11 +215,11 @@ class Census:
             return [None] * nr, [None] * nr
         of_page = group[pages.mm]
         weight = pages.weight if whole_trees else pages.weight * pages.mapcount
-        useful = _quantiles(of_page, pages.mapcount, weight, nr)
+        useful = quantiles(of_page, pages.mapcount, weight, nr)
         if not self.snapshot.knows_anon_vmas:
             return [None] * nr, useful
         known = pages.anon_vma != NONE
-        return _quantiles(of_page[known], self.page_candidates[known], weight[known], nr), useful
+        return quantiles(of_page[known], self.page_candidates[known], weight[known], nr), useful
 
     def walk(self, mms: I64 | None = None) -> Walk | None:
         """Over all pages, or over those found in some address spaces; None where nothing is known."""
@@ -262,13 +231,13 @@ class Census:
             weight, useful = pages.weight[chosen], pages.mapcount[chosen]
             zero = np.zeros(len(weight), np.int64)
             total, sampled = round(float(weight.sum())), len(np.unique(pages.pfn[chosen]))
-            useful_q = _quantiles(zero, useful, weight, 1)[0]
+            useful_q = quantiles(zero, useful, weight, 1)[0]
             if not self.snapshot.knows_anon_vmas:
                 return Walk("pages of private memory", total, sampled, None, useful_q, None)
             visits = self.page_candidates[chosen]
             wasted = 1 - float((useful * weight).sum() / max((visits * weight).sum(), 1e-9)) if len(weight) else None
             wasted = None if wasted is None else max(wasted, 0.0)
-            return Walk("anonymous pages", total, sampled, _quantiles(zero, visits, weight, 1)[0], useful_q, wasted)
+            return Walk("anonymous pages", total, sampled, quantiles(zero, visits, weight, 1)[0], useful_q, wasted)
         if not self.snapshot.knows_anon_vmas:
             return None
         owner, _, length, cover = self.stretches
@@ -277,7 +246,7 @@ class Census:
             chosen = np.isin(owner, self.graph.chains.anon_vma[of_them])
             length, cover = length[chosen], cover[chosen]
         zero, total = np.zeros(len(length), np.int64), int(length.sum())
-        found = _quantiles(zero, cover, length.astype(np.float64), 1)[0]
+        found = quantiles(zero, cover, length.astype(np.float64), 1)[0]
         return Walk("indexes that anon_vmas cover, a page there or not", total, total, found, None, None)
 
     # -- the rest ----------------------------------------------------------------------------------------------------
@@ -289,7 +258,7 @@ class Census:
         if mms is not None:
             chosen &= np.isin(vmas.mm, mms)
         counts = np.bincount(vmas.file[chosen], minlength=len(files.inode))
-        pairs = np.unique(np.stack([vmas.file[chosen], vmas.mm[chosen]]), axis=1)
+        pairs = unique_pairs(vmas.file[chosen], vmas.mm[chosen])
         spaces = np.bincount(pairs[0], minlength=len(files.inode))
         rows = []
         for file in np.argsort(-counts, kind="stable")[:NR_FILES].tolist():
@@ -378,22 +347,3 @@ def _sum_known(values: I64, group: I64, nr: int) -> list[int | None]:
     sums, counts = np.zeros(nr, np.int64), np.bincount(group[known], minlength=nr)
     np.add.at(sums, group[known], values[known])
     return [int(total) if count else None for total, count in zip(sums.tolist(), counts.tolist(), strict=True)]
-
-
-def _quantiles(group: I64, values: I64, weights: F64, nr: int) -> list[Quantiles | None]:
-    """By group: the least value that p50, p99 and all of the weight do not exceed. O(n log n)."""
-    order = np.lexsort((values, group))
-    group, values = group[order], values[order]
-    cumulated = np.cumsum(weights[order])
-    ends = np.searchsorted(group, np.arange(nr + 1))
-    before = np.concatenate([[0.0], cumulated])[ends]
-    found: list[Quantiles | None] = []
-    for i in range(nr):
-        low, high = int(ends[i]), int(ends[i + 1])
-        if low == high:
-            found.append(None)
-            continue
-        wanted = before[i] + np.array(QUANTILES[:2]) * (before[i + 1] - before[i]) * (1 - 1e-12)
-        at = (low + np.searchsorted(cumulated[low:high], wanted)).clip(max=high - 1)
-        found.append(Quantiles(int(values[at[0]]), int(values[at[1]]), int(values[high - 1])))
-    return found

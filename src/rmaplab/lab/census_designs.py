@@ -8,19 +8,25 @@
     this kernel     its anon_vmas and chains, by its own slabs
 
 Sizes come from the classes, for x86-64; counts from the live graph. A design that we have no counting rule for says so.
+
+Where pages are known, so is what a walk for each would visit: chains, the entries there are; this kernel, the VMAs on the
+page's anon_vma that cover it; anon_vma, all VMAs of the root that do; anonmm, one mm if the page is its own, else at most the
+family's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rmaplab.host.snapshot import Snapshot
 from rmaplab.kernels.designs import OURS, load_design
+from rmaplab.lab.walks import Quantiles, candidates_of, quantiles
 from rmaplab.machine.paging import paging_format
+from rmaplab.objects.graph import I64, NONE, Graph, Pages
 
 PAGING = "x86-64"
 
@@ -36,6 +42,8 @@ class Held:
     mm_bytes: int | None
     page_bytes: int | None
     note: str = ""
+    visits: Quantiles | None = None
+    """Per walk, over pages; None where pages or the design's walk are not known."""
 
     @property
     def total_bytes(self) -> int | None:
@@ -50,7 +58,17 @@ class Held:
 
 def held_under_designs(snapshot: Snapshot) -> list[Held]:
     """This kernel's own, then our designs."""
-    return [_own(snapshot), *(_under(name, path, snapshot) for name, path in OURS.items())]
+    found = [_own(snapshot), *(_under(name, path, snapshot) for name, path in OURS.items())]
+    pages = snapshot.graph.pages
+    if pages is None or not snapshot.knows_anon_vmas:
+        return found
+    known = pages.anon_vma != NONE
+    pages = Pages(*(column[known] for column in pages))
+    one_group = np.zeros(len(pages.pfn), np.int64)
+    visits = {
+        name: quantiles(one_group, rule(snapshot.graph, pages), pages.weight, 1)[0] for name, rule in VISITING.items()
+    }
+    return [replace(held, visits=visits.get(held.design, visits[OWN] if held is found[0] else None)) for held in found]
 
 
 def _own(snapshot: Snapshot) -> Held:
@@ -59,21 +77,22 @@ def _own(snapshot: Snapshot) -> Held:
     if not snapshot.knows_anon_vmas or "anon_vma" not in size:
         return Held(design, {}, None, None, None, None, "needs the anon_vma graph")
     objects = {"anon_vma": len(graph.anon_vmas.root), "anon_vma_chain": len(graph.chains.vma)}
-    # in vm_area_struct: anon_vma and the head of the list of chains; in struct page: _mapcount
+    # in vm_area_struct: anon_vma and the head of the list of chains; in struct page: _mapcount, and
+    # what follows it to the next word, as the designs count it
     return Held(
         design,
         objects,
         sum(count * size[cache] for cache, count in objects.items()),
         vma_bytes=len(graph.vmas.mm) * (8 + 16),
         mm_bytes=0,
-        page_bytes=snapshot.nr_pages * 4,
+        page_bytes=snapshot.nr_pages * 8,
         note=f"object sizes: {snapshot.sizes.source}",
     )
 
 
 def _under(name: str, path: str, snapshot: Snapshot) -> Held:
     design, paging, graph = load_design(path), paging_format(PAGING), snapshot.graph
-    fields = {
+    fields: dict[str, Any] = {
         "vma_bytes": len(graph.vmas.mm) * design.vma_bytes(paging),
         "mm_bytes": graph.nr_mms * design.mm_bytes(paging),
         "page_bytes": snapshot.nr_pages * design.page_bytes(paging, highpte=False),
@@ -120,6 +139,36 @@ def _anon_vmas_and_chains(snapshot: Snapshot) -> dict[str, int] | str:
     return {"anon_vma": len(snapshot.graph.anon_vmas.root), "anon_vma_chain": len(snapshot.graph.chains.vma)}
 
 
+def _visits_of_entries(graph: Graph, pages: Pages) -> I64:
+    del graph
+    return pages.mapcount
+
+
+def _visits_of_chains(graph: Graph, pages: Pages) -> I64:
+    return candidates_of(pages, graph.candidates())
+
+
+def _visits_of_roots(graph: Graph, pages: Pages) -> I64:
+    return candidates_of(pages._replace(anon_vma=graph.anon_vmas.root[pages.anon_vma]), graph.candidates_by_root())
+
+
+def _visits_of_family(graph: Graph, pages: Pages) -> I64:
+    """A page that its anon_vma's owner maps, and nobody else, is found at once; for others the family is tried."""
+    owner = np.full(len(graph.anon_vmas.root), NONE)
+    owned = np.flatnonzero(graph.vmas.anon_vma != NONE)
+    owner[graph.vmas.anon_vma[owned]] = graph.vmas.mm[owned]
+    family = graph.families()
+    at_most = np.bincount(family)[family[pages.mm]]
+    return np.where((pages.mapcount == 1) & (owner[pages.anon_vma] == pages.mm), 1, at_most)
+
+
+OWN = "anon_vma_chain"
+VISITING: dict[str, Callable[[Graph, Pages], I64]] = {
+    "pte_chain": _visits_of_entries,
+    "anonmm": _visits_of_family,
+    "anon_vma": _visits_of_roots,
+    OWN: _visits_of_chains,
+}
 COUNTING: dict[str, Callable[[Snapshot], dict[str, int] | str]] = {
     "virtual_scan": _none,
     "pte_chain": _blocks,
@@ -132,4 +181,5 @@ NOTES = {
     "pte_chain": "for anonymous pages only; it would hold blocks for file pages too",
     "anonmm": "address spaces alive; one that ended stays while its pages do",
     "anon_vma": "one per root: a child shared its parent's",
+    "anon_vma_chain": "sizeof; a slot of the slab may be larger",
 }

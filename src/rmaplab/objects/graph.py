@@ -15,7 +15,7 @@ a kernel that goes on running may break it: then it is torn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,8 +26,12 @@ I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.bytes_]
 
+Stretches = tuple[I64, I64, I64, I64]
+
 NONE = -1
 """No such row: a VMA without anon_vma, memory without file."""
+ACCESS = 0xF
+"""VM_READ, VM_WRITE, VM_EXEC, VM_SHARED: the same in every kernel."""
 UNKNOWN = -1
 """A counter that the kernel does not keep or we could not read."""
 
@@ -98,6 +102,17 @@ class Pages(NamedTuple):
     weight: npt.NDArray[np.float64]
 
 
+class Finding(NamedTuple):
+    """Something that cannot be: what, how often, and the address spaces that have to do with it (not each only once)."""
+
+    what: str
+    times: int
+    mms: I64
+
+    def __str__(self) -> str:
+        return f"{self.times:,} {self.what}"
+
+
 @dataclass(frozen=True)
 class Graph:
     """Processes, VMAs, anon_vmas, chains, and files; pages where somebody looked."""
@@ -138,6 +153,38 @@ class Graph:
         graph._check_references()
         return graph
 
+    def part(self, pids: Iterable[int], low: int, high: int) -> Graph:
+        """What these processes have between two addresses: their VMAs there, and what those hang on. Renamed anew; without pages."""
+        people = np.flatnonzero(np.isin(self.processes.pid, np.fromiter(pids, np.int64)))
+        vmas = np.flatnonzero((self.vmas.start >= low) & (self.vmas.end <= high))
+        row_of = np.full(len(self.vmas.mm), NONE)
+        row_of[vmas] = np.arange(len(vmas))
+        kept = np.flatnonzero(row_of[self.chains.vma] != NONE)
+        pid, parent, comm, start_time_ns, mm = self.processes
+        return build(
+            Processes(pid[people], parent[people], comm[people], start_time_ns[people], mm[people]),
+            Vmas(*(column[vmas] for column in self.vmas)),
+            self.anon_vmas,
+            Chains(row_of[self.chains.vma[kept]], self.chains.anon_vma[kept]),
+            self.files,
+            np.arange(len(self.anon_vmas.root)),
+        ).graph
+
+    def unlike(self, other: Graph) -> str | None:
+        """The first difference up to renaming, in words; pids, names, times and flags beyond access do not count."""
+        tables = ((name, getattr(self, name), getattr(other, name)) for name in ("vmas", "anon_vmas", "chains"))
+        for name, mine, its in tables:
+            for column, ours, theirs in zip(mine._fields, mine, its, strict=True):
+                mask = ACCESS if column == "flags" else -1
+                if len(ours) != len(theirs):
+                    return f"{len(ours):,} {name} here and {len(theirs):,} there"
+                wrong = np.flatnonzero((ours & mask) != (theirs & mask))
+                if len(wrong):
+                    row = int(wrong[0])
+                    return f"{name}[{row}].{column} is {int(ours[row]):#x} here and {int(theirs[row]):#x} there"
+        same = np.array_equal(self.processes.mm, other.processes.mm)
+        return None if same else "processes share address spaces otherwise"
+
     def _check_references(self) -> None:
         references = (
             (self.processes.mm, 0, len(self.processes.pid)),
@@ -174,9 +221,8 @@ class Graph:
 
     def families(self) -> I64:
         """By mm, the number of its fork family: mms that share a root anon_vma are of one. O(chains + VMAs x depth of merging)."""
-        root = np.where(self.vmas.anon_vma >= 0, self.anon_vmas.root[self.vmas.anon_vma], NONE)
-        known = root >= 0
-        pairs = np.unique(np.stack([self.vmas.mm[known], root[known]]), axis=1)
+        known = self.vmas.anon_vma != NONE
+        pairs = unique_pairs(self.vmas.mm[known], self.anon_vmas.root[self.vmas.anon_vma[known]])
         mm = np.arange(self.nr_mms)
         while True:  # least number wins, through roots and back, until nothing changes
             least = np.full(len(self.anon_vmas.root), self.nr_mms)
@@ -188,12 +234,19 @@ class Graph:
             mm = after
         return np.unique(mm, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
-    def candidates(self) -> tuple[I64, I64, I64, I64]:
+    def candidates(self) -> Stretches:
         """How many VMAs a walk visits: for each stretch of indexes of an anon_vma, (anon_vma, first index, pages, VMAs that cover it).
 
         Stretches that no VMA covers are left out. O(chains log chains).
         """
-        vma, anon_vma = self.chains
+        return self._stretches(self.chains.vma, self.chains.anon_vma)
+
+    def candidates_by_root(self) -> Stretches:
+        """The same if all VMAs of a root hung on it and on nothing else, as under the anon_vma of 2004. O(VMAs log VMAs)."""
+        vma = np.flatnonzero(self.vmas.anon_vma != NONE)
+        return self._stretches(vma, self.anon_vmas.root[self.vmas.anon_vma[vma]])
+
+    def _stretches(self, vma: I64, anon_vma: I64) -> Stretches:
         begin = self.vmas.pgoff[vma]
         owner = np.concatenate([anon_vma, anon_vma])
         at = np.concatenate([begin, begin + self.vmas.nr_pages[vma]])
@@ -210,31 +263,40 @@ class Graph:
 
     def check(self) -> list[str]:
         """What cannot be, in words; nothing if all is well. O(chains log chains)."""
+        return [str(finding) for finding in self.findings()]
+
+    def findings(self) -> list[Finding]:
+        """What cannot be, and in which address spaces. O(chains log chains)."""
         vmas, anon_vmas, chains = self.vmas, self.anon_vmas, self.chains
-        all_anon = np.arange(len(anon_vmas.root))
-        lengths = self.chain_lengths()
-        found = {
-            "VMAs overlap in one address space": (vmas.mm[1:] == vmas.mm[:-1]) & (vmas.start[1:] < vmas.end[:-1]),
-            "VMAs have an anon_vma and no chain, or chains and no anon_vma": (vmas.anon_vma >= 0) != (lengths > 0),
-            "chains hang on anon_vmas of another root than their VMA's": anon_vmas.root[chains.anon_vma]
-            != anon_vmas.root[vmas.anon_vma[chains.vma]],
-            "roots have another root": anon_vmas.root[anon_vmas.root] != anon_vmas.root,
-            "anon_vmas have a parent of another root": anon_vmas.root[anon_vmas.parent] != anon_vmas.root,
-            "anon_vmas are not reached from a root": self.depths() == 0,
-            "VMAs of one anon_vma hang on different sets of anon_vmas": self._unlike_chains(),
-        }
+        itself, root_of = np.arange(len(anon_vmas.root)), anon_vmas.root
         own = chains.anon_vma == vmas.anon_vma[chains.vma]
-        hangs = np.bincount(chains.vma[own], minlength=len(vmas.mm))
-        found["VMAs do not hang on their own anon_vma exactly once"] = (vmas.anon_vma >= 0) & (hangs != 1)
+        times_own = np.bincount(chains.vma[own], minlength=len(vmas.mm))
         children, active = self._recount()
-        known = anon_vmas.num_children != UNKNOWN
-        found["anon_vmas have more children than num_children"] = known & (children > anon_vmas.num_children)
-        known = anon_vmas.num_active_vmas != UNKNOWN
-        found["anon_vmas have more VMAs than num_active_vmas"] = known & (active > anon_vmas.num_active_vmas)
-        found["anon_vmas are their own parent and no root"] = (anon_vmas.parent == all_anon) & (
-            anon_vmas.root != all_anon
-        )
-        return [f"{int(wrong.sum()):,} {what}" for what, wrong in found.items() if wrong.any()]
+        overlap = np.zeros(len(vmas.mm), np.bool_)
+        overlap[1:] = (vmas.mm[1:] == vmas.mm[:-1]) & (vmas.start[1:] < vmas.end[:-1])
+        of_vmas = {
+            "overlap in one address space": overlap,
+            "have an anon_vma and no chain, or chains and no anon_vma": (vmas.anon_vma >= 0)
+            != (self.chain_lengths() > 0),
+            "hang on another set of anon_vmas than others with the same anon_vma": self._unlike_chains(),
+            "do not hang on their own anon_vma exactly once": (vmas.anon_vma >= 0) & (times_own != 1),
+        }
+        of_anon_vmas = {
+            "have a root that has another root": root_of[root_of] != root_of,
+            "have a parent of another root": root_of[anon_vmas.parent] != root_of,
+            "are not reached from a root": self.depths() == 0,
+            "are their own parent and no root": (anon_vmas.parent == itself) & (root_of != itself),
+            "have more children than num_children": _exceeds(children, anon_vmas.num_children),
+            "have more VMAs than num_active_vmas": _exceeds(active, anon_vmas.num_active_vmas),
+        }
+        stray = root_of[chains.anon_vma] != root_of[vmas.anon_vma[chains.vma]]
+        found = [Finding(f"VMAs {what}", int(bad.sum()), vmas.mm[bad]) for what, bad in of_vmas.items()]
+        for what, bad in of_anon_vmas.items():
+            affected = vmas.mm[chains.vma[bad[chains.anon_vma]]] if bad.any() else vmas.mm[:0]
+            found.append(Finding(f"anon_vmas {what}", int(bad.sum()), affected))
+        what = "chains hang on anon_vmas of another root than their VMA's"
+        found.append(Finding(what, int(stray.sum()), vmas.mm[chains.vma[stray]]))
+        return [finding for finding in found if finding.times]
 
     def hidden(self) -> tuple[int, int]:
         """(children, VMAs) that the counters of the anon_vmas count and the graph does not have: processes we cannot see."""
@@ -271,57 +333,74 @@ TABLES: dict[str, Any] = {
 
 
 class Built(NamedTuple):
-    """What build() made: the graph, and for each VMA and anon_vma of it, which of the rows given it was."""
+    """What build() made: the graph, for each VMA and anon_vma of it which of the rows given it was, and the names of its mms."""
 
     graph: Graph
     vmas: I64
     anon_vmas: I64
+    mms: I64
 
 
 def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains, files: Files, names: I64) -> Built:
     """A graph from rows in any order, mms, anon_vmas and files named by any integers (a kernel's pointers).
 
-    `processes.mm`, `vmas.mm`, `vmas.anon_vma`, `chains.anon_vma` and anon_vmas.root and .parent are such names, 0 for none;
-    `names` are the anon_vmas', row by row. `chains.vma` and `vmas.file` are rows already. A pid that comes twice counts once;
-    VMAs of an mm that no process has are left out, and anon_vmas that no VMA hangs on. O(n log n).
+    `processes.mm`, `vmas.mm`, `vmas.anon_vma`, and anon_vmas.root and .parent are such names, 0 for none; `names` are the anon_vmas', row
+    by row. `chains` and `vmas.file` are rows already. VMAs of an mm that no process has are left out, and anon_vmas that no VMA
+    hangs on; a root or parent that is not there is replaced by the anon_vma itself. O(n log n).
     """
-    order = np.lexsort((processes.start_time_ns, processes.pid))
-    order = order[np.unique(processes.pid[order], return_index=True)[1]]
+    order = np.argsort(processes.pid)
     pid, parent, comm, start_time_ns, mms = processes
     processes = Processes(pid[order], parent[order], comm[order], start_time_ns[order], mms[order])
     mm_names, first = np.unique(processes.mm, return_index=True)
     mm_names = mm_names[np.argsort(first)]
-    processes = processes._replace(mm=_rows(processes.mm, mm_names))
+    processes = processes._replace(mm=find_rows(processes.mm, mm_names))
 
-    mm = _rows(vmas.mm, mm_names)
+    mm = find_rows(vmas.mm, mm_names)
     order = np.lexsort((vmas.start, mm))
     order = order[mm[order] != NONE]
     row_of = np.full(len(mm), NONE)
     row_of[order] = np.arange(len(order))
     vmas, vma_rows = Vmas(mm[order], *(column[order] for column in vmas[1:])), order
 
-    owner = row_of[chains.vma]
+    owner = np.where(chains.vma == NONE, NONE, row_of[chains.vma])
     kept = np.flatnonzero(owner != NONE)
     kept = kept[np.argsort(owner[kept], kind="stable")]
-    hangs_on = _rows(chains.anon_vma[kept], names)
-    met, first = np.unique(hangs_on[hangs_on != NONE], return_index=True)
-    met = met[np.argsort(first)]
+    hangs_on = chains.anon_vma[kept]
+    first = np.full(len(names), len(kept))
+    first[hangs_on[::-1]] = np.arange(len(kept))[::-1]
+    met = np.argsort(first, kind="stable")[: int((first < len(kept)).sum())]
     renamed = names[met]
+    itself = np.arange(len(met))
+    root, parent = find_rows(anon_vmas.root[met], renamed), find_rows(anon_vmas.parent[met], renamed)
     anon_vmas = AnonVmas(
-        _rows(anon_vmas.root[met], renamed), _rows(anon_vmas.parent[met], renamed), *(c[met] for c in anon_vmas[2:])
+        np.where(root == NONE, itself, root), np.where(parent == NONE, itself, parent), *(c[met] for c in anon_vmas[2:])
     )
-    chains = Chains(owner[kept], _rows(chains.anon_vma[kept], renamed))
-    vmas = vmas._replace(anon_vma=_rows(vmas.anon_vma, renamed))
-    return Built(Graph(processes, vmas, anon_vmas, chains, files), vma_rows, met)
+    new_row = np.empty(len(names), np.int64)
+    new_row[met] = np.arange(len(met))
+    chains = Chains(owner[kept], new_row[hangs_on])
+    vmas = vmas._replace(anon_vma=find_rows(vmas.anon_vma, renamed))
+    return Built(Graph(processes, vmas, anon_vmas, chains, files), vma_rows, met, mm_names)
 
 
-def _rows(wanted: I64, names: I64) -> I64:
+def find_rows(wanted: I64, names: I64) -> I64:
     """Where each of `wanted` stands in `names`, or NONE."""
     if not len(names):
         return np.full(len(wanted), NONE)
     order = np.argsort(names, kind="stable")
     at: I64 = order[np.searchsorted(names, wanted, sorter=order).clip(max=len(names) - 1)]
     found: I64 = np.where(names[at] == wanted, at, NONE)
+    return found
+
+
+def unique_pairs(one: I64, other: I64) -> tuple[I64, I64]:
+    """Each pair of numbers (from 0 on) once, sorted. O(n log n)."""
+    width = int(other.max(initial=0)) + 1
+    found = np.unique(one * width + other)
+    return found // width, found % width
+
+
+def _exceeds(recount: I64, counter: I64) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = (counter != UNKNOWN) & (recount > counter)
     return found
 
 

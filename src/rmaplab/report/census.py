@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
-from rmaplab.lab.census import Census, Quantiles, Row, circumstances
+from rmaplab.lab.census import Census, Row, circumstances
 from rmaplab.lab.census_designs import Held
 from rmaplab.lab.census_diff import COUNTED, Change
+from rmaplab.lab.walks import Quantiles
 from rmaplab.objects.graph import I64
 from rmaplab.report.tables import DASH, new_table, plain
 from rmaplab.units import format_size
@@ -57,7 +58,7 @@ def _totals_line(census: Census) -> str:
 
 
 def _cells(row: Row, *, trees: bool) -> list[str]:
-    cells = [str(row.pid), row.comm]
+    cells = [str(row.pid), f"{row.comm} ~" if row.torn else row.comm]
     if trees:
         cells += [f"{row.processes:,}", _count(row.roots), _count(row.largest_root_vmas)]
     cells += [f"{row.vmas:,}", _count(row.anon_vmas), _count(row.chains), _size(row.rmap_bytes)]
@@ -91,15 +92,16 @@ def files_text(census: Census, mms: I64 | None) -> str:
 def designs_text(snapshot: Snapshot, designs: Sequence[Held]) -> str:
     """The same machine, or what we see of it, under other designs."""
     whose = "These processes'" if snapshot.rung == Rung.OWN else "This machine's"
-    table = new_table(None, "design|objects|>objects|>in VMAs|>in mms|>total|>in struct page|note")
+    table = new_table(None, "design|objects|>objects|>in VMAs|>in mms|>total|>in struct page|>visits|note")
     for held in designs:
         objects = ", ".join(f"{count:,} {kind}" for kind, count in held.objects.items()) or DASH
         sizes = (held.objects_bytes, held.vma_bytes, held.mm_bytes, held.total_bytes, held.page_bytes)
-        table.add_row(held.design, objects, *map(_size, sizes), held.note)
+        table.add_row(held.design, objects, *map(_size, sizes), _quantiles(held.visits), held.note)
     return _titled(
         f"{whose} anonymous reverse map under other designs, by their own sizes on x86-64",
         table,
-        "in struct page: paid for all of RAM from boot on, and not in the total.",
+        "in struct page: paid for all of RAM from boot on, and not in the total. visits: per walk for a page, p50/p99/max: entries under\n"
+        "pte_chain, address spaces (at most) under anonmm, VMAs under the others.",
     )
 
 
@@ -109,7 +111,7 @@ def notes(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.torn or snapshot.broken:
         fate = "the one shown is whole" if not snapshot.broken else "the one shown is torn too"
         yield f"torn dumps: {snapshot.torn}, read again; {fate}"
-    yield from (f"broken: {what}" for what in snapshot.broken)
+    yield from (f"broken, in the rows with ~: {what}" for what in snapshot.broken)
     if snapshot.resumed:
         yield f"{snapshot.resumed:,} VMAs have more chains than one record holds: read on until their end"
     children, vmas = snapshot.hidden
@@ -145,6 +147,7 @@ def diff_text(total: Change, found: Sequence[Change], top: int, *, trees: bool, 
 
 def watch_line(rows: Sequence[Row], nth: int, torn: int, broken: int) -> str:
     """One line per look, for a log: sums over the rows."""
+    caught = sum(row.torn for row in rows)
     parts = [f"{sum(row.processes for row in rows):,} processes", f"{sum(row.vmas for row in rows):,} VMAs"]
     for name, what, show in (
         ("anon_vmas", "anon_vmas", _count),
@@ -154,7 +157,7 @@ def watch_line(rows: Sequence[Row], nth: int, torn: int, broken: int) -> str:
     ):
         known = [value for row in rows if (value := getattr(row, name)) is not None]
         parts += [f"{show(sum(known))} {what}"] if known else []
-    return f"{nth}: {', '.join(parts)}; torn dumps so far {torn}, left broken {broken}"
+    return f"{nth}: {', '.join(parts)}; {caught} rows torn; torn dumps so far {torn}, left so {broken}"
 
 
 def _titled(title: str, table: Table, caption: str = "") -> str:

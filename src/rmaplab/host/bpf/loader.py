@@ -11,6 +11,7 @@ CAP_BPF and CAP_PERFMON suffice. Nothing is pinned: when the Iterator is closed,
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import struct
 from importlib.resources import files
@@ -94,7 +95,7 @@ class Iterator:
         while self._fds:
             os.close(self._fds.pop())
 
-    def read(self, *, pid: int | None = None) -> bytearray:
+    def read(self, *, pid: int | None = None) -> memoryview:
         """One run, whole; of one process only, where the kernel can do that (Linux 6.1). Raises BpfUnavailable if it is broken off."""
         if pid is None:
             return self._run(self._link)
@@ -107,13 +108,13 @@ class Iterator:
         finally:
             os.close(link)
 
-    def _run(self, link: int) -> bytearray:
+    def _run(self, link: int) -> memoryview:
         fd = syscall.create_iterator(link)
-        data, filled = bytearray(1 << 20), 0
+        data, filled = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), 0
         try:
             while True:
                 if len(data) - filled < _READ_BYTES:
-                    data.extend(bytes(len(data)))
+                    data.resize(2 * len(data))  # mremap: nothing is copied, and what is not filled takes no memory
                 try:
                     with memoryview(data) as view:
                         got = os.readv(fd, [view[filled : filled + _READ_BYTES]])
@@ -126,8 +127,7 @@ class Iterator:
             raise BpfUnavailable(f"the kernel broke off a BPF iterator: {error.strerror}") from None
         finally:
             os.close(fd)
-        del data[filled:]
-        return data
+        return memoryview(data)[:filled]
 
 
 def _why(error: OSError) -> str:

@@ -1,0 +1,59 @@
+"""The graph of anon_vma_chain in a booted system, as objects/graph.py has it: to be laid beside the live kernel's.
+
+    AnonVmaChainMap.chains: VMA -> its AVCs, oldest first      kernel: vma->anon_vma_chain, a list whose head is the newest
+
+So a VMA's chains are told newest first, as the live kernel's list has them. Everything else is a copy of fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from rmaplab.objects.graph import I64, NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
+from rmaplab.objects.task import TaskStruct
+from rmaplab.rmap.anon_vma_chain import AnonVma, AnonVmaChainMap
+
+
+def graph_of(design: AnonVmaChainMap, tasks: Iterable[TaskStruct]) -> Graph:
+    """Of these tasks; one that has exited has no part in it. O(chains log chains)."""
+    alive = [(task, task.mm) for task in tasks if task.mm is not None]
+    mms = {mm.address: mm for _, mm in alive}
+    vmas = [vma for mm in mms.values() for vma in mm.vmas]
+    chains = [(row, avc.anon_vma) for row, vma in enumerate(vmas) for avc in reversed(design.chains.get(vma, []))]
+    anon_vmas: list[AnonVma] = list(dict.fromkeys(anon_vma for _, anon_vma in chains))
+    row_of = {anon_vma: row for row, anon_vma in enumerate(anon_vmas)}
+    none = _column([])
+    return build(
+        Processes(
+            _column(task.pid for task, _ in alive),
+            _column(task.parent.pid if task.parent else 0 for task, _ in alive),
+            np.array([b"" for _ in alive], "S16"),
+            _column(task.pid for task, _ in alive),  # younger is later
+            _column(mm.address for _, mm in alive),
+        ),
+        Vmas(
+            _column(vma.mm.address for vma in vmas),
+            _column(vma.start for vma in vmas),
+            _column(vma.end for vma in vmas),
+            _column(vma.pgoff for vma in vmas),
+            _column(vma.flags for vma in vmas),
+            _column(vma.anon_vma.address if isinstance(vma.anon_vma, AnonVma) else NONE for vma in vmas),
+            _column(NONE for _ in vmas),
+        ),
+        AnonVmas(
+            _column(anon_vma.root.address for anon_vma in anon_vmas),
+            _column(anon_vma.parent.address for anon_vma in anon_vmas),
+            _column(anon_vma.num_children for anon_vma in anon_vmas),
+            _column(anon_vma.num_active_vmas for anon_vma in anon_vmas),
+            _column(anon_vma.refcount for anon_vma in anon_vmas),
+        ),
+        Chains(_column(row for row, _ in chains), _column(row_of[anon_vma] for _, anon_vma in chains)),
+        Files(none, none),
+        _column(anon_vma.address for anon_vma in anon_vmas),
+    ).graph
+
+
+def _column(values: Iterable[int]) -> I64:
+    return np.fromiter(values, np.int64)
