@@ -22,6 +22,7 @@ second letter stands where the answer needs this: "if swapping out moves pages, 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -236,6 +237,7 @@ def _rows(panels: Sequence[Panel], boot_uses: Sequence[str], box: Box) -> Iterat
         for use in boot_uses:
             key = (panel.highpte, panel.line, panel.scheduler, use)
             if key not in known:
+                gc.collect()  # a system is full of cycles: its RAM goes when they do
                 here = replace(box, highpte=panel.highpte, l1_cache_bytes=panel.line, boot_use=use)
                 known[key] = (
                     demand_of(OLD, PASSES, here, panel.scheduler),

@@ -110,7 +110,7 @@ def _scaling_row(result: Result, first: Result, measured: Sequence[str], estimat
         return [*row, result.outcome]
     real, busy = result.time_s["real"], result.time_s["user"] + result.time_s["sys"]
     row += [f"{real:.2f}", DASH, DASH] if first.time_s is None or first.outcome != "ok" else _speed_up(result, first)
-    row += [f"{1 - busy / (real * cpus):.0%}", f"{result.time_s['sys']:.2f}"]
+    row += [f"{max(0.0, 1 - busy / (real * cpus)):.0%}", f"{result.time_s['sys']:.2f}"]
     waited, guessed = result.locks_waited_s, result.locks_estimated_s or {}
     return (
         row
