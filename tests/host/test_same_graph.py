@@ -43,7 +43,7 @@ def modelled(vmas: int, children: int, depth: int, *, write: bool) -> tuple[Syst
                 task.touch(BASE + i * STEP, 1, write=True)
     design = system.kernel.rmap
     assert isinstance(design, AnonVmaChainMap)
-    return system, graph_of(design, system.kernel.tasks.values()).part([task.pid for task in tasks], BASE, END)
+    return system, graph_of(design, system.kernel.tasks.values()).graph.part([task.pid for task in tasks], BASE, END)
 
 
 @pytest.mark.parametrize(("vmas", "children", "depth"), [(1, 0, 0), (3, 4, 0), (2, 0, 6), (2, 3, 5)])

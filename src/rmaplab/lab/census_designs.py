@@ -10,7 +10,7 @@
 Sizes come from the classes, for x86-64; counts from the live graph. A design that we have no counting rule for says so.
 
 Where pages are known, so is what a walk for each would visit: chains, the entries there are; this kernel, the VMAs on the
-page's anon_vma that cover it; anon_vma, all VMAs of the root that do; anonmm, one mm if the page is its own, else at most the
+page's anon_vma that cover it; anon_vma, all VMAs of the root; anonmm, one mm if the page is its own, else at most the
 family's.
 """
 
@@ -149,7 +149,10 @@ def _visits_of_chains(graph: Graph, pages: Pages) -> I64:
 
 
 def _visits_of_roots(graph: Graph, pages: Pages) -> I64:
-    return candidates_of(pages._replace(anon_vma=graph.anon_vmas.root[pages.anon_vma]), graph.candidates_by_root())
+    """2.6.5-rc1-aa1 walks a plain list: also VMAs that do not cover the index are visited."""
+    owned = graph.vmas.anon_vma[graph.vmas.anon_vma != NONE]
+    root = graph.anon_vmas.root
+    return np.bincount(root[owned], minlength=len(root))[root[pages.anon_vma]]
 
 
 def _visits_of_family(graph: Graph, pages: Pages) -> I64:

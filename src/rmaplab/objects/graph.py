@@ -239,14 +239,7 @@ class Graph:
 
         Stretches that no VMA covers are left out. O(chains log chains).
         """
-        return self._stretches(self.chains.vma, self.chains.anon_vma)
-
-    def candidates_by_root(self) -> Stretches:
-        """The same if all VMAs of a root hung on it and on nothing else, as under the anon_vma of 2004. O(VMAs log VMAs)."""
-        vma = np.flatnonzero(self.vmas.anon_vma != NONE)
-        return self._stretches(vma, self.anon_vmas.root[self.vmas.anon_vma[vma]])
-
-    def _stretches(self, vma: I64, anon_vma: I64) -> Stretches:
+        vma, anon_vma = self.chains
         begin = self.vmas.pgoff[vma]
         owner = np.concatenate([anon_vma, anon_vma])
         at = np.concatenate([begin, begin + self.vmas.nr_pages[vma]])

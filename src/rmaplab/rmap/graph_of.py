@@ -8,15 +8,25 @@ So a VMA's chains are told newest first, as the live kernel's list has them. Eve
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
 from rmaplab.objects.graph import I64, NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
 from rmaplab.objects.task import TaskStruct
+from rmaplab.objects.vma import VmArea
 from rmaplab.rmap.anon_vma_chain import AnonVma, AnonVmaChainMap
 
 
-def graph_of(design: AnonVmaChainMap, tasks: Iterable[TaskStruct]) -> Graph:
+class Modelled(NamedTuple):
+    """A graph, and which VMA and which anon_vma each row of it is."""
+
+    graph: Graph
+    vmas: list[VmArea]
+    anon_vmas: list[AnonVma]
+
+
+def graph_of(design: AnonVmaChainMap, tasks: Iterable[TaskStruct]) -> Modelled:
     """Of these tasks; one that has exited has no part in it. O(chains log chains)."""
     alive = [(task, task.mm) for task in tasks if task.mm is not None]
     mms = {mm.address: mm for _, mm in alive}
@@ -25,7 +35,7 @@ def graph_of(design: AnonVmaChainMap, tasks: Iterable[TaskStruct]) -> Graph:
     anon_vmas: list[AnonVma] = list(dict.fromkeys(anon_vma for _, anon_vma in chains))
     row_of = {anon_vma: row for row, anon_vma in enumerate(anon_vmas)}
     none = _column([])
-    return build(
+    built = build(
         Processes(
             _column(task.pid for task, _ in alive),
             _column(task.parent.pid if task.parent else 0 for task, _ in alive),
@@ -52,7 +62,9 @@ def graph_of(design: AnonVmaChainMap, tasks: Iterable[TaskStruct]) -> Graph:
         Chains(_column(row for row, _ in chains), _column(row_of[anon_vma] for _, anon_vma in chains)),
         Files(none, none),
         _column(anon_vma.address for anon_vma in anon_vmas),
-    ).graph
+    )
+    rows = built.vmas.tolist(), built.anon_vmas.tolist()
+    return Modelled(built.graph, [vmas[row] for row in rows[0]], [anon_vmas[row] for row in rows[1]])
 
 
 def _column(values: Iterable[int]) -> I64:
