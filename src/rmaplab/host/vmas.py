@@ -11,6 +11,7 @@ checked: what was read twice must be the same twice, and Graph.check() must find
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.objects.graph import I64, NONE, AnonVmas, Chains, Files, Finding, Graph, Processes, Vmas, build, find_rows
+from rmaplab.units import PAGE_SIZE
 
 TRIES, BUDGET_S = 5, 0.8
 RESUME_AT_ONCE = 60_000  # the map holds 65,536
@@ -54,6 +56,8 @@ class VmaDumper:
     """The iterator, loaded once, dumped as often as wanted. A context manager. Raises BpfUnavailable."""
 
     def __init__(self) -> None:
+        if mmap.PAGESIZE != PAGE_SIZE:
+            raise BpfUnavailable(f"pages have {mmap.PAGESIZE} bytes here, and the graph is read for {PAGE_SIZE} only")
         self._iterator = Iterator("task_vma")
 
     def __enter__(self) -> Self:
