@@ -565,3 +565,32 @@ def test_an_observer_sees_all_work() -> None:
     bench.run()
     #   A's slice is 100 long
     assert seen == [("A", 0, 100, True), ("B", 100, 110, True), ("A", 110, 140, True), ("A", 140, 160, False)]
+
+
+def test_who_is_abandoned_is_let_go_of() -> None:
+    """Tasks that cannot go on keep nothing alive: what only they hold is gone, whatever their cleaning up would raise."""
+    import gc
+    import weakref
+
+    class Held:
+        """Something on a suspended stack."""
+
+    def build() -> weakref.ref[Held]:
+        sched = Scheduler(RULES, 2)
+        held = Held()
+
+        def sleeper(sched: Scheduler = sched, held: Held = held) -> None:
+            try:
+                sched.sleep()
+            finally:
+                raise KernelBug("unlock", f"{held}")
+
+        sched.start(SchedEntity(), sleeper)
+        sched.start(SchedEntity(), sleeper)
+        sched.run()
+        sched.abandon()
+        return weakref.ref(held)
+
+    known = build()
+    gc.collect()
+    assert known() is None

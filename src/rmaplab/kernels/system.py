@@ -234,6 +234,10 @@ class System:
         """Run all programs until none can go on. Raises what the machine cannot do: NeedsReclaim."""
         self.machine.sched.run()
 
+    def close(self) -> None:
+        """Let go of programs that cannot go on, after NeedsReclaim say: its RAM is the host's again. Not to be used after."""
+        self.machine.sched.abandon()
+
     def who_maps(self, task: Task, address: int) -> list[Mapping]:
         """Who maps the page that `task` has at `address`, by this kernel's reverse map.
 

@@ -206,6 +206,7 @@ def demand_of(kernel: str, level: int, box: Box, scheduler: str = "own") -> Dema
 
 
 def _run(spec: KernelSpec, level: int, box: Box) -> tuple[System, tuple[Request, ...], str]:
+    gc.collect()  # a system is full of cycles: the RAM of the last one goes when they do
     system = replace(box, overcommit=int(OvercommitMode.ALWAYS)).boot(spec)
     system.kernel.commit_requests = []
     outcome = "ok"
@@ -213,6 +214,7 @@ def _run(spec: KernelSpec, level: int, box: Box) -> tuple[System, tuple[Request,
         Forkbench(level).run(system)
     except NeedsReclaim:
         outcome = RECLAIM
+    system.close()
     # the same question twice has the same answer
     return system, tuple(dict.fromkeys(system.kernel.commit_requests)), outcome
 
@@ -237,7 +239,6 @@ def _rows(panels: Sequence[Panel], boot_uses: Sequence[str], box: Box) -> Iterat
         for use in boot_uses:
             key = (panel.highpte, panel.line, panel.scheduler, use)
             if key not in known:
-                gc.collect()  # a system is full of cycles: its RAM goes when they do
                 here = replace(box, highpte=panel.highpte, l1_cache_bytes=panel.line, boot_use=use)
                 known[key] = (
                     demand_of(OLD, PASSES, here, panel.scheduler),

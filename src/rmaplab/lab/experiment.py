@@ -108,6 +108,7 @@ def run_forkbench(kernel: str, level: int, box: Box) -> Result:
     except NeedsReclaim:
         out_of_memory = True
     wall_s = time.perf_counter() - began
+    system.close()
     failed = workload.failed
     outcome = failed.name if failed else "needs reclaim" if out_of_memory else "ok"
     machine, k = system.machine, system.kernel

@@ -31,12 +31,13 @@ Source: 2.6.2 kernel/sched.c, wake_up_forked_process, sched_exit, scheduler_tick
 kernel/sched.c, reschedule_idle, schedule, and kernel/fork.c, do_fork; eras.md 8.
 """
 
+import contextlib
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.goodness import GoodnessQueue
@@ -147,12 +148,14 @@ class Scheduler:
         self._events: list[tuple[int, int, int, SchedEntity | Cpu]] = []
         self._sequence = 0
         self._hub: greenlet | None = None
+        self._alive: dict[SchedEntity, None] = {}
 
     # -- tasks come, sleep and wake ------------------------------------------------------------------------------
 
     def start(self, entity: SchedEntity, body: Callable[[], None]) -> None:
         """Make `entity` runnable: a fork's child before its parent, a first task on the emptiest CPU."""
         entity.context = greenlet(body)
+        self._alive[entity] = None
         parent = self.current
         if parent is not None and parent.cpu is not None:
             half = parent.slice_ns // 2
@@ -297,8 +300,27 @@ class Scheduler:
                 if context.dead and target.cpu is not None:
                     cpu, target.cpu, target.context = target.cpu, None, None
                     cpu.queue.forget(target)
+                    self._alive.pop(target, None)
                     cpu.current = None
                     self._dispatch(cpu)
+
+    def abandon(self) -> None:
+        """Let go of every task that has not come to its end: nobody will run it again.
+
+        A suspended greenlet's stack is out of the garbage collector's sight, and holds the whole machine.
+        """
+        for entity in list(self._alive):
+            if entity.context is not None and entity.context and not entity.context.dead:
+                self.current = entity
+                entity.context.parent = getcurrent()
+                with contextlib.suppress(
+                    BaseException
+                ):  # what its cleaning up meets on the way is nobody's concern now
+                    entity.context.throw(GreenletExit)
+            entity.context = None
+        self._alive.clear()
+        self._events.clear()
+        self.current = None
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
