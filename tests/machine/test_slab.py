@@ -18,7 +18,7 @@ from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.frames import PG_SLAB, Frames
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import SchedRules, Scheduler
-from rmaplab.machine.slab import Packing, SlabCache, SlabPages, pack
+from rmaplab.machine.slab import Packing, SlabCache, SlabPages, pack, pack_slub
 from rmaplab.machine.watermarks import WatermarkRule, min_free_pages
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -411,3 +411,22 @@ def test_an_injected_failure_inside_a_bulk_request_fails_it() -> None:
     with pytest.raises(AllocationFailed):
         cache.alloc_bulk(150)
     assert cache.nr_objects == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "object_bytes", "per_slab", "pages"),
+    [
+        ("anon_vma_chain", 64, 64, 1),
+        ("anon_vma", 104, 39, 1),
+        ("vm_area_struct", 192, 21, 1),
+        ("maple_node", 256, 16, 1),
+        ("signal_cache", 1152, 14, 4),
+        ("mm_struct", 1600, 20, 8),
+        ("sighand_cache", 2112, 15, 8),
+        ("task_struct", 5888, 5, 8),
+    ],
+)
+def test_slub(name: str, object_bytes: int, per_slab: int, pages: int) -> None:
+    """Objects and pages per slab as /proc/slabinfo of a 6.18 with two CPUs shows them."""
+    packing = pack_slub(object_bytes, 64, 8, 2)
+    assert (packing.per_slab, 1 << packing.order, packing.offset) == (per_slab, pages, 0), name

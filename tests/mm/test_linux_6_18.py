@@ -8,6 +8,8 @@ kernel brought to light.
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import rmaplab
 from rmaplab.errors import NotModelled, SegmentationFault, SyscallError
@@ -558,6 +560,28 @@ def test_mincore() -> None:
     assert task.mincore(at(0), 2 * P) == [True, False]
     assert refusal(task, "mincore", at(0), 3 * P) == "ENOMEM"
     assert refusal(task, "mincore", at(0) + 1, P) == "EINVAL"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0, 1, 511, 512, 513, 1 << 18, (1 << 18) - 1, 1 << 27]), st.booleans()), max_size=12
+    )
+)
+def test_munmap_frees_every_table_that_nobody_needs(steps: list[tuple[int, bool]]) -> None:
+    """free_pgd_range looks at every level: what is left maps a stretch in which something is mapped (VmPTE on 6.18)."""
+    system, task = boot()
+    for page, mapped in steps:
+        if mapped:
+            task.mmap(P, RW, ANON | MAP_FIXED, at(page))
+            task.touch(at(page), P, write=True)
+        else:
+            task.munmap(at(page), P)
+        assert task.mm is not None
+        pages = [page for vma in task.mm.vmas for page in range(vma.start >> 12, vma.end >> 12)]
+        needed = {(level, page >> 9 * level) for page in pages for level in (1, 2, 3)}
+        assert task.mm.nr_tables == 1 + len(needed)
+    system.check()
 
 
 # -- stacks ----------------------------------------------------------------------------------------------------------
