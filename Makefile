@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check lint types bench fit boundary campaign counts bpf clean
+.PHONY: help demo test check lint types bench fit time boundary campaign counts bpf clean
 help:      ## this list
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
@@ -36,6 +36,9 @@ bench: $(READY)  ## the speed and memory figures of the README, beside the real 
 
 fit: $(READY)    ## fit the price list to level 6 again and store it: half a minute (docs/time.md)
 	$(BIN)/rmaplab fit --save src/rmaplab/kernels/prices_2004.json
+
+time: $(READY)   ## the tables of docs/time.md: what the fit hangs on, CPUs, threads (some two minutes)
+	$(BIN)/python benchmarks/times.py
 
 boundary: $(READY)  ## the maps of docs/box.md: on which boxes the announcement's outcome follows (some minutes)
 	$(BIN)/rmaplab boundary --lines 32,64,128 --plot docs/boundary.svg

@@ -131,7 +131,8 @@ def judge_fit(model: Model, box: Box) -> PricedFit:
         at_six.setdefault(figure.kernel, {})[figure.figure] = figure.model_s
     level, priced = PREDICTED_LEVEL, replace(box, prices=found.book)
     results = [run_forkbench(kernel, level, priced) for kernel in published_kernels(level)]
-    return PricedFit(found, score(found.book.name, level, times_of(results)), chain_cost(FITTED_LEVEL, at_six)[1])
+    at_seven = {result.kernel: result.time_s for result in results if result.time_s is not None}
+    return PricedFit(found, score(found.book.name, level, at_seven), chain_cost(FITTED_LEVEL, at_six)[1])
 
 
 def fits_to_show() -> list[Callable[[], PricedFit]]:
