@@ -10,6 +10,7 @@ model 6.18        |rw-                 | |rw-     |
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -104,9 +105,15 @@ class _Side:
         self.height = height
 
     def looks(self, page: int) -> tuple[object, ...]:
-        """What makes a page differ from another."""
+        """What makes a page look different from its neighbour."""
         row = self.pages.get(page)
         return self.vmas.get(page), self._cell_rows(row, page in self.vmas)
+
+    def says(self, page: int) -> tuple[object, ...]:
+        """What makes a page differ from the other side's: borders beside it, flags, what is there."""
+        vma, row = self.vmas.get(page), self.pages.get(page)
+        borders = () if vma is None else (vma[0] == page, vma[1] == page + 1, vma[2])
+        return borders, self._cell_rows(row, vma is not None)
 
     def _cell_rows(self, row: Sequence[int] | None, mapped: bool) -> tuple[str, ...]:
         if not mapped:
@@ -162,8 +169,9 @@ def _columns(sides: Sequence[_Side]) -> Iterator[tuple[str, list[Cell], bool]]:
             yield "   ", [("   ",) * side.height for side in sides], False
         begins = any(side.vmas.get(page, (None,))[0] == page for side in sides)
         place = f" {name_of(page * PAGE_SIZE)} " if gap or begins else ""
-        yield place, [side.cell(page, run) for side in sides], looks[0] != looks[1]
         last = page + run - 1
+        differs = any(sides[0].says(each) != sides[1].says(each) for each in {page, last})
+        yield place, [side.cell(page, run) for side in sides], differs
         at += run
 
 
@@ -185,32 +193,37 @@ def _same_letters(host: State, model: State) -> dict[int, str]:
     return names
 
 
-def coverage_lines(coverage: Coverage, width: int = 110) -> list[str]:
-    """Operations by kind and result, and families: how often each has been tried."""
-    by_call: dict[str, Counter[str]] = {}
-    for (call, result), times in coverage.calls.items():
-        by_call.setdefault(call, Counter())[result] += times
-    lines = [f"covered: {coverage.operations:,} operations in {coverage.scripts:,} scripts"]
-    words = []
-    for call, results in sorted(by_call.items()):
-        told = ", ".join(f"{times:,} {result}" for result, times in results.most_common())
-        words.append(f"{call}: {told}")
-    lines += _filled(words, width)
+def coverage_lines(coverage: Coverage, width: int = 118) -> list[str]:
+    """Operations by kind and result, with what succeeded of each variant; and families."""
+    lines = [
+        f"covered: {coverage.operations:,} operations in {coverage.scripts:,} scripts; in brackets: succeeded/tried"
+    ]
+    for call in sorted({variant.split(" ")[0] for variant, _ in coverage.calls}):
+        results, tried, succeeded = Counter[str](), Counter[str](), Counter[str]()
+        for (variant, result), times in coverage.calls.items():
+            name, _, flags = variant.partition(" ")
+            if name == call:
+                results[result] += times
+                for word in _counted(call, flags):
+                    tried[word] += times
+                    succeeded[word] += times if result == "ok" else 0
+        told = [f"{times:,}\xa0{result}" for result, times in results.most_common()]
+        words = [f"{word}\xa0{succeeded[word]:,}/{times:,}" for word, times in sorted(tried.items())]
+        text = f"{call}: {', '.join(told)}" + (f" ({', '.join(words)})" if words else "")
+        wrapped = textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
+        lines += [line.replace("\xa0", " ") for line in wrapped]
     alone = sum(times for (processes, _), times in coverage.families.items() if processes == 1)
     deep = sum(times for (_, generations), times in coverage.families.items() if generations >= 3)
     wide = sum(times for (processes, _), times in coverage.families.items() if processes >= 4)
-    lines.append(
-        f"  fork trees: {coverage.scripts - alone:,} scripts fork, {wide:,} have 4 processes or more, "
-        f"{deep:,} three generations or more"
-    )
-    return lines
+    forking = coverage.scripts - alone
+    return [
+        *lines,
+        f"  fork trees: {forking:,} scripts, {wide:,} of 4 processes or more, {deep:,} of three generations or more",
+    ]
 
 
-def _filled(words: Sequence[str], width: int) -> list[str]:
-    lines, line = [], "  "
-    for word in words:
-        if len(line) + len(word) > width and line.strip():
-            lines.append(line.rstrip())
-            line = "  "
-        line += f"{word};  "
-    return [*lines, line.rstrip()]
+def _counted(call: str, flags: str) -> list[str]:
+    """What is counted of a call's flags: mremap's combinations, since each is another call; of others each flag."""
+    if call == "mremap":
+        return [flags]
+    return [word for word in flags.replace(" ", "|").split("|") if word]
