@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check lint types bench fit time boundary campaign counts bpf clean
+.PHONY: help demo test check lint types bench fit time boundary campaign fuzz counts bpf clean
 help:      ## this list
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
@@ -52,6 +52,9 @@ bpf:       ## compile the BPF programs again (needs Debian 12's clang and llvm);
 
 counts: $(READY)  ## anon_vmas and chains of fork trees, model and the real kernel side by side (root, perf, a 6.x kernel)
 	$(BIN)/python benchmarks/counts.py
+
+fuzz: $(READY)   ## 20,000 random scripts on the model and on this machine's kernel (6.18, as root): some minutes
+	$(BIN)/rmaplab check --fuzz 20000 --seed $(or $(SEED),1)
 
 clean:     ## remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

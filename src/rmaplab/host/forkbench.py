@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
 from rmaplab.errors import UsageError
+from rmaplab.host.compiler import compile_c
 from rmaplab.units import format_size
 
 _PER_PROCESS = 1300 << 10  # page tables for 512 MiB, task, stacks
@@ -36,19 +36,14 @@ class HostForkbench:
     """The compiled program. Use as a context manager: the binary goes when it closes. Raises UsageError without a compiler."""
 
     def __init__(self) -> None:
-        compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-        if compiler is None:
-            raise UsageError("--host needs a C compiler: install gcc, or leave --host out")
         self._directory = tempfile.TemporaryDirectory(prefix="rmaplab-")
         self._program = Path(self._directory.name) / "forkbench"
-        with as_file(files("rmaplab.workloads") / "forkbench.c") as source:
-            built = subprocess.run(  # noqa: S603
-                [compiler, "-O2", "-o", self._program, source], capture_output=True, text=True, check=False
-            )
-        if built.returncode:
-            raise UsageError(
-                f"{compiler} could not compile forkbench.c ({built.stderr.strip().splitlines()[-1]}): leave --host out"
-            )
+        source = files("rmaplab.workloads") / "forkbench.c"
+        try:
+            compile_c(source.read_bytes(), "forkbench.c", self._program, ["-O2"])
+        except UsageError as error:
+            self._directory.cleanup()
+            raise UsageError(f"--host: {error}, or leave --host out") from None
 
     def __enter__(self) -> Self:
         return self

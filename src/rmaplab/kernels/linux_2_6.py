@@ -63,6 +63,7 @@ FIGURES_2_6_2 = {
     "dontneed_frees_tables": Figure(0, "of 6.14", B),
     "munmap_counts_holes_only": Figure(0, "mm/mmap.c, split_vma counts always", B),
     "mmap_topdown": Figure(0, "mm/mmap.c, arch_get_unmapped_area: from TASK_UNMAPPED_BASE upwards", B),
+    "mmap_aligns_huge": Figure(0, "of 6.7", B),
     "mmap_replaces_last": Figure(0, "mm/mmap.c, do_mmap_pgoff: munmap_back", B),
     "mmap_flags": Figure(0x4000, "MAP_NORESERVE; MAP_LOCKED, MAP_GROWSDOWN and MAP_POPULATE are not modelled here", B),
     "heap_is_executable": Figure(1, "include/asm-i386/page.h, VM_DATA_DEFAULT_FLAGS", B),

@@ -55,6 +55,7 @@ LINUX_6_18 = KernelSpec(
         ),
         "mmap_of_nothing_succeeds": Figure(0, "mm/mmap.c, do_mmap: EINVAL", V),
         "mmap_topdown": Figure(1, "arch/x86/kernel/sys_x86_64.c, arch_get_unmapped_area_topdown", V),
+        "mmap_aligns_huge": Figure(1, "mm/huge_memory.c, __thp_get_unmapped_area; whatever THP is set to", V),
         "mmap_replaces_last": Figure(1, "mm/vma.c, __mmap_region: vms_complete_munmap_vmas after the charge", B),
         "mmap_flags": Figure(MMAP_FLAGS, "include/uapi/linux/mman.h; mm/mmap.c, do_mmap", V),
         "munmap_counts_holes_only": Figure(1, "mm/vma.c, vms_gather_munmap_vmas", B),

@@ -2,8 +2,8 @@
 
     read_range, read_all, read_entries     entries into a batch, or PFNs into a row; nothing changes
     protect_range                          change_protection
-    table_stretches, count_tables_at,      move_page_tables, with its tables counted and hung in first
-    hang_tables, move_entries
+    count_tables_at, hang_tables,          move_page_tables, with its tables counted and hung in first
+    move_entries
     leaf_tables, find_pfn                  where the tables are; where a frame is
     free_range                             free_pgd_range: tables that nobody needs any more, level by level
 
@@ -113,26 +113,6 @@ def count_tables_at(words: Words, levels: int, bits: int, pgd: int, addresses: I
             missing += missing_on_path(words, levels, bits, pgd, address, previous, levels - 1)
             previous = address
     return missing
-
-
-@kernel
-def table_stretches(
-    words: Words, levels: int, bits: int, pgd: int, start: int, end: int, delta: int, addresses: I64
-) -> int:  # fmt: skip
-    """Where in [start, end) a stretch begins that has a leaf table, at most one, and moves into one: into `addresses`; their number.
-
-    A stretch ends where the source's leaf table does, or the destination's, at address + delta.
-    """
-    span = np.int64(4096) << bits
-    nr = 0
-    address = np.int64(start)
-    while address < end:
-        if leaf(words, levels, bits, pgd, address) >= 0:
-            addresses[nr] = address
-            nr += 1
-        there = address + delta
-        address = min((address & ~(span - 1)) + span, (there & ~(span - 1)) + span - delta)
-    return nr
 
 
 @kernel

@@ -194,6 +194,10 @@ def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fix
         if address % PAGE_SIZE:
             raise SyscallError(errno.EINVAL, "mmap", "MAP_FIXED needs a page-aligned address")
         return address
+    if not address and k.rules.mmap_aligns_huge and length % paging.leaf_span == 0:
+        found = _aligned_hole(k, mm, length)
+        if found is not None:
+            return found
     address = address & -PAGE_SIZE if k.rules.mmap_topdown else page_align(address)
     if address and address + length <= paging.task_size:
         after = mm.find_vma(address)
@@ -246,6 +250,13 @@ def _highest_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
             return address
         address = max(address, vma.end)
     return address if address + length <= paging.task_size else None
+
+
+def _aligned_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
+    """__thp_get_unmapped_area: the hole that a huge page more would take, and of that what lies aligned."""
+    span = k.machine.paging.leaf_span
+    found = _highest_hole(k, mm, length + span)
+    return None if found is None else found + (-found % span or span)
 
 
 def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "munmap") -> None:

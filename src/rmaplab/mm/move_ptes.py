@@ -15,7 +15,7 @@ import numpy as np
 from rmaplab.errors import AllocationFailed, NeedsReclaim
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_pages
-from rmaplab.machine.pagetable_edit import count_tables_at, hang_tables, move_entries, read_all, table_stretches
+from rmaplab.machine.pagetable_edit import count_tables_at, hang_tables, leaf_tables, move_entries, read_all
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.mm import MmStruct
 from rmaplab.objects.vma import VmArea
@@ -25,6 +25,8 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 def move_page_tables(k: Kernel, vma: VmArea, target: VmArea, old: int, new: int, length: int) -> None:
     """Move all entries, the highest first as these kernels do; back again if that fails."""
+    if k.rules.mremap_by_table:
+        _make_tables(k, vma.mm, old, new, length)
     start = address = old + length
     try:
         while address > old:
@@ -57,13 +59,9 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
     machine, mm, before, after = k.machine, vma.mm, k.batch, k.removed_batch
     geometry = machine.geometry
     before.nr = read_all(*geometry, mm.pgd, start, end, before.columns)
-    wanted = before.addresses
-    if k.rules.mremap_by_table:
-        stretches = np.empty(2 * ((end - start) // machine.paging.leaf_span + 2), np.int64)
-        wanted = stretches[: table_stretches(*geometry, mm.pgd, start, end, delta, stretches)]
-    missing = count_tables_at(*geometry, mm.pgd, wanted, delta)
-    if not before.nr and not missing:
+    if not before.nr:
         return
+    missing = count_tables_at(*geometry, mm.pgd, before.addresses, delta)
     try:
         tables = machine.alloc_tables(missing) if missing else np.empty(0, np.int64)
     except (AllocationFailed, NeedsReclaim) as failure:
@@ -86,15 +84,39 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
             before.nr = read_all(*geometry, mm.pgd, start, end, before.columns)
     machine.locks.count("page_table_lock", before.nr)  # taken page by page
     if missing:
-        hang_tables(*geometry, mm.pgd, wanted, delta, tables)
+        hang_tables(*geometry, mm.pgd, before.addresses, delta, tables)
         mm.nr_tables += missing
-        k.rmap.tables_added(mm, int(wanted[0]) + delta, int(wanted[-1]) + delta + PAGE_SIZE)
+        first = int(before.addresses[0]) + delta
+        k.rmap.tables_added(mm, first, int(before.addresses[-1]) + delta + PAGE_SIZE)
     move_entries(*geometry, mm.pgd, before.columns, before.nr, delta, after.columns)
     after.nr = before.nr
     if tracked.any():
         k.rmap.moved(_select(before, tracked), _select(after, tracked), target)
     machine.charge("pte_move", before.nr)
     machine.end_burst()
+
+
+def _make_tables(k: Kernel, mm: MmStruct, old: int, new: int, length: int) -> None:
+    """A leaf table at the destination for each of the source's, whether or not there is an entry to move; the lowest first.
+
+    One that has just been made counts as the source's where it also serves that, further on. Raises as an allocation.
+    """
+    machine, span, delta, end = k.machine, k.machine.paging.leaf_span, new - old, old + length
+    tables, bases = np.empty((2, length // span + 2), np.int64)
+    there = set(bases[: leaf_tables(*machine.geometry, mm.pgd, old, end, tables, bases)].tolist())
+    stretches, address = list[int](), old
+    while there and address < end:
+        base, new_base = address // span * span, (address + delta) // span * span
+        if base in there:
+            stretches.append(address)
+            there.add(new_base)
+        address = min(base, new_base - delta) + span
+    guides = np.array(stretches, np.int64)
+    missing = count_tables_at(*machine.geometry, mm.pgd, guides, delta)
+    if missing:
+        hang_tables(*machine.geometry, mm.pgd, guides, delta, machine.alloc_tables(missing))
+        mm.nr_tables += missing
+        k.rmap.tables_added(mm, new, new + length)
 
 
 def _halve(

@@ -258,9 +258,19 @@ def _leave_source(k: Kernel, mm: MmStruct, vma: VmArea, target: VmArea, old: int
         mm.locked_vm_drift += vma.nr_pages
     vma.flags &= ~VM_LOCKED_MASK
     if vma is not target and (vma.start, vma.end) == (old, old + length):
-        k.rmap.vma_unlink(vma)  # its pgoff stays what it was
-    if (new - old) % k.machine.paging.leaf_span == 0:  # whole tables have moved as they are (move_normal_pmd)
-        zap_whole_tables(k, mm, old, old + length)
+        k.rmap.vma_unlink(vma)
+    span = k.machine.paging.leaf_span
+    if (new - old) % span == 0:  # whole tables have moved as they are (move_normal_pmd)
+        zap_whole_tables(
+            k, mm, old - (old % span if _aligns_down(mm, vma, target, old, new, length, span) else 0), old + length
+        )
+
+
+def _aligns_down(mm: MmStruct, vma: VmArea, target: VmArea, old: int, new: int, length: int, span: int) -> bool:
+    """try_realign_addr: the first table goes whole too, if nothing else is in it, nor where it goes."""
+    below = old % span
+    begins = vma.start == old and target.start == new and length >= span - below
+    return begins and not mm.overlapping(old - below, old) and not mm.overlapping(new - below, new)
 
 
 def _unmap_source(k: Kernel, mm: MmStruct, old: int, length: int, vm_flags: int) -> None:

@@ -68,6 +68,8 @@ class Rules:
     """The limit of mappings is only looked at where munmap makes two of one."""
     mmap_topdown: bool
     """Mappings go below the last one, not above."""
+    mmap_aligns_huge: bool
+    """A mapping of whole huge pages goes where they could be."""
     mmap_replaces_last: bool
     """MAP_FIXED takes away what was there only when nothing can fail any more."""
     mmap_flags: int

@@ -1,0 +1,667 @@
+/* agent.c: obeys scripts of memory operations in real processes, in lock step, and says what became of memory.
+ *
+ *   Python  --- operations --->  supervisor  --- slot i of the ring, futex --->  worker i: one process of the script
+ *           <-- what happened --      |
+ *                                     +-- /proc/PID/smaps, pagemap, status; /proc/kpagecount, kpageflags
+ *
+ * No C library: nothing but what stands here touches memory. The program lies at 4 MiB, the ring at 8 GiB; each worker has a
+ * stack of its own in .bss, so that a child runs on the same addresses whether fork copied them or CLONE_VM shares them. All
+ * the rest of the address space is the script's. Every process has the same page tables of the agent's own: it touches them
+ * at birth, so what VmPTE grows by is the script's.
+ *
+ * Nothing is left running: workers hold the reading end of a pipe whose writing end only the supervisor has, and look at it
+ * when nothing has come for a second; the supervisor dies with Python, and kills what lives at the end of each script.
+ *
+ * x86-64 only. Structures are mirrored in agent.py. */
+#include <linux/capability.h>
+#include <linux/futex.h>
+#include <linux/mman.h>
+#include <linux/personality.h>
+#include <linux/prctl.h>
+#include <linux/resource.h>
+#include <linux/sched.h>
+#include <asm/poll.h>
+#include <asm/sigcontext.h>
+#include <asm/siginfo.h>
+#include <asm/signal.h>
+#include <asm/ucontext.h>
+#include <asm/unistd.h>
+#include <linux/fcntl.h>
+
+typedef unsigned char u8;
+typedef unsigned int u32;
+typedef unsigned long u64;
+typedef long i64;
+
+enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101 };
+enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, LOOK };
+enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8 };
+enum { E2BIG_ = 7, ESRCH_ = 3, ENOSYS_ = 38, TICK_MS = 20, PATIENCE_MS = 20000 };
+#define RING_AT 0x200000000UL
+#define PAGE 4096UL
+#define M_PHASE 0x1ff000UL
+
+struct op { u32 kind; u8 actor, child, last, pad; u64 a[7]; };          /* from Python */
+struct header { u32 magic, nr_ops, want, pad; };
+struct outcome { i64 ret; i64 sig; u64 address; i64 died; u32 nr_data, nr_snapshots; };   /* to Python, then data, snapshots */
+struct snapshot { u32 slot, nr_vmas; u32 nr_pages, pad; i64 table_kib, locked_kib; };
+struct hello { u32 magic, steady; u64 m, h, memlock; };
+
+struct slot { u32 asked, done; int pid; u32 nr_data; struct op op; i64 ret, sig; u64 address; u64 data[DATA]; };
+static struct slot *const ring = (struct slot *)RING_AT;
+static u8 stacks[SLOTS][STACK] __attribute__((aligned(4096)));
+extern char _end[];
+
+/* ---- the system calls, and the little of a C library that a compiler takes for granted ---- */
+
+static i64 sys6(i64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
+{
+    register u64 r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
+    i64 ret;
+    __asm__ volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return ret;
+}
+#define sys(nr, a, b, c, d) sys6(nr, (u64)(a), (u64)(b), (u64)(c), (u64)(d), 0, 0)
+
+void *memset(void *to, int byte, u64 n) { for (u8 *p = to; n--;) *p++ = (u8)byte; return to; }
+void *memcpy(void *to, const void *from, u64 n)
+{
+    u8 *p = to;
+    for (const u8 *q = from; n--;) *p++ = *q++;
+    return to;
+}
+
+static void stop(int code) { for (;;) sys(__NR_exit_group, code, 0, 0, 0); }
+
+/* ---- the worker: one process of the script ---- */
+
+/* A load and a store that may fault: the handler sends the faulting instruction to access_failed, which returns 1. */
+i64 access_load(u64 address, u64 *word);
+i64 access_store(u64 address, u64 word);
+void access_failed(void);
+__asm__("access_load: movq (%rdi), %rax\n movq %rax, (%rsi)\n xorl %eax, %eax\n ret\n"
+        "access_store: movq %rsi, (%rdi)\n xorl %eax, %eax\n ret\n"
+        "access_failed: movl $1, %eax\n ret\n");
+
+static int supervisors_own[3] = { -1, -1, -1 };
+
+static int my_slot(void) { return (int)(((u64)__builtin_frame_address(0) - (u64)stacks) / STACK); }
+
+static void on_signal(int signal, siginfo_t *info, void *context)
+{
+    struct ucontext *uc = context;
+    struct slot *me = &ring[my_slot()];
+    u64 at = uc->uc_mcontext.rip;
+    me->sig = signal;
+    if (signal == SIGSYS) {                     /* seccomp: SECCOMP_RET_TRAP */
+        uc->uc_mcontext.rax = (u64)-ENOSYS_;
+        return;
+    }
+    me->address = (u64)info->si_addr;
+    if (at != (u64)access_load && at != (u64)access_store) stop(99);
+    uc->uc_mcontext.rip = (u64)access_failed;
+}
+
+void restore_rt(void);
+__asm__("restore_rt: movl $15, %eax\n syscall\n");
+
+static void handle_signals(void)
+{
+    static const int caught[] = { SIGSEGV, SIGBUS, SIGSYS };
+    struct { void (*handler)(int, siginfo_t *, void *); u64 flags; void (*restorer)(void); u64 mask; } action =
+        { on_signal, SA_SIGINFO | 0x04000000 /* SA_RESTORER */, restore_rt, 0 };
+    for (u64 i = 0; i < 3; i++) sys(__NR_rt_sigaction, caught[i], &action, 0, 8);
+}
+
+static void futex_wake(u32 *word) { sys(__NR_futex, word, FUTEX_WAKE, 1, 0); }
+static void futex_wait(u32 *word, u32 value, u64 ms)
+{
+    u64 timeout[2] = { ms / 1000, ms % 1000 * 1000000 };
+    sys(__NR_futex, word, FUTEX_WAIT, value, timeout);
+}
+static void bump(u32 *word)
+{
+    __atomic_add_fetch(word, 1, __ATOMIC_SEQ_CST);
+    futex_wake(word);
+}
+static u32 look(u32 *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+
+static int hung_up(int fd)
+{
+    struct pollfd poll = { fd, 0, 0 };
+    return sys(__NR_poll, &poll, 1, 0, 0) > 0 && poll.revents & POLLHUP;
+}
+
+void worker(u64 slot);
+
+/* clone(2) onto the child's own stack; flags say whether memory is copied. The child's pid, or -errno. */
+static i64 birth(u64 flags, u64 child)
+{
+    u64 *top = (u64 *)(stacks[child] + STACK - 64);
+    i64 ret;
+    top[0] = child;
+    __asm__ volatile("xorl %%r10d, %%r10d\n xorl %%r8d, %%r8d\n xorl %%edx, %%edx\n syscall\n"
+                     "testq %%rax, %%rax\n jnz 1f\n xorl %%ebp, %%ebp\n popq %%rdi\n andq $-16, %%rsp\n call worker\n 1:"
+                     : "=a"(ret) : "a"(__NR_clone), "D"(flags), "S"(top) : "rcx", "rdx", "r8", "r10", "r11", "memory");
+    return ret;
+}
+
+static i64 drop(u64 capability)
+{
+    struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+    struct __user_cap_data_struct sets[2];
+    i64 ret = sys(__NR_capget, &head, sets, 0, 0);
+    if (ret) return ret;
+    sets[capability / 32].effective &= ~(1U << capability % 32);
+    return sys(__NR_capset, &head, sets, 0, 0);
+}
+
+static void obey(struct slot *me)
+{
+    const u64 *a = me->op.a;
+    u64 pair[2];
+    switch (me->op.kind) {
+    case CALL: me->ret = sys6((i64)a[0], a[1], a[2], a[3], a[4], a[5], a[6]); break;
+    case READ:
+        for (u64 i = 0; i < a[1]; i++) {
+            if (access_load(a[0] + i * PAGE, pair)) break;
+            if (i < DATA) me->data[me->nr_data++] = pair[0];
+        }
+        break;
+    case WRITE:
+        for (u64 i = 0; i < a[1]; i++)
+            if (access_store(a[0] + i * PAGE, a[2] + i)) break;
+        break;
+    case BIRTH: me->ret = birth(a[0] | SIGCHLD, me->op.child); break;
+    case EXIT: stop((int)a[0]); break;
+    case EXEC: {
+        char digits[3] = { (char)('0' + my_slot() / 10), (char)('0' + my_slot() % 10), 0 };
+        char *argv[] = { "rmaplab-agent", "worker", digits, 0 }, *none[] = { 0 };
+        me->ret = sys(__NR_execve, "/proc/self/exe", argv, none, 0);
+        break;
+    }
+    case WAIT:
+        pair[0] = 0;
+        me->ret = sys(__NR_wait4, -1, pair, 1 /* WNOHANG */, 0);
+        me->data[me->nr_data++] = pair[0] & 0xffffffff;
+        break;
+    case LIMIT:
+        pair[0] = pair[1] = 0;
+        sys(__NR_prlimit64, 0, a[0], 0, pair);
+        pair[0] = a[1];
+        me->ret = sys(__NR_prlimit64, 0, a[0], pair, 0);
+        break;
+    case DROP: me->ret = drop(a[0]); break;
+    case MINCORE:
+        if (a[1] > sizeof me->data * PAGE) { me->ret = -E2BIG_; break; }
+        me->ret = sys(__NR_mincore, a[0], a[1], me->data, 0);
+        if (!me->ret) me->nr_data = (u32)(((a[1] + PAGE - 1) / PAGE + 7) / 8);
+        break;
+    case LOOK:                                  /* addresses in, words out: an own load disturbs least (see look_at) */
+        for (u64 i = 0; i < a[0]; i++)
+            if (access_load(me->data[i], &me->data[i])) me->data[i] = ~0UL;
+        break;
+    default: stop(98);
+    }
+}
+
+void worker(u64 slot)
+{
+    struct slot *me = &ring[slot];
+    u32 seen = look(&me->asked);
+    me->pid = (int)sys(__NR_getpid, 0, 0, 0, 0);
+    if (!slot)                                  /* the first, forked by the supervisor: what is its alone goes */
+        for (u64 i = 0; i < 3; i++) if (supervisors_own[i] >= 0) sys(__NR_close, supervisors_own[i], 0, 0, 0);
+    bump(&me->done);
+    for (;;) {
+        while (look(&me->asked) == seen) {
+            futex_wait(&me->asked, seen, 1000);
+            if (look(&me->asked) == seen && hung_up(FD_LIFE)) stop(97);
+        }
+        seen = look(&me->asked);
+        me->ret = me->sig = 0;
+        me->address = me->nr_data = 0;
+        obey(me);
+        bump(&me->done);
+    }
+}
+
+/* ---- the supervisor: asks, waits, looks ---- */
+
+struct process { int pid, pidfd, smaps, pagemap, status; u32 done; int alive, vfork_parent, vfork_child; };
+static struct process processes[SLOTS];
+static int kpagecount, kpageflags;
+static char text[1 << 18];
+static u64 entries[4096];
+static u8 out[1 << 17];
+static u64 out_used;
+
+static void flush(void)
+{
+    for (u64 sent = 0; sent < out_used;) {
+        i64 n = sys(__NR_write, 1, out + sent, out_used - sent, 0);
+        if (n <= 0) stop(96);
+        sent += (u64)n;
+    }
+    out_used = 0;
+}
+
+static void put(const void *bytes, u64 n)
+{
+    if (out_used + n > sizeof out) flush();
+    memcpy(out + out_used, bytes, n);
+    out_used += n;
+}
+
+static void get(void *to, u64 n)
+{
+    for (u64 got = 0; got < n;) {
+        i64 more = sys(__NR_read, 0, (u8 *)to + got, n - got, 0);
+        if (more <= 0) stop(0);                 /* Python has closed the pipe */
+        got += (u64)more;
+    }
+}
+
+static int open_proc(int pid, const char *name)
+{
+    char path[64] = "/proc/", digits[12];
+    u64 at = 6, n = 0;
+    for (; pid; pid /= 10) digits[n++] = (char)('0' + pid % 10);
+    while (n) path[at++] = digits[--n];
+    path[at++] = '/';
+    while (*name) path[at++] = *name++;
+    path[at] = 0;
+    return (int)sys(__NR_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+}
+
+static void shut(int fd) { if (fd >= 0) sys(__NR_close, fd, 0, 0, 0); }
+
+static void open_files(struct process *p)
+{
+    p->smaps = open_proc(p->pid, "smaps");
+    if (p->smaps < 0) p->smaps = open_proc(p->pid, "maps");
+    p->pagemap = open_proc(p->pid, "pagemap");
+    p->status = open_proc(p->pid, "status");
+}
+
+static void close_files(struct process *p)
+{
+    shut(p->smaps); shut(p->pagemap); shut(p->status);
+}
+
+static void begin(u32 slot)
+{
+    struct process *p = &processes[slot];
+    p->pid = ring[slot].pid;
+    p->done = look(&ring[slot].done);
+    p->alive = 1;
+    p->pidfd = (int)sys(__NR_pidfd_open, p->pid, 0, 0, 0);
+    open_files(p);
+}
+
+static void end(u32 slot)
+{
+    struct process *p = &processes[slot];
+    close_files(p);
+    shut(p->pidfd);
+    p->alive = 0;
+}
+
+static int dead(struct process *p, int ms)
+{
+    struct pollfd poll = { p->pidfd, POLLIN, 0 };
+    return sys(__NR_poll, &poll, 1, ms, 0) > 0;
+}
+
+static i64 read_text(int fd);
+
+/* What /proc/PID/stat says last: the status that wait(2) will give. */
+static i64 exit_status(struct process *p)
+{
+    int fd = open_proc(p->pid, "stat");
+    i64 n = read_text(fd), value = 0;
+    shut(fd);
+    for (n = n > 1 ? n - 2 : 0; n > 0 && text[n] != ' '; n--) ;
+    for (n++; text[n] >= '0' && text[n] <= '9'; n++) value = value * 10 + text[n] - '0';
+    return value;
+}
+
+/* Until slot's done has moved (1), or its process has died (0); or until `other` has moved (2), if there is one. */
+static int await(u32 slot, int other)
+{
+    struct process *p = &processes[slot];
+    for (int waited = 0; waited < PATIENCE_MS;) {
+        if (look(&ring[slot].done) != p->done) { p->done = look(&ring[slot].done); return 1; }
+        if (other >= 0 && look(&ring[other].done) != processes[other].done) return 2;
+        u32 *word = other >= 0 ? &ring[other].done : &ring[slot].done;
+        u32 value = other >= 0 ? processes[other].done : p->done;
+        u32 before = look(word);
+        if (before == value) {
+            futex_wait(word, value, other >= 0 ? 1 : TICK_MS);
+            if (look(word) == value) {
+                waited += other >= 0 ? 1 : TICK_MS;
+                if (p->pidfd >= 0 && dead(p, 0)) return 0;
+            }
+        }
+    }
+    sys(__NR_kill, p->pid, SIGKILL, 0, 0);
+    dead(p, 1000);
+    return 0;
+}
+
+static i64 read_text(int fd)
+{
+    i64 used = 0, n;
+    if (fd < 0) return 0;
+    sys(__NR_lseek, fd, 0, 0, 0);
+    while ((n = sys(__NR_read, fd, text + used, sizeof text - 1 - (u64)used, 0)) > 0) used += n;
+    text[used] = 0;
+    return used;
+}
+
+static const char *hex(const char *p, u64 *value)
+{
+    for (*value = 0;; p++) {
+        if (*p >= '0' && *p <= '9') *value = *value << 4 | (u64)(*p - '0');
+        else if (*p >= 'a' && *p <= 'f') *value = *value << 4 | (u64)(*p - 'a' + 10);
+        else return p;
+    }
+}
+
+static const char *next_line(const char *p) { while (*p && *p++ != '\n') ; return p; }
+
+static int starts(const char *p, const char *with) { while (*with) if (*p++ != *with++) return 0; return 1; }
+
+/* The kernel's two letters, and the bit that they stand for in objects/flags.py. */
+static const struct { char letters[3]; u64 bit; } names[] = {
+    { "gd", 0x100 }, { "lo", 0x2000 }, { "sr", 0x8000 }, { "rr", 0x10000 }, { "dc", 0x20000 }, { "lf", 1UL << 32 },
+    { "ac", 0x100000 }, { "nr", 0x200000 }, { "wf", 0x2000000 }, { "dd", 0x4000000 }, { "nh", 0x40000000 },
+    { "mg", 0x80000000 },
+};
+
+struct vma { u64 start, end, flags; };
+static struct vma vmas[4096];
+
+/* The script's VMAs in /proc/PID/smaps (or maps): all but the agent's own. */
+static u32 read_vmas(int fd)
+{
+    u32 n = 0;
+    int ours = 0;
+    read_text(fd);
+    for (const char *p = text; *p; p = next_line(p)) {
+        u64 start, end;
+        const char *q = hex(p, &start);
+        if (q != p && *q == '-') {
+            q = hex(q + 1, &end) + 1;
+            const char *line = q;
+            while (*line && *line != '\n' && *line != '[') line++;
+            ours = !(end <= (u64)_end + PAGE - 1 || q[3] == 's'
+                     || starts(line, "[stack") || starts(line, "[v")) && n < sizeof vmas / sizeof *vmas;
+            if (ours) vmas[n++] = (struct vma){ start, end, (u64)(q[0] == 'r') | (u64)(q[1] == 'w') << 1 | (u64)(q[2] == 'x') << 2 };
+        } else if (ours && starts(p, "VmFlags:")) {
+            for (q = p + 8; *q == ' ' && q[1] >= 'a'; q += 3)
+                for (u64 i = 0; i < sizeof names / sizeof *names; i++)
+                    if (starts(q + 1, names[i].letters)) vmas[n - 1].flags |= names[i].bit;
+        }
+    }
+    return n;
+}
+
+static i64 status_kib(const char *key)
+{
+    for (const char *p = text; *p; p = next_line(p))
+        if (starts(p, key)) {
+            i64 value = 0;
+            while (*p && *p != '\n' && (*p < '0' || *p > '9')) p++;
+            for (; *p >= '0' && *p <= '9'; p++) value = value * 10 + *p - '0';
+            return value;
+        }
+    return -1;
+}
+
+static u64 one_word(int fd, u64 offset)
+{
+    u64 word = 0;
+    if (fd < 0 || sys(__NR_pread64, fd, &word, 8, offset) != 8) return ~0UL;
+    return word;
+}
+
+/* The first words of pages that the process may read, by its own loads. Reading /proc/PID/mem would mark pages accessed, move them
+ * between LRU lists and take references for that: the next write might then copy a page that it would have kept. */
+static void read_words(u32 slot, u64 (*rows)[5], u32 nr)
+{
+    while (processes[slot].vfork_child >= 0) slot = (u32)processes[slot].vfork_child;     /* it waits; its child has the same memory */
+    for (u32 first = 0; first < nr;) {
+        u64 *data = ring[slot].data;
+        u32 asked = 0, last = first;
+        for (; last < nr && asked < DATA; last++)
+            if (rows[last][4]) data[asked++] = rows[last][0];
+        ring[slot].op.kind = LOOK;
+        ring[slot].op.a[0] = asked;
+        bump(&ring[slot].asked);
+        if (!await(slot, -1)) return;
+        for (asked = 0; first < last; first++)
+            if (rows[first][4]) rows[first][4] = data[asked++];
+    }
+}
+
+/* One process: a snapshot, its VMAs, and for each present page (address, pagemap, kpagecount, kpageflags, first word). */
+static void look_at(u32 slot, u32 want)
+{
+    static u64 rows[8192][5];
+    struct process *p = &processes[slot];
+    struct snapshot shot = { slot, 0, 0, 0, -1, -1 };
+    shot.nr_vmas = read_vmas(p->smaps);
+    for (u32 v = 0; v < shot.nr_vmas && want & WANT_PAGES; v++)
+        for (u64 at = vmas[v].start; at < vmas[v].end; at += sizeof entries / 8 * PAGE) {
+            u64 nr = (vmas[v].end - at) / PAGE;
+            if (nr > sizeof entries / 8) nr = sizeof entries / 8;
+            if (sys(__NR_pread64, p->pagemap, entries, nr * 8, at / PAGE * 8) != (i64)(nr * 8)) break;
+            for (u64 i = 0; i < nr && shot.nr_pages < sizeof rows / sizeof *rows; i++)
+                if (entries[i] >> 63) {
+                    u64 *row = rows[shot.nr_pages++], pfn = entries[i] & ((1UL << 55) - 1);
+                    row[0] = at + i * PAGE;
+                    row[1] = entries[i];
+                    row[2] = want & WANT_KPAGE && pfn ? one_word(kpagecount, pfn * 8) : ~0UL;
+                    row[3] = want & WANT_KPAGE && pfn ? one_word(kpageflags, pfn * 8) : ~0UL;
+                    row[4] = want & WANT_WORDS && vmas[v].flags & 3;            /* may it be read? */
+                }
+        }
+    if (want & WANT_WORDS) read_words(slot, rows, shot.nr_pages);
+    read_text(p->status);
+    shot.table_kib = status_kib("VmPTE:");
+    shot.locked_kib = status_kib("VmLck:");
+    put(&shot, sizeof shot);
+    put(vmas, shot.nr_vmas * sizeof *vmas);
+    for (u32 i = 0; i < shot.nr_pages; i++) put(rows[i], sizeof *rows);
+}
+
+/* This CPU's batches of pages go where they wait to go: to LRU lists, to be munlocked. Each held a reference, with which a write
+ * would copy a page that is its alone (wp_can_reuse_anon_folio). MADV_COLD of anything begins with lru_add_drain. */
+static void drain(void)
+{
+    static u8 page[PAGE] __attribute__((aligned(4096)));
+    sys(__NR_madvise, page, PAGE, MADV_COLD, 0);
+}
+
+/* One operation: ask, wait. 1 if the actor answered; 0 if it died instead. */
+static int perform(const struct op *op)
+{
+    struct slot *slot = &ring[op->actor];
+    struct process *p = &processes[op->actor];
+    int vfork = op->kind == BIRTH && op->a[0] & CLONE_VFORK, answered = 1;
+    slot->op = *op;
+    if (op->kind == BIRTH) {
+        processes[op->child].done = look(&ring[op->child].done);
+        processes[op->child].pidfd = -1;
+    }
+    bump(&slot->asked);
+    if (op->kind == EXIT) {
+        dead(p, PATIENCE_MS);
+        slot->ret = slot->sig = 0;
+        slot->nr_data = 0;
+        end(op->actor);
+    } else {
+        answered = await(op->actor, vfork ? op->child : -1);
+        if (answered == 2) slot->ret = ring[op->child].pid;
+        if (op->kind == BIRTH && answered && slot->ret > 0 && (answered == 2 || await(op->child, -1))) {
+            begin(op->child);
+            processes[op->child].vfork_parent = answered == 2 ? op->actor : -1;
+            processes[op->child].vfork_child = -1;
+            if (answered == 2) p->vfork_child = op->child;
+        }
+        if (op->kind == EXEC && answered && !slot->ret) {
+            close_files(p);
+            open_files(p);
+        }
+    }
+    if ((op->kind == EXIT || (op->kind == EXEC && !slot->ret)) && p->vfork_parent >= 0) {   /* its parent goes on */
+        await((u32)p->vfork_parent, -1);
+        processes[p->vfork_parent].vfork_child = -1;
+        p->vfork_parent = -1;
+    }
+    return answered;
+}
+
+static void finish(void)
+{
+    for (u32 i = 0; i < SLOTS; i++)
+        if (processes[i].alive) {
+            sys(__NR_kill, processes[i].pid, SIGKILL, 0, 0);
+            dead(&processes[i], PATIENCE_MS);
+            end(i);
+        }
+    while (sys(__NR_wait4, -1, 0, 0, 0) > 0) ;
+}
+
+static void run(const struct header *head)
+{
+    for (u32 i = 0; i < SLOTS; i++) processes[i].vfork_parent = processes[i].vfork_child = processes[i].pidfd = -1;
+    i64 pid = birth(SIGCHLD, 0);
+    if (pid < 0 || !await(0, -1)) stop(95);
+    begin(0);
+    for (u32 i = 0; i < head->nr_ops; i++) {
+        struct op op;
+        get(&op, sizeof op);
+        struct slot *slot = &ring[op.actor];
+        struct process *p = &processes[op.actor];
+        struct outcome outcome = { 0, 0, 0, 0, 0, 0 };
+        int alive = p->alive;
+        outcome.died = -1;
+        if (alive) {
+            if (!perform(&op)) {
+                outcome.died = exit_status(p);
+                end(op.actor);
+            }
+            drain();
+            outcome.ret = slot->ret;
+            outcome.sig = slot->sig;
+            outcome.address = slot->address;
+            outcome.nr_data = slot->nr_data;
+        } else outcome.ret = -ESRCH_;          /* a fork before has failed */
+        for (u32 s = 0; s < SLOTS; s++) outcome.nr_snapshots += (u32)processes[s].alive;
+        if (!head->want) outcome.nr_snapshots = 0;
+        put(&outcome, sizeof outcome);
+        put(slot->data, outcome.nr_data * 8UL);
+        for (u32 s = 0; s < SLOTS && head->want; s++)
+            if (processes[s].alive) look_at(s, head->want);
+    }
+    finish();
+    flush();
+}
+
+/* All on one CPU: a page that waits in another CPU's batch for the LRU has a reference more, and a write would copy it where it
+ * could keep it (wp_can_reuse_anon_folio drains its own CPU's batches only). And hand-over is faster. */
+static void stay_here(void)
+{
+    u32 cpu = 0;
+    u64 mask[16] = { 0 };
+    sys(__NR_getcpu, &cpu, 0, 0, 0);
+    if (cpu >= sizeof mask * 8) return;
+    mask[cpu / 64] = 1UL << cpu % 64;
+    sys(__NR_sched_setaffinity, 0, sizeof mask, mask, 0);
+}
+
+/* Where scripts find what the kernel places. h: a break with nothing below it. m: the end of what mmap gives first, in the same
+ * phase to huge pages everywhere (a mapping of whole ones is aligned): a shared mapping, which merges with nothing, fills up to it. */
+static void arrange(u64 *m, u64 *h)
+{
+    u64 first = (u64)sys(__NR_brk, 0, 0, 0, 0), low = (first + PAGE - 1) & -PAGE, heap = (first + (4UL << 20)) & -(2UL << 20);
+    u64 limit[2], none[2];
+    sys(__NR_prlimit64, 0, RLIMIT_AS, 0, limit);            /* a script may have set one before its exec */
+    none[0] = none[1] = limit[1];
+    sys(__NR_prlimit64, 0, RLIMIT_AS, none, 0);
+    sys(__NR_brk, heap, 0, 0, 0);
+    sys(__NR_munmap, low, heap - low, 0, 0);
+    *h = heap;
+    *m = (u64)sys6(__NR_mmap, 0, PAGE, 0, MAP_PRIVATE | MAP_ANONYMOUS, (u64)-1, 0) + PAGE;
+    sys(__NR_munmap, *m - PAGE, PAGE, 0, 0);
+    u64 filler = (*m - M_PHASE) & ((2UL << 20) - 1);
+    *m -= filler;
+    if (filler) sys6(__NR_mmap, *m, filler, 0, MAP_SHARED | MAP_FIXED, FD_RING, 0);
+    sys(__NR_prlimit64, 0, RLIMIT_AS, limit, 0);
+}
+
+static void supervise(int steady)
+{
+    int pipe[2];
+    struct hello hello = { MAGIC, (u32)steady, 0, 0, 0 };
+    struct header head;
+    u64 limit[2] = { 8 << 20, 8 << 20 }, had[2];
+    stay_here();
+    sys(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0);
+    sys(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0);
+    sys(__NR_prctl, PR_SET_THP_DISABLE, 1, 0, 0);
+    for (int resource = RLIMIT_STACK;; resource = RLIMIT_MEMLOCK) {
+        sys(__NR_prlimit64, 0, resource, 0, had);
+        limit[1] = had[1];
+        sys(__NR_prlimit64, 0, resource, limit, 0);
+        sys(__NR_prlimit64, 0, resource, 0, had);
+        if (resource == RLIMIT_MEMLOCK) break;
+    }
+    hello.memlock = had[0];
+    int fd = (int)sys(__NR_memfd_create, "ring", 0, 0, 0);
+    sys(__NR_ftruncate, fd, SLOTS * sizeof(struct slot), 0, 0);
+    sys(__NR_dup2, fd, FD_RING, 0, 0);
+    sys(__NR_close, fd, 0, 0, 0);
+    sys6(__NR_mmap, RING_AT, SLOTS * sizeof(struct slot), 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
+    sys(__NR_pipe2, pipe, O_CLOEXEC, 0, 0);
+    sys(__NR_dup2, pipe[0], FD_LIFE, 0, 0);
+    sys(__NR_close, pipe[0], 0, 0, 0);
+    supervisors_own[0] = pipe[1];
+    supervisors_own[1] = 0;
+    supervisors_own[2] = 1;
+    kpagecount = (int)sys(__NR_openat, AT_FDCWD, "/proc/kpagecount", O_RDONLY | O_CLOEXEC, 0);
+    kpageflags = (int)sys(__NR_openat, AT_FDCWD, "/proc/kpageflags", O_RDONLY | O_CLOEXEC, 0);
+    handle_signals();
+    arrange(&hello.m, &hello.h);
+    put(&hello, sizeof hello);
+    flush();
+    for (;;) {
+        get(&head, sizeof head);
+        if (head.magic != MAGIC) stop(94);
+        run(&head);
+    }
+}
+
+void start(u64 *stack)
+{
+    if (stack[0] < 3) {
+        /* Addresses as the last time, so that an exec in a script finds its heap and its mappings where they were. */
+        i64 now = sys(__NR_personality, 0xffffffff, 0, 0, 0);
+        if (now >= 0 && !(now & ADDR_NO_RANDOMIZE) && sys(__NR_personality, now | ADDR_NO_RANDOMIZE, 0, 0, 0) >= 0)
+            sys(__NR_execve, "/proc/self/exe", stack + 1, stack + stack[0] + 2, 0);
+        supervise(now >= 0 && sys(__NR_personality, 0xffffffff, 0, 0, 0) & ADDR_NO_RANDOMIZE);
+    }
+    const char *digits = (const char *)stack[3];            /* rmaplab-agent worker SLOT: after execve */
+    u64 slot = (u64)(digits[0] - '0') * 10 + (u64)(digits[1] - '0');
+    sys6(__NR_mmap, RING_AT, SLOTS * sizeof(struct slot), 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
+    handle_signals();
+    u64 m, h;
+    arrange(&m, &h);
+    ring[slot].ret = 0;
+    __asm__ volatile("movq %0, %%rsp\n xorl %%ebp, %%ebp\n call worker"
+                     : : "a"(stacks[slot] + STACK - 64), "D"(slot) : "memory");
+}
+__asm__(".globl _start\n_start: movq %rsp, %rdi\n andq $-16, %rsp\n call start\n");

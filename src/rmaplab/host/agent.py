@@ -1,0 +1,355 @@
+"""The real kernel's side of a script: agent.c obeys it in real processes, and here its answers become a Record.
+
+    with Agent() as agent:
+        agent.submit(script)          sent; the agent works while we do something else
+        record = agent.result()       of the oldest script submitted
+
+What this host shows is found out once, by a script (`sees`, `missing`): an ordinary user sees no frames; a container may refuse a
+call. A process that dies, and an agent that does, is HostTrouble; nothing is left running (agent.c says how).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import struct
+import subprocess
+from collections import deque
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from rmaplab.errors import UsageError
+from rmaplab.host.compiler import compile_kept
+from rmaplab.units import PAGE_SIZE
+from rmaplab.workloads.script import BIRTHS, CALLS, HINT, MAP_FLAGS, Op, Script, parse
+from rmaplab.workloads.world import Places, Raw, Record, Watcher, stamp
+from rmaplab.workloads.world_text import name_of, word_name
+
+OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
+           "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-builtin", "-w")  # fmt: skip
+MAGIC = 0x524D4150
+WINDOW = 1 << 40
+CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE = range(10)
+SYSCALLS = {
+    "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "mremap": 25, "msync": 26, "madvise": 28, "mlock": 149,
+    "munlock": 150, "mlockall": 151, "munlockall": 152, "mlock2": 325,
+}  # fmt: skip  # of x86-64
+CLONE_FLAGS = {"fork": 0, "vfork": 0x100 | 0x4000, "clone": 0x100}
+PRIVATE_ANONYMOUS, FIXED = 0x22, 0x10
+PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF
+CAP_IPC_LOCK = 14
+MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
+KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = 1 << 24, 1 << 34
+WANT_ALL = 15
+HELLO, HEADER, OP = struct.Struct("<IIQQQ"), struct.Struct("<IIII"), struct.Struct("<IBBBB7Q")
+OUTCOME, SNAPSHOT = struct.Struct("<qqQqII"), struct.Struct("<IIIIqq")
+SINCE_BORDERS = (6, 16)  # the release since which VMAs merge as they do in 6.18 (879bca0a2c4f; modern.md 1.8)
+REFUSALS = ("ENOSYS", "EPERM", "SIGSYS")
+PROBE = """\
+A: mmap w+0 4 rw
+A: madvise w+3 1 DONTFORK
+A: write w+1
+A: read w+0
+A: fork B
+B: exit
+"""
+HARMLESS = {
+    "munmap": "w+0 1", "mprotect": "w+0 1 r", "mremap": "w+0 1 1", "madvise": "w+0 1 NORMAL", "mlock": "w+0 1", "mlock2": "w+0 1",
+    "munlock": "w+0 1", "munlockall": "", "mincore": "w+0 1", "msync": "w+0 1 ASYNC", "wait": "", "brk": "h+0",
+}  # fmt: skip
+
+
+class HostTrouble(UsageError):
+    """The host could not do what was asked: a process died, the agent died, a call was refused."""
+
+
+class Agent:
+    """The compiled agent, running. A context manager.
+
+    `places` says where it has the regions; `sees` what this host shows, of world.EVERYTHING; `missing` the calls that it refuses,
+    with what they return; `release` is the kernel's; `privileged` says that no limit of locked memory binds.
+    """
+
+    def __init__(self) -> None:
+        if os.uname().machine != "x86_64" or os.uname().sysname != "Linux":
+            raise HostTrouble("the host side needs Linux on x86-64: compare with recorded results (--against FILE)")
+        if os.sysconf("SC_PAGE_SIZE") != PAGE_SIZE:
+            raise HostTrouble("the host side needs pages of 4 KiB: compare with recorded results (--against FILE)")
+        source = (files("rmaplab.host") / "agent.c").read_bytes()
+        try:
+            program = compile_kept(source, "agent.c", OPTIONS)
+        except UsageError as error:
+            raise HostTrouble(f"{error}, or compare with recorded results (--against FILE)") from None
+        self.release = os.uname().release.partition("-")[0]  # without what a distribution adds
+        self._pending: deque[Script] = deque()
+        self._process = subprocess.Popen(  # noqa: S603
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            _, steady, m, h, memlock_bytes = HELLO.unpack(self._read(HELLO.size))
+            self.places = Places(WINDOW, m, h)
+            status = _status(self._process.pid)
+            self._own_bytes = int(status["VmSize"].split()[0]) * 1024
+            self.privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
+            self._tables = 0
+            self.missing: dict[str, str] = {}
+            if not steady:
+                self.missing["exec"] = "it does not let addresses stay where they are: personality(2)"
+            if memlock_bytes != MEMLOCK_BYTES:
+                self.missing |= dict.fromkeys(
+                    ("mlock", "mlock2", "mlockall"), f"RLIMIT_MEMLOCK is {memlock_bytes} bytes"
+                )
+            self.sees = self._probe()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the agent and everything it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        self._process.wait()
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The kernel's release as numbers: (6, 18)."""
+        return tuple(map(int, self.release.split(".")[:2]))
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's; its process group holds all it has started."""
+        return self._process.pid
+
+    @property
+    def nr_pending(self) -> int:
+        """Scripts submitted whose results have not been asked for."""
+        return len(self._pending)
+
+    def submit(self, script: Script) -> None:
+        """Send a script. Raises HostTrouble: the agent has died, or the host cannot do what the script asks for."""
+        for op in script.ops:
+            if op.call in self.missing:
+                raise HostTrouble(
+                    f"{script.name}:{op.line}: this host refuses {op.call} ({self.missing[op.call]}): leave it out"
+                )
+        slots = {name: slot for slot, name in enumerate(script.processes)}
+        message = [HEADER.pack(MAGIC, len(script.ops), WANT_ALL, 0)]
+        message += [self._packed(op, number, slots) for number, op in enumerate(script.ops, 1)]
+        assert self._process.stdin is not None
+        if self._process.stdin.closed:
+            raise self._agent_died()
+        try:
+            self._process.stdin.write(b"".join(message))
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._agent_died() from None
+        self._pending.append(script)
+
+    def result(self) -> Record:
+        """What the oldest submitted script did. Raises HostTrouble: a process or the agent has died."""
+        script = self._pending.popleft()
+        record = Record(script, self.sees, self.privileged)
+        watcher, pids, trouble = Watcher(self._tables), {}, None
+        for op in script.ops:
+            ret, sig, address, died, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
+            data = self._read(8 * nr_data)
+            raws = dict(self._read_snapshot(script.processes) for _ in range(nr_snapshots))
+            if died >= 0 and trouble is None:
+                trouble = f"{script.name}:{op.line}: the host's process {op.process} was killed{_by(died)} in {op.call}"
+            if op.call in BIRTHS and ret > 0:
+                pids[ret] = op["child"]
+            record.results.append(self._result(op, ret, sig, address, data, pids))
+            record.worlds.append(watcher.world(op, raws))
+        if trouble is not None:
+            raise HostTrouble(f"{trouble}: look at the kernel's log, and run it again")
+        return record
+
+    def run(self, script: Script) -> Record:
+        """submit() and result()."""
+        self.submit(script)
+        return self.result()
+
+    # -- what this host shows --------------------------------------------------------------------------------------------
+
+    def _probe(self) -> frozenset[str]:
+        """What it sees, and which calls it refuses; and the page tables that a process has of its own."""
+        self.sees = frozenset({"tables"})
+        first = self._raws(parse("A: munmap w+0 1", "probe"))[0]
+        self._tables = first["A"].tables
+        for call, arguments in HARMLESS.items():
+            if call in self.missing:
+                continue
+            try:
+                result = self.run(parse(f"A: mmap w+0 1 rw\nA: {call} {arguments}", "probe")).results[1]
+            except HostTrouble as trouble:  # a seccomp filter may kill
+                self._need_agent(trouble)
+                self.missing[call] = "it kills the process"
+                continue
+            if result.split(" ", maxsplit=1)[0] in REFUSALS:
+                self.missing[call] = result
+        _, _, written, read, forked, _ = self._raws(parse(PROBE, "probe"))
+        sees = set()
+        if first["A"].tables >= 0:
+            sees.add("tables")
+        if (written["A"].vmas[:, 2] & 0x2_0000).any():
+            sees.add("flags")
+        page = written["A"].pages
+        if len(page) == 1:
+            sees.add("pages")
+            if page[0, 5] == stamp(3):
+                sees.add("words")
+            if page[0, 1] and read["A"].pages[0, 2]:
+                sees.add("frames")
+            if page[0, 3] == 1 and forked["A"].pages[-1, 3] == 2:
+                sees.add("mapcounts")
+            if page[0, 4] and not forked["A"].pages[-1, 4]:
+                sees.add("exclusive")
+        if self.version >= SINCE_BORDERS:
+            sees.add("borders")
+        return frozenset(sees)
+
+    def _raws(self, script: Script) -> list[dict[str, Raw]]:
+        self.submit(script)
+        self._pending.popleft()
+        raws = []
+        for _ in script.ops:
+            *_, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
+            self._read(8 * nr_data)
+            raws.append(dict(self._read_snapshot(script.processes) for _ in range(nr_snapshots)))
+        return raws
+
+    # -- to the agent ----------------------------------------------------------------------------------------------------
+
+    def _packed(self, op: Op, number: int, slots: dict[str, int]) -> bytes:
+        """An operation as agent.c's struct op."""
+        kind, child, words = CALL, 0, list[int]()
+        values = [
+            self._value(argument.name, value) for argument, value in zip(CALLS[op.call], op.arguments, strict=True)
+        ]
+        match op.call:
+            case "mmap":
+                flags = values[3] & ~HINT | PRIVATE_ANONYMOUS
+                ordered = op["address"] != "any" and not values[3] & (HINT | MAP_FLAGS["FIXED_NOREPLACE"])
+                words = [SYSCALLS["mmap"], *values[:3], flags | FIXED if ordered else flags, MASK64, 0]
+            case "read":
+                kind, words = READ, values
+            case "write":
+                kind, words = WRITE, [*values, stamp(number)]
+            case "fork" | "vfork" | "clone":
+                kind, child, words = BIRTH, slots[op["child"]], [CLONE_FLAGS[op.call]]
+            case "exit":
+                kind, words = EXIT, values
+            case "exec":
+                kind = EXEC
+            case "wait":
+                kind = WAIT
+            case "limit":
+                kind, words = LIMIT, [values[0], values[1] + (self._own_bytes if values[0] == 9 else 0)]
+            case "drop":
+                kind, words = DROP, values
+            case "mincore":
+                kind, words = MINCORE, values
+            case call:
+                words = [SYSCALLS[call], *values]
+        words += [0] * (7 - len(words))
+        return OP.pack(kind, slots[op.process], child, 0, 0, *(word & MASK64 for word in words))
+
+    def _value(self, name: str, value: Any) -> int:
+        if name == "child":
+            return 0
+        if name in ("address", "to"):
+            return 0 if value in ("any", None) else self.places.real(value)
+        return int(value) if isinstance(value, int) else int(value.nr_bytes)
+
+    # -- from the agent --------------------------------------------------------------------------------------------------
+
+    def _need_agent(self, trouble: HostTrouble) -> None:
+        if self._process.poll() is not None:
+            raise trouble
+
+    def _read(self, nr: int) -> bytes:
+        assert self._process.stdout is not None
+        if self._process.stdout.closed:
+            raise self._agent_died()
+        data = self._process.stdout.read(nr)
+        if len(data) < nr:
+            raise self._agent_died()
+        return data
+
+    def _agent_died(self) -> HostTrouble:
+        code = self._process.wait()
+        how = f"was killed by {_signal(-code)}" if code < 0 else f"ended with code {code}"
+        self.close()
+        return HostTrouble(f"the agent on the host {how}: run it again, and look at the kernel's log if it stays so")
+
+    def _read_snapshot(self, names: tuple[str, ...]) -> tuple[str, Raw]:
+        slot, nr_vmas, nr_pages, _, table_kib, _ = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
+        vmas = np.frombuffer(self._read(24 * nr_vmas), np.int64).reshape(-1, 3).copy()
+        rows = np.frombuffer(self._read(40 * nr_pages), np.int64).reshape(-1, 5)
+        vmas[:, :2] = self.places.canonical(vmas[:, :2])
+        pages = np.empty((nr_pages, 6), np.int64)
+        pages[:, 0] = self.places.canonical(rows[:, 0])
+        pages[:, 1] = rows[:, 1] & PFN
+        pages[:, 2] = (rows[:, 3] & KPF_ZERO_PAGE != 0) & (rows[:, 3] != -1)
+        pages[:, 3] = rows[:, 2]
+        pages[:, 4] = (rows[:, 3] & KPF_ANON_EXCLUSIVE != 0) & (rows[:, 3] != -1)
+        pages[:, 5] = rows[:, 4]
+        return names[slot], Raw(vmas, pages, table_kib // 4 if table_kib >= 0 else -1)
+
+    def _result(self, op: Op, ret: int, sig: int, address: int, data: bytes, pids: dict[int, str]) -> str:
+        """In the words that both sides use."""
+        words = []
+        if op.call == "read":
+            words = [word_name(word) for word in np.frombuffer(data, np.uint64).tolist()]
+        if sig:
+            where = self._name(address) if sig in (signal.SIGSEGV, signal.SIGBUS) else ""
+            return " ".join([*words, _signal(sig), where]).rstrip()
+        if ret < 0:
+            return errno.errorcode.get(-ret, str(ret))
+        match op.call:
+            case "mmap" | "mremap":
+                return self._name(ret)
+            case "brk":
+                return self._name(ret) if ret >= self.places.real(op["address"]) else "ENOMEM"
+            case "mincore":
+                return " ".join(str(byte & 1) for byte in data[: -(-op["length"].nr_bytes // PAGE_SIZE)])
+            case "wait":
+                status = int.from_bytes(data[:4], "little")
+                how = f"killed by {_signal(status & 127)}" if status & 127 else str(status >> 8 & 255)
+                return f"{pids.get(ret, 'a stranger')} {how}" if ret else "nobody yet"
+        return " ".join(words) or "ok"
+
+    def _name(self, address: int) -> str:
+        return name_of(int(self.places.canonical(np.array([address], np.uint64).astype(np.int64))[0]))
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _by(status: int) -> str:
+    return f" by {_signal(status & 127)}" if status & 127 else f" (it ended with {status >> 8})" if status else ""
+
+
+def _status(pid: int) -> dict[str, str]:
+    """/proc/PID/status."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}

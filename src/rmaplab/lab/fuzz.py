@@ -1,0 +1,385 @@
+"""Random scripts for both sides, the same for the same seed; and a failing one made small.
+
+    script(seed, 17)    the 17th script of a seed: made on its own, so that it can be made again without the others
+    shrink(ops, fails)  fewer operations, fewer processes, then simpler arguments, as long as it fails
+
+A maker follows what its processes have mapped where, as a plain set of pages (lab/memory.py), so that most operations meet something: a
+mapping, part of one, two that touch. It need not be right: what an operation does is for the two sides to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from random import Random
+
+from rmaplab.lab.memory import Memory
+from rmaplab.workloads.script import ADVICE, BIRTHS, CALLS, FIRST, HINT, MAP_FLAGS, MOST_PROCESSES, Op, Script, op
+from rmaplab.workloads.words import Address, FlagsKind, Length
+
+LEAST_OPS, MOST_OPS = 4, 24
+MOST_ALIVE = 5
+LEAF = 512  # pages that one leaf table maps
+SPOTS = ((0, 24), (0, 24), (0, 24), (500, 524), (300, 316))  # where in the window: around one leaf table's end, too
+PROTS = (3, 3, 3, 3, 3, 3, 1, 1, 0, 7, 2, 5)
+WEIGHTS = {
+    "mmap": 15, "munmap": 6, "mprotect": 11, "mremap": 15, "brk": 2, "madvise": 11, "mlock": 4, "mlock2": 2, "munlock": 3,
+    "mlockall": 0.6, "munlockall": 0.6, "mincore": 2, "msync": 1, "read": 6, "write": 20, "fork": 9, "vfork": 1, "clone": 1,
+    "wait": 2, "exec": 0.3, "exit": 5, "limit": 0.8, "drop": 0.7,
+}  # fmt: skip
+USUAL_ADVICE = ("DONTNEED", "DONTNEED", "FREE", "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_WRITE")
+MORE_ADVICE = [
+    word for word in ADVICE if not word.startswith("GUARD") and "MERGEABLE" not in word
+]  # ksmd would act on it
+MAYMOVE, FIXED, DONTUNMAP = 1, 2, 4
+
+
+def make_script(seed: int, number: int, calls: frozenset[str]) -> Script:
+    """The `number`-th script of a seed, of those calls only."""
+    return _Maker(Random(f"{seed}:{number}"), calls).make(f"script {number} of seed {seed}")  # noqa: S311
+
+
+class _Maker:
+    """One script in the making."""
+
+    def __init__(self, random: Random, calls: frozenset[str]) -> None:
+        self.random = random
+        self.calls = [call for call in WEIGHTS if call in calls]
+        self.weights = [WEIGHTS[call] for call in self.calls]
+        self.alive = {FIRST: Memory()}
+        self.large = not random.randrange(25)  # whole leaf tables
+        self.spot = (0, 4 * LEAF) if self.large else random.choice(SPOTS)
+        self.locks = random.choice(["limit", "mlockall"])  # the agent's own memory counts for both: docs/divergences.md
+        self.names = iter([chr(ord("A") + i) for i in range(1, MOST_PROCESSES)])
+        self.waits: dict[str, str] = {}  # vfork child -> parent
+        self.ops: list[Op] = []
+
+    def make(self, name: str) -> Script:
+        """All of it."""
+        for number in range(self.random.randint(LEAST_OPS, 10 if self.large else MOST_OPS)):
+            ready = [process for process in self.alive if process not in self.waits.values()]
+            process = self.random.choice(ready)
+            call = self.random.choices(self.calls, self.weights)[0]
+            if number == 0 or (number == 1 and not self.random.randrange(3)):
+                call = "mmap"
+            made = getattr(self, f"_{call}")(process, self.alive[process])
+            if made is not None:
+                self.ops.append(replace(made, line=len(self.ops) + 1))
+        return Script(tuple(self.ops), name)
+
+    # -- where ----------------------------------------------------------------------------------------------------------
+
+    def _page(self, memory: Memory) -> int:
+        """A page of the spot; most often one that is mapped."""
+        if memory.prots and self.random.random() < 0.85:
+            return self.random.choice(list(memory.prots))
+        return self.random.randint(*self.spot) if not self.large else LEAF * self.random.randrange(4)
+
+    def _span(self, memory: Memory) -> tuple[int, int]:
+        """A first page and a number: a whole mapping, part of one, or anything."""
+        first = self._page(memory)
+        match self.random.randrange(8):
+            case 0 | 1 | 2:
+                run = list(self._run(memory, first))
+                return run[0], len(run)
+            case 3:
+                run = list(self._run(memory, first))
+                return first, run[-1] - first + 1
+            case 4:
+                return first, 1
+            case 5:
+                return first, self.random.randint(1, 6)
+            case _:
+                return first, self.random.randint(1, self._run(memory, first)[-1] - first + 1)
+
+    def _run(self, memory: Memory, page: int) -> range:
+        """The pages around it that are mapped alike."""
+        first = last = page
+        prot = memory.prots.get(page)
+        while prot is not None and memory.prots.get(first - 1) == prot:
+            first -= 1
+        while prot is not None and memory.prots.get(last + 1) == prot:
+            last += 1
+        return range(first, last + 1)
+
+    def _goal(self, memory: Memory, nr: int) -> int:
+        """Where something of so many pages could go: beside a mapping, or anywhere in the spot."""
+        if memory.prots and self.random.random() < 0.6:
+            run = self._run(memory, self.random.choice(list(memory.prots)))
+            return self.random.choice([run[-1] + 1, max(0, run[0] - nr)])
+        return LEAF * self.random.randrange(6) if self.large else self.random.randint(self.spot[0], self.spot[1] + 8)
+
+    def _address(self, page: int) -> Address:
+        """It, seldom a few bytes off; pages count from the window's."""
+        return Address("w", page, 17 if not self.random.randrange(150) else 0)
+
+    def _length(self, nr: int) -> Length:
+        if not self.random.randrange(60):
+            return Length(0)
+        return Length(nr, 100 if not self.random.randrange(80) else 0)
+
+    # -- what -----------------------------------------------------------------------------------------------------------
+
+    def _mmap(self, process: str, memory: Memory) -> Op:
+        nr = self.random.choice([LEAF, LEAF, 2 * LEAF, LEAF + 9, 5]) if self.large else self.random.randint(1, 8)
+        prot = self.random.choice(PROTS)
+        flags = 0
+        for name, chance in (
+            ("NORESERVE", 20),
+            ("LOCKED", 25),
+            ("POPULATE", 15),
+            ("GROWSDOWN", 40),
+            ("STACK", 80),
+            ("NONBLOCK", 80),
+        ):
+            if not self.random.randrange(chance) and ("mlock" in self.calls or name in ("NORESERVE", "STACK")):
+                flags |= MAP_FLAGS[name]
+        if not self.random.randrange(16):
+            return op(process, "mmap", "any", self._length(nr), prot, flags)
+        page = self._goal(memory, nr)
+        match self.random.randrange(20):
+            case 0:
+                flags |= HINT
+            case 1:
+                flags |= MAP_FLAGS["FIXED_NOREPLACE"]
+        if not flags & (HINT | MAP_FLAGS["FIXED_NOREPLACE"]):
+            memory.map(page, nr, prot)
+        return op(process, "mmap", self._address(page), self._length(nr), prot, flags)
+
+    def _munmap(self, process: str, memory: Memory) -> Op:
+        page, nr = self._span(memory)
+        memory.unmap(page, nr)
+        return op(process, "munmap", self._address(page), self._length(nr))
+
+    def _mprotect(self, process: str, memory: Memory) -> Op:
+        page, nr = self._span(memory)
+        prot = self.random.choice(PROTS)
+        for changed in range(page, page + nr):
+            if changed in memory.prots:
+                memory.prots[changed] = prot
+        return op(process, "mprotect", self._address(page), self._length(nr), prot)
+
+    def _mremap(self, process: str, memory: Memory) -> Op:
+        page, nr = self._span(memory)
+        flags = self.random.choice([MAYMOVE | FIXED, MAYMOVE | FIXED, MAYMOVE, MAYMOVE | FIXED | DONTUNMAP, *range(8)])
+        new = nr
+        if self.random.random() < (0.15 if flags & DONTUNMAP else 0.4):
+            new = self.random.choice([max(1, nr - 1), nr + 1, nr + self.random.randint(1, 6), 1, 0])
+        old = self._length(nr) if self.random.randrange(30) else Length(0)
+        to = None
+        if flags & FIXED or (flags & DONTUNMAP and self.random.randrange(4)):
+            goal = self._goal(memory, new)
+            to = self._address(goal)
+            if flags & FIXED and flags & MAYMOVE and page in memory.prots and not goal - nr < page < goal + new:
+                memory.move(page, nr, goal, new)
+                if flags & DONTUNMAP:
+                    memory.map(page, nr, memory.prots[goal] if new else 0)
+        elif new < nr:
+            memory.unmap(page + new, nr - new)
+        return op(process, "mremap", self._address(page), old, self._length(new), flags, to)
+
+    def _brk(self, process: str, memory: Memory) -> Op:
+        return op(process, "brk", Address("h", self.random.randint(0, 6)))
+
+    def _ranged(self, call: str, process: str, memory: Memory, *more: int) -> Op:
+        page, nr = self._span(memory)
+        return op(process, call, self._address(page), self._length(nr), *more)
+
+    def _madvise(self, process: str, memory: Memory) -> Op:
+        usual = self.random.random() < 0.7
+        advice = ADVICE[self.random.choice(USUAL_ADVICE if usual else MORE_ADVICE)]
+        return self._ranged("madvise", process, memory, advice)
+
+    def _mlock(self, process: str, memory: Memory) -> Op:
+        return self._ranged("mlock", process, memory)
+
+    def _mlock2(self, process: str, memory: Memory) -> Op:
+        return self._ranged("mlock2", process, memory, self.random.choice([1, 1, 0]))
+
+    def _munlock(self, process: str, memory: Memory) -> Op:
+        return self._ranged("munlock", process, memory)
+
+    def _mlockall(self, process: str, memory: Memory) -> Op | None:
+        if self.locks == "limit":
+            return None
+        return op(process, "mlockall", self.random.choice([1, 2, 3, 5, 7, 6, 4, 0]))
+
+    def _munlockall(self, process: str, memory: Memory) -> Op:
+        return op(process, "munlockall")
+
+    def _mincore(self, process: str, memory: Memory) -> Op:
+        return self._ranged("mincore", process, memory)
+
+    def _msync(self, process: str, memory: Memory) -> Op:
+        return self._ranged("msync", process, memory, self.random.choice([1, 4, 2, 5, 6, 0]))
+
+    def _access(self, call: str, process: str, memory: Memory) -> Op:
+        where = self.random.randrange(40)
+        if where == 0:
+            return op(process, call, Address("h", self.random.randint(0, 4)), self.random.randint(1, 2))
+        if where == 1:
+            return op(process, call, Address("m", -self.random.randint(1, 12)), 1)
+        page, nr = self._span(memory)
+        if self.large and self.random.randrange(4):
+            page, nr = page + self.random.randrange(nr), 1
+        wanted = {"read": 1, "write": 2}[call]
+        if self.random.random() < 0.8 and not memory.prots.get(page, 0) & wanted:  # most should succeed
+            possible = [mapped for mapped, prot in memory.prots.items() if prot & wanted]
+            page = self.random.choice(possible) if possible else page
+            nr = self._run(memory, page)[-1] - page + 1 if self.random.randrange(2) else 1
+        return op(process, call, Address("w", page), nr if self.random.random() < 0.6 else 1)
+
+    def _read(self, process: str, memory: Memory) -> Op:
+        return self._access("read", process, memory)
+
+    def _write(self, process: str, memory: Memory) -> Op:
+        return self._access("write", process, memory)
+
+    def _birth(self, call: str, process: str, memory: Memory, *more: int) -> Op | None:
+        child = next(self.names, None) if len(self.alive) < MOST_ALIVE else None
+        if child is None:
+            return None
+        self.alive[child] = memory.copy() if call == "fork" else memory
+        if call == "vfork":
+            self.waits[child] = process
+        return op(process, call, child, *more)
+
+    def _fork(self, process: str, memory: Memory) -> Op | None:
+        return self._birth("fork", process, memory)
+
+    def _vfork(self, process: str, memory: Memory) -> Op | None:
+        return self._birth("vfork", process, memory)
+
+    def _clone(self, process: str, memory: Memory) -> Op | None:
+        return self._birth("clone", process, memory, 0x100)
+
+    def _wait(self, process: str, memory: Memory) -> Op:
+        return op(process, "wait")
+
+    def _exec(self, process: str, memory: Memory) -> Op:
+        self.waits.pop(process, None)
+        self.alive[process] = Memory()
+        return op(process, "exec")
+
+    def _exit(self, process: str, memory: Memory) -> Op | None:
+        if len(self.alive) == 1:
+            return None
+        self.waits.pop(process, None)
+        del self.alive[process]
+        return op(process, "exit", self.random.choice([0, 0, 3]))
+
+    def _limit(self, process: str, memory: Memory) -> Op:
+        if self.locks == "limit" and self.random.randrange(2):
+            return op(process, "limit", 8, Length(self.random.choice([0, 3, 9, 9, 200])))
+        return op(process, "limit", 9, Length(self.random.choice([16, 40, 4000])))
+
+    def _drop(self, process: str, memory: Memory) -> Op:
+        return op(process, "drop", 14)
+
+
+# -- smaller ------------------------------------------------------------------------------------------------------------
+
+Fails = Callable[[Script], bool]
+
+
+def shrink(script: Script, fails: Fails) -> Script:
+    """A script that still fails, and no operation of which can be left out: ddmin, fewer processes, simpler arguments, in turn.
+
+    `fails` decides, and is asked O(n log n) times or so, n squared at worst.
+    """
+
+    def still(ops: Sequence[Op]) -> bool:
+        return bool(ops) and fails(Script(tuple(ops), script.name))
+
+    ops = list(script.ops)
+    while True:
+        before = ops
+        ops = _simpler(_fewer_processes(_fewer(ops, still), still), still)
+        if ops == before:
+            return Script(_numbered(ops), script.name)
+
+
+def _fewer(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:
+    """Zeller's ddmin: leave out halves, quarters ... single operations."""
+    size = len(ops) // 2
+    while size:
+        at = 0
+        while at < len(ops):
+            rest = _alive(ops[:at] + ops[at + size :])
+            if len(rest) < len(ops) and still(rest):
+                ops = rest
+            else:
+                at += size
+        size //= 2
+    return ops
+
+
+def _fewer_processes(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:
+    """Without a birth, the parent doing what the child has done."""
+    at = 0
+    while at < len(ops):
+        birth = ops[at]
+        if birth.call in BIRTHS:
+            later = [
+                replace(one, process=birth.process) if one.process == birth["child"] else one for one in ops[at + 1 :]
+            ]
+            tried = _alive(ops[:at] + later)
+            if still(tried):
+                ops = tried
+                continue
+        at += 1
+    return ops
+
+
+def _simpler(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:
+    """Each argument in turn: shorter, without a flag, without odd bytes."""
+    for at in range(len(ops)):
+        for position in range(len(ops[at].arguments)):
+            for value in _simpler_values(ops[at], position):
+                arguments = (*ops[at].arguments[:position], value, *ops[at].arguments[position + 1 :])
+                tried = [*ops[:at], replace(ops[at], arguments=arguments), *ops[at + 1 :]]
+                if still(tried):
+                    ops = tried
+                    break
+    return ops
+
+
+def _simpler_values(one: Op, position: int) -> Iterator[object]:
+    """What could stand there instead, simplest first."""
+    value, argument = one.arguments[position], CALLS[one.call][position]
+    match value, argument.kind:
+        case Length(pages, extra), _:
+            yield from (Length(shorter) for shorter in (1, 2, pages // 2, pages - 1) if 0 < shorter < pages)
+            if extra:
+                yield Length(pages)
+        case Address(region, pages, extra), _:
+            if extra:
+                yield Address(region, pages)
+        case int(), FlagsKind(exactly_one=False, words=words):
+            yield from (
+                value & ~bit for bit in words.values() if value & bit and not (one.call == "mremap" and bit == FIXED)
+            )
+        case int(), _ if argument.name == "pages":
+            yield from (fewer for fewer in (1, value // 2) if 0 < fewer < value)
+
+
+def _alive(ops: Sequence[Op]) -> list[Op]:
+    """Without what processes do that have never come to be, have gone, or wait."""
+    alive, waits, kept = {FIRST}, dict[str, str](), list[Op]()
+    for one in ops:
+        if one.process not in alive or one.process in waits.values():
+            continue
+        if one.call in BIRTHS:
+            alive.add(one["child"])
+            if one.call == "vfork":
+                waits[one["child"]] = one.process
+        if one.call in ("exit", "exec"):
+            waits.pop(one.process, None)
+        if one.call == "exit":
+            alive.discard(one.process)
+        kept.append(one)
+    return kept
+
+
+def _numbered(ops: Sequence[Op]) -> tuple[Op, ...]:
+    return tuple(replace(one, line=number) for number, one in enumerate(ops, 1))

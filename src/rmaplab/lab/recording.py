@@ -1,0 +1,90 @@
+"""Records of scripts in a file: made on one machine, compared with the model on any other.
+
+    {"format": "rmaplab-check-1", "made_on": "Linux 6.18.44", "scripts": [
+      {"name": ..., "lines": ["A: mmap w+0 8 rw", ...], "sees": [...], "privileged": true, "results": ["w+0", ...],
+       "worlds": [{"A": {"vmas": [...], "pages": [...], "tables": 0}}, {"A": "as before", "B": ...}, ...]}]}
+
+Worlds are in words (workloads/world_text.py), so that a person can read what a real kernel does and a diff shows what has changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rmaplab.errors import UsageError
+from rmaplab.workloads.script import Script, parse
+from rmaplab.workloads.world import Record, World
+from rmaplab.workloads.world_text import StateText, state_of, state_text
+
+FORMAT = "rmaplab-check-1"
+BEFORE = "as before"
+MADE = "make one with --record FILE"
+
+
+def save(path: str | Path, records: Sequence[Record], made_on: str) -> None:
+    """Write records to a file. Raises UsageError where it cannot be written."""
+    head = f'{{"format": {json.dumps(FORMAT)}, "made_on": {json.dumps(made_on)}, "scripts": [\n'
+    try:
+        Path(path).write_text(head + ",\n".join(_as_text(record) for record in records) + "\n]}\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}): give another path to --record") from None
+
+
+def load(path: str | Path) -> tuple[str, list[Record]]:
+    """(what it was made on, the records). Raises UsageError where it is no such file."""
+    try:
+        body = json.loads(Path(path).read_text(encoding="utf-8"))
+        if body.get("format") != FORMAT:
+            raise UsageError(f"{path} is not a recording of {FORMAT}: {MADE}")
+        return str(body["made_on"]), [_of_json(each) for each in body["scripts"]]
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): {MADE}") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise UsageError(f"{path} is no recording, or a damaged one: {MADE}") from None
+
+
+def _as_json(record: Record) -> dict[str, Any]:
+    worlds, before = [], dict[str, StateText]()
+    for world in record.worlds:
+        now = {name: state_text(state, record.sees) for name, state in world.items()}
+        worlds.append({name: BEFORE if before.get(name) == text else text._asdict() for name, text in now.items()})
+        before = now
+    return {
+        "name": record.script.name,
+        "lines": str(record.script).splitlines(),
+        "sees": sorted(record.sees),
+        "privileged": record.privileged,
+        "results": record.results,
+        "worlds": worlds,
+    }
+
+
+def _as_text(record: Record) -> str:
+    """JSON with a world a line."""
+    body = _as_json(record)
+    worlds = ",\n  ".join(json.dumps(world) for world in body.pop("worlds"))
+    lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in body.items()]
+    return "{" + ",\n".join([*lines, f' "worlds": [\n  {worlds}]']).lstrip() + "}"
+
+
+def _of_json(body: dict[str, Any]) -> Record:
+    name = str(body["name"])
+    script: Script = parse("\n".join(body["lines"]), name)
+    record = Record(script, frozenset(body["sees"]), bool(body["privileged"]), list(body["results"]))
+    before: World = {}
+    for each in body["worlds"]:
+        before = {
+            process: before[process]
+            if told == BEFORE
+            else state_of(StateText(tuple(told["vmas"]), tuple(told["pages"]), told["tables"]))
+            for process, told in each.items()
+        }
+        record.worlds.append(before)
+    if not len(script.ops) == len(record.results) == len(record.worlds):
+        raise ValueError(f"{name}: not a result and a world for each operation")
+    return record

@@ -1,0 +1,187 @@
+"""The words of a script's line: addresses, lengths, numbers, flags; each is read and written in one place.
+
+    w+3  m-8  h+2  w+3+17b  0x1000        Address
+    8  2+17b  17b                         Length
+    rw  -                                 ProtKind
+    MAYMOVE|FIXED  DONTNEED               FlagsKind
+
+A kind of word parses a text to a value, or None, and formats the value as that text again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from rmaplab.units import PAGE_SIZE
+
+NAME = re.compile(r"[A-Z][A-Za-z0-9]*")
+NUMBER = re.compile(r"\d{1,15}")
+ADDRESS = re.compile(r"([wmh])(?:([+-])(\d{1,9}))?(?:\+(\d{1,4})b)?")
+LENGTH = re.compile(r"(\d{1,12})(?:\+(\d{1,4})b)?|(\d{1,15})b")
+
+
+@dataclass(frozen=True)
+class Address:
+    """`pages` pages and `extra` bytes from the origin of a region: "w", "m" or "h"; "" has its origin at 0."""
+
+    region: str
+    pages: int
+    extra: int = 0
+
+    def __str__(self) -> str:
+        if not self.region:
+            return f"{self.pages * PAGE_SIZE + self.extra:#x}"
+        sign = "-" if self.pages < 0 else "+"
+        return f"{self.region}{sign}{abs(self.pages)}" + (f"+{self.extra}b" if self.extra else "")
+
+
+@dataclass(frozen=True)
+class Length:
+    """So many pages, and `extra` bytes more."""
+
+    pages: int
+    extra: int = 0
+
+    @property
+    def nr_bytes(self) -> int:
+        """In bytes."""
+        return self.pages * PAGE_SIZE + self.extra
+
+    def __str__(self) -> str:
+        if self.extra:
+            return f"{self.pages}+{self.extra}b" if self.pages else f"{self.extra}b"
+        return str(self.pages)
+
+
+class Kind(Protocol):
+    """What an argument is: how it is read and written. `expected` completes "expected ..."."""
+
+    @property
+    def expected(self) -> str:
+        """In words."""
+
+    def parse(self, text: str) -> Any:
+        """The value, or None if it is no such thing."""
+
+    def format(self, value: Any) -> str:
+        """The inverse of parse."""
+
+
+class AddressKind:
+    """w+3, m-8, h+2, 0x1000."""
+
+    expected = "an address such as w+3, m-8, h+2 or w+3+17b"
+
+    def parse(self, text: str) -> Address | None:
+        """See above."""
+        if found := ADDRESS.fullmatch(text):
+            region, sign, nr, extra = found.groups()
+            return Address(region, int(f"{sign or '+'}{nr or 0}"), int(extra or 0))
+        if re.fullmatch(r"0x[0-9a-f]{1,16}", text):
+            return Address("", *divmod(int(text, 16), PAGE_SIZE))
+        return None
+
+    def format(self, value: Any) -> str:
+        """See above."""
+        return str(value)
+
+
+class PlaceKind(AddressKind):
+    """An address; or "any", where the kernel chooses."""
+
+    expected = f'{AddressKind.expected}, or "any"'
+
+    def parse(self, text: str) -> Any:
+        """See above."""
+        return "any" if text == "any" else super().parse(text)
+
+
+class LengthKind:
+    """8, 2+17b, 17b."""
+
+    expected = "a length in pages such as 8, 2+17b or 17b"
+
+    def parse(self, text: str) -> Length | None:
+        """See above."""
+        if not (found := LENGTH.fullmatch(text)):
+            return None
+        pages, extra, only = found.groups()
+        return Length(*divmod(int(only), PAGE_SIZE)) if only else Length(int(pages), int(extra or 0))
+
+    def format(self, value: Any) -> str:
+        """See above."""
+        return str(value)
+
+
+class NumberKind:
+    """A plain number, at most `most`."""
+
+    def __init__(self, what: str, most: int) -> None:
+        self.expected, self.most = f"{what} (0 to {most})", most
+
+    def parse(self, text: str) -> int | None:
+        """See above."""
+        return int(text) if NUMBER.fullmatch(text) and int(text) <= self.most else None
+
+    def format(self, value: Any) -> str:
+        """See above."""
+        return str(value)
+
+
+class ProtKind:
+    """Some of the letters rwx; "-" is PROT_NONE."""
+
+    expected = "a protection: some of the letters rwx, or - for none"
+    letters: ClassVar[Mapping[str, int]] = {"r": 1, "w": 2, "x": 4}
+
+    def parse(self, text: str) -> int | None:
+        """See above."""
+        if text == "-":
+            return 0
+        if not text or len(set(text)) < len(text) or not set(text) <= set(self.letters):
+            return None
+        return sum(self.letters[letter] for letter in text)
+
+    def format(self, value: Any) -> str:
+        """See above."""
+        return "".join(letter for letter, bit in self.letters.items() if value & bit) or "-"
+
+
+class FlagsKind:
+    """Words joined by |; "0" is none of them. `exactly_one` where they are choices."""
+
+    def __init__(self, words: Mapping[str, int], *, exactly_one: bool = False) -> None:
+        self.words, self.exactly_one = words, exactly_one
+        self.expected = ("one of " if exactly_one else "0, or words joined by |, of ") + ", ".join(words)
+
+    def parse(self, text: str) -> int | None:
+        """See above."""
+        words = text.split("|")
+        if text == "0" and not self.exactly_one:
+            return 0
+        if len(set(words)) < len(words) or not set(words) <= set(self.words) or (self.exactly_one and len(words) > 1):
+            return None
+        return sum(self.words[word] for word in words)
+
+    def format(self, value: Any) -> str:
+        """See above."""
+        if self.exactly_one:
+            return next(word for word, number in self.words.items() if number == value)
+        return "|".join(word for word, bit in self.words.items() if value & bit) or "0"
+
+
+class NewNameKind:
+    """The name of a process that comes to be."""
+
+    expected = "a new process's name: a capital letter, then letters and digits"
+
+    def parse(self, text: str) -> str | None:
+        """See above."""
+        return text if NAME.fullmatch(text) else None
+
+    def format(self, value: Any) -> str:
+        """See above."""
+        return str(value)

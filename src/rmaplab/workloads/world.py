@@ -1,0 +1,222 @@
+"""What a script made of memory, as either side tells it: results of operations, and the worlds between them.
+
+    World     process A    VMAs     w+0..w+8 rw-                      start, end, protection, other flags
+                           pages    w+2  frame a  x2  exclusive  #3    present entries: address, frame, mapcount, what is in it
+                           tables   3                                  page tables that the script's memory needs
+              process B    ...
+
+The two sides have the window at other addresses and use other frames. So addresses are told relative to the regions of
+script.py, and frames by letters in the order in which they are met: equal worlds are equal up to renaming.
+
+A side does not see everything (an ordinary user sees no frames): `sees` says what, and only what both see is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rmaplab.objects.flags import (
+    VM_ACCESS,
+    VM_ACCOUNT,
+    VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_GROWSDOWN,
+    VM_LOCKED_MASK,
+    VM_MERGEABLE,
+    VM_NOHUGEPAGE,
+    VM_NORESERVE,
+    VM_RAND_READ,
+    VM_SEQ_READ,
+    VM_WIPEONFORK,
+)
+from rmaplab.units import PAGE_SIZE
+from rmaplab.workloads.script import BIRTHS, Op, Script
+from rmaplab.workloads.words import Address
+
+I64 = npt.NDArray[np.int64]
+W, M, H = 1 << 40, 1 << 44, 1 << 36  # where the regions begin in what both sides translate to
+REACH = 16 << 30  # what lies further from the origin of a region belongs to none
+SIDES = {"w": W, "m": M, "h": H}
+KNOWN_FLAGS = (
+    VM_ACCESS | VM_GROWSDOWN | VM_LOCKED_MASK | VM_SEQ_READ | VM_RAND_READ | VM_DONTCOPY | VM_ACCOUNT | VM_NORESERVE
+)
+KNOWN_FLAGS |= VM_WIPEONFORK | VM_DONTDUMP | VM_NOHUGEPAGE | VM_MERGEABLE
+EVERYTHING = frozenset({"flags", "pages", "words", "frames", "mapcounts", "exclusive", "tables", "borders"})
+
+
+class Places(NamedTuple):
+    """Where one side has the regions: addresses of its own."""
+
+    w: int
+    m: int
+    h: int
+
+    def real(self, address: Address) -> int:
+        """The side's address for a script's."""
+        origin = getattr(self, address.region) if address.region else 0
+        return int(origin + address.pages * PAGE_SIZE + address.extra)
+
+    def canonical(self, addresses: I64) -> I64:
+        """The addresses both sides agree on, for the side's."""
+        if addresses.size and self.w <= addresses.min() and addresses.max() < self.w + REACH:  # most often
+            shifted: I64 = addresses + (W - self.w)
+            return shifted
+        told = addresses.copy()
+        for name, origin in SIDES.items():
+            offset = addresses - getattr(self, name)
+            below = REACH if name == "m" else 0
+            inside = (offset >= -below) & (offset < REACH)
+            told[inside] = origin + offset[inside]
+        return told
+
+
+def stamp(number: int) -> int:
+    """What the operation with this number writes to its first page; to the next ones, one more each."""
+    return number << 20
+
+
+class Raw(NamedTuple):
+    """One process as its side sees it.
+
+    `vmas` are rows (start, end, flags); `pages` rows (address, pfn, zero page?, mapcount, exclusive?, first word); addresses
+    are told already. `tables` counts page tables, of the script's memory and others that never change.
+    """
+
+    vmas: I64
+    pages: I64
+    tables: int
+
+
+ADDRESS, FRAME, MOVED, MAPCOUNT, EXCLUSIVE, WORD = range(6)
+
+
+@dataclass
+class State:
+    """One process: VMAs as in Raw; pages as rows (address, frame, moved?, mapcount, exclusive?, word); tables or None.
+
+    Frame 0 is the zero page, others are numbered in the order in which they are met. "Moved" means that a load or a store has
+    put another frame there than was there before: a copy.
+    """
+
+    vmas: I64
+    pages: I64
+    tables: int | None
+
+    def same(self, other: State, sees: frozenset[str]) -> bool:
+        """Whether both are equal, in what is seen."""
+        if "tables" in sees and self.tables != other.tables:
+            return False
+        if not np.array_equal(seen_vmas(self.vmas, sees), seen_vmas(other.vmas, sees)):
+            return False
+        if "pages" not in sees:
+            return True
+        columns = seen_columns(sees)
+        return np.array_equal(self.pages[:, columns], other.pages[:, columns])
+
+
+World = Mapping[str, State]
+
+
+@dataclass
+class Record:
+    """A script's results and worlds, one each per operation, up to `error` if there was one.
+
+    `sees` says what the side shows of worlds, `privileged` whether the first process has CAP_IPC_LOCK.
+    """
+
+    script: Script
+    sees: frozenset[str]
+    privileged: bool = True
+    results: list[str] = field(default_factory=list)
+    worlds: list[World] = field(default_factory=list)
+    error: Exception | None = None
+
+
+def seen_columns(sees: frozenset[str]) -> list[int]:
+    """Which columns of State.pages mean something."""
+    columns = {"frames": [FRAME, MOVED], "mapcounts": [MAPCOUNT], "exclusive": [EXCLUSIVE], "words": [WORD]}
+    return [ADDRESS, *(column for name, those in columns.items() if name in sees for column in those)]
+
+
+def seen_vmas(vmas: I64, sees: frozenset[str]) -> I64:
+    """Flags where they are seen; where VMAs end only where that is comparable: else those that are alike are one."""
+    mask = KNOWN_FLAGS if "flags" in sees else VM_ACCESS
+    told = vmas.copy()
+    told[:, 2] &= mask
+    if "borders" in sees or not len(told):
+        return told
+    begins = np.append(True, (told[1:, 0] != told[:-1, 1]) | (told[1:, 2] != told[:-1, 2]))
+    ends = np.append(begins[1:], True)
+    return np.column_stack([told[begins, 0], told[ends, 1], told[begins, 2]])
+
+
+class Watcher:
+    """Makes worlds of what one side sees, operation by operation. `tables_at_birth` is what a process has for itself."""
+
+    def __init__(self, tables_at_birth: int) -> None:
+        self.tables_at_birth = tables_at_birth
+        self._before: I64 | None = None
+        self._frames: dict[str, I64] = {}
+        self._odd: set[str] = set()  # processes whose tables also hold what is not in the window
+
+    def world(self, op: Op, raws: Mapping[str, Raw]) -> World:
+        """The world after `op`."""
+        self._note_odd(op, raws)
+        pfns = np.concatenate([raw.pages[:, 1] for raw in raws.values()]) if raws else np.empty(0, np.int64)
+        numbers = _numbered(pfns, np.concatenate([raw.pages[:, 2] for raw in raws.values()]) if raws else pfns)
+        world, at = {}, 0
+        for name, raw in raws.items():
+            pages = raw.pages.copy()
+            pages[:, FRAME] = numbers[at : at + len(pages)]
+            pages[:, MOVED] = 0
+            if name == op.process and op.call in ("read", "write") and name in self._frames:
+                pages[:, MOVED] = _moved(self._frames[name], raw.pages)
+            at += len(pages)
+            for start, end, _ in raw.vmas[raw.vmas[:, 2] & 3 == 0].tolist():  # what cannot be read is not looked at
+                pages[(pages[:, ADDRESS] >= start) & (pages[:, ADDRESS] < end), WORD] = 0
+            tables = None if name in self._odd else raw.tables - self.tables_at_birth
+            world[name] = State(raw.vmas, pages, tables)
+        self._frames = {name: raw.pages for name, raw in raws.items()}
+        return world
+
+    def _note_odd(self, op: Op, raws: Mapping[str, Raw]) -> None:
+        """Where tables are shared with what is not the script's, or everything was populated, their number says nothing."""
+        if op.call in BIRTHS and op.process in self._odd:
+            self._odd.add(op["child"])
+        if op.call == "exec":
+            self._odd.add(op.process)
+        if op.call == "mlockall":
+            self._odd |= set(raws)
+        for name, raw in raws.items():
+            vmas = raw.vmas
+            if len(vmas) and (vmas[0, 0] < W or vmas[-1, 1] > W + REACH):
+                self._odd.add(name)
+
+
+def _numbered(pfns: I64, zero: I64) -> I64:
+    """1, 2 ... for frames in the order in which they are met; 0 for the zero page. O(n log n)."""
+    _, first, inverse = np.unique(np.where(zero != 0, -1, pfns), return_index=True, return_inverse=True)
+    has_zero = bool(zero.any())
+    rank = np.empty(len(first), np.int64)
+    order = np.argsort(first[1:] if has_zero else first)
+    if has_zero:
+        rank[0] = 0
+        rank[1:][order] = np.arange(1, len(order) + 1)
+    else:
+        rank[order] = np.arange(1, len(order) + 1)
+    numbers: I64 = rank[inverse]
+    return numbers
+
+
+def _moved(before: I64, now: I64) -> I64:
+    """1 where another frame stands than stood at that address."""
+    if not len(before) or not len(now):
+        return np.zeros(len(now), np.int64)
+    at = np.minimum(np.searchsorted(before[:, 0], now[:, 0]), len(before) - 1)
+    moved: I64 = ((before[at, 0] == now[:, 0]) & (before[at, 1] != now[:, 1])).astype(np.int64)
+    return moved

@@ -1,0 +1,177 @@
+"""Worlds in words, and back: what is shown to a person and what a recording holds.
+
+w+0..w+8 rw- locked             a VMA: where it begins and ends, its protection, its other flags
+w+2 frame a copied x2 #3        a page: its frame, whether an access has just put it there, mapcount, what is in it
+w+3 zero page 0
+w+4 frame b x1 exclusive #3.1   what operation 3 has written to its second page
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rmaplab.objects.flags import (
+    VM_ACCOUNT,
+    VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_GROWSDOWN,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_MERGEABLE,
+    VM_NOHUGEPAGE,
+    VM_NORESERVE,
+    VM_RAND_READ,
+    VM_SEQ_READ,
+    VM_WIPEONFORK,
+)
+from rmaplab.units import PAGE_SIZE
+from rmaplab.workloads.words import Address, AddressKind
+from rmaplab.workloads.world import (
+    ADDRESS,
+    EXCLUSIVE,
+    FRAME,
+    I64,
+    MAPCOUNT,
+    MOVED,
+    REACH,
+    SIDES,
+    WORD,
+    State,
+    seen_vmas,
+    stamp,
+)  # fmt: skip
+
+FLAG_NAMES = {  # the flags of VMAs that are compared
+    VM_GROWSDOWN: "growsdown", VM_LOCKED: "locked", VM_LOCKONFAULT: "onfault", VM_SEQ_READ: "sequential", VM_RAND_READ: "random",
+    VM_DONTCOPY: "dontfork", VM_ACCOUNT: "account", VM_NORESERVE: "noreserve", VM_WIPEONFORK: "wipeonfork",
+    VM_DONTDUMP: "dontdump", VM_NOHUGEPAGE: "nohugepage", VM_MERGEABLE: "mergeable",
+}  # fmt: skip
+PROTS = ((1, "r"), (2, "w"), (4, "x"))
+
+
+ADDRESS_OF = AddressKind()
+
+
+class StateText(NamedTuple):
+    """A State in words; what is not seen is not there."""
+
+    vmas: tuple[str, ...]
+    pages: tuple[str, ...]
+    tables: int | None
+
+
+WorldText = Mapping[str, StateText]
+
+
+def state_text(state: State, sees: frozenset[str]) -> StateText:
+    """In words, what is seen of it."""
+    vmas = tuple(vma_text(*vma) for vma in seen_vmas(state.vmas, sees).tolist())
+    pages = tuple(page_text(row, sees) for row in state.pages.tolist()) if "pages" in sees else ()
+    return StateText(vmas, pages, state.tables if "tables" in sees else None)
+
+
+def state_of(text: StateText) -> State:
+    """The inverse, as far as things were seen. Raises ValueError where it is no such text."""
+    vmas: I64 = np.array([_vma_of(vma) for vma in text.vmas], np.int64).reshape(-1, 3)
+    pages: I64 = np.array([_page_of(page) for page in text.pages], np.int64).reshape(-1, 6)
+    return State(vmas, pages, text.tables)
+
+
+def name_of(address: int) -> str:
+    """An address of both sides, as a script writes it."""
+    for region, origin in SIDES.items():
+        if -REACH <= address - origin < REACH:
+            return str(Address(region, *divmod(address - origin, PAGE_SIZE)))
+    return f"{address:#x}"
+
+
+def address_of(text: str) -> int:
+    """The inverse of name_of. Raises ValueError."""
+    address = ADDRESS_OF.parse(text)
+    if address is None:
+        raise ValueError(f"{text!r} is no address")
+    return (SIDES[address.region] if address.region else 0) + address.pages * PAGE_SIZE + address.extra
+
+
+def word_name(word: int) -> str:
+    """What is in a page: "#3" is what operation 3 has written to its first page, "#3.1" to the next one."""
+    number, page = divmod(word, 1 << 20)
+    if 0 < number < 1 << 20:
+        return f"#{number}.{page}" if page else f"#{number}"
+    return f"{word:#x}" if word else "0"
+
+
+def word_of(text: str) -> int:
+    """The inverse of word_name. Raises ValueError."""
+    if not text.startswith("#"):
+        return int(text, 16)
+    number, _, page = text[1:].partition(".")
+    return stamp(int(number)) + int(page or 0)
+
+
+def vma_text(start: int, end: int, flags: int) -> str:
+    """A VMA: "w+0..w+8 rw- locked"."""
+    prot = "".join(letter if flags & bit else "-" for bit, letter in PROTS)
+    return " ".join([f"{name_of(start)}..{name_of(end)}", prot, *(n for bit, n in FLAG_NAMES.items() if flags & bit)])
+
+
+def page_text(row: Sequence[int], sees: frozenset[str]) -> str:
+    """A page: "w+2 frame a x2 exclusive #3"."""
+    words = [name_of(row[ADDRESS])]
+    if "frames" in sees:
+        words += [f"frame {letters(row[FRAME])}" if row[FRAME] else "zero page", *(["copied"] if row[MOVED] else [])]
+    if "mapcounts" in sees and row[FRAME]:
+        words.append(f"x{row[MAPCOUNT]}")
+    if "exclusive" in sees and row[EXCLUSIVE]:
+        words.append("exclusive")
+    if "words" in sees:
+        words.append(word_name(row[WORD]))
+    return " ".join(words)
+
+
+def letters(number: int) -> str:
+    """a, b ... z, aa, ab ... for 1, 2 ..."""
+    text = ""
+    while number:
+        number, digit = divmod(number - 1, 26)
+        text = chr(ord("a") + digit) + text
+    return text
+
+
+def number_of(text: str) -> int:
+    """The inverse of letters."""
+    number = 0
+    for letter in text:
+        number = number * 26 + ord(letter) - ord("a") + 1
+    return number
+
+
+def _vma_of(text: str) -> tuple[int, int, int]:
+    place, prot, *names = text.split()
+    start, _, end = place.partition("..")
+    bits = {name: bit for bit, name in FLAG_NAMES.items()}
+    flags = sum(bit for bit, letter in PROTS if letter in prot) + sum(bits[name] for name in names)
+    return address_of(start), address_of(end), flags
+
+
+def _page_of(text: str) -> list[int]:
+    row = [0] * 6
+    address, *words = text.split()
+    row[ADDRESS] = address_of(address)
+    while words:
+        word = words.pop(0)
+        match word[0], word:
+            case _, "zero" | "frame":
+                row[FRAME] = number_of(words.pop(0)) if word == "frame" else 0 * len(words.pop(0))
+            case _, "copied":
+                row[MOVED] = 1
+            case _, "exclusive":
+                row[EXCLUSIVE] = 1
+            case "x", _:
+                row[MAPCOUNT] = int(word[1:])
+            case _:
+                row[WORD] = word_of(word)
+    return row

@@ -1,0 +1,179 @@
+"""`rmaplab check`, as it is typed: what it prints, what it keeps, exit codes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rmaplab.cli import main
+from rmaplab.workloads.script import CALLS, parse, read_script, usage
+from rmaplab.workloads.words import FlagsKind
+
+DATA = Path(__file__).parents[1] / "data" / "check"
+DOCS = Path(__file__).parents[2] / "docs"
+REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
+here = (
+    os.uname().machine == "x86_64" and os.uname().sysname == "Linux" and bool(shutil.which("cc") or shutil.which("gcc"))
+)
+needs_agent = pytest.mark.skipif(not REQUIRE_ALL and not here, reason="no C compiler, or not Linux on x86-64")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr)."""
+    with pytest.raises(SystemExit) as caught:
+        main(["check", *arguments])
+    printed = capsys.readouterr()
+    assert isinstance(caught.value.code, int)
+    return caught.value.code, printed.out, printed.err
+
+
+@needs_agent
+def test_no_difference(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Each script in a line; what any kernel does, so that it holds everywhere."""
+    script = tmp_path / "x.script"
+    script.write_text("A: mmap w+0 4 rw\nA: write w+1\nA: fork B\nB: read w+1\n")
+    code, out, err = run(capsys, str(script), str(script))
+    assert (code, out) == (0, f"{script}: no difference in 4 operations\n" * 2)
+    assert err == "" or os.geteuid() != 0
+
+
+@needs_agent
+def test_a_difference_is_drawn(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A kernel of 2004 ignores MAP_FIXED_NOREPLACE: the last operation differs, both address spaces are shown."""
+    script = tmp_path / "x.script"
+    script.write_text("# two mappings\nA: mmap w+0 2 rw\nA: write w+0\nA: mmap w+1 1 r FIXED_NOREPLACE\nA: wait\n")
+    code, out, _ = run(capsys, str(script), "--kernel", "2.6.5-rc1-aa1")
+    lines = out.splitlines()
+    assert code == 1
+    assert lines[0] == f"{script}:4: A: mmap w+1 1 r FIXED_NOREPLACE"
+    host, model = (
+        line for line in lines if line.startswith(("  host, Linux", "  model, 2.6.5-rc1-aa1")) and "|" not in line
+    )
+    assert host.endswith("  EEXIST")
+    assert not model.endswith("EEXIST")
+    assert "What differs: result" in lines
+    assert any(line.startswith("  process A") for line in lines)
+
+
+@needs_agent
+def test_record_then_against(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What the host does is kept, and the model compared with it where there is no such host."""
+    recording = tmp_path / "r.json"
+    scripts = [str(path) for path in sorted(DATA.glob("zero*.script")) + sorted(DATA.glob("mincore*.script"))]
+    code, out, _ = run(capsys, *scripts, "--record", str(recording))
+    assert (code, out) == (0, f"{recording}: 2 scripts, 10 operations recorded\n")
+    code, out, _ = run(capsys, "--against", str(recording))
+    assert code == 0
+    assert out.startswith(f"{recording}: no difference in 2 scripts, 10 operations (recorded on Linux ")
+
+
+def test_against_says_what_is_not_modelled(capsys: pytest.CaptureFixture[str]) -> None:
+    """And compares the rest."""
+    code, out, err = run(capsys, "--against", str(DATA / "linux-6.18.json"))
+    assert code == 0
+    assert err.startswith("not compared: split-guard.script, line 3: madvise(102)")
+    nr = len(list(DATA.glob("*.script"))) - 1
+    assert f"no difference in {nr} scripts" in out
+
+
+def test_against_shows_a_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    """An older kernel is another one."""
+    code, out, _ = run(capsys, "--against", str(DATA / "linux-6.18.json"), "--kernel", "2.6.5-rc1")
+    assert code == 1
+    assert "recorded, Linux 6.18" in out
+    assert "What differs: " in out
+
+
+@needs_agent
+def test_fuzz_says_what_it_has_covered(capsys: pytest.CaptureFixture[str]) -> None:
+    """Operations by kind and result, fork trees."""
+    if os.uname().release.split(".")[:2] != ["6", "18"] and not REQUIRE_ALL:
+        pytest.skip("this is not Linux 6.18")
+    code, out, _ = run(capsys, "--fuzz", "40", "--seed", "2")
+    assert code == 0
+    assert out.startswith("covered: ")
+    assert "MAYMOVE|FIXED|DONTUNMAP " in out
+    assert "  fork trees: " in out
+    assert out.endswith("no difference in 40 scripts of seed 2\n")
+
+
+@needs_agent
+def test_fuzz_keeps_the_smallest_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It can be run again, and shows the same."""
+    kept = tmp_path / "kept.script"
+    code, out, _ = run(capsys, "--fuzz", "40", "--kernel", "2.6.5-rc1-aa1", "--save", str(kept))
+    assert code == 1
+    assert f"saved as {kept}" in out
+    assert kept.read_text().startswith("# smallest of script ")
+    again, shown, _ = run(capsys, str(kept), "--kernel", "2.6.5-rc1-aa1")
+    assert again == 1
+    assert shown.splitlines()[2:] == out.split("\n\n", 1)[1].splitlines()[2:-2]
+    assert len(read_script(kept).ops) <= 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give scripts, or --fuzz N, or --against FILE: one of them"),
+        (["x", "--fuzz", "3"], "give scripts, or --fuzz N, or --against FILE: one of them"),
+        (["no-such-file"], "no-such-file: cannot be read (No such file or directory): give the path of a script"),
+        (["{bad}"], "{bad}:2: expected a call, found 'fly': one of mmap, munmap"),
+        (["--fuzz", "0"], "Invalid value for '--fuzz': 0 is not in the range x>=1"),
+        (["--fuzz", "3", "--seed", "x"], "Invalid value for '--seed'"),
+        (["--fuzz", "3", "--kernel", "9.9"], "no kernel '9.9': choose from"),
+        (
+            ["--fuzz", "3", "--save", "/no/such/x"],
+            "/no/such/x cannot be written: give a path in a directory that is there",
+        ),
+        (["{bad}", "--save", "x"], "--save keeps what --fuzz finds"),
+        (["--against", "{bad}"], "{bad} is no recording, or a damaged one: make one with --record FILE"),
+        (["--against", "nowhere.json"], "nowhere.json cannot be read (No such file or directory)"),
+        (
+            ["--against", "{bad}", "--record", "x"],
+            "--record keeps what the host does and --against leaves the host out",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    """Exit code 2 and the next thing to try."""
+    bad = tmp_path / "bad.script"
+    bad.write_text("A: mmap w+0 1 rw\nA: fly\n")
+    code, out, err = run(capsys, *(argument.format(bad=bad) for argument in arguments))
+    assert (code, out) == (2, "")
+    assert message.format(bad=bad) in err
+    assert err.count("\n") == 1
+
+
+def test_no_compiler_no_host(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said in a line, with the way out."""
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    code, _, err = run(capsys, str(DATA / "zero-page.script"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "install gcc, or compare with recorded results (--against FILE)" in err
+
+
+def test_the_manual_names_every_call_and_every_word() -> None:
+    """docs/scripts.md is complete, and its example is a script."""
+    manual = (DOCS / "scripts.md").read_text()
+    rows = {line.split("`")[1]: line for line in manual.splitlines() if line.startswith("| `")}
+    for call, arguments in CALLS.items():
+        _, _, signature = usage(call).partition(" ")
+        assert f"| `{call}` | {signature}{' ' if signature else ''}|" in rows[call]
+        for argument in arguments:
+            words = argument.kind.words if isinstance(argument.kind, FlagsKind) else ()
+            assert [word for word in words if word not in rows[call]] == []
+    example = "\n".join(line for line in manual.splitlines() if line.startswith("    "))
+    assert len(parse(example).ops) == 6
+
+
+def test_every_divergence_that_was_corrected_has_a_script() -> None:
+    """The last table of docs/divergences.md names files that are there."""
+    table = (DOCS / "divergences.md").read_text().split("## What comparing has corrected")[1]
+    named = {line.split("|")[-2].strip() for line in table.splitlines() if line.startswith("|")} - {"script", "---"}
+    assert len(named) > 5
+    assert named <= {path.stem for path in DATA.glob("*.script")}

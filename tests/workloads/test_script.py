@@ -1,0 +1,161 @@
+"""The text of a script and the script are each other's inverse; what is no script says where, and what was expected."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rmaplab.errors import UsageError
+from rmaplab.workloads import words
+from rmaplab.workloads.script import BIRTHS, CALLS, LATER, Op, Script, ScriptError, op, parse, read_script, usage
+from rmaplab.workloads.words import Address, Length
+
+ADDRESSES = st.one_of(
+    st.builds(Address, st.sampled_from("wmh"), st.integers(-(10**6), 10**6), st.integers(0, 4095)),
+    st.builds(Address, st.just(""), st.integers(0, 2**48 // 4096), st.integers(0, 4095)),
+)
+LENGTHS = st.builds(Length, st.integers(0, 10**9), st.integers(0, 4095))
+
+
+def values(kind: words.Kind) -> st.SearchStrategy[Any]:
+    """Every value that such a word can have."""
+    match kind:
+        case words.PlaceKind():
+            return ADDRESSES | st.just("any")
+        case words.AddressKind():
+            return ADDRESSES
+        case words.LengthKind():
+            return LENGTHS
+        case words.NumberKind():
+            return st.integers(0, kind.most)
+        case words.ProtKind():
+            return st.integers(0, 7)
+        case words.FlagsKind(exactly_one=True):
+            return st.sampled_from(list(kind.words.values()))
+        case words.FlagsKind():
+            return st.sets(st.sampled_from(list(kind.words.values()))).map(sum)
+    raise AssertionError(f"a strategy is missing for {kind}")
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> Script:
+    """Any script: whoever lives calls whatever there is."""
+    alive, born, ops = ["A"], 1, list[Op]()
+    calls = [call for call in CALLS if call != "vfork"]  # its parent would have to wait
+    for _ in range(draw(st.integers(0, 12))):
+        if not alive:
+            break
+        process, call = draw(st.sampled_from(alive)), draw(st.sampled_from(calls))
+        if call in BIRTHS:
+            if born == 16:
+                continue
+            alive.append(f"P{born}")
+            rest = [draw(values(argument.kind)) for argument in CALLS[call][1:]]
+            ops.append(op(process, call, f"P{born}", *rest))
+            born += 1
+            continue
+        if call == "exit":
+            alive.remove(process)
+        arguments = [draw(values(argument.kind)) for argument in CALLS[call]]
+        if call in ("read", "write"):
+            arguments[0] = replace(arguments[0], extra=0)
+        if call == "mremap" and arguments[4] is None:
+            arguments[3] = 0
+        ops.append(op(process, call, *arguments))
+    return Script(tuple(ops))
+
+
+@given(scripts())
+def test_what_is_written_is_read_again(script: Script) -> None:
+    """parse(str(script)) is the script, line for line."""
+    again = parse(str(script))
+    assert [line.same() for line in again.ops] == [line.same() for line in script.ops]
+    assert [line.line for line in again.ops] == list(range(1, len(script.ops) + 1))
+
+
+@given(scripts(), st.integers(0, 3))
+def test_blanks_and_comments_mean_nothing(script: Script, nr: int) -> None:
+    """Neither around a line nor behind it nor between lines."""
+    text = "".join(
+        f"#x\n  {line.replace(' ', ' ' * (nr + 1))} # {line}" + "\n" * (nr + 1) for line in str(script).splitlines()
+    )
+    assert str(parse(text)) == str(script)
+
+
+def test_the_line_of_each_call_reads_as_the_manual_page() -> None:
+    """A few lines by hand, with what they mean."""
+    script = parse(
+        "A: mmap any 8 rw NORESERVE|POPULATE\nA: mremap w+1 4 8 MAYMOVE|FIXED w+16\nA: munmap m-8+1b 2+17b\nA: mprotect w 1 -"
+    )
+    first, second, third, fourth = script.ops
+    assert (first["address"], first["length"], first["prot"], first["flags"]) == ("any", Length(8), 3, 0x4000 | 0x8000)
+    assert (second["flags"], second["to"]) == (3, Address("w", 16))
+    assert (third["address"], third["length"]) == (Address("m", -8, 1), Length(2, 17))
+    assert third["length"].nr_bytes == 2 * 4096 + 17
+    assert (fourth["address"], fourth["prot"]) == (Address("w", 0), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A mmap w+0 8 rw", "f:1: expected a process and a colon such as A:, found 'A'"),
+        ("\n\na: wait", "f:3: expected a process and a colon such as A:, found 'a:'"),
+        ("A:", "f:1: expected a call after 'A:'"),
+        ("A: mmap w+0 8 rw\nA: mumap w+0 8", "f:2: expected a call, found 'mumap': one of mmap, munmap"),
+        ("A: mmap q+1 8 rw", "f:1: expected an address such as w+3, m-8, h+2 or w+3+17b, or \"any\", found 'q+1'"),
+        ("A: mmap w+1", "f:1: expected a length in pages such as 8, 2+17b or 17b, found the end of the line: mmap ADDRESS LENGTH PROT [FLAGS]"),
+        ("A: mmap w+1 8 rq", "f:1: expected a protection: some of the letters rwx, or - for none, found 'rq'"),
+        ("A: mmap w+1 8 rr", "found 'rr'"),
+        ("A: mremap w+1 8 8 FIXED|FIXED w+2", "expected 0, or words joined by |, of MAYMOVE, FIXED, DONTUNMAP, found 'FIXED|FIXED'"),
+        ("A: mremap w+1 8 8 MAYMOVE|FIXED", "f:1: expected the address that FIXED moves to"),
+        ("A: madvise w+1 8 DONTNEED|FREE", "expected one of NORMAL"),
+        ("A: wait 1", "f:1: expected the end of the line, found '1': wait"),
+        ("A: read w+0+4089b", "f:1: expected a place for 8 bytes within a page, found 'w+0+4089b'"),
+        ("A: exit 256", "f:1: expected an exit code (0 to 255), found '256'"),
+        ("A: fork b", "f:1: expected a new process's name: a capital letter, then letters and digits, found 'b'"),
+        ("A: fork A", "f:1: expected a new name, found A, which is the first process"),
+        ("A: fork B\nB: fork B", "f:2: expected a new name, found B, which line 1 has given already"),
+        ("B: exit", "f:1: expected a process that lives, found B: fork it first (A: fork B)"),
+        ("A: exit\n\nA: wait", "f:3: expected a process that lives, found A, which exits in line 1"),
+        ("A: vfork B\nA: wait", "f:2: A waits for its vfork child: expected B: exit or B: exec before"),
+        ("".join(f"A: fork P{i}\n" for i in range(16)), "f:16: expected at most 16 processes"),
+    ],
+)  # fmt: skip
+def test_a_wrong_script_says_where_and_what_was_expected(text: str, message: str) -> None:
+    """File, line, and what should stand there."""
+    with pytest.raises(ScriptError) as caught:
+        parse(text, "f")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [f"A: mmap w+0 8 rw {word}" for word in LATER if word.isupper()] + [f"A: {word} x" for word in LATER if word.islower()])  # fmt: skip
+def test_shared_memory_and_files_are_for_later(line: str) -> None:
+    """A script that asks for them is told so."""
+    with pytest.raises(ScriptError, match="f:1: shared memory and files come with the next stage"):
+        parse(line, "f")
+
+
+def test_a_vfork_parent_goes_on_after_exit_or_exec() -> None:
+    """Until then it waits."""
+    assert parse("A: vfork B\nB: exit\nA: wait").processes == ("A", "B")
+    assert parse("A: vfork B\nB: exec\nA: wait").processes == ("A", "B")
+
+
+def test_a_file_is_named_in_its_errors(tmp_path: Path) -> None:
+    """As it was given."""
+    (tmp_path / "x").write_text("A: fork B\nB: fly")
+    with pytest.raises(ScriptError, match=r"x:2: expected a call, found 'fly'"):
+        read_script(tmp_path / "x")
+    (tmp_path / "y").write_bytes(b"\xff\xfe")
+    for name, why in (("z", "No such file"), ("y", "it is not text"), (".", "Is a directory")):
+        with pytest.raises(UsageError, match=why):
+            read_script(tmp_path / name)
+
+
+def test_usage_names_every_argument() -> None:
+    """As the manual page does."""
+    assert usage("mremap") == "mremap ADDRESS OLD NEW [FLAGS] [TO]"
