@@ -131,6 +131,7 @@ def test_a_large_vma_is_looked_at_where_it_is_populated(peeker: PagePeeker, monk
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
     with mmap.mmap(-1, 64 << 30, flags=flags) as memory:
         memory.madvise(mmap.MADV_NOHUGEPAGE)
+        memory.madvise(mmap.MADV_DONTFORK)  # flags of its own: it does not merge with a simulated box beside it
         places = [0, 5 << 30, (64 << 30) - 4096]
         for place in places:
             memory[place] = 1
