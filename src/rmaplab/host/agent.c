@@ -35,7 +35,7 @@ typedef long i64;
 
 enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101 };
 enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, LOOK };
-enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8 };
+enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
 enum { E2BIG_ = 7, ESRCH_ = 3, ENOSYS_ = 38, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000000UL
 #define PAGE 4096UL
@@ -44,7 +44,7 @@ enum { E2BIG_ = 7, ESRCH_ = 3, ENOSYS_ = 38, TICK_MS = 20, PATIENCE_MS = 20000 }
 struct op { u32 kind; u8 actor, child, last, pad; u64 a[7]; };          /* from Python */
 struct header { u32 magic, nr_ops, want, pad; };
 struct outcome { i64 ret; i64 sig; u64 address; i64 died; u32 nr_data, nr_snapshots; };   /* to Python, then data, snapshots */
-struct snapshot { u32 slot, nr_vmas; u32 nr_pages, pad; i64 table_kib, locked_kib; };
+struct snapshot { u32 slot, nr_vmas, nr_pages, pid; i64 table_kib, locked_kib; };
 struct hello { u32 magic, steady; u64 m, h, memlock; };
 
 struct slot { u32 asked, done; int pid; u32 nr_data; struct op op; i64 ret, sig; u64 address; u64 data[DATA]; };
@@ -84,7 +84,7 @@ __asm__("access_load: movq (%rdi), %rax\n movq %rax, (%rsi)\n xorl %eax, %eax\n 
         "access_store: movq %rsi, (%rdi)\n xorl %eax, %eax\n ret\n"
         "access_failed: movl $1, %eax\n ret\n");
 
-static int supervisors_own[3] = { -1, -1, -1 };
+static int supervisors_own[4] = { -1, -1, -1, -1 };
 
 static int my_slot(void) { return (int)(((u64)__builtin_frame_address(0) - (u64)stacks) / STACK); }
 
@@ -212,7 +212,7 @@ void worker(u64 slot)
     u32 seen = look(&me->asked);
     me->pid = (int)sys(__NR_getpid, 0, 0, 0, 0);
     if (!slot)                                  /* the first, forked by the supervisor: what is its alone goes */
-        for (u64 i = 0; i < 3; i++) if (supervisors_own[i] >= 0) sys(__NR_close, supervisors_own[i], 0, 0, 0);
+        for (u64 i = 0; i < 4; i++) if (supervisors_own[i] >= 0) sys(__NR_close, supervisors_own[i], 0, 0, 0);
     bump(&me->done);
     for (;;) {
         while (look(&me->asked) == seen) {
@@ -451,7 +451,7 @@ static void look_at(u32 slot, u32 want)
 {
     static u64 rows[8192][5];
     struct process *p = &processes[slot];
-    struct snapshot shot = { slot, 0, 0, 0, -1, -1 };
+    struct snapshot shot = { slot, 0, 0, (u32)p->pid, -1, -1 };
     shot.nr_vmas = read_vmas(p->smaps);
     for (u32 v = 0; v < shot.nr_vmas && want & WANT_PAGES; v++)
         for (u64 at = vmas[v].start; at < vmas[v].end; at += sizeof entries / 8 * PAGE) {
@@ -567,8 +567,12 @@ static void run(const struct header *head)
         for (u32 s = 0; s < SLOTS && head->want; s++)
             if (processes[s].alive) look_at(s, head->want);
     }
-    finish();
     flush();
+    if (head->want & WANT_HOLD) {               /* somebody looks at the processes: they stay until he is done */
+        u8 go;
+        if (sys(__NR_read, supervisors_own[3], &go, 1, 0) != 1) stop(0);
+    }
+    finish();
 }
 
 /* All on one CPU: a page that waits in another CPU's batch for the LRU has a reference more, and a write would copy it where it
@@ -645,6 +649,14 @@ static void supervise(int steady)
     }
 }
 
+static u64 number(const char *digits)
+{
+    u64 value = 0;
+    for (; *digits; digits++) value = value * 10 + (u64)(*digits - '0');
+    return value;
+}
+
+/* rmaplab-agent GO: the supervisor; GO is the descriptor on which it is told to go on. rmaplab-agent worker SLOT: after execve. */
 void start(u64 *stack)
 {
     if (stack[0] < 3) {
@@ -652,10 +664,10 @@ void start(u64 *stack)
         i64 now = sys(__NR_personality, 0xffffffff, 0, 0, 0);
         if (now >= 0 && !(now & ADDR_NO_RANDOMIZE) && sys(__NR_personality, now | ADDR_NO_RANDOMIZE, 0, 0, 0) >= 0)
             sys(__NR_execve, "/proc/self/exe", stack + 1, stack + stack[0] + 2, 0);
+        supervisors_own[3] = (int)number((const char *)stack[2]);
         supervise(now >= 0 && sys(__NR_personality, 0xffffffff, 0, 0, 0) & ADDR_NO_RANDOMIZE);
     }
-    const char *digits = (const char *)stack[3];            /* rmaplab-agent worker SLOT: after execve */
-    u64 slot = (u64)(digits[0] - '0') * 10 + (u64)(digits[1] - '0');
+    u64 slot = number((const char *)stack[3]);
     sys6(__NR_mmap, RING_AT, SLOTS * sizeof(struct slot), 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
     handle_signals();
     u64 m, h;
