@@ -48,8 +48,9 @@ CAP_IPC_LOCK = 14
 MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
 KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = 1 << 24, 1 << 34
 WANT_ALL, WANT_HOLD = 15, 16
-HELLO, HEADER, OP = struct.Struct("<IIQQQ"), struct.Struct("<IIII"), struct.Struct("<IBBBB7Q")
+HELLO, HEADER, OP = struct.Struct("<IIQQQQ"), struct.Struct("<IIII"), struct.Struct("<IBBBB7Q")
 OUTCOME, SNAPSHOT = struct.Struct("<qqQqII"), struct.Struct("<IIIIqq")
+TOO_MUCH = 93  # the agent's exit code
 SINCE_BORDERS = (6, 16)  # the release since which VMAs merge as they do in 6.18 (879bca0a2c4f; modern.md 1.8)
 REFUSALS = ("ENOSYS", "EPERM", "SIGSYS")
 PROBE = """\
@@ -103,10 +104,10 @@ class Agent:
         )
         os.close(told_to)
         try:
-            _, steady, m, h, memlock_bytes = HELLO.unpack(self._read(HELLO.size))
+            _, steady, m, h, memlock_bytes, alone_bytes = HELLO.unpack(self._read(HELLO.size))
             self.places = Places(WINDOW, m, h)
             status = _status(self._process.pid)
-            self._own_bytes = int(status["VmSize"].split()[0]) * 1024
+            self._own_bytes = int(status["VmSize"].split()[0]) * 1024 - -(-alone_bytes // PAGE_SIZE) * PAGE_SIZE
             self.privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
             self._tables = 0
             self.missing: dict[str, str] = {}
@@ -324,6 +325,11 @@ class Agent:
 
     def _agent_died(self) -> HostTrouble:
         code = self._process.wait()
+        if code == TOO_MUCH:
+            self.close()
+            return HostTrouble(
+                "a process of the script has more VMAs or pages than the agent can hold: use fewer of them"
+            )
         how = f"was killed by {_signal(-code)}" if code < 0 else f"ended with code {code}"
         self.close()
         return HostTrouble(f"the agent on the host {how}: run it again, and look at the kernel's log if it stays so")
