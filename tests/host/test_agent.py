@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from rmaplab.errors import UsageError
-from rmaplab.host.agent import Agent, HostTrouble
+from rmaplab.host.agent import OPTIONS, Agent, HostTrouble
+from rmaplab.host.compiler import compile_c
 from rmaplab.workloads.script import parse
 from rmaplab.workloads.world import EVERYTHING, Record
 from rmaplab.workloads.world_text import state_text
@@ -195,6 +196,25 @@ def test_scripts_do_not_see_each_other(agent: Agent) -> None:
     assert [record.results for record in ahead] == [agent.run(script).results for script in scripts]
     assert ahead[0].results == ahead[4].results
     assert ahead[1].results != ahead[0].results
+
+
+def test_many_mappings_are_all_seen(agent: Agent) -> None:
+    """A thousand VMAs, and a thousand pages of a mapping beside them: nothing is cut."""
+    lines = [
+        "A: mmap w+0 2000 rw",
+        *(f"A: mprotect w+{page} 1 r" for page in range(1, 2000, 2)),
+        "A: mmap w+3000 1500 rw POPULATE",
+    ]
+    record = agent.run(parse("\n".join(lines)))
+    assert len(vmas(record)) == 2001
+    assert len(record.worlds[-1]["A"].pages) == 1500
+
+
+def test_the_agent_compiles_without_a_warning(tmp_path: Path) -> None:
+    """With all that the compiler has."""
+    source = Path(sys.modules["rmaplab.host.agent"].__file__ or "").with_name("agent.c")
+    options = [option for option in OPTIONS if option != "-w"]
+    compile_c(source.read_bytes(), "agent.c", tmp_path / "agent", [*options, "-Wall", "-Wextra", "-Werror"])
 
 
 # -- what goes wrong ------------------------------------------------------------------------------------------------------

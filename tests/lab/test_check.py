@@ -18,6 +18,7 @@ from rmaplab.lab.check import Coverage, compare, result_kind, variant
 from rmaplab.lab.fuzz import make_script
 from rmaplab.lab.obey import obey
 from rmaplab.lab.recording import load, save
+from rmaplab.report.check import draw_difference
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
 from rmaplab.workloads.script import CALLS, parse, read_script
 from rmaplab.workloads.world import EVERYTHING, EXCLUSIVE, MAPCOUNT, WORD, Record, State
@@ -140,6 +141,47 @@ def test_a_model_that_breaks_down_differs(monkeypatch: pytest.MonkeyPatch) -> No
         "model",
         ("fork", "modelKernelBug", "ok", "ok"),
     )
+
+
+# -- the anon_vma graph ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_graph() -> Iterator[Agent]:
+    with Agent(graph=True) as agent:
+        if (agent.no_graph or agent.version != (6, 18)) and not REQUIRE_ALL:
+            pytest.skip(agent.no_graph or f"this is Linux {agent.release}, not 6.18")
+        assert not agent.no_graph
+        yield agent
+
+
+@needs_agent
+def test_random_scripts_leave_the_same_graph(with_graph: Agent) -> None:
+    """Every VMA's own anon_vma and its chain in order, parents, roots and counters: read by BPF, and in the model."""
+    result = campaign(with_graph, "6.18", 100, seed=6)
+    assert result.difference is None
+    record = with_graph.run(parse("A: mmap w+0 1 rw\nA: write w+0\nA: fork B\nB: fork C"))
+    assert record.graph is not None
+    assert (len(record.graph.vmas.mm), len(record.graph.anon_vmas.root), len(record.graph.chains.vma)) == (
+        3,
+        3,
+        1 + 2 + 3,
+    )
+
+
+@needs_agent
+def test_a_design_that_never_reuses_is_found(with_graph: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only the graph shows: a fork takes over an anon_vma that nobody calls his own any more (modern.md 1.3)."""
+    monkeypatch.setattr(AnonVmaChainMap, "may_be_reused", lambda *_: False)
+    result = campaign(with_graph, "6.18", 1500, seed=5)
+    assert result.difference is not None
+    assert result.difference.aspect == "graph"
+    calls = [op.call for op in result.difference.script.ops]
+    assert calls[-1] == "fork"
+    assert {"exit", "exec"} & set(calls)
+    assert calls.count("fork") == 3
+    drawn = draw_difference(result.difference, "host", "model")
+    assert sum("anon_vma " in line and "parent" in line for line in drawn) >= 6
 
 
 # -- compare ---------------------------------------------------------------------------------------------------------------

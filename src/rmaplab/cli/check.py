@@ -87,10 +87,13 @@ def _scripts(paths: tuple[str, ...], kernel: str) -> int:
     from rmaplab.workloads.script import read_script  # noqa: PLC0415
 
     scripts = [read_script(path) for path in paths]
-    with Agent() as agent:
+    with Agent(graph=True) as agent:
         _say_what_is_missing(agent)
         for script in scripts:
-            difference = compare(agent.run(script), obey(script, kernel, privileged=agent.privileged, check_each=True))
+            difference = compare(
+                agent.run(script),
+                obey(script, kernel, privileged=agent.privileged, check_each=True, graph=not agent.no_graph),
+            )
             if difference is not None:
                 _show(difference, f"host, Linux {agent.release}", f"model, {kernel}")
                 return 1
@@ -133,7 +136,7 @@ def _record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int) -> i
 
     scripts = [read_script(each) for each in paths]
     with Agent() as agent:
-        _say_what_is_missing(agent)
+        _say_what_is_missing(agent, for_record=True)
         scripts += [make_script(seed, number, frozenset(CALLS) - agent.missing.keys()) for number in range(fuzz or 0)]
         records: list[Record] = [agent.run(script) for script in scripts]
         save(path, records, f"Linux {agent.release}")
@@ -151,7 +154,7 @@ def _fuzz(kernel: str, nr: int, seed: int, save: str | None) -> int:
     from rmaplab.report.check import coverage_lines  # noqa: PLC0415
 
     with (
-        Agent() as agent,
+        Agent(graph=True) as agent,
         Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress,
     ):
         _say_what_is_missing(agent)
@@ -194,13 +197,15 @@ def _show(difference: Difference, host: str, model: str) -> None:
         click.echo(line)
 
 
-def _say_what_is_missing(agent: Agent) -> None:
+def _say_what_is_missing(agent: Agent, *, for_record: bool = False) -> None:
     """What this host does not show, or refuses, is not compared: that is said."""
     hidden = [words for name, words in SEEN.items() if name not in agent.sees]
     if hidden:
         click.echo(
             f"not compared, because this host does not show it: {', '.join(hidden)} (as root it shows more)", err=True
         )
+    if agent.no_graph and not for_record:
+        click.echo(f"not compared: the anon_vma graph ({agent.no_graph})", err=True)
     if agent.missing:
         refused = ", ".join(f"{call} ({result})" for call, result in agent.missing.items())
         click.echo(f"this host refuses: {refused}", err=True)

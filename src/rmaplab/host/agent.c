@@ -35,17 +35,18 @@ typedef long i64;
 
 enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101 };
 enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, LOOK };
-enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8 };
-enum { E2BIG_ = 7, ESRCH_ = 3, ENOSYS_ = 38, TICK_MS = 20, PATIENCE_MS = 20000 };
+enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
+enum { E2BIG_ = 7, ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000000UL
 #define PAGE 4096UL
+#define BIG_AT 0x300000000UL
 #define M_PHASE 0x1ff000UL
 
 struct op { u32 kind; u8 actor, child, last, pad; u64 a[7]; };          /* from Python */
 struct header { u32 magic, nr_ops, want, pad; };
 struct outcome { i64 ret; i64 sig; u64 address; i64 died; u32 nr_data, nr_snapshots; };   /* to Python, then data, snapshots */
-struct snapshot { u32 slot, nr_vmas; u32 nr_pages, pad; i64 table_kib, locked_kib; };
-struct hello { u32 magic, steady; u64 m, h, memlock; };
+struct snapshot { u32 slot, nr_vmas, nr_pages, pid; i64 table_kib, locked_kib; };
+struct hello { u32 magic, steady; u64 m, h, memlock, alone; };         /* alone: bytes that only the supervisor has mapped */
 
 struct slot { u32 asked, done; int pid; u32 nr_data; struct op op; i64 ret, sig; u64 address; u64 data[DATA]; };
 static struct slot *const ring = (struct slot *)RING_AT;
@@ -84,7 +85,7 @@ __asm__("access_load: movq (%rdi), %rax\n movq %rax, (%rsi)\n xorl %eax, %eax\n 
         "access_store: movq %rsi, (%rdi)\n xorl %eax, %eax\n ret\n"
         "access_failed: movl $1, %eax\n ret\n");
 
-static int supervisors_own[3] = { -1, -1, -1 };
+static int supervisors_own[4] = { -1, -1, -1, -1 };
 
 static int my_slot(void) { return (int)(((u64)__builtin_frame_address(0) - (u64)stacks) / STACK); }
 
@@ -212,7 +213,7 @@ void worker(u64 slot)
     u32 seen = look(&me->asked);
     me->pid = (int)sys(__NR_getpid, 0, 0, 0, 0);
     if (!slot)                                  /* the first, forked by the supervisor: what is its alone goes */
-        for (u64 i = 0; i < 3; i++) if (supervisors_own[i] >= 0) sys(__NR_close, supervisors_own[i], 0, 0, 0);
+        for (u64 i = 0; i < 4; i++) if (supervisors_own[i] >= 0) sys(__NR_close, supervisors_own[i], 0, 0, 0);
     bump(&me->done);
     for (;;) {
         while (look(&me->asked) == seen) {
@@ -232,7 +233,12 @@ void worker(u64 slot)
 struct process { int pid, pidfd, smaps, pagemap, status; u32 done; int alive, vfork_parent, vfork_child; };
 static struct process processes[SLOTS];
 static int kpagecount, kpageflags;
-static char text[1 << 18];
+/* What the supervisor reads into, and its children have not (MADV_DONTFORK): else mlockall would fill it, and VmPTE count it. */
+struct vma { u64 start, end, flags; };
+static struct big { char text[48 << 20]; struct vma vmas[1 << 16]; u64 rows[1 << 18][5]; } *const big = (struct big *)BIG_AT;
+static char *const text = ((struct big *)BIG_AT)->text;
+static struct vma *const vmas = ((struct big *)BIG_AT)->vmas;
+static u64 (*const rows)[5] = ((struct big *)BIG_AT)->rows;
 static u64 entries[4096];
 static u8 out[1 << 17];
 static u64 out_used;
@@ -355,7 +361,8 @@ static i64 read_text(int fd)
     i64 used = 0, n;
     if (fd < 0) return 0;
     sys(__NR_lseek, fd, 0, 0, 0);
-    while ((n = sys(__NR_read, fd, text + used, sizeof text - 1 - (u64)used, 0)) > 0) used += n;
+    while ((n = sys(__NR_read, fd, text + used, sizeof big->text - 1 - (u64)used, 0)) > 0) used += n;
+    if (used >= (i64)sizeof big->text - 1) stop(TOO_MUCH);
     text[used] = 0;
     return used;
 }
@@ -380,9 +387,6 @@ static const struct { char letters[3]; u64 bit; } names[] = {
     { "mg", 0x80000000 },
 };
 
-struct vma { u64 start, end, flags; };
-static struct vma vmas[4096];
-
 /* The script's VMAs in /proc/PID/smaps (or maps): all but the agent's own. */
 static u32 read_vmas(int fd)
 {
@@ -397,7 +401,8 @@ static u32 read_vmas(int fd)
             const char *line = q;
             while (*line && *line != '\n' && *line != '[') line++;
             ours = !(end <= (u64)_end + PAGE - 1 || q[3] == 's'
-                     || starts(line, "[stack") || starts(line, "[v")) && n < sizeof vmas / sizeof *vmas;
+                     || starts(line, "[stack") || starts(line, "[v"));
+            if (n == sizeof big->vmas / sizeof *vmas) stop(TOO_MUCH);
             if (ours) vmas[n++] = (struct vma){ start, end, (u64)(q[0] == 'r') | (u64)(q[1] == 'w') << 1 | (u64)(q[2] == 'x') << 2 };
         } else if (ours && starts(p, "VmFlags:")) {
             for (q = p + 8; *q == ' ' && q[1] >= 'a'; q += 3)
@@ -429,7 +434,7 @@ static u64 one_word(int fd, u64 offset)
 
 /* The first words of pages that the process may read, by its own loads. Reading /proc/PID/mem would mark pages accessed, move them
  * between LRU lists and take references for that: the next write might then copy a page that it would have kept. */
-static void read_words(u32 slot, u64 (*rows)[5], u32 nr)
+static void read_words(u32 slot, u32 nr)
 {
     while (processes[slot].vfork_child >= 0) slot = (u32)processes[slot].vfork_child;     /* it waits; its child has the same memory */
     for (u32 first = 0; first < nr;) {
@@ -449,17 +454,17 @@ static void read_words(u32 slot, u64 (*rows)[5], u32 nr)
 /* One process: a snapshot, its VMAs, and for each present page (address, pagemap, kpagecount, kpageflags, first word). */
 static void look_at(u32 slot, u32 want)
 {
-    static u64 rows[8192][5];
     struct process *p = &processes[slot];
-    struct snapshot shot = { slot, 0, 0, 0, -1, -1 };
+    struct snapshot shot = { slot, 0, 0, (u32)p->pid, -1, -1 };
     shot.nr_vmas = read_vmas(p->smaps);
     for (u32 v = 0; v < shot.nr_vmas && want & WANT_PAGES; v++)
         for (u64 at = vmas[v].start; at < vmas[v].end; at += sizeof entries / 8 * PAGE) {
             u64 nr = (vmas[v].end - at) / PAGE;
             if (nr > sizeof entries / 8) nr = sizeof entries / 8;
             if (sys(__NR_pread64, p->pagemap, entries, nr * 8, at / PAGE * 8) != (i64)(nr * 8)) break;
-            for (u64 i = 0; i < nr && shot.nr_pages < sizeof rows / sizeof *rows; i++)
+            for (u64 i = 0; i < nr; i++)
                 if (entries[i] >> 63) {
+                    if (shot.nr_pages == sizeof big->rows / sizeof *rows) stop(TOO_MUCH);
                     u64 *row = rows[shot.nr_pages++], pfn = entries[i] & ((1UL << 55) - 1);
                     row[0] = at + i * PAGE;
                     row[1] = entries[i];
@@ -468,7 +473,7 @@ static void look_at(u32 slot, u32 want)
                     row[4] = want & WANT_WORDS && vmas[v].flags & 3;            /* may it be read? */
                 }
         }
-    if (want & WANT_WORDS) read_words(slot, rows, shot.nr_pages);
+    if (want & WANT_WORDS) read_words(slot, shot.nr_pages);
     read_text(p->status);
     shot.table_kib = status_kib("VmPTE:");
     shot.locked_kib = status_kib("VmLck:");
@@ -567,8 +572,12 @@ static void run(const struct header *head)
         for (u32 s = 0; s < SLOTS && head->want; s++)
             if (processes[s].alive) look_at(s, head->want);
     }
-    finish();
     flush();
+    if (head->want & WANT_HOLD) {               /* somebody looks at the processes: they stay until he is done */
+        u8 go;
+        if (sys(__NR_read, supervisors_own[3], &go, 1, 0) != 1) stop(0);
+    }
+    finish();
 }
 
 /* All on one CPU: a page that waits in another CPU's batch for the LRU has a reference more, and a write would copy it where it
@@ -606,7 +615,7 @@ static void arrange(u64 *m, u64 *h)
 static void supervise(int steady)
 {
     int pipe[2];
-    struct hello hello = { MAGIC, (u32)steady, 0, 0, 0 };
+    struct hello hello = { MAGIC, (u32)steady, 0, 0, 0, sizeof *big };
     struct header head;
     u64 limit[2] = { 8 << 20, 8 << 20 }, had[2];
     stay_here();
@@ -626,6 +635,8 @@ static void supervise(int steady)
     sys(__NR_dup2, fd, FD_RING, 0, 0);
     sys(__NR_close, fd, 0, 0, 0);
     sys6(__NR_mmap, RING_AT, SLOTS * sizeof(struct slot), 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
+    sys6(__NR_mmap, BIG_AT, sizeof *big, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, (u64)-1, 0);
+    sys(__NR_madvise, BIG_AT, sizeof *big, MADV_DONTFORK, 0);
     sys(__NR_pipe2, pipe, O_CLOEXEC, 0, 0);
     sys(__NR_dup2, pipe[0], FD_LIFE, 0, 0);
     sys(__NR_close, pipe[0], 0, 0, 0);
@@ -645,6 +656,14 @@ static void supervise(int steady)
     }
 }
 
+static u64 number(const char *digits)
+{
+    u64 value = 0;
+    for (; *digits; digits++) value = value * 10 + (u64)(*digits - '0');
+    return value;
+}
+
+/* rmaplab-agent GO: the supervisor; GO is the descriptor on which it is told to go on. rmaplab-agent worker SLOT: after execve. */
 void start(u64 *stack)
 {
     if (stack[0] < 3) {
@@ -652,10 +671,10 @@ void start(u64 *stack)
         i64 now = sys(__NR_personality, 0xffffffff, 0, 0, 0);
         if (now >= 0 && !(now & ADDR_NO_RANDOMIZE) && sys(__NR_personality, now | ADDR_NO_RANDOMIZE, 0, 0, 0) >= 0)
             sys(__NR_execve, "/proc/self/exe", stack + 1, stack + stack[0] + 2, 0);
+        supervisors_own[3] = (int)number((const char *)stack[2]);
         supervise(now >= 0 && sys(__NR_personality, 0xffffffff, 0, 0, 0) & ADDR_NO_RANDOMIZE);
     }
-    const char *digits = (const char *)stack[3];            /* rmaplab-agent worker SLOT: after execve */
-    u64 slot = (u64)(digits[0] - '0') * 10 + (u64)(digits[1] - '0');
+    u64 slot = number((const char *)stack[3]);
     sys6(__NR_mmap, RING_AT, SLOTS * sizeof(struct slot), 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
     handle_signals();
     u64 m, h;

@@ -24,10 +24,12 @@ from typing import Any, Self
 import numpy as np
 
 from rmaplab.errors import UsageError
+from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.compiler import compile_kept
+from rmaplab.host.vmas import VmaDumper
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.script import BIRTHS, CALLS, HINT, MAP_FLAGS, Op, Script, parse
-from rmaplab.workloads.world import Places, Raw, Record, Watcher, stamp
+from rmaplab.workloads.world import REACH, Places, Raw, Record, Watcher, stamp
 from rmaplab.workloads.world_text import name_of, word_name
 
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
@@ -45,9 +47,10 @@ PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF
 CAP_IPC_LOCK = 14
 MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
 KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = 1 << 24, 1 << 34
-WANT_ALL = 15
-HELLO, HEADER, OP = struct.Struct("<IIQQQ"), struct.Struct("<IIII"), struct.Struct("<IBBBB7Q")
+WANT_ALL, WANT_HOLD = 15, 16
+HELLO, HEADER, OP = struct.Struct("<IIQQQQ"), struct.Struct("<IIII"), struct.Struct("<IBBBB7Q")
 OUTCOME, SNAPSHOT = struct.Struct("<qqQqII"), struct.Struct("<IIIIqq")
+TOO_MUCH = 93  # the agent's exit code
 SINCE_BORDERS = (6, 16)  # the release since which VMAs merge as they do in 6.18 (879bca0a2c4f; modern.md 1.8)
 REFUSALS = ("ENOSYS", "EPERM", "SIGSYS")
 PROBE = """\
@@ -72,10 +75,11 @@ class Agent:
     """The compiled agent, running. A context manager.
 
     `places` says where it has the regions; `sees` what this host shows, of world.EVERYTHING; `missing` the calls that it refuses,
-    with what they return; `release` is the kernel's; `privileged` says that no limit of locked memory binds.
+    with what they return; `release` is the kernel's; `privileged` says that no limit of locked memory binds. With `graph` records end with
+    the anon_vma graph, which needs BPF: `no_graph` says why it cannot be had.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, graph: bool = False) -> None:
         if os.uname().machine != "x86_64" or os.uname().sysname != "Linux":
             raise HostTrouble("the host side needs Linux on x86-64: compare with recorded results (--against FILE)")
         if os.sysconf("SC_PAGE_SIZE") != PAGE_SIZE:
@@ -87,14 +91,23 @@ class Agent:
             raise HostTrouble(f"{error}, or compare with recorded results (--against FILE)") from None
         self.release = os.uname().release.partition("-")[0]  # without what a distribution adds
         self._pending: deque[Script] = deque()
+        self._alive: list[int] = []  # pids, after the operation last read
+        self._dumper: VmaDumper | None = None
+        self.no_graph = "" if graph else "nobody has asked for it"
+        told_to, self._go = os.pipe()
         self._process = subprocess.Popen(  # noqa: S603
-            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [program, str(told_to)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            pass_fds=[told_to],
         )
+        os.close(told_to)
         try:
-            _, steady, m, h, memlock_bytes = HELLO.unpack(self._read(HELLO.size))
+            _, steady, m, h, memlock_bytes, alone_bytes = HELLO.unpack(self._read(HELLO.size))
             self.places = Places(WINDOW, m, h)
             status = _status(self._process.pid)
-            self._own_bytes = int(status["VmSize"].split()[0]) * 1024
+            self._own_bytes = int(status["VmSize"].split()[0]) * 1024 - -(-alone_bytes // PAGE_SIZE) * PAGE_SIZE
             self.privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
             self._tables = 0
             self.missing: dict[str, str] = {}
@@ -105,6 +118,8 @@ class Agent:
                     ("mlock", "mlock2", "mlockall"), f"RLIMIT_MEMLOCK is {memlock_bytes} bytes"
                 )
             self.sees = self._probe()
+            if graph:
+                self._look_for_graph()
         except BaseException:
             self.close()
             raise
@@ -124,6 +139,12 @@ class Agent:
                 with suppress(BrokenPipeError):
                     pipe.close()
         self._process.wait()
+        if self._go >= 0:
+            os.close(self._go)
+            self._go = -1
+        if self._dumper is not None:
+            self._dumper.close()
+            self._dumper = None
 
     @property
     def version(self) -> tuple[int, ...]:
@@ -148,7 +169,8 @@ class Agent:
                     f"{script.name}:{op.line}: this host refuses {op.call} ({self.missing[op.call]}): leave it out"
                 )
         slots = {name: slot for slot, name in enumerate(script.processes)}
-        message = [HEADER.pack(MAGIC, len(script.ops), WANT_ALL, 0)]
+        want = WANT_ALL if self._dumper is None else WANT_ALL | WANT_HOLD
+        message = [HEADER.pack(MAGIC, len(script.ops), want, 0)]
         message += [self._packed(op, number, slots) for number, op in enumerate(script.ops, 1)]
         assert self._process.stdin is not None
         if self._process.stdin.closed:
@@ -168,6 +190,7 @@ class Agent:
         for op in script.ops:
             ret, sig, address, died, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
             data = self._read(8 * nr_data)
+            self._alive = []
             raws = dict(self._read_snapshot(script.processes) for _ in range(nr_snapshots))
             if died >= 0 and trouble is None:
                 trouble = f"{script.name}:{op.line}: the host's process {op.process} was killed{_by(died)} in {op.call}"
@@ -175,6 +198,9 @@ class Agent:
                 pids[ret] = op["child"]
             record.results.append(self._result(op, ret, sig, address, data, pids))
             record.worlds.append(watcher.world(op, raws))
+        if self._dumper is not None:
+            record.graph = self._dumper.dump().graph.part(self._alive, WINDOW, WINDOW + REACH)
+            os.write(self._go, b"g")
         if trouble is not None:
             raise HostTrouble(f"{trouble}: look at the kernel's log, and run it again")
         return record
@@ -222,6 +248,12 @@ class Agent:
         if self.version >= SINCE_BORDERS:
             sees.add("borders")
         return frozenset(sees)
+
+    def _look_for_graph(self) -> None:
+        try:
+            self._dumper = VmaDumper()
+        except BpfUnavailable as error:
+            self.no_graph = str(error)
 
     def _raws(self, script: Script) -> list[dict[str, Raw]]:
         self.submit(script)
@@ -293,12 +325,18 @@ class Agent:
 
     def _agent_died(self) -> HostTrouble:
         code = self._process.wait()
+        if code == TOO_MUCH:
+            self.close()
+            return HostTrouble(
+                "a process of the script has more VMAs or pages than the agent can hold: use fewer of them"
+            )
         how = f"was killed by {_signal(-code)}" if code < 0 else f"ended with code {code}"
         self.close()
         return HostTrouble(f"the agent on the host {how}: run it again, and look at the kernel's log if it stays so")
 
     def _read_snapshot(self, names: tuple[str, ...]) -> tuple[str, Raw]:
-        slot, nr_vmas, nr_pages, _, table_kib, _ = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
+        slot, nr_vmas, nr_pages, pid, table_kib, _ = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
+        self._alive.append(pid)
         vmas = np.frombuffer(self._read(24 * nr_vmas), np.int64).reshape(-1, 3).copy()
         rows = np.frombuffer(self._read(40 * nr_pages), np.int64).reshape(-1, 5)
         vmas[:, :2] = self.places.canonical(vmas[:, :2])

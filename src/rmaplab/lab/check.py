@@ -23,7 +23,8 @@ from rmaplab.workloads.world import Record, State, World, seen_columns, seen_vma
 class Difference:
     """The first difference: in operation `index` of the script (from 0), in `aspect`; of process `process`, if of one.
 
-    `aspect` is "result", "processes", "VMAs", "pages", "page tables", or "model" where that broke down.
+    `aspect` is "result", "processes", "VMAs", "pages", "page tables", "graph" (of anon_vmas: `what` says more), or "model" where that
+    broke down.
     """
 
     host: Record
@@ -31,6 +32,7 @@ class Difference:
     index: int
     aspect: str
     process: str = ""
+    what: str = ""
 
     @property
     def script(self) -> Script:
@@ -67,6 +69,10 @@ def compare(host: Record, model: Record) -> Difference | None:
         found = _worlds_differ(host.worlds[index], model.worlds[index], sees)
         if found is not None:
             return Difference(host, model, index, *found)
+    if host.graph is not None and model.graph is not None:
+        what = host.graph.unlike(model.graph)
+        if what is not None:
+            return Difference(host, model, len(host.script.ops) - 1, "graph", what=what)
     return None
 
 

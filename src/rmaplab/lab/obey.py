@@ -15,11 +15,14 @@ from rmaplab.errors import KernelBug, NeedsReclaim, NotModelled, OomKilled, Segm
 from rmaplab.kernels.system import System, boot
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, ZERO_PFN
 from rmaplab.mm.syscalls import Task
+from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm import MmStruct
+from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
 from rmaplab.rmap.brute_force import read_page_tables
+from rmaplab.rmap.graph_of import graph_of
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.script import BIRTHS, FIRST, HINT, MAP_FLAGS, Op, Script
-from rmaplab.workloads.world import EVERYTHING, I64, Places, Raw, Record, Watcher, stamp
+from rmaplab.workloads.world import EVERYTHING, I64, REACH, Places, Raw, Record, Watcher, stamp
 from rmaplab.workloads.world_text import name_of, word_name
 
 RAM, PAGING = "64M", "x86-64"
@@ -86,6 +89,14 @@ class Obedient:
             if len(raw.pages):
                 raw.pages[:, 3] = np.where(raw.pages[:, 2] != 0, 0, counts[np.searchsorted(pfns, raw.pages[:, 1])])
         return {name: self._raws[mm.address] for name, mm in mms.items()}
+
+    def graph(self) -> Graph | None:
+        """The anon_vma graph of the window, if the design has one."""
+        design, low = self.system.kernel.rmap, self.places.w
+        if not isinstance(design, AnonVmaChainMap):
+            return None
+        tasks = list(self.tasks.values())
+        return graph_of(design, tasks).graph.part([task.pid for task in tasks], low, low + REACH)
 
     # -- the calls that are more than their name -------------------------------------------------------------------------
 
@@ -199,10 +210,12 @@ class Obedient:
         return Raw(raw.vmas, pages, raw.tables)
 
 
-def obey(script: Script, kernel: str, *, privileged: bool = True, check_each: bool = False) -> Record:
+def obey(
+    script: Script, kernel: str, *, privileged: bool = True, check_each: bool = False, graph: bool = False
+) -> Record:
     """Run a script on a new system of `kernel`, and check() that at its end, or after each operation.
 
-    `privileged` gives the first process CAP_IPC_LOCK.
+    `privileged` gives the first process CAP_IPC_LOCK; with `graph` the record ends with the anon_vma graph.
     Where the model is wrong in itself the record ends, and says so. Raises UsageError: no such kernel; NotModelled:
     what Linux can do and the model cannot.
     """
@@ -218,6 +231,8 @@ def obey(script: Script, kernel: str, *, privileged: bool = True, check_each: bo
             touched = () if last else (op.process, op["child"]) if op.call in BIRTHS else (op.process,)
             record.worlds.append(obedient.watcher.world(op, obedient.raws(*touched)))
             record.results.append(result)
+        if graph:
+            record.graph = obedient.graph()
     except UsageError as error:
         raise type(error)(f"{script.name}, {error}") from None
     except Exception as error:  # noqa: BLE001

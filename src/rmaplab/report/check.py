@@ -47,11 +47,39 @@ def draw_difference(difference: Difference, host: str, model: str) -> list[str]:
     if difference.aspect == "processes":
         lives = [", ".join(world) or "nobody" for world in worlds]
         return [*lines, f"alive on the {host}: {lives[0]}; on the {model}: {lives[1]}"]
+    if difference.aspect == "graph":
+        return [*lines, *draw_graphs(difference, host, model)]
     process = difference.process or op.process
     lines.append(f"What differs: {difference.aspect}" + (f" of process {process}" if difference.process else ""))
     if process in worlds[0] and process in worlds[1]:
         states = worlds[0][process], worlds[1][process]
         lines += ["", *draw_states(process, *states, host, model, difference.sees), "", *LEGEND]
+    return lines
+
+
+def draw_graphs(difference: Difference, host: str, model: str) -> list[str]:
+    """Both graphs at the script's end: each VMA with its chain, own anon_vma first named; then the anon_vmas."""
+    lines = [f"What differs: the anon_vma graph: {difference.what}"]
+    names = list(difference.host.worlds[difference.index])
+    for side, graph in ((host, difference.host.graph), (model, difference.model.graph)):
+        assert graph is not None
+        owners = {mm: name for name, mm in zip(reversed(names), reversed(graph.processes.mm.tolist()), strict=True)}
+        vmas, anon_vmas = graph.vmas, graph.anon_vmas
+        lines += ["", f"  {side}"]
+        for row in range(len(vmas.mm)):
+            place = f"{name_of(int(vmas.start[row]))}..{name_of(int(vmas.end[row]))}"
+            chain = " ".join(letters(int(one) + 1) for one in graph.chains.anon_vma[graph.chains.vma == row])
+            own = letters(int(vmas.anon_vma[row]) + 1) or "none"
+            pgoff = int(vmas.pgoff[row]) - (int(vmas.start[row]) >> PAGE_SHIFT)
+            lines.append(
+                f"    {owners[int(vmas.mm[row])]}: {place:<14} own {own}, chain {chain or '-'}, page offset {pgoff:+}"
+            )
+        for row in range(len(anon_vmas.root)):
+            parent, root = (letters(int(column[row]) + 1) for column in (anon_vmas.parent, anon_vmas.root))
+            lines.append(
+                f"    anon_vma {letters(row + 1)}: parent {parent}, root {root}, num_children {anon_vmas.num_children[row]}, "
+                f"num_active_vmas {anon_vmas.num_active_vmas[row]}, refcount {anon_vmas.refcount[row]}"
+            )
     return lines
 
 

@@ -34,6 +34,7 @@ from rmaplab.objects.flags import (
     VM_SEQ_READ,
     VM_WIPEONFORK,
 )
+from rmaplab.objects.graph import Graph
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.script import BIRTHS, Op, Script
 from rmaplab.workloads.words import Address
@@ -126,7 +127,7 @@ World = Mapping[str, State]
 class Record:
     """A script's results and worlds, one each per operation, up to `error` if there was one.
 
-    `sees` says what the side shows of worlds, `privileged` whether the first process has CAP_IPC_LOCK.
+    `graph` is the anon_vma graph of the window at the end, where somebody asked for it. `sees` says what the side shows of worlds, `privileged` whether the first process has CAP_IPC_LOCK.
     """
 
     script: Script
@@ -135,6 +136,7 @@ class Record:
     results: list[str] = field(default_factory=list)
     worlds: list[World] = field(default_factory=list)
     error: Exception | None = None
+    graph: Graph | None = None
 
 
 def seen_columns(sees: frozenset[str]) -> list[int]:
