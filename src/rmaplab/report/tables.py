@@ -107,6 +107,9 @@ def describe_box(box: Box) -> str:
     parts = [box.paging + (" with HIGHPTE" if box.highpte and box.paging == "i386-pae" else "")]
     cpus = f"{box.cpus} CPUs" if box.ht == "off" else f"{box.cpus} CPUs, two to a core"
     parts += [f"{box.ram} RAM", f"{box.swap} swap", cpus, f"{box.l1_cache_bytes}-byte cache lines"]
+    parts += [f"split {box.split}"] if box.split else []
+    parts += [f"boot use {box.boot_use}"] if box.boot_use else []
+    parts += [f"overcommit {box.overcommit}"] if box.overcommit else []
     return ", ".join(parts)
 
 
