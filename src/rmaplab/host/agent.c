@@ -4,7 +4,7 @@
  *           <-- what happened --      |
  *                                     +-- /proc/PID/smaps, pagemap, status; /proc/kpagecount, kpageflags
  *
- * No C library: nothing but what stands here touches memory. The program lies at 4 MiB, the ring at 8 GiB; each worker has a
+ * No C library: nothing but what stands here touches memory. The program lies at 4 MiB, the ring at 2 MiB; each worker has a
  * stack of its own in .bss, so that a child runs on the same addresses whether fork copied them or CLONE_VM shares them. All
  * the rest of the address space is the script's. Every process has the same page tables of the agent's own: it touches them
  * at birth, so what VmPTE grows by is the script's.
@@ -37,7 +37,7 @@ enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100
 enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
 enum { E2BIG_ = 7, ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
-#define RING_AT 0x200000000UL
+#define RING_AT 0x200000UL
 #define PAGE 4096UL
 #define BIG_AT 0x300000000UL
 #define M_PHASE 0x1ff000UL

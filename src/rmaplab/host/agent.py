@@ -35,7 +35,7 @@ from rmaplab.workloads.world_text import name_of, word_name
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
            "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-builtin", "-w")  # fmt: skip
 MAGIC = 0x524D4150
-WINDOW = 1 << 40
+WINDOW = 0x6000_0000_0000  # above the heap and below what mmap places, on both sides: who looks for the next VMA finds the same
 CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE = range(10)
 SYSCALLS = {
     "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "mremap": 25, "msync": 26, "madvise": 28, "mlock": 149,

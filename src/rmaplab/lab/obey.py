@@ -26,7 +26,7 @@ from rmaplab.workloads.world import EVERYTHING, I64, REACH, Places, Raw, Record,
 from rmaplab.workloads.world_text import name_of, word_name
 
 RAM, PAGING = "64M", "x86-64"
-WINDOW = 1 << 40
+WINDOW = 0x6000_0000_0000  # as on the host (host/agent.py)
 SMALL_WINDOW = 1 << 38  # where the address space ends at 512 GiB
 PRIVATE_ANONYMOUS, FIXED = 0x22, 0x10
 
@@ -44,7 +44,7 @@ class Obedient:
         scout.exit()
         first = self._add(FIRST, self.system.spawn())
         first.cap_ipc_lock(granted=privileged)
-        roomy = self.system.machine.paging.task_size > 2 * WINDOW
+        roomy = self.system.machine.paging.task_size > WINDOW + REACH
         self.places = Places(WINDOW if roomy else SMALL_WINDOW, top, self._mm(first).brk)
         self.watcher = Watcher(self._mm(first).nr_tables)
 
