@@ -42,7 +42,7 @@ time: $(READY)   ## the tables of docs/time.md: what the fit hangs on, CPUs, thr
 
 boundary: $(READY)  ## the maps of docs/box.md: on which boxes the announcement's outcome follows (some minutes)
 	$(BIN)/rmaplab boundary --lines 32,64,128 --plot docs/boundary.svg
-	$(BIN)/rmaplab boundary --highpte yes --schedulers own,parent-first,short-slices,one-queue --overcommit 0,2 --plot docs/boundary-schedulers.svg
+	$(BIN)/rmaplab boundary --schedulers own,parent-first,short-slices,one-queue --overcommit 0,2 --plot docs/boundary-schedulers.svg
 
 campaign: $(READY)  ## 10^5 random calls per kernel, check() after every one: some minutes
 	$(BIN)/python benchmarks/campaign.py

@@ -296,3 +296,18 @@ def test_who_maps() -> None:
     assert system.who_maps(task, address + PAGE_SIZE) == []
     task.exit()
     assert system.who_maps(task, address) == []
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kernel_can_be_shown(name: str) -> None:
+    """`rmaplab kernels NAME`: object sizes on the architectures it runs on, and only on them."""
+    from rmaplab.report.kernels import object_sizes
+    from rmaplab.report.tables import plain
+
+    spec = find_kernel(name)
+    by_configuration, by_line = (plain(table) for table in object_sizes(spec))
+    header = next(
+        line.split() for line in by_configuration.splitlines() if line.split()[:1] == ["object"] and "sizes" not in line
+    )
+    assert set(header) & set(FORMATS) == set(spec.architectures)
+    assert "vm_area_struct" in by_line

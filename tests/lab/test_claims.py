@@ -102,3 +102,10 @@ def test_a_difference_is_shown() -> None:
     assert both(Claim("x", 48, 48, "bytes"), human=False) == "48 ="
     assert both(Claim("x", 48, 52, "bytes"), human=False) == "48, machine: 52"
     assert Reach("x", True, "3:1", 1, 1, {1: 1}, None).as_json()["largest_gib"] is None
+
+
+@pytest.mark.parametrize("kernel", ["2.4.21", "2.6.2"])
+def test_too_many_processes_for_the_box_is_one_line(kernel: str) -> None:
+    """Whether a kernel then returns nothing (2.4 without swap) or would reclaim."""
+    with pytest.raises(UsageError, match="try fewer"):
+        claims.low_memory_need(kernel, 2000, highpte=False, size=1 << 20, ram="64M")

@@ -150,7 +150,9 @@ def test_user_pages_go_high_first_and_kernel_pages_never() -> None:
     pages = box.alloc(box.obtainable(Gfp.HIGHUSER), Gfp.HIGHUSER)
     zones = np.searchsorted(borders, pages, side="right") - 1
     assert zones[0] == 2
-    assert (np.diff(zones) <= 0).all() or set(zones.tolist()) == {0, 1, 2}
+    falls = np.flatnonzero(np.diff(zones) > 0)  # down the list with the low marks, then once more with the min marks
+    assert falls.size <= 1
+    assert zones[-1] == 0
     first_low = int(np.argmax(zones < 2))
     assert first_low >= 4 * MIB - 64 - 12 - 48  # all of HIGHMEM but its low mark and a CPU's list
     assert box.try_alloc(1, Gfp.HIGHUSER) is None

@@ -96,15 +96,17 @@ def command(
     if workload == "mallocgroup":
         if host or plot is not None:
             raise UsageError("mallocgroup has neither --host nor --plot: leave them out")
+        refuse_what_was_typed(workload, "levels", "ht_list", "cpu_list")
         check_output(output)
         _mallocgroup(
             kernel_list,
             (children, pages, walks),
-            replace(box, cpus=split_counts(cpu_list, "cpus", "4")[0]),
+            box,
             form,
             output,
         )
         return
+    refuse_what_was_typed(workload, "children", "pages", "walks")
     level_list = split_levels(levels)
     counts, hows = split_counts(cpu_list, "cpus", "1,2,4"), split_names(ht_list, "ht")
     several = len(counts) > 1 or len(hows) > 1
@@ -147,6 +149,15 @@ def command(
         from rmaplab.report.plot_times import plot_times  # noqa: PLC0415
 
         write_plot(plot, lambda path, kind: plot_times(results, boxes[0], path, kind))
+
+
+def refuse_what_was_typed(workload: str, *names: str) -> None:
+    """Options that mean nothing to this workload, if they were typed. Raises UsageError."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = {"ht_list": "ht", "cpu_list": "cpus"}.get(name, name)
+            raise UsageError(f"{workload} has no --{option}: leave it out")
 
 
 def _mallocgroup(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rmaplab.cli.options import BoxOptions, box_options
+from rmaplab.errors import UsageError
 
 if TYPE_CHECKING:
     from rmaplab.kernels.spec import KernelSpec
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from rmaplab.lab.scenarios import Scenario
 
 WIDTH = 108
+ONE_BOX = ("kernel", "ram", "swap", "cpus", "paging", "cache_line", "highpte", "split", "boot_use", "overcommit", "ht")
+"""Options that a historical bug has no use for."""
 MARGIN = 13
 
 
@@ -45,6 +48,9 @@ def command(
     from rmaplab.lab.scenarios import SCENARIOS  # noqa: PLC0415
 
     if story in SCENARIOS:
+        for name in ONE_BOX:
+            if click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                raise UsageError(f"{story} is told on 6.18 and its box alone: leave --{name.replace('_', '-')} out")
         click.echo("\n".join(scenario_lines(SCENARIOS[story])))
         return
     the_box = box.make([kernel])

@@ -28,7 +28,7 @@ def command(save: Path | None, form: str, output: Path | None) -> None:
     On both boxes that the announcement may mean: four CPUs, and two with two threads each. About half a minute.
     """
     check_output(output)
-    check_output(save)
+    check_output(save, "--save")
 
     from rich.console import Console, Group  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415

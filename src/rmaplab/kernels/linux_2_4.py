@@ -42,6 +42,8 @@ LINUX_2_4_21 = KernelSpec(
         "sched_knows_siblings": Figure(
             1, "2.4.27 kernel/sched.c, reschedule_idle: CPUs whose sibling idles too first", B
         ),
+        "max_timeslice_ms": Figure(200, "2.4.27 kernel/exit.c, release_task: MAX_COUNTER, 20 ticks; from memory", B),
+        "busy_balance_ms": Figure(200, "one queue: there is nothing to balance, and nobody reads this", B),
         "sync_wakes_move": Figure(0, "2.4.27 kernel/signal.c, wake_up_parent: an ordinary wakeup", B),
         "child_runs_first": Figure(
             0, "2.4.27 kernel/fork.c, do_fork: wake_up_process at the end, the parent goes on", B

@@ -49,6 +49,13 @@ LINUX_6_18 = KernelSpec(
         "fork_failure_uncharges_twice": Figure(0, "mm/mmap.c, dup_mmap: fixed in 2.6.7", B),
         "root_reserve_divisor": Figure(0, "mm/util.c, __vm_enough_memory: mode 0 looks at totals only", B),
         "overcommit_totals": Figure(1, "mm/util.c, __vm_enough_memory, OVERCOMMIT_GUESS", V),
+        "overcommit_strict": Figure(1, "mm/util.c, __vm_enough_memory, OVERCOMMIT_NEVER; its reserves are left out", B),
+        "commit_is_accounted": Figure(1, "mm/mmap.c, do_mmap; mm/vma.c: VM_ACCOUNT", V),
+        "small_allocations_fail": Figure(0, "mm/page_alloc.c, __alloc_pages_slowpath: order 3 and below go on", B),
+        "mprotect_merges": Figure(1, "mm/mprotect.c, mprotect_fixup: vma_modify_flags", V),
+        "mremap_merges": Figure(1, "mm/vma.c, copy_vma: vma_merge_new_range", V),
+        "mremap_to_nothing_unmaps": Figure(0, "mm/mremap.c, check_mremap_params: EINVAL", V),
+        "munmap_needs_spare_vma": Figure(0, "mm/vma.c, vms_gather_munmap_vmas: a VMA when it splits", V),
         "max_map_count": Figure(65530, "include/linux/mm.h, DEFAULT_MAX_MAP_COUNT", V),
         "pagevec_size": Figure(
             0, "mm/memory.c, wp_can_reuse_anon_folio drains this CPU's first: 31 wait, and do not show", B
@@ -81,6 +88,10 @@ LINUX_6_18 = KernelSpec(
         "stack_guard_gap_pages": Figure(256, "mm/mmap.c, stack_guard_gap", V),
         # the scheduler
         "fork_cond_resched": Figure(1, "mm/memory.c, copy_pte_range", B),
+        "one_run_queue": Figure(0, "kernel/sched/core.c: a struct rq per CPU; EEVDF itself is not modelled", B),
+        "sched_knows_siblings": Figure(0, "kernel/sched/topology.c: it does; not modelled", B),
+        "sync_wakes_move": Figure(1, "kernel/sched/fair.c, wake_affine, may; here always, as in 2.6.2", B),
+        "busy_balance_ms": Figure(200, "kernel/sched/fair.c balances otherwise; here as in 2.6.2", B),
         "child_runs_first": Figure(0, "kernel/sched/fair.c: the knob is gone, the parent goes on", B),
         "timeslice_ms": Figure(3, "kernel/sched/fair.c, base slice; the rest is not EEVDF", B),
         "max_timeslice_ms": Figure(3, "as the slice", B),

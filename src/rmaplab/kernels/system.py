@@ -54,8 +54,8 @@ def boot(
     """Boot a kernel, by name or as a KernelSpec, on a box.
 
     Sizes are bytes or "512M". `paging` is "i386", "i386-pae" or "x86-64", by default the kernel's own (that of
-    2004 is the announcement's "i386-pae"), `split` how i386 divides its addresses: "3:1", "2:2" or "4:4". `l1_cache_bytes` is the line of the box's CPUs, 128 on a
-    Pentium 4; `highpte` says whether page tables may lie in high memory, which makes a pte_chain's slots 8 bytes wide
+    2004 is the announcement's "i386-pae"), `split` how i386 divides its addresses: "3:1", "2:2" or "4:4".
+    `l1_cache_bytes` is the line of the box's CPUs, 128 on a Pentium 4; `highpte` says whether page tables may lie in high memory, which makes a pte_chain's slots 8 bytes wide
     under PAE. `boot_use` is what kernel and user land hold after boot besides mem_map (the kernel's figures if not given).
     `overcommit` is vm.overcommit_memory, `overcommit_ratio` its percentage for mode 2. `pages_min` replaces the
     watermark rule's own sum, for boxes of a few hundred frames. `design` replaces the kernel's reverse map.

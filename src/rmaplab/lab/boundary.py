@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from rmaplab.errors import NeedsReclaim, UsageError
 from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.kernels.linux_2_4 import LINUX_2_4_21
 from rmaplab.kernels.spec import Figure, KernelSpec, Status
 from rmaplab.kernels.system import System
 from rmaplab.lab.experiment import Box
@@ -51,9 +52,21 @@ SCHEDULERS: dict[str, dict[str, int]] = {
     "own": {},
     "parent-first": {"child_runs_first": 0},
     "short-slices": {"timeslice_ms": 10},
-    "one-queue": {"one_run_queue": 1, "child_runs_first": 0, "timeslice_ms": 60},
+    "one-queue": {
+        name: LINUX_2_4_21.figure(name, 4)
+        for name in (
+            "one_run_queue",
+            "child_runs_first",
+            "sync_wakes_move",
+            "sched_knows_siblings",
+            "timeslice_ms",
+            "max_timeslice_ms",
+            "tick_us",
+            "busy_balance_ms",
+        )
+    },
 }
-"""Schedulers by name: the figures in which each differs from the kernel's own. "one-queue" is 2.4's."""
+"""Schedulers by name: the figures that each replaces. "one-queue" is 2.4's."""
 
 
 class Panel(NamedTuple):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rmaplab.errors import NeedsReclaim, UsageError
+from rmaplab.errors import NeedsReclaim, OomKilled, SyscallError, UsageError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.system import System, boot
 from rmaplab.machine.allocator import Gfp
@@ -63,9 +63,9 @@ def page_struct_claims() -> Iterator[Claim]:
     for kernel in KERNELS:
         spec = find_kernel(kernel)
         for paging, highpte in CONFIGURATIONS:
-            small, large = (boot(kernel, ram=ram, paging=paging, highpte=highpte) for ram in ("1G", "2G"))
+            small, large = (boot(kernel, ram=ram, paging=paging, highpte=highpte, boot_use=0) for ram in ("1G", "2G"))
             size = spec.sizes(small.machine.paging, highpte=highpte)["struct page"]
-            weighed = (large.boot_use.mem_map - small.boot_use.mem_map) * PAGE_SIZE // (GIB // PAGE_SIZE)
+            weighed = (_taken_at_boot(large) - _taken_at_boot(small)) * PAGE_SIZE // (GIB // PAGE_SIZE)
             name = f"{kernel}, {paging}{', HIGHPTE' if highpte else ''}"
             yield Claim(name, size, weighed, "bytes", published.get((kernel, paging, highpte)))
 
@@ -75,7 +75,7 @@ def mem_map_claims() -> Iterator[Claim]:
     for kernel in KERNELS:
         size = find_kernel(kernel).sizes(boot(kernel).machine.paging, highpte=True)["struct page"]
         for gib in RAM_GIB:
-            taken = boot(kernel, ram=f"{gib}G").boot_use.mem_map * PAGE_SIZE
+            taken = _taken_at_boot(boot(kernel, ram=f"{gib}G", boot_use=0)) * PAGE_SIZE
             yield Claim(f"{kernel}, {gib} GiB", gib * GIB // PAGE_SIZE * size, taken, "bytes")
 
 
@@ -173,7 +173,7 @@ def low_memory_need(kernel: str, processes: int, *, highpte: bool, size: int = S
         parent = _filled(system, size)
         for _ in range(processes - 1):
             parent.fork()
-    except NeedsReclaim:
+    except (NeedsReclaim, SyscallError, OomKilled):
         raise UsageError(f"{processes} processes do not fit into {ram} on {kernel}: try fewer") from None
     return (before - allocator.obtainable(Gfp.KERNEL)) * PAGE_SIZE
 
@@ -185,6 +185,11 @@ def low_memory_free(kernel: str, gib: int, *, highpte: bool, split: str) -> int:
     except UsageError:
         return -1
     return system.machine.allocator.obtainable(Gfp.KERNEL) * PAGE_SIZE
+
+
+def _taken_at_boot(system: System) -> int:
+    """Frames that are not free on a box with no boot use: mem_map's."""
+    return system.machine.frames.nr - system.machine.allocator.nr_unused
 
 
 def _filled(system: System, size: int) -> Task:

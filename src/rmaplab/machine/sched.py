@@ -153,7 +153,7 @@ class Scheduler:
     # -- tasks come, sleep and wake ------------------------------------------------------------------------------
 
     def start(self, entity: SchedEntity, body: Callable[[], None]) -> None:
-        """Make `entity` runnable: a fork's child before its parent, a first task on the emptiest CPU."""
+        """Make `entity` runnable: a fork's child where the rules say, a first task on the emptiest CPU."""
         entity.context = greenlet(body)
         self._alive[entity] = None
         parent = self.current
@@ -174,6 +174,14 @@ class Scheduler:
             if cpu.current is None:
                 self._dispatch(cpu)
         self._wake_idle_cpus()
+        self._preempt_for(entity)
+
+    def _preempt_for(self, entity: SchedEntity) -> None:
+        """2.4's reschedule_idle, when no CPU was idle: whoever weighs less by most is to make way."""
+        if self._goodness is not None and entity in self._goodness.active:
+            victim = self._goodness.to_preempt(entity, self.cpus)
+            if victim is not None:
+                victim.need_resched = True
 
     def exited(self, entity: SchedEntity, parent: SchedEntity | None) -> None:
         """sched_exit: an unused first slice goes back to the parent."""
@@ -201,10 +209,7 @@ class Scheduler:
             self._dispatch(cpu)
             return
         self._wake_idle_cpus()
-        if self._goodness is not None and entity in self._goodness.active:
-            victim = self._goodness.to_preempt(entity, self.cpus)
-            if victim is not None:
-                victim.need_resched = True
+        self._preempt_for(entity)
 
     def spin(self) -> None:
         """The running task waits for a spinlock and keeps its CPU, until stop_spinning."""

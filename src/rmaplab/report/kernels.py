@@ -30,20 +30,22 @@ LINES = (32, 64, 128)
 
 def object_sizes(spec: KernelSpec) -> Iterator[Table]:
     """Objects by configuration and by cache line, read off machines that were booted for it."""
-    names = [f"{paging}{' HIGHPTE' if highpte else ''}" for paging, highpte in CONFIGURATIONS]
+    mine = [(paging, highpte) for paging, highpte in CONFIGURATIONS if paging in spec.architectures]
+    names = [f"{paging}{' HIGHPTE' if highpte else ''}" for paging, highpte in mine]
     by_configuration = new_table(
         "object sizes by configuration, bytes (128-byte lines)", "object|" + "|".join(f">{name}" for name in names)
     )
-    systems = [boot(spec, ram="64M", paging=paging, highpte=highpte) for paging, highpte in CONFIGURATIONS]
+    systems = [boot(spec, ram="64M", paging=paging, highpte=highpte) for paging, highpte in mine]
     sizes = [_sizes(system) for system in systems]
     for name in dict.fromkeys(name for found in sizes for name in found):
         by_configuration.add_row(name, *(f"{found[name]:,}" if name in found else DASH for found in sizes))
     yield by_configuration
     lines = new_table(
-        "slabs by cache line: objects x bytes apart",
+        f"slabs by cache line on {spec.architectures[0]}: objects x bytes apart",
         "cache|" + "|".join(f">{line} bytes" for line in LINES),
     )
-    caches = [boot(spec, ram="64M", paging="i386-pae", l1_cache_bytes=line).machine.caches for line in LINES]
+    usual = spec.architectures[0]
+    caches = [boot(spec, ram="64M", paging=usual, l1_cache_bytes=line).machine.caches for line in LINES]
     for name in caches[0]:
         lines.add_row(name, *(_packing(found[name]) for found in caches))
     yield lines

@@ -69,7 +69,7 @@ def comparison(results: Sequence[Result], box: Box) -> Table:
 
 def _comparison_row(result: Result, peers: Sequence[Result]) -> list[str]:
     memory, ledger = result.memory_peak_bytes, result.ledger
-    row = [str(result.level), result.kernel, _outcome(result)]
+    row = [str(result.level), result.kernel, outcome_of(result)]
     if memory is None or ledger is None:
         row += [f"{result.processes:,}", *[DASH] * 7]
     else:
@@ -98,7 +98,8 @@ def _relative(value: float, peers: Sequence[float]) -> str:
     return f"{value / min(known):.2f}" if known and value > 0 else DASH
 
 
-def _outcome(result: Result) -> str:
+def outcome_of(result: Result) -> str:
+    """The outcome, with the call that failed."""
     return f"{result.outcome} in {result.failed_call}" if result.failed_call else result.outcome
 
 
@@ -118,7 +119,7 @@ def single(result: Result, box: Box) -> Table:
     table = new_table(
         f"{result.workload} level {result.level}: Linux {result.kernel} on {describe_box(box)}", "what|>value|"
     )
-    table.add_row("outcome", _outcome(result), "")
+    table.add_row("outcome", outcome_of(result), "")
     table.add_row("processes", f"{result.processes:,}", f"{result.processes_peak:,} at peak")
     if result.memory_peak_bytes is not None:
         table.add_section()

@@ -9,8 +9,8 @@ from rich.table import Table
 from rmaplab.lab.baselines import Score, published_costs
 from rmaplab.lab.experiment import Box, Result
 from rmaplab.lab.fit import FITTED_LEVEL
-from rmaplab.lab.published import FIGURES
-from rmaplab.report.tables import DASH, new_table
+from rmaplab.lab.published import FIGURES, published_kernels
+from rmaplab.report.tables import DASH, new_table, outcome_of
 
 NOT_KNOWN = [DASH] * 3
 
@@ -31,7 +31,7 @@ def _times(results: Sequence[Result]) -> Table:
         f"level|kernel|{columns}",
         caption=(
             "published: the announcement of 18 March 2004, means of two runs.\n"
-            "What was fitted, and how well: rmaplab fit. What cannot be known: docs/time.md."
+            "What was fitted, and how well: rmaplab fit. What cannot be known: docs/time.md." + _strangers(results)
         ),
     )
     for i, result in enumerate(results):
@@ -41,9 +41,18 @@ def _times(results: Sequence[Result]) -> Table:
     return table
 
 
+def _strangers(results: Sequence[Result]) -> str:
+    """A line about kernels that nobody published seconds of, if there are any."""
+    known = published_kernels(FITTED_LEVEL)
+    others = [name for name in dict.fromkeys(result.kernel for result in results) if name not in known]
+    if not others:
+        return ""
+    return f"\n{', '.join(others)}: at the prices of 2004's kernels, which are not theirs; compare counts, not seconds."
+
+
 def _cells(result: Result, figure: str) -> list[str]:
     if result.outcome != "ok" or result.time_s is None:
-        return NOT_KNOWN
+        return [outcome_of(result), DASH, DASH] if figure == "real" else NOT_KNOWN
     seconds = result.time_s[figure]
     if result.published_s is None:
         return [f"{seconds:.2f}", DASH, DASH]

@@ -16,6 +16,7 @@ from rmaplab.errors import UsageError
 from rmaplab.lab.experiment import Box
 from rmaplab.lab.explain.stage import Stage, Step
 from rmaplab.lab.explain.stories import STORIES
+from rmaplab.lab.scenarios import SCENARIOS
 
 __all__ = ["STORIES", "Stage", "Step", "explain"]
 
@@ -26,5 +27,7 @@ def explain(story: str, kernel: str, box: Box) -> Iterator[Step]:
     Raises UsageError for a story, a kernel or a box there is not, before the first step.
     """
     if story not in STORIES:
-        raise UsageError(f"no story {story!r}: choose one of {', '.join(STORIES)} (see: rmaplab explain --help)")
+        raise UsageError(
+            f"no story {story!r}: choose one of {', '.join([*STORIES, *SCENARIOS])} (see: rmaplab explain --help)"
+        )
     return STORIES[story](Stage(box.boot(kernel)))
