@@ -222,7 +222,7 @@ def test_what_cannot_be_placed_or_was_not_looked_at_is_said(tmp_path: Path) -> N
     snapshot, pages = census.snapshot, census.graph.pages
     assert pages is not None
     some = np.arange(0, len(pages.pfn), 2)
-    part = Pages(*(column[some] for column in pages))
+    part = Pages._make(column[some] for column in pages)
     part = part._replace(weight=part.weight * 2)
     part.anon_vma[0] = -1
     census = Census(replace(snapshot, graph=replace(snapshot.graph, pages=part)))

@@ -330,6 +330,10 @@ def _writes(
     rank[order] = np.arange(len(nodes))
     before = np.full(nr, len(nodes))
     np.minimum.at(before, entries.page, rank[towards])
+    unseen = np.bincount(entries.page, minlength=nr)[entries.page] < pages.mapcount[entries.row]
+    first_child = np.array([min((rank[child] for child in node.children), default=len(nodes)) for node in nodes])
+    wider = np.unique(entries.page[unseen & known])  # a sample does not say who else maps it: whoever can inherit it may
+    before[wider] = first_child[writer[wider]]
     at = _addresses(graph, nodes, writer, graph.anon_vmas.root[anon_vma] if nr else anon_vma, index)
     mine = known & (writer[entries.page] == entries.node)
     at[entries.page[mine]] = entries.address[mine]

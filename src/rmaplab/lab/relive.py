@@ -110,16 +110,18 @@ class _Player:
         by_root: dict[int, list[Piece]] = {}
         for piece in inherited:
             by_root.setdefault(piece.root, []).append(piece)
-        task = self.tasks[i]
+        task, new = self.tasks[i], []
         for piece in self.history.nodes[i].early:
             source = next((p for p in by_root.get(piece.root, []) if _covers(p, piece)), None)
             if source is None:
                 self._map(task, piece)
+                new.append(piece)
                 continue
             self.prepared[i].add(piece)
             there = piece.address + (source.shift - piece.shift << 12)
             if there != piece.address:
                 _move(task, there, piece)
+        self._split(i, new)
 
     def _map(self, task: Task, piece: Piece) -> None:
         """Memory of nobody else's. If its index says that it was mapped elsewhere and moved, so be it, where there is room."""
@@ -135,11 +137,17 @@ class _Player:
         except SyscallError:
             return
         if elsewhere:
-            _write(task, np.array([origin]))
+            _prepare(task, origin)
             _move(task, origin, piece)
-            _call(task.madvise, piece.address, PAGE_SIZE, MADV_DONTNEED)
-        if piece.access & VM_ACCESS != READ_WRITE:  # its borders are there from now on, and it can still be written
-            _call(task.mprotect, piece.address, length, VM_ACCESS)
+
+    def _split(self, i: int, pieces: Sequence[Piece]) -> None:
+        """What was mapped as one and faulted gets its borders, and can still be written: as a loader does after its relocations."""
+        task = self.tasks[i]
+        for piece in pieces:
+            if piece.access & VM_ACCESS != READ_WRITE:
+                _prepare(task, piece.address)
+                self.prepared[i].add(piece)
+                _call(task.mprotect, piece.address, piece.nr << 12, VM_ACCESS)
 
     def _finish(self, i: int) -> None:
         """Let go of what is not in the census, map what is its own only, write, give back pages, set access."""
@@ -152,14 +160,14 @@ class _Player:
             low = following
         for piece in node.late:
             self._map(task, piece)
+        self._split(i, node.late)
         writes = self.history.writes.get((i, NONE), _NOTHING)
         _write(task, writes)
         for piece in (*node.kept, *node.late):
             low, high = np.searchsorted(writes, (piece.address, piece.end))
             early = any(_covers(p, piece) for p in self.prepared[i] if p.root == piece.root)
             if low == high and not early:
-                _write(task, np.array([piece.address]))
-                _call(task.madvise, piece.address, PAGE_SIZE, MADV_DONTNEED)
+                _prepare(task, piece.address)
         if self.complete:
             self._give_back(i)
         for piece in (*node.kept, *node.late):
@@ -202,6 +210,12 @@ def _write(task: Task, addresses: I64) -> None:
             task.touch(start, end - start, write=True)
         except SegmentationFault:
             continue
+
+
+def _prepare(task: Task, address: int) -> None:
+    """A first fault, and the page given back: the anon_vma stays."""
+    _write(task, np.array([address]))
+    _call(task.madvise, address, PAGE_SIZE, MADV_DONTNEED)
 
 
 def _move(task: Task, start: int, piece: Piece) -> None:
