@@ -332,7 +332,9 @@ def _writes(
     np.minimum.at(before, entries.page, rank[towards])
     unseen = np.bincount(entries.page, minlength=nr)[entries.page] < pages.mapcount[entries.row]
     first_child = np.array([min((rank[child] for child in node.children), default=len(nodes)) for node in nodes])
-    wider = np.unique(entries.page[unseen & known])  # a sample does not say who else maps it: whoever can inherit it may
+    wider = np.unique(
+        entries.page[unseen & known]
+    )  # a sample does not say who else maps it: whoever can inherit it may
     before[wider] = first_child[writer[wider]]
     at = _addresses(graph, nodes, writer, graph.anon_vmas.root[anon_vma] if nr else anon_vma, index)
     mine = known & (writer[entries.page] == entries.node)

@@ -47,7 +47,7 @@ def _lived_through(chosen: Chosen, found: Sequence[Walked]) -> Iterator[str]:
     if chosen.unplaced:
         yield f"  left out: {chosen.unplaced:,} entries of pages whose anon_vma the census does not have"
     if not chosen.complete:
-        yield "  the census is a sample: pages it did not look at stay as fork left them"
+        yield "  the census is a sample, and these are the pages it looked at; others stay as fork left them"
     for row in found:
         if row.like_live is not None:
             yield f"  {row.design}: {row.like_live:,} of {row.walks:,} walks make as many visits as the live graph says"
