@@ -152,6 +152,10 @@ class _Player:
     def _finish(self, i: int) -> None:
         """Let go of what is not in the census, map what is its own only, write, give back pages, set access."""
         node, task = self.history.nodes[i], self.tasks[i]
+        for piece in node.early:
+            if piece not in self.prepared[i]:  # parts of one mapping: they share the anon_vma of the first fault
+                _prepare(task, piece.address)
+                self.prepared[i].add(piece)
         kept = sorted(node.kept, key=lambda piece: piece.address)
         low = 0
         for end, following in [*((p.address, p.end) for p in kept), (self.system.machine.paging.task_size, 0)]:
