@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from rmaplab.cli import main
 from rmaplab.host.bpf import btf
 from rmaplab.host.snapshot import Observer, Rung
+from rmaplab.lab.census_file import save_snapshot
 
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 CAP_PERFMON, CAP_BPF = "38", "39"
@@ -208,15 +210,26 @@ def test_pages_without_bpf(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         (("--times", "3"), "add --watch"),
         (("--watch", "--format", "csv"), "--watch"),
         (("--watch", "--from", "x"), "--watch"),
+        (("--under", "anonmm"), "--from"),
+        (("--under", "anonmm", "--from", "x", "--save", "y"), "--from"),
+        (("--under", "anonmm", "--from", "/nowhere/census"), "No such file"),
+        (("--under", "beauty", "--from", "CENSUS"), "no design 'beauty'"),
+        (("--under", "anonmm,", "--from", "CENSUS"), "no design ''"),
+        (("--under", "anonmm", "--from", "CENSUS"), "rung 4"),
         (("diff", "/nowhere/a", "/nowhere/b"), "No such file"),
         (("diff", __file__, __file__, "--sort", "depth"), "cannot be sorted by depth"),
         (("dif", "a", "b"), "No such command"),
     ],
 )
 def test_a_wrong_command_line_gets_one_line(
-    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
-    """Exit code 2, one line, nothing on stdout."""
+    """Exit code 2, one line, nothing on stdout. CENSUS is one that an ordinary user saved."""
+    if "CENSUS" in arguments:
+        census = tmp_path / "census"
+        with Observer() as observer:
+            save_snapshot(replace(observer.look(), rung=Rung.OWN), census)
+        arguments = tuple(str(census) if word == "CENSUS" else word for word in arguments)
     if arguments == ("--pid", "2") and "Kthread:\t1" not in _status(2):
         pytest.skip("pid 2 is no kernel thread here: another PID namespace")
     code, out, err = run(capsys, *arguments)

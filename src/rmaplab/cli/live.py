@@ -48,6 +48,11 @@ _TOP = click.option(
 @_TOP
 @click.option("--save", metavar="FILE", type=click.Path(path_type=Path), help="Save the census.")
 @click.option("--from", "source", metavar="FILE", type=click.Path(path_type=Path), help="Read a saved census instead.")
+@click.option(
+    "--under",
+    metavar="DESIGN,...",
+    help="With --from: live through its fork trees in the model, and walk, under these.",
+)
 @click.option("--watch", is_flag=True, help="Look again and again, until interrupted; off a terminal, a line per look.")
 @click.option(
     "--interval", default=2.0, show_default=True, metavar="S", type=click.FloatRange(0), help="Seconds between looks."
@@ -63,6 +68,7 @@ def command(
     top: int,
     save: Path | None,
     source: Path | None,
+    under: str | None,
     interval: float,
     times: int | None,
     form: str,
@@ -81,7 +87,9 @@ def command(
         return
     check_output(output)
     check_output(save, "--save")
-    shown = _Shown(trees, pid, comm, sort, top, form)
+    shown = _Shown(trees or under is not None, pid, comm, sort, top, form)
+    if under is not None and (source is None or save is not None):
+        raise UsageError("--under lives through a saved census: --save one first, then give it with --from")
     if watch:
         if source is not None or output is not None or save is not None or form == "csv":
             raise UsageError(
@@ -95,6 +103,9 @@ def command(
     from rmaplab.lab.census_file import load, save_snapshot  # noqa: PLC0415
 
     snapshot = load(source) if source is not None else _look_once(pid)
+    if under is not None:
+        write(shown.under(Census(snapshot), str(source), under.split(",")), output)
+        return
     text = shown.text(Census(snapshot), str(source) if source is not None else None)
     if save is not None:
         save_snapshot(snapshot, save)
@@ -192,6 +203,29 @@ class _Shown:
         if self.form == "csv":
             return lambda: _csv(census.snapshot, rows)
         return lambda: self.tables(census, rows, mms)
+
+    def under(self, census: Census, source: str, names: list[str]) -> str:
+        """The trees asked for, lived through under each design. Raises UsageError before anything takes long."""
+        from rmaplab.kernels.designs import find_design  # noqa: PLC0415
+        from rmaplab.lab.census import circumstances  # noqa: PLC0415
+        from rmaplab.lab.rebuild import check_census, choose, on_the_machine, walk_under  # noqa: PLC0415
+        from rmaplab.report.census import where_we_stand  # noqa: PLC0415
+        from rmaplab.report.export import as_csv  # noqa: PLC0415
+        from rmaplab.report.relived import under_text  # noqa: PLC0415
+
+        designs = [find_design(name.strip()).name for name in dict.fromkeys(names)]
+        check_census(census, source)
+        heads = [row.pid for row in self.rows(census, source)[0]]
+        chosen, history, pages = choose(census, heads, self.top)
+        was = on_the_machine(census, chosen, history, pages)
+        found = [walk_under(design, census, chosen, history, pages) for design in designs]
+        if self.form == "csv":
+            return as_csv([was, *found])
+        if self.form == "json":
+            rows = {"on_the_machine": was.as_json(), "designs": [row.as_json() for row in found]}
+            said = {**circumstances(census.snapshot), "lived_through": chosen.as_json(), **rows}
+            return json.dumps(said, indent=2) + "\n"
+        return "\n".join(where_we_stand(census.snapshot)) + "\n\n" + under_text(chosen, was, found)
 
     def tables(self, census: Census, rows: list[Row], mms: I64 | None) -> str:
         """Everything, for a reader."""

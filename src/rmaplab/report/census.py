@@ -39,7 +39,7 @@ def rows_text(census: Census, rows: Sequence[Row], top: int, *, trees: bool) -> 
     table = new_table(None, head + columns)
     for row in shown:
         table.add_row(*_cells(row, trees=trees))
-    return _titled(_totals_line(census), table, caption)
+    return titled(_totals_line(census), table, caption)
 
 
 def _totals_line(census: Census) -> str:
@@ -61,9 +61,9 @@ def _cells(row: Row, *, trees: bool) -> list[str]:
     cells = [str(row.pid), f"{row.comm} ~" if row.torn else row.comm]
     if trees:
         cells += [f"{row.processes:,}", _count(row.roots), _count(row.largest_root_vmas)]
-    cells += [f"{row.vmas:,}", _count(row.anon_vmas), _count(row.chains), _size(row.rmap_bytes)]
-    cells += [_count(row.depth), _count(row.longest_walk), _quantiles(row.candidates), _quantiles(row.useful)]
-    return [*cells, _size(row.page_tables_bytes), _size(row.private_bytes), _size(row.shared_bytes)]
+    cells += [f"{row.vmas:,}", _count(row.anon_vmas), _count(row.chains), size(row.rmap_bytes)]
+    cells += [_count(row.depth), _count(row.longest_walk), quantiles(row.candidates), quantiles(row.useful)]
+    return [*cells, size(row.page_tables_bytes), size(row.private_bytes), size(row.shared_bytes)]
 
 
 def walk_text(census: Census, mms: I64 | None) -> str:
@@ -78,7 +78,7 @@ def walk_text(census: Census, mms: I64 | None) -> str:
     for what, found in (("candidates: VMAs visited", walk.candidates), ("useful: VMAs that map the page", walk.useful)):
         figures = [DASH] * 3 if found is None else [f"{found.p50:,}", f"{found.p99:,}", f"{found.max:,}"]
         table.add_row(what, *figures)
-    return _titled(title, table)
+    return titled(title, table)
 
 
 def files_text(census: Census, mms: I64 | None) -> str:
@@ -86,7 +86,7 @@ def files_text(census: Census, mms: I64 | None) -> str:
     table = new_table(None, "file|>VMAs|>address spaces")
     for file in census.files(mms):
         table.add_row(file.name, f"{file.vmas:,}", f"{file.address_spaces:,}")
-    return _titled("Files with most VMAs: a walk for a page of one searches among them", table)
+    return titled("Files with most VMAs: a walk for a page of one searches among them", table)
 
 
 def designs_text(snapshot: Snapshot, designs: Sequence[Held]) -> str:
@@ -96,8 +96,8 @@ def designs_text(snapshot: Snapshot, designs: Sequence[Held]) -> str:
     for held in designs:
         objects = ", ".join(f"{count:,} {kind}" for kind, count in held.objects.items()) or DASH
         sizes = (held.objects_bytes, held.vma_bytes, held.mm_bytes, held.total_bytes, held.page_bytes)
-        table.add_row(held.design, objects, *map(_size, sizes), _quantiles(held.visits), held.note)
-    return _titled(
+        table.add_row(held.design, objects, *map(size, sizes), quantiles(held.visits), held.note)
+    return titled(
         f"{whose} anonymous reverse map under other designs, by their own sizes on x86-64",
         table,
         "in struct page: paid for all of RAM from boot on, and not in the total. visits: per walk for a page, p50/p99/max: entries under\n"
@@ -142,7 +142,7 @@ def diff_text(total: Change, found: Sequence[Change], top: int, *, trees: bool, 
         fate = "new" if change.before is None else "gone" if change.after is None else ""
         figures = [_signed(change.grown(figure), size=figure.endswith("_bytes")) for figure in COUNTED]
         table.add_row(str(change.pid or ""), change.comm, fate, *figures, end_section=change is total)
-    return _titled("What changed, after minus before", table, f"{left:,} more: --top 0 shows all." if left else "")
+    return titled("What changed, after minus before", table, f"{left:,} more: --top 0 shows all." if left else "")
 
 
 def watch_line(rows: Sequence[Row], nth: int, torn: int, broken: int) -> str:
@@ -152,15 +152,15 @@ def watch_line(rows: Sequence[Row], nth: int, torn: int, broken: int) -> str:
     for name, what, show in (
         ("anon_vmas", "anon_vmas", _count),
         ("chains", "chains", _count),
-        ("rmap_bytes", "of rmap", _size),
-        ("page_tables_bytes", "of page tables", _size),
+        ("rmap_bytes", "of rmap", size),
+        ("page_tables_bytes", "of page tables", size),
     ):
         known = [value for row in rows if (value := getattr(row, name)) is not None]
         parts += [f"{show(sum(known))} {what}"] if known else []
     return f"{nth}: {', '.join(parts)}; {caught} rows torn; torn dumps so far {torn}, left so {broken}"
 
 
-def _titled(title: str, table: Table, caption: str = "") -> str:
+def titled(title: str, table: Table, caption: str = "") -> str:
     """Title and caption on lines of their own: a table would break them to its width."""
     text = f"{title}\n{plain(table).rstrip()}\n"
     return f"{text}\n{caption}\n" if caption else text
@@ -170,11 +170,13 @@ def _count(value: int | None) -> str:
     return DASH if value is None else f"{value:,}"
 
 
-def _size(value: int | None) -> str:
+def size(value: int | None) -> str:
+    """Bytes for a reader."""
     return DASH if value is None else format_size(value)
 
 
-def _quantiles(found: Quantiles | None) -> str:
+def quantiles(found: Quantiles | None) -> str:
+    """p50/p99/max."""
     return DASH if found is None else f"{found.p50:,}/{found.p99:,}/{found.max:,}"
 
 
