@@ -31,7 +31,7 @@ Forks = Callable[..., AbstractContextManager[list[int]]]
 def look(path: Path) -> Census:
     """A census of this machine, through a file; unsampled, however much memory its other processes have."""
     with pytest.MonkeyPatch.context() as patch, Observer() as observer:
-        patch.setattr("rmaplab.host.sample.WINDOWS", 1 << 17)
+        patch.setattr("rmaplab.host.sample.WINDOWS", 1 << 30)
         if observer.rung != Rung.EVERYTHING:
             reason = "; ".join(observer.missing)
             if os.environ.get("RMAPLAB_REQUIRE_ALL"):
