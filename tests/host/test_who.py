@@ -187,9 +187,20 @@ def test_a_kernel_thread_has_no_address_space() -> None:
         find_place(a_kernel_thread(), "1000")
 
 
+def test_the_vsyscall_page_has_no_entry_and_nobody_ended() -> None:
+    """The maps file shows the gate VMA behind the end of user space (fs/proc/task_mmu.c), where pagemap reads nothing."""
+    maps = procfs.read_maps(os.getpid())
+    if isinstance(maps, procfs.Unread) or not any(vma.name == "[vsyscall]" for vma in maps):
+        pytest.skip("this kernel shows no [vsyscall]: another architecture, or vsyscall=none")
+    with pytest.raises(
+        UsageError, match=rf"pid {os.getpid()} .*: this VMA has no page-table entries to read .*vsyscall"
+    ):
+        who_maps_address(find_place(os.getpid(), "[vsyscall]"))
+
+
 def test_a_zombie_has_none_any_more() -> None:
     with subprocess.Popen(["true"]) as process:
-        time.sleep(0.1)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(UsageError, match="has ended, its memory is gone"):
             find_place(process.pid, "1000")
 

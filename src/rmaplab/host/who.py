@@ -228,7 +228,12 @@ def _entry(place: Place) -> int:
     except OSError as error:
         raise UsageError(cannot_read(place.pid, place.comm, procfs.why_unread(error))) from None
     if entry is None:
-        raise UsageError(cannot_read(place.pid, place.comm, Unread.ENDED))
+        if isinstance(procfs.read_maps(place.pid), Unread):
+            raise UsageError(cannot_read(place.pid, place.comm, Unread.ENDED))
+        raise UsageError(
+            f"pid {place.pid} ({place.comm}) at {place.address:#x}: this VMA has no page-table entries to read "
+            f"({place.vma}): ask about another one"
+        )
     return entry
 
 
