@@ -224,6 +224,12 @@ def test_a_rung_without_anon_vmas_knows_none() -> None:
     totals = census.totals()
     assert (totals["trees"], totals["anon_vmas"], totals["chains"], totals["rmap_bytes"]) == (None, None, None, None)
     assert totals["vmas"] == 4
+    said = census.as_json(census.processes(), "processes")
+    assert (said["torn_dumps"], said["broken"], said["hidden"]) == (None, None, None)
+    assert {row["torn"] for row in said["processes"]} == {None}
+    whole = Census(small_machine())
+    said = whole.as_json(whole.processes(), "processes")
+    assert (said["torn_dumps"], said["broken"], said["hidden"]) == (0, [], {"children": 0, "vmas": 0})
     assert census.walk() is None
     held = {each.design: each.total_bytes for each in census.designs()}
     assert held["anon_vma"] is held["pte_chain"] is held["Linux 6.18.0 as it is"] is None

@@ -49,7 +49,7 @@ class Answer:
 
     pfn: int | None
     kind: str
-    flags: list[str] = dataclasses.field(default_factory=list)
+    flags: list[str] | None = None
     mapcount: int | None = None
     index: int | None = None
     exclusive: bool | None = None
