@@ -160,11 +160,21 @@ def test_an_ordinary_user_sees_what_is_his(capabilities: str) -> None:
     assert said["rung"] == 4
     assert any("CAP_BPF" in reason for reason in said["missing"])
     assert said["processes"]
-    assert {row["chains"] for row in said["processes"]} == {None}
+    assert {row["chains"] for row in said["processes"]} == {row["torn"] for row in said["processes"]} == {None}
+    assert {said[name] for name in ("torn_dumps", "broken", "hidden")} == {None}
     assert all(row["page_tables_bytes"] for row in said["processes"])
     assert said["walk"] is None
     assert said["unseen"]
     assert said["files"]
+
+
+@everything
+def test_an_ordinary_user_who_watches_hears_of_no_dumps() -> None:
+    """No graph is read, so none can be torn: nothing is counted, not 0 of it."""
+    code, out, err = with_capabilities("user", "live", "--watch", "--times", "2", "--interval", "0")
+    assert (code, err) == (0, "2 looks\n")
+    assert out.splitlines()[-1].startswith("2: ")
+    assert "torn" not in out
 
 
 @everything

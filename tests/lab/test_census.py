@@ -1,12 +1,15 @@
 """The census of a machine small enough to be counted by hand, in memory and in a file."""
 
 import json
+import random
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rmaplab.cli import main
 from rmaplab.errors import UsageError
 from rmaplab.host.footprint import Footprints
 from rmaplab.host.slabs import Sizes
@@ -224,6 +227,12 @@ def test_a_rung_without_anon_vmas_knows_none() -> None:
     totals = census.totals()
     assert (totals["trees"], totals["anon_vmas"], totals["chains"], totals["rmap_bytes"]) == (None, None, None, None)
     assert totals["vmas"] == 4
+    said = census.as_json(census.processes(), "processes")
+    assert (said["torn_dumps"], said["broken"], said["hidden"]) == (None, None, None)
+    assert {row["torn"] for row in said["processes"]} == {None}
+    whole = Census(small_machine())
+    said = whole.as_json(whole.processes(), "processes")
+    assert (said["torn_dumps"], said["broken"], said["hidden"]) == (0, [], {"children": 0, "vmas": 0})
     assert census.walk() is None
     held = {each.design: each.total_bytes for each in census.designs()}
     assert held["anon_vma"] is held["pte_chain"] is held["Linux 6.18.0 as it is"] is None
@@ -277,6 +286,12 @@ def damaged(path: Path, kind: str) -> None:
             del columns["graph.vmas.start"]
         elif kind == "reference":
             columns["graph.chains.vma"] += 1000
+        elif kind == "pages":
+            columns["graph.pages.mm"] += 1000
+        elif kind == "kinds":
+            columns["graph.pages.weight"] = columns["graph.pages.weight"].astype(str)
+        elif kind == "torn":
+            header["torn_mms"] = [1000]
         elif kind == "length":
             columns["footprints.rss"] = columns["footprints.rss"][1:]
         columns["census"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -286,7 +301,7 @@ def damaged(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    "cut empty text array objects bits version header list column reference length".split(),  # noqa: SIM905
+    "cut empty text array objects bits version header list column reference length pages kinds torn".split(),  # noqa: SIM905
 )
 def test_a_bad_file_gets_one_line(tmp_path: Path, kind: str) -> None:
     """Whatever is wrong with it, the file is named and there is a next step."""
@@ -297,6 +312,41 @@ def test_a_bad_file_gets_one_line(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
     assert "save" in str(caught.value)
+
+
+def flipped(data: bytes, rng: random.Random) -> bytes:
+    """A few bits of it are others."""
+    flipped = bytearray(data)
+    for _ in range(rng.choice((1, 1, 3, 20))):
+        flipped[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(flipped)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_whatever_bits_are_flipped_it_is_one_line_or_a_census(
+    tmp_path: Path, inside: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the archive, and in a member of an archive that is well otherwise: its checksum holds, so only we can notice."""
+    path, rng = tmp_path / "bad", random.Random(7)
+    save_snapshot(small_machine(), path)
+    whole, refused = path.read_bytes(), 0
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for _ in range(300):
+        if inside:
+            name = rng.choice(["census.npy", *members])
+            with zipfile.ZipFile(path, "w") as archive:
+                for member, data in members.items():
+                    archive.writestr(member, flipped(data, rng) if member == name else data)
+        else:
+            path.write_bytes(flipped(whole, rng))
+        with pytest.raises(SystemExit) as stop:
+            main(["live", "--from", str(path), "--format", "json"])
+        out, err = capsys.readouterr()
+        assert stop.value.code == (2 if err else 0), err
+        assert len(err.splitlines()) == (0 if out else 1), err
+        refused += bool(err)
+    assert 0 < refused < 300
 
 
 def test_a_file_that_cannot_be_read_or_written(tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def _csv(snapshot: Snapshot, rows: list[Row]) -> str:
 
 
 def _watch(shown: _Shown, interval: float, times: int | None) -> None:
-    from rmaplab.host.snapshot import Observer  # noqa: PLC0415
+    from rmaplab.host.snapshot import Observer, Rung  # noqa: PLC0415
 
     looks = torn = broken = 0
     with Observer() as observer:
@@ -288,7 +288,8 @@ def _watch(shown: _Shown, interval: float, times: int | None) -> None:
         except KeyboardInterrupt:
             pass  # that is how it ends
         finally:
-            click.echo(f"{looks} looks, {torn} torn dumps read again, {broken} looks torn in part", err=True)
+            dumps = f", {torn} torn dumps read again, {broken} looks torn in part"
+            click.echo(f"{looks} looks{dumps if observer.rung <= Rung.GRAPH else ''}", err=True)
 
 
 def _one_look(shown: _Shown, snapshot: Snapshot, nth: int, torn: int, broken: int) -> str:
@@ -299,7 +300,7 @@ def _one_look(shown: _Shown, snapshot: Snapshot, nth: int, torn: int, broken: in
     rows, mms = shown.rows(census, None)
     if shown.form == "json":
         return json.dumps(census.as_json(rows, "trees" if shown.trees else "processes", mms))
-    line = watch_line(rows, nth, torn, broken)
+    line = watch_line(rows, nth, *((torn, broken) if snapshot.knows_anon_vmas else (None, None)))
     if sys.stdout.isatty():
         return f"\x1b[2J\x1b[H{shown.tables(census, rows, mms)}\n{line}"
     return "\n".join([*(where_we_stand(snapshot) if nth == 1 else []), line])

@@ -38,6 +38,8 @@ ATTEMPTS = 3
 _WITHOUT_WALK = ("no page", "zero", "slab", "free", "page table", "offline", "reserved", "kernel")
 _WALKED = ("anon", "file", "shmem", "hugetlb", "unknown")
 _OF_FILES = ("file", "shmem", "hugetlb")
+_HIDDEN = "PFNs are hidden (CAP_SYS_ADMIN shows them)"
+_NONE_OF_YOURS = "none of your own processes maps it; others are not yours to see"
 _FOLIO_WINDOW = 512  # pages of the largest folio we look for around a page: one entry of the upper level
 
 
@@ -47,7 +49,7 @@ class Answer:
 
     pfn: int | None
     kind: str
-    flags: list[str] = dataclasses.field(default_factory=list)
+    flags: list[str] | None = None
     mapcount: int | None = None
     index: int | None = None
     exclusive: bool | None = None
@@ -65,7 +67,8 @@ class Answer:
         return None if self.candidates is None else [visit for visit in self.candidates if visit.miss]
 
     def as_json(self) -> dict[str, Any]:
-        """The object of issue 7: candidates and wasted are lists like mappers, or null where they are not known."""
+        """The object of issue 7: candidates and wasted are lists like mappers, or null where not all of them are known."""
+        known = self.candidates is not None and not (self.pfn is None and self.partial)
         return {
             "pfn": self.pfn,
             "flags": self.flags,
@@ -73,8 +76,8 @@ class Answer:
             "kind": self.kind,
             "index": self.index,
             "mappers": [visit.as_json() for visit in self.mappers],
-            "candidates": None if self.candidates is None else [visit.as_json() for visit in self.candidates],
-            "wasted": None if self.wasted is None else [visit.as_json() for visit in self.wasted],
+            "candidates": [visit.as_json() for visit in self.candidates or ()] if known else None,
+            "wasted": [visit.as_json() for visit in self.wasted or ()] if known else None,
         }
 
 
@@ -101,8 +104,10 @@ def who_maps_file(page: FilePage, walk: KernelWalk | None = None) -> Answer:
     answer.mappers = [visit for visit in answer.candidates or () if not visit.miss]
     if not page.cached:
         answer.notes.append(f"page {page.pgoff} of {page.name} is not in the page cache: there is nothing to map")
-    else:
-        answer.notes.append("PFNs are hidden (CAP_SYS_ADMIN shows them): only processes of your own were looked at")
+        return answer
+    answer.partial = bool(procfs.not_ours())
+    found = "only processes of your own were looked at" if answer.mappers or not answer.partial else _NONE_OF_YOURS
+    answer.notes.append(f"{_HIDDEN}: {found}")
     return answer
 
 
@@ -223,7 +228,12 @@ def _entry(place: Place) -> int:
     except OSError as error:
         raise UsageError(cannot_read(place.pid, place.comm, procfs.why_unread(error))) from None
     if entry is None:
-        raise UsageError(cannot_read(place.pid, place.comm, Unread.ENDED))
+        if isinstance(procfs.read_maps(place.pid), Unread):
+            raise UsageError(cannot_read(place.pid, place.comm, Unread.ENDED))
+        raise UsageError(
+            f"pid {place.pid} ({place.comm}) at {place.address:#x}: this VMA has no page-table entries to read "
+            f"({place.vma}): ask about another one"
+        )
     return entry
 
 
@@ -235,7 +245,9 @@ def _absent(place: Place, entry: int, walk: KernelWalk | None) -> Answer:
         visits = file_candidates(place.vma.file, index, None, place.pid)
         mappers = [visit for visit in visits if not visit.miss]
         kind = "shmem" if place.vma.is_shared_memory else "file"
-        answer = Answer(None, kind, index=index, mappers=mappers, candidates=visits)
+        answer = Answer(None, kind, index=index, mappers=mappers, candidates=visits, partial=bool(procfs.not_ours()))
+        if answer.partial and not mappers:
+            answer.notes.append(_NONE_OF_YOURS)
         for visit in mappers:
             with Pagemap(visit.pid) as reader:
                 word = reader.entry(visit.address) or 0
@@ -262,7 +274,7 @@ def _without_pfn(place: Place, entry: int) -> Answer:
         answer.partial = True
         answer.mappers = [visit for visit in answer.candidates if not visit.miss] or [own]
     answer.huge = _is_huge(own)
-    answer.notes.append("PFNs are hidden (CAP_SYS_ADMIN shows them): frame, flags and count are not known")
+    answer.notes.append(f"{_HIDDEN}: frame, flags and count are not known")
     if once:
         answer.notes.append("the kernel says that it is mapped exactly once (pagemap, bit 56): by this process alone")
     elif _categories(place.pid, place.address) & pagemap.PAGE_IS_PFNZERO:

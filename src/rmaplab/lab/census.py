@@ -39,7 +39,7 @@ class Row:
 
     pid: int
     comm: str
-    torn: bool
+    torn: bool | None
     processes: int
     roots: int | None
     largest_root_vmas: int | None
@@ -140,7 +140,7 @@ class Census:
             Row(
                 pid=int(graph.processes.pid[head[i]]),
                 comm=name(graph.processes.comm[head[i]]),
-                torn=bool(torn[i]),
+                torn=bool(torn[i]) if self.snapshot.knows_anon_vmas else None,
                 processes=int(people[i]),
                 roots=_get(facts, "roots", i),
                 largest_root_vmas=_get(facts, "largest_root_vmas", i),
@@ -311,7 +311,8 @@ class Census:
 
 
 def circumstances(snapshot: Snapshot) -> dict[str, Any]:
-    """How the snapshot came about: it stands in every output."""
+    """How the snapshot came about: it stands in every output. None for what is known of a graph only, where none was read."""
+    known = snapshot.knows_anon_vmas
     return {
         "kernel": snapshot.kernel,
         "arch": snapshot.arch,
@@ -319,9 +320,9 @@ def circumstances(snapshot: Snapshot) -> dict[str, Any]:
         "rung": int(snapshot.rung),
         "rung_means": TITLES[Rung(snapshot.rung)],
         "missing": list(snapshot.missing),
-        "torn_dumps": snapshot.torn,
-        "broken": list(snapshot.broken),
-        "hidden": {"children": snapshot.hidden[0], "vmas": snapshot.hidden[1]},
+        "torn_dumps": snapshot.torn if known else None,
+        "broken": list(snapshot.broken) if known else None,
+        "hidden": {"children": snapshot.hidden[0], "vmas": snapshot.hidden[1]} if known else None,
         "unseen": list(snapshot.unseen),
         "ended": int((snapshot.footprints.page_tables == UNKNOWN).sum()),
         "object_sizes": {

@@ -74,7 +74,7 @@ def held_under_designs(snapshot: Snapshot) -> list[Held]:
 def _own(snapshot: Snapshot) -> Held:
     design = f"Linux {snapshot.kernel.partition('-')[0]} as it is"
     size, graph = snapshot.sizes.by_cache, snapshot.graph
-    if not snapshot.knows_anon_vmas or "anon_vma" not in size:
+    if not snapshot.knows_anon_vmas or not {"anon_vma", "anon_vma_chain"} <= size.keys():
         return Held(design, {}, None, None, None, None, "needs the anon_vma graph")
     objects = {"anon_vma": len(graph.anon_vmas.root), "anon_vma_chain": len(graph.chains.vma)}
     # in vm_area_struct: anon_vma and the head of the list of chains; in struct page: _mapcount, and

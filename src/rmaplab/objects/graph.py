@@ -34,6 +34,8 @@ ACCESS = 0xF
 """VM_READ, VM_WRITE, VM_EXEC, VM_SHARED: the same in every kernel."""
 UNKNOWN = -1
 """A counter that the kernel does not keep or we could not read."""
+LIGHTEST_TOO_HEAVY = 1e15
+"""No page of a sample stands for so many: more than any machine has."""
 
 
 class Processes(NamedTuple):
@@ -148,6 +150,9 @@ class Graph:
             found = [np.asarray(columns[f"{name}.{column}"]) for column in table._fields]
             if any(values.shape != (len(found[0]),) for values in found):
                 raise ValueError(f"columns of {name} differ in length")
+            kinds = [{"comm": "S", "weight": "f"}.get(column, "i") for column in table._fields]
+            if [values.dtype.kind for values in found] != kinds:
+                raise ValueError(f"a column of {name} has values of another kind")
             tables[name] = table(*found)
         graph = cls(**tables)
         graph._check_references()
@@ -186,7 +191,7 @@ class Graph:
         return None if same else "processes share address spaces otherwise"
 
     def _check_references(self) -> None:
-        references = (
+        references: tuple[tuple[I64, int, int], ...] = (
             (self.processes.mm, 0, len(self.processes.pid)),
             (self.vmas.mm, 0, self.nr_mms),
             (self.vmas.anon_vma, NONE, len(self.anon_vmas.root)),
@@ -196,6 +201,10 @@ class Graph:
             (self.chains.vma, 0, len(self.vmas.mm)),
             (self.chains.anon_vma, 0, len(self.anon_vmas.root)),
         )
+        if self.pages is not None:
+            references += ((self.pages.mm, 0, self.nr_mms), (self.pages.anon_vma, NONE, len(self.anon_vmas.root)))
+            if not ((self.pages.weight > 0) & (self.pages.weight < LIGHTEST_TOO_HEAVY)).all():
+                raise ValueError("a page stands for no number of pages")
         if any(len(rows) and not least <= rows.min() <= rows.max() < end for rows, least, end in references):
             raise ValueError("a row refers to a row that is not there")
 

@@ -145,9 +145,8 @@ def diff_text(total: Change, found: Sequence[Change], top: int, *, trees: bool, 
     return titled("What changed, after minus before", table, f"{left:,} more: --top 0 shows all." if left else "")
 
 
-def watch_line(rows: Sequence[Row], nth: int, torn: int, broken: int) -> str:
-    """One line per look, for a log: sums over the rows."""
-    caught = sum(row.torn for row in rows)
+def watch_line(rows: Sequence[Row], nth: int, torn: int | None, broken: int | None) -> str:
+    """One line per look, for a log: sums over the rows, and torn dumps so far, unless there were none to be torn (None)."""
     parts = [f"{sum(row.processes for row in rows):,} processes", f"{sum(row.vmas for row in rows):,} VMAs"]
     for name, what, show in (
         ("anon_vmas", "anon_vmas", _count),
@@ -157,7 +156,10 @@ def watch_line(rows: Sequence[Row], nth: int, torn: int, broken: int) -> str:
     ):
         known = [value for row in rows if (value := getattr(row, name)) is not None]
         parts += [f"{show(sum(known))} {what}"] if known else []
-    return f"{nth}: {', '.join(parts)}; {caught} rows torn; torn dumps so far {torn}, left so {broken}"
+    line = f"{nth}: {', '.join(parts)}"
+    if torn is None or broken is None:
+        return line
+    return f"{line}; {sum(bool(row.torn) for row in rows)} rows torn; torn dumps so far {torn}, left so {broken}"
 
 
 def titled(title: str, table: Table, caption: str = "") -> str:

@@ -99,7 +99,8 @@ def _folio(answer: Answer) -> str:
 def _drawing(answer: Answer) -> list[Text]:
     wasted = answer.wasted or []
     if not answer.mappers and not wasted:
-        return [Text("  nobody maps it" if answer.pfn is not None else "  there is nothing to map")]
+        unknown = "  who maps it is not known" if answer.partial else "  there is nothing to map"
+        return [Text("  nobody maps it" if answer.pfn is not None else unknown)]
     visits = [*answer.mappers[:MOST], *wasted[:MOST]]
     widths = [max(len(cell) for cell in column) for column in zip(*map(_cells, visits), strict=True)]
     drawn = [Text(f"  {f'{answer.pfn:#x}' if answer.pfn is not None else 'the page'}", "bold"), Text("    │")]
