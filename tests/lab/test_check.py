@@ -20,7 +20,7 @@ from rmaplab.lab.obey import obey
 from rmaplab.lab.recording import load, save
 from rmaplab.report.check import draw_difference
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
-from rmaplab.workloads.script import CALLS, parse, read_script
+from rmaplab.workloads.script import CALLS, Script, parse, read_script
 from rmaplab.workloads.world import EVERYTHING, EXCLUSIVE, MAPCOUNT, WORD, Record, State
 
 DATA = Path(__file__).parent.parent / "data" / "check"
@@ -167,6 +167,15 @@ def test_random_scripts_leave_the_same_graph(with_graph: Agent) -> None:
         3,
         1 + 2 + 3,
     )
+
+
+@needs_agent
+def test_a_script_of_nothing_has_a_graph_of_nothing(with_graph: Agent) -> None:
+    """Not that of the script before."""
+    with_graph.run(parse("A: mmap w+0 1 rw\nA: write w+0"))
+    host = with_graph.run(Script(()))
+    assert host.graph is not None
+    assert (len(host.graph.processes.mm), len(host.graph.vmas.mm)) == (0, 0)
 
 
 @needs_agent

@@ -185,6 +185,7 @@ class Agent:
     def result(self) -> Record:
         """What the oldest submitted script did. Raises HostTrouble: a process or the agent has died."""
         script = self._pending.popleft()
+        self._alive = []
         record = Record(script, self.sees, self.privileged)
         watcher, pids, trouble = Watcher(self._tables), {}, None
         for op in script.ops:
