@@ -92,6 +92,36 @@ def test_an_older_kernel_differs() -> None:
     assert len(different) > 10
 
 
+# -- how much ---
+
+
+@needs_agent
+def test_promises_are_kept_alike(linux_6_18: Agent) -> None:
+    """Far more than the model's RAM is mapped on both sides; beyond the address space neither does it."""
+    script = parse(
+        "A: mmap w+0 20000 rw\nA: mmap w+20000 262144 rw\nA: mremap w+0 20000 20001 MAYMOVE\nA: mmap w+0 99999999999 rw"
+    )
+    host = linux_6_18.run(script)
+    assert host.results[0] == "w+0"
+    assert host.results[3] == "ENOMEM"
+    assert compare(host, obey(script, "6.18")) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("A: mmap w+0 262145 rw", "x, line 1: expected at most 262144 pages at once"),
+        ("A: mremap w+0 1 262145 MAYMOVE", "x, line 1: expected at most 262144 pages at once"),
+        ("A: brk h+262145", "x, line 1: expected at most 262144 pages at once"),
+        ("A: mmap w+0 100000 rw POPULATE", "x, line 1: the model's box of 256M is too small for this: use fewer pages"),
+    ],
+)
+def test_what_depends_on_the_hosts_size_is_refused(line: str, message: str) -> None:
+    """The model says so, and it is asked first."""
+    with pytest.raises(UsageError, match=message):
+        obey(parse(line, "x"), "6.18")
+
+
 # -- random scripts --------------------------------------------------------------------------------------------------------
 
 
