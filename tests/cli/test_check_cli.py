@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rmaplab.cli import main
-from rmaplab.workloads.script import CALLS, parse, read_script, usage
+from rmaplab.host.agent import Agent
+from rmaplab.workloads.script import CALLS, Script, parse, read_script, usage
 from rmaplab.workloads.words import FlagsKind
 
 DATA = Path(__file__).parents[1] / "data" / "check"
@@ -38,6 +39,38 @@ def test_no_difference(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     code, out, err = run(capsys, str(script), str(script))
     assert (code, out) == (0, f"{script}: no difference in 4 operations\n" * 2)
     assert err == "" or os.geteuid() != 0
+
+
+@needs_agent
+def test_what_is_not_modelled_does_not_end_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It is said and counted, and the scripts behind it run."""
+    guard, plain = tmp_path / "guard.script", tmp_path / "plain.script"
+    guard.write_text("A: mmap w+0 2 rw\nA: madvise w+0 1 GUARD_INSTALL\n")
+    plain.write_text("A: mmap w+0 2 rw\n")
+    code, out, err = run(capsys, str(guard), str(plain))
+    assert (code, out) == (0, f"{plain}: no difference in 1 operations\n1 not compared\n")
+    assert err.splitlines()[-1].startswith(f"not compared: {guard}, line 2: madvise(102)")
+
+
+@needs_agent
+def test_what_the_model_refuses_never_reaches_the_host(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script that would fill the host's memory fails on the model, which is asked first."""
+    asked = list[str]()
+    submit = Agent.submit
+
+    def heard(agent: Agent, script: Script) -> None:
+        asked.append(script.name)
+        submit(agent, script)
+
+    monkeypatch.setattr(Agent, "submit", heard)
+    large = tmp_path / "large.script"
+    large.write_text("A: mmap w+0 200000 rw\nA: write w+0 200000\n")
+    code, out, err = run(capsys, str(large))
+    assert (code, out) == (2, "")
+    assert f"{large}, line 2: the model's box of 256M is too small for this: use fewer pages" in err
+    assert set(asked) == {"probe"}
 
 
 @needs_agent
@@ -120,6 +153,7 @@ def test_fuzz_keeps_the_smallest_script(capsys: pytest.CaptureFixture[str], tmp_
         ([], "give scripts, or --fuzz N, or --against FILE: one of them"),
         (["x", "--fuzz", "3"], "give scripts, or --fuzz N, or --against FILE: one of them"),
         (["no-such-file"], "no-such-file: cannot be read (No such file or directory): give the path of a script"),
+        (["/dev/null"], "/dev/null:1: expected an operation such as A: mmap w+0 1 rw, found none"),
         (["{bad}"], "{bad}:2: expected a call, found 'fly': one of mmap, munmap"),
         (["--fuzz", "0"], "Invalid value for '--fuzz': 0 is not in the range x>=1"),
         (["--fuzz", "3", "--seed", "x"], "Invalid value for '--seed'"),

@@ -18,6 +18,8 @@ import pytest
 from rmaplab.errors import UsageError
 from rmaplab.host.agent import OPTIONS, Agent, HostTrouble
 from rmaplab.host.compiler import compile_c
+from rmaplab.lab.check import compare
+from rmaplab.lab.obey import obey
 from rmaplab.workloads.script import parse
 from rmaplab.workloads.world import EVERYTHING, Record
 from rmaplab.workloads.world_text import state_text
@@ -185,6 +187,37 @@ def test_limits_and_capabilities(agent: Agent) -> None:
     assert record.results == ["ok", "w+0", "ENOMEM", "ok", "w+8"]
     record = agent.run(parse("A: drop IPC_LOCK\nA: limit MEMLOCK 2\nA: mmap w+0 4 rw\nA: mlock w+0 2\nA: mlock w+0 3"))
     assert record.results[-2:] == ["ok", "ENOMEM"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mmap 0x10000 1 rw",
+        "munmap 0x200000 1000",  # the ring
+        "read 0x400000",
+        "write h-1",
+        "brk h-1",
+        "munmap m+0 1",
+        "madvise w+0 9000000000 DONTNEED",  # up to the stack
+        "mmap 0x7ffffffde000 1 rw",
+        "mremap w+0 1 1 MAYMOVE|FIXED 0x200000",
+    ],
+)
+def test_the_agents_own_memory_is_refused(agent: Agent, line: str) -> None:
+    """In one line, before anything runs: it is not compared, and without it a worker dies."""
+    with pytest.raises(
+        HostTrouble, match=r"x:2: .* reaches memory that the host's agent has for itself: give addresses"
+    ) as caught:
+        agent.run(parse(f"A: mmap w+0 1 rw\nA: {line}", "x"))
+    assert "\n" not in str(caught.value)
+    assert agent.run(parse("A: mmap w+0 1 rw")).results == ["w+0"]
+
+
+def test_absolute_addresses_elsewhere_are_the_scripts(agent: Agent) -> None:
+    """Above the heap, and where user space ends."""
+    record = agent.run(parse("A: mmap 0x20000000000 1 rw\nA: write 0x20000000000\nA: mmap 0x7ffffffff000 1 rw"))
+    assert record.results == ["0x20000000000", "ok", "ENOMEM"]
+    assert compare(record, obey(record.script, "6.18")) is None
 
 
 def test_scripts_do_not_see_each_other(agent: Agent) -> None:

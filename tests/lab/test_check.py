@@ -20,7 +20,7 @@ from rmaplab.lab.obey import obey
 from rmaplab.lab.recording import load, save
 from rmaplab.report.check import draw_difference
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
-from rmaplab.workloads.script import CALLS, parse, read_script
+from rmaplab.workloads.script import CALLS, Script, parse, read_script
 from rmaplab.workloads.world import EVERYTHING, EXCLUSIVE, MAPCOUNT, WORD, Record, State
 
 DATA = Path(__file__).parent.parent / "data" / "check"
@@ -90,6 +90,36 @@ def test_an_older_kernel_differs() -> None:
         if name.startswith("merge") and compare(record, obey(record.script, "2.6.5-rc1-aa1"))
     ]
     assert len(different) > 10
+
+
+# -- how much ---
+
+
+@needs_agent
+def test_promises_are_kept_alike(linux_6_18: Agent) -> None:
+    """Far more than the model's RAM is mapped on both sides; beyond the address space neither does it."""
+    script = parse(
+        "A: mmap w+0 20000 rw\nA: mmap w+20000 262144 rw\nA: mremap w+0 20000 20001 MAYMOVE\nA: mmap w+0 99999999999 rw"
+    )
+    host = linux_6_18.run(script)
+    assert host.results[0] == "w+0"
+    assert host.results[3] == "ENOMEM"
+    assert compare(host, obey(script, "6.18")) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("A: mmap w+0 262145 rw", "x, line 1: expected at most 262144 pages at once"),
+        ("A: mremap w+0 1 262145 MAYMOVE", "x, line 1: expected at most 262144 pages at once"),
+        ("A: brk h+262145", "x, line 1: expected at most 262144 pages at once"),
+        ("A: mmap w+0 100000 rw POPULATE", "x, line 1: the model's box of 256M is too small for this: use fewer pages"),
+    ],
+)
+def test_what_depends_on_the_hosts_size_is_refused(line: str, message: str) -> None:
+    """The model says so, and it is asked first."""
+    with pytest.raises(UsageError, match=message):
+        obey(parse(line, "x"), "6.18")
 
 
 # -- random scripts --------------------------------------------------------------------------------------------------------
@@ -167,6 +197,15 @@ def test_random_scripts_leave_the_same_graph(with_graph: Agent) -> None:
         3,
         1 + 2 + 3,
     )
+
+
+@needs_agent
+def test_a_script_of_nothing_has_a_graph_of_nothing(with_graph: Agent) -> None:
+    """Not that of the script before."""
+    with_graph.run(parse("A: mmap w+0 1 rw\nA: write w+0"))
+    host = with_graph.run(Script(()))
+    assert host.graph is not None
+    assert (len(host.graph.processes.mm), len(host.graph.vmas.mm)) == (0, 0)
 
 
 @needs_agent

@@ -52,6 +52,27 @@ def test_long_runs_are_one_column_and_long_lines_are_bands() -> None:
     assert max(map(len, lines)) <= WIDTH + 40  # a single column may be wider
 
 
+def test_a_long_mapping_is_drawn_to_its_end() -> None:
+    """Its length is told, and what differs far in it is marked."""
+    vmas = ["w+0..w+200000 rw- account"]
+    host, model = state(vmas, ["w+150000 frame a x1 #2"]), state(vmas, ["w+150000 frame a x2 #2"])
+    lines = draw_states("A", host, model, "host", "model", EVERYTHING)
+    drawn = "\n".join(lines)
+    assert drawn.count(". x 150000") == drawn.count(". x 49999") == 2
+    column = lines[2].index("a1")
+    assert lines[5].index("a2") == column
+    assert lines[7].strip("^ ") == ""
+    assert "^" in lines[7][column - 1 : column + 2]
+    assert lines[7].count("^") < 8
+
+
+def test_flagless_mremap_is_counted_as_none() -> None:
+    """A 0 before the numbers would read as one of them."""
+    coverage = Coverage()
+    coverage.add(obey(parse("A: mmap w+0 2 rw\nA: mremap w+0 2 1\nA: mremap w+9 1 1"), "6.18"))
+    assert any("mremap: 1 ok, 1 EFAULT (none 1/2)" in line for line in coverage_lines(coverage))
+
+
 def test_page_tables_are_told() -> None:
     """They are no picture."""
     one, other = state(["w+0..w+1 rw-"], [], 3), state(["w+0..w+1 rw-"], [], 4)

@@ -45,7 +45,7 @@ def scripts(draw: st.DrawFn) -> Script:
     """Any script: whoever lives calls whatever there is."""
     alive, born, ops = ["A"], 1, list[Op]()
     calls = [call for call in CALLS if call != "vfork"]  # its parent would have to wait
-    for _ in range(draw(st.integers(0, 12))):
+    for _ in range(draw(st.integers(1, 12))):
         if not alive:
             break
         process, call = draw(st.sampled_from(alive)), draw(st.sampled_from(calls))
@@ -101,6 +101,8 @@ def test_the_line_of_each_call_reads_as_the_manual_page() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("", "f:1: expected an operation such as A: mmap w+0 1 rw, found none"),
+        ("# nothing\n\n# yet\n", "f:3: expected an operation such as A: mmap w+0 1 rw, found none"),
         ("A mmap w+0 8 rw", "f:1: expected a process and a colon such as A:, found 'A'"),
         ("\n\na: wait", "f:3: expected a process and a colon such as A:, found 'a:'"),
         ("A:", "f:1: expected a call after 'A:'"),

@@ -16,6 +16,7 @@ import signal
 import struct
 import subprocess
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -42,6 +43,7 @@ SYSCALLS = {
     "munlock": 150, "mlockall": 151, "munlockall": 152, "mlock2": 325,
 }  # fmt: skip  # of x86-64
 CLONE_FLAGS = {"fork": 0, "vfork": 0x100 | 0x4000, "clone": 0x100}
+TASK_SIZE = (1 << 47) - PAGE_SIZE
 PRIVATE_ANONYMOUS, FIXED = 0x22, 0x10
 PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF
 CAP_IPC_LOCK = 14
@@ -168,6 +170,14 @@ class Agent:
                 raise HostTrouble(
                     f"{script.name}:{op.line}: this host refuses {op.call} ({self.missing[op.call]}): leave it out"
                 )
+            for first, end in self._ranges(op):
+                if any(
+                    first < own_end and own < end for own, own_end in ((0, self.places.h), (self.places.m, TASK_SIZE))
+                ):
+                    raise HostTrouble(
+                        f"{script.name}:{op.line}: {op.call} at {first:#x} reaches memory that the host's agent has for itself: "
+                        f"give addresses from h+0 ({self.places.h:#x}) to m ({self.places.m:#x})"
+                    )
         slots = {name: slot for slot, name in enumerate(script.processes)}
         want = WANT_ALL if self._dumper is None else WANT_ALL | WANT_HOLD
         message = [HEADER.pack(MAGIC, len(script.ops), want, 0)]
@@ -185,6 +195,7 @@ class Agent:
     def result(self) -> Record:
         """What the oldest submitted script did. Raises HostTrouble: a process or the agent has died."""
         script = self._pending.popleft()
+        self._alive = []
         record = Record(script, self.sees, self.privileged)
         watcher, pids, trouble = Watcher(self._tables), {}, None
         for op in script.ops:
@@ -300,6 +311,19 @@ class Agent:
                 words = [SYSCALLS[call], *values]
         words += [0] * (7 - len(words))
         return OP.pack(kind, slots[op.process], child, 0, 0, *(word & MASK64 for word in words))
+
+    def _ranges(self, op: Op) -> Iterator[tuple[int, int]]:
+        """The addresses, from and to, that an operation names; all within whole pages."""
+        values = {
+            argument.name: 0 if value is None else self._value(argument.name, value)
+            for argument, value in zip(CALLS[op.call], op.arguments, strict=True)
+        }
+        for place, size in (("address", "length"), ("address", "old"), ("address", "pages"), ("to", "new")):
+            if place in values and size in values and op[place] not in ("any", None):
+                first, nr = values[place], values[size] * (PAGE_SIZE if size == "pages" else 1)
+                yield first, max(first + nr, first + 1) + PAGE_SIZE - 1 & -PAGE_SIZE
+        if op.call == "brk":
+            yield values["address"], values["address"] + 1
 
     def _value(self, name: str, value: Any) -> int:
         if name == "child":

@@ -25,7 +25,9 @@ from rmaplab.workloads.script import BIRTHS, FIRST, HINT, MAP_FLAGS, Op, Script
 from rmaplab.workloads.world import EVERYTHING, I64, REACH, Places, Raw, Record, Watcher, stamp
 from rmaplab.workloads.world_text import name_of, word_name
 
-RAM, PAGING = "64M", "x86-64"
+RAM, PAGING = "256M", "x86-64"
+SWAP = "64G"  # so that promises are kept as a host keeps them (mm/overcommit.py adds it to RAM); nothing is swapped
+MOST_PROMISED = 1 << 18  # pages in one request: what is more, one host promises and another does not
 WINDOW = 0x6000_0000_0000  # as on the host (host/agent.py)
 SMALL_WINDOW = 1 << 38  # where the address space ends at 512 GiB
 PRIVATE_ANONYMOUS, FIXED = 0x22, 0x10
@@ -35,7 +37,7 @@ class Obedient:
     """A system that obeys a script. `kernel` is a name; the box is always the same."""
 
     def __init__(self, kernel: str, *, privileged: bool = True) -> None:
-        self.system: System = boot(kernel, ram=RAM, paging=PAGING)
+        self.system: System = boot(kernel, ram=RAM, swap=SWAP, paging=PAGING)
         self.tasks: dict[str, Task] = {}
         self.names: dict[int, str] = {}
         self._raws: dict[int, Raw] = {}
@@ -54,6 +56,7 @@ class Obedient:
         if task is None:  # its fork has failed
             return "ESRCH"
         call: Callable[[int, Op, Task], str] | None = getattr(self, f"_{op.call}", None)
+        self._refuse_too_much(op)
         try:
             if call is not None:
                 return call(number, op, task)
@@ -167,6 +170,22 @@ class Obedient:
             return "nobody yet"
         pid, code = task.wait()
         return f"{self.names[pid]} {code}"
+
+    def _refuse_too_much(self, op: Op) -> None:
+        """Whether memory is promised is the host's matter, by its RAM and swap; beyond the address space all refuse."""
+        match op.call:
+            case "mmap":
+                nr_bytes = op["length"].nr_bytes
+            case "mremap":
+                nr_bytes = op["new"].nr_bytes
+            case "brk":
+                nr_bytes = self._value(op["address"]) - self.places.h
+            case _:
+                return
+        if MOST_PROMISED * PAGE_SIZE < nr_bytes <= self.system.machine.paging.task_size:
+            raise UsageError(
+                f"line {op.line}: expected at most {MOST_PROMISED} pages at once: a host promises more or refuses, by its size"
+            )
 
     # -- inside ----------------------------------------------------------------------------------------------------------
 

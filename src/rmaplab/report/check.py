@@ -11,8 +11,11 @@ model 6.18        |rw-                 | |rw-     |
 from __future__ import annotations
 
 import textwrap
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from operator import itemgetter
 
 from rmaplab.lab.check import Coverage, Difference
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -126,20 +129,31 @@ class _Side:
     def __init__(self, state: State, sees: frozenset[str], names: dict[int, str], height: int) -> None:
         self.pages = {row[0] >> PAGE_SHIFT: row for row in state.pages.tolist()} if "pages" in sees else {}
         self.sees, self.names = sees, names
-        self.vmas: dict[int, tuple[int, int, int]] = {}
-        for start, end, flags in seen_vmas(state.vmas, sees).tolist():
-            for page in range(start >> PAGE_SHIFT, min(end >> PAGE_SHIFT, (start >> PAGE_SHIFT) + 5000)):
-                self.vmas[page] = (start >> PAGE_SHIFT, end >> PAGE_SHIFT, flags)
+        self.vmas = [
+            (start >> PAGE_SHIFT, end >> PAGE_SHIFT, flags)
+            for start, end, flags in seen_vmas(state.vmas, sees).tolist()
+        ]
         self.height = height
+
+    def vma(self, page: int) -> tuple[int, int, int] | None:
+        """(first page, page behind its last, flags) of the VMA that the page is in."""
+        at = bisect_right(self.vmas, page, key=itemgetter(0)) - 1
+        return self.vmas[at] if at >= 0 and page < self.vmas[at][1] else None
+
+    def cuts(self) -> set[int]:
+        """Pages at which what is seen may change; between two of them all look alike."""
+        return {page for vma in self.vmas for page in vma[:2]} | {
+            each for page in self.pages for each in (page, page + 1)
+        }
 
     def looks(self, page: int) -> tuple[object, ...]:
         """What makes a page look different from its neighbour."""
-        row = self.pages.get(page)
-        return self.vmas.get(page), self._cell_rows(row, page in self.vmas)
+        vma = self.vma(page)
+        return vma, self._cell_rows(self.pages.get(page), vma is not None)
 
     def says(self, page: int) -> tuple[object, ...]:
         """What makes a page differ from the other side's: borders beside it, flags, what is there."""
-        vma, row = self.vmas.get(page), self.pages.get(page)
+        vma, row = self.vma(page), self.pages.get(page)
         borders = () if vma is None else (vma[0] == page, vma[1] == page + 1, vma[2])
         return borders, self._cell_rows(row, vma is not None)
 
@@ -158,7 +172,7 @@ class _Side:
 
     def cell(self, page: int, more: int) -> Cell:
         """The rows of a column: the VMA where it begins, the page, what is in it; borders before and behind."""
-        vma = self.vmas.get(page)
+        vma = self.vma(page)
         rows = self._cell_rows(self.pages.get(page), vma is not None)
         if vma is None:
             return ("",) * self.height
@@ -178,29 +192,39 @@ class _Side:
 
 def _columns(sides: Sequence[_Side]) -> Iterator[tuple[str, list[Cell], bool]]:
     """(what stands on the ruler, a cell per side, whether they differ) for each page that either side has; runs are one column."""
-    pages = sorted(set(sides[0].vmas) | set(sides[1].vmas))
-    last = -1
-    at = 0
-    while at < len(pages):
-        page = pages[at]
-        looks = [side.looks(page) for side in sides]
-        run = 1
-        while (
-            at + run < len(pages)
-            and pages[at + run] == page + run
-            and [side.looks(page + run) for side in sides] == looks
-        ):
-            run += 1
-        run = run if run > RUN else 1
-        gap = page != last + 1
-        if gap and last >= 0:
-            yield "   ", [("   ",) * side.height for side in sides], False
-        begins = any(side.vmas.get(page, (None,))[0] == page for side in sides)
-        place = f" {name_of(page * PAGE_SIZE)} " if gap or begins else ""
-        last = page + run - 1
-        differs = any(sides[0].says(each) != sides[1].says(each) for each in {page, last})
-        yield place, [side.cell(page, run) for side in sides], differs
-        at += run
+    behind = -1
+    for first, nr in _alike(sides):
+        step = nr if nr > RUN else 1
+        for page in range(first, first + nr, step):
+            gap = page != behind
+            if gap and behind >= 0:
+                yield "   ", [("   ",) * side.height for side in sides], False
+            behind = page + step
+            begins = any((side.vma(page) or (None,))[0] == page for side in sides)
+            place = f" {name_of(page * PAGE_SIZE)} " if gap or begins else ""
+            differs = any(sides[0].says(each) != sides[1].says(each) for each in {page, behind - 1})
+            yield place, [side.cell(page, step) for side in sides], differs
+
+
+def _alike(sides: Sequence[_Side]) -> Iterator[tuple[int, int]]:
+    """(first page, number) of stretches that look alike throughout, on both sides; what neither maps is left out.
+
+    However long a mapping is, it costs no more than what is in it.
+    """
+    stretch = 0, 0, list[tuple[object, ...]]()
+    for start, stop in pairwise(sorted(set().union(*(side.cuts() for side in sides)))):
+        if all(side.vma(start) is None for side in sides):
+            continue
+        first, nr, before = stretch
+        looks = [side.looks(start) for side in sides]
+        if nr and first + nr == start and looks == before:
+            stretch = first, stop - first, before
+            continue
+        if nr:
+            yield first, nr
+        stretch = start, stop - start, looks
+    if stretch[1]:
+        yield stretch[:2]
 
 
 def _same_letters(host: State, model: State) -> dict[int, str]:
@@ -253,5 +277,5 @@ def coverage_lines(coverage: Coverage, width: int = 118) -> list[str]:
 def _counted(call: str, flags: str) -> list[str]:
     """What is counted of a call's flags: mremap's combinations, since each is another call; of others each flag."""
     if call == "mremap":
-        return [flags]
+        return ["none" if flags == "0" else flags]
     return [word for word in flags.replace(" ", "|").split("|") if word]

@@ -183,7 +183,10 @@ def read_script(path: str | Path) -> Script:
 
 def parse(text: str, name: str = "script") -> Script:
     """The script that `text` is. Raises ScriptError: `name`, line, what was expected. O(length)."""
-    ops = tuple(_lines(text.splitlines(), name))
+    lines = text.splitlines()
+    ops = tuple(_lines(lines, name))
+    if not ops:
+        raise ScriptError(f"{name}:{max(1, len(lines))}: expected an operation such as A: mmap w+0 1 rw, found none")
     for problem in life_problems(ops):
         raise ScriptError(f"{name}:{problem}")
     return Script(ops, name)
