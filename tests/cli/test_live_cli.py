@@ -320,6 +320,45 @@ def test_watching_as_json_is_a_line_per_look(capsys: pytest.CaptureFixture[str])
 
 
 @everything
+@pytest.mark.parametrize(("by", "form"), [("--pid", "table"), ("--comm", "table"), ("--comm", "json")])
+def test_a_watch_goes_on_when_nobody_is_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forks: Forks, by: str, form: str
+) -> None:
+    """By name somebody may come again, so it looks until it has looked N times; a PID will not. Neither is an error."""
+    running, look, looks = forks(1, 0, 0), Observer.look, 0
+    (pid,) = running.__enter__()
+
+    def and_it_ends(observer: Observer, *, pages: bool = True) -> object:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            running.__exit__(None, None, None)
+        return look(observer, pages=pages)
+
+    monkeypatch.setattr(Observer, "look", and_it_ends)
+    name = str(pid) if by == "--pid" else "forks"
+    code, out, err = run(capsys, "--watch", "--interval", "0", "--times", "4", by, name, "--format", form)
+    assert code == 0
+    if form == "json":
+        said_of_each = [json.loads(line) for line in out.splitlines()]
+        assert [len(look["processes"]) for look in said_of_each] == [1, 0, 0, 0]
+        assert [bool(look["files"]) for look in said_of_each] == [True, False, False, False]
+        return
+    said = [line for line in out.splitlines() if line[0].isdigit()]
+    assert said[0].startswith("1: 1 processes")
+    assert said[1:] == (["2: none now"] if by == "--pid" else ["2: none now", "3: none now", "4: none now"])
+    assert err.startswith(f"{len(said)} looks, ")
+
+
+@everything
+def test_a_watch_for_nobody_ends_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that nobody has at the first look is more likely a mistake."""
+    code, out, err = run(capsys, "--watch", "--times", "2", "--comm", "nobody-is-called-so")
+    assert (code, out) == (2, "")
+    assert "try a pattern" in err
+
+
+@everything
 def test_nothing_of_the_system_is_changed(capsys: pytest.CaptureFixture[str]) -> None:
     """Neither sysctls of memory and BPF, nor mounts, nor what is pinned; and no file of ours stays open."""
     began = time.time()

@@ -151,6 +151,10 @@ def diff(before: Path, after: Path, sort: str | None, top: int, form: str, outpu
         write("\n".join(lines) + "\n\n" + diff_text(total, found, top, trees=trees, sort=figure), output)
 
 
+class _Nobody(UsageError):
+    """No process is of the kind asked for: an error at first, no news in a watch."""
+
+
 class _Shown:
     """Which rows are asked for, in which order and form."""
 
@@ -173,7 +177,7 @@ class _Shown:
             if self.comm is not None:
                 wanted &= np.array([fnmatchcase(name(comm), self.comm) for comm in processes.comm], np.bool_)
             if not wanted.any():
-                raise UsageError(self._nobody(census, source))
+                raise _Nobody(self._nobody(census, source))
             group = census.families if self.trees else np.arange(census.graph.nr_mms)
             groups = np.unique(group[processes.mm[wanted]])
             chosen = np.flatnonzero(np.isin(group, groups))
@@ -284,12 +288,29 @@ def _watch(shown: _Shown, interval: float, times: int | None) -> None:
                     time.sleep(interval)
                 snapshot = observer.look()
                 looks, torn, broken = looks + 1, torn + snapshot.torn, broken + bool(snapshot.broken)
-                click.echo(_one_look(shown, snapshot, looks, torn, broken))
+                try:
+                    click.echo(_one_look(shown, snapshot, looks, torn, broken))
+                except _Nobody:
+                    if looks == 1:
+                        raise
+                    click.echo(_none_now(shown, snapshot, looks))
+                    if shown.pid is not None:
+                        break  # a PID does not come back
         except KeyboardInterrupt:
             pass  # that is how it ends
         finally:
             dumps = f", {torn} torn dumps read again, {broken} looks torn in part"
             click.echo(f"{looks} looks{dumps if observer.rung <= Rung.GRAPH else ''}", err=True)
+
+
+def _none_now(shown: _Shown, snapshot: Snapshot, nth: int) -> str:
+    import numpy as np  # noqa: PLC0415
+
+    from rmaplab.lab.census import Census  # noqa: PLC0415
+
+    if shown.form == "json":
+        return json.dumps(Census(snapshot).as_json([], "trees" if shown.trees else "processes", np.zeros(0, np.int64)))
+    return f"{nth}: none now"
 
 
 def _one_look(shown: _Shown, snapshot: Snapshot, nth: int, torn: int, broken: int) -> str:
