@@ -192,6 +192,8 @@ def test_designs_hold_what_their_sizes_say() -> None:
     assert held["pte_chain"].total_bytes == 64
     assert held["pte_chain"].page_bytes == 1000 * 8
     assert held["virtual_scan"].total_bytes == 0
+    assert all("no rule" not in each.note for each in held.values())
+    assert held.keys() >= COUNTING.keys()
 
 
 def test_what_a_walk_would_visit_under_each_design() -> None:

@@ -58,7 +58,8 @@ class Held:
 
 def held_under_designs(snapshot: Snapshot) -> list[Held]:
     """This kernel's own, then our designs."""
-    found = [_own(snapshot), *(_under(name, path, snapshot) for name, path in OURS.items())]
+    designs = {name: path for name, path in OURS.items() if name not in VARIANTS}
+    found = [_own(snapshot), *(_under(name, path, snapshot) for name, path in designs.items())]
     pages = snapshot.graph.pages
     if pages is None or not snapshot.knows_anon_vmas:
         return found
@@ -179,6 +180,8 @@ COUNTING: dict[str, Callable[[Snapshot], dict[str, int] | str]] = {
     "anon_vma": _roots,
     "anon_vma_chain": _anon_vmas_and_chains,
 }
+VARIANTS = ("anon_vma_chain_newest",)
+"""Left out: the objects of another design, another one chosen for reuse. What differs by that is in the history, not in a snapshot."""
 NOTES = {
     "virtual_scan": "searches instead",
     "pte_chain": "for anonymous pages only; it would hold blocks for file pages too",
