@@ -150,6 +150,14 @@ def test_bpf_and_perfmon_suffice_for_the_graph() -> None:
     assert said["walk"]["candidates"]["max"] >= 1
     assert said["walk"]["useful"] is None
     assert {row["useful"] for row in said["processes"]} == {None}
+    (row,) = (row for row in said["processes"] if row["pid"] == os.getpid())
+    assert (row["private_bytes"] is not None) == perfmon_opens_our_memory()
+
+
+def perfmon_opens_our_memory() -> bool:
+    """Whether this kernel lets CAP_PERFMON alone read the smaps_rollup of a process with more capabilities, such as ours."""
+    command = ["setpriv", "--bounding-set=-all,+perfmon", "cat", f"/proc/{os.getpid()}/smaps_rollup"]
+    return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
 
 
 @everything
