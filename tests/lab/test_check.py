@@ -101,7 +101,7 @@ def test_an_older_kernel_differs() -> None:
 def test_promises_are_kept_alike(linux_6_18: Agent) -> None:
     """Far more than the model's RAM is mapped on both sides; beyond the address space neither does it."""
     script = parse(
-        "A: mmap w+0 20000 rw\nA: mmap w+20000 262144 rw\nA: mremap w+0 20000 20001 MAYMOVE\nA: mmap w+0 99999999999 rw"
+        "A: mmap w+0 20000 rw\nA: mmap w+20000 262144 rw\nA: mremap w+0 20000 20001 MAYMOVE\nA: mmap any 99999999999 rw"
     )
     host = linux_6_18.run(script)
     assert host.results[0] == "w+0"
