@@ -54,7 +54,7 @@ counts: $(READY)  ## anon_vmas and chains of fork trees, model and the real kern
 	$(BIN)/python benchmarks/counts.py
 
 fuzz: $(READY)   ## 20,000 random scripts on the model and on this machine's kernel (6.18, as root): some minutes
-	$(BIN)/rmaplab check --fuzz 20000 --seed $(or $(SEED),1)
+	$(BIN)/rmaplab check --fuzz 20000 --seed $(or $(SEED),33)
 
 clean:     ## remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -215,8 +215,12 @@ def test_the_agents_own_memory_is_refused(agent: Agent, line: str) -> None:
 
 def test_absolute_addresses_elsewhere_are_the_scripts(agent: Agent) -> None:
     """Above the heap, and where user space ends."""
-    record = agent.run(parse("A: mmap 0x20000000000 1 rw\nA: write 0x20000000000\nA: mmap 0x7ffffffff000 1 rw"))
-    assert record.results == ["0x20000000000", "ok", "ENOMEM"]
+    record = agent.run(parse("""
+        A: mmap w+0 1 rw
+        A: mmap 0x20000000000 1 rw
+        A: write 0x20000000000
+        A: mmap 0x7ffffffff000 1 rw"""))  # fmt: skip
+    assert record.results == ["w+0", "0x20000000000", "ok", "ENOMEM"]
     assert compare(record, obey(record.script, "6.18")) is None
 
 

@@ -371,6 +371,7 @@ class Agent:
         pages[:, 3] = rows[:, 2]
         pages[:, 4] = (rows[:, 3] & KPF_ANON_EXCLUSIVE != 0) & (rows[:, 3] != -1)
         pages[:, 5] = rows[:, 4]
+        vmas, pages = (rows[np.argsort(rows[:, 0], kind="stable")] for rows in (vmas, pages))  # as they are told
         return names[slot], Raw(vmas, pages, table_kib // 4 if table_kib >= 0 else -1)
 
     def _result(self, op: Op, ret: int, sig: int, address: int, data: bytes, pids: dict[int, str]) -> str:
