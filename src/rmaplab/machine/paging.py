@@ -21,6 +21,7 @@ small program would, behind its text and data.
 from dataclasses import dataclass, replace
 
 from rmaplab.errors import UsageError
+from rmaplab.units import page_align
 
 PRESENT = 0x001
 RW = 0x002
@@ -102,7 +103,7 @@ FORMATS = {
             4096,
             0,
             _3_1.task_size,
-            _3_1.task_size // 3,
+            page_align(_3_1.task_size // 3),
             0x0804_A000,
             4 << 30,
             _3_1.lowmem_bytes,
@@ -116,7 +117,7 @@ FORMATS = {
             32,
             3,
             _3_1.task_size,
-            _3_1.task_size // 3,
+            page_align(_3_1.task_size // 3),
             0x0804_A000,
             64 << 30,
             _3_1.lowmem_bytes,
@@ -143,7 +144,7 @@ def paging_format(name: str, split: str | None = None) -> Paging:
         paging,
         split=split,
         task_size=chosen.task_size,
-        unmapped_base=chosen.task_size // 3,
+        unmapped_base=page_align(chosen.task_size // 3),
         tables_at_birth=-(-chosen.task_size >> 30) if paging.tables_at_birth else 0,
         lowmem_bytes=chosen.lowmem_bytes,
     )

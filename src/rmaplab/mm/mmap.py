@@ -218,7 +218,7 @@ def _start_gap(k: Kernel, vma: VmArea) -> int:
 def _next_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
     """The first hole from where the last search ended, else from the beginning."""
     paging = k.machine.paging
-    base = page_align(paging.unmapped_base)
+    base = paging.unmapped_base
     first = mm.free_area_cache or base
     while True:
         address = first
@@ -272,12 +272,14 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
     if not doomed:
         return
     before, after = mm.gap_around(start, end)
+    machine = k.machine
+    locks, unmapped_base = machine.locks, machine.paging.unmapped_base
     for vma in doomed:
         mm.remove(vma)
-        if page_align(k.machine.paging.unmapped_base) <= vma.start < mm.free_area_cache:
+        if unmapped_base <= vma.start < mm.free_area_cache:
             mm.free_area_cache = vma.start
     k.lru_add.drain(k.this_cpu())
-    k.machine.locks.take(mm.page_table_lock)
+    locks.take(mm.page_table_lock)
     for vma in doomed:
         zap_vma_range(k, mm, vma.start, vma.end)
         mm.total_vm -= vma.nr_pages
@@ -286,7 +288,7 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
         if vma.flags & VM_LOCKED:
             mm.locked_vm -= vma.nr_pages
     free_pgtables(k, mm, before.end if before else 0, start, end, after.start if after else None)
-    k.machine.locks.drop(mm.page_table_lock)
+    locks.drop(mm.page_table_lock)
     for vma in doomed:
         remove_vma(k, vma)
 
