@@ -6,8 +6,8 @@ slices of 60 ns, ticks of 10: a counter of 6; + 20 for nice 0, + 15 on the CPU i
 from __future__ import annotations
 
 from rmaplab.machine.goodness import GoodnessQueue
-from rmaplab.machine.runqueue import RunQueue
-from rmaplab.machine.sched import Cpu, SchedEntity, SchedRules, Scheduler
+from rmaplab.machine.runqueue import Cpu, RunQueue, SchedEntity
+from rmaplab.machine.sched import SchedRules, Scheduler
 
 RULES = SchedRules(60, 60, 10, 200, one_queue=True, child_first=False)
 

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.sched import NO_SMT, SchedEntity, SchedRules, Scheduler, Smt
+from rmaplab.machine.runqueue import SchedEntity
+from rmaplab.machine.sched import NO_SMT, SchedRules, Scheduler, Smt
 
 RULES = SchedRules(
     timeslice_ns=100, max_timeslice_ns=200, tick_ns=1, busy_balance_ns=200, one_queue=False, child_first=True

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmaplab.kernels.system import System
-from rmaplab.machine.sched import SchedEntity
+from rmaplab.machine.runqueue import SchedEntity
 
 F64 = npt.NDArray[np.float64]
 

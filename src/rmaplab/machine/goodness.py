@@ -13,12 +13,7 @@ Source: 2.4.27 kernel/sched.c, goodness, schedule, add_to_runqueue, reschedule_i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from rmaplab.machine.runqueue import RunQueue
-
-if TYPE_CHECKING:
-    from rmaplab.machine.sched import Cpu, SchedEntity
+from rmaplab.machine.runqueue import Cpu, RunQueue, SchedEntity
 
 PROC_CHANGE_PENALTY = 15
 NICE_0 = 20

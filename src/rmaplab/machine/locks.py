@@ -37,7 +37,8 @@ import numpy.typing as npt
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.ledger import Ledger
-from rmaplab.machine.sched import SchedEntity, Scheduler
+from rmaplab.machine.runqueue import SchedEntity
+from rmaplab.machine.sched import Scheduler
 
 I64 = npt.NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""The run queue of 2.6's O(1) scheduler, one per CPU: tasks with some of their slice left, and tasks without.
+"""A task as the scheduler sees it, the CPU it runs on, and the queue between them: that of 2.6's O(1) scheduler, one per CPU.
 
     active    [A] [B] [C]      the head goes next; who wakes stands at the tail; a fork's child just before its parent
     expired   [D] [E]          a new slice already; the two change places when nobody is active
@@ -9,10 +9,24 @@ Source: 2.6.2 kernel/sched.c, schedule, scheduler_tick, wake_up_forked_process.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rmaplab.machine.sched import Cpu, SchedEntity
+from greenlet import greenlet
+
+
+class SchedEntity:
+    """What the scheduler knows about a task (the sched part of task_struct)."""
+
+    def __init__(self) -> None:
+        self.context: greenlet | None = None
+        self.cpu: Cpu | None = None
+        self.slice_ns = 0
+        self.first_slice = True
+        self.need_resched = False
+        self.expired = False
+        self.user_ns = 0
+        self.system_ns = 0
+        self.sequence = 0  # of its one event to come
+        self.woken = 0  # 2.4: the greater, the nearer to the front of the list
 
 
 class RunQueue:
@@ -52,3 +66,30 @@ class RunQueue:
         if not self.active:
             self.active, self.expired = self.expired, self.active
         return self.active.popleft() if self.active else None
+
+
+class Cpu:
+    """A CPU: the task that runs on it, and the queue it takes the next from."""
+
+    def __init__(self, index: int, queue: RunQueue) -> None:
+        self.index = index
+        self.queue = queue
+        self.current: SchedEntity | None = None
+        self.last: SchedEntity | None = None
+        """Who ran before: its address space is still the CPU's."""
+        self.tick_pending = False
+        self.last_balance_ns = 0
+        self.siblings: tuple[Cpu, ...] = ()
+        self.left_ns = 0  # of the work under way, as it would take alone
+        self.since_ns = 0
+        self.permille = 1000
+
+    @property
+    def shares_core(self) -> bool:
+        """Whether a sibling works."""
+        return any(sibling.current is not None for sibling in self.siblings)
+
+    @property
+    def nr_running(self) -> int:
+        """Tasks that run or could."""
+        return len(self.queue) + (self.current is not None)

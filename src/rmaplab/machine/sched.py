@@ -41,7 +41,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.goodness import GoodnessQueue
-from rmaplab.machine.runqueue import RunQueue
+from rmaplab.machine.runqueue import Cpu, RunQueue, SchedEntity
 
 
 @dataclass(frozen=True)
@@ -76,54 +76,11 @@ NO_SMT = Smt()
 class Observer(Protocol):
     """Who wants to see every burst of work, and the pieces in which it was done."""
 
-    def burst(self, entity: "SchedEntity", ns: int) -> None:
+    def burst(self, entity: SchedEntity, ns: int) -> None:
         """`entity` is to work for `ns`, as the ledger has it."""
 
-    def work(self, entity: "SchedEntity", began_ns: int, ended_ns: int, *, user: bool) -> None:
+    def work(self, entity: SchedEntity, began_ns: int, ended_ns: int, *, user: bool) -> None:
         """`entity` had a CPU and worked from `began_ns` to `ended_ns`."""
-
-
-class SchedEntity:
-    """What the scheduler knows about a task (the sched part of task_struct)."""
-
-    def __init__(self) -> None:
-        self.context: greenlet | None = None
-        self.cpu: Cpu | None = None
-        self.slice_ns = 0
-        self.first_slice = True
-        self.need_resched = False
-        self.expired = False
-        self.user_ns = 0
-        self.system_ns = 0
-        self.sequence = 0  # of its one event to come
-        self.woken = 0  # 2.4: the greater, the nearer to the front of the list
-
-
-class Cpu:
-    """A CPU: the task that runs on it, and the queue it takes the next from."""
-
-    def __init__(self, index: int, queue: RunQueue) -> None:
-        self.index = index
-        self.queue = queue
-        self.current: SchedEntity | None = None
-        self.last: SchedEntity | None = None
-        """Who ran before: its address space is still the CPU's."""
-        self.tick_pending = False
-        self.last_balance_ns = 0
-        self.siblings: tuple[Cpu, ...] = ()
-        self.left_ns = 0  # of the work under way, as it would take alone
-        self.since_ns = 0
-        self.permille = 1000
-
-    @property
-    def shares_core(self) -> bool:
-        """Whether a sibling works."""
-        return any(sibling.current is not None for sibling in self.siblings)
-
-    @property
-    def nr_running(self) -> int:
-        """Tasks that run or could."""
-        return len(self.queue) + (self.current is not None)
 
 
 _GO_ON, _TICK = 0, 1  # event classes: at equal times running tasks go before ticks

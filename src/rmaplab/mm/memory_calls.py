@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rmaplab.errors import AllocationFailed, NotModelled, OomKilled, SyscallError, UsageError
-from rmaplab.machine.sched import SchedEntity
+from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.mm.fault import read_bytes, touch, write_bytes
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.madvise import check_range, do_madvise

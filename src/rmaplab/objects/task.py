@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from rmaplab.machine.sched import SchedEntity
+from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.objects.mm import MmStruct
 
 I64 = npt.NDArray[np.int64]
