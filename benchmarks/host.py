@@ -10,8 +10,8 @@ import os
 import platform
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+import timeit
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -46,16 +46,6 @@ def family() -> Iterator[list[int]]:
             os.waitpid(child, 0)
 
 
-def best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest turn."""
-    times = []
-    for _ in range(TURNS):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
 def main() -> None:
     """Measure, print the table; exit with 1 if the bound is broken, with 0 and the reason where PFNs are hidden."""
     if not pagemap.can_see_pfns():
@@ -64,7 +54,7 @@ def main() -> None:
     with family() as pids:
         join = pagemap.join(pids)
         pfn = int(join.pfns[join.counts().argmax()])
-        took = best(lambda: pagemap.join(pids))
+        took = min(timeit.repeat(lambda: pagemap.join(pids), number=1, repeat=TURNS))
         table = new_table(
             f"reading this machine: {platform.machine()}, Linux {platform.release()}; the best of {TURNS} turns",
             "what|>pages|>entries|>took|>may take|",
@@ -73,9 +63,9 @@ def main() -> None:
         row = (f"{len(join.pfns):,}", f"{len(join.pids):,}", f"{took * 1e3:.0f} ms", f"{JOIN_S * 1e3:.0f} ms")
         table.add_row("1 GiB of entries joined by page", *row, "ok" if good else "BROKEN")
         for name in ("kpagecount", "kpageflags"):
-            took = best(lambda name=name: pagemap.read_per_pfn(name, join.pfns))  # type: ignore[misc]
+            took = min(timeit.repeat(lambda name=name: pagemap.read_per_pfn(name, join.pfns), number=1, repeat=TURNS))  # type: ignore[misc]
             table.add_row(f"{name} of its pages", f"{len(join.pfns):,}", "", f"{took * 1e3:.0f} ms", "", "")
-        took = best(lambda: who_maps_pfn(pfn))
+        took = min(timeit.repeat(lambda: who_maps_pfn(pfn), number=1, repeat=TURNS))
         nr = f"{len(procfs.processes()):,} processes"
         table.add_row("who --pfn, one page, all processes", "1", nr, f"{took * 1e3:.0f} ms", "", "")
     console().print(table)

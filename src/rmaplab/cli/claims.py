@@ -15,7 +15,7 @@ from rmaplab.errors import UsageError
 @click.option("--split", default="3:1", show_default=True, metavar="U:K", help="For the reach: 3:1, 2:2 or 4:4.")
 @output_options
 def command(processes: int, split: str, form: str, output: Path | None) -> None:
-    """Check the announcement's claims about memory: the arithmetic, and what booted machines say. About half a minute."""
+    """Check the announcement's claims about memory: the arithmetic, and what booted machines say. Some ten seconds."""
     from rmaplab.machine.paging import paging_format  # noqa: PLC0415
 
     check_output(output)

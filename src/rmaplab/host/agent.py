@@ -158,11 +158,6 @@ class Agent:
         """The supervisor's; its process group holds all it has started."""
         return self._process.pid
 
-    @property
-    def nr_pending(self) -> int:
-        """Scripts submitted whose results have not been asked for."""
-        return len(self._pending)
-
     def submit(self, script: Script) -> None:
         """Send a script. Raises HostTrouble: the agent has died, or the host cannot do what the script asks for."""
         for op in script.ops:

@@ -45,7 +45,6 @@ LETTERS = {"#": "+", "7": "s", "8": "e", "9": "n"}
 """What a cell says when it is certain, and when it holds if swapping out moves pages and changes nothing else."""
 MORE_RAM = 2
 """The box on which a run goes on that needed reclaim has so many times the RAM."""
-MIB_PAGES = (1 << 20) // PAGE_SIZE
 
 _MIND = "what lab/boundary.py varies"
 SCHEDULERS: dict[str, dict[str, int]] = {

@@ -15,7 +15,7 @@ Source: 2.6.2 mm/page_alloc.c, __alloc_pages; watermarks.py has the marks, zones
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -238,23 +238,6 @@ class PageAllocator:
         if (self.frames.count < 0).any():
             raise KernelBug("page_count", "a count is negative")
         return unused
-
-
-def zone_table(zones: Sequence[Zone]) -> list[dict[str, int | str]]:
-    """The zones as rows: what /proc/zoneinfo would say. Pages."""
-    return [
-        {
-            "zone": zone.name,
-            "present": zone.end - zone.start,
-            "free": zone.nr_free,
-            "min": zone.marks.min,
-            "low": zone.marks.low,
-            "high": zone.marks.high,
-            "batch": zone.batch,
-            "listed": zone.nr_listed,
-        }
-        for zone in zones
-    ]
 
 
 def _nothing_to_reclaim(nr: int, order: int) -> None:

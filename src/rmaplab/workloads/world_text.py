@@ -8,7 +8,7 @@ w+4 frame b x1 exclusive #3.1   what operation 3 has written to its second page
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,9 +61,6 @@ class StateText(NamedTuple):
     vmas: tuple[str, ...]
     pages: tuple[str, ...]
     tables: int | None
-
-
-WorldText = Mapping[str, StateText]
 
 
 def state_text(state: State, sees: frozenset[str]) -> StateText:

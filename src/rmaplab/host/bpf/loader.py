@@ -25,7 +25,6 @@ from rmaplab.host.bpf.relocate import relocate
 
 _PSEUDO_MAP_FD = 1
 _READ_BYTES = 32 << 10  # the seq_file's buffer: a read never gives more
-_MAP_BYTES = 20
 
 
 class MapDefinition(NamedTuple):
