@@ -22,7 +22,7 @@ VERBS = {
     "claims": "Check the announcement's claims about memory: arithmetic, and what machines say.",
     "fit": "Fit the price list to the seconds that were published of level 6, and judge it by level 7.",
     "check": "Run the same script of memory operations on the model and on the real kernel.",
-    "explain": "Tell a story from a running system, drawn step by step: fork, cow, mremap or who.",
+    "explain": "Tell a story from a running system, drawn step by step: fork, cow, mremap, who, or one of three bugs.",
     "who": "Who maps this page of the running machine?",
     "live": "Take a census of this machine's own reverse map: who holds it, how long its walks are.",
     "kernels": "List the kernels, or show what one consists of.",
