@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.system import boot
-from rmaplab.lab.experiment import Box, run_forkbench, warm_up
+from rmaplab.lab.announcement.experiment import Box, run_forkbench, warm_up
 from rmaplab.objects.flags import PROT_READ, PROT_WRITE
 from rmaplab.report.tables import console, new_table
 from rmaplab.units import PAGE_SIZE, format_size

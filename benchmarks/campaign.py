@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import NamedTuple
 
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.lab.conformance import conformance
+from rmaplab.lab.conformance.kit import conformance
 from rmaplab.report.tables import console, new_table
 
 KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc1+anon_vma_chain", "6.18")

@@ -25,9 +25,9 @@ import numpy as np
 from rmaplab.errors import UsageError
 from rmaplab.host.footprint import Footprints, read_fields
 from rmaplab.host.procfs import Unread, read_proc
-from rmaplab.host.snapshot import Observer, Rung
+from rmaplab.host.snapshot import CensusTaker, Rung
 from rmaplab.host.vmas import VmaDumper
-from rmaplab.lab.census import Census
+from rmaplab.lab.census.census import Census
 from rmaplab.objects.graph import UNKNOWN
 from rmaplab.report.tables import console, new_table
 from rmaplab.units import format_size
@@ -73,7 +73,7 @@ def processes(case: Case) -> Iterator[list[int]]:
 
 def measure(pids: list[int]) -> dict[str, Any]:
     """In this process: the graph dumped, checked and summed up by process and by tree; a whole census; maps alone."""
-    with Observer() as observer:
+    with CensusTaker() as observer:
         if observer.rung > Rung.GRAPH:
             return {"missing": "; ".join(observer.missing)}
         snapshot = observer.look(pages=False)

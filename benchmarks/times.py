@@ -11,8 +11,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from rmaplab.kernels.prices import CHOSEN, MODELS, Model
-from rmaplab.lab.baselines import PricedFit, judge_fit
-from rmaplab.lab.experiment import Box, Result, run_forkbench
+from rmaplab.lab.announcement.baselines import PricedFit, judge_fit
+from rmaplab.lab.announcement.experiment import Box, Result, run_forkbench
 from rmaplab.machine.locks import Locks
 
 LEVEL = 7

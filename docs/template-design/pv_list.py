@@ -28,19 +28,16 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable_edit import leaf_tables
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
-
-I64 = npt.NDArray[np.int64]
 
 
 class PvList(ReverseMap):

@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "boot": "kernels.system",
     "System": "kernels.system",
-    "Task": "mm.syscalls",
+    "Task": "calls.task",
     "Mapping": "rmap.protocol",
     "SyscallError": "errors",
     "SegmentationFault": "errors",
@@ -47,9 +47,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from rmaplab.calls.task import Task
     from rmaplab.errors import BusError, KernelBug, NeedsReclaim, OomKilled, SegmentationFault, SyscallError, UsageError
     from rmaplab.kernels.system import System, boot
-    from rmaplab.mm.syscalls import Task
     from rmaplab.rmap.protocol import Mapping
 
 

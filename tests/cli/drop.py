@@ -13,8 +13,8 @@ from rmaplab.cli import main
 from rmaplab.kernels.designs import OURS, load_design
 
 for module in (
-    *("cli.live", "lab.census_file", "lab.census_diff", "report.census", "report.export"),
-    *("cli.who", "host.place", "host.walk", "host.who", "report.who"),
+    *("cli.live", "lab.census.file", "lab.census.diff", "report.census", "report.export"),
+    *("cli.who", "host.place", "host.kernel_walk", "host.who", "report.who"),
 ):
     import_module(f"rmaplab.{module}")
 for path in OURS.values():

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rmaplab.cli import main as console_script
-from rmaplab.lab.boundary import Demand
-from rmaplab.lab.experiment import Box
+from rmaplab.lab.announcement.boundary import Demand
+from rmaplab.lab.announcement.experiment import Box
 
 
 def main(arguments: list[str]) -> int:
@@ -45,7 +45,7 @@ def test_a_mistake_gets_one_line_and_2(arguments: list[str], hint: str, capsys: 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs are those of level 2 on a smaller box: the same code, a twentieth of the time."""
-    from rmaplab.lab import boundary
+    from rmaplab.lab.announcement import boundary
 
     def smaller(kernel: str, level: int, box: Box, scheduler: str) -> Demand:
         return real(kernel, level - 5, box, scheduler)

@@ -19,8 +19,8 @@ import pytest
 
 from rmaplab.cli import main
 from rmaplab.host.bpf import btf
-from rmaplab.host.snapshot import Observer, Rung
-from rmaplab.lab.census_file import save_snapshot
+from rmaplab.host.snapshot import CensusTaker, Rung
+from rmaplab.lab.census.file import save_snapshot
 from rmaplab.objects.graph import Finding, Graph
 
 FIRST_MM = np.zeros(1, np.int64)
@@ -48,7 +48,7 @@ def said_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, 
 @pytest.fixture(scope="module")
 def _everything() -> None:
     """Skips, or fails where everything is required, below the first rung."""
-    with Observer() as observer:
+    with CensusTaker() as observer:
         if observer.rung != Rung.EVERYTHING:
             if REQUIRE_ALL:
                 pytest.fail("; ".join(observer.missing))
@@ -247,7 +247,7 @@ def test_a_wrong_command_line_gets_one_line(
     """Exit code 2, one line, nothing on stdout. CENSUS is one that an ordinary user saved."""
     if "CENSUS" in arguments:
         census = tmp_path / "census"
-        with Observer() as observer:
+        with CensusTaker() as observer:
             save_snapshot(replace(observer.look(), rung=Rung.OWN), census)
         arguments = tuple(str(census) if word == "CENSUS" else word for word in arguments)
     if arguments == ("--pid", "2") and "Kthread:\t1" not in _status(2):
@@ -272,13 +272,13 @@ def test_a_process_that_ends_during_the_read(
     """It was there when it was asked for, and is not in the dump: one line."""
     running = forks(1, 0, 0)
     (pid,) = running.__enter__()
-    look = Observer.look
+    look = CensusTaker.look
 
-    def late(observer: Observer, *, pages: bool = True) -> object:
+    def late(observer: CensusTaker, *, pages: bool = True) -> object:
         running.__exit__(None, None, None)
         return look(observer, pages=pages)
 
-    monkeypatch.setattr(Observer, "look", late)
+    monkeypatch.setattr(CensusTaker, "look", late)
     code, out, err = run(capsys, "--pid", str(pid))
     assert (code, out) == (2, "")
     assert f"no process {pid}" in err
@@ -352,17 +352,17 @@ def test_a_watch_goes_on_when_nobody_is_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forks: Forks, by: str, form: str
 ) -> None:
     """By name somebody may come again, so it looks until it has looked N times; a PID will not. Neither is an error."""
-    running, look, looks = forks(1, 0, 0), Observer.look, 0
+    running, look, looks = forks(1, 0, 0), CensusTaker.look, 0
     (pid,) = running.__enter__()
 
-    def and_it_ends(observer: Observer, *, pages: bool = True) -> object:
+    def and_it_ends(observer: CensusTaker, *, pages: bool = True) -> object:
         nonlocal looks
         looks += 1
         if looks == 2:
             running.__exit__(None, None, None)
         return look(observer, pages=pages)
 
-    monkeypatch.setattr(Observer, "look", and_it_ends)
+    monkeypatch.setattr(CensusTaker, "look", and_it_ends)
     name = str(pid) if by == "--pid" else "forks"
     code, out, err = run(capsys, "--watch", "--interval", "0", "--times", "4", by, name, "--format", form)
     assert code == 0

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import rmaplab.lab.baselines as lab
+import rmaplab.lab.announcement.baselines as lab
 from rmaplab.cli import main
 from rmaplab.kernels.prices import CHOSEN, MODELS, price_books
-from rmaplab.lab.experiment import Box
+from rmaplab.lab.announcement.experiment import Box
 
 ALL = "2.4.21,2.6.2,2.6.5-rc1-aa1"
 

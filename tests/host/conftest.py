@@ -13,7 +13,7 @@ import pytest
 
 from rmaplab.host import pagemap
 from rmaplab.host.bpf.errors import BpfUnavailable
-from rmaplab.host.walk import KernelWalk
+from rmaplab.host.kernel_walk import KernelWalk
 
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 

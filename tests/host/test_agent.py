@@ -18,8 +18,8 @@ import pytest
 from rmaplab.errors import UsageError
 from rmaplab.host.agent import OPTIONS, Agent, HostTrouble
 from rmaplab.host.compiler import compile_c
-from rmaplab.lab.check import compare
-from rmaplab.lab.obey import obey
+from rmaplab.lab.differential.compare import compare
+from rmaplab.lab.differential.obey import obey
 from rmaplab.workloads.script import parse
 from rmaplab.workloads.world import EVERYTHING, Record
 from rmaplab.workloads.world_text import state_text

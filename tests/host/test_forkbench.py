@@ -8,7 +8,7 @@ import pytest
 from rmaplab.errors import UsageError
 from rmaplab.host import forkbench
 from rmaplab.host.forkbench import HostForkbench
-from rmaplab.lab.experiment import Box, compare_forkbench
+from rmaplab.lab.announcement.experiment import Box, compare_forkbench
 
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 needs_compiler = pytest.mark.skipif(

@@ -6,15 +6,15 @@ import mmap
 import os
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from rmaplab.host import pagemap, procfs
 from rmaplab.host.pagemap import PM_MMAP_EXCLUSIVE, PM_PRESENT, Pagemap
 from rmaplab.host.procfs import PAGE_BYTES, Unread
+from rmaplab.machine.arrays import U8
 
 NR = 300
-Bytes = npt.NDArray[np.uint8]
+Bytes = U8
 
 
 @pytest.fixture

@@ -6,17 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.pages import PagePeeker
 from rmaplab.host.sample import read_windows, sample_mapcounts, sample_pages
 from rmaplab.host.vmas import Dump, VmaDumper
+from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE
 
 BASE, HUGE_AT, HUGE = 0x2000_0000_0000, 0x3000_0000_0000, 4 << 20
-I64 = npt.NDArray[np.int64]
 Forks = Callable[..., AbstractContextManager[list[int]]]
 
 

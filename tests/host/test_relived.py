@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from rmaplab.cli import main
-from rmaplab.host.snapshot import Observer, Rung
-from rmaplab.lab.census import Census
-from rmaplab.lab.census_file import load, save_snapshot
-from rmaplab.lab.rebuild import Walked, check_census, choose, on_the_machine, walk_under
-from rmaplab.lab.relive import relive
+from rmaplab.host.snapshot import CensusTaker, Rung
+from rmaplab.lab.census.census import Census
+from rmaplab.lab.census.file import load, save_snapshot
+from rmaplab.lab.census.rebuild import WalkedUnder, check_census, choose, on_the_machine, walk_under
+from rmaplab.lab.census.relive import relive
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
 from rmaplab.rmap.graph_of import graph_of
 
@@ -30,7 +30,7 @@ Forks = Callable[..., AbstractContextManager[list[int]]]
 
 def look(path: Path) -> Census:
     """A census of this machine, through a file; unsampled, however much memory its other processes have."""
-    with pytest.MonkeyPatch.context() as patch, Observer() as observer:
+    with pytest.MonkeyPatch.context() as patch, CensusTaker() as observer:
         patch.setattr("rmaplab.host.sample.WINDOWS", 1 << 30)
         if observer.rung != Rung.EVERYTHING:
             reason = "; ".join(observer.missing)
@@ -41,7 +41,7 @@ def look(path: Path) -> Census:
     return Census(load(path))
 
 
-def relived(census: Census, pid: int, design: str) -> tuple[Walked, Walked]:
+def relived(census: Census, pid: int, design: str) -> tuple[WalkedUnder, WalkedUnder]:
     """(as it was on the machine, as it is under the design), of the tree of one process."""
     check_census(census, "this machine")
     chosen, history, pages = choose(census, [head_of(census, pid)])

@@ -13,8 +13,9 @@ from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.footprint import Footprints
 from rmaplab.host.slabs import Sizes
 from rmaplab.host.snapshot import Rung, Snapshot
-from rmaplab.host.vmas import CHAIN, CUT, RESUMED, VMA, Dump, Rows, VmaDumper, decode
-from rmaplab.lab.census import Census
+from rmaplab.host.vmas import CHAIN, CUT, RESUMED, VMA, Dump, VmaDumper, decode
+from rmaplab.lab.census.census import Census
+from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, UNKNOWN, Graph
 
 BASE, END = 0x2000_0000_0000, 0x2100_0000_0000
@@ -44,7 +45,7 @@ def dump_whole(dumper: VmaDumper) -> Dump:
     pytest.fail(f"torn 20 times: {dump.broken}")
 
 
-def read_whole(dumper: VmaDumper) -> Rows:
+def read_whole(dumper: VmaDumper) -> I64:
     """The rows of such a dump."""
     for _ in range(20):
         rows, _, _ = dumper._read()
@@ -54,7 +55,7 @@ def read_whole(dumper: VmaDumper) -> Rows:
     pytest.fail("torn 20 times")
 
 
-def window(graph: Graph, pids: list[int]) -> np.typing.NDArray[np.int64]:
+def window(graph: Graph, pids: list[int]) -> I64:
     """The VMAs of these processes between BASE and END."""
     mms = graph.processes.mm[np.isin(graph.processes.pid, pids)]
     return np.flatnonzero((graph.vmas.start >= BASE) & (graph.vmas.start < END) & np.isin(graph.vmas.mm, mms))

@@ -14,8 +14,8 @@ import pytest
 
 from rmaplab.errors import UsageError
 from rmaplab.host import pagemap, procfs
+from rmaplab.host.kernel_walk import KernelWalk
 from rmaplab.host.place import find_file_page, find_place
-from rmaplab.host.walk import KernelWalk
 from rmaplab.host.who import who_maps_address, who_maps_file, who_maps_pfn
 
 from . import fork_tree as tree

@@ -8,12 +8,12 @@ free as a whole: that is all the model needs to know about lists and orders.
 """
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import Bools
 from rmaplab.machine.buddy import MAX_ORDER, Buddy, FreeLists
 
 zones = st.tuples(st.integers(0, 70), st.integers(1, 3000)).map(lambda z: (z[0], z[0] + z[1]))  # [start, end)
@@ -23,7 +23,7 @@ allocs = st.tuples(st.just("alloc"), orders, st.integers(0, 60))
 frees = st.tuples(st.just("free"), st.integers(0, 1 << 30), st.integers(1, 30))
 
 
-def free_windows(free: npt.NDArray[np.bool_], order: int) -> int:
+def free_windows(free: Bools, order: int) -> int:
     """How many aligned windows of 2^order frames are free as a whole: counted one by one."""
     width = 1 << order
     return sum(bool(free[pfn : pfn + width].all()) for pfn in range(0, free.size - width + 1, width))

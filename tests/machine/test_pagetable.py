@@ -13,18 +13,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmaplab.machine import pagetable, pagetable_edit
+from rmaplab.machine.arrays import I32, I64
 from rmaplab.machine.frames import ZERO_PFN, put_pages
 from rmaplab.machine.paging import ACCESSED, DIRTY, FORMATS, MAPPED, PRESENT, PROTNONE, RW, USER, Paging
 from rmaplab.machine.ram import Ram
 from rmaplab.units import PAGE_SIZE
 
-I64 = npt.NDArray[np.int64]
 Row = tuple[int, int, int]  # PFN, physical address of the entry, virtual address
 READ_ONLY = PRESENT | USER
 GUARD = -7  # what batches hold where nothing was written
@@ -53,7 +52,7 @@ class Box:
     def __init__(self, paging: Paging) -> None:
         self.paging = paging
         self.ram = Ram(1 << (24 if paging.levels == 4 else 20))
-        self.count: npt.NDArray[np.int32] = np.zeros(self.ram.nr_frames, np.int32)
+        self.count: I32 = np.zeros(self.ram.nr_frames, np.int32)
         self.geometry = (self.ram.words(paging.entry_bytes), paging.levels, paging.bits)
         self.limit = min(1 << (12 + paging.bits * paging.levels), 1 << (32 if paging.levels < 4 else 40))
         self.next_frame = self.ram.nr_frames

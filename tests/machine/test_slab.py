@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +21,6 @@ from rmaplab.machine.slab import Packing, SlabCache, SlabPages, pack, pack_slub
 from rmaplab.machine.watermarks import WatermarkRule, min_free_pages
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
-I64 = npt.NDArray[np.int64]
 LINES = (32, 64, 128)
 LINE, WORD = 128, 4
 RULES = SchedRules(100, 200, 1, 200, one_queue=False, child_first=True)

@@ -29,7 +29,7 @@ from rmaplab.objects.flags import (
     VM_READ,
     VM_WRITE,
 )
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import VmArea
 from rmaplab.units import PAGE_SIZE
 
 KERNELS = ["2.6.2", "2.6.5-rc1-aa1"]

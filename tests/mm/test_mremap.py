@@ -24,7 +24,7 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
 )
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import VmArea
 from rmaplab.rmap.anon_vma import AnonVmaMap
 from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SIZE

@@ -107,7 +107,7 @@ def test_2_4_knows_no_mode_2() -> None:
 
 @pytest.mark.parametrize("mode", OvercommitMode)
 def test_a_request_asked_again_gets_the_same_answer(mode: OvercommitMode) -> None:
-    """What was noted of each request is all the rule needs: lab/boundary.py asks it again with other swap."""
+    """What was noted of each request is all the rule needs: lab/announcement/boundary.py asks it again with other swap."""
     system = boot("2.6.2", mode)
     k = system.kernel
     k.commit_requests = []

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
 
 BASE = 0xFFFF_8881_0000_0000 - (1 << 64)  # a kernel pointer, as int64 has it
@@ -100,7 +101,7 @@ class Family:
         ).graph
 
 
-def _column(rows: list[dict[str, int]], name: str) -> np.typing.NDArray[np.int64]:
+def _column(rows: list[dict[str, int]], name: str) -> I64:
     return np.array([row[name] for row in rows], np.int64)
 
 

@@ -25,7 +25,7 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
 )
-from rmaplab.rmap.anon_vma_chain import AnonVma, AnonVmaChainMap, NewestFirst
+from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap, ChainedAnonVma, NewestFirst
 from rmaplab.units import PAGE_SIZE
 
 ANON = MAP_PRIVATE | MAP_ANONYMOUS
@@ -52,16 +52,16 @@ def put(task: rmaplab.Task, first: int, last: int, *, write: bool = False, prot:
         task.touch(at(first), (last - first) * PAGE_SIZE, write=True)
 
 
-def own(task: rmaplab.Task, page: int = 0) -> AnonVma:
+def own(task: rmaplab.Task, page: int = 0) -> ChainedAnonVma:
     """The anon_vma of the VMA at a page."""
     assert task.mm is not None
     vma = task.mm.find_vma(at(page))
     assert vma is not None
-    assert isinstance(vma.anon_vma, AnonVma)
+    assert isinstance(vma.anon_vma, ChainedAnonVma)
     return vma.anon_vma
 
 
-def chain(design: AnonVmaChainMap, task: rmaplab.Task, page: int = 0) -> list[AnonVma]:
+def chain(design: AnonVmaChainMap, task: rmaplab.Task, page: int = 0) -> list[ChainedAnonVma]:
     """The VMA's chain, newest first as the kernel's list has it."""
     assert task.mm is not None
     vma = task.mm.find_vma(at(page))

@@ -13,13 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 import rmaplab
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.machine.arrays import I64
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_vma import AnonVma, AnonVmaMap
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
 from rmaplab.rmap.pte_chain import PteChain
@@ -29,7 +27,7 @@ from rmaplab.units import PAGE_SIZE
 class Unchecked(ReverseMap):
     """A design that never says that anything is wrong with it."""
 
-    def check(self, mms: list[MmStruct], mapped: npt.NDArray[np.int64]) -> None:
+    def check(self, mms: list[MmStruct], mapped: I64) -> None:
         """All is well."""
 
 

@@ -70,8 +70,8 @@ def command(
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
-    from rmaplab.lab.boundary import Panel, Row, boundary  # noqa: PLC0415
-    from rmaplab.lab.experiment import Box  # noqa: PLC0415
+    from rmaplab.lab.announcement.boundary import BoundaryRow, Panel, boundary  # noqa: PLC0415
+    from rmaplab.lab.announcement.experiment import Box  # noqa: PLC0415
     from rmaplab.mm.overcommit import OvercommitMode  # noqa: PLC0415
     from rmaplab.report.boundary import describe, maps  # noqa: PLC0415
 
@@ -84,7 +84,7 @@ def command(
         for mode in modes
     ]
     runs = boundary(panels, uses, box)
-    rows: list[Row] = []
+    rows: list[BoundaryRow] = []
     bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*bars, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("compiling", total=len(panels) * len(uses))

@@ -13,7 +13,7 @@ from rmaplab.errors import NotModelled, UsageError
 
 if TYPE_CHECKING:
     from rmaplab.host.agent import Agent
-    from rmaplab.lab.check import Difference
+    from rmaplab.lab.differential.compare import Difference
     from rmaplab.workloads.world import Record
 
 DEFAULT_KERNEL = "6.18"
@@ -82,8 +82,8 @@ def command(
 def _scripts(paths: tuple[str, ...], kernel: str) -> int:
     """Each script on both sides. The exit code."""
     from rmaplab.host.agent import Agent  # noqa: PLC0415
-    from rmaplab.lab.check import compare  # noqa: PLC0415
-    from rmaplab.lab.obey import obey  # noqa: PLC0415
+    from rmaplab.lab.differential.compare import compare  # noqa: PLC0415
+    from rmaplab.lab.differential.obey import obey  # noqa: PLC0415
     from rmaplab.workloads.script import read_script  # noqa: PLC0415
 
     scripts = [read_script(path) for path in paths]
@@ -109,9 +109,9 @@ def _scripts(paths: tuple[str, ...], kernel: str) -> int:
 
 def _against(path: str, kernel: str) -> int:
     """What a file has recorded, and the model. The exit code."""
-    from rmaplab.lab.check import compare  # noqa: PLC0415
-    from rmaplab.lab.obey import obey  # noqa: PLC0415
-    from rmaplab.lab.recording import load  # noqa: PLC0415
+    from rmaplab.lab.differential.compare import compare  # noqa: PLC0415
+    from rmaplab.lab.differential.obey import obey  # noqa: PLC0415
+    from rmaplab.lab.differential.recording import load  # noqa: PLC0415
 
     made_on, records = load(path)
     operations = skipped = 0
@@ -137,8 +137,8 @@ def _against(path: str, kernel: str) -> int:
 def _record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int) -> int:
     """What the host does, in a file. The exit code."""
     from rmaplab.host.agent import Agent  # noqa: PLC0415
-    from rmaplab.lab.fuzz import make_script  # noqa: PLC0415
-    from rmaplab.lab.recording import save  # noqa: PLC0415
+    from rmaplab.lab.differential.fuzz import make_script  # noqa: PLC0415
+    from rmaplab.lab.differential.recording import save  # noqa: PLC0415
     from rmaplab.workloads.script import CALLS, read_script  # noqa: PLC0415
 
     scripts = [read_script(each) for each in paths]
@@ -157,8 +157,8 @@ def _fuzz(kernel: str, nr: int, seed: int, save: str | None) -> int:
     from rich.progress import Progress  # noqa: PLC0415
 
     from rmaplab.host.agent import Agent  # noqa: PLC0415
-    from rmaplab.lab.campaign import campaign  # noqa: PLC0415
-    from rmaplab.report.check import coverage_lines  # noqa: PLC0415
+    from rmaplab.lab.differential.campaign import campaign  # noqa: PLC0415
+    from rmaplab.report.differences import coverage_lines  # noqa: PLC0415
 
     with (
         Agent(graph=True) as agent,
@@ -198,7 +198,7 @@ def _keep(path: Path, difference: Difference, seed: int, number: int | None) -> 
 
 
 def _show(difference: Difference, host: str, model: str) -> None:
-    from rmaplab.report.check import draw_difference  # noqa: PLC0415
+    from rmaplab.report.differences import draw_difference  # noqa: PLC0415
 
     for line in draw_difference(difference, host, model):
         click.echo(line)

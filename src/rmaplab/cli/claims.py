@@ -23,7 +23,7 @@ def command(processes: int, split: str, form: str, output: Path | None) -> None:
         raise UsageError(f"--processes {processes}: give 1 to 2000")
     paging_format("i386-pae", split)
 
-    from rmaplab.lab import claims  # noqa: PLC0415
+    from rmaplab.lab.announcement import claims  # noqa: PLC0415
     from rmaplab.report.claims import claims_tables  # noqa: PLC0415
 
     groups = [

@@ -121,8 +121,8 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     from rmaplab.host.forkbench import HostForkbench  # noqa: PLC0415
-    from rmaplab.lab.baselines import baselines  # noqa: PLC0415
-    from rmaplab.lab.experiment import compare_forkbench  # noqa: PLC0415
+    from rmaplab.lab.announcement.baselines import baselines  # noqa: PLC0415
+    from rmaplab.lab.announcement.experiment import compare_forkbench  # noqa: PLC0415
     from rmaplab.report.tables import comparison  # noqa: PLC0415
     from rmaplab.report.times import scaling, time_tables  # noqa: PLC0415
 
@@ -164,7 +164,7 @@ def _mallocgroup(
     kernels: list[str], sizes: tuple[int, int, int], box: BoxOptions, form: str, output: Path | None
 ) -> None:
     """Children, pages and walks as `sizes`."""
-    from rmaplab.lab.mallocgroup import compare_mallocgroup  # noqa: PLC0415
+    from rmaplab.lab.costs.mallocgroup import compare_mallocgroup  # noqa: PLC0415
     from rmaplab.report.mallocgroup import walk_table  # noqa: PLC0415
 
     results = list(compare_mallocgroup(kernels, *sizes, box.make(kernels)))

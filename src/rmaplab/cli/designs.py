@@ -40,7 +40,7 @@ def check(
 
     from rmaplab.kernels.catalogue import find_kernel  # noqa: PLC0415
     from rmaplab.kernels.designs import find_design, load_design  # noqa: PLC0415
-    from rmaplab.lab.conformance import conformance  # noqa: PLC0415
+    from rmaplab.lab.conformance.kit import conformance  # noqa: PLC0415
 
     load_design(find_design(name).path)
     paging = find_kernel(kernel).paging(paging).name

@@ -13,8 +13,8 @@ from rmaplab.errors import UsageError
 
 if TYPE_CHECKING:
     from rmaplab.kernels.spec import KernelSpec
-    from rmaplab.lab.explain import Step
-    from rmaplab.lab.scenarios import Scenario
+    from rmaplab.lab.explain import Scene
+    from rmaplab.lab.explain.scenarios import Scenario
 
 WIDTH = 108
 ONE_BOX = ("kernel", "ram", "swap", "cpus", "paging", "cache_line", "highpte", "split", "boot_use", "overcommit", "ht")
@@ -45,7 +45,7 @@ def command(
     from rmaplab.kernels.catalogue import find_kernel  # noqa: PLC0415
     from rmaplab.lab.explain import explain  # noqa: PLC0415
     from rmaplab.lab.explain.picture import LEGEND  # noqa: PLC0415
-    from rmaplab.lab.scenarios import SCENARIOS  # noqa: PLC0415
+    from rmaplab.lab.explain.scenarios import SCENARIOS  # noqa: PLC0415
 
     if story in SCENARIOS:
         for name in ONE_BOX:
@@ -97,14 +97,14 @@ def heading(story: str, spec: KernelSpec, paging: str) -> list[str]:
     return [f"{story}: told by Linux {spec.name} on {paging}", *textwrap.wrap(about, WIDTH)]
 
 
-def step_title(nr: int, step: Step) -> str:
+def step_title(nr: int, step: Scene) -> str:
     """The call, on a rule; continued on the next line where it is long."""
     lines = textwrap.wrap(step.title, WIDTH - 8, subsequent_indent="       ")
     first = f"-- {nr}. {lines[0]} "
     return "\n".join([first + "-" * max(2, WIDTH - len(first)), *lines[1:]])
 
 
-def step_lines(step: Step) -> list[tuple[str, str]]:
+def step_lines(step: Scene) -> list[tuple[str, str]]:
     """A step's text below its title, line by line, each with its style."""
     lines = [("", line) for line in textwrap.wrap(" ".join(filter(None, step.said)), WIDTH)]
     drew = False

@@ -14,7 +14,7 @@ from rmaplab.cli.options import check_output, emit, output_options
 from rmaplab.errors import UsageError
 
 if TYPE_CHECKING:
-    from rmaplab.lab.baselines import PricedFit
+    from rmaplab.lab.announcement.baselines import PricedFit
 
 
 @click.command("fit")
@@ -33,8 +33,8 @@ def command(save: Path | None, form: str, output: Path | None) -> None:
     from rich.console import Console, Group  # noqa: PLC0415
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
-    from rmaplab.lab.baselines import PREDICTED_LEVEL, fits_to_show, score, twice  # noqa: PLC0415
-    from rmaplab.lab.published import published_kernels  # noqa: PLC0415
+    from rmaplab.lab.announcement.baselines import PREDICTED_LEVEL, fits_to_show, score, twice  # noqa: PLC0415
+    from rmaplab.lab.announcement.published import published_kernels  # noqa: PLC0415
     from rmaplab.report.fit import fit_tables  # noqa: PLC0415
 
     columns = (TextColumn("{task.description}"), BarColumn())

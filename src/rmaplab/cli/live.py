@@ -17,9 +17,9 @@ from rmaplab.errors import UsageError
 
 if TYPE_CHECKING:
     from rmaplab.host.snapshot import Snapshot
-    from rmaplab.lab.census import Census, Row
-    from rmaplab.lab.census_diff import Change
-    from rmaplab.objects.graph import I64
+    from rmaplab.lab.census.census import Census, CensusRow
+    from rmaplab.lab.census.diff import Change
+    from rmaplab.machine.arrays import I64
 
 SORTS = {
     "rmap": "rmap_bytes",
@@ -99,8 +99,8 @@ def command(
         return
     if times is not None:
         raise UsageError("--times counts the looks of --watch: add --watch, or leave it out")
-    from rmaplab.lab.census import Census  # noqa: PLC0415
-    from rmaplab.lab.census_file import load, save_snapshot  # noqa: PLC0415
+    from rmaplab.lab.census.census import Census  # noqa: PLC0415
+    from rmaplab.lab.census.file import load, save_snapshot  # noqa: PLC0415
 
     snapshot = load(source) if source is not None else _look_once(pid)
     if under is not None:
@@ -121,9 +121,9 @@ def command(
 @output_options
 def diff(before: Path, after: Path, sort: str | None, top: int, form: str, output: Path | None, *, trees: bool) -> None:
     """What changed between two saved censuses."""
-    from rmaplab.lab.census import Census, circumstances  # noqa: PLC0415
-    from rmaplab.lab.census_diff import COUNTED, changes, total_changes  # noqa: PLC0415
-    from rmaplab.lab.census_file import load  # noqa: PLC0415
+    from rmaplab.lab.census.census import Census, circumstances  # noqa: PLC0415
+    from rmaplab.lab.census.diff import COUNTED, changes, total_changes  # noqa: PLC0415
+    from rmaplab.lab.census.file import load  # noqa: PLC0415
     from rmaplab.report.census import diff_text, where_we_stand  # noqa: PLC0415
     from rmaplab.report.export import as_csv  # noqa: PLC0415
 
@@ -161,11 +161,11 @@ class _Shown:
     def __init__(self, trees: bool, pid: int | None, comm: str | None, sort: str | None, top: int, form: str) -> None:
         self.trees, self.pid, self.comm, self.sort, self.top, self.form = trees, pid, comm, sort, top, form
 
-    def rows(self, census: Census, source: str | None) -> tuple[list[Row], I64 | None]:
+    def rows(self, census: Census, source: str | None) -> tuple[list[CensusRow], I64 | None]:
         """The rows, sorted, and the address spaces they are about (None: all). Raises UsageError if there are none."""
         import numpy as np  # noqa: PLC0415
 
-        from rmaplab.lab.census import name  # noqa: PLC0415
+        from rmaplab.lab.census.census import name  # noqa: PLC0415
 
         rows = census.trees() if self.trees else census.processes()
         chosen = None
@@ -211,8 +211,8 @@ class _Shown:
     def under(self, census: Census, source: str, names: list[str]) -> str:
         """The trees asked for, lived through under each design. Raises UsageError before anything takes long."""
         from rmaplab.kernels.designs import find_design  # noqa: PLC0415
-        from rmaplab.lab.census import circumstances  # noqa: PLC0415
-        from rmaplab.lab.rebuild import check_census, choose, on_the_machine, walk_under  # noqa: PLC0415
+        from rmaplab.lab.census.census import circumstances  # noqa: PLC0415
+        from rmaplab.lab.census.rebuild import check_census, choose, on_the_machine, walk_under  # noqa: PLC0415
         from rmaplab.report.census import where_we_stand  # noqa: PLC0415
         from rmaplab.report.export import as_csv  # noqa: PLC0415
         from rmaplab.report.relived import under_text  # noqa: PLC0415
@@ -231,7 +231,7 @@ class _Shown:
             return json.dumps(said, indent=2) + "\n"
         return "\n".join(where_we_stand(census.snapshot)) + "\n\n" + under_text(chosen, was, found)
 
-    def tables(self, census: Census, rows: list[Row], mms: I64 | None) -> str:
+    def tables(self, census: Census, rows: list[CensusRow], mms: I64 | None) -> str:
         """Everything, for a reader."""
         from rmaplab.report import census as report  # noqa: PLC0415
 
@@ -246,7 +246,7 @@ class _Shown:
 
 def _look_once(pid: int | None) -> Snapshot:
     from rmaplab.host.footprint import read_task  # noqa: PLC0415
-    from rmaplab.host.snapshot import Observer  # noqa: PLC0415
+    from rmaplab.host.snapshot import CensusTaker  # noqa: PLC0415
 
     if not sys.platform.startswith("linux"):
         raise UsageError("live reads the Linux it runs on: try --from FILE with a census saved there")
@@ -256,14 +256,14 @@ def _look_once(pid: int | None) -> Snapshot:
             raise UsageError(f"no process {pid}: it has ended, or never was (see: ps -e)")
         if not task.has_memory:
             raise UsageError(f"process {pid} ({task.comm}) has no memory of its own: a kernel thread, or a zombie")
-    with Observer() as observer:
+    with CensusTaker() as observer:
         return observer.look()
 
 
 class _OnRung:
     """A row that says from which rung it was seen."""
 
-    def __init__(self, rungs: dict[str, int], row: Row | Change) -> None:
+    def __init__(self, rungs: dict[str, int], row: CensusRow | Change) -> None:
         self.rungs, self.row = rungs, row
 
     def as_json(self) -> dict[str, Any]:
@@ -271,17 +271,17 @@ class _OnRung:
         return {**self.rungs, **self.row.as_json()}
 
 
-def _csv(snapshot: Snapshot, rows: list[Row]) -> str:
+def _csv(snapshot: Snapshot, rows: list[CensusRow]) -> str:
     from rmaplab.report.export import as_csv  # noqa: PLC0415
 
     return as_csv([_OnRung({"rung": int(snapshot.rung)}, row) for row in rows])
 
 
 def _watch(shown: _Shown, interval: float, times: int | None) -> None:
-    from rmaplab.host.snapshot import Observer, Rung  # noqa: PLC0415
+    from rmaplab.host.snapshot import CensusTaker, Rung  # noqa: PLC0415
 
     looks = torn = broken = 0
-    with Observer() as observer:
+    with CensusTaker() as observer:
         try:
             while times is None or looks < times:
                 if looks:
@@ -306,7 +306,7 @@ def _watch(shown: _Shown, interval: float, times: int | None) -> None:
 def _none_now(shown: _Shown, snapshot: Snapshot, nth: int) -> str:
     import numpy as np  # noqa: PLC0415
 
-    from rmaplab.lab.census import Census  # noqa: PLC0415
+    from rmaplab.lab.census.census import Census  # noqa: PLC0415
 
     if shown.form == "json":
         return json.dumps(Census(snapshot).as_json([], "trees" if shown.trees else "processes", np.zeros(0, np.int64)))
@@ -314,7 +314,7 @@ def _none_now(shown: _Shown, snapshot: Snapshot, nth: int) -> str:
 
 
 def _one_look(shown: _Shown, snapshot: Snapshot, nth: int, torn: int, broken: int) -> str:
-    from rmaplab.lab.census import Census  # noqa: PLC0415
+    from rmaplab.lab.census.census import Census  # noqa: PLC0415
     from rmaplab.report.census import watch_line, where_we_stand  # noqa: PLC0415
 
     census = Census(snapshot)

@@ -15,8 +15,8 @@ import click
 from rmaplab.errors import UsageError
 
 if TYPE_CHECKING:
-    from rmaplab.lab.experiment import Box
-    from rmaplab.report.export import Row
+    from rmaplab.lab.announcement.experiment import Box
+    from rmaplab.report.export import JsonRow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -108,7 +108,7 @@ class BoxOptions:
 
     def make(self, kernels: Sequence[str]) -> Box:
         """The box, for these kernels. What it cannot be, boot() says. Raises UsageError for a kernel there is not."""
-        from rmaplab.lab.experiment import Box  # noqa: PLC0415
+        from rmaplab.lab.announcement.experiment import Box  # noqa: PLC0415
 
         return Box(
             self.ram,
@@ -234,7 +234,7 @@ def check_output(path: Path | None, option: str = "--output") -> None:
         raise UsageError(f"cannot write {path}: give {option} a file in a directory that exists and is yours")
 
 
-def emit(results: Sequence[Row], form: str, path: Path | None, table: Callable[[], object]) -> None:
+def emit(results: Sequence[JsonRow], form: str, path: Path | None, table: Callable[[], object]) -> None:
     """Print results as table, JSON or CSV, or write them; a file appears whole or not at all."""
     from rmaplab.report.export import as_csv, as_json  # noqa: PLC0415
     from rmaplab.report.tables import console, plain  # noqa: PLC0415

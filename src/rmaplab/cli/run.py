@@ -36,7 +36,7 @@ def command(
     check_workload(workload)
     check_output(output)
 
-    from rmaplab.lab.experiment import compare_forkbench  # noqa: PLC0415
+    from rmaplab.lab.announcement.experiment import compare_forkbench  # noqa: PLC0415
     from rmaplab.report.tables import single  # noqa: PLC0415
 
     the_box = box.make([kernel])

@@ -23,7 +23,7 @@ from rmaplab.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rmaplab.lab.sweep import Combination, MemoryPoint
+    from rmaplab.lab.costs.sweep import Combination, MemoryPoint
 
 
 @click.group("sweep")
@@ -86,7 +86,7 @@ def memory(
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
-    from rmaplab.lab.sweep import grid, sweep_memory  # noqa: PLC0415
+    from rmaplab.lab.costs.sweep import grid, sweep_memory  # noqa: PLC0415
     from rmaplab.report.sweep import memory_sweep  # noqa: PLC0415
 
     the_box = box.make(kernel_list)

@@ -58,8 +58,8 @@ def _ask(
 ) -> tuple[Answer, str]:
     """The answer, and the question as understood. What is wrong with the question is said before anything is loaded."""
     from rmaplab.host.bpf.errors import BpfUnavailable  # noqa: PLC0415
+    from rmaplab.host.kernel_walk import KernelWalk  # noqa: PLC0415
     from rmaplab.host.place import find_file_page, find_place  # noqa: PLC0415
-    from rmaplab.host.walk import KernelWalk  # noqa: PLC0415
     from rmaplab.host.who import who_maps_address, who_maps_file, who_maps_pfn  # noqa: PLC0415
 
     place = None if pid is None else find_place(_number(pid, "PID"), address or "")

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.host.procfs import HostVma, Unread, read_maps, read_proc
-from rmaplab.objects.graph import I64, NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
+from rmaplab.machine.arrays import I64
+from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
 
 _VM = {"r": 1, "w": 2, "x": 4, "s": 8}  # VM_READ, VM_WRITE, VM_EXEC, VM_SHARED
 
@@ -31,7 +32,7 @@ class Footprints(NamedTuple):
     swap: I64
 
 
-class Task(NamedTuple):
+class HostTask(NamedTuple):
     """Of /proc/PID/status: its name, its parent, and whether it has memory of its own (kernel threads and zombies have not)."""
 
     comm: str
@@ -48,12 +49,12 @@ def read_fields(name: str) -> dict[str, str]:
     return {key: value.strip() for key, _, value in lines}
 
 
-def read_task(pid: int) -> Task | None:
+def read_task(pid: int) -> HostTask | None:
     """Who a process is, or None if there is none."""
     fields = read_fields(f"{pid}/status")
     if "Name" not in fields:
         return None
-    return Task(fields["Name"], int(fields.get("PPid", 0)), "VmRSS" in fields)
+    return HostTask(fields["Name"], int(fields.get("PPid", 0)), "VmRSS" in fields)
 
 
 def read_footprints(pids: Sequence[int]) -> Footprints:

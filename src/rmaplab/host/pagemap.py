@@ -27,15 +27,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.host import procfs
 from rmaplab.host.procfs import PAGE_BYTES, Unread
+from rmaplab.machine.arrays import I32, I64, U64
 
 LAST_PFN = (1 << 52) - 1
 """Beyond it, an offset into kpagecount would be no file offset any more."""
 
-Words = npt.NDArray[np.uint64]
 
 PM_PRESENT = 1 << 63
 PM_SWAP = 1 << 62
@@ -69,7 +68,7 @@ class Pagemap:
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
-    def entries(self, start: int, end: int) -> Words:
+    def entries(self, start: int, end: int) -> U64:
         """A word per page of [start, end); shorter where the address space or the process ends."""
         return _read_words(self._fd, start // PAGE_BYTES, end // PAGE_BYTES)
 
@@ -78,11 +77,11 @@ class Pagemap:
         words = self.entries(address & -PAGE_BYTES, (address & -PAGE_BYTES) + PAGE_BYTES)
         return int(words[0]) if len(words) else None
 
-    def words_at(self, addresses: Words) -> Words:
+    def words_at(self, addresses: U64) -> U64:
         """The words of pages anywhere, in their order; 0 where the address space or the process ends."""
         return _gather(self._fd, addresses // np.uint64(PAGE_BYTES), 0)
 
-    def regions(self, start: int, end: int, mask: int = PAGE_IS_PRESENT, report: int = 0) -> Words:
+    def regions(self, start: int, end: int, mask: int = PAGE_IS_PRESENT, report: int = 0) -> U64:
         """Ranges of pages that have all categories of `mask`: rows of (start, end, categories among `report`), ascending.
 
         One ioctl per 4096 ranges. Raises OSError: ENOTTY before Linux 6.7, EFAULT beyond the end of user addresses.
@@ -109,10 +108,10 @@ class Join(NamedTuple):
     unread           processes that could not be read, and why
     """
 
-    pfns: Words
-    starts: npt.NDArray[np.int64]
-    pids: npt.NDArray[np.int32]
-    addresses: Words
+    pfns: U64
+    starts: I64
+    pids: I32
+    addresses: U64
     unread: dict[int, Unread]
 
     def mappers(self, pfn: int) -> list[tuple[int, int]]:
@@ -123,7 +122,7 @@ class Join(NamedTuple):
         rows = slice(int(self.starts[i]), int(self.starts[i + 1]))
         return sorted(zip(self.pids[rows].tolist(), self.addresses[rows].tolist(), strict=True))
 
-    def counts(self) -> npt.NDArray[np.int64]:
+    def counts(self) -> I64:
         """How many entries map each of `pfns`."""
         return np.diff(self.starts)
 
@@ -139,7 +138,7 @@ def can_see_pfns() -> bool:
     return bool(entry and entry & PM_PRESENT and entry & PM_PFN)
 
 
-def read_present(pid: int) -> tuple[Words, Words] | Unread:
+def read_present(pid: int) -> tuple[U64, U64] | Unread:
     """Addresses and words of all present pages of a process: two columns, ascending by address."""
     addresses, words = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
     try:
@@ -210,8 +209,8 @@ def _mapped(pid: int) -> Iterator[tuple[int, int]]:
         yield from ((vma.start, vma.end) for vma in vmas if vma.name != "[vsyscall]")
 
 
-def _read_words(fd: int, low: int, high: int) -> Words:
-    """Words low to high of a file that is indexed by page; fewer where it ends."""
+def _read_words(fd: int, low: int, high: int) -> U64:
+    """U64 low to high of a file that is indexed by page; fewer where it ends."""
     words = np.empty(high - low, np.uint64)
     view, done = words.view(np.uint8).data, 0
     while done < len(view):
@@ -222,8 +221,8 @@ def _read_words(fd: int, low: int, high: int) -> Words:
     return words[: done // 8]
 
 
-def _gather(fd: int, wanted: Words, beyond: int) -> Words:
-    """Words of a file that is indexed by page, wherever they are: a read per stretch; `beyond` past its end."""
+def _gather(fd: int, wanted: U64, beyond: int) -> U64:
+    """U64 of a file that is indexed by page, wherever they are: a read per stretch; `beyond` past its end."""
     ascending, back = np.unique(wanted, return_inverse=True)
     words = np.full(len(ascending), beyond, np.uint64)
     cut = np.flatnonzero(np.diff(ascending) > np.uint64(_BRIDGE)) + 1
@@ -254,7 +253,7 @@ def _end_of_user_addresses() -> int:
     raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
 
 
-def read_per_pfn(name: str, pfns: Words | Sequence[int], beyond: int = 0) -> Words | Unread:
+def read_per_pfn(name: str, pfns: U64 | Sequence[int], beyond: int = 0) -> U64 | Unread:
     """The words of /proc/kpagecount or /proc/kpageflags for these PFNs, in their order; `beyond` past the end of memory."""
     try:
         fd = procfs.open_proc(name)

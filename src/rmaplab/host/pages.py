@@ -22,20 +22,17 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.host.bpf.btf import kernel_btf
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.vmas import decode_files
-from rmaplab.objects.graph import I64
+from rmaplab.machine.arrays import I64, Bools
 
 MAPPING_ANON, MAPPING_FLAGS = 1, 3
 _PFN = (1 << 55) - 1
 _WORDS = 8
 _REQUEST_WORDS = 2 + _WORDS
-
-Words = npt.NDArray[np.int64]
 
 
 class Folios(NamedTuple):
@@ -48,7 +45,7 @@ class Folios(NamedTuple):
     mapping: I64
     pgoff: I64
     mapcount: I64
-    known: npt.NDArray[np.bool_]
+    known: Bools
 
     @property
     def anon_vma(self) -> I64:
@@ -64,7 +61,7 @@ class PagePeeker:
         definition = self._iterator.definitions["requests"]
         self._at_once = definition.max_entries
         self._memory = mmap.mmap(self._iterator.maps["requests"], definition.max_entries * definition.value_bytes)
-        self._requests: Words = np.frombuffer(self._memory, np.int64).reshape(-1, _REQUEST_WORDS)
+        self._requests: I64 = np.frombuffer(self._memory, np.int64).reshape(-1, _REQUEST_WORDS)
         try:
             self._find_fields()
             self._vmemmap = self._find_vmemmap()
@@ -97,7 +94,7 @@ class PagePeeker:
         self._memory.close()
         self._iterator.close()
 
-    def peek(self, addresses: I64) -> tuple[Words, npt.NDArray[np.bool_]]:
+    def peek(self, addresses: I64) -> tuple[I64, Bools]:
         """64 bytes at each address, as rows of 8 words; and where there was memory to read. O(addresses), 16,384 in a millisecond."""
         words = np.zeros((len(addresses), _WORDS), np.int64)
         good = np.zeros(len(addresses), np.bool_)
@@ -157,7 +154,7 @@ class PagePeeker:
         return Folios(head * zero, heads[:, self._mapping] * zero, pgoff * zero, mapcount * zero, known)
 
 
-def _signed_half(rows: Words, offset: int) -> I64:
+def _signed_half(rows: I64, offset: int) -> I64:
     return np.ascontiguousarray(rows).view(np.int32)[:, offset // 4].astype(np.int64)
 
 

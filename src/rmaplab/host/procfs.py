@@ -73,7 +73,7 @@ class HostVma(NamedTuple):
         return f"{self.start:x}-{self.end:x} {self.perms} {self.name}".rstrip()
 
 
-class Status(NamedTuple):
+class ProcStatus(NamedTuple):
     """Of /proc/PID/status: the thread group `pid` belongs to, its name, state letter, and whether a kernel thread."""
 
     tgid: int
@@ -120,7 +120,7 @@ def processes() -> list[int]:
     return sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
 
 
-def read_status(pid: int) -> Status | Unread:
+def read_status(pid: int) -> ProcStatus | Unread:
     """Who a PID (or a thread's TID) is."""
     text = read_proc(f"{pid}/status")
     if isinstance(text, Unread):
@@ -130,7 +130,7 @@ def read_status(pid: int) -> Status | Unread:
     # Kthread: is newer than our readers; before it, a kernel thread is what has no VmSize and is no zombie
     state = field.get("State", "?")[:1]
     kernel_thread = field["Kthread"] == "1" if "Kthread" in field else "VmSize" not in field and state not in "ZX"
-    return Status(int(field.get("Tgid", pid)), field.get("Name", "?"), state, kernel_thread)
+    return ProcStatus(int(field.get("Tgid", pid)), field.get("Name", "?"), state, kernel_thread)
 
 
 def read_comm(pid: int) -> str:

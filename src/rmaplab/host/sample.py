@@ -15,7 +15,8 @@ from rmaplab.host.pagemap import PM_PFN, Pagemap, read_per_pfn
 from rmaplab.host.pages import Folios, PagePeeker
 from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump
-from rmaplab.objects.graph import I64, NONE, Graph, Pages
+from rmaplab.machine.arrays import I64
+from rmaplab.objects.graph import NONE, Graph, Pages
 
 VM_WRITE, VM_SHARED = 2, 8
 WINDOWS = 4096

@@ -91,7 +91,7 @@ class Snapshot:
         return self.rung <= Rung.GRAPH
 
 
-class Observer:
+class CensusTaker:
     """Finds its rung once, then looks as often as asked. A context manager."""
 
     def __init__(self) -> None:

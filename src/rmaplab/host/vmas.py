@@ -18,19 +18,17 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
-from rmaplab.objects.graph import I64, NONE, AnonVmas, Chains, Files, Finding, Graph, Processes, Vmas, build, find_rows
+from rmaplab.machine.arrays import I64
+from rmaplab.objects.graph import NONE, AnonVmas, Chains, Files, Finding, Graph, Processes, Vmas, build, find_rows
 from rmaplab.units import PAGE_SIZE
 
 TRIES, BUDGET_S = 5, 0.8
 RESUME_AT_ONCE = 60_000  # the map holds 65,536
 VMA, VMA_MORE, CHAIN, CUT, RESUMED = range(1, 6)
-
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class VmaDumper:
                 break
         return dump
 
-    def _read(self) -> tuple[Rows, int, int]:
+    def _read(self) -> tuple[I64, int, int]:
         """All rows of one dump, the rest of chains that were cut behind them; how many VMAs were resumed, and how many in vain."""
         rows = _as_rows(self._iterator.read())
         cut = _cut(rows)
@@ -107,20 +105,20 @@ class VmaDumper:
         return (np.concatenate(parts) if resumed else rows), resumed, lost
 
 
-def _as_rows(data: memoryview) -> Rows:
+def _as_rows(data: memoryview) -> I64:
     return np.frombuffer(data, np.int64).reshape(-1, 8)
 
 
-def _kinds(rows: Rows) -> I64:
+def _kinds(rows: I64) -> I64:
     return rows[:, 0] & 0xFFFFFFFF
 
 
-def _cut(rows: Rows) -> Rows:
+def _cut(rows: I64) -> I64:
     """(VMA, place) of each chain that was cut. A process that was shown twice, by threads, is so with the same VMA."""
     return np.unique(rows[_kinds(rows) == CUT][:, 1:3], axis=0)
 
 
-def decode(rows: Rows) -> Dump:
+def decode(rows: I64) -> Dump:
     """A graph from the rows of one dump. `broken` says what the rows alone show to be wrong. O(n log n)."""
     kinds = _kinds(rows)
     first, more, chains = rows[kinds == VMA], rows[kinds == VMA_MORE], np.flatnonzero(kinds == CHAIN)
@@ -190,7 +188,7 @@ def _find(wanted: I64, pointers: I64, rows: I64) -> I64:
     return np.where(pointers[at] == wanted, rows[at], NONE)
 
 
-def _processes(first: Rows, more: Rows) -> Processes:
+def _processes(first: I64, more: I64) -> Processes:
     """A row per pid: its first task. A task's VMAs come one after another."""
     pid, tid, mm = first[:, 0] >> 32, more[:, 3] >> 32, first[:, 1]
     new = np.ones(len(pid), np.bool_)
@@ -202,13 +200,13 @@ def _processes(first: Rows, more: Rows) -> Processes:
     return Processes(pid[at], more[at, 0] >> 32, comm, more[at, 6], mm[at])
 
 
-def decode_files(data: memoryview) -> Rows:
+def decode_files(data: memoryview) -> I64:
     """(address_space, device, inode) of every file that is mapped in the rows of a dump."""
     rows = _as_rows(data)
     return _files(rows[_kinds(rows) == VMA_MORE])[0]
 
 
-def _files(more: Rows) -> tuple[Rows, I64]:
+def _files(more: I64) -> tuple[I64, I64]:
     """Mapped files as rows (address_space, device, inode), and by VMA which of them it maps, or NONE."""
     named = np.stack([more[:, 1], more[:, 3] & 0xFFFFFFFF, more[:, 2]], axis=1)
     maps = np.flatnonzero(more[:, 1])

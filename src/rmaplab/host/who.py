@@ -28,10 +28,10 @@ import numpy as np
 from rmaplab.errors import UsageError
 from rmaplab.host import kpageflags, pagemap, procfs
 from rmaplab.host.candidates import Visit, file_candidates, one_per_address_space, visits_of
+from rmaplab.host.kernel_walk import KernelWalk, Walked
 from rmaplab.host.pagemap import PM_FILE, PM_GUARD_REGION, PM_MMAP_EXCLUSIVE, PM_PFN, PM_PRESENT, PM_SWAP, Pagemap
 from rmaplab.host.place import FilePage, Place, cannot_read
 from rmaplab.host.procfs import PAGE_BYTES, Unread
-from rmaplab.host.walk import KernelWalk, Walked
 from rmaplab.units import format_size
 
 ATTEMPTS = 3

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rmaplab.calls.task import Program, Task, spawn
 from rmaplab.errors import NeedsReclaim, UsageError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.prices import PriceBook, book_name, find_prices
@@ -18,10 +19,9 @@ from rmaplab.machine.paging import MAPPED
 from rmaplab.machine.sched import NO_SMT, SchedRules, Smt
 from rmaplab.machine.watermarks import WatermarkRule
 from rmaplab.machine.zones import DMA_FRAMES
-from rmaplab.mm.check import check
 from rmaplab.mm.kernel import MM_LOCKS, Kernel
 from rmaplab.mm.overcommit import OvercommitMode
-from rmaplab.mm.syscalls import Program, Task, spawn
+from rmaplab.mm.validate import check
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rmaplab.kernels.system import System
+from rmaplab.machine.arrays import I64
 from rmaplab.objects.flags import PROT_READ, PROT_WRITE, VM_DONTCOPY, VM_LOCKED_MASK, VM_WIPEONFORK
-from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -188,7 +189,7 @@ def marked(mm: MmStruct) -> dict[int, int]:
     }
 
 
-def contents(system: System, mm: MmStruct) -> tuple[np.typing.NDArray[np.int64], np.typing.NDArray[np.int64]]:
+def contents(system: System, mm: MmStruct) -> tuple[I64, I64]:
     """(pages that have an entry, their bytes as rows of words), read past the MMU: nothing faults, nothing changes."""
     present, _ = read_page_tables(system.machine, mm.pgd)
     return present.addresses >> PAGE_SHIFT, system.machine.ram.words8.reshape(-1, WORDS)[present.pfns]

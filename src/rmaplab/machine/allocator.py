@@ -19,17 +19,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
+from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.buddy import FreeLists
 from rmaplab.machine.frames import PG_RESERVED, Frames, clear_frames
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.watermarks import Gfp, WatermarkRule, watermarks
 from rmaplab.machine.zones import Zone, zone_borders
-
-I64 = npt.NDArray[np.int64]
 
 __all__ = ["Gfp", "Layout", "PageAllocator"]
 
@@ -228,7 +226,7 @@ class PageAllocator:
             self.first_wake_ns = self._sched.now_ns
         self.kswapd_wakes += nr
 
-    def check(self) -> npt.NDArray[np.bool_]:
+    def check(self) -> Bools:
         """Free lists, counters, CPU lists, marks and page->count agree; which frames nobody has. O(frames)."""
         unused = np.zeros(self.frames.nr, np.bool_)
         for zone in self.zones:

@@ -16,17 +16,13 @@ Source: 2.6.2 mm/page_alloc.c, __free_pages_bulk, expand, __rmqueue.
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I8, I32, I64, Bools
 from rmaplab.machine.jit import inline, kernel
 
 MAX_ORDER = 11  # orders 0 to 10, blocks of up to 4 MiB
 FRESH, FRESH_END = MAX_ORDER, MAX_ORDER + 1  # places in `heads` behind those of the lists
-
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
-I8 = npt.NDArray[np.int8]
 
 
 class FreeLists:
@@ -66,7 +62,7 @@ class Buddy:
             raise KernelBug("free_pages", f"frame {blocks[bad]} is already free or not of this zone")
         self.nr_free += blocks.size << order
 
-    def free_mask(self) -> npt.NDArray[np.bool_]:
+    def free_mask(self) -> Bools:
         """For each frame of the box, whether a free block of this zone holds it. Read off the lists anew: for check()."""
         mask = np.zeros(self._lists.order.size, np.bool_)
         mask[int(self._heads[FRESH]) : int(self._heads[FRESH_END])] = True

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rmaplab.machine.arrays import I32, I64, U8, U32
 from rmaplab.machine.jit import kernel
 
 # The bits of page->flags that this house uses. Numbers are ours; names are the kernel's.
@@ -30,17 +31,15 @@ PG_ANON_EXCLUSIVE = 1 << 5  # PageAnonExclusive: one entry maps it, and nobody e
 
 ZERO_PFN = 0  # ZERO_PAGE: frame 0, which nothing ever writes
 
-I64 = npt.NDArray[np.int64]
-
 
 class Frames:
     """The columns of mem_map, `nr` rows."""
 
     def __init__(self, nr: int) -> None:
         self.nr = nr
-        self.flags: npt.NDArray[np.uint32] = np.zeros(nr, np.uint32)
-        self.count: npt.NDArray[np.int32] = np.zeros(nr, np.int32)
-        self.scribbled: npt.NDArray[np.uint8] = np.zeros(nr, np.uint8)
+        self.flags: U32 = np.zeros(nr, np.uint32)
+        self.count: I32 = np.zeros(nr, np.int32)
+        self.scribbled: U8 = np.zeros(nr, np.uint8)
 
     def column(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """A new column of zeros, one row per frame; the host commits what is written."""
@@ -48,7 +47,7 @@ class Frames:
 
 
 @kernel
-def put_pages(count: npt.NDArray[np.int32], pfns: I64, freed: I64) -> int:
+def put_pages(count: I32, pfns: I64, freed: I64) -> int:
     """Drop one reference from each of `pfns`; those that reach zero go to `freed`, their number is returned."""
     nr_freed = 0
     for i in range(pfns.size):
@@ -62,7 +61,7 @@ def put_pages(count: npt.NDArray[np.int32], pfns: I64, freed: I64) -> int:
 
 
 @kernel
-def copy_frames(ram: npt.NDArray[np.uint8], scribbled: npt.NDArray[np.uint8], old: I64, new: I64) -> None:
+def copy_frames(ram: U8, scribbled: U8, old: I64, new: I64) -> None:
     """copy_user_highpage for each pair: bytes of frame old[i] to frame new[i], which is zero so far."""
     for i in range(old.size):
         if scribbled[old[i]]:
@@ -71,7 +70,7 @@ def copy_frames(ram: npt.NDArray[np.uint8], scribbled: npt.NDArray[np.uint8], ol
 
 
 @kernel
-def clear_frames(ram: npt.NDArray[np.uint8], scribbled: npt.NDArray[np.uint8], pfns: I64) -> None:
+def clear_frames(ram: U8, scribbled: U8, pfns: I64) -> None:
     """clear_page for those of `pfns` whose bytes may not be zero."""
     for i in range(pfns.size):
         if scribbled[pfns[i]]:

@@ -32,15 +32,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
-
-I64 = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)

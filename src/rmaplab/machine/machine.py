@@ -2,22 +2,17 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from rmaplab.errors import KernelBug
 from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
+from rmaplab.machine.arrays import I64, Bools, Words
 from rmaplab.machine.frames import PG_TABLE, Frames
 from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.locks import LockClasses, Locks
-from rmaplab.machine.pagetable import Words
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import NO_SMT, SchedRules, Scheduler, Smt
 from rmaplab.machine.slab import SlabCache, SlabPages
 from rmaplab.units import PAGE_SHIFT
-
-I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ class Machine:
             sched.now_ns += ns
             sched.system_ns += ns
 
-    def check(self) -> npt.NDArray[np.bool_]:
+    def check(self) -> Bools:
         """Allocator and slab caches are consistent; which frames nobody has. O(frames)."""
         unused = self.allocator.check()
         for cache in self.caches.values():

@@ -17,15 +17,11 @@ tracks it. Entries are int64 while they are worked on, whatever their size in me
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from rmaplab.machine.arrays import I32, I64, Words
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.jit import inline, kernel
 from rmaplab.machine.paging import ACCESSED, DIRTY, MAPPED, PRESENT, RW, TABLE, USER
-
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
 
 PFN, PTE, ADDRESS = 0, 1, 2  # the rows of a batch
 PFN_MASK = (1 << 40) - 1

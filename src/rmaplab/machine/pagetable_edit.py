@@ -11,14 +11,12 @@ The conventions, and the loops of fault, fork and exit, are those of pagetable.p
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from rmaplab.machine.arrays import I64, Words
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.jit import inline, kernel
-from rmaplab.machine.pagetable import PFN_MASK, Words, leaf, leaf_make, missing_on_path
+from rmaplab.machine.pagetable import PFN_MASK, leaf, leaf_make, missing_on_path
 from rmaplab.machine.paging import MAPPED, PRESENT, RW
-
-I64 = npt.NDArray[np.int64]
 
 
 @kernel

@@ -15,8 +15,8 @@ box of 64 GiB costs nothing until it is used. Frames come up zero, and nobody wr
 import mmap
 
 import numpy as np
-import numpy.typing as npt
 
+from rmaplab.machine.arrays import I64, U8, U32, Words
 from rmaplab.units import PAGE_SIZE
 
 MAP_NORESERVE = 0x4000  # not named by Python's mmap module before 3.13
@@ -30,10 +30,10 @@ class Ram:
         mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
         mapping.madvise(mmap.MADV_NOHUGEPAGE)
         self.nr_frames = nr_frames
-        self.bytes: npt.NDArray[np.uint8] = np.frombuffer(mapping, np.uint8).reshape(nr_frames, PAGE_SIZE)
-        self.words4: npt.NDArray[np.uint32] = np.frombuffer(mapping, np.uint32)
-        self.words8: npt.NDArray[np.int64] = np.frombuffer(mapping, np.int64)
+        self.bytes: U8 = np.frombuffer(mapping, np.uint8).reshape(nr_frames, PAGE_SIZE)
+        self.words4: U32 = np.frombuffer(mapping, np.uint32)
+        self.words8: I64 = np.frombuffer(mapping, np.int64)
 
-    def words(self, word_bytes: int) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]:
+    def words(self, word_bytes: int) -> Words:
         """RAM as words of 4 or 8 bytes. Eight-byte words are signed: Numba makes floats of int64 with uint64."""
         return self.words4 if word_bytes == 4 else self.words8

@@ -22,18 +22,13 @@ the slabinfo figures of LKML 2004 (250 anon_vmas, 50 aa1 VMAs a page).
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
 from rmaplab.machine.allocator import Gfp, PageAllocator
+from rmaplab.machine.arrays import I16, I32, I64, U32
 from rmaplab.machine.frames import PG_SLAB
 from rmaplab.machine.jit import inline, kernel
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
-
-I16 = npt.NDArray[np.int16]
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
-U32 = npt.NDArray[np.uint32]
 
 OFF_SLAB_BYTES = PAGE_SIZE >> 3  # objects this big keep their management elsewhere
 BREAK_ORDER = 2  # slabs do not grow beyond this order

@@ -21,14 +21,13 @@ lists. Cold lists are left out: only page-cache readahead asks for cold pages.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I32, I64, Bools
 from rmaplab.machine.buddy import Buddy, FreeLists
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.watermarks import Extent, Marks
 
-I64 = npt.NDArray[np.int64]
 DMA_FRAMES = 4096  # MAX_DMA_ADDRESS: 16 MiB
 PCP_MOST_PRESENT = 64  # pages: batch is a quarter of present / 1024, and that is at most this
 
@@ -112,7 +111,7 @@ class Zone:
                 self.buddy.free(np.array(pages, np.int64))
                 self.pcp[cpu] = []
 
-    def check(self, count: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    def check(self, count: I32) -> Bools:
         """For each frame of the box, whether it is free or on a list of this zone. Raises KernelBug. O(frames)."""
         mask = self.buddy.free_mask()
         for cpu, pages in enumerate(self.pcp):

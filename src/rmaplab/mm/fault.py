@@ -16,21 +16,18 @@ Source: 2.6.2 mm/memory.c, do_anonymous_page, do_wp_page, can_share_swap_page; e
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SegmentationFault
 from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames
 from rmaplab.machine.pagetable import fault_apply, hook_tables, touch_scan
 from rmaplab.machine.pagetable_edit import read_entries, read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.stack import expand_stack
 from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_GROWSDOWN, VM_READ, VM_WRITE
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
-
-I64 = npt.NDArray[np.int64]
 
 
 def touch(k: Kernel, mm: MmStruct, start: int, end: int, write: bool, *, user: bool = True) -> None:

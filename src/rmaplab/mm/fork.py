@@ -16,20 +16,17 @@ import errno
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE
 from rmaplab.machine.pagetable import copy_range, count_tables
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mm_alloc, mmput
 from rmaplab.objects.flags import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_MAYWRITE, VM_SHARED, VM_WIPEONFORK
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
-
-I64 = npt.NDArray[np.int64]
 
 
 def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:

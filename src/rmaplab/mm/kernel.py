@@ -12,7 +12,7 @@ from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.mm.pagevec import LruAdd
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import VM_ACCOUNT
-from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.protocol import Batch, ReverseMap
 

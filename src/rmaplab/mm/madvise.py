@@ -58,8 +58,7 @@ from rmaplab.objects.flags import (
     VM_SEQ_READ,
     VM_WIPEONFORK,
 )
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SIZE, page_align
 
 MADV_HWPOISON, GUARD_INSTALL, GUARD_REMOVE = 100, 102, 103

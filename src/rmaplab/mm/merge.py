@@ -20,8 +20,7 @@ from __future__ import annotations
 
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma import absorb_next, set_range, split_vma
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
 
 

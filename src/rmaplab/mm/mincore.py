@@ -11,7 +11,7 @@ from rmaplab.errors import SyscallError
 from rmaplab.machine.pagetable_edit import read_all
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import MS_ASYNC, MS_INVALIDATE, MS_SYNC, VM_LOCKED
-from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 

@@ -28,8 +28,7 @@ from rmaplab.objects.flags import (
     VM_LOCKED_MASK,
     VM_LOCKONFAULT,
 )
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 

@@ -11,7 +11,7 @@ from rmaplab.errors import AllocationFailed, NeedsReclaim
 from rmaplab.machine.paging import PRESENT
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.zap import exit_mmap, free_pgd
-from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT
 
 

@@ -45,8 +45,7 @@ from rmaplab.objects.flags import (
     VM_NORESERVE,
     VM_WRITE,
 )
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 AS_FLAGS = ((MAP_GROWSDOWN, VM_GROWSDOWN), (MAP_LOCKED, VM_LOCKED), (MAP_STACK, VM_NOHUGEPAGE))

@@ -14,11 +14,11 @@ import numpy as np
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim
 from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.arrays import Bools
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_pages
 from rmaplab.machine.pagetable_edit import count_tables_at, hang_tables, leaf_tables, move_entries, read_all
 from rmaplab.mm.kernel import Kernel
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.protocol import Batch
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -153,7 +153,7 @@ def _unshare(k: Kernel, mm: MmStruct, shared: Batch, vma: VmArea) -> None:
     machine.charge("mremap_copy", shared.nr)
 
 
-def _select(batch: Batch, mask: np.typing.NDArray[np.bool_]) -> Batch:
+def _select(batch: Batch, mask: Bools) -> Batch:
     """Those entries of a batch that the mask names."""
     chosen = Batch(0)
     chosen.columns = np.ascontiguousarray(batch.columns[:, : batch.nr][:, mask])

@@ -24,8 +24,7 @@ from rmaplab.mm.move_ptes import move_back, move_page_tables
 from rmaplab.mm.mremap_linked import mremap_linked
 from rmaplab.mm.vma import set_range
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, VM_ACCOUNT, VM_DONTEXPAND, VM_WRITE
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 

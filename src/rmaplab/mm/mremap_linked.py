@@ -36,8 +36,7 @@ from rmaplab.objects.flags import (
     VM_LOCKED,
     VM_LOCKED_MASK,
 )
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 SPARE_MAPPINGS = 3  # a move may need so many more VMAs at once

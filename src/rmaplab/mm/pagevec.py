@@ -12,13 +12,11 @@ Source: 2.6.2 mm/swap.c (lru_cache_add_active, lru_add_drain), mm/mmap.c (unmap_
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.machine.allocator import PageAllocator
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import put_pages
 from rmaplab.machine.ledger import Ledger
-
-I64 = npt.NDArray[np.int64]
 
 
 class LruAdd:

@@ -21,7 +21,7 @@ from rmaplab.errors import AllocationFailed, SyscallError
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_ACCESS, VM_LOCKONFAULT, VM_READ, VM_WRITE
-from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.mm_types import MmStruct
 
 
 def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:

@@ -19,7 +19,7 @@ from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
 from rmaplab.machine.allocator import Gfp
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput
-from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.objects.task import TaskStruct
 
 T = TypeVar("T", bound=TaskStruct)

@@ -13,8 +13,7 @@ from rmaplab.errors import SegmentationFault
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma import set_range
 from rmaplab.objects.flags import VM_ACCESS, VM_ACCOUNT, VM_GROWSDOWN, VM_LOCKED
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 

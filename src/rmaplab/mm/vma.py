@@ -13,8 +13,7 @@ import errno
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
 from rmaplab.mm.kernel import Kernel
-from rmaplab.objects.mm import MmStruct
-from rmaplab.objects.vma import VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
 
 

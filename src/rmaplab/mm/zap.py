@@ -15,7 +15,7 @@ from rmaplab.machine.pagetable import unhook_tables, zap_range
 from rmaplab.machine.pagetable_edit import free_level, free_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_ACCOUNT
-from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT
 
 

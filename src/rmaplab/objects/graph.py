@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-I64 = npt.NDArray[np.int64]
-U64 = npt.NDArray[np.uint64]
+from rmaplab.machine.arrays import F64, I64, U64, Bools
+
 Bytes = npt.NDArray[np.bytes_]
 
 Stretches = tuple[I64, I64, I64, I64]
@@ -101,7 +101,7 @@ class Pages(NamedTuple):
     anon_vma: I64
     pgoff: I64
     mapcount: I64
-    weight: npt.NDArray[np.float64]
+    weight: F64
 
 
 class Finding(NamedTuple):
@@ -313,7 +313,7 @@ class Graph:
         parents = self.anon_vmas.parent[self.anon_vmas.parent >= 0]
         return np.bincount(parents, minlength=nr), np.bincount(own, minlength=nr)
 
-    def _unlike_chains(self) -> npt.NDArray[np.bool_]:
+    def _unlike_chains(self) -> Bools:
         """By VMA: its set of anon_vmas differs from that of the first VMA of the same anon_vma. Sets are compared by sums of hashes."""
         known = np.flatnonzero(self.vmas.anon_vma >= 0)
         sums = np.zeros(len(self.vmas.mm), np.uint64)
@@ -401,8 +401,8 @@ def unique_pairs(one: I64, other: I64) -> tuple[I64, I64]:
     return found // width, found % width
 
 
-def _exceeds(recount: I64, counter: I64) -> npt.NDArray[np.bool_]:
-    found: npt.NDArray[np.bool_] = (counter != UNKNOWN) & (recount > counter)
+def _exceeds(recount: I64, counter: I64) -> Bools:
+    found: Bools = (counter != UNKNOWN) & (recount > counter)
     return found
 
 

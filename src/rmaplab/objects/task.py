@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.runqueue import SchedEntity
-from rmaplab.objects.mm import MmStruct
-
-I64 = npt.NDArray[np.int64]
+from rmaplab.objects.mm_types import MmStruct
 
 
 class TaskStruct(SchedEntity):

@@ -8,8 +8,8 @@ from itertools import groupby
 from rich.console import Group
 from rich.text import Text
 
-from rmaplab.lab.boundary import FAILS, LETTERS, NEW, OLD, PASSES, REACHES, Panel, Row
-from rmaplab.lab.experiment import Box
+from rmaplab.lab.announcement.boundary import FAILS, LETTERS, NEW, OLD, PASSES, REACHES, BoundaryRow, Panel
+from rmaplab.lab.announcement.experiment import Box
 from rmaplab.units import PAGE_SIZE, format_size
 
 STYLES = {"#": "green", "7": "red", "8": "blue", "9": "magenta"}
@@ -23,7 +23,7 @@ MEANING = {
 MIB = 1 << 20
 
 
-def maps(rows: Sequence[Row], swaps: Sequence[int], box: Box) -> Group:
+def maps(rows: Sequence[BoundaryRow], swaps: Sequence[int], box: Box) -> Group:
     """All maps, a legend, and what the runs behind them needed. `swaps` in bytes, ascending."""
     parts: list[Text] = [
         Text(
@@ -69,7 +69,7 @@ def _ruler(swaps: Sequence[int]) -> Text:
     return Text(f"  {'boot use':>9}  {''.join(text).rstrip()} MiB of swap", "dim")
 
 
-def _line(row: Row, swaps: Sequence[int]) -> Text:
+def _line(row: BoundaryRow, swaps: Sequence[int]) -> Text:
     text = Text(f"  {format_size(row.boot_use_bytes):>9}  ")
     for swap in swaps:
         letter = row.cell(swap // PAGE_SIZE)
@@ -77,7 +77,7 @@ def _line(row: Row, swaps: Sequence[int]) -> Text:
     return text.append(f"  {holds(row)}")
 
 
-def holds(row: Row) -> str:
+def holds(row: BoundaryRow) -> str:
     """The window of a row in words."""
     window = row.window()
     if window is None:

@@ -11,8 +11,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from rmaplab.lab.boundary import Row
-from rmaplab.lab.experiment import Box
+from rmaplab.lab.announcement.boundary import BoundaryRow
+from rmaplab.lab.announcement.experiment import Box
 from rmaplab.report.boundary import MEANING, describe
 from rmaplab.report.plots import STYLE
 from rmaplab.units import PAGE_SIZE, format_size, parse_size
@@ -24,7 +24,7 @@ DEFAULT_BOOT_USE = 38 << 20  # image and boot use of the 2.6 kernels' figures
 MIB = 1 << 20
 
 
-def plot_boundary(rows: Sequence[Row], swaps: Sequence[int], box: Box, path: Path, form: str) -> None:
+def plot_boundary(rows: Sequence[BoundaryRow], swaps: Sequence[int], box: Box, path: Path, form: str) -> None:
     """`form` is "png" or "svg". Raises OSError."""
     panels = list(dict.fromkeys(row.panel for row in rows))
     uses = sorted({row.boot_use_bytes for row in rows})

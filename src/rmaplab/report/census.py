@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
-from rmaplab.lab.census import Census, Row, circumstances
-from rmaplab.lab.census_designs import Held
-from rmaplab.lab.census_diff import COUNTED, Change
-from rmaplab.lab.walks import Quantiles
-from rmaplab.objects.graph import I64
+from rmaplab.lab.census.census import Census, CensusRow, circumstances
+from rmaplab.lab.census.designs import Held
+from rmaplab.lab.census.diff import COUNTED, Change
+from rmaplab.lab.census.visits import Quantiles
+from rmaplab.machine.arrays import I64
 from rmaplab.report.tables import DASH, new_table, plain
 from rmaplab.units import format_size
 
@@ -22,7 +22,7 @@ def where_we_stand(snapshot: Snapshot) -> list[str]:
     return lines + [f"  not higher: {reason}" for reason in snapshot.missing]
 
 
-def rows_text(census: Census, rows: Sequence[Row], top: int, *, trees: bool) -> str:
+def rows_text(census: Census, rows: Sequence[CensusRow], top: int, *, trees: bool) -> str:
     """Processes or trees, at most `top` of them (0: all)."""
     shown = rows[:top] if top else rows
     head = "tree of|command|>processes|>roots|>on one root|" if trees else "PID|command|"
@@ -57,7 +57,7 @@ def _totals_line(census: Census) -> str:
     return ", ".join(parts)
 
 
-def _cells(row: Row, *, trees: bool) -> list[str]:
+def _cells(row: CensusRow, *, trees: bool) -> list[str]:
     cells = [str(row.pid), f"{row.comm} ~" if row.torn else row.comm]
     if trees:
         cells += [f"{row.processes:,}", _count(row.roots), _count(row.largest_root_vmas)]
@@ -145,7 +145,7 @@ def diff_text(total: Change, found: Sequence[Change], top: int, *, trees: bool, 
     return titled("What changed, after minus before", table, f"{left:,} more: --top 0 shows all." if left else "")
 
 
-def watch_line(rows: Sequence[Row], nth: int, torn: int | None, broken: int | None) -> str:
+def watch_line(rows: Sequence[CensusRow], nth: int, torn: int | None, broken: int | None) -> str:
     """One line per look, for a log: sums over the rows, and torn dumps so far, unless there were none to be torn (None)."""
     parts = [f"{sum(row.processes for row in rows):,} processes", f"{sum(row.vmas for row in rows):,} VMAs"]
     for name, what, show in (

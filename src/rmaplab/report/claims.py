@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rmaplab.lab.claims import CONFIGURATIONS, KERNELS, LEVELS, LINES, RAM_GIB, Claim, Reach
+from rmaplab.lab.announcement.claims import CONFIGURATIONS, KERNELS, LEVELS, LINES, RAM_GIB, Claim, Reach
 from rmaplab.report.tables import DASH, new_table
 from rmaplab.units import format_size
 

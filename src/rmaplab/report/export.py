@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 
-class Row(Protocol):
+class JsonRow(Protocol):
     """What an experiment yields."""
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object."""
 
 
-def as_json(results: Sequence[Row]) -> str:
+def as_json(results: Sequence[JsonRow]) -> str:
     """A list of objects, one per result."""
     return json.dumps([result.as_json() for result in results], indent=2) + "\n"
 
 
-def as_csv(results: Sequence[Row]) -> str:
+def as_csv(results: Sequence[JsonRow]) -> str:
     """A header and a line per result; a key that a result does not have is empty."""
     rows = [dict(_flatten("", result.as_json())) for result in results]
     columns = list(dict.fromkeys(key for row in rows for key in row))

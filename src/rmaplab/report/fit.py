@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from rmaplab.kernels.prices import CHOSEN
-from rmaplab.lab.baselines import PricedFit, Score, published_costs
-from rmaplab.lab.fit import FITTED_LEVEL, Fit
-from rmaplab.lab.published import FORKBENCH
+from rmaplab.lab.announcement.baselines import PricedFit, Score, published_costs
+from rmaplab.lab.announcement.fit import FITTED_LEVEL, Fit
+from rmaplab.lab.announcement.published import FORKBENCH
 from rmaplab.report.tables import new_table
 from rmaplab.report.times import number, percent
 

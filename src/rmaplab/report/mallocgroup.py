@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from rmaplab.lab.mallocgroup import WalkResult
+from rmaplab.lab.costs.mallocgroup import WalkResult
 from rmaplab.report.tables import new_table
 from rmaplab.units import format_size
 

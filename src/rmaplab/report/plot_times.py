@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from rmaplab.errors import UsageError
-from rmaplab.lab.experiment import Box, Result
-from rmaplab.lab.published import FIGURES, FORKBENCH
+from rmaplab.lab.announcement.experiment import Box, Result
+from rmaplab.lab.announcement.published import FIGURES, FORKBENCH
 from rmaplab.report.plots import COLOURS, LABEL_POINTS, MARKERS, STYLE, spread
 from rmaplab.report.tables import describe_box
 from rmaplab.units import format_size
@@ -25,7 +25,7 @@ BASE = 2
 MIB = 1 << 20
 
 
-class Line(NamedTuple):
+class TimeLine(NamedTuple):
     """One line of a panel."""
 
     label: str
@@ -78,7 +78,7 @@ def _rmap(result: Result) -> float:
     return float(size) if size >= MIB else 0.0
 
 
-def _lines(results: Sequence[Result], value: Callable[[Result], float], *, dashed: bool = False) -> list[Line]:
+def _lines(results: Sequence[Result], value: Callable[[Result], float], *, dashed: bool = False) -> list[TimeLine]:
     lines = []
     kernels = dict.fromkeys(result.kernel for result in results)
     for kernel, colour, marker in zip(kernels, cycle(COLOURS), cycle(MARKERS), strict=False):
@@ -86,11 +86,11 @@ def _lines(results: Sequence[Result], value: Callable[[Result], float], *, dashe
         shown = [(level, y) for level, y in mine if y > 0]
         if shown:
             xs, ys = zip(*shown, strict=True)
-            lines.append(Line(kernel, colour, marker, dashed, xs, ys))
+            lines.append(TimeLine(kernel, colour, marker, dashed, xs, ys))
     return lines
 
 
-def _panel(axes: Axes, lines: Sequence[Line], levels: Sequence[int]) -> None:
+def _panel(axes: Axes, lines: Sequence[TimeLine], levels: Sequence[int]) -> None:
     for line in lines:
         axes.plot(
             line.xs,

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rmaplab.errors import UsageError
-from rmaplab.lab.sweep import MemoryPoint
+from rmaplab.lab.costs.sweep import MemoryPoint
 from rmaplab.report.sweep import describe, labels_of, page_lines
 from rmaplab.units import format_size
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rmaplab.lab.rebuild import MAX_ENTRIES, Chosen, Walked
+from rmaplab.lab.census.rebuild import MAX_ENTRIES, Chosen, WalkedUnder
 from rmaplab.report.census import quantiles, size, titled
 from rmaplab.report.tables import DASH, new_table
 
 
-def under_text(chosen: Chosen, was: Walked, found: Sequence[Walked]) -> str:
+def under_text(chosen: Chosen, was: WalkedUnder, found: Sequence[WalkedUnder]) -> str:
     """A row for the live machine, then one per design; before it, how much of the census is in it."""
     table = new_table(None, "|>visits|>useful|>wasted|>walks|objects|>held|>pages alike|>VMAs alike|>copied|>wall")
     for row in (was, *found):
@@ -32,7 +32,7 @@ UNDER_CAPTION = (
 )
 
 
-def _lived_through(chosen: Chosen, found: Sequence[Walked]) -> Iterator[str]:
+def _lived_through(chosen: Chosen, found: Sequence[WalkedUnder]) -> Iterator[str]:
     yield (
         f"Lived through again: {chosen.trees:,} fork tree{'s' * (chosen.trees > 1)}, {len(chosen.mms):,} address spaces, {chosen.vmas:,} VMAs with an anon_vma, "
         f"{chosen.pages:,} anonymous pages mapped {chosen.entries:,} times"

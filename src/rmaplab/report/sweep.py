@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Group
 from rich.table import Table
 
-from rmaplab.lab.sweep import MemoryPoint, Stretch, orders
+from rmaplab.lab.costs.sweep import MemoryPoint, Stretch, orders
 from rmaplab.report.tables import new_table
 from rmaplab.units import format_size
 

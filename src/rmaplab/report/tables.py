@@ -9,7 +9,7 @@ from rich import box as borders
 from rich.console import Console
 from rich.table import Table
 
-from rmaplab.lab.experiment import Box, Result
+from rmaplab.lab.announcement.experiment import Box, Result
 from rmaplab.units import format_size
 
 DASH = "-"

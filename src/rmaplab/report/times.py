@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.table import Table
 
-from rmaplab.lab.baselines import Score, published_costs
-from rmaplab.lab.experiment import Box, Result
-from rmaplab.lab.fit import FITTED_LEVEL
-from rmaplab.lab.published import FIGURES, published_kernels
+from rmaplab.lab.announcement.baselines import Score, published_costs
+from rmaplab.lab.announcement.experiment import Box, Result
+from rmaplab.lab.announcement.fit import FITTED_LEVEL
+from rmaplab.lab.announcement.published import FIGURES, published_kernels
 from rmaplab.report.tables import DASH, new_table, outcome_of
 
 NOT_KNOWN = [DASH] * 3
@@ -101,7 +101,7 @@ def scaling(results: Sequence[Result], box: Box) -> Table:
             "speed-up: to the first row of the kernel. efficiency: speed-up per CPU. idle: CPU time without a task.\n"
             "Locks: CPU time lost, in s over all CPUs, that went by in the simulation"
             + (f"; below 1 ms in every row: {least}" if least else "")
-            + ".\n~ is an analytic estimate, for locks that are not simulated (lab/contention.py).\n"
+            + ".\n~ is an analytic estimate, for locks that are not simulated (lab/announcement/contention.py).\n"
             "Prices are those of 4 CPUs: a bus that gets slower with every CPU is not in them."
         ),
     )

@@ -31,9 +31,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I32, I64, U32
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
@@ -46,12 +46,7 @@ if TYPE_CHECKING:
     from rmaplab.machine.machine import Machine
     from rmaplab.machine.paging import Paging
     from rmaplab.machine.slab import SlabCache
-    from rmaplab.objects.mm import MmStruct
-    from rmaplab.objects.vma import VmArea
-
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
-U32 = npt.NDArray[np.uint32]
+    from rmaplab.objects.mm_types import MmStruct, VmArea
 
 
 class AnonVma:

@@ -40,9 +40,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
+from rmaplab.machine.arrays import I32, I64, U32
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
@@ -58,25 +58,21 @@ if TYPE_CHECKING:
     from rmaplab.machine.machine import Machine
     from rmaplab.machine.paging import Paging
     from rmaplab.machine.slab import SlabCache
-    from rmaplab.objects.mm import MmStruct
-    from rmaplab.objects.vma import VmArea
+    from rmaplab.objects.mm_types import MmStruct, VmArea
 
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
-U32 = npt.NDArray[np.uint32]
 
 ACCESS = VM_READ | VM_WRITE | VM_EXEC
 
 
-class AnonVma:
+class ChainedAnonVma:
     """struct anon_vma. `refcount` is its own 1 and, in a root, one for every other of its tree; the lock is the root's."""
 
     __slots__ = ("address", "lock", "num_active_vmas", "num_children", "parent", "refcount", "root", "tree")
 
-    def __init__(self, address: int, parent: AnonVma | None, lock: Lock) -> None:
+    def __init__(self, address: int, parent: ChainedAnonVma | None, lock: Lock) -> None:
         self.address = address
-        self.parent: AnonVma = parent or self
-        self.root: AnonVma = parent.root if parent else self
+        self.parent: ChainedAnonVma = parent or self
+        self.root: ChainedAnonVma = parent.root if parent else self
         self.lock = lock
         self.refcount = 1
         self.num_children = 0
@@ -89,7 +85,7 @@ class AnonVmaChain(Node):
 
     __slots__ = ("address", "anon_vma", "vma")
 
-    def __init__(self, address: int, vma: VmArea, anon_vma: AnonVma) -> None:
+    def __init__(self, address: int, vma: VmArea, anon_vma: ChainedAnonVma) -> None:
         super().__init__()
         self.address = address
         self.vma = vma
@@ -119,7 +115,7 @@ class AnonVmaChainMap(ReverseMap):
         sizes = self.object_bytes(machine.paging, highpte=False)
         self.cache = machine.cache("anon_vma", sizes["anon_vma"] + self._free_pointer(machine.paging))
         self.chain_cache = machine.cache("anon_vma_chain", sizes["anon_vma_chain"])
-        self.at: dict[int, AnonVma] = {}
+        self.at: dict[int, ChainedAnonVma] = {}
         self.chains: dict[VmArea, list[AnonVmaChain]] = {}
 
     # -- what it costs -------------------------------------------------------------------------------------------
@@ -154,11 +150,11 @@ class AnonVmaChainMap(ReverseMap):
 
     # -- objects -------------------------------------------------------------------------------------------------
 
-    def _new_anon_vma(self, parent: AnonVma | None) -> AnonVma:
+    def _new_anon_vma(self, parent: ChainedAnonVma | None) -> ChainedAnonVma:
         """anon_vma_alloc; a root, or a child of `parent`."""
         address = self.cache.alloc()
         lock = parent.root.lock if parent else self.machine.locks.new("anon_vma_rwsem", f"anon_vma {address:#x}")
-        anon_vma = AnonVma(address, parent, lock)
+        anon_vma = ChainedAnonVma(address, parent, lock)
         anon_vma.parent.num_children += 1
         if parent is not None:
             anon_vma.root.refcount += 1
@@ -166,7 +162,7 @@ class AnonVmaChainMap(ReverseMap):
         self.at[address] = anon_vma
         return anon_vma
 
-    def _put_anon_vma(self, anon_vma: AnonVma) -> None:
+    def _put_anon_vma(self, anon_vma: ChainedAnonVma) -> None:
         anon_vma.refcount -= 1
         if anon_vma.refcount:
             return
@@ -175,7 +171,7 @@ class AnonVmaChainMap(ReverseMap):
         if anon_vma.root is not anon_vma:
             self._put_anon_vma(anon_vma.root)
 
-    def _link(self, vma: VmArea, anon_vma: AnonVma, address: int) -> None:
+    def _link(self, vma: VmArea, anon_vma: ChainedAnonVma, address: int) -> None:
         """anon_vma_chain_link: an AVC, the newest of the VMA's chain, into the tree."""
         avc = AnonVmaChain(address, vma, anon_vma)
         self.chains.setdefault(vma, []).append(avc)
@@ -204,7 +200,7 @@ class AnonVmaChainMap(ReverseMap):
         anon_vma.num_active_vmas += 1
         self._link(vma, anon_vma, address)
 
-    def find_mergeable(self, vma: VmArea) -> AnonVma | None:
+    def find_mergeable(self, vma: VmArea) -> ChainedAnonVma | None:
         """find_mergeable_anon_vma: the next VMA's, else the previous one's, so that an mprotect may make them one again.
 
         Not a fork child's: whoever shared only the newest of its chain would have the same anon_vma and another chain.
@@ -214,7 +210,7 @@ class AnonVmaChainMap(ReverseMap):
             if low is None or high is None or neighbour is None or low.end != high.start:
                 continue
             alike = not (low.flags ^ high.flags) & ~ACCESS and low.pgoff + low.nr_pages == high.pgoff
-            if alike and isinstance(neighbour.anon_vma, AnonVma) and self.may_be_shared(neighbour):
+            if alike and isinstance(neighbour.anon_vma, ChainedAnonVma) and self.may_be_shared(neighbour):
                 return neighbour.anon_vma
         return None
 
@@ -225,7 +221,7 @@ class AnonVmaChainMap(ReverseMap):
     def vma_fork(self, vma: VmArea, child: VmArea) -> None:
         """anon_vma_fork: on all anon_vmas of the parent's VMA, and on one of its own, old or new."""
         own = vma.anon_vma
-        if not isinstance(own, AnonVma):
+        if not isinstance(own, ChainedAnonVma):
             return
         self._clone(vma, child, reuse=True)
         if child.anon_vma is not None:
@@ -248,7 +244,7 @@ class AnonVmaChainMap(ReverseMap):
 
     def vma_clone(self, vma: VmArea, new: VmArea) -> None:
         """A split, or mremap's new place: the same anon_vma, the same chain."""
-        if isinstance(vma.anon_vma, AnonVma):
+        if isinstance(vma.anon_vma, ChainedAnonVma):
             self._clone(vma, new, reuse=False)
 
     def _clone(self, vma: VmArea, new: VmArea, *, reuse: bool) -> None:
@@ -266,18 +262,18 @@ class AnonVmaChainMap(ReverseMap):
         for avc, address in zip(chain, addresses, strict=True):
             self._link(new, avc.anon_vma, address)
         own = self.reusable(vma) if reuse else vma.anon_vma
-        if isinstance(own, AnonVma):
+        if isinstance(own, ChainedAnonVma):
             new.anon_vma = own
             own.num_active_vmas += 1
             self.machine.charge("anon_vma_reuse", int(reuse))
 
-    def reusable(self, vma: VmArea) -> AnonVma | None:
+    def reusable(self, vma: VmArea) -> ChainedAnonVma | None:
         """The first anon_vma of the chain that no VMA calls its own any more and that has at most one child; never a root."""
         chain = self.chains[vma]
         candidates = reversed(chain) if self.reuse_newest_first else chain
         return next((avc.anon_vma for avc in candidates if self.may_be_reused(vma, avc.anon_vma)), None)
 
-    def may_be_reused(self, vma: VmArea, anon_vma: AnonVma) -> bool:
+    def may_be_reused(self, vma: VmArea, anon_vma: ChainedAnonVma) -> bool:
         """Whether a fork of `vma` may give the child this anon_vma of its chain as its own."""
         del vma
         return anon_vma.num_active_vmas == 0 and anon_vma.num_children < 2
@@ -329,7 +325,7 @@ class AnonVmaChainMap(ReverseMap):
             if not len(anon_vma.tree):
                 anon_vma.parent.num_children -= 1
                 empty.append(anon_vma)
-        if isinstance(vma.anon_vma, AnonVma):
+        if isinstance(vma.anon_vma, ChainedAnonVma):
             vma.anon_vma.num_active_vmas -= 1
             vma.anon_vma = None
         for anon_vma in empty:
@@ -342,7 +338,7 @@ class AnonVmaChainMap(ReverseMap):
 
     def add(self, batch: Batch, vma: VmArea) -> None:
         """folio_add_new_anon_rmap: new pages, exclusive to this VMA, name its own anon_vma."""
-        if not isinstance(vma.anon_vma, AnonVma):
+        if not isinstance(vma.anon_vma, ChainedAnonVma):
             raise KernelBug("folio_add_new_anon_rmap", f"{vma} was not prepared")
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
         if not _add(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, shift):
@@ -359,7 +355,7 @@ class AnonVmaChainMap(ReverseMap):
 
     def rehome(self, batch: Batch, vma: VmArea) -> None:
         """folio_move_anon_rmap: who reuses a page takes it to its own anon_vma, so that its walk gets shorter."""
-        if not isinstance(vma.anon_vma, AnonVma):
+        if not isinstance(vma.anon_vma, ChainedAnonVma):
             raise KernelBug("folio_move_anon_rmap", f"{vma} was not prepared")
         self.mapping[batch.pfns] = vma.anon_vma.address
 
@@ -384,7 +380,7 @@ class AnonVmaChainMap(ReverseMap):
                 machine.charge("visit_other_page")
         machine.charge("interval_search", anon_vma.tree.looked_at)
 
-    def _anon_vma_of(self, pfn: int) -> AnonVma | None:
+    def _anon_vma_of(self, pfn: int) -> ChainedAnonVma | None:
         return self.at.get(int(self.mapping[pfn])) if self.machine.frames.flags[pfn] & PG_ANON else None
 
     def draw(self, pfn: int) -> list[str]:

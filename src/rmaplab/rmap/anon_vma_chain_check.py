@@ -6,7 +6,7 @@
     I4  VMAs with the same anon_vma have the same chain                                    CVE-2022-42703 broke it
     I5  num_active_vmas, num_children, refcount and the trees are what a recount says
     I7  the page's index says where it is, in every VMA that maps it
-    I8  an entry that may be written maps a page that nobody else maps, and that is marked so    mm/check.py, where kept
+    I8  an entry that may be written maps a page that nobody else maps, and that is marked so    mm/validate.py, where kept
 
 I6, at most two anon_vmas per VMA, is what the reuse rule was to guarantee (7a3ef208e662); 6.18 reaches three. Source: modern.md 2.8.
 """
@@ -17,18 +17,16 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON, ZERO_PFN
 from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
-    from rmaplab.objects.mm import MmStruct
-    from rmaplab.rmap.anon_vma_chain import AnonVma, AnonVmaChainMap
-
-I64 = npt.NDArray[np.int64]
+    from rmaplab.objects.mm_types import MmStruct
+    from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap, ChainedAnonVma
 
 
 def check_chains(design: AnonVmaChainMap, mms: list[MmStruct]) -> None:
@@ -37,11 +35,11 @@ def check_chains(design: AnonVmaChainMap, mms: list[MmStruct]) -> None:
     faulted = {vma for mm in mms for vma in mm.vmas if vma.anon_vma is not None}
     if faulted != chains.keys():
         raise KernelBug("anon_vma_chain", "a VMA has an anon_vma and no chain, or a chain and no anon_vma")
-    active: Counter[AnonVma] = Counter(vma.anon_vma for vma in faulted)  # type: ignore[misc]
+    active: Counter[ChainedAnonVma] = Counter(vma.anon_vma for vma in faulted)  # type: ignore[misc]
     children = Counter(a.parent for a in design.at.values())
     kin = Counter(a.root for a in design.at.values() if a.root is not a)
-    hanging: Counter[AnonVma] = Counter()
-    same: dict[object, tuple[AnonVma, ...]] = {}
+    hanging: Counter[ChainedAnonVma] = Counter()
+    same: dict[object, tuple[ChainedAnonVma, ...]] = {}
     for vma, chain in chains.items():
         on = tuple(avc.anon_vma for avc in chain)
         hanging.update(on)

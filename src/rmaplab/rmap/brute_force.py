@@ -12,16 +12,14 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I64
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 
 if TYPE_CHECKING:
     from rmaplab.machine.machine import Machine
-    from rmaplab.objects.mm import MmStruct
-
-I64 = npt.NDArray[np.int64]
+    from rmaplab.objects.mm_types import MmStruct
 
 
 class Entries(NamedTuple):

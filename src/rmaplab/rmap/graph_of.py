@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.objects.graph import I64, NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
+from rmaplab.machine.arrays import I64
+from rmaplab.objects.graph import NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
+from rmaplab.objects.mm_types import VmArea
 from rmaplab.objects.task import TaskStruct
-from rmaplab.objects.vma import VmArea
-from rmaplab.rmap.anon_vma_chain import AnonVma, AnonVmaChainMap
+from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap, ChainedAnonVma
 
 
 class Modelled(NamedTuple):
@@ -23,7 +24,7 @@ class Modelled(NamedTuple):
 
     graph: Graph
     vmas: list[VmArea]
-    anon_vmas: list[AnonVma]
+    anon_vmas: list[ChainedAnonVma]
 
 
 def graph_of(design: AnonVmaChainMap, tasks: Iterable[TaskStruct]) -> Modelled:
@@ -32,7 +33,7 @@ def graph_of(design: AnonVmaChainMap, tasks: Iterable[TaskStruct]) -> Modelled:
     mms = {mm.address: mm for _, mm in alive}
     vmas = [vma for mm in mms.values() for vma in mm.vmas]
     chains = [(row, avc.anon_vma) for row, vma in enumerate(vmas) for avc in reversed(design.chains.get(vma, []))]
-    anon_vmas: list[AnonVma] = list(dict.fromkeys(anon_vma for _, anon_vma in chains))
+    anon_vmas: list[ChainedAnonVma] = list(dict.fromkeys(anon_vma for _, anon_vma in chains))
     row_of = {anon_vma: row for row, anon_vma in enumerate(anon_vmas)}
     none = _column([])
     built = build(
@@ -49,7 +50,7 @@ def graph_of(design: AnonVmaChainMap, tasks: Iterable[TaskStruct]) -> Modelled:
             _column(vma.end for vma in vmas),
             _column(vma.pgoff for vma in vmas),
             _column(vma.flags for vma in vmas),
-            _column(vma.anon_vma.address if isinstance(vma.anon_vma, AnonVma) else NONE for vma in vmas),
+            _column(vma.anon_vma.address if isinstance(vma.anon_vma, ChainedAnonVma) else NONE for vma in vmas),
             _column(NONE for _ in vmas),
         ),
         AnonVmas(

@@ -27,8 +27,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.pagetable import ADDRESS, PFN, PTE
 
@@ -36,10 +36,8 @@ if TYPE_CHECKING:
     from rmaplab.machine.machine import Machine
     from rmaplab.machine.paging import Paging
     from rmaplab.machine.slab import SlabCache
-    from rmaplab.objects.mm import MmStruct
-    from rmaplab.objects.vma import VmArea
+    from rmaplab.objects.mm_types import MmStruct, VmArea
 
-I64 = npt.NDArray[np.int64]
 
 VERSION = 1
 
@@ -219,7 +217,7 @@ class ReverseMap(ABC):
     def rehome(self, batch: Batch, vma: VmArea) -> None:
         """COW reuse: the pages belong to `vma` alone from now on."""
 
-    def move_verdict(self, batch: Batch, vma: VmArea) -> npt.NDArray[np.bool_] | None:
+    def move_verdict(self, batch: Batch, vma: VmArea) -> Bools | None:
         """Mremap is about to move these entries to `vma`: which of the pages must be copied first. None for none."""
         del batch, vma
         return None

@@ -34,9 +34,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I64, U32, Words
 from rmaplab.machine.frames import PG_DIRECT
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import LockClasses
@@ -48,12 +48,7 @@ if TYPE_CHECKING:
     from rmaplab.machine.machine import Machine
     from rmaplab.machine.paging import Paging
     from rmaplab.machine.slab import SlabCache
-    from rmaplab.objects.mm import MmStruct
-    from rmaplab.objects.vma import VmArea
-
-I64 = npt.NDArray[np.int64]
-U32 = npt.NDArray[np.uint32]
-Nodes = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
+    from rmaplab.objects.mm_types import MmStruct, VmArea
 
 
 def slot_bytes(paging: Paging, *, highpte: bool) -> int:
@@ -77,7 +72,7 @@ class PteChain(ReverseMap):
         self.pte: I64 = machine.frames.column(np.int64)  # the union: an entry's address if PG_direct, else a block's
         self.table_mm: I64 = machine.frames.column(np.int64)
         self.table_base: I64 = machine.frames.column(np.int64)
-        self._nodes: Nodes = machine.ram.words(slot)
+        self._nodes: Words = machine.ram.words(slot)
         self._slot_shift = slot.bit_length() - 1
         self._mms: dict[int, MmStruct] = {}
         self._need, self._insert, self._remove = _kernels(slot, self.nrpte)
@@ -267,7 +262,7 @@ def _kernels(slot: int, nrpte: int) -> tuple[Callable[..., Any], Callable[..., A
     shift = slot.bit_length() - 1
 
     @kernel
-    def need(nodes: Nodes, flags: U32, pte: I64, batch: I64, nr: int) -> int:
+    def need(nodes: Words, flags: U32, pte: I64, batch: I64, nr: int) -> int:
         blocks = 0
         for i in range(np.uint64(nr)):
             pfn = np.uint64(batch[0, i])
@@ -277,7 +272,7 @@ def _kernels(slot: int, nrpte: int) -> tuple[Callable[..., Any], Callable[..., A
         return blocks
 
     @kernel
-    def insert(nodes: Nodes, flags: U32, pte: I64, batch: I64, nr: int, spare: I64) -> int:
+    def insert(nodes: Words, flags: U32, pte: I64, batch: I64, nr: int, spare: I64) -> int:
         used = 0
         for i in range(np.uint64(nr)):
             pfn = np.uint64(batch[0, i])
@@ -309,7 +304,7 @@ def _kernels(slot: int, nrpte: int) -> tuple[Callable[..., Any], Callable[..., A
         return used
 
     @kernel
-    def remove(nodes: Nodes, flags: U32, pte: I64, batch: I64, nr: int, emptied: I64) -> tuple[int, int, int]:
+    def remove(nodes: Words, flags: U32, pte: I64, batch: I64, nr: int, emptied: I64) -> tuple[int, int, int]:
         nr_emptied = slots = lines = 0
         for i in range(np.uint64(nr)):
             pfn = np.uint64(batch[0, i])

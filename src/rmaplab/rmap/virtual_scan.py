@@ -24,18 +24,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.pagetable_edit import find_pfn
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
 
 if TYPE_CHECKING:
     from rmaplab.machine.machine import Machine
     from rmaplab.machine.paging import Paging
-    from rmaplab.objects.mm import MmStruct
-    from rmaplab.objects.vma import VmArea
-
-I64 = npt.NDArray[np.int64]
+    from rmaplab.objects.mm_types import MmStruct, VmArea
 
 
 class VirtualScan(ReverseMap):

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from rmaplab.calls.task import Task
 from rmaplab.errors import SyscallError, UsageError
 from rmaplab.kernels.system import System
-from rmaplab.mm.syscalls import Task
 from rmaplab.units import PAGE_SHIFT, format_size
 
 SIZE = 512 << 20

@@ -13,9 +13,9 @@ Memory is what it takes and nothing more: all processes live until the walks hav
 
 from __future__ import annotations
 
+from rmaplab.calls.task import Task
 from rmaplab.errors import UsageError
 from rmaplab.kernels.system import System
-from rmaplab.mm.syscalls import Task
 from rmaplab.units import PAGE_SIZE
 
 MOST_CHILDREN = 30_000

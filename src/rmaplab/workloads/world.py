@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from rmaplab.machine.arrays import I64
 from rmaplab.objects.flags import (
     VM_ACCESS,
     VM_ACCOUNT,
@@ -39,7 +39,6 @@ from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.script import BIRTHS, Op, Script
 from rmaplab.workloads.words import Address
 
-I64 = npt.NDArray[np.int64]
 W, M, H = 1 << 40, 1 << 44, 1 << 36  # where the regions begin in what both sides translate to
 REACH = 16 << 30  # what lies further from the origin of a region belongs to none
 SIDES = {"w": W, "m": M, "h": H}

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rmaplab.machine.arrays import I64
 from rmaplab.objects.flags import (
     VM_ACCOUNT,
     VM_DONTCOPY,
@@ -33,7 +34,6 @@ from rmaplab.workloads.world import (
     ADDRESS,
     EXCLUSIVE,
     FRAME,
-    I64,
     MAPCOUNT,
     MOVED,
     REACH,
@@ -42,7 +42,7 @@ from rmaplab.workloads.world import (
     State,
     seen_vmas,
     stamp,
-)  # fmt: skip
+)
 
 FLAG_NAMES = {  # the flags of VMAs that are compared
     VM_GROWSDOWN: "growsdown", VM_LOCKED: "locked", VM_LOCKONFAULT: "onfault", VM_SEQ_READ: "sequential", VM_RAND_READ: "random",

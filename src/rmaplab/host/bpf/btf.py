@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.machine.arrays import U32
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 MAGIC = 0xEB9F
@@ -52,7 +52,7 @@ class Btf:
         if magic != MAGIC:
             raise BpfUnavailable(f"{name} is no BTF")
         self.name = name
-        self._words: npt.NDArray[np.uint32] = np.frombuffer(data, "<u4", types_len // 4, header + types_at)
+        self._words: U32 = np.frombuffer(data, "<u4", types_len // 4, header + types_at)
         self._strings = bytes(data[header + strings_at : header + strings_at + strings_len])
         starts = np.array(self._starts(), np.int64)
         self._at = starts.tolist()

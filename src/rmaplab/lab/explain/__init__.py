@@ -1,9 +1,9 @@
 """Stories told from a running system: what a call did to page tables, frames and the reverse map, step by step.
 
     stories.py    which calls are made, and what is said of them: sentences chosen by what the ledger has counted
-    stage.py      the running system under observation: makes a call, measures it, puts a Step together
+    stage.py      the running system under observation: makes a call, measures it, puts a Scene together
     picture.py    page tables and frames as ASCII, read from RAM
-    walk.py       "who maps this page?", visit by visit
+    trace.py      "who maps this page?", visit by visit
 
 Nothing in a step is written beforehand but words: addresses, frames, counts and objects are read when it is made.
 """
@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rmaplab.errors import UsageError
-from rmaplab.lab.experiment import Box
-from rmaplab.lab.explain.stage import Stage, Step
+from rmaplab.lab.announcement.experiment import Box
+from rmaplab.lab.explain.scenarios import SCENARIOS
+from rmaplab.lab.explain.stage import Scene, Stage
 from rmaplab.lab.explain.stories import STORIES
-from rmaplab.lab.scenarios import SCENARIOS
 
-__all__ = ["STORIES", "Stage", "Step", "explain"]
+__all__ = ["STORIES", "Scene", "Stage", "explain"]
 
 
-def explain(story: str, kernel: str, box: Box) -> Iterator[Step]:
+def explain(story: str, kernel: str, box: Box) -> Iterator[Scene]:
     """The steps of `story` (a key of STORIES) on a freshly booted kernel; each is made when it is asked for.
 
     Raises UsageError for a story, a kernel or a box there is not, before the first step.

@@ -1,4 +1,4 @@
-"""The running system under observation: a call is made, measured, and becomes a Step.
+"""The running system under observation: a call is made, measured, and becomes a Scene.
 
     mm/  --->  Listener  --->  the design
                which verbs, how many pages, what was charged meanwhile
@@ -16,15 +16,15 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from rmaplab.calls.task import Task
 from rmaplab.errors import SyscallError, UsageError
 from rmaplab.kernels.system import System
 from rmaplab.lab.explain.picture import Entry, Page, draw_memory, read_all_entries, read_page
-from rmaplab.lab.explain.walk import Walk, recorded_walk
+from rmaplab.lab.explain.trace import TracedWalk, recorded_walk
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED
-from rmaplab.mm.syscalls import Task
 from rmaplab.rmap.brute_force import mappings_of
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
 
@@ -33,7 +33,7 @@ QUERIES = ("walk", "draw", "tracked", "check", "caches", "declared_unfindable")
 
 
 @dataclass(frozen=True)
-class Step:
+class Scene:
     """One step: the call, what happened in words, and sections of lines: (heading, lines)."""
 
     title: str
@@ -144,22 +144,22 @@ class Stage:
         entries.sort(key=lambda entry: (entry.address, entry.pid))
         return list(dict.fromkeys(e.pfn for e in entries if e.pid in pids and e.pfn != ZERO_PFN))
 
-    def step(self, title: str, said: list[str], cost: Cost, pfns: list[int]) -> Step:
+    def step(self, title: str, said: list[str], cost: Cost, pfns: list[int]) -> Scene:
         """The step that has just been made, with the pages `pfns` followed up the reverse map."""
         pfns = list(dict.fromkeys(pfns))
         walks = [recorded_walk(self.machine, self.design, pfn) for pfn in pfns]
         who = [self._verdict(walk) for walk in walks]
         sections = [("", draw_memory(self.kernel)), ("", self._draw(pfns)), ("who maps it", who), *_bill(cost)]
-        return Step(title, said, sections, {walk.pfn: walk.answers for walk in walks})
+        return Scene(title, said, sections, {walk.pfn: walk.answers for walk in walks})
 
-    def ask(self, title: str, said: list[str], pfns: list[int]) -> Step:
+    def ask(self, title: str, said: list[str], pfns: list[int]) -> Scene:
         """A step in which nothing is done but asking: the walk itself, visit by visit."""
         walks = [recorded_walk(self.machine, self.design, pfn) for pfn in pfns]
         sections: list[tuple[str, list[str]]] = []
         for walk in walks:
             sections += [("", self._draw([walk.pfn])), ("the walk", _visits(walk))]
             sections += [("counted", [_summary(walk)]), ("who maps it", [self._verdict(walk)])]
-        return Step(title, said, sections, {walk.pfn: walk.answers for walk in walks})
+        return Scene(title, said, sections, {walk.pfn: walk.answers for walk in walks})
 
     def _draw(self, pfns: list[int]) -> list[str]:
         """The design's drawings, one below the other; what pages without a box of their own have in common stands once."""
@@ -170,7 +170,7 @@ class Stage:
             lines += drawing[:1] if common else drawing
         return lines
 
-    def _verdict(self, walk: Walk) -> str:
+    def _verdict(self, walk: TracedWalk) -> str:
         real = self.judged(walk.pfn)
         answer = f"frame {walk.pfn}: {len(walk.answers)} {_times(walk.answers)}"
         key = [(m.mm.address, m.address) for m in walk.answers]
@@ -190,7 +190,7 @@ def _times(mappings: list[Mapping]) -> str:
     return f"{noun}: {where(mappings)}" if mappings else noun
 
 
-def _visits(walk: Walk) -> list[str]:
+def _visits(walk: TracedWalk) -> list[str]:
     width = max((len(str(visit)) for visit in walk.visits), default=0)
     return [
         f"{nr}  {visit!s:<{width}}  " + (f"-> {where(visit.found)}" if visit.found else "in vain")
@@ -198,7 +198,7 @@ def _visits(walk: Walk) -> list[str]:
     ] or ["no visit at all"]
 
 
-def _summary(walk: Walk) -> str:
+def _summary(walk: TracedWalk) -> str:
     nr = len(walk.visits)
     visits = f"{nr} {'visit' if nr == 1 else 'visits'}, {walk.useful} useful, {nr - walk.useful} wasted"
     return f"{visits}; the ledger: {listed(walk.counts)}"

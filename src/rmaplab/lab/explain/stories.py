@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from rmaplab.calls.task import Task
 from rmaplab.lab.explain.picture import Page
-from rmaplab.lab.explain.stage import Cost, Stage, Step, listed, where
+from rmaplab.lab.explain.stage import Cost, Scene, Stage, listed, where
 from rmaplab.machine.paging import RW
-from rmaplab.mm.syscalls import Task
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE
 from rmaplab.units import PAGE_SIZE
 
@@ -22,7 +22,7 @@ LENGTH = NR_PAGES * PAGE_SIZE
 FAR = 0x1000_0000  # how far mremap moves
 
 
-def who(stage: Stage) -> Iterator[Step]:
+def who(stage: Stage) -> Iterator[Scene]:
     """Who maps this page? Asked of a page that three share, then of one that a child has to itself."""
     parent, address, step = _begin(stage, [b"hello"])
     yield step
@@ -38,7 +38,7 @@ def who(stage: Stage) -> Iterator[Step]:
     yield stage.ask(question, [_count_first(stage, pfns)], list(dict.fromkeys(pfns)))
 
 
-def fork(stage: Stage) -> Iterator[Step]:
+def fork(stage: Stage) -> Iterator[Scene]:
     """Two pages written, one only read, one never touched; then two forks and an exit."""
     parent, address, step = _begin(stage, [b"hello", b"world"])
     yield step
@@ -53,7 +53,7 @@ def fork(stage: Stage) -> Iterator[Step]:
     yield _exit(stage, parent, first, address)
 
 
-def cow(stage: Stage) -> Iterator[Step]:
+def cow(stage: Stage) -> Iterator[Scene]:
     """A shared page, written by both; if the second write copied in vain, once more without a pagevec in the way."""
     parent, address, step = _begin(stage, [b"hello"])
     yield step
@@ -71,7 +71,7 @@ def cow(stage: Stage) -> Iterator[Step]:
     yield _write(stage, parent, address, b"Hallo", [parent, again])
 
 
-def mremap(stage: Stage) -> Iterator[Step]:
+def mremap(stage: Stage) -> Iterator[Scene]:
     """Two pages, one of them shared, are moved by one of two tasks."""
     parent, address, step = _begin(stage, [b"hello", b"world"])
     yield step
@@ -87,13 +87,13 @@ def mremap(stage: Stage) -> Iterator[Step]:
     yield _write(stage, child, new, b"Jello", [child], remark)
 
 
-STORIES: dict[str, Callable[[Stage], Iterator[Step]]] = {"fork": fork, "cow": cow, "mremap": mremap, "who": who}
+STORIES: dict[str, Callable[[Stage], Iterator[Scene]]] = {"fork": fork, "cow": cow, "mremap": mremap, "who": who}
 
 
 # -- the calls, and what is said of them -----------------------------------------------------------------------------
 
 
-def _begin(stage: Stage, texts: list[bytes]) -> tuple[Task, int, Step]:
+def _begin(stage: Stage, texts: list[bytes]) -> tuple[Task, int, Scene]:
     task = stage.system.spawn()
 
     def run() -> int:
@@ -115,7 +115,7 @@ def _begin(stage: Stage, texts: list[bytes]) -> tuple[Task, int, Step]:
     return task, address, stage.step(title, said, cost, _pages(stage, [task], address))
 
 
-def _fork(stage: Stage, parent: Task, address: int) -> tuple[Task, Step]:
+def _fork(stage: Stage, parent: Task, address: int) -> tuple[Task, Scene]:
     before = stage.entries(parent)
     child, cost = stage.call(parent.fork)
     after, copied = stage.entries(parent), stage.entries(child)
@@ -144,7 +144,7 @@ def _upkeep(cost: Cost) -> str:
     return "The reverse map took no memory, and counted nothing."
 
 
-def _write(stage: Stage, task: Task, address: int, text: bytes, tasks: list[Task], remark: str = "") -> Step:
+def _write(stage: Stage, task: Task, address: int, text: bytes, tasks: list[Task], remark: str = "") -> Scene:
     before = stage.page(task, address)
     _, cost = stage.call(lambda: task.write(address, text))
     after = stage.page(task, address)
@@ -171,7 +171,7 @@ def _told_of_write(task: Task, before: Page, after: Page, cost: Cost) -> list[st
     return told
 
 
-def _exit(stage: Stage, parent: Task, child: Task, address: int) -> Step:
+def _exit(stage: Stage, parent: Task, child: Task, address: int) -> Scene:
     def run() -> None:
         child.exit()
         parent.wait()
@@ -188,7 +188,7 @@ def _exit(stage: Stage, parent: Task, child: Task, address: int) -> Step:
     return stage.step(title, said, cost, _pages(stage, [parent], address))
 
 
-def _move(stage: Stage, parent: Task, child: Task, address: int) -> tuple[int, Step]:
+def _move(stage: Stage, parent: Task, child: Task, address: int) -> tuple[int, Scene]:
     target = address + FAR
     old = [stage.pfn(child, address + i * PAGE_SIZE) for i in range(2)]
     flags = MREMAP_MAYMOVE | MREMAP_FIXED

@@ -1,0 +1,1 @@
+"""The surface: what a task can call."""

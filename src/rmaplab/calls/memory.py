@@ -1,0 +1,225 @@
+"""What a task can ask of its memory: each call here is one line of a program; the work is done next door.
+
+A call that changes the address space runs under mmap_sem. What it wants faulted in (MAP_POPULATE, MAP_LOCKED, mlock) comes
+afterwards, when mmap_sem is free again, as in Linux.
+
+A kernel that does not know a call or a flag answers as it did then: mlock2 with ENOSYS before 4.4, an unknown advice with EINVAL;
+unknown MAP_ bits are ignored. What Linux knows and this version does not raises NotModelled, never an errno.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TypeVar
+
+from rmaplab.errors import AllocationFailed, NotModelled, OomKilled, SyscallError, UsageError
+from rmaplab.machine.runqueue import SchedEntity
+from rmaplab.mm.fault import read_bytes, touch, write_bytes
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.madvise import check_range, do_madvise
+from rmaplab.mm.mincore import do_mincore, do_msync
+from rmaplab.mm.mlock import do_mlock, do_mlockall, do_munlock, do_munlockall
+from rmaplab.mm.mmap import do_brk, do_mmap, do_munmap
+from rmaplab.mm.mprotect import do_mprotect
+from rmaplab.mm.mremap import do_mremap
+from rmaplab.mm.populate import madvise_populate, mm_populate, populate_locked
+from rmaplab.mm.process import do_exit
+from rmaplab.objects.flags import (
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MAP_ANONYMOUS,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MREMAP_MAYMOVE,
+    MS_SYNC,
+    PROT_READ,
+    PROT_WRITE,
+)
+from rmaplab.objects.mm_types import MmStruct
+from rmaplab.objects.task import TaskStruct
+from rmaplab.units import parse_size
+
+R = TypeVar("R")
+SIGKILL, SIGSEGV = 9, 11
+
+
+class MemoryCalls(TaskStruct):
+    """The memory calls of a task."""
+
+    kernel: Kernel
+
+    def mmap(
+        self,
+        length: int | str,
+        prot: int = PROT_READ | PROT_WRITE,
+        flags: int = MAP_PRIVATE | MAP_ANONYMOUS,
+        address: int = 0,
+    ) -> int:
+        """mmap(2) of private anonymous memory: the address it got. `length` in bytes, or as "512M".
+
+        `address` is a hint, or with MAP_FIXED an order. Raises SyscallError: EINVAL, ENOMEM.
+        """
+        if flags & (MAP_SHARED | MAP_PRIVATE) == MAP_SHARED:
+            raise NotModelled("MAP_SHARED needs shared memory, which this version does not have: use MAP_PRIVATE")
+        return self._call(do_mmap, address, parse_size(length), prot, flags)
+
+    def munmap(self, address: int, length: int | str) -> None:
+        """munmap(2). Raises SyscallError: EINVAL, or ENOMEM where a VMA must be split and cannot be."""
+        self._call(do_munmap, address, parse_size(length))
+
+    def mprotect(self, address: int, length: int | str, prot: int) -> None:
+        """mprotect(2). Raises SyscallError: EINVAL, ENOMEM; VMAs before the failing one are changed."""
+        self._call(do_mprotect, address, parse_size(length), prot)
+
+    def mremap(
+        self,
+        address: int,
+        old_length: int | str,
+        new_length: int | str,
+        flags: int = MREMAP_MAYMOVE,
+        new_address: int = 0,
+    ) -> int:
+        """mremap(2): the mapping's address. Raises SyscallError: EINVAL, EFAULT, ENOMEM, EAGAIN."""
+        lengths = parse_size(old_length), parse_size(new_length)
+        return self._call(do_mremap, address, *lengths, flags, new_address)
+
+    def brk(self, address: int = 0) -> int:
+        """brk(2): move the end of the heap, or ask where it is (0). Raises SyscallError(ENOMEM); the heap is as before."""
+        return self._call(do_brk, address)
+
+    def madvise(self, address: int, length: int | str, advice: int) -> None:
+        """madvise(2). Raises SyscallError: EINVAL, ENOMEM, EAGAIN; NotModelled: huge pages, guard regions."""
+        size = parse_size(length)
+        if advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
+            end = check_range(self.kernel, address, size, advice)
+            self._call(madvise_populate, address, end, advice == MADV_POPULATE_WRITE, write=False)
+        else:
+            self._call(do_madvise, address, size, advice)
+
+    def mlock(self, address: int, length: int | str) -> None:
+        """mlock(2). Raises SyscallError: EPERM, ENOMEM, EAGAIN; VMAs before a hole are locked."""
+        self._mlock(address, parse_size(length), 0)
+
+    def mlock2(self, address: int, length: int | str, flags: int = 0) -> None:
+        """mlock2(2), with MLOCK_ONFAULT. Raises as mlock, and EINVAL; ENOSYS before Linux 4.4."""
+        if not self.kernel.rules.mlock2_known:
+            raise SyscallError(errno.ENOSYS, "mlock2")
+        self._mlock(address, parse_size(length), flags)
+
+    def _mlock(self, address: int, length: int, flags: int) -> None:
+        try:
+            start, end = self._locked(do_mlock, address, length, flags)
+            self._locked(populate_locked, start, end, write=False)
+        finally:
+            self._end_of_call()
+
+    def munlock(self, address: int, length: int | str) -> None:
+        """munlock(2). Raises SyscallError: ENOMEM (a hole)."""
+        self._call(do_munlock, address, parse_size(length))
+
+    def mlockall(self, flags: int) -> None:
+        """mlockall(2): MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT. Raises SyscallError: EINVAL, EPERM, ENOMEM."""
+        self._call(do_mlockall, flags)
+
+    def munlockall(self) -> None:
+        """munlockall(2)."""
+        self._call(do_munlockall)
+
+    def mincore(self, address: int, length: int | str) -> list[bool]:
+        """mincore(2): for every page whether it is in memory. Raises SyscallError: EINVAL, ENOMEM."""
+        return self._call(do_mincore, address, parse_size(length), write=False)
+
+    def msync(self, address: int, length: int | str, flags: int = MS_SYNC) -> None:
+        """msync(2). Raises SyscallError: EINVAL, EBUSY, ENOMEM."""
+        self._call(do_msync, address, parse_size(length), flags, write=False)
+
+    def limit_as(self, limit: int | str) -> None:
+        """setrlimit(RLIMIT_AS): bytes of address space, from now on and for children."""
+        self._mm().limits.address_space = parse_size(limit)
+
+    def limit_memlock(self, limit: int | str) -> None:
+        """setrlimit(RLIMIT_MEMLOCK): bytes that may be locked, from now on and by children."""
+        self._mm().limits.memlock = parse_size(limit)
+
+    def limit_stack(self, limit: int | str) -> None:
+        """setrlimit(RLIMIT_STACK): bytes to which a mapping may grow down."""
+        self._mm().limits.stack = parse_size(limit)
+
+    def cap_ipc_lock(self, *, granted: bool) -> None:
+        """Give the task CAP_IPC_LOCK, or take it away; children inherit it. A first task has none."""
+        self._mm().limits.may_lock = granted
+
+    def read(self, address: int, length: int = 1) -> bytes:
+        """Load `length` bytes. Raises SegmentationFault, OomKilled."""
+        return self._access(read_bytes, address, length)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Store `data`. Raises SegmentationFault, with the bytes before the bad address stored, and OomKilled."""
+        self._access(write_bytes, address, data)
+
+    def touch(self, address: int, length: int | str, *, write: bool = False) -> None:
+        """Read a byte of every page of the range, or write it back unchanged; in bulk. Raises SegmentationFault, OomKilled."""
+        end = address + parse_size(length)
+        self._access(touch, address, end, write)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _mm(self) -> MmStruct:
+        if self.mm is None:
+            raise UsageError(f"task {self.pid} has exited: use one that lives")
+        child = self.vfork_child
+        if child is not None and self.kernel.machine.sched.current is None:
+            raise UsageError(f"task {self.pid} waits for its vfork child: let task {child.pid} exit() first")
+        self.mm.limits = self.limits  # it acts now
+        return self.mm
+
+    def _runs(self) -> bool:
+        current: SchedEntity | None = self.kernel.machine.sched.current
+        return current is self
+
+    def _call(self, call: Callable[..., R], *arguments: int, write: bool = True) -> R:
+        """A system call: under mmap_sem, then what it wants faulted in, and back to user mode however it ends."""
+        k, mm = self.kernel, self._mm()
+        machine = k.machine
+        locks, lock = machine.locks, mm.mmap_sem
+        mm.to_populate = None
+        try:
+            locks.take(lock, write=write)
+            try:
+                result = call(k, mm, *arguments)
+            finally:
+                locks.drop(lock)
+            if mm.to_populate is not None:
+                self._locked(mm_populate, *mm.to_populate, write=False)
+        finally:  # _end_of_call, without the call: this is the most travelled path
+            machine.charge("syscall")
+            machine.end_burst()
+            if machine.sched.current is not None:
+                machine.sched.cond_resched()
+        return result
+
+    def _locked(self, call: Callable[..., R], *arguments: int, write: bool = True) -> R:
+        k, mm = self.kernel, self._mm()
+        locks, lock = k.machine.locks, mm.mmap_sem
+        locks.take(lock, write=write)
+        try:
+            return call(k, mm, *arguments)
+        finally:
+            locks.drop(lock)
+
+    def _access(self, access: Callable[..., R], *arguments: int | bytes) -> R:
+        """A load or a store; a fault that gets no memory kills the task (VM_FAULT_OOM)."""
+        try:
+            return access(self.kernel, self._mm(), *arguments)
+        except AllocationFailed as failure:
+            do_exit(self.kernel, self, -SIGKILL)
+            raise OomKilled(f"task {self.pid}: a page fault got no memory ({failure})") from None
+
+    def _end_of_call(self) -> None:
+        """Back to user mode: the call has taken its time, and others may be due."""
+        machine = self.kernel.machine
+        machine.charge("syscall")
+        machine.end_burst()
+        if machine.sched.current is not None:
+            machine.sched.cond_resched()

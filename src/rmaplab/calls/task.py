@@ -1,0 +1,180 @@
+"""The surface: what a task can call. Processes here, memory in calls/memory.py.
+
+    from outside                            in a program
+    child = task.fork()                     def program(task):
+    child.write(address, b"x")                  task.fork(other_program)
+    child.exit()                                task.touch(address, "1M", write=True)
+    task.wait()                                 task.wait()
+
+Driven from outside, calls run at once and fork() returns the child's Task. A program given to System.spawn runs in its own
+greenlet while System.run() does, and forks children that run programs of their own.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from rmaplab.calls.memory import SIGSEGV, MemoryCalls
+from rmaplab.errors import AllocationFailed, NeedsReclaim, OomKilled, SegmentationFault, SyscallError, UsageError
+from rmaplab.mm.fork import dup_mm
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.mm_struct import mm_alloc, mmput
+from rmaplab.mm.process import copy_process, do_exit, mm_release, release_task
+from rmaplab.objects.mm_types import MmStruct
+
+Program = Callable[["Task"], int | None]
+
+
+class ProgramExit(BaseException):
+    """Leaves a program once it has called exit(); programs should let it pass."""
+
+
+class Task(MemoryCalls):
+    """A task and the system calls it can make. System.spawn makes the first, fork() the others."""
+
+    # -- processes -----------------------------------------------------------------------------------------------
+
+    def fork(self, program: Program | None = None) -> Task:
+        """fork(2): the child. In a program, `program` is what the child runs.
+
+        Raises SyscallError: ENOMEM, EAGAIN (no pid left); NeedsReclaim.
+        """
+        k, mm = self.kernel, self._mm()
+        if program is None and k.machine.sched.current is not None:
+            raise UsageError("fork() in a program needs the child's program: task.fork(child_program)")
+        locks = k.machine.locks
+        locks.take(mm.mmap_sem)
+        try:
+            child = copy_process(k, Task, self, lambda pid: dup_mm(k, mm, pid))
+        finally:
+            locks.drop(mm.mmap_sem)
+        child.kernel = k
+        k.machine.charge("fork")
+        k.machine.end_burst()
+        if program is not None:
+            start_program(child, program)
+        self._end_of_call()
+        return child
+
+    def vfork(self, program: Program | None = None) -> Task:
+        """vfork(2): a child in this address space; the parent waits until it has exited. Raises as fork().
+
+        Driven from outside, the parent's other calls are refused (UsageError) until then.
+        """
+        k = self.kernel
+        child = self._share("vfork", program)
+        self.vfork_child = child
+        if program is not None:
+            start_program(child, program)
+            while self.vfork_child is not None:
+                self.waits = True
+                k.machine.sched.sleep()
+        return child
+
+    def clone_vm(self, program: Program | None = None) -> Task:
+        """clone(2) with CLONE_VM: a child in this address space, and nobody waits. Raises as fork()."""
+        child = self._share("clone_vm", program)
+        if program is not None:
+            start_program(child, program)
+        self._end_of_call()
+        return child
+
+    def _share(self, call: str, program: Program | None) -> Task:
+        """A child that lives in this address space."""
+        k, mm = self.kernel, self._mm()
+        if program is None and k.machine.sched.current is not None:
+            raise UsageError(f"{call}() in a program needs the child's program: task.{call}(child_program)")
+
+        def share(_: int) -> MmStruct:
+            mm.users += 1
+            return mm
+
+        child = copy_process(k, Task, self, share)
+        child.kernel = k
+        k.machine.charge("fork")
+        k.machine.end_burst()
+        return child
+
+    def execve(self) -> None:
+        """execve(2), as far as memory goes: a new, empty address space; the old one goes with its last user.
+
+        Limits stay; what mlockall asked of VMAs to come does not. A vfork child gives its parent back its own. Raises
+        SyscallError(ENOMEM), NeedsReclaim; then the old address space is still there.
+        """
+        k, old = self.kernel, self._mm()
+        try:
+            mm = new_mm(k, self.pid)
+        except AllocationFailed:
+            raise SyscallError(errno.ENOMEM, "execve") from None
+        self.mm = mm
+        parent = self.parent
+        if mm_release(self) and parent is not None and parent.waits:
+            parent.waits = False
+            k.machine.sched.wake(parent)
+        mmput(k, old)
+        k.machine.charge("exec")
+        self._end_of_call()
+
+    def wait(self) -> tuple[int, int]:
+        """wait(2) for any child: (its pid, its exit code). Sleeps until there is one. Raises SyscallError: ECHILD."""
+        k = self.kernel
+        while True:
+            if not self.children:
+                raise SyscallError(errno.ECHILD, "wait")
+            for child in self.children:
+                if child.exit_code is not None:
+                    release_task(k, child)
+                    self._end_of_call()
+                    return child.pid, child.exit_code
+            if not self._runs():
+                pids = ", ".join(str(child.pid) for child in self.children)
+                raise UsageError(f"wait() would sleep for ever: let a child exit() first (pid {pids})")
+            self.waits = True
+            k.machine.sched.sleep()
+
+    def exit(self, code: int = 0) -> None:
+        """exit(2). In a program it does not return."""
+        self._mm()
+        do_exit(self.kernel, self, code)
+        if self._runs():
+            raise ProgramExit
+
+    def __repr__(self) -> str:
+        return f"<task {self.pid}: {f'exited with {self.exit_code}' if self.mm is None else self.mm}>"
+
+
+def spawn(k: Kernel, program: Program | None) -> Task:
+    """A first task, with an empty address space and no parent."""
+    task = copy_process(k, Task, None, lambda pid: new_mm(k, pid))
+    task.kernel = k
+    if program is not None:
+        start_program(task, program)
+    return task
+
+
+def new_mm(k: Kernel, pid: int) -> MmStruct:
+    """What execve gives a task. Raises AllocationFailed, NeedsReclaim with nothing left behind."""
+    mm = mm_alloc(k, pid)
+    try:
+        k.rmap.mm_new(mm)
+    except (AllocationFailed, NeedsReclaim):
+        mmput(k, mm)
+        raise
+    return mm
+
+
+def start_program(task: Task, program: Program) -> None:
+    """Let `program(task)` run as the task's body; what it returns is its exit code, a bad access kills it."""
+
+    def body() -> None:
+        try:
+            task.exit(program(task) or 0)
+        except ProgramExit:
+            pass
+        except SegmentationFault:
+            do_exit(task.kernel, task, -SIGSEGV)
+        except OomKilled:
+            pass
+
+    task.kernel.machine.sched.start(task, body)

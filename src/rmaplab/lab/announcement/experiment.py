@@ -1,0 +1,201 @@
+"""One workload on one kernel on one box: a Result, a row of every table and file.
+
+Counts and memory follow from kernel, workload, box and price list, and are the same in every run. `wall_s` alone is not:
+it is our own running time on the machine at hand, with the loops compiled beforehand.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from rmaplab.errors import NeedsReclaim
+from rmaplab.host.forkbench import HostForkbench
+from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.kernels.prices import PriceBook
+from rmaplab.kernels.spec import KernelSpec
+from rmaplab.kernels.system import System, boot
+from rmaplab.lab.announcement.contention import estimates
+from rmaplab.lab.announcement.published import FORKBENCH
+from rmaplab.units import PAGE_SIZE
+from rmaplab.workloads.forkbench import Forkbench
+
+NS = 10**9  # to divide by: the quotient of two ints is the same on every machine
+
+
+@dataclass(frozen=True)
+class Box:
+    """The hardware of an experiment, as boot() takes it. The default is the announcement's, as far as it is known."""
+
+    ram: str = "1G"
+    swap: str = "512M"
+    cpus: int = 4
+    paging: str = "i386-pae"
+    l1_cache_bytes: int = 128
+    highpte: bool = True
+    split: str | None = None
+    """How i386 divides its addresses; 3:1 if not given."""
+    boot_use: str | None = None
+    """What kernel and user land hold after boot besides mem_map; the kernel's own figures if not given."""
+    overcommit: int = 0
+    ht: str = "off"
+    prices: str | PriceBook | None = None
+
+    def boot(self, kernel: str | KernelSpec) -> System:
+        """A kernel on this box. Raises UsageError."""
+        return boot(kernel, **{entry.name: getattr(self, entry.name) for entry in fields(self)})
+
+    @property
+    def is_the_announcements(self) -> bool:
+        """As far as that is known: swap, boot use, overcommit mode and whether CPUs share cores are not (docs/time.md)."""
+        unknown = {"swap": Box.swap, "boot_use": Box.boot_use, "overcommit": Box.overcommit, "ht": Box.ht}
+        return replace(self, **unknown, prices=None) == Box()  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of it. `outcome` is "ok", an errno's name or "needs reclaim"; what a host run cannot know is None."""
+
+    workload: str
+    level: int
+    kernel: str
+    hardware: dict[str, Any]
+    outcome: str
+    failed_call: str | None
+    processes: int
+    design: str | None = None
+    """The name of the reverse map."""
+    processes_peak: int | None = None
+    memory_peak_bytes: dict[str, Any] | None = None
+    """page_tables, rmap, and by_cache every slab cache: each at its own peak."""
+    ledger: dict[str, int] | None = None
+    locks: dict[str, dict[str, Any]] | None = None
+    """By lock class: acquisitions, waits, time held. Waits are those that happened."""
+    locks_estimated_s: dict[str, float] | None = None
+    """By lock class: CPU time that would be lost to locks that are not simulated: an analytic estimate (contention.py)."""
+    kswapd_wakes: int | None = None
+    """Requests for memory that were met below the low marks, or not at all: each would have woken kswapd."""
+    first_kswapd_wake_s: float | None = None
+    """In simulated time; from here on the real kernel would have begun to make room."""
+    prices: str | None = None
+    time_s: dict[str, float] | None = None
+    """real, user, sys: simulated."""
+    published_s: dict[str, float] | None = None
+    """The same as published for this kernel, level and box: the mean of the runs."""
+    wall_s: float = field(default=0.0)
+
+    @property
+    def locks_waited_s(self) -> dict[str, float]:
+        """CPU time that went by in spinning or asleep, by lock class that anybody waited for or could have."""
+        return {name: kind["wait_s"] for name, kind in (self.locks or {}).items() if kind["waits"]}
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object; sizes in bytes, times in seconds."""
+        return asdict(self)
+
+
+def run_forkbench(kernel: str, level: int, box: Box) -> Result:
+    """The fork benchmark at one level. Raises UsageError; running out of memory is an outcome."""
+    workload = Forkbench(level)
+    system = box.boot(kernel)
+    workload.check_ram(system.machine.hardware.ram_bytes)
+    began = time.perf_counter()
+    out_of_memory = False
+    try:
+        workload.run(system)
+    except NeedsReclaim:
+        out_of_memory = True
+    wall_s = time.perf_counter() - began
+    system.close()
+    failed = workload.failed
+    outcome = failed.name if failed else "needs reclaim" if out_of_memory else "ok"
+    machine, k = system.machine, system.kernel
+    row = FORKBENCH.get((system.spec.name, level))
+    by_cache = {name: cache.bytes_peak for name, cache in sorted(machine.caches.items())}
+    return Result(
+        workload=workload.name,
+        level=level,
+        kernel=system.spec.name,
+        hardware={**hardware_as_json(system), "ht": box.ht},
+        outcome=outcome,
+        failed_call=failed.call if failed else None,
+        processes=k.nr_processes,
+        design=k.rmap.name,
+        processes_peak=k.nr_alive_peak,
+        memory_peak_bytes={
+            "page_tables": machine.nr_tables_peak * PAGE_SIZE,
+            "rmap": sum(cache.bytes_peak for cache in k.rmap.caches()),
+            "by_cache": by_cache,
+        },
+        ledger=dict(sorted(machine.ledger.counts.items())),
+        locks=machine.locks.as_json(),
+        locks_estimated_s=estimates(machine.ledger, machine.sched.now_ns, box.cpus),
+        kswapd_wakes=machine.allocator.kswapd_wakes,
+        first_kswapd_wake_s=None if (wake := machine.allocator.first_wake_ns) is None else wake / NS,
+        prices=machine.ledger.prices.name,
+        time_s={
+            "real": machine.sched.now_ns / NS,
+            "user": machine.sched.user_ns / NS,
+            "sys": machine.sched.system_ns / NS,
+        },
+        published_s=row.mean_s if box.is_the_announcements and row is not None else None,
+        wall_s=wall_s,
+    )
+
+
+def hardware_as_json(system: System) -> dict[str, Any]:
+    """The box a system runs on, for a result."""
+    hardware = system.machine.hardware
+    return {
+        "arch": hardware.arch,
+        "ram_bytes": hardware.ram_bytes,
+        "swap_bytes": hardware.swap_bytes,
+        "cpus": hardware.cpus,
+        "l1_cache_bytes": hardware.l1_cache_bytes,
+        "highpte": hardware.highpte,
+        "split": hardware.paging.split or None,
+        "boot_use_bytes": system.boot_use.nr_pages * PAGE_SIZE,
+        "overcommit": int(system.kernel.overcommit.mode),
+        "threads_per_core": hardware.smt.threads_per_core,
+    }
+
+
+def warm_up(kernel: str, box: Box) -> None:
+    """Have every loop that forkbench needs compiled, so that wall times are not the compiler's."""
+    Forkbench(2).run(box.boot(kernel))
+
+
+def compare_forkbench(
+    kernels: list[str], levels: list[int], boxes: list[Box], *, host: HostForkbench | None = None
+) -> Iterator[Result]:
+    """Every level on every kernel and box, one Result as each is done. What can be refused is refused before the first.
+
+    `host`, if given, adds the real kernel's row to each level. Raises UsageError.
+    """
+    for level in levels:
+        Forkbench(level)
+        if host is not None:
+            host.check_memory(level)
+    for kernel in kernels:
+        find_kernel(kernel)
+        for box in boxes:
+            Forkbench.check_ram(box.boot(kernel).machine.hardware.ram_bytes)
+    return _compare(kernels, levels, boxes, host)
+
+
+def _compare(
+    kernels: Iterable[str], levels: Iterable[int], boxes: list[Box], host: HostForkbench | None
+) -> Iterator[Result]:
+    for kernel in kernels:
+        warm_up(kernel, boxes[0])
+    for level in levels:
+        for kernel in kernels:
+            for box in boxes:
+                yield run_forkbench(kernel, level, box)
+        if host is not None:
+            run = host.run(level)
+            yield Result(
+                Forkbench.name, level, "host", run.hardware, run.outcome, run.failed_call, 1 << level, wall_s=run.wall_s
+            )

@@ -1,0 +1,356 @@
+"""The operations of a script: each makes its call and says what should have come of it.
+
+    Mmap  Munmap  Mprotect  Mremap  Brk         the address space changes; so does the model
+    Madvise  Mlock                              where the kernel knows them
+    Touch  Write                                pages come, and are copied where they are shared
+    Spawn  Fork  Vfork  Exit                    tasks come and go
+
+A call may be refused where memory is short or where it makes no sense. What is mapped then is read off the kernel, as far as
+the call could have changed it (`Stake`); contents must be as before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rmaplab.lab.conformance.run import Named, Refused, Run, Spot, pages
+from rmaplab.lab.memory import Stake, marked
+from rmaplab.objects.flags import (
+    MADV_COLD,
+    MADV_DOFORK,
+    MADV_DONTFORK,
+    MADV_DONTNEED,
+    MADV_DONTNEED_LOCKED,
+    MADV_FREE,
+    MADV_KEEPONFORK,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_WIPEONFORK,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MLOCK_ONFAULT,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
+    VM_DONTCOPY,
+    VM_LOCKED,
+    VM_LOCKED_MASK,
+    VM_LOCKONFAULT,
+    VM_WIPEONFORK,
+)
+from rmaplab.units import PAGE_SHIFT
+
+READ_WRITE = PROT_READ | PROT_WRITE
+PROTS = {
+    READ_WRITE: Named(READ_WRITE, "PROT_READ | PROT_WRITE"),
+    PROT_READ: Named(PROT_READ, "PROT_READ"),
+    PROT_NONE: Named(PROT_NONE, "PROT_NONE"),
+}
+FIXED = Named(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, "MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED")
+MREMAP = {
+    0: Named(0, "0"),
+    MREMAP_MAYMOVE: Named(MREMAP_MAYMOVE, "MREMAP_MAYMOVE"),
+    MREMAP_MAYMOVE | MREMAP_FIXED: Named(MREMAP_MAYMOVE | MREMAP_FIXED, "MREMAP_MAYMOVE | MREMAP_FIXED"),
+    MREMAP_MAYMOVE | MREMAP_DONTUNMAP: Named(MREMAP_MAYMOVE | MREMAP_DONTUNMAP, "MREMAP_MAYMOVE | MREMAP_DONTUNMAP"),
+    MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP: Named(
+        MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, "MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP"
+    ),
+}
+MARKING = {  # advice: (its name, marks that go, marks that come)
+    MADV_DONTFORK: ("MADV_DONTFORK", 0, VM_DONTCOPY),
+    MADV_DOFORK: ("MADV_DOFORK", VM_DONTCOPY, 0),
+    MADV_WIPEONFORK: ("MADV_WIPEONFORK", 0, VM_WIPEONFORK),
+    MADV_KEEPONFORK: ("MADV_KEEPONFORK", VM_WIPEONFORK, 0),
+}
+TREATING = {  # advice: (its name, whether contents go, whether locked memory refuses it, the protection it needs)
+    MADV_DONTNEED: ("MADV_DONTNEED", True, True, 0),
+    MADV_DONTNEED_LOCKED: ("MADV_DONTNEED_LOCKED", True, False, 0),
+    MADV_FREE: ("MADV_FREE", False, True, 0),
+    MADV_COLD: ("MADV_COLD", False, True, 0),
+    MADV_POPULATE_READ: ("MADV_POPULATE_READ", False, False, PROT_READ),
+    MADV_POPULATE_WRITE: ("MADV_POPULATE_WRITE", False, False, PROT_WRITE),
+}
+LOCKING = {"mlock": VM_LOCKED, "mlock2": VM_LOCKED | VM_LOCKONFAULT, "munlock": 0}
+
+
+@dataclass(frozen=True)
+class Spawn:
+    """Another first task."""
+
+    def run(self, run: Run) -> None:
+        """An empty address space."""
+        run.spawn()
+
+
+@dataclass(frozen=True)
+class Fork:
+    """fork(2)."""
+
+    task: int
+
+    def run(self, run: Run) -> None:
+        """The child sees what the parent sees."""
+        parent = run.process(self.task)
+        run.need_room(len(parent.memory.prots))
+        run.start(parent.memory.copy(), lambda name: run.call(parent, "fork", target=name))
+
+
+@dataclass(frozen=True)
+class Vfork:
+    """vfork(2), and the child touches something and exits."""
+
+    task: int
+    at: Spot
+
+    def run(self, run: Run) -> None:
+        """What it does to memory, it does to its parent's."""
+        parent = run.process(self.task)
+        at = run.place(parent, self.at)
+        child = run.start(parent.memory, lambda name: run.call(parent, "vfork", target=name))
+        try:
+            run.access(child, at, write=True)
+        except Refused:
+            if child not in run.processes:  # killed
+                raise
+        run.exit(child)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """exit(2)."""
+
+    task: int
+
+    def run(self, run: Run) -> None:
+        """One less; the last one stays until the end."""
+        if len(run.processes) == 1:
+            raise Refused
+        run.exit(run.process(self.task))
+
+
+@dataclass(frozen=True)
+class Mmap:
+    """mmap(2): anywhere (`at` None), at a hint, or `fixed`."""
+
+    task: int
+    nr_pages: int
+    prot: int
+    at: Spot | None = None
+    fixed: bool = False
+
+    def run(self, run: Run) -> None:
+        """Fresh pages, on free addresses unless it was an order."""
+        process = run.process(self.task)
+        run.need_room(self.nr_pages)
+        options: dict[str, Any] = {} if self.prot == READ_WRITE else {"prot": PROTS[self.prot]}
+        stake = Stake()
+        at = None if self.at is None else run.place(process, self.at)
+        if at is not None:
+            options |= {"flags": FIXED, "address": at} if self.fixed else {"address": at}
+            stake = Stake([(at >> PAGE_SHIFT, self.nr_pages)] if self.fixed else [])
+        target = run.next_letter()
+        start = run.call(process, "mmap", pages(self.nr_pages), target=target, stake=stake, **options)
+        run.found(start)
+        if at is not None and self.fixed:
+            run.claim(start == at, f"assert {target} == {at!r}")
+        else:
+            run.claim(process.memory.is_free(start >> PAGE_SHIFT, self.nr_pages), f"{target} was not free")
+        process.memory.map(start >> PAGE_SHIFT, self.nr_pages, self.prot)
+
+
+@dataclass(frozen=True)
+class Munmap:
+    """munmap(2)."""
+
+    task: int
+    at: Spot
+    nr_pages: int
+
+    def run(self, run: Run) -> None:
+        """They go."""
+        process = run.process(self.task)
+        at = run.place(process, self.at)
+        span = _, nr = at >> PAGE_SHIFT, run.length(process, at, self.nr_pages)
+        run.call(process, "munmap", at, pages(nr), stake=Stake([span]))
+        process.memory.unmap(*span)
+
+
+@dataclass(frozen=True)
+class Mprotect:
+    """mprotect(2)."""
+
+    task: int
+    at: Spot
+    nr_pages: int
+    prot: int
+
+    def run(self, run: Run) -> None:
+        """A hole in the range is an error, and what precedes it is changed."""
+        process = run.process(self.task)
+        at = run.place(process, self.at)
+        span = first, nr = at >> PAGE_SHIFT, run.length(process, at, self.nr_pages)
+        hole = any(page not in process.memory.prots for page in range(first, first + nr))
+        run.call(process, "mprotect", at, pages(nr), PROTS[self.prot], stake=Stake([span]), refusable=hole)
+        run.claim(not hole, f"{run.lines[-1]} must be ENOMEM")
+        process.memory.protect(first, nr, self.prot)
+
+
+@dataclass(frozen=True)
+class Mremap:
+    """mremap(2). `flags` say whether it stays where it is (0), may move, or must move `to` a place."""
+
+    task: int
+    at: Spot
+    old_pages: int
+    new_pages: int
+    flags: int
+    to: Spot
+
+    def run(self, run: Run) -> None:
+        """Pages keep what is in them. Where mappings begin and end is the kernel's business: it may refuse."""
+        process = run.process(self.task)
+        at = run.place(process, self.at)
+        run.need_room(max(self.new_pages, self.old_pages))
+        old, target = at >> PAGE_SHIFT, run.next_letter()
+        old_pages = run.length(process, at, self.old_pages)
+        stays = bool(self.flags & MREMAP_DONTUNMAP)
+        new_pages = old_pages if stays else self.new_pages
+        arguments: list[object] = [at, pages(old_pages), pages(new_pages), MREMAP[self.flags]]
+        spans, cleared = [(old, max(old_pages, new_pages))], []
+        if self.flags & MREMAP_FIXED:
+            arguments.append(to := run.place(process, self.to))
+            cleared = [(to >> PAGE_SHIFT, new_pages)]
+        stake = Stake(spans + cleared, cleared, grows=True)
+        result = run.call(process, "mremap", *arguments, target=target, refusable=True, stake=stake)
+        run.found(result)
+        new, memory = result >> PAGE_SHIFT, process.memory
+        free = new == old or bool(cleared) or memory.is_free(new, new_pages)
+        run.claim(free, f"{target} was not free")
+        if cleared:
+            run.claim((new, new_pages) == cleared[0], f"assert {target} == {arguments[-1]!r}")
+        if cleared and old_pages == new_pages:  # since 6.17 a move may take more than one VMA along, and gaps
+            for first, nr in memory.parts(old, old_pages):
+                memory.move(first, nr, new + first - old, nr, stays=stays)
+        else:
+            memory.move(old, old_pages, new, new_pages, stays=stays)
+        if stays:  # the whole source VMA is unlocked, of which we know no borders
+            memory.marks = marked(process.mm)
+        if run.armed and new != old:  # a source that could not be cut stays, empty: move_vma does not look
+            changed = memory.adopt(run.system, process.mm, Stake([(old, old_pages)]))
+            run.claim(changed is None, f"{run.lines[-1]} has changed {changed}")
+
+
+@dataclass(frozen=True)
+class Brk:
+    """brk(2)."""
+
+    task: int
+    nr_pages: int
+
+    def run(self, run: Run) -> None:
+        """The heap ends so many pages from its beginning."""
+        process = run.process(self.task)
+        run.need_room(self.nr_pages)
+        memory, heap = process.memory, run.places[1]
+        first, now, then = heap >> PAGE_SHIFT, memory.heap_pages, self.nr_pages
+        stake = Stake([(first + min(now, then), abs(now - then))])
+        run.call(process, "brk", heap.plus(then), refusable=then > now, stake=stake)
+        if then > now:
+            memory.map(first + now, then - now, READ_WRITE)
+        else:
+            memory.unmap(first + then, now - then)
+        memory.heap_pages = then
+
+
+@dataclass(frozen=True)
+class Touch:
+    """A byte of every page is read, or written back unchanged."""
+
+    task: int
+    at: Spot
+    nr_pages: int
+    write: bool
+
+    def run(self, run: Run) -> None:
+        """Nobody sees a difference."""
+        process = run.process(self.task)
+        at = run.place(process, self.at)
+        run.access(process, at, run.length(process, at, self.nr_pages), write=self.write)
+
+
+@dataclass(frozen=True)
+class Write:
+    """Something new is written into each page."""
+
+    task: int
+    at: Spot
+    nr_pages: int
+
+    def run(self, run: Run) -> None:
+        """The writer sees it, nobody else does."""
+        process = run.process(self.task)
+        for page in range(self.nr_pages):
+            at = run.place(process, Spot(self.at.index, self.at.page + page))
+            run.nr_stamps += 1
+            stamp = b"%08d" % run.nr_stamps
+            run.access(process, at, stamp=stamp, write=True)
+            process.memory.stamps[at >> PAGE_SHIFT] = int.from_bytes(stamp, "little")
+
+
+@dataclass(frozen=True)
+class Madvise:
+    """madvise(2) with an advice that marks pages, or that does something to them at once."""
+
+    task: int
+    at: Spot
+    nr_pages: int
+    advice: int
+
+    def run(self, run: Run) -> None:
+        """A hole does not stop it, and is an error all the same."""
+        process = run.process(self.task)
+        memory, at = process.memory, run.place(process, self.at)
+        span = first, nr = at >> PAGE_SHIFT, run.length(process, at, self.nr_pages)
+        range_ = range(first, first + nr)
+        bad = any(page not in memory.prots for page in range_)
+        if self.advice in MARKING:
+            name, go, come = MARKING[self.advice]
+            run.call(process, "madvise", at, pages(nr), Named(self.advice, name), stake=Stake([span]), refusable=bad)
+            memory.mark(first, nr, go, come)
+        else:
+            name, forgets, minds_locks, needed = TREATING[self.advice]
+            bad |= minds_locks and any(memory.marks.get(page, 0) & VM_LOCKED for page in range_)
+            bad |= bool(needed) and any(not memory.prots.get(page, 0) & needed for page in range_)
+            stake = Stake([span], [span] if forgets else [])
+            run.call(process, "madvise", at, pages(nr), Named(self.advice, name), stake=stake, refusable=bad)
+            if forgets:
+                memory.forget(first, nr)
+        run.claim(not bad, f"{run.lines[-1]} must fail")
+
+
+@dataclass(frozen=True)
+class Mlock:
+    """mlock(2), mlock2(2) with MLOCK_ONFAULT, munlock(2)."""
+
+    task: int
+    at: Spot
+    nr_pages: int
+    call: str
+
+    def run(self, run: Run) -> None:
+        """Up to a hole; and pages that nobody may read are locked all the same, with an error."""
+        process = run.process(self.task)
+        memory, at = process.memory, run.place(process, self.at)
+        span = first, nr = at >> PAGE_SHIFT, run.length(process, at, self.nr_pages)
+        bad = any(page not in memory.prots for page in range(first, first + nr))
+        if self.call == "mlock":
+            bad |= any(not memory.prots.get(page, 0) for page in range(first, first + nr))
+        arguments = [Named(MLOCK_ONFAULT, "MLOCK_ONFAULT")] if self.call == "mlock2" else []
+        run.call(process, self.call, at, pages(nr), *arguments, stake=Stake([span]), refusable=bad)
+        run.claim(not bad, f"{run.lines[-1]} must fail")
+        memory.mark(first, nr, VM_LOCKED_MASK, LOCKING[self.call])

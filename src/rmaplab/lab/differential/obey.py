@@ -1,0 +1,260 @@
+"""The model's side of a script: a System obeys it, and what became of memory is a Record, as the host's is.
+
+    record = obey(script, "6.18")
+
+Each script gets a system of its own. Afterwards the kernel checks itself, against the judge too: a KernelBug is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from rmaplab.calls.task import Task
+from rmaplab.errors import KernelBug, NeedsReclaim, NotModelled, OomKilled, SegmentationFault, SyscallError, UsageError
+from rmaplab.kernels.system import System, boot
+from rmaplab.machine.arrays import I64
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, ZERO_PFN
+from rmaplab.objects.graph import Graph
+from rmaplab.objects.mm_types import MmStruct
+from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
+from rmaplab.rmap.brute_force import read_page_tables
+from rmaplab.rmap.graph_of import graph_of
+from rmaplab.units import PAGE_SIZE
+from rmaplab.workloads.script import BIRTHS, FIRST, HINT, MAP_FLAGS, Op, Script
+from rmaplab.workloads.world import EVERYTHING, REACH, Places, Raw, Record, Watcher, stamp
+from rmaplab.workloads.world_text import name_of, word_name
+
+RAM, PAGING = "256M", "x86-64"
+SWAP = "64G"  # so that promises are kept as a host keeps them (mm/overcommit.py adds it to RAM); nothing is swapped
+MOST_PROMISED = 1 << 18  # pages in one request: what is more, one host promises and another does not
+WINDOW = 0x6000_0000_0000  # as on the host (host/agent.py)
+SMALL_WINDOW = 1 << 38  # where the address space ends at 512 GiB
+PRIVATE_ANONYMOUS, FIXED = 0x22, 0x10
+
+
+class Obedient:
+    """A system that obeys a script. `kernel` is a name; the box is always the same."""
+
+    def __init__(self, kernel: str, *, privileged: bool = True) -> None:
+        self.system: System = boot(kernel, ram=RAM, swap=SWAP, paging=PAGING)
+        self.tasks: dict[str, Task] = {}
+        self.names: dict[int, str] = {}
+        self._raws: dict[int, Raw] = {}
+        scout = self.system.spawn()
+        top = scout.mmap(PAGE_SIZE) + PAGE_SIZE  # "m" is the end of what mmap gives first
+        scout.exit()
+        first = self._add(FIRST, self.system.spawn())
+        first.cap_ipc_lock(granted=privileged)
+        roomy = self.system.machine.paging.task_size > WINDOW + REACH
+        self.places = Places(WINDOW if roomy else SMALL_WINDOW, top, self._mm(first).brk)
+        self.watcher = Watcher(self._mm(first).nr_tables)
+
+    def do(self, number: int, op: Op) -> str:
+        """One operation, the `number`-th; its result in the words that both sides use. Raises UsageError, KernelBug."""
+        task = self.tasks.get(op.process)
+        if task is None:  # its fork has failed
+            return "ESRCH"
+        call: Callable[[int, Op, Task], str] | None = getattr(self, f"_{op.call}", None)
+        self._refuse_too_much(op)
+        try:
+            if call is not None:
+                return call(number, op, task)
+            getattr(task, op.call)(*(self._value(value) for value in op.arguments))
+        except SyscallError as error:
+            return error.name
+        except SegmentationFault as fault:
+            return f"SIGSEGV {self._name(fault.address)}"
+        except NotModelled as error:
+            raise NotModelled(f"line {op.line}: {error}") from None
+        except (NeedsReclaim, OomKilled):
+            raise UsageError(
+                f"line {op.line}: the model's box of {RAM} is too small for this: use fewer pages"
+            ) from None
+        return "ok"
+
+    def raws(self, *touched: str) -> dict[str, Raw]:
+        """All processes that live, as this side sees them; without `touched` O(page tables).
+
+        Of processes that are not `touched`, only what belongs to frames is read again: an operation changes its own process's
+        entries. (Who calls reads everything at the end of a script, and check() looks at all of it.)
+        """
+        mms = {name: self._mm(task) for name, task in self.tasks.items()}
+        known = {mm.address for mm in mms.values()} & self._raws.keys()
+        fresh = {mms[name].address for name in touched if name in mms} if touched else known
+        self._raws = {
+            mm.address: self._again(self._raws[mm.address]) if mm.address in known - fresh else self._raw(mm)
+            for mm in {mm.address: mm for mm in mms.values()}.values()
+        }
+        used = [raw.pages[:, 1] for raw in self._raws.values()]
+        pfns, counts = np.unique(np.concatenate(used) if used else np.empty(0, np.int64), return_counts=True)
+        for raw in self._raws.values():
+            if len(raw.pages):
+                raw.pages[:, 3] = np.where(raw.pages[:, 2] != 0, 0, counts[np.searchsorted(pfns, raw.pages[:, 1])])
+        return {name: self._raws[mm.address] for name, mm in mms.items()}
+
+    def graph(self) -> Graph | None:
+        """The anon_vma graph of the window, if the design has one."""
+        design, low = self.system.kernel.rmap, self.places.w
+        if not isinstance(design, AnonVmaChainMap):
+            return None
+        tasks = list(self.tasks.values())
+        return graph_of(design, tasks).graph.part([task.pid for task in tasks], low, low + REACH)
+
+    # -- the calls that are more than their name -------------------------------------------------------------------------
+
+    def _mmap(self, number: int, op: Op, task: Task) -> str:
+        flags = op["flags"] & ~HINT | PRIVATE_ANONYMOUS
+        if op["address"] != "any" and not op["flags"] & (HINT | MAP_FLAGS["FIXED_NOREPLACE"]):
+            flags |= FIXED
+        return self._name(task.mmap(op["length"].nr_bytes, op["prot"], flags, self._value(op["address"])))
+
+    def _mremap(self, number: int, op: Op, task: Task) -> str:
+        return self._name(task.mremap(*(self._value(value) for value in op.arguments)))
+
+    def _brk(self, number: int, op: Op, task: Task) -> str:
+        return self._name(task.brk(self._value(op["address"])))
+
+    def _read(self, number: int, op: Op, task: Task) -> str:
+        words: list[str] = []
+        for page in range(op["pages"]):
+            try:
+                word = task.read(self.places.real(op["address"]) + page * PAGE_SIZE, 8)
+            except SegmentationFault as fault:
+                return " ".join([*words, f"SIGSEGV {self._name(fault.address)}"])
+            words.append(word_name(int.from_bytes(word, "little")))
+        return " ".join(words) or "ok"
+
+    def _write(self, number: int, op: Op, task: Task) -> str:
+        for page in range(op["pages"]):
+            data = (stamp(number) + page).to_bytes(8, "little")
+            task.write(self.places.real(op["address"]) + page * PAGE_SIZE, data)
+        return "ok"
+
+    def _mincore(self, number: int, op: Op, task: Task) -> str:
+        vector = task.mincore(*(self._value(value) for value in op.arguments))
+        return " ".join(str(int(there)) for there in vector)
+
+    def _fork(self, number: int, op: Op, task: Task) -> str:
+        self._add(op["child"], task.fork())
+        return "ok"
+
+    def _vfork(self, number: int, op: Op, task: Task) -> str:
+        self._add(op["child"], task.vfork())
+        return "ok"
+
+    def _clone(self, number: int, op: Op, task: Task) -> str:
+        self._add(op["child"], task.clone_vm())
+        return "ok"
+
+    def _exec(self, number: int, op: Op, task: Task) -> str:
+        task.execve()
+        return "ok"
+
+    def _limit(self, number: int, op: Op, task: Task) -> str:
+        set_limit = {9: task.limit_as, 8: task.limit_memlock}[op["resource"]]
+        set_limit(op["length"].nr_bytes)
+        return "ok"
+
+    def _drop(self, number: int, op: Op, task: Task) -> str:
+        task.cap_ipc_lock(granted=False)  # IPC_LOCK is the one that a script can name
+        return "ok"
+
+    def _exit(self, number: int, op: Op, task: Task) -> str:
+        task.exit(op["code"])
+        del self.tasks[op.process]
+        return "ok"
+
+    def _wait(self, number: int, op: Op, task: Task) -> str:
+        if task.children and all(child.exit_code is None for child in task.children):
+            return "nobody yet"
+        pid, code = task.wait()
+        return f"{self.names[pid]} {code}"
+
+    def _refuse_too_much(self, op: Op) -> None:
+        """Whether memory is promised is the host's matter, by its RAM and swap; beyond the address space all refuse."""
+        match op.call:
+            case "mmap":
+                nr_bytes = op["length"].nr_bytes
+            case "mremap":
+                nr_bytes = op["new"].nr_bytes
+            case "brk":
+                nr_bytes = self._value(op["address"]) - self.places.h
+            case _:
+                return
+        if MOST_PROMISED * PAGE_SIZE < nr_bytes <= self.system.machine.paging.task_size:
+            raise UsageError(
+                f"line {op.line}: expected at most {MOST_PROMISED} pages at once: a host promises more or refuses, by its size"
+            )
+
+    # -- inside ----------------------------------------------------------------------------------------------------------
+
+    def _add(self, name: str, task: Task) -> Task:
+        self.tasks[name] = task
+        self.names[task.pid] = name
+        return task
+
+    def _mm(self, task: Task) -> MmStruct:
+        if task.mm is None:
+            raise KernelBug("obey", f"task {task.pid} has lost its address space")
+        return task.mm
+
+    def _value(self, value: object) -> int:
+        if value in ("any", None):
+            return 0
+        if isinstance(value, int):
+            return value
+        return int(value.nr_bytes) if hasattr(value, "nr_bytes") else self.places.real(value)  # type: ignore[arg-type]
+
+    def _name(self, address: int) -> str:
+        return name_of(int(self.places.canonical(np.array([address], np.int64))[0]))
+
+    def _raw(self, mm: MmStruct) -> Raw:
+        machine = self.system.machine
+        vmas: I64 = np.array([(vma.start, vma.end, vma.flags) for vma in mm.vmas], np.int64).reshape(-1, 3)
+        vmas[:, :2] = self.places.canonical(vmas[:, :2])
+        vmas = vmas[np.argsort(vmas[:, 0])]  # here the heap may lie above the window
+        present, _ = read_page_tables(machine, mm.pgd)
+        pages = np.zeros((len(present.pfns), 6), np.int64)
+        pages[:, 0] = self.places.canonical(present.addresses)
+        pages[:, 1] = present.pfns
+        pages[:, 2] = present.pfns == ZERO_PFN
+        return self._again(Raw(vmas, pages[np.argsort(pages[:, 0])], mm.nr_tables))
+
+    def _again(self, raw: Raw) -> Raw:
+        """What a process has, with what belongs to frames read again."""
+        machine, pages = self.system.machine, raw.pages.copy()
+        pages[:, 4] = machine.frames.flags[pages[:, 1]] & PG_ANON_EXCLUSIVE != 0
+        pages[:, 5] = machine.ram.words8.reshape(-1, PAGE_SIZE // 8)[pages[:, 1], 0]
+        return Raw(raw.vmas, pages, raw.tables)
+
+
+def obey(
+    script: Script, kernel: str, *, privileged: bool = True, check_each: bool = False, graph: bool = False
+) -> Record:
+    """Run a script on a new system of `kernel`, and check() that at its end, or after each operation.
+
+    `privileged` gives the first process CAP_IPC_LOCK; with `graph` the record ends with the anon_vma graph.
+    Where the model is wrong in itself the record ends, and says so. Raises UsageError: no such kernel; NotModelled:
+    what Linux can do and the model cannot.
+    """
+    obedient = Obedient(kernel, privileged=privileged)
+    sees = EVERYTHING if obedient.system.kernel.rules.anon_exclusive else EVERYTHING - {"exclusive"}
+    record = Record(script, sees, privileged)
+    try:
+        for number, op in enumerate(script.ops, 1):
+            result = obedient.do(number, op)
+            last = number == len(script.ops)
+            if check_each or last:
+                obedient.system.check()
+            touched = () if last else (op.process, op["child"]) if op.call in BIRTHS else (op.process,)
+            record.worlds.append(obedient.watcher.world(op, obedient.raws(*touched)))
+            record.results.append(result)
+        if graph:
+            record.graph = obedient.graph()
+    except UsageError as error:
+        raise type(error)(f"{script.name}, {error}") from None
+    except Exception as error:  # noqa: BLE001
+        record.error = error
+    return record

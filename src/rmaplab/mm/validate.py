@@ -1,0 +1,117 @@
+"""check(): everything that two places know must agree. Recomputed from the page tables up, nothing believed.
+
+frames      free (by zone, by CPU list), reserved, slab, page table or anonymous, and none of them lost; an anonymous page's
+            count is its entries and its place in a pagevec
+            what may be written is mapped once
+mm          VMAs in order, every entry inside one and no more allowed than it allows; rss; page-table frames
+system      committed pages, slab objects against the objects there are
+design      its own invariants, and walk == judge for every page (or a fixed sample where there are very many)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I64, Bools
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
+from rmaplab.machine.paging import RW
+from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.flags import VM_WRITE
+from rmaplab.objects.mm_types import MmStruct
+from rmaplab.rmap.brute_force import Entries, judge, read_page_tables
+
+WALKS = 4096  # pages walked by check(): all, up to so many
+
+
+def check(k: Kernel) -> None:
+    """Raise KernelBug with the name of the first thing that does not add up. The ledger is left as it was. O(everything)."""
+    before = k.machine.ledger.snapshot()
+    mms = list(k.mms.values())
+    unused = k.machine.check()
+    k.check()
+    _check_owners(k, unused)
+    mapped = np.zeros(k.machine.frames.nr, np.int64)
+    writable: list[I64] = [np.empty(0, np.int64)]
+    for mm in mms:
+        mm.check()
+        present, tables = read_page_tables(k.machine, mm.pgd)
+        _check_entries(mm, present)
+        _check_tables(k, mm, tables)
+        writable.append(present.pfns[(present.entries & RW != 0) & (present.pfns != ZERO_PFN)])
+        mapped += np.bincount(present.pfns, minlength=mapped.size)
+    mapped[ZERO_PFN] = 0
+    _check_writable(k, mapped, np.concatenate(writable))
+    references = mapped.copy()
+    np.add.at(references, k.lru_add.references(), 1)
+    _check_pages(k, mapped, references)
+    k.rmap.check(mms, mapped)
+    pages = np.union1d(np.flatnonzero(mapped), k.rmap.tracked())
+    judge(k.rmap, mms, pages[:: -(-pages.size // WALKS) or 1].tolist())
+    k.machine.ledger.restore(before)
+
+
+def _check_entries(mm: MmStruct, present: Entries) -> None:
+    anonymous = int((present.pfns != ZERO_PFN).sum())
+    if anonymous != mm.rss:
+        raise KernelBug("rss", f"mm {mm.pid} says {mm.rss} pages, its page tables {anonymous}")
+    inside = 0
+    for vma in mm.vmas:
+        first, last = np.searchsorted(present.addresses, (vma.start, vma.end))
+        inside += int(last - first)
+        if not vma.flags & VM_WRITE and (present.entries[first:last] & RW).any():
+            raise KernelBug("pte", f"a writable entry in {vma}")
+    if inside != present.pfns.size:
+        raise KernelBug("pte", f"mm {mm.pid} maps {present.pfns.size - inside} pages outside its VMAs")
+
+
+def _check_tables(k: Kernel, mm: MmStruct, tables: list[int]) -> None:
+    born_with = 1 if k.pgd_cache is None else 0  # the top table itself
+    if len(tables) + born_with != mm.nr_tables or len(set(tables)) != len(tables):
+        raise KernelBug(
+            "nr_ptes", f"mm {mm.pid} says {mm.nr_tables} page tables, {len(tables) + born_with} hang together"
+        )
+    if not (k.machine.frames.flags[tables] & PG_TABLE).all():
+        raise KernelBug("pte_alloc", "a page table is not marked as one")
+
+
+def _check_pages(k: Kernel, mapped: I64, references: I64) -> None:
+    frames = k.machine.frames
+    count, flags = frames.count, frames.flags
+    other = flags & (PG_RESERVED | PG_SLAB | PG_TABLE) != 0
+    if mapped[other].any():
+        raise KernelBug("pte", "an entry maps a page table, a slab page or the kernel")
+    wrong = np.flatnonzero((count != references) & ~other)
+    wrong = wrong[~_is_stack(k)[wrong]]
+    if wrong.size:
+        raise KernelBug(
+            "page_count", f"page {wrong[0]} has count {count[wrong[0]]} and {references[wrong[0]]} references"
+        )
+
+
+def _check_writable(k: Kernel, mapped: I64, writable: I64) -> None:
+    """What may be written without a fault is nobody else's (I8 of modern.md 2.8), and says so where there is a bit for that."""
+    if (mapped[writable] != 1).any():
+        raise KernelBug("pte", f"page {writable[mapped[writable] != 1][0]} is shared, and somebody may write to it")
+    if k.rules.anon_exclusive:
+        exclusive = np.flatnonzero(k.machine.frames.flags & PG_ANON_EXCLUSIVE)
+        if (mapped[exclusive] != 1).any() or not np.isin(writable, exclusive).all():
+            raise KernelBug("PageAnonExclusive", "a shared page has the bit, or one that may be written has it not")
+
+
+def _check_owners(k: Kernel, unused: Bools) -> None:
+    """Every frame is free or somebody's. Of a block of several frames only the first has a count, as in Linux."""
+    tails = sum(cache.nr_slabs * ((1 << cache.packing.order) - 1) for cache in k.machine.caches.values())
+    tails += len(k.tasks) * ((1 << k.stack_order) - 1)
+    owned = int(np.count_nonzero(k.machine.frames.count)) + tails
+    if int(unused.sum()) + owned != k.machine.frames.nr:
+        raise KernelBug(
+            "free_area", f"{k.machine.frames.nr - owned - int(unused.sum())} frames are neither free nor anybody's"
+        )
+
+
+def _is_stack(k: Kernel) -> Bools:
+    mask = np.zeros(k.machine.frames.nr, np.bool_)
+    for task in k.tasks.values():
+        mask[task.stack] = True
+    return mask

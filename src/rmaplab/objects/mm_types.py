@@ -1,0 +1,181 @@
+"""The two nouns of an address space, in one module as in Linux's mm_types.h, since each knows the other.
+
+    mm_struct         VMAs in order, the top page table, counters
+      |    ^
+      v    | vma.mm
+    vm_area_struct    one stretch of it whose pages are treated alike
+
+    address space   0 ........ start =============== end ........ TASK_SIZE
+    object          . . . . .  pgoff   pgoff + 1 ...               (in pages)
+
+`pgoff` says which page of the object behind the VMA its first page is. For anonymous memory there is no object, and a
+kernel either ignores it (2.6.2) or sets it to start / 4096 when the VMA is made, so that a page's index outlives a move
+of the VMA (anon_vma).
+
+Linux keeps the VMAs on a list and in a red-black tree; here a sorted list with bisection serves both ends. Inserting moves
+pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.locks import Locks
+from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_READ, VM_SHARED, VM_WRITE
+from rmaplab.units import PAGE_SHIFT
+
+RLIM_INFINITY = 1 << 62
+STACK_LIMIT = 8 << 20  # _STK_LIM
+
+
+@dataclass
+class Limits:
+    """What a task may have: RLIMIT_AS, RLIMIT_MEMLOCK and RLIMIT_STACK in bytes; `may_lock` is CAP_IPC_LOCK."""
+
+    address_space: int = RLIM_INFINITY
+    memlock: int = RLIM_INFINITY
+    stack: int = STACK_LIMIT
+    may_lock: bool = False
+
+
+class VmArea:
+    """[start, end) of `mm`. `address` is where its bytes lie in the slab; `anon_vma` belongs to the reverse-mapping design."""
+
+    __slots__ = ("address", "anon_vma", "end", "flags", "mm", "pgoff", "start")
+
+    def __init__(self, mm: MmStruct, start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
+        self.mm = mm
+        self.start = start
+        self.end = end
+        self.flags = flags
+        self.pgoff = pgoff
+        self.address = address
+        self.anon_vma: object = None
+
+    @property
+    def nr_pages(self) -> int:
+        """Length in pages."""
+        return (self.end - self.start) >> PAGE_SHIFT
+
+    def address_of(self, index: int) -> int:
+        """The virtual address of the object's page `index`; outside [start, end) if this VMA does not cover it."""
+        return self.start + ((index - self.pgoff) << PAGE_SHIFT)
+
+    def __repr__(self) -> str:
+        """As a line of /proc/PID/maps."""
+        rwx = "".join(
+            letter if self.flags & bit else "-" for letter, bit in (("r", VM_READ), ("w", VM_WRITE), ("x", VM_EXEC))
+        )
+        return f"{self.start:08x}-{self.end:08x} {rwx}{'s' if self.flags & VM_SHARED else 'p'} {self.pgoff << PAGE_SHIFT:08x}"
+
+
+class MmStruct:
+    """One address space. `address` is the object's place in the slab and serves as the pointer to it.
+
+    `users` counts the tasks that live in it (two while a vfork child borrows it); `limits` are those of the one
+    that acts (`current` in Linux). `def_flags` is what mlockall asks of VMAs to come, `locked_vm` counts pages of locked VMAs.
+    `pgd` is the physical address of the top page table. `rss` counts mapped pages other than the zero page's owner does:
+    every present anonymous entry, as mm->rss; `total_vm` counts pages of VMAs; `nr_tables` all its page-table frames.
+    """
+
+    def __init__(self, pid: int, address: int, pgd: int, locks: Locks) -> None:
+        self.pid = pid
+        self.address = address
+        self.pgd = pgd
+        self.mmap_sem = locks.new("mmap_sem", f"mm of pid {pid}")
+        self.page_table_lock = locks.new("page_table_lock", f"mm of pid {pid}")
+        self.vmas: list[VmArea] = []
+        self.rss = 0
+        self.total_vm = 0
+        self.nr_tables = 0
+        self.total_vm_drift = 0  # pages that VMAs have grown by without being counted (a failed merging mremap)
+        self.free_area_cache = 0
+        self.start_brk = self.brk = 0
+        self.limits = Limits()
+        self.def_flags = self.locked_vm = 0
+        self.locked_vm_drift = 0  # pages still counted as locked that are not (MREMAP_DONTUNMAP of a locked mapping)
+        self.to_populate: tuple[int, int] | None = (
+            None  # what the running call wants faulted in once mmap_sem is dropped
+        )
+        self.users = 1
+        self._starts: list[int] = []
+        self._cached: VmArea | None = None
+
+    @property
+    def map_count(self) -> int:
+        """Number of VMAs."""
+        return len(self.vmas)
+
+    def find_vma(self, address: int) -> VmArea | None:
+        """The first VMA that ends above `address`, whether or not it covers it. O(log n), O(1) where the last search hit."""
+        cached = self._cached
+        if cached is not None and cached.start <= address < cached.end:
+            return cached
+        i = bisect_right(self._starts, address)
+        if i and self.vmas[i - 1].end > address:
+            self._cached = self.vmas[i - 1]
+            return self._cached
+        return self.vmas[i] if i < len(self.vmas) else None
+
+    def neighbours(self, vma: VmArea) -> tuple[VmArea | None, VmArea | None]:
+        """(previous, next) in address order. O(log n)."""
+        i = self._index(vma)
+        return self.vmas[i - 1] if i else None, self.vmas[i + 1] if i + 1 < len(self.vmas) else None
+
+    def gap_around(self, start: int, end: int) -> tuple[VmArea | None, VmArea | None]:
+        """(the last VMA that ends at or before `start`, the first that begins at or after `end`). O(log n)."""
+        i = bisect_right(self._starts, start)
+        while i and self.vmas[i - 1].end > start:
+            i -= 1
+        j = bisect_left(self._starts, end)
+        return self.vmas[i - 1] if i else None, self.vmas[j] if j < len(self.vmas) else None
+
+    def overlapping(self, start: int, end: int) -> list[VmArea]:
+        """All VMAs that meet [start, end), in order. O(log n + m)."""
+        i = bisect_right(self._starts, start)
+        if i and self.vmas[i - 1].end > start:
+            i -= 1
+        return self.vmas[i : bisect_left(self._starts, end)]
+
+    def insert(self, vma: VmArea) -> None:
+        """Link a VMA that overlaps none. O(n), a memory move."""
+        i = bisect_right(self._starts, vma.start)
+        if (i and self.vmas[i - 1].end > vma.start) or (i < len(self.vmas) and self._starts[i] < vma.end):
+            raise KernelBug("insert_vm_struct", f"{vma} overlaps a neighbour")
+        self.vmas.insert(i, vma)
+        self._starts.insert(i, vma.start)
+
+    def remove(self, vma: VmArea) -> None:
+        """Unlink a VMA. O(n), a memory move."""
+        i = self._index(vma)
+        del self.vmas[i], self._starts[i]
+        self._cached = None
+
+    def move_start(self, vma: VmArea, start: int, pgoff: int) -> None:
+        """Give a linked VMA a new start within its gap, and the pgoff that goes with it."""
+        self._starts[self._index(vma)] = start
+        vma.start, vma.pgoff = start, pgoff
+
+    def _index(self, vma: VmArea) -> int:
+        i = bisect_left(self._starts, vma.start)
+        if i == len(self.vmas) or self.vmas[i] is not vma:
+            raise KernelBug("find_vma", f"{vma} is not of mm {self.pid}")
+        return i
+
+    def check(self) -> None:
+        """VMAs are in order, apart, and counted. O(n)."""
+        previous = 0
+        for vma, start in zip(self.vmas, self._starts, strict=True):
+            if not previous <= start == vma.start < vma.end or vma.mm is not self:
+                raise KernelBug("validate_mm", f"{vma} is out of order in mm {self.pid}")
+            previous = vma.end
+        if self.total_vm != sum(vma.nr_pages for vma in self.vmas) - self.total_vm_drift:
+            raise KernelBug("validate_mm", f"total_vm of mm {self.pid} is {self.total_vm}")
+        locked = sum(vma.nr_pages for vma in self.vmas if vma.flags & VM_LOCKED)
+        if self.locked_vm - self.locked_vm_drift != locked:
+            raise KernelBug("validate_mm", f"locked_vm of mm {self.pid} is {self.locked_vm}, its VMAs say {locked}")
+
+    def __repr__(self) -> str:
+        return f"<mm of pid {self.pid}: {self.map_count} VMAs, rss {self.rss}>"

@@ -1,0 +1,355 @@
+"""The model and the real kernel: rows of modern.md as recorded, random scripts live; and that a wrong model is found and made small."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rmaplab.errors import KernelBug, NotModelled, UsageError
+from rmaplab.host.agent import Agent
+from rmaplab.lab.differential.campaign import campaign, smallest
+from rmaplab.lab.differential.compare import Coverage, compare, result_kind, variant
+from rmaplab.lab.differential.fuzz import make_script
+from rmaplab.lab.differential.obey import obey
+from rmaplab.lab.differential.recording import load, save
+from rmaplab.report.differences import draw_difference
+from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
+from rmaplab.workloads.script import CALLS, Script, parse, read_script
+from rmaplab.workloads.world import EVERYTHING, EXCLUSIVE, MAPCOUNT, WORD, Record, State
+
+DATA = Path(__file__).parents[2] / "data" / "check"
+DOCS = Path(__file__).parents[3] / "docs"
+MADE_ON, RECORDS = load(DATA / "linux-6.18.json")
+BY_NAME = {record.script.name: record for record in RECORDS}
+NOT_MODELLED = {"split-guard.script"}  # the one exception: docs/divergences.md says why
+
+REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
+here = (
+    os.uname().machine == "x86_64" and os.uname().sysname == "Linux" and bool(shutil.which("cc") or shutil.which("gcc"))
+)
+needs_agent = pytest.mark.skipif(not REQUIRE_ALL and not here, reason="no C compiler, or not Linux on x86-64")
+
+
+@pytest.fixture(scope="module")
+def agent() -> Iterator[Agent]:
+    with Agent() as agent:
+        yield agent
+
+
+@pytest.fixture
+def linux_6_18(agent: Agent) -> Agent:
+    if agent.version != (6, 18) and not REQUIRE_ALL:
+        pytest.skip(f"this is Linux {agent.release}, not 6.18")
+    return agent
+
+
+# -- rows of modern.md, 1.8 and 4 ------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_record_of_each_script() -> None:
+    """And of nothing else: whoever edits a script records it again."""
+    scripts = {path.name: str(read_script(path)) for path in DATA.glob("*.script")}
+    assert scripts == {name: str(record.script) for name, record in BY_NAME.items()}
+    assert all(record.sees == EVERYTHING for record in RECORDS)
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME.keys() - NOT_MODELLED))
+def test_the_model_does_what_linux_did(name: str) -> None:
+    """Results, VMAs, pages, frames, mapcounts, exclusiveness and page tables, after each operation; check() too."""
+    record = BY_NAME[name]
+    model = obey(record.script, "6.18", check_each=True)
+    assert model.error is None
+    assert compare(record, model) is None
+
+
+@pytest.mark.parametrize("name", sorted(NOT_MODELLED))
+def test_what_is_not_modelled_says_so(name: str) -> None:
+    """By script and line; once it is modelled it belongs to the others."""
+    with pytest.raises(NotModelled, match=f"{name}, line 3: "):
+        obey(BY_NAME[name].script, "6.18")
+    assert name in (DOCS / "divergences.md").read_text().split("## Not modelled")[1]
+
+
+@needs_agent
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+def test_linux_still_does_it(linux_6_18: Agent, name: str) -> None:
+    """What was recorded, seen again on the kernel under our feet, as far as it shows it to us."""
+    record = BY_NAME[name]
+    assert compare(linux_6_18.run(record.script), replace(record, script=record.script)) is None
+
+
+def test_an_older_kernel_differs() -> None:
+    """2.6.5-rc1-aa1 does not merge as 6.18 does: the comparison is not blind."""
+    different = [
+        name
+        for name, record in BY_NAME.items()
+        if name.startswith("merge") and compare(record, obey(record.script, "2.6.5-rc1-aa1"))
+    ]
+    assert len(different) > 10
+
+
+# -- how much ---
+
+
+@needs_agent
+def test_promises_are_kept_alike(linux_6_18: Agent) -> None:
+    """Far more than the model's RAM is mapped on both sides; beyond the address space neither does it."""
+    script = parse(
+        "A: mmap w+0 20000 rw\nA: mmap w+20000 262144 rw\nA: mremap w+0 20000 20001 MAYMOVE\nA: mmap any 99999999999 rw"
+    )
+    host = linux_6_18.run(script)
+    assert host.results[0] == "w+0"
+    assert host.results[3] == "ENOMEM"
+    assert compare(host, obey(script, "6.18")) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("A: mmap w+0 262145 rw", "x, line 1: expected at most 262144 pages at once"),
+        ("A: mremap w+0 1 262145 MAYMOVE", "x, line 1: expected at most 262144 pages at once"),
+        ("A: brk h+262145", "x, line 1: expected at most 262144 pages at once"),
+        ("A: mmap w+0 100000 rw POPULATE", "x, line 1: the model's box of 256M is too small for this: use fewer pages"),
+    ],
+)
+def test_what_depends_on_the_hosts_size_is_refused(line: str, message: str) -> None:
+    """The model says so, and it is asked first."""
+    with pytest.raises(UsageError, match=message):
+        obey(parse(line, "x"), "6.18")
+
+
+# -- random scripts --------------------------------------------------------------------------------------------------------
+
+
+@needs_agent
+def test_random_scripts_do_not_differ(linux_6_18: Agent) -> None:
+    """A few; `make fuzz` runs 20,000."""
+    result = campaign(linux_6_18, "6.18", 150, seed=1)
+    assert result.difference is None
+    assert result.coverage.scripts == 150
+    assert result.unsteady == 0
+
+
+@needs_agent
+def test_the_same_script_gives_the_same_record(agent: Agent) -> None:
+    """Nothing of what is compared depends on chance: else no difference would mean anything."""
+    for number in range(60):
+        script = make_script(2, number, frozenset(CALLS) - agent.missing.keys())
+        assert compare(agent.run(script), agent.run(script)) is None
+
+
+@needs_agent
+def test_a_wrong_model_is_found_and_made_small(linux_6_18: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child's mapping that merges with a new one beside it: modern.md 1.8 says no."""
+    monkeypatch.setattr(AnonVmaChainMap, "vma_can_grow", lambda *_: True)
+    result = campaign(linux_6_18, "6.18", 300, seed=3)
+    assert result.difference is not None
+    assert result.difference.aspect in ("VMAs", "model")
+    assert len(result.difference.script.ops) <= 6
+    assert result.found_in is not None
+    again = smallest(linux_6_18, "6.18", make_script(3, result.found_in, frozenset(CALLS)))
+    assert again is not None
+    assert str(again.script) == str(result.difference.script)
+
+
+def test_a_model_that_breaks_down_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KernelBug is a difference like any other, in the operation in which it happens."""
+
+    def broken(*_: object) -> None:
+        raise KernelBug("anon_vma_fork", "it is broken")
+
+    monkeypatch.setattr(AnonVmaChainMap, "vma_fork", broken)
+    record = BY_NAME["merge-child-new.script"]
+    difference = compare(record, obey(record.script, "6.18"))
+    assert difference is not None
+    assert (difference.index, difference.aspect, difference.sign) == (
+        2,
+        "model",
+        ("fork", "modelKernelBug", "ok", "ok"),
+    )
+
+
+# -- the anon_vma graph ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_graph() -> Iterator[Agent]:
+    with Agent(graph=True) as agent:
+        if (agent.no_graph or agent.version != (6, 18)) and not REQUIRE_ALL:
+            pytest.skip(agent.no_graph or f"this is Linux {agent.release}, not 6.18")
+        assert not agent.no_graph
+        yield agent
+
+
+@needs_agent
+def test_random_scripts_leave_the_same_graph(with_graph: Agent) -> None:
+    """Every VMA's own anon_vma and its chain in order, parents, roots and counters: read by BPF, and in the model."""
+    result = campaign(with_graph, "6.18", 100, seed=6)
+    assert result.difference is None
+    record = with_graph.run(parse("A: mmap w+0 1 rw\nA: write w+0\nA: fork B\nB: fork C"))
+    assert record.graph is not None
+    assert (len(record.graph.vmas.mm), len(record.graph.anon_vmas.root), len(record.graph.chains.vma)) == (
+        3,
+        3,
+        1 + 2 + 3,
+    )
+
+
+@needs_agent
+def test_a_script_of_nothing_has_a_graph_of_nothing(with_graph: Agent) -> None:
+    """Not that of the script before."""
+    with_graph.run(parse("A: mmap w+0 1 rw\nA: write w+0"))
+    host = with_graph.run(Script(()))
+    assert host.graph is not None
+    assert (len(host.graph.processes.mm), len(host.graph.vmas.mm)) == (0, 0)
+
+
+@needs_agent
+def test_a_design_that_never_reuses_is_found(with_graph: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only the graph shows: a fork takes over an anon_vma that nobody calls his own any more (modern.md 1.3)."""
+    monkeypatch.setattr(AnonVmaChainMap, "may_be_reused", lambda *_: False)
+    result = campaign(with_graph, "6.18", 1500, seed=5)
+    assert result.difference is not None
+    assert result.difference.aspect == "graph"
+    calls = [op.call for op in result.difference.script.ops]
+    assert calls[-1] == "fork"
+    assert {"exit", "exec"} & set(calls)
+    assert calls.count("fork") == 3
+    drawn = draw_difference(result.difference, "host", "model")
+    assert sum("anon_vma " in line and "parent" in line for line in drawn) >= 6
+
+
+# -- compare ---------------------------------------------------------------------------------------------------------------
+
+
+def altered(record: Record, index: int, **changes: object) -> Record:
+    """The record, with another state of A after an operation."""
+    worlds = list(record.worlds)
+    worlds[index] = {**worlds[index], "A": replace(worlds[index]["A"], **changes)}  # type: ignore[arg-type]
+    return replace(record, worlds=worlds)
+
+
+def test_each_aspect_is_compared() -> None:
+    """And only where both sides see it."""
+    record = BY_NAME["exclusive-after-fork.script"]
+    last = len(record.results) - 1
+    state: State = record.worlds[last]["A"]
+    longer = state.vmas + np.array([0, 4096, 0])
+    aspects = {}
+    for name, other, hidden in (
+        ("VMAs", altered(record, last, vmas=longer), set[str]()),
+        ("flags", altered(record, last, vmas=state.vmas | np.array([0, 0, 0x2000])), {"flags"}),
+        ("page tables", altered(record, last, tables=7), {"tables"}),
+        ("no pages", altered(record, last, pages=state.pages[:0]), {"pages"}),
+        ("mapcount", altered(record, last, pages=state.pages + np.eye(6, dtype=int)[MAPCOUNT]), {"mapcounts"}),
+        ("exclusive", altered(record, last, pages=state.pages - np.eye(6, dtype=int)[EXCLUSIVE]), {"exclusive"}),
+        ("words", altered(record, last, pages=state.pages + np.eye(6, dtype=int)[WORD]), {"words"}),
+        ("processes", replace(record, worlds=[*record.worlds[:-1], {}]), set()),
+        ("result", replace(record, results=[*record.results[:-1], "EINVAL"]), set()),
+    ):
+        difference = compare(record, other)
+        assert difference is not None, name
+        aspects[name] = difference.aspect
+        assert difference.index == last
+        if hidden:
+            assert compare(record, replace(other, sees=EVERYTHING - hidden)) is None
+    assert aspects == {
+        "VMAs": "VMAs", "flags": "VMAs", "page tables": "page tables", "no pages": "pages", "mapcount": "pages",
+        "exclusive": "pages", "words": "pages", "processes": "processes", "result": "result",
+    }  # fmt: skip
+
+
+def test_where_vmas_end_is_no_matter_on_a_kernel_that_merges_otherwise() -> None:
+    """Two that touch and are alike count as one; what is mapped how still counts."""
+    one, two = (Record(parse("A: wait"), EVERYTHING, results=["ECHILD"], worlds=[{"A": State(vmas, np.empty((0, 6), np.int64), 0)}]) for vmas in (
+        np.array([[0, 8192, 3]]), np.array([[0, 4096, 3], [4096, 8192, 3]])))  # fmt: skip
+    assert compare(one, two) is not None
+    assert compare(one, replace(two, sees=EVERYTHING - {"borders"})) is None
+    three = replace(
+        two, worlds=[{"A": State(np.array([[0, 4096, 3], [4096, 8192, 1]]), np.empty((0, 6), np.int64), 0)}]
+    )
+    assert compare(one, replace(three, sees=EVERYTHING - {"borders"})) is not None
+
+
+def test_results_have_kinds() -> None:
+    """One word, however long they are."""
+    words = {
+        "w+3": "ok",
+        "ok": "ok",
+        "#2 #2.1 0": "ok",
+        "#2 SIGSEGV w+2": "SIGSEGV",
+        "ENOMEM": "ENOMEM",
+        "B 3": "ok",
+        "0 1 1": "ok",
+    }
+    assert {result: result_kind(result) for result in words} == words
+
+
+def test_calls_have_variants() -> None:
+    """By the flags that make them another call."""
+    script = parse(
+        "A: mmap any 1 rw POPULATE\nA: mremap w+0 1 1\nA: mremap w+0 1 1 MAYMOVE|FIXED w+2\nA: madvise w+0 1 FREE\nA: munmap w+0 1"
+    )
+    assert [variant(op) for op in script.ops] == [
+        "mmap any POPULATE",
+        "mremap 0",
+        "mremap MAYMOVE|FIXED",
+        "madvise FREE",
+        "munmap",
+    ]
+
+
+def test_random_scripts_cover_what_they_should() -> None:
+    """Every call; every combination of mremap's flags; fork trees of several generations. By the model's results."""
+    coverage = Coverage()
+    for number in range(400):
+        coverage.add(obey(make_script(4, number, frozenset(CALLS)), "6.18"))
+    tried = {call.split(" ")[0] for call, _ in coverage.calls}
+    assert tried == set(CALLS)
+    assert len({call for call, _ in coverage.calls if call.startswith("mremap")}) == 8
+    frequent = ("mprotect", "mlock", "munlock", "madvise DONTNEED", "madvise FREE", "madvise WIPEONFORK", "mremap MAYMOVE", "fork",
+                "mremap MAYMOVE|FIXED", "mremap MAYMOVE|FIXED|DONTUNMAP", "mremap MAYMOVE|DONTUNMAP")  # fmt: skip
+    assert {call: coverage.calls[call, "ok"] for call in frequent if coverage.calls[call, "ok"] < 20} == {}
+    assert sum(times for (_, generations), times in coverage.families.items() if generations >= 3) > 40
+
+
+# -- recordings ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_holds_everything(tmp_path: Path) -> None:
+    """Save and load are inverse, the words of worlds included."""
+    records = [obey(make_script(5, number, frozenset(CALLS)), "6.18") for number in range(25)]
+    save(tmp_path / "x.json", records, "the model")
+    made_on, again = load(tmp_path / "x.json")
+    assert made_on == "the model"
+    for one, other in zip(records, again, strict=True):
+        assert (str(one.script), one.sees, one.results) == (str(other.script), other.sees, other.results)
+        assert compare(one, other) is None
+        assert compare(other, one) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no recording, or a damaged one"),
+        ("[]", "is no recording, or a damaged one"),
+        ('{"format": "other"}', "is not a recording of rmaplab-check-1"),
+        ('{"format": "rmaplab-check-1", "made_on": "x", "scripts": [{}]}', "is no recording, or a damaged one"),
+        ('{"format": "rmaplab-check-1", "made_on": "x", "scripts": [{"name": "n", "lines": ["A: fly"], "sees": [], "privileged": true, "results": [], "worlds": []}]}', "n:1: expected a call, found 'fly'"),
+        ('{"format": "rmaplab-check-1", "made_on": "x", "scripts": [{"name": "n", "lines": ["A: wait"], "sees": [], "privileged": true, "results": [], "worlds": []}]}', "is no recording, or a damaged one"),
+        ('{"format": "rmaplab-check-1", "made_on": "x", "scripts": [{"name": "n", "lines": ["A: wait"], "sees": [], "privileged": true, "results": ["ok"], "worlds": [{"A": {"vmas": ["w+0.w+1 rw-"], "pages": [], "tables": 0}}]}]}', "is no recording, or a damaged one"),
+    ],
+)  # fmt: skip
+def test_a_damaged_recording_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """In one line, with the file's name and the way out."""
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        load(tmp_path / "x.json")
+    assert "x.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
