@@ -10,7 +10,8 @@ import pytest
 import rmaplab
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.runqueue import SchedEntity
-from rmaplab.machine.sched import SchedRules, Scheduler
+from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SIZE

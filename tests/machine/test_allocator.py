@@ -17,7 +17,8 @@ from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
 from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.frames import PG_ANON, PG_RESERVED, Frames
 from rmaplab.machine.ram import Ram
-from rmaplab.machine.sched import SchedRules, Scheduler
+from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.watermarks import WatermarkRule, min_free_pages
 
 NR_FRAMES = 4096  # 16 MiB, for which history.md 2.6 says min_free_kbytes = 128

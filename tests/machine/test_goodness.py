@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from rmaplab.machine.goodness import GoodnessQueue
 from rmaplab.machine.runqueue import Cpu, RunQueue, SchedEntity
-from rmaplab.machine.sched import SchedRules, Scheduler
+from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.sched_policy import SchedRules
 
 RULES = SchedRules(60, 60, 10, 200, one_queue=True, child_first=False)
 

@@ -21,7 +21,8 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.locks import Lock, LockClasses, Locks
 from rmaplab.machine.runqueue import SchedEntity
-from rmaplab.machine.sched import SchedRules, Scheduler
+from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.sched_policy import SchedRules
 
 RULES = SchedRules(
     timeslice_ns=10**6, max_timeslice_ns=10**6, tick_ns=1, busy_balance_ns=10**6, one_queue=False, child_first=True

@@ -12,7 +12,7 @@ from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.paging import FORMATS, paging_format
 from rmaplab.machine.ram import Ram
-from rmaplab.machine.sched import SchedRules
+from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.watermarks import WatermarkRule
 
 PRICES = PriceList("test", "made up for this test", {"table_alloc": 7, "walk": 3})

@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.runqueue import SchedEntity
-from rmaplab.machine.sched import NO_SMT, SchedRules, Scheduler, Smt
+from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.sched_policy import SchedRules
+from rmaplab.machine.smt import NO_SMT, Smt
 
 RULES = SchedRules(
     timeslice_ns=100, max_timeslice_ns=200, tick_ns=1, busy_balance_ns=200, one_queue=False, child_first=True

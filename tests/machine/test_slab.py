@@ -16,7 +16,8 @@ from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
 from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.frames import PG_SLAB, Frames
 from rmaplab.machine.ram import Ram
-from rmaplab.machine.sched import SchedRules, Scheduler
+from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.slab import Packing, SlabCache, SlabPages, pack, pack_slub
 from rmaplab.machine.watermarks import WatermarkRule, min_free_pages
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE

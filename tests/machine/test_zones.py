@@ -19,7 +19,8 @@ from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.buddy import FreeLists
 from rmaplab.machine.frames import Frames
 from rmaplab.machine.ram import Ram
-from rmaplab.machine.sched import SchedRules, Scheduler
+from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.watermarks import WatermarkRule
 from rmaplab.machine.zones import Zone, zone_borders
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from rmaplab.errors import KernelBug
 from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.locks import Locks
-from rmaplab.machine.sched import SchedRules, Scheduler
+from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SIZE

@@ -16,7 +16,8 @@ from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED
-from rmaplab.machine.sched import NO_SMT, SchedRules, Smt
+from rmaplab.machine.sched_policy import SchedRules
+from rmaplab.machine.smt import NO_SMT, Smt
 from rmaplab.machine.watermarks import WatermarkRule
 from rmaplab.machine.zones import DMA_FRAMES
 from rmaplab.mm.kernel import MM_LOCKS, Kernel

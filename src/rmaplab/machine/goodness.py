@@ -1,4 +1,8 @@
-"""The run queue of 2.4: one list for all CPUs, and whoever is best goes next.
+"""The scheduler of 2.4: one list for all CPUs, and whoever is best goes next.
+
+    fork    half the slice; the child goes to an idle CPU at once (an interrupt, no tick) or waits, the parent goes on
+    wake    to an idle CPU at once; where there is none, whoever weighs less by most makes way
+    exit    what is left of a first slice goes back to the parent
 
     list    newest .. oldest by the time they became runnable; who runs keeps its place, and so does who is preempted
     counter ticks left of a slice
@@ -8,12 +12,14 @@ A CPU that looks for work reads the whole list: O(n). The first of the heaviest 
 everybody who lives, asleep or not, gets a slice and keeps half of what was left: so who sleeps gathers up to two slices,
 and is preferred when it wakes. That is why a parent that waited for its child is soon back to reap it.
 
-Source: 2.4.27 kernel/sched.c, goodness, schedule, add_to_runqueue, reschedule_idle; include/asm-i386/smp.h, PROC_CHANGE_PENALTY.
+Source: 2.4.27 kernel/sched.c, goodness, schedule, add_to_runqueue, reschedule_idle; kernel/fork.c, do_fork; kernel/exit.c,
+release_task; include/asm-i386/smp.h, PROC_CHANGE_PENALTY.
 """
 
 from __future__ import annotations
 
 from rmaplab.machine.runqueue import Cpu, RunQueue, SchedEntity
+from rmaplab.machine.sched_policy import Engine, SchedPolicy, SchedRules
 
 PROC_CHANGE_PENALTY = 15
 NICE_0 = 20
@@ -80,3 +86,34 @@ class GoodnessQueue(RunQueue):
                 if gain > most:
                     most, victim = gain, cpu.current
         return victim
+
+
+class GoodnessPolicy(SchedPolicy):
+    """2.4: who waits, waits for any CPU, and no CPU is idle meanwhile. A slice that is used up stays so until all are."""
+
+    renewed_ns = 0
+
+    def __init__(self, rules: SchedRules, engine: Engine) -> None:
+        super().__init__(rules, engine)
+        self._queue = GoodnessQueue(rules.tick_ns, rules.timeslice_ns)
+
+    def queue(self) -> RunQueue:
+        """The same for all."""
+        return self._queue
+
+    def next_task(self, cpu: Cpu) -> SchedEntity | None:
+        """The best for this CPU. O(tasks)."""
+        return self._queue.take(cpu)
+
+    def wake_idle(self) -> None:
+        """At once, one after the other."""
+        while self._queue and (idle := self.idle_cpus()):
+            self.engine.dispatch(idle[0])
+
+    def runnable(self, entity: SchedEntity) -> None:
+        """reschedule_idle: an idle CPU takes it, or whoever weighs less by most is to make way."""
+        self.wake_idle()
+        if entity in self._queue.active:
+            victim = self._queue.to_preempt(entity, self.engine.cpus)
+            if victim is not None:
+                victim.need_resched = True

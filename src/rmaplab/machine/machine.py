@@ -10,8 +10,10 @@ from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.locks import LockClasses, Locks
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.ram import Ram
-from rmaplab.machine.sched import NO_SMT, SchedRules, Scheduler, Smt
+from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.slab import SlabCache, SlabPages
+from rmaplab.machine.smt import NO_SMT, Smt
 from rmaplab.units import PAGE_SHIFT
 
 

@@ -11,66 +11,26 @@ may now do what they do in that time. Kernel code is not preempted (the kernels 
 CONFIG_PREEMPT): only a sleep, cond_resched() or the return to user mode gives the CPU away. User time is preempted at the
 end of the time slice. Driven from outside, without run(), the same calls just move the clock.
 
-Two schedulers, as far as CPU-bound tasks of one priority see them. The O(1) scheduler of 2.6 has a queue per CPU:
-    fork        the child takes half the parent's slice and stands just before it in its queue: child runs first,
-                unless the parent's slice ran out during the fork; then both wait with the expired
-    slice gone  a new slice, and the tail of the expired queue; when the active queue is empty the two are exchanged
-    idle CPU    pulls half the surplus of the longest queue, from the tail, expired tasks first: at once, then every tick
-    busy CPU    does the same every 200 ms if the difference is at least a quarter
-    exit        a child that never got a second slice gives the rest of its first one back to its parent
-    wait        a child that exits takes its waiting parent over to its own CPU, to the tail (a sync wakeup; no bonus for
-                having slept: __activate_task leaves the priority alone)
-The scheduler of 2.4 has one queue for all CPUs (goodness.py): a fork's child goes to an idle CPU at once or waits, the parent
-goes on; the best goes next, and who wakes may preempt.
-Hyper-threading (`Smt`): neighbouring CPUs share a core, as Linux numbers them by APIC id. While a sibling works, work takes
-longer by a factor, from and to the very nanosecond at which the sibling begins or ends; like the kernel's own accounting, a
-task's time is then the longer one. A scheduler that knows siblings lets an idle CPU on an idle core look for work first.
-Left out, and believed not to matter for such tasks: dynamic priorities, cache-hot limits, moving a running task to a free core.
+A task's slice is halved at fork, is used up by all its work, and if it never got a second one what is left goes back to its
+parent when it exits. Who runs when and where is a policy's, one of two (sched_policy.py): the O(1) scheduler of 2.6 (o1.py)
+or 2.4's one queue (goodness.py). CPUs may share a core (smt.py).
 
-Source: 2.6.2 kernel/sched.c, wake_up_forked_process, sched_exit, scheduler_tick, load_balance, find_busiest_queue; 2.4
-kernel/sched.c, reschedule_idle, schedule, and kernel/fork.c, do_fork; eras.md 8.
+Source: 2.6.2 kernel/sched.c; 2.4 kernel/sched.c; kernel/fork.c, do_fork; eras.md 8.
 """
 
 import contextlib
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.goodness import GoodnessQueue
-from rmaplab.machine.runqueue import Cpu, RunQueue, SchedEntity
-
-
-@dataclass(frozen=True)
-class SchedRules:
-    """Nanoseconds: what a kernel's scheduler goes by."""
-
-    timeslice_ns: int
-    max_timeslice_ns: int
-    tick_ns: int
-    busy_balance_ns: int
-    one_queue: bool
-    """All CPUs take from one queue, and none waits for a tick to look into it."""
-    child_first: bool
-    """A fork's child stands before its parent, who is asked to make way."""
-    sync_wakes_move: bool = False
-    """Who wakes a task and is about to leave its CPU takes it over (an exiting child its waiting parent)."""
-    knows_siblings: bool = False
-    """An idle CPU on an idle core is preferred."""
-
-
-@dataclass(frozen=True)
-class Smt:
-    """CPUs that share a core. `shared_permille`: how long what takes 1000 alone takes while a sibling works too."""
-
-    threads_per_core: int = 1
-    shared_permille: int = 1000
-
-
-NO_SMT = Smt()
+from rmaplab.machine.goodness import GoodnessPolicy
+from rmaplab.machine.o1 import O1Policy
+from rmaplab.machine.runqueue import Cpu, SchedEntity
+from rmaplab.machine.sched_policy import SchedPolicy, SchedRules
+from rmaplab.machine.smt import NO_SMT, Smt
 
 
 class Observer(Protocol):
@@ -93,12 +53,10 @@ class Scheduler:
         self.rules = rules
         self.smt = smt
         self.observer: Observer | None = None
-        self._goodness = GoodnessQueue(rules.tick_ns, rules.timeslice_ns) if rules.one_queue else None
-        self.cpus = [Cpu(i, RunQueue() if self._goodness is None else self._goodness) for i in range(nr_cpus)]
-        for cpu in self.cpus:
-            core = cpu.index // smt.threads_per_core
-            cpu.siblings = tuple(c for c in self.cpus if c.index // smt.threads_per_core == core and c is not cpu)
         self.now_ns = 0
+        self._policy: SchedPolicy = (GoodnessPolicy if rules.one_queue else O1Policy)(rules, self)
+        self.cpus = [Cpu(i, self._policy.queue()) for i in range(nr_cpus)]
+        smt.pair_up(self.cpus)
         self.current: SchedEntity | None = None
         self.user_ns = 0
         self.system_ns = 0
@@ -129,16 +87,8 @@ class Scheduler:
             cpu = entity.cpu = min(self.cpus, key=lambda c: c.nr_running)
             cpu.queue.add(entity)
             if cpu.current is None:
-                self._dispatch(cpu)
-        self._wake_idle_cpus()
-        self._preempt_for(entity)
-
-    def _preempt_for(self, entity: SchedEntity) -> None:
-        """2.4's reschedule_idle, when no CPU was idle: whoever weighs less by most is to make way."""
-        if self._goodness is not None and entity in self._goodness.active:
-            victim = self._goodness.to_preempt(entity, self.cpus)
-            if victim is not None:
-                victim.need_resched = True
+                self.dispatch(cpu)
+        self._policy.runnable(entity)
 
     def exited(self, entity: SchedEntity, parent: SchedEntity | None) -> None:
         """sched_exit: an unused first slice goes back to the parent."""
@@ -163,10 +113,9 @@ class Scheduler:
             raise KernelBug("wake_up", "a task that does not sleep is woken")
         cpu.queue.add(entity)
         if cpu.current is None:
-            self._dispatch(cpu)
+            self.dispatch(cpu)
             return
-        self._wake_idle_cpus()
-        self._preempt_for(entity)
+        self._policy.runnable(entity)
 
     def spin(self) -> None:
         """The running task waits for a spinlock and keeps its CPU, until stop_spinning."""
@@ -208,16 +157,16 @@ class Scheduler:
     def work_in(self, ns: int) -> int:
         """How much work the running task gets done in `ns`, if its siblings go on as they do now."""
         entity = self.current
-        if entity is None or entity.cpu is None or not entity.cpu.shares_core:
+        if entity is None or entity.cpu is None:
             return ns
-        return max(ns * 1000 // self.smt.shared_permille, 1)
+        return self.smt.work_in(entity.cpu, ns)
 
     def lasts(self, ns: int) -> int:
         """How long the running task needs for work of `ns`, if its siblings go on as they do now."""
         entity = self.current
-        if entity is None or entity.cpu is None or not entity.cpu.shares_core:
+        if entity is None or entity.cpu is None:
             return ns
-        return -(-ns * self.smt.shared_permille // 1000)
+        return self.smt.lasts(entity.cpu, ns)
 
     def cond_resched(self) -> None:
         """Give the CPU away if somebody else should have it: also what a task does on its way back to user mode."""
@@ -244,8 +193,7 @@ class Scheduler:
                 target.tick_pending = False
                 if target.current is None and any(cpu.queue for cpu in self.cpus):
                     self.now_ns = max(self.now_ns, when_ns)
-                    self._dispatch(self._idle_cpus()[0] if self.rules.knows_siblings else target)
-                    self._wake_idle_cpus()
+                    self._policy.tick(target)
                 continue
             if sequence != target.sequence:  # its work takes longer or shorter than was thought then
                 continue
@@ -264,7 +212,7 @@ class Scheduler:
                     cpu.queue.forget(target)
                     self._alive.pop(target, None)
                     cpu.current = None
-                    self._dispatch(cpu)
+                    self.dispatch(cpu)
 
     def abandon(self) -> None:
         """Let go of every task that has not come to its end: nobody will run it again.
@@ -283,6 +231,26 @@ class Scheduler:
         self._alive.clear()
         self._events.clear()
         self.current = None
+
+    # -- what the policy asks of the engine ------------------------------------------------------------------------------
+
+    def dispatch(self, cpu: Cpu) -> None:
+        """Give an empty CPU its next task, if there is one for it."""
+        entity = self._policy.next_task(cpu)
+        cpu.current = entity
+        if entity is not None:
+            entity.cpu = cpu
+            cpu.last = entity
+            self._at(self.now_ns, _GO_ON, entity)
+        if cpu.siblings:
+            self._core_changed(cpu)
+
+    def ask_for_tick(self, cpu: Cpu) -> None:
+        """An idle CPU is to look for work at the next tick."""
+        if not cpu.tick_pending:
+            cpu.tick_pending = True
+            tick = self.rules.tick_ns
+            self._at((self.now_ns // tick + 1) * tick, _TICK, cpu)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -305,7 +273,7 @@ class Scheduler:
             self._switch_to_hub()
         else:
             cpu.left_ns = ns
-            self._set_off(cpu, entity)
+            self._at(self.smt.set_off(cpu, began), _GO_ON, entity)
             self._switch_to_hub()
             cpu.left_ns = 0
         took = self.now_ns - began
@@ -319,25 +287,18 @@ class Scheduler:
             self.observer.work(entity, began, self.now_ns, user=user)
         self._use_slice(entity, took)
 
-    def _set_off(self, cpu: Cpu, entity: SchedEntity) -> None:
-        """The work that is left on a CPU will be done then, if its siblings go on as they do now."""
-        cpu.since_ns = self.now_ns
-        cpu.permille = self.smt.shared_permille if cpu.shares_core else 1000
-        self._at(self.now_ns + -(-cpu.left_ns * cpu.permille // 1000), _GO_ON, entity)
-
     def _core_changed(self, cpu: Cpu) -> None:
         """A CPU began or ended to work: its siblings' work goes on at another pace."""
         for sibling in cpu.siblings:
             if sibling.left_ns and sibling.current is not None:
-                done = (self.now_ns - sibling.since_ns) * 1000 // sibling.permille
-                sibling.left_ns = max(sibling.left_ns - done, 0)
-                self._set_off(sibling, sibling.current)
+                self.smt.set_down(sibling, self.now_ns)
+                self._at(self.smt.set_off(sibling, self.now_ns), _GO_ON, sibling.current)
 
     def _use_slice(self, entity: SchedEntity, ns: int) -> None:
         """scheduler_tick: a slice that is used up is renewed, and the task is to leave the CPU when it can."""
         entity.slice_ns -= ns
         if entity.slice_ns <= 0:
-            entity.slice_ns = 0 if self._goodness is not None else self.rules.timeslice_ns
+            entity.slice_ns = self._policy.renewed_ns
             entity.first_slice = False
             entity.expired = entity.need_resched = True
 
@@ -346,55 +307,6 @@ class Scheduler:
         if entity.cpu is None:
             raise KernelBug("schedule", "a task leaves a CPU it is not on")
         entity.cpu.current = None
-        self._dispatch(entity.cpu)
-        self._wake_idle_cpus()
+        self.dispatch(entity.cpu)
+        self._policy.wake_idle()
         self._switch_to_hub()
-
-    def _dispatch(self, cpu: Cpu) -> None:
-        """Give an empty CPU its next task, pulled from elsewhere if need be."""
-        if not cpu.queue:
-            self._pull(cpu, idle=True)
-        elif self.now_ns - cpu.last_balance_ns >= self.rules.busy_balance_ns:
-            self._pull(cpu, idle=False)
-        entity = cpu.queue.take(cpu)
-        cpu.current = entity
-        if entity is not None:
-            entity.cpu = cpu
-            cpu.last = entity
-            self._at(self.now_ns, _GO_ON, entity)
-        if cpu.siblings:
-            self._core_changed(cpu)
-
-    def _pull(self, cpu: Cpu, *, idle: bool) -> None:
-        """load_balance: half the difference to the longest queue, from its tail, expired tasks first."""
-        cpu.last_balance_ns = self.now_ns
-        busiest = max(self.cpus, key=lambda c: (c.nr_running, -c.index))
-        surplus = (busiest.nr_running - cpu.nr_running) // 2
-        if busiest.queue is cpu.queue or surplus <= 0 or (not idle and surplus < (busiest.nr_running + 3) // 4):
-            return
-        for _ in range(surplus):
-            queue = busiest.queue.expired or busiest.queue.active
-            if not queue:
-                return
-            entity = queue.pop()
-            entity.cpu = cpu
-            cpu.queue.active.append(entity)
-
-    def _wake_idle_cpus(self) -> None:
-        """Somebody waits for a CPU: those that are idle look for work, at their next tick or, with one queue, now."""
-        if not any(c.queue for c in self.cpus):
-            return
-        tick = self.rules.tick_ns
-        if self.rules.one_queue:
-            while self.cpus[0].queue and (idle := self._idle_cpus()):
-                self._dispatch(idle[0])
-            return
-        for cpu in self.cpus:
-            if cpu.current is None and not cpu.tick_pending:
-                cpu.tick_pending = True
-                self._at((self.now_ns // tick + 1) * tick, _TICK, cpu)
-
-    def _idle_cpus(self) -> list[Cpu]:
-        """Those without work; where siblings are known, CPUs on idle cores first (2.4.27 kernel/sched.c, reschedule_idle)."""
-        idle = [cpu for cpu in self.cpus if cpu.current is None]
-        return sorted(idle, key=lambda cpu: cpu.shares_core) if self.rules.knows_siblings else idle
