@@ -21,6 +21,8 @@ from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.watermarks import WatermarkRule, min_free_pages
 
+from .tools import try_alloc
+
 NR_FRAMES = 4096  # 16 MiB, for which history.md 2.6 says min_free_kbytes = 128
 RESERVED = 100
 MARK = 128 // 4
@@ -52,16 +54,16 @@ def test_who_may_sleep_stops_at_the_mark_and_who_may_not_at_a_quarter() -> None:
     """GFP_KERNEL and GFP_HIGHUSER leave pages_min frames free, GFP_ATOMIC a quarter of them."""
     allocator = box()
     assert allocator.nr_free == NR_FRAMES - RESERVED
-    assert allocator.try_alloc(NR_FRAMES - RESERVED - MARK + 1, Gfp.KERNEL) is None
+    assert try_alloc(allocator, NR_FRAMES - RESERVED - MARK + 1, Gfp.KERNEL) is None
     assert allocator.nr_free == NR_FRAMES - RESERVED
     allocator.alloc(NR_FRAMES - RESERVED - MARK, Gfp.KERNEL)
     assert allocator.nr_free == MARK
     for gfp in (Gfp.KERNEL, Gfp.HIGHUSER):
-        assert allocator.try_alloc(1, gfp) is None
+        assert try_alloc(allocator, 1, gfp) is None
         with pytest.raises(NeedsReclaim):
             allocator.alloc(1, gfp)
     granted = 0
-    while allocator.try_alloc(1, Gfp.ATOMIC) is not None:
+    while try_alloc(allocator, 1, Gfp.ATOMIC) is not None:
         granted += 1
     assert granted == MARK - MARK // 4
     assert allocator.nr_free == MARK // 4
@@ -72,7 +74,7 @@ def test_who_may_sleep_stops_at_the_mark_and_who_may_not_at_a_quarter() -> None:
 def test_the_mark_counts_frames_not_blocks(order: int) -> None:
     """A block of 2^k frames is refused when it would take the zone below the mark, however many blocks there are."""
     allocator = box()
-    while allocator.try_alloc(1, Gfp.KERNEL, order=order) is not None:
+    while try_alloc(allocator, 1, Gfp.KERNEL, order=order) is not None:
         pass
     assert MARK <= allocator.nr_free < MARK + (1 << order)
 
@@ -84,7 +86,7 @@ def test_a_request_that_memory_in_pieces_cannot_meet_changes_nothing() -> None:
     allocator.free(frames[frames % 2 == 0])
     free = allocator.nr_free
     assert free > 1900
-    assert allocator.try_alloc(100, Gfp.KERNEL, order=1) is None
+    assert try_alloc(allocator, 100, Gfp.KERNEL, order=1) is None
     assert allocator.nr_free == free
     with pytest.raises(NeedsReclaim):
         allocator.alloc(100, Gfp.KERNEL, order=1)
@@ -103,7 +105,7 @@ def test_reclaim_is_asked_until_the_request_can_be_met() -> None:
         allocator.free(np.array([hoard.pop()], np.int64))
 
     allocator.reclaim = shrink_one_page
-    assert allocator.try_alloc(1, Gfp.KERNEL) is None
+    assert try_alloc(allocator, 1, Gfp.KERNEL) is None
     assert not asked
     got = allocator.alloc(3, Gfp.KERNEL)
     assert got.size == 3
@@ -167,7 +169,7 @@ def test_an_injected_failure_hits_the_nth_object_and_no_other(sizes: list[int], 
     for size, fails in zip(sizes, holds_it, strict=True):
         free = allocator.nr_free
         if not may_sleep:
-            assert (allocator.try_alloc(size, Gfp.KERNEL) is None) == fails
+            assert (try_alloc(allocator, size, Gfp.KERNEL) is None) == fails
         elif fails:
             with pytest.raises(AllocationFailed):
                 allocator.alloc(size, Gfp.KERNEL)

@@ -24,6 +24,8 @@ from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.sched_policy import SchedRules
 
+from .tools import due_ns, try_take
+
 RULES = SchedRules(
     timeslice_ns=10**6, max_timeslice_ns=10**6, tick_ns=1, busy_balance_ns=10**6, one_queue=False, child_first=True
 )
@@ -184,48 +186,6 @@ def test_passing_through_waits_too() -> None:
     assert (kind.writes, kind.waits, kind.wait_ns) == (2, 1, 70)
 
 
-@pytest.mark.parametrize("of_class", ["spin", "sem"])
-def test_a_trylock_fails_while_it_is_held_and_succeeds_after(of_class: str) -> None:
-    """On another CPU, at 50 and at 150, while A has it from 0 to 100: no waiting, and a failure that is counted."""
-    box = Box()
-    lock = box.new(of_class)
-    box.section("A", lock, 0, 100)
-    got = []
-
-    def trier() -> None:
-        for _ in range(2):
-            box.work(50)
-            got.append((box.sched.now_ns, box.locks.try_take(lock)))
-            box.work(50)
-        box.locks.drop(lock)
-
-    box.start("B", trier)
-    box.sched.run()
-    assert got == [(50, False), (150, True)]
-    kind = box.locks.classes[of_class]
-    assert (kind.trylock_failures, kind.waits, kind.writes) == (1, 0, 2)
-
-
-def test_a_read_trylock_joins_readers_only() -> None:
-    """Readers do not keep each other out, a writer does, and one that waits in line does too."""
-    box = Box(cpus=3)
-    lock = box.new("sem")
-    box.section("R", lock, 0, 100, write=False)
-    box.section("W", lock, 50, 10)
-    got = []
-
-    def trier() -> None:
-        for at in (20, 60):
-            box.work(at - box.sched.now_ns)
-            got.append(box.locks.try_take(lock, write=False))
-            if got[-1]:
-                box.locks.drop(lock)
-
-    box.start("T", trier)
-    box.sched.run()
-    assert got == [True, False]
-
-
 # -- time held -------------------------------------------------------------------------------------------------------
 
 
@@ -259,7 +219,7 @@ def test_readers_hold_it_from_the_first_to_the_last() -> None:
 
 
 def test_against_the_order() -> None:
-    """At the spot, whether or not anybody would have waited; a trylock may, and two of a class that nests."""
+    """At the spot, whether or not anybody would have waited; two of a class that nests may."""
     locks = Box().locks
     early, late = locks.new("sem"), locks.new("spin")
     locks.take(late)
@@ -267,8 +227,6 @@ def test_against_the_order() -> None:
         with pytest.raises(KernelBug, match="sem is taken while spin is held") as error:
             call(early)
         assert error.value.where == "lockdep"
-    assert locks.try_take(early)
-    locks.drop(early)
     with pytest.raises(KernelBug, match="spin is taken while spin is held"):
         locks.take(locks.new("spin"))
     locks.drop(late)
@@ -289,7 +247,6 @@ def test_twice() -> None:
         for call in (locks.take, locks.pass_through):
             with pytest.raises(KernelBug, match="this is taken twice"):
                 call(lock)
-        assert not locks.try_take(lock)
         locks.drop(lock)
 
 
@@ -360,7 +317,7 @@ def test_whatever_they_do(programs: list[list[tuple[int, str, int, int]]], cpus:
                 lock, kind = all_locks[which], all_locks[which].type.name
                 asked = box.sched.now_ns
                 if how == "try":
-                    if not box.locks.try_take(lock):
+                    if not try_take(box.locks, lock):
                         continue
                 elif how == "pass":
                     box.locks.pass_through(lock)
@@ -405,7 +362,7 @@ def test_bursts_that_reach_a_lock_in_the_same_moment_wait_for_each_other() -> No
             box.ledger.charge("step", before)
             box.locks.pass_through(lock)
             box.ledger.charge("step", after)
-            box.work(box.ledger.due_ns())
+            box.work(due_ns(box.ledger))
 
         return body
 
@@ -428,7 +385,7 @@ def test_who_passes_earlier_than_a_burst_that_began_before_it_does_not_wait() ->
         def body(before: int = before) -> None:
             box.ledger.charge("step", before)
             box.locks.pass_through(lock)
-            box.work(box.ledger.due_ns())
+            box.work(due_ns(box.ledger))
 
         box.start(name, body)
     box.sched.run()

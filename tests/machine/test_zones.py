@@ -24,6 +24,8 @@ from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.watermarks import WatermarkRule
 from rmaplab.machine.zones import Zone, zone_borders
 
+from .tools import try_alloc
+
 MIB = 256  # frames
 RULES = SchedRules(100, 200, 1, 200, one_queue=False, child_first=True)
 
@@ -156,7 +158,7 @@ def test_user_pages_go_high_first_and_kernel_pages_never() -> None:
     assert zones[-1] == 0
     first_low = int(np.argmax(zones < 2))
     assert first_low >= 4 * MIB - 64 - 12 - 48  # all of HIGHMEM but its low mark and a CPU's list
-    assert box.try_alloc(1, Gfp.HIGHUSER) is None
+    assert try_alloc(box, 1, Gfp.HIGHUSER) is None
     box.free(pages)
     low = box.alloc(box.obtainable(Gfp.KERNEL), Gfp.KERNEL)
     assert low.max() < 20 * MIB
@@ -170,9 +172,9 @@ def test_batches_of_any_size_end_at_the_same_page(gfp: Gfp, nr: int) -> None:
     box = allocator(24)
     promised = box.obtainable(gfp)
     got = 0
-    while box.try_alloc(nr, gfp) is not None:
+    while try_alloc(box, nr, gfp) is not None:
         got += nr
-    while box.try_alloc(1, gfp) is not None:
+    while try_alloc(box, 1, gfp) is not None:
         got += 1
     assert got == promised if nr == 1 else got <= promised  # a batch that is refused leaves pages on the CPU's list
     assert box.obtainable(gfp) == 0
@@ -190,7 +192,7 @@ def test_kswapd_is_woken_below_the_low_marks_and_the_first_time_is_kept() -> Non
     box.alloc(1, Gfp.HIGHUSER)
     assert (box.kswapd_wakes, box.first_wake_ns) == (4, 5)
     left = box.obtainable(Gfp.HIGHUSER)
-    assert box.try_alloc(left + 1, Gfp.HIGHUSER) is None
+    assert try_alloc(box, left + 1, Gfp.HIGHUSER) is None
     assert box.kswapd_wakes == 5
     assert box.obtainable(Gfp.HIGHUSER) == left
     box.check()

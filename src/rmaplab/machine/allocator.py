@@ -105,12 +105,8 @@ class PageAllocator:
             self.reclaim(nr, order)
         return blocks
 
-    def try_alloc(self, nr: int, gfp: Gfp, *, order: int = 0, zeroed: bool = False) -> I64 | None:
-        """The same without sleeping: all of it, or None and nothing taken."""
-        return None if self.injected_failure(nr) else self.take(nr, gfp, order, zeroed)
-
     def take(self, nr: int, gfp: Gfp, order: int, zeroed: bool) -> I64 | None:
-        """try_alloc behind the failure injector's back: for who has asked it already."""
+        """The same without sleeping, and behind the failure injector's back: all of it, or None and nothing taken."""
         if nr == 1 and order == 0:
             return self._take_one(gfp, zeroed)
         blocks = self._take_pages(nr, gfp) if order == 0 else self._take_blocks(nr, gfp, order)

@@ -38,11 +38,6 @@ class Ledger:
         self.counts[operation] += nr
         self.pending_ns += nr * self._ns.get(operation, 0)
 
-    def due_ns(self) -> int:
-        """The time due since the last call."""
-        due, self.pending_ns = self.pending_ns, 0
-        return due
-
     def snapshot(self) -> tuple[Counter[str], int]:
         """What restore() needs."""
         return self.counts.copy(), self.pending_ns

@@ -1,8 +1,8 @@
 """Locks: who holds what, for how long in simulated time, who had to wait, and in which order they may be taken.
 
     CPU 0   take(ptl) ======== a burst passes ======== drop(ptl)
-    CPU 1          try_take(ptl): no      take(ptl): spins ......|===============
-                                          counted: one wait, so many ns, and which lock it was
+    CPU 1                    take(ptl): spins ...................|===============
+                             counted: one wait, so many ns, and which lock it was
 
 A lock class is what lockdep calls one: mmap_sem, page_table_lock, anon_vma_lock ... A kernel states the order of its classes;
 taking one while holding a later one is a KernelBug at the spot, whether or not anybody would have deadlocked. Two locks of
@@ -52,6 +52,7 @@ class LockClass:
     reads: int = 0
     writes: int = 0
     trylock_failures: int = 0
+    """None yet: those who try are reclaim's."""
     waits: int = 0
     wait_ns: int = 0
     held_ns: int = 0
@@ -143,14 +144,6 @@ class Locks:
         else:
             lock.type.reads += 1
 
-    def try_take(self, lock: Lock, *, write: bool = True) -> bool:
-        """Take it only if nobody is in the way: a trylock, which may go against the order."""
-        if lock.busy(write):
-            lock.type.trylock_failures += 1
-            return False
-        self._grant(lock, self._holder(), write)
-        return True
-
     def drop(self, lock: Lock) -> None:
         """Give it back; the next in line has it from now on."""
         holder, kind = self._outside if self._sched.current is None else self._holder(), lock.type
@@ -226,7 +219,7 @@ class Locks:
                 "most_fought_over": kind.fought_over,
             }
             for kind in self.classes.values()
-            if kind.reads or kind.writes or kind.trylock_failures
+            if kind.reads or kind.writes
         }
 
     # -- inside --------------------------------------------------------------------------------------------------
