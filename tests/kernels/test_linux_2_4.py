@@ -12,8 +12,8 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.sched_policy import SchedRules
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE
-from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SIZE
 
 ANON = MAP_PRIVATE | MAP_ANONYMOUS

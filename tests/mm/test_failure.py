@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 import pytest
 
 import rmaplab
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -35,7 +36,6 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
 )
-from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SIZE
 
 KERNELS = ["2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc1+anon_vma"]

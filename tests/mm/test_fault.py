@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import rmaplab
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import ZERO_PFN
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE
-from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SIZE
 
 KERNELS = ["2.6.2", "2.6.5-rc1-aa1"]

@@ -19,6 +19,7 @@ import rmaplab
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.spec import Figure, KernelSpec, Status
 from rmaplab.machine.paging import ACCESSED, RW
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -27,7 +28,6 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
 )
-from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SIZE
 
 KERNELS = ["2.6.2", "2.6.5-rc1-aa1"]

@@ -13,6 +13,7 @@ import pytest
 import rmaplab
 from rmaplab.errors import AllocationFailed
 from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -26,7 +27,6 @@ from rmaplab.objects.flags import (
 )
 from rmaplab.objects.mm_types import VmArea
 from rmaplab.rmap.anon_vma import AnonVmaMap
-from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SIZE
 
 KERNELS = ["2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1"]

@@ -13,8 +13,8 @@ from __future__ import annotations
 import pytest
 
 import rmaplab
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE
-from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SIZE
 
 KERNELS = ["2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1"]

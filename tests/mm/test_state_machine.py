@@ -33,8 +33,8 @@ from hypothesis.stateful import (
 )
 
 import rmaplab
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE, VM_WRITE
-from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SIZE
 
 ZEROS = bytes(PAGE_SIZE)

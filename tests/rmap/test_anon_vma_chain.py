@@ -25,7 +25,8 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
 )
-from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap, ChainedAnonVma, NewestFirst
+from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap, NewestFirst
+from rmaplab.rmap.chained_anon_vma import ChainedAnonVma
 from rmaplab.units import PAGE_SIZE
 
 ANON = MAP_PRIVATE | MAP_ANONYMOUS

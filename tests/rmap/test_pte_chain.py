@@ -17,7 +17,7 @@ import pytest
 import rmaplab
 from rmaplab.machine.frames import PG_DIRECT
 from rmaplab.machine.pagetable import lookup
-from rmaplab.rmap.brute_force import read_page_tables
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.rmap.pte_chain import PteChain
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 

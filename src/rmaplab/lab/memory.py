@@ -14,9 +14,9 @@ import numpy as np
 
 from rmaplab.kernels.system import System
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import PROT_READ, PROT_WRITE, VM_DONTCOPY, VM_LOCKED_MASK, VM_WIPEONFORK
 from rmaplab.objects.mm_types import MmStruct
-from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 WORDS = PAGE_SIZE // 8

@@ -16,10 +16,11 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
 from rmaplab.machine.paging import RW
+from rmaplab.machine.table_reader import Entries, read_page_tables
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_WRITE
 from rmaplab.objects.mm_types import MmStruct
-from rmaplab.rmap.brute_force import Entries, judge, read_page_tables
+from rmaplab.rmap.brute_force import judge
 
 WALKS = 4096  # pages walked by check(): all, up to so many
 

@@ -21,15 +21,15 @@ import numpy as np
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON, ZERO_PFN
-from rmaplab.rmap.brute_force import read_page_tables
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from rmaplab.objects.mm_types import MmStruct
-    from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap, ChainedAnonVma
+    from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
 
 
-def check_chains(design: AnonVmaChainMap, mms: list[MmStruct]) -> None:
+def check_chains(design: AnonVmaObjects, mms: list[MmStruct]) -> None:
     """I4 and I5: chains, trees and counters agree with each other and with the VMAs there are. Raises KernelBug."""
     chains = design.chains
     faulted = {vma for mm in mms for vma in mm.vmas if vma.anon_vma is not None}
@@ -65,7 +65,7 @@ def check_chains(design: AnonVmaChainMap, mms: list[MmStruct]) -> None:
         raise KernelBug("anon_vma", "objects in the slabs are not those in use")
 
 
-def check_pages(design: AnonVmaChainMap, mms: list[MmStruct], mapped: I64) -> None:
+def check_pages(design: AnonVmaObjects, mms: list[MmStruct], mapped: I64) -> None:
     """I2, I3 and I7, and mapcounts: what each page says about itself is true in every VMA that maps it. Raises KernelBug."""
     if not np.array_equal(design.mapcount, mapped):
         raise KernelBug(

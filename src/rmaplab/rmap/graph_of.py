@@ -16,7 +16,8 @@ from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
 from rmaplab.objects.mm_types import VmArea
 from rmaplab.objects.task import TaskStruct
-from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap, ChainedAnonVma
+from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
+from rmaplab.rmap.chained_anon_vma import ChainedAnonVma
 
 
 class Modelled(NamedTuple):

@@ -75,7 +75,8 @@ class PteChain(ReverseMap):
         self._nodes: Words = machine.ram.words(slot)
         self._slot_shift = slot.bit_length() - 1
         self._mms: dict[int, MmStruct] = {}
-        self._need, self._insert, self._remove = _kernels(slot, self.nrpte)
+        shape = (self._slot_shift, self.nrpte)
+        self._need, self._insert, self._remove = _need_kernel(*shape), _insert_kernel(*shape), _remove_kernel(*shape)
         self._columns = (self._nodes, machine.frames.flags, self.pte)
         self._none = np.empty(0, np.int64)
         self._spare = self._none
@@ -252,14 +253,15 @@ class PteChain(ReverseMap):
             raise KernelBug("pte_chain", f"{nr_blocks} blocks in chains, {self.cache.nr_objects} in the slab")
 
 
-@cache
-def _kernels(slot: int, nrpte: int) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    """The loops for one block shape. As constants the shape makes them twice as fast as arguments would.
+# -- the loops, made for one block shape: as constants it makes them twice as fast as arguments would -----------------
+#
+# `nodes` is RAM as words of one slot, of 2^shift bytes. A block is word b: next_and_idx (the next block's address, or-ed with
+# the first used slot: blocks are line-aligned and nrpte is 2^k - 1, so both fit), then b + 1 ... b + nrpte: the slots.
 
-    `nodes` is RAM as words of one slot. A block is word b: next_and_idx (the next block's address, or-ed with the first used
-    slot: blocks are line-aligned and nrpte is 2^k - 1, so both fit), then b + 1 ... b + nrpte: the slots.
-    """
-    shift = slot.bit_length() - 1
+
+@cache
+def _need_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
+    """How many blocks a batch will take."""
 
     @kernel
     def need(nodes: Words, flags: U32, pte: I64, batch: I64, nr: int) -> int:
@@ -270,6 +272,13 @@ def _kernels(slot: int, nrpte: int) -> tuple[Callable[..., Any], Callable[..., A
             if first and (flags[pfn] & PG_DIRECT or not np.int64(nodes[np.uint64(first >> shift)]) & nrpte):
                 blocks += 1
         return blocks
+
+    return need
+
+
+@cache
+def _insert_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
+    """Adds a batch, into `spare` blocks; how many of them it has used."""
 
     @kernel
     def insert(nodes: Words, flags: U32, pte: I64, batch: I64, nr: int, spare: I64) -> int:
@@ -302,6 +311,13 @@ def _kernels(slot: int, nrpte: int) -> tuple[Callable[..., Any], Callable[..., A
                     pte[pfn] = spare[used]
                     used += 1
         return used
+
+    return insert
+
+
+@cache
+def _remove_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
+    """Removes a batch; (blocks that became empty, slots looked at, cache lines visited), the first -1 if an entry is missing."""
 
     @kernel
     def remove(nodes: Words, flags: U32, pte: I64, batch: I64, nr: int, emptied: I64) -> tuple[int, int, int]:
@@ -345,4 +361,4 @@ def _kernels(slot: int, nrpte: int) -> tuple[Callable[..., Any], Callable[..., A
                 nodes[word] = head + 1
         return nr_emptied, slots, lines
 
-    return need, insert, remove
+    return remove

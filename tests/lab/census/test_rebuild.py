@@ -24,10 +24,10 @@ from rmaplab.lab.census.census import Census
 from rmaplab.lab.census.file import load, save_snapshot
 from rmaplab.lab.census.rebuild import WalkedUnder, check_census, choose, on_the_machine, walk_under
 from rmaplab.lab.census.relive import relive
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import MADV_DONTNEED, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from rmaplab.objects.graph import Graph, Pages
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
-from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.rmap.graph_of import graph_of
 
 BASE, PAGE = 0x10_0000_0000, 4096

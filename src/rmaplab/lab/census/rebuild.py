@@ -27,8 +27,8 @@ from rmaplab.lab.census.fork_history import FoundPages, History, history_of
 from rmaplab.lab.census.relive import KERNEL, relive
 from rmaplab.lab.census.visits import Quantiles, quantiles
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.graph import NONE, Pages
-from rmaplab.rmap.brute_force import read_page_tables
 
 MAX_ENTRIES = 1 << 18  # a GiB if nothing is shared; trees beyond that are left out, and it is said
 WALKS = 2000

@@ -21,6 +21,7 @@ from rmaplab.errors import SegmentationFault, SyscallError
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.census.fork_history import History, Piece
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (
     MADV_DONTNEED,
     MAP_ANONYMOUS,
@@ -35,7 +36,6 @@ from rmaplab.objects.flags import (
     VM_ACCESS,
 )
 from rmaplab.objects.graph import NONE
-from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.units import PAGE_SIZE
 
 KERNEL = "6.18"

@@ -21,7 +21,7 @@ from rmaplab.kernels.system import System
 from rmaplab.lab.announcement.experiment import Box, hardware_as_json
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import ZERO_PFN
-from rmaplab.rmap.brute_force import read_page_tables
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.workloads.mallocgroup import MallocGroup
 
 VISITS = ("vma_visit", "mm_visit", "chain_slot_visit")

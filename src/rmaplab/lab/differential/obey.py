@@ -16,10 +16,10 @@ from rmaplab.errors import KernelBug, NeedsReclaim, NotModelled, OomKilled, Segm
 from rmaplab.kernels.system import System, boot
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, ZERO_PFN
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
-from rmaplab.rmap.brute_force import read_page_tables
 from rmaplab.rmap.graph_of import graph_of
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.script import BIRTHS, FIRST, HINT, MAP_FLAGS, Op, Script

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import ACCESSED, DIRTY, PRESENT, RW, USER
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.mm.kernel import Kernel
-from rmaplab.rmap.brute_force import read_page_tables
 
 FLAGS = ((PRESENT, "P"), (RW, "W"), (USER, "U"), (ACCESSED, "A"), (DIRTY, "D"))
 LEGEND = """\

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from rmaplab.calls.task import Task
 from rmaplab.errors import KernelBug
 from rmaplab.kernels.system import System, boot
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -28,8 +29,9 @@ from rmaplab.objects.flags import (
     PROT_WRITE,
 )
 from rmaplab.objects.mm_types import VmArea
-from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap, ChainedAnonVma
-from rmaplab.rmap.brute_force import judge, read_page_tables
+from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
+from rmaplab.rmap.brute_force import judge
+from rmaplab.rmap.chained_anon_vma import ChainedAnonVma
 from rmaplab.units import PAGE_SIZE
 
 BASE = 0x4000_0000
