@@ -74,25 +74,7 @@ def boot(
         highpte=highpte,
         smt=NO_SMT if ht == "off" else HYPER_THREADING,
     )
-    if ht not in HT:
-        raise UsageError(f"hyper-threading {ht!r}: choose one of {', '.join(HT)}")
-    if ht != "off" and cpus % 2:
-        raise UsageError(f"{cpus} CPUs with hyper-threading: two share a core, so choose an even number")
-    if not 1 <= cpus <= MAX_CPUS:
-        raise UsageError(f"{cpus} CPUs: choose 1 to {MAX_CPUS}")
-    if l1_cache_bytes not in LINES:
-        raise UsageError(f"a cache line of {l1_cache_bytes} bytes: choose one of {', '.join(map(str, LINES))}")
-    if hardware.ram_bytes > hardware.paging.max_ram_bytes:
-        limit = format_size(hardware.paging.max_ram_bytes)
-        raise UsageError(
-            f"{format_size(hardware.ram_bytes)} of RAM: {hardware.arch} goes up to {limit}; try --paging x86-64"
-        )
-    if overcommit not in list(OvercommitMode):
-        raise UsageError(f"overcommit mode {overcommit}: choose 0 (heuristic), 1 (always) or 2 (strict)")
-    if pages_min is not None and pages_min < 0:
-        raise UsageError(f"pages_min {pages_min}: give 0 or more pages")
-    if overcommit_ratio < 0:
-        raise UsageError(f"an overcommit ratio of {overcommit_ratio} %: give 0 or more")
+    _check_box(hardware, ht, overcommit, overcommit_ratio, pages_min)
     use = None if boot_use is None else _whole_pages(boot_use, "boot use")
     return System(
         spec,
@@ -105,6 +87,29 @@ def boot(
         prices if isinstance(prices, PriceBook) else find_prices(prices or book_name(siblings=ht != "off")),
         knows_siblings={"aware": True, "blind": False}.get(ht, bool(spec.figure("sched_knows_siblings", 4))),
     )
+
+
+def _check_box(hardware: Hardware, ht: str, overcommit: int, overcommit_ratio: int, pages_min: int | None) -> None:
+    """Raises UsageError for a box that nobody could build, or settings that no kernel takes."""
+    if ht not in HT:
+        raise UsageError(f"hyper-threading {ht!r}: choose one of {', '.join(HT)}")
+    if ht != "off" and hardware.cpus % 2:
+        raise UsageError(f"{hardware.cpus} CPUs with hyper-threading: two share a core, so choose an even number")
+    if not 1 <= hardware.cpus <= MAX_CPUS:
+        raise UsageError(f"{hardware.cpus} CPUs: choose 1 to {MAX_CPUS}")
+    if hardware.l1_cache_bytes not in LINES:
+        raise UsageError(f"a cache line of {hardware.l1_cache_bytes} bytes: choose one of {', '.join(map(str, LINES))}")
+    if hardware.ram_bytes > hardware.paging.max_ram_bytes:
+        limit = format_size(hardware.paging.max_ram_bytes)
+        raise UsageError(
+            f"{format_size(hardware.ram_bytes)} of RAM: {hardware.arch} goes up to {limit}; try --paging x86-64"
+        )
+    if overcommit not in list(OvercommitMode):
+        raise UsageError(f"overcommit mode {overcommit}: choose 0 (heuristic), 1 (always) or 2 (strict)")
+    if pages_min is not None and pages_min < 0:
+        raise UsageError(f"pages_min {pages_min}: give 0 or more pages")
+    if overcommit_ratio < 0:
+        raise UsageError(f"an overcommit ratio of {overcommit_ratio} %: give 0 or more")
 
 
 def _whole_pages(size: int | str, what: str) -> int:
