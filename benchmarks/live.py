@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rmaplab.errors import UsageError
-from rmaplab.host.footprint import Footprints, read_fields
-from rmaplab.host.procfs import Unread, read_proc
+from rmaplab.host.footprint import Footprints
+from rmaplab.host.procfs import Unread, read_fields, read_proc
 from rmaplab.host.snapshot import CensusTaker, Rung
 from rmaplab.host.vmas import VmaDumper
 from rmaplab.lab.census.census import Census

@@ -21,7 +21,8 @@ from rmaplab.cli import main
 from rmaplab.host.bpf import btf
 from rmaplab.host.snapshot import CensusTaker, Rung
 from rmaplab.lab.census.file import save_snapshot
-from rmaplab.objects.graph import Finding, Graph
+from rmaplab.objects.graph import Graph
+from rmaplab.objects.graph_check import Finding, findings
 
 FIRST_MM = np.zeros(1, np.int64)
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
@@ -309,14 +310,14 @@ def test_a_fork_storm_is_watched_and_torn_dumps_are_counted(
 
     The storm may tear dumps or not. So that one is torn for certain, the first is called so.
     """
-    findings, asked = Graph.findings, 0
+    asked = 0
 
     def torn_at_first(graph: Graph) -> list[Finding]:
         nonlocal asked
         asked += 1
         return findings(graph) + ([Finding("anon_vmas were torn by a test", 1, FIRST_MM)] if asked == 1 else [])
 
-    monkeypatch.setattr(Graph, "findings", torn_at_first)
+    monkeypatch.setattr("rmaplab.host.vmas.findings", torn_at_first)
     storms = [subprocess.Popen([sys.executable, "-E", "-S", "-c", STORM, "60"]) for _ in range(2)]
     try:
         before = len(list(Path("/proc/self/fd").iterdir()))

@@ -13,6 +13,7 @@ from rmaplab.host.vmas import VmaDumper
 from rmaplab.kernels.system import System
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from rmaplab.objects.graph import Graph
+from rmaplab.objects.graph_check import findings, hidden
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
 from rmaplab.rmap.graph_of import graph_of
 
@@ -50,8 +51,8 @@ def modelled(vmas: int, children: int, depth: int, *, write: bool) -> tuple[Syst
 def test_the_models_graph_is_sound(vmas: int, children: int, depth: int) -> None:
     """By the same check as the live kernel's, and with nothing hidden."""
     _, graph = modelled(vmas, children, depth, write=True)
-    assert graph.check() == []
-    assert graph.hidden() == (0, 0)
+    assert findings(graph) == []
+    assert hidden(graph) == (0, 0)
     line = 1 + depth
     assert len(graph.chains.vma) == vmas * (line * (line + 1) // 2 + 2 * children)
 

@@ -17,6 +17,7 @@ from rmaplab.host.vmas import CHAIN, CUT, RESUMED, VMA, Dump, VmaDumper, decode
 from rmaplab.lab.census.census import Census
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, UNKNOWN, Graph
+from rmaplab.objects.graph_check import findings, hidden
 
 BASE, END = 0x2000_0000_0000, 0x2100_0000_0000
 
@@ -50,7 +51,7 @@ def read_whole(dumper: VmaDumper) -> I64:
     for _ in range(20):
         rows, _, _ = dumper._read()
         dump = decode(rows)
-        if not dump.broken and not dump.graph.check() and dump.graph.hidden() == (0, 0):
+        if not dump.broken and not findings(dump.graph) and hidden(dump.graph) == (0, 0):
             return rows
     pytest.fail("torn 20 times")
 
@@ -175,7 +176,7 @@ def test_what_is_torn_has_a_place(dumper: VmaDumper, forks: Forks) -> None:
         damaged = rows.copy()
         damaged[chains[chains > shown[0]][0], column] += change
         dump = decode(damaged)
-        found = [*dump.broken, *dump.graph.findings()]
+        found = [*dump.broken, *findings(dump.graph)]
         mms = np.unique(np.concatenate([finding.mms for finding in found]))
         of_family = dump.graph.processes.mm[np.isin(dump.graph.processes.pid, pids)]
         assert len(mms)
@@ -196,7 +197,7 @@ def test_a_census_bears_whatever_was_torn(dumper: VmaDumper, seed: int) -> None:
     rows[random.choice(vmas, 2), 1] = random.choice(rows[vmas, 1], 2)
     lost = random.choice(chains, 10)
     dump = decode(np.delete(rows, lost, axis=0))
-    assert [*dump.broken, *dump.graph.check()]
+    assert [*dump.broken, *findings(dump.graph)]
     graph, unknown = dump.graph, np.full(len(dump.graph.processes.pid), UNKNOWN)
     snapshot = Snapshot(
         graph,

@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -27,6 +26,7 @@ import numpy as np
 from rmaplab.errors import UsageError
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.compiler import compile_kept
+from rmaplab.host.procfs import read_fields
 from rmaplab.host.vmas import VmaDumper
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.script import BIRTHS, CALLS, HINT, MAP_FLAGS, Op, Script, parse
@@ -108,7 +108,7 @@ class Agent:
         try:
             _, steady, m, h, memlock_bytes, alone_bytes = HELLO.unpack(self._read(HELLO.size))
             self.places = Places(WINDOW, m, h)
-            status = _status(self._process.pid)
+            status = read_fields(f"{self._process.pid}/status")
             self._own_bytes = int(status["VmSize"].split()[0]) * 1024 - -(-alone_bytes // PAGE_SIZE) * PAGE_SIZE
             self.privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
             self._tables = 0
@@ -405,9 +405,3 @@ def _signal(number: int) -> str:
 
 def _by(status: int) -> str:
     return f" by {_signal(status & 127)}" if status & 127 else f" (it ended with {status >> 8})" if status else ""
-
-
-def _status(pid: int) -> dict[str, str]:
-    """/proc/PID/status."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}

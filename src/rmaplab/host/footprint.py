@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.host.procfs import HostVma, Unread, read_maps, read_proc
+from rmaplab.host.procfs import HostVma, ProcStatus, Unread, read_fields, read_maps, read_status
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
 
@@ -32,29 +32,10 @@ class Footprints(NamedTuple):
     swap: I64
 
 
-class HostTask(NamedTuple):
-    """Of /proc/PID/status: its name, its parent, and whether it has memory of its own (kernel threads and zombies have not)."""
-
-    comm: str
-    parent: int
-    has_memory: bool
-
-
-def read_fields(name: str) -> dict[str, str]:
-    """The lines "Key: value" of /proc/`name`; nothing if it cannot be read."""
-    text = read_proc(name)
-    if isinstance(text, Unread):
-        return {}
-    lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
-    return {key: value.strip() for key, _, value in lines}
-
-
-def read_task(pid: int) -> HostTask | None:
+def read_task(pid: int) -> ProcStatus | None:
     """Who a process is, or None if there is none."""
-    fields = read_fields(f"{pid}/status")
-    if "Name" not in fields:
-        return None
-    return HostTask(fields["Name"], int(fields.get("PPid", 0)), "VmRSS" in fields)
+    status = read_status(pid)
+    return None if isinstance(status, Unread) else status
 
 
 def read_footprints(pids: Sequence[int]) -> Footprints:

@@ -26,7 +26,7 @@ from rmaplab.host.pages import Folios, PagePeeker
 from rmaplab.host.procfs import PAGE_BYTES
 from rmaplab.host.vmas import Dump, VmaDumper
 from rmaplab.machine.arrays import I64, U64, Bools
-from rmaplab.objects.graph import NONE
+from rmaplab.objects.graph import NONE, find_rows
 
 _PAIRS = 1 << 20
 
@@ -94,16 +94,10 @@ class KernelWalk:
         folios = self._peeker.look(pfns.astype(np.int64))
         graph = dump.graph
         of_file = np.flatnonzero(graph.vmas.file != NONE)
-        anon = _pairs(
-            dump,
-            folios.pgoff,
-            _rows_of(folios.anon_vma, dump.anon_vma_pointers),
-            graph.chains.vma,
-            graph.chains.anon_vma,
-        )
-        file = _pairs(
-            dump, folios.pgoff, _rows_of(folios.mapping, dump.mapping_pointers), of_file, graph.vmas.file[of_file]
-        )
+        owner = np.where(folios.anon_vma != 0, find_rows(folios.anon_vma, dump.anon_vma_pointers), NONE)
+        anon = _pairs(dump, folios.pgoff, owner, graph.chains.vma, graph.chains.anon_vma)
+        owner = np.where(folios.mapping != 0, find_rows(folios.mapping, dump.mapping_pointers), NONE)
+        file = _pairs(dump, folios.pgoff, owner, of_file, graph.vmas.file[of_file])
         page, vma = (np.concatenate(columns) for columns in zip(anon, file, strict=True))
         address = graph.vmas.start[vma] + (folios.pgoff[page] - graph.vmas.pgoff[vma]) * PAGE_BYTES
         mms, first = np.unique(graph.processes.mm, return_index=True)
@@ -114,15 +108,6 @@ class KernelWalk:
         present = entries & np.uint64(PM_PRESENT) != 0
         hits = present & (entries & np.uint64(PM_PFN) == pfns[page])
         return Walked(page, pid, address, entries, hits, folios, dump)
-
-
-def _rows_of(pointers: I64, names: I64) -> I64:
-    """Which row of `names` each pointer is, or NONE."""
-    if not len(names):
-        return np.full(len(pointers), NONE)
-    order = np.argsort(names)
-    at = order[np.searchsorted(names, pointers, sorter=order).clip(max=len(names) - 1)]
-    return np.where((names[at] == pointers) & (pointers != 0), at, NONE)
 
 
 def _pairs(dump: Dump, pgoff: I64, owner: I64, linked_vma: I64, link_owner: I64) -> tuple[I64, I64]:

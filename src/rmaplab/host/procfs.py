@@ -74,12 +74,17 @@ class HostVma(NamedTuple):
 
 
 class ProcStatus(NamedTuple):
-    """Of /proc/PID/status: the thread group `pid` belongs to, its name, state letter, and whether a kernel thread."""
+    """Of /proc/PID/status: the thread group `pid` belongs to, its name, state letter, and whether a kernel thread.
+
+    `has_memory`: of its own; kernel threads and zombies have not.
+    """
 
     tgid: int
     comm: str
     state: str
     is_kernel_thread: bool
+    parent: int
+    has_memory: bool
 
 
 def open_proc(name: str) -> int:
@@ -120,17 +125,29 @@ def processes() -> list[int]:
     return sorted(int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
 
 
+def read_fields(name: str) -> dict[str, str]:
+    """The lines "Key: value" of /proc/`name`; nothing if it cannot be read."""
+    text = read_proc(name)
+    return {} if isinstance(text, Unread) else parse_fields(text)
+
+
+def parse_fields(text: bytes) -> dict[str, str]:
+    """The lines "Key: value" of such a file."""
+    pairs = (line.partition(":") for line in text.decode(errors="replace").splitlines())
+    return {key: value.strip() for key, _, value in pairs}
+
+
 def read_status(pid: int) -> ProcStatus | Unread:
     """Who a PID (or a thread's TID) is."""
     text = read_proc(f"{pid}/status")
     if isinstance(text, Unread):
         return text
-    pairs = (line.partition(":") for line in text.decode(errors="replace").splitlines())
-    field = {key: value.strip() for key, _, value in pairs}
+    field = parse_fields(text)
     # Kthread: is newer than our readers; before it, a kernel thread is what has no VmSize and is no zombie
     state = field.get("State", "?")[:1]
     kernel_thread = field["Kthread"] == "1" if "Kthread" in field else "VmSize" not in field and state not in "ZX"
-    return ProcStatus(int(field.get("Tgid", pid)), field.get("Name", "?"), state, kernel_thread)
+    tgid, parent = int(field.get("Tgid", pid)), int(field.get("PPid", 0))
+    return ProcStatus(tgid, field.get("Name", "?"), state, kernel_thread, parent, "VmRSS" in field)
 
 
 def read_comm(pid: int) -> str:

@@ -16,7 +16,7 @@ from rmaplab.host.pages import Folios, PagePeeker
 from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump
 from rmaplab.machine.arrays import I64
-from rmaplab.objects.graph import NONE, Graph, Pages
+from rmaplab.objects.graph import NONE, Graph, Pages, find_rows
 
 VM_WRITE, VM_SHARED = 2, 8
 WINDOWS = 4096
@@ -31,10 +31,7 @@ def sample_pages(dump: Dump, peeker: PagePeeker) -> Pages:
     folios = peeker.look(pfns)
     kept = (folios.anon_vma != 0) & (folios.mapcount > 0)  # neither a file's, nor unmapped since
     folios, pfns, mm = Folios(*(column[kept] for column in folios)), pfns[kept], mm[kept]
-    order = np.argsort(dump.anon_vma_pointers)
-    sorted_pointers = dump.anon_vma_pointers[order]
-    at = np.searchsorted(sorted_pointers, folios.anon_vma).clip(max=max(len(order) - 1, 0))
-    anon_vma = np.where(sorted_pointers[at] == folios.anon_vma, order[at], NONE) if len(order) else at
+    anon_vma = find_rows(folios.anon_vma, dump.anon_vma_pointers)
     return Pages(pfns, mm, anon_vma, folios.pgoff, folios.mapcount, 1 / (chance * folios.mapcount))
 
 

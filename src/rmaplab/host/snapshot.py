@@ -27,13 +27,12 @@ from rmaplab.host.footprint import (
     Footprints,
     graph_of_maps,
     names_of_mappings,
-    read_fields,
     read_footprints,
     read_task,
 )
 from rmaplab.host.pagemap import can_see_pfns
 from rmaplab.host.pages import PagePeeker
-from rmaplab.host.procfs import processes
+from rmaplab.host.procfs import processes, read_fields
 from rmaplab.host.sample import sample_mapcounts, sample_pages
 from rmaplab.host.slabs import Sizes, read_sizes
 from rmaplab.host.vmas import Dump, VmaDumper

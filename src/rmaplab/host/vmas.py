@@ -5,7 +5,7 @@
                             +-- torn? dump again, up to TRIES times and BUDGET_S; how often is in Dump.torn
 
 A dump is not atomic: each VMA is read under its mmap_lock, but processes fork and exit between one and the next. So every dump is
-checked: what was read twice must be the same twice, and Graph.check() must find nothing. What counters count and nobody shows
+checked: what was read twice must be the same twice, and graph_check.py must find nothing. What counters count and nobody shows
 (a process half made or half gone, pid 1, other PID namespaces) is not torn but hidden, and reported as such.
 """
 
@@ -23,7 +23,8 @@ from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.machine.arrays import I64
-from rmaplab.objects.graph import NONE, AnonVmas, Chains, Files, Finding, Graph, Processes, Vmas, build, find_rows
+from rmaplab.objects.graph import NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build, find_rows
+from rmaplab.objects.graph_check import Finding, findings, hidden
 from rmaplab.units import PAGE_SIZE
 
 TRIES, BUDGET_S = 5, 0.8
@@ -77,11 +78,11 @@ class VmaDumper:
         for torn in range(TRIES):
             rows, resumed, lost = self._read()
             dump = decode(rows)
-            broken = [*dump.broken, *dump.graph.findings()]
+            broken = [*dump.broken, *findings(dump.graph)]
             if lost:
                 nobody: I64 = np.zeros(0, np.int64)
                 broken.append(Finding("VMAs went before their chain was read to its end", lost, nobody))
-            dump = replace(dump, torn=torn, broken=broken, resumed=resumed, hidden=dump.graph.hidden())
+            dump = replace(dump, torn=torn, broken=broken, resumed=resumed, hidden=hidden(dump.graph))
             if not broken or time.monotonic() - began > BUDGET_S:
                 break
         return dump
@@ -136,7 +137,7 @@ def decode(rows: I64) -> Dump:
     begun = np.empty(len(begins), np.int64)
     anew = kinds[begins] == VMA
     begun[anew] = of_first
-    begun[~anew] = _find(rows[begins[~anew], 1], pointers, shown)
+    begun[~anew] = np.append(shown, NONE)[find_rows(rows[begins[~anew], 1], pointers)]
     nth = np.searchsorted(begins, chains) - 1
     if len(shown) < len(first) and len(chains):
         once = np.sort(np.unique(rows[chains, 7], return_index=True)[1])
@@ -178,14 +179,6 @@ def decode(rows: I64) -> Dump:
     found += [(what, bad, of_chain[bad]) for what, bad in of_chains.items()]
     broken = [Finding(what, int(bad.sum()), find_rows(mms, built.mms)) for what, bad, mms in found if bad.any()]
     return Dump(built.graph, first[kept[built.vmas], 2], names[built.anon_vmas], files[:, 0], broken=broken)
-
-
-def _find(wanted: I64, pointers: I64, rows: I64) -> I64:
-    """The row of each pointer (they are sorted), or NONE."""
-    if not len(pointers):
-        return np.full(len(wanted), NONE)
-    at = np.searchsorted(pointers, wanted).clip(max=len(pointers) - 1)
-    return np.where(pointers[at] == wanted, rows[at], NONE)
 
 
 def _processes(first: I64, more: I64) -> Processes:

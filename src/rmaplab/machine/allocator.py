@@ -52,6 +52,7 @@ class PageAllocator:
 
     def __init__(self, ram: Ram, frames: Frames, layout: Layout, sched: Scheduler) -> None:
         self.ram, self.frames, self._sched = ram, frames, sched
+        self._this_cpu = sched.this_cpu
         lists = FreeLists(frames.nr)
         borders = zone_borders(frames.nr, layout.lowmem_bytes)
         has_normal = any(name == "NORMAL" for name, _, _ in borders)
@@ -212,10 +213,6 @@ class PageAllocator:
             return False
         self.fail_after = None
         return True
-
-    def _this_cpu(self) -> int:
-        current = self._sched.current
-        return current.cpu.index if current is not None and current.cpu is not None else 0
 
     def _wake_kswapd(self, nr: int) -> None:
         if self.first_wake_ns is None:

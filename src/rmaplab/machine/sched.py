@@ -133,6 +133,11 @@ class Scheduler:
         """The lock that it spins for is free: it goes on now."""
         self._at(self.now_ns, _GO_ON, entity)
 
+    def this_cpu(self) -> int:
+        """smp_processor_id(); 0 when driven from outside."""
+        current = self.current
+        return current.cpu.index if current is not None and current.cpu is not None else 0
+
     # -- time passes ---------------------------------------------------------------------------------------------
 
     def spend(self, ns: int, *, user: bool) -> None:

@@ -40,6 +40,7 @@ class Kernel:
         overcommit_ratio: int = 50,
     ) -> None:
         self.machine, self.rules, self.rmap = machine, rules, rmap
+        self.this_cpu = machine.sched.this_cpu
         paging = machine.paging
         # where there is no task_struct cache, the task lies at the foot of its kernel stack
         task_bytes = rules.task_struct_bytes
@@ -72,11 +73,6 @@ class Kernel:
         self.batch = Batch(capacity)  # scratch: nobody keeps a batch beyond the call it is passed to
         self.removed_batch = Batch(capacity)
         self.reused_batch = Batch(capacity)
-
-    def this_cpu(self) -> int:
-        """smp_processor_id(); 0 when driven from outside."""
-        current = self.machine.sched.current
-        return current.cpu.index if current is not None and current.cpu is not None else 0
 
     def burst_start(self, end: int) -> int:
         """Where a burst that ends at `end` begins, for work that goes downwards."""

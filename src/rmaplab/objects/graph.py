@@ -9,8 +9,7 @@ Columns, not objects: a machine has millions of chains. A row's number is its id
 the graph is built, in an order that depends on nothing but the graph: processes by pid, mms by their first process, VMAs by mm and
 address, chains as the VMA's list has them, anon_vmas by their first chain. So two graphs that differ in pointers only are equal.
 
-`check()` names what cannot be (include/linux/rmap.h and mm/rmap.c of 6.x; reference: CVE-2022-42703 for the fourth). A dump of
-a kernel that goes on running may break it: then it is torn.
+What cannot be in such a graph, graph_check.py knows.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rmaplab.machine.arrays import F64, I64, U64, Bools
+from rmaplab.machine.arrays import F64, I64
 
 Bytes = npt.NDArray[np.bytes_]
 
@@ -102,17 +101,6 @@ class Pages(NamedTuple):
     pgoff: I64
     mapcount: I64
     weight: F64
-
-
-class Finding(NamedTuple):
-    """Something that cannot be: what, how often, and the address spaces that have to do with it (not each only once)."""
-
-    what: str
-    times: int
-    mms: I64
-
-    def __str__(self) -> str:
-        return f"{self.times:,} {self.what}"
 
 
 @dataclass(frozen=True)
@@ -261,68 +249,6 @@ class Graph:
         real &= owner[1:] == owner[:-1]
         return owner[:-1][real], at[:-1][real], length[real], cover[real]
 
-    # -- what cannot be ----------------------------------------------------------------------------------------------
-
-    def check(self) -> list[str]:
-        """What cannot be, in words; nothing if all is well. O(chains log chains)."""
-        return [str(finding) for finding in self.findings()]
-
-    def findings(self) -> list[Finding]:
-        """What cannot be, and in which address spaces. O(chains log chains)."""
-        vmas, anon_vmas, chains = self.vmas, self.anon_vmas, self.chains
-        itself, root_of = np.arange(len(anon_vmas.root)), anon_vmas.root
-        own = chains.anon_vma == vmas.anon_vma[chains.vma]
-        times_own = np.bincount(chains.vma[own], minlength=len(vmas.mm))
-        children, active = self._recount()
-        overlap = np.zeros(len(vmas.mm), np.bool_)
-        overlap[1:] = (vmas.mm[1:] == vmas.mm[:-1]) & (vmas.start[1:] < vmas.end[:-1])
-        of_vmas = {
-            "overlap in one address space": overlap,
-            "have an anon_vma and no chain, or chains and no anon_vma": (vmas.anon_vma >= 0)
-            != (self.chain_lengths() > 0),
-            "hang on another set of anon_vmas than others with the same anon_vma": self._unlike_chains(),
-            "do not hang on their own anon_vma exactly once": (vmas.anon_vma >= 0) & (times_own != 1),
-        }
-        of_anon_vmas = {
-            "have a root that has another root": root_of[root_of] != root_of,
-            "have a parent of another root": root_of[anon_vmas.parent] != root_of,
-            "are not reached from a root": self.depths() == 0,
-            "are their own parent and no root": (anon_vmas.parent == itself) & (root_of != itself),
-            "have more children than num_children": _exceeds(children, anon_vmas.num_children),
-            "have more VMAs than num_active_vmas": _exceeds(active, anon_vmas.num_active_vmas),
-        }
-        stray = root_of[chains.anon_vma] != root_of[vmas.anon_vma[chains.vma]]
-        found = [Finding(f"VMAs {what}", int(bad.sum()), vmas.mm[bad]) for what, bad in of_vmas.items()]
-        for what, bad in of_anon_vmas.items():
-            affected = vmas.mm[chains.vma[bad[chains.anon_vma]]] if bad.any() else vmas.mm[:0]
-            found.append(Finding(f"anon_vmas {what}", int(bad.sum()), affected))
-        what = "chains hang on anon_vmas of another root than their VMA's"
-        found.append(Finding(what, int(stray.sum()), vmas.mm[chains.vma[stray]]))
-        return [finding for finding in found if finding.times]
-
-    def hidden(self) -> tuple[int, int]:
-        """(children, VMAs) that the counters of the anon_vmas count and the graph does not have: processes we cannot see."""
-        children, active = self._recount()
-        found = [(self.anon_vmas.num_children, children), (self.anon_vmas.num_active_vmas, active)]
-        missing = [np.where(said == UNKNOWN, 0, said - recount).clip(0).sum() for said, recount in found]
-        return int(missing[0]), int(missing[1])
-
-    def _recount(self) -> tuple[I64, I64]:
-        nr = len(self.anon_vmas.root)
-        own = self.vmas.anon_vma[self.vmas.anon_vma >= 0]
-        parents = self.anon_vmas.parent[self.anon_vmas.parent >= 0]
-        return np.bincount(parents, minlength=nr), np.bincount(own, minlength=nr)
-
-    def _unlike_chains(self) -> Bools:
-        """By VMA: its set of anon_vmas differs from that of the first VMA of the same anon_vma. Sets are compared by sums of hashes."""
-        known = np.flatnonzero(self.vmas.anon_vma >= 0)
-        sums = np.zeros(len(self.vmas.mm), np.uint64)
-        np.add.at(sums, self.chains.vma, _scatter(self.chains.anon_vma))
-        _, first, which = np.unique(self.vmas.anon_vma[known], return_index=True, return_inverse=True)
-        unlike = np.zeros(len(self.vmas.mm), np.bool_)
-        unlike[known] = sums[known] != sums[known][first][which.reshape(-1)]
-        return unlike
-
 
 TABLES: dict[str, Any] = {
     "processes": Processes,
@@ -399,20 +325,6 @@ def unique_pairs(one: I64, other: I64) -> tuple[I64, I64]:
     width = int(other.max(initial=0)) + 1
     found = np.unique(one * width + other)
     return found // width, found % width
-
-
-def _exceeds(recount: I64, counter: I64) -> Bools:
-    found: Bools = (counter != UNKNOWN) & (recount > counter)
-    return found
-
-
-def _scatter(numbers: I64) -> U64:
-    """A 64-bit hash of each number (the finalizer of MurmurHash3)."""
-    x = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        x ^= x >> np.uint64(33)
-        x *= np.uint64(factor)
-    return x ^ x >> np.uint64(33)
 
 
 def _ranges(first: I64, last: I64) -> I64:

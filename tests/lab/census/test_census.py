@@ -21,6 +21,7 @@ from rmaplab.lab.census.file import load, save_snapshot
 from rmaplab.lab.census.visits import Quantiles
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Pages, Processes, Vmas
+from rmaplab.objects.graph_check import findings, hidden
 
 MIB = 1 << 20
 
@@ -60,8 +61,8 @@ def small_machine() -> Snapshot:
             weight=np.array([0.5, 0.5, 1, 1, 1]),
         ),
     )
-    assert graph.check() == []
-    assert graph.hidden() == (0, 0)
+    assert findings(graph) == []
+    assert hidden(graph) == (0, 0)
     return Snapshot(
         graph=graph,
         footprints=Footprints(
@@ -145,7 +146,7 @@ def test_an_anon_vma_that_nobody_owns_is_the_trees() -> None:
         ),
         footprints=Footprints(*(column[1:] for column in whole.footprints)),
     )
-    assert left.graph.check() == []
+    assert findings(left.graph) == []
     assert [row.anon_vmas for row in Census(left).processes()] == [1, 1]
     assert [row.anon_vmas for row in Census(left).trees()] == [2, 1]
 
