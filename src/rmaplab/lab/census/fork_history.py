@@ -5,8 +5,7 @@
     B 10000  a1   page q: B      ------>     A forks B                 whatever B shows of A's must be there before
                                              B writes q                what is only its own comes last
 
-A child is its parent's (ppid) if that lives in the tree, else of whoever owns the anon_vmas above its own; where nobody does, of
-one that has ended. What a child inherited its parent had, at the same index of the same root, though it may have let go since.
+Who is whose child, family.py finds out. What a child inherited its parent had, at the same index of the same root, though it may have let go since.
 A page was written by the owner of its anon_vma, before the first fork towards somebody who maps it. It is one history of many:
 whether the outcome is the census's is for the one who plays it to see (lab/census/relive.py).
 """
@@ -14,56 +13,16 @@ whether the outcome is the census's is for the one who plays it to see (lab/cens
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.lab.census.visits import candidates_of
+from rmaplab.lab.census.family import FamilyNode, Piece, by_birth, family_tree, generation, line
+from rmaplab.lab.census.visits import covering
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import ACCESS, NONE, Graph, Pages
-
-
-class Piece(NamedTuple):
-    """Memory in one address space: `nr` pages from index `first` of a root anon_vma on, at `address`; its access, where it ends up."""
-
-    root: int
-    first: int
-    nr: int
-    address: int
-    moved: bool
-    access: int = 3
-
-    @property
-    def end(self) -> int:
-        """The first address behind it."""
-        return self.address + (self.nr << 12)
-
-    @property
-    def shift(self) -> int:
-        """Address less index, in pages: a mapping's parts have the same."""
-        return (self.address >> 12) - self.first
-
-
-@dataclass
-class FamilyNode:
-    """An address space of the tree. `mm` is its row, NONE for one that has ended; `birth` when it came to be."""
-
-    mm: int
-    birth: int
-    parent: int = NONE
-    children: list[int] = field(default_factory=list)
-    anon_vmas: set[int] = field(default_factory=set)
-    """What was its own: of one that has ended only."""
-    ended_early: bool = False
-    """Before its children had children: one of those has taken over an anon_vma of its."""
-    early: list[Piece] = field(default_factory=list)
-    """What it has before its children are born: what it inherited and what they inherit."""
-    kept: list[Piece] = field(default_factory=list)
-    """Its VMAs in the census that come of those, and those that are parts of one mapping."""
-    late: list[Piece] = field(default_factory=list)
-    """Its other VMAs, each with an anon_vma of its own and nobody's else."""
 
 
 class FoundPages(NamedTuple):
@@ -92,105 +51,15 @@ class History:
 
 def history_of(graph: Graph, pages: Pages, mms: I64) -> History:
     """Of these address spaces, whole fork trees. O((VMAs + entries) x depth)."""
-    nodes = _family_tree(graph, mms)
-    order = sorted(range(len(nodes)), key=lambda i: (_generation(nodes, i), nodes[i].birth))
+    nodes = family_tree(graph, mms)
+    order = sorted(range(len(nodes)), key=lambda i: (generation(nodes, i), nodes[i].birth))
     _lay_out(graph, nodes, order)
     entries = _entries(graph, pages, nodes)
     placed = entries.address != NONE
     entries = FoundPages(*(column[placed] for column in entries))
-    order = _by_birth(nodes, order)
+    order = by_birth(nodes, order)
     writes = _writes(graph, pages, nodes, order, entries)
     return History(nodes, order, entries, writes, _colours(nodes), int((~placed).sum()))
-
-
-# -- who forked whom -------------------------------------------------------------------------------------------------
-
-
-def _family_tree(graph: Graph, mms: I64) -> list[FamilyNode]:
-    processes, vmas, anon_vmas = graph.processes, graph.vmas, graph.anon_vmas
-    oldest = np.lexsort((processes.pid, processes.start_time_ns))[::-1]
-    head = np.zeros(graph.nr_mms, np.int64)
-    head[processes.mm[oldest]] = oldest
-    nodes = [FamilyNode(mm, int(processes.start_time_ns[head[mm]])) for mm in mms.tolist()]
-    node_of = {node.mm: i for i, node in enumerate(nodes)}
-    mm_of = dict(zip(processes.pid.tolist(), processes.mm.tolist(), strict=True))
-    family = graph.families()
-    owner = {}
-    own: list[Counter[int]] = [Counter() for _ in nodes]
-    for mm, anon_vma in zip(vmas.mm.tolist(), vmas.anon_vma.tolist(), strict=True):
-        if anon_vma != NONE and mm in node_of:
-            owner[anon_vma] = node_of[mm]
-            own[node_of[mm]][anon_vma] += 1
-    for i in range(len(nodes)):
-        mm = nodes[i].mm
-        above = mm_of.get(int(processes.parent[head[mm]]), NONE)
-        mate = node_of.get(above, NONE)
-        if above != mm and mate != NONE and family[above] == family[mm] and nodes[mate].birth <= nodes[i].birth:
-            if i not in _line(nodes, mate):
-                nodes[i].parent = mate
-        else:
-            _find_parent(nodes, i, own[i], owner, anon_vmas.parent, anon_vmas.root)
-    i = len(mms)
-    while i < len(nodes):  # those that have ended had parents too; that may bring in more of them
-        _find_parent(nodes, i, Counter(nodes[i].anon_vmas), owner, anon_vmas.parent, anon_vmas.root)
-        i += 1
-    for i, node in enumerate(nodes):
-        node.ended_early = not node.anon_vmas.isdisjoint(owner)
-        if node.parent != NONE:
-            nodes[node.parent].children.append(i)
-    return nodes
-
-
-def _find_parent(
-    nodes: list[FamilyNode], i: int, own: Counter[int], owner: dict[int, int], parent: I64, root: I64
-) -> None:
-    """By the anon_vmas above its own: who owns most of them, or one that has ended; nobody if its own are all roots."""
-    votes: Counter[int] = Counter()
-    orphans = []
-    for anon_vma, times in own.items():
-        if root[anon_vma] == anon_vma:
-            continue
-        above = int(parent[anon_vma])
-        mate = owner.get(above, NONE)
-        if mate not in (NONE, i) and nodes[mate].birth < nodes[i].birth:
-            votes[mate] += times
-        elif above not in own:
-            orphans.append(above)
-    for mate, times in votes.most_common(1):
-        if times >= len(orphans) and i not in _line(nodes, mate):
-            nodes[i].parent = mate
-            return
-    if not orphans:
-        return
-    ended = next((j for j, node in enumerate(nodes) if node.anon_vmas & set(orphans) and j != i), len(nodes))
-    if ended == len(nodes):
-        nodes.append(FamilyNode(NONE, nodes[i].birth))
-    if i not in _line(nodes, ended):
-        nodes[ended].anon_vmas.update(orphans)
-        nodes[ended].birth = min(nodes[ended].birth, nodes[i].birth)
-        nodes[i].parent = ended
-
-
-def _line(nodes: list[FamilyNode], i: int) -> list[int]:
-    """A node and all above it."""
-    line = []
-    while i != NONE:
-        line.append(i)
-        i = nodes[i].parent
-    return line
-
-
-def _generation(nodes: list[FamilyNode], i: int) -> int:
-    return len(_line(nodes, i))
-
-
-def _by_birth(nodes: list[FamilyNode], order: list[int]) -> list[int]:
-    """By birth, but parents first."""
-    done: dict[int, None] = {}
-    for i in sorted(order, key=lambda i: nodes[i].birth):
-        for each in reversed(_line(nodes, i)):
-            done.setdefault(each)
-    return list(done)
 
 
 # -- which memory was where ------------------------------------------------------------------------------------------
@@ -304,13 +173,10 @@ def _entries(graph: Graph, pages: Pages, nodes: list[FamilyNode]) -> FoundPages:
     return FoundPages(page.reshape(-1).astype(np.int64), node_of[pages.mm[row]], address, row)
 
 
-def _covering(wanted: I64, index: I64, keys: I64, first: I64, nr: I64) -> I64:
-    """For each (key, index) the row whose stretch [first, first + nr) of that key covers it, or NONE. O(n log n)."""
-    order = np.lexsort((first, keys))
-    zero = np.zeros(len(wanted), np.int64)
-    asked = Pages(zero, zero, wanted, index, zero, zero.astype(np.float64))
-    at = candidates_of(asked, (keys[order], first[order], nr[order], order + 1))
-    return at - 1
+def _covering(owner: I64, index: I64, owners: I64, first: I64, nr: I64) -> I64:
+    """As covering(), of stretches in any order. O(n log n)."""
+    order = np.lexsort((first, owners))
+    return np.append(order, NONE)[covering(owner, index, owners[order], first[order], nr[order])]
 
 
 def _writes(
@@ -384,8 +250,8 @@ def _owners(graph: Graph, nodes: list[FamilyNode]) -> I64:
     ):
         hanging.setdefault(anon_vma, set()).add(i)
     for anon_vma, below in hanging.items():
-        lines = [_line(nodes, i) for i in below]
-        above = next((i for i in lines[0] if all(i in line for line in lines)), NONE)
+        lines = [line(nodes, i) for i in below]
+        above = next((i for i in lines[0] if all(i in each for each in lines)), NONE)
         if above in below and nodes[above].parent != NONE:
             above = nodes[above].parent
         owner[anon_vma] = above

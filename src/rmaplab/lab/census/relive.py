@@ -19,7 +19,8 @@ import numpy as np
 from rmaplab.calls.task import Task
 from rmaplab.errors import SegmentationFault, SyscallError
 from rmaplab.kernels.system import System, boot
-from rmaplab.lab.census.fork_history import History, Piece
+from rmaplab.lab.census.family import Piece
+from rmaplab.lab.census.fork_history import History
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (

@@ -44,19 +44,24 @@ class Walk:
 
 def candidates_of(pages: Pages, stretches: Stretches) -> I64:
     """By page: how many VMAs a walk for it visits, by the stretches of Graph.candidates(); 0 where none covers it. O(n log n)."""
-    owner, first, length, cover = stretches
-    kinds = np.concatenate([np.zeros(len(owner), np.int64), np.ones(len(pages.pfn), np.int64)])
-    order = np.lexsort((kinds, np.concatenate([first, pages.pgoff]), np.concatenate([owner, pages.anon_vma])))
-    before = np.maximum.accumulate(np.where(order < len(owner), order, NONE))  # stretches are in order already
+    *where, cover = stretches
+    return np.append(cover, 0)[covering(pages.anon_vma, pages.pgoff, *where)]
+
+
+def covering(owner: I64, index: I64, owners: I64, first: I64, length: I64) -> I64:
+    """For each (owner, index) the row of the stretch [first, first + length) of that owner that covers it, or NONE (-1). O(n log n).
+
+    Stretches stand in order of their owner and first index; where those of one owner overlap, the last to begin is asked.
+    """
+    nr = len(owners)
+    kinds = np.concatenate([np.zeros(nr, np.int64), np.ones(len(owner), np.int64)])
+    order = np.lexsort((kinds, np.concatenate([first, index]), np.concatenate([owners, owner])))
     at = np.empty(len(order), np.int64)
-    at[order] = before
-    at = at[len(owner) :]
-    inside = at != NONE
-    at = at.clip(min=0)
-    if len(owner):
-        inside &= (owner[at] == pages.anon_vma) & (pages.pgoff < first[at] + length[at])
-        return np.where(inside, cover[at], 0)
-    return np.zeros(len(pages.pfn), np.int64)
+    at[order] = np.maximum.accumulate(np.where(order < nr, order, NONE))  # the last stretch that begins before
+    at = at[nr:]
+    if not nr:
+        return at
+    return np.where((at != NONE) & (owners[at] == owner) & (index < first[at] + length[at]), at, NONE)
 
 
 def quantiles(group: I64, values: I64, weights: F64, nr: int) -> list[Quantiles | None]:
