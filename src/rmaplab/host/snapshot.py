@@ -159,7 +159,7 @@ class CensusTaker:
             return dump, _names(sorted(set(processes()) - set(dump.graph.processes.pid.tolist())))
         graph, refused = graph_of_maps(processes())
         none = np.zeros(0, np.int64)
-        return Dump(graph, none, none, none), _names(refused)
+        return Dump(graph, none, none), _names(refused)
 
 
 def _names(pids: Sequence[int]) -> list[str]:

@@ -41,7 +41,6 @@ class Dump:
     """
 
     graph: Graph
-    vma_pointers: I64
     anon_vma_pointers: I64
     mapping_pointers: I64
     torn: int = 0
@@ -178,7 +177,7 @@ def decode(rows: I64) -> Dump:
     found = [(what, bad, first[bad, 1]) for what, bad in of_rows.items()]
     found += [(what, bad, of_chain[bad]) for what, bad in of_chains.items()]
     broken = [Finding(what, int(bad.sum()), find_rows(mms, built.mms)) for what, bad, mms in found if bad.any()]
-    return Dump(built.graph, first[kept[built.vmas], 2], names[built.anon_vmas], files[:, 0], broken=broken)
+    return Dump(built.graph, names[built.anon_vmas], files[:, 0], broken=broken)
 
 
 def _processes(first: I64, more: I64) -> Processes:
