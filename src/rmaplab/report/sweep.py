@@ -1,21 +1,22 @@
 """A sweep as a table, and in sentences: where the order of the designs turns."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.console import Group
 from rich.table import Table
 
 from rmaplab.lab.costs.sweep import MemoryPoint, Stretch, orders
+from rmaplab.report.emit import Report
 from rmaplab.report.tables import new_table
 from rmaplab.units import format_size
 
 
-def memory_sweep(points: Sequence[MemoryPoint]) -> Group:
-    """The table, what is paid per frame whatever runs, and where the order turns."""
-    lines = ["", *page_lines(points), "", *turn_lines(points)]
-    return Group(_table(points), *lines)
+class MemoryReport(Report[MemoryPoint]):
+    """What `sweep memory` found."""
+
+    def text(self) -> Group:
+        """The table, what is paid per frame whatever runs, and where the order turns."""
+        return Group(_table(self.rows), "", *page_lines(self.rows), "", *turn_lines(self.rows))
 
 
 def _table(points: Sequence[MemoryPoint]) -> Table:

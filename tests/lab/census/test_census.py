@@ -14,10 +14,11 @@ from rmaplab.errors import UsageError
 from rmaplab.host.footprint import Footprints
 from rmaplab.host.slabs import Sizes
 from rmaplab.host.snapshot import Rung, Snapshot
-from rmaplab.lab.census.census import Census, FileRow
+from rmaplab.lab.census.census import Census
 from rmaplab.lab.census.designs import COUNTING
 from rmaplab.lab.census.diff import changes, total_changes
 from rmaplab.lab.census.file import load, save_snapshot
+from rmaplab.lab.census.rows import FileRow
 from rmaplab.lab.census.visits import Quantiles
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Pages, Processes, Vmas

@@ -14,8 +14,6 @@ page's anon_vma that cover it; anon_vma, all VMAs of the root; anonmm, one mm if
 family's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
