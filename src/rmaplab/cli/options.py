@@ -15,7 +15,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path(path_type=Path)}
-PLOTS = ("png", "svg")
 _CPUS = click.option("--cpus", default=4, metavar="N", help="Number of CPUs.")
 _BOX = (
     click.option("--ram", default="1G", metavar="SIZE", help="RAM of the box, such as 512M or 2G."),
@@ -136,7 +135,7 @@ def check_files(output: Path | None, path: Path | None) -> None:
     check_writable(output)
     if path is None:
         return
-    if path.suffix.lower().lstrip(".") not in PLOTS:
+    if path.suffix.lower().lstrip(".") not in ("png", "svg"):
         raise UsageError(f"cannot draw {path}: give --plot a file that ends in .png or .svg")
     if path == output:
         raise UsageError(f"--plot and --output are both {path}: give them two files")

@@ -86,19 +86,12 @@ def _models(fits: Sequence[PricedFit], baseline: Score) -> Table:
     for i, priced in enumerate(fits):
         found = priced.fit
         chain = found.book.model.parameters[-1]
-        table.add_row(
-            BOXES[found.box.ht],
-            ("* " if found.book.model.name == CHOSEN else "  ") + found.book.model.about,
-            f"{found.book.parameters_ns[chain.name]:,}",
-            f"{found.rms:.1%}",
-            f"{priced.score.mean:.1%}",
-            percent(priced.score.worst),
-            priced.score.worst_of,
-            number(priced.score.sys_ratio),
-            number(priced.fitted_us),
-            number(priced.score.surcharge_us),
-            end_section=i + 1 == len(fits) or fits[i + 1].fit.box.ht != found.box.ht,
-        )
+        model = ("* " if found.book.model.name == CHOSEN else "  ") + found.book.model.about
+        cells = [BOXES[found.box.ht], model, f"{found.book.parameters_ns[chain.name]:,}", f"{found.rms:.1%}"]
+        cells += [f"{priced.score.mean:.1%}", percent(priced.score.worst), priced.score.worst_of]
+        cells += [number(priced.score.sys_ratio), number(priced.fitted_us), number(priced.score.surcharge_us)]
+        last = i + 1 == len(fits) or fits[i + 1].fit.box.ht != found.box.ht
+        table.add_row(*cells, end_section=last)
     cells = [f"{baseline.mean:.1%}", percent(baseline.worst), baseline.worst_of]
     table.add_row("", f"  {baseline.name}, as published", "", "", *cells, number(baseline.sys_ratio), "", "")
     table.add_row("", "  as published", "", "", "", "", "", number(ratio), number(fitted_us), number(predicted_us))

@@ -42,18 +42,9 @@ def _table(points: Sequence[MemoryPoint]) -> Table:
 
 def _cells(point: MemoryPoint, group: Sequence[MemoryPoint]) -> list[str]:
     least = min(other.total_bytes for other in group)
-    return [
-        point.kernel,
-        point.design,
-        f"{sum(point.nr_objects.values()):,}",
-        f"{point.objects_bytes:,}",
-        f"{point.vma_bytes:,}",
-        f"{point.mm_bytes:,}",
-        f"{point.total_bytes:,}",
-        _ratio(point.total_bytes, least),
-        format_size(point.own_slabs_bytes),
-        format_size(point.all_slabs_bytes),
-    ]
+    figures = sum(point.nr_objects.values()), point.objects_bytes, point.vma_bytes, point.mm_bytes, point.total_bytes
+    cells = [point.kernel, point.design, *(f"{figure:,}" for figure in figures), _ratio(point.total_bytes, least)]
+    return [*cells, format_size(point.own_slabs_bytes), format_size(point.all_slabs_bytes)]
 
 
 def _ratio(value: int, least: int) -> str:

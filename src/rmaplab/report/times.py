@@ -81,16 +81,9 @@ def _scores(scores: Sequence[Score]) -> Table:
     )
     for level in dict.fromkeys(row.level for row in scores):
         for row in (each for each in scores if each.level == level):
-            table.add_row(
-                str(level),
-                row.name,
-                str(row.nr_figures),
-                f"{row.mean:.1%}",
-                percent(row.worst),
-                row.worst_of,
-                number(row.sys_ratio),
-                number(row.surcharge_us),
-            )
+            off_by = f"{row.mean:.1%}", percent(row.worst), row.worst_of
+            costs = number(row.sys_ratio), number(row.surcharge_us)
+            table.add_row(str(level), row.name, str(row.nr_figures), *off_by, *costs)
         ratio, surcharge = published_costs(level)
         table.add_row(str(level), "as published", "", "", "", "", number(ratio), number(surcharge), end_section=True)
     return table

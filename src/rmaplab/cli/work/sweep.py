@@ -16,10 +16,10 @@ from rmaplab.report.sweep import MemoryReport
 
 
 def sweep_over(
-    children: Sequence[int],
-    vmas: Sequence[int],
+    children: list[int],
+    vmas: list[int],
     limit: int,
-    kernels: Sequence[str],
+    kernels: list[str],
     box: dict[str, Any],
     plot: Path | None,
     out: Output,
