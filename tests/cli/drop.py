@@ -12,10 +12,7 @@ from importlib import import_module
 from rmaplab.cli import main
 from rmaplab.kernels.designs import OURS, load_design
 
-for module in (
-    *("cli.live", "lab.census.file", "lab.census.diff", "report.census", "report.export"),
-    *("cli.who", "host.place", "host.kernel_walk", "host.who", "report.who"),
-):
+for module in ("cli.live", "cli.work.live", "cli.who", "cli.work.who"):
     import_module(f"rmaplab.{module}")
 for path in OURS.values():
     load_design(path)

@@ -3,8 +3,6 @@
 Exit codes: 0 done, 1 a bug of ours, 2 a request that makes no sense (one line says what to try next), 130 interrupted.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from importlib import import_module
@@ -28,6 +26,7 @@ VERBS = {
     "kernels": "List the kernels, or show what one consists of.",
     "designs": "List the reverse-mapping designs, or put one to the test: designs check NAME.",
 }
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True}
 
 
 class _Verbs(click.Group):
@@ -47,7 +46,7 @@ class _Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_Verbs, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="rmaplab")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(*, debug: bool) -> None:

@@ -1,42 +1,28 @@
 """`rmaplab boundary`."""
 
-from __future__ import annotations
-
-import sys
+from itertools import product
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
-from rmaplab.cli.options import check_output, check_plot, emit, output_options, split_names, write_plot
+from rmaplab.cli.options import FILE, Output, check_files, output_options, split_choices, split_names
 from rmaplab.errors import UsageError
 from rmaplab.units import parse_size
 
 MOST_COLUMNS = 200
-T = TypeVar("T")
 
 
 @click.command("boundary")
-@click.option(
-    "--boot-use", default="20M,38M,80M", show_default=True, metavar="SIZE,...", help="Rows: in use after boot."
-)
-@click.option("--swap-most", default="1G", show_default=True, metavar="SIZE", help="The right edge.")
-@click.option("--swap-step", default="32M", show_default=True, metavar="SIZE", help="Swap from one column to the next.")
-@click.option("--highpte", default="yes,no", show_default=True, metavar="yes,no", help="Page tables in high memory.")
-@click.option("--lines", default="128", show_default=True, metavar="N,...", help="Cache lines: 32, 64, 128.")
-@click.option(
-    "--overcommit", default="0", show_default=True, metavar="MODE,...", help="0 heuristic, 1 always, 2 strict."
-)
-@click.option(
-    "--schedulers",
-    default="own",
-    show_default=True,
-    metavar="NAME,...",
-    help="own, parent-first, short-slices, one-queue.",
-)
-@click.option("--ram", default="1G", show_default=True, metavar="SIZE", help="RAM of the box.")
-@click.option("--cpus", default=4, show_default=True, metavar="N", help="Number of CPUs.")
-@click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw it too, as .png or .svg.")
+@click.option("--boot-use", default="20M,38M,80M", metavar="SIZE,...", help="Rows: in use after boot.")
+@click.option("--swap-most", default="1G", metavar="SIZE", help="The right edge.")
+@click.option("--swap-step", default="32M", metavar="SIZE", help="Swap from one column to the next.")
+@click.option("--highpte", default="yes,no", metavar="yes,no", help="Page tables in high memory.")
+@click.option("--lines", default="128", metavar="N,...", help="Cache lines: 32, 64, 128.")
+@click.option("--overcommit", default="0", metavar="MODE,...", help="0 heuristic, 1 always, 2 strict.")
+@click.option("--schedulers", default="own", metavar="NAME,...", help="own, parent-first, short-slices, one-queue.")
+@click.option("--ram", default="1G", metavar="SIZE", help="RAM of the box.")
+@click.option("--cpus", default=4, metavar="N", help="Number of CPUs.")
+@click.option("--plot", **FILE, help="Draw it too, as .png or .svg.")
 @output_options
 def command(
     boot_use: str,
@@ -49,8 +35,7 @@ def command(
     ram: str,
     cpus: int,
     plot: Path | None,
-    form: str,
-    output: Path | None,
+    out: Output,
 ) -> None:
     """Map the boxes on which the announcement's outcome follows: 2.6.2 fails from level 8 on, 2.6.5-rc1-aa1 does not.
 
@@ -60,42 +45,14 @@ def command(
     for use in uses:
         parse_size(use)
     swaps = columns(swap_most, swap_step)
-    pte = [_choice(name, {"yes": True, "no": False}, "--highpte") for name in split_names(highpte, "highpte")]
-    line_list = [_choice(name, {"32": 32, "64": 64, "128": 128}, "--lines") for name in split_names(lines, "lines")]
-    modes = [_choice(name, {"0": 0, "1": 1, "2": 2}, "--overcommit") for name in split_names(overcommit, "overcommit")]
+    pte = split_choices(highpte, "highpte", {"yes": True, "no": False})
+    line_list = split_choices(lines, "lines", {"32": 32, "64": 64, "128": 128})
+    modes = split_choices(overcommit, "overcommit", {"0": 0, "1": 1, "2": 2})
     names = split_names(schedulers, "schedulers")
-    check_output(output)
-    check_plot(plot, output)
+    check_files(out.path, plot)
+    from rmaplab.cli.work.boundary import map_boundary
 
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
-
-    from rmaplab.lab.announcement.boundary import BoundaryRow, Panel, boundary  # noqa: PLC0415
-    from rmaplab.lab.announcement.experiment import Box  # noqa: PLC0415
-    from rmaplab.mm.overcommit import OvercommitMode  # noqa: PLC0415
-    from rmaplab.report.boundary import describe, maps  # noqa: PLC0415
-
-    box = Box(ram=ram, cpus=cpus)
-    panels = [
-        Panel(high, line, name, OvercommitMode(mode))
-        for name in names
-        for high in pte
-        for line in line_list
-        for mode in modes
-    ]
-    runs = boundary(panels, uses, box)
-    rows: list[BoundaryRow] = []
-    bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*bars, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("compiling", total=len(panels) * len(uses))
-        for row in runs:
-            rows.append(row)
-            progress.update(bar, advance=1, description=describe(row.panel))
-    emit(rows, form, output, lambda: maps(rows, swaps, box))
-    if plot is not None:
-        from rmaplab.report.boundary_plot import plot_boundary  # noqa: PLC0415
-
-        write_plot(plot, lambda part, kind: plot_boundary(rows, swaps, box, part, kind))
+    map_boundary(list(product(names, pte, line_list, modes)), uses, swaps, {"ram": ram, "cpus": cpus}, plot, out)
 
 
 def columns(most: str, step: str) -> list[int]:
@@ -108,9 +65,3 @@ def columns(most: str, step: str) -> list[int]:
             f"--swap-step {step} up to {most} is {last // width} columns: try --swap-step {last // 32 >> 20}M"
         )
     return list(range(0, last + 1, width))
-
-
-def _choice(name: str, choices: dict[str, T], option: str) -> T:
-    if name not in choices:
-        raise UsageError(f"{option} {name!r}: choose from {', '.join(choices)}")
-    return choices[name]

@@ -1,44 +1,24 @@
 """`rmaplab run WORKLOAD`."""
 
-from __future__ import annotations
-
-from pathlib import Path
+from typing import Any
 
 import click
 
-from rmaplab.cli.options import (
-    BoxOptions,
-    box_options,
-    check_output,
-    check_workload,
-    emit,
-    output_options,
-    time_options,
-)
+from rmaplab.cli.options import Output, box_options, check_workload, output_options, time_options
+from rmaplab.files import check_writable
 
 
 @click.command("run")
 @click.argument("workload")
 @click.option("--kernel", required=True, metavar="K", help="The kernel (see: rmaplab kernels).")
-@click.option("--level", default=6, show_default=True, metavar="L", help="Depth of forking.")
+@click.option("--level", default=6, metavar="L", help="Depth of forking.")
 @time_options
 @box_options
 @output_options
-def command(
-    workload: str,
-    kernel: str,
-    level: int,
-    form: str,
-    output: Path | None,
-    box: BoxOptions,
-) -> None:
+def command(workload: str, kernel: str, level: int, box: dict[str, Any], out: Output) -> None:
     """Run WORKLOAD (forkbench) on one kernel and show everything that was counted."""
     check_workload(workload)
-    check_output(output)
+    check_writable(out.path)
+    from rmaplab.cli.work.run import run
 
-    from rmaplab.lab.announcement.experiment import compare_forkbench  # noqa: PLC0415
-    from rmaplab.report.tables import single  # noqa: PLC0415
-
-    the_box = box.make([kernel])
-    results = list(compare_forkbench([kernel], [level], [the_box]))
-    emit(results, form, output, lambda: single(results[0], the_box))
+    run(kernel, level, box, out)

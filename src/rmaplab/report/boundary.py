@@ -1,8 +1,7 @@
 """The boundary as maps for the terminal: boot use downwards, swap to the right, a letter for what happens."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from rich.console import Group
@@ -10,6 +9,7 @@ from rich.text import Text
 
 from rmaplab.lab.announcement.boundary import FAILS, LETTERS, NEW, OLD, PASSES, REACHES, BoundaryRow, Panel
 from rmaplab.lab.announcement.experiment import Box
+from rmaplab.report.emit import Report
 from rmaplab.units import PAGE_SIZE, format_size
 
 STYLES = {"#": "green", "7": "red", "8": "blue", "9": "magenta"}
@@ -21,32 +21,38 @@ MEANING = {
     "9": f"{NEW} gets ENOMEM in fork at level {REACHES}",
 }
 MIB = 1 << 20
-
-
-def maps(rows: Sequence[BoundaryRow], swaps: Sequence[int], box: Box) -> Group:
-    """All maps, a legend, and what the runs behind them needed. `swaps` in bytes, ascending."""
-    parts: list[Text] = [
-        Text(
-            f"Where the announcement's outcome holds: {box.paging}, {box.ram} RAM, {box.cpus} CPUs; swap to the right",
-            "bold",
-        )
-    ]
-    for panel, group in groupby(rows, key=lambda row: row.panel):
-        parts += [Text(), Text(describe(panel)), _ruler(swaps)]
-        parts += [_line(row, swaps) for row in group]
-    parts.append(Text())
-    for letter, meaning in MEANING.items():
-        parts.append(
-            Text.assemble((letter, STYLES[letter]), " ", (LETTERS[letter], STYLES[LETTERS[letter]]), f"  {meaning}")
-        )
-    parts += [Text(), *map(Text, NOTES)]
-    return Group(*parts)
-
-
 NOTES = (
     "The second letter of each: if swapping out moves pages and changes nothing else. A run comes to that where RAM is full.",
     "boot use: beside mem_map. as published: the swap from which and up to which a row has # or +.",
 )
+
+
+@dataclass(frozen=True)
+class BoundaryReport(Report[BoundaryRow]):
+    """What `boundary` found. `swaps` in bytes, ascending; `box` is what all rows have in common."""
+
+    swaps: Sequence[int]
+    box: Box
+
+    def text(self) -> Group:
+        """All maps, a legend, and what the runs behind them needed."""
+        box = self.box
+        parts: list[Text] = [
+            Text(
+                f"Where the announcement's outcome holds: {box.paging}, {box.ram} RAM, {box.cpus} CPUs; swap to the right",
+                "bold",
+            )
+        ]
+        for panel, group in groupby(self.rows, key=lambda row: row.panel):
+            parts += [Text(), Text(describe(panel)), _ruler(self.swaps)]
+            parts += [_line(row, self.swaps) for row in group]
+        parts.append(Text())
+        for letter, meaning in MEANING.items():
+            parts.append(
+                Text.assemble((letter, STYLES[letter]), " ", (LETTERS[letter], STYLES[LETTERS[letter]]), f"  {meaning}")
+            )
+        parts += [Text(), *map(Text, NOTES)]
+        return Group(*parts)
 
 
 def describe(panel: Panel) -> str:

@@ -1,7 +1,5 @@
 """The boundary as a plot: a panel per map, a colour for what happens, the default box as a ring."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from matplotlib.patches import Patch
 from rmaplab.lab.announcement.boundary import BoundaryRow
 from rmaplab.lab.announcement.experiment import Box
 from rmaplab.report.boundary import MEANING, describe
-from rmaplab.report.plots import STYLE
+from rmaplab.report.plots import STYLE, save_plot
 from rmaplab.units import PAGE_SIZE, format_size, parse_size
 
 COLOURS = {"#": "#007A5A", "7": "#D55E00", "8": "#0072B2", "9": "#8E5A83"}
@@ -24,8 +22,8 @@ DEFAULT_BOOT_USE = 38 << 20  # image and boot use of the 2.6 kernels' figures
 MIB = 1 << 20
 
 
-def plot_boundary(rows: Sequence[BoundaryRow], swaps: Sequence[int], box: Box, path: Path, form: str) -> None:
-    """`form` is "png" or "svg". Raises OSError."""
+def plot_boundary(rows: Sequence[BoundaryRow], swaps: Sequence[int], box: Box, path: Path) -> None:
+    """A panel per combination. Raises UsageError if it cannot be written."""
     panels = list(dict.fromkeys(row.panel for row in rows))
     uses = sorted({row.boot_use_bytes for row in rows})
     letters = list(COLOURS)
@@ -71,4 +69,4 @@ def plot_boundary(rows: Sequence[BoundaryRow], swaps: Sequence[int], box: Box, p
             wspace=0.12,
             hspace=0.65,
         )
-        figure.savefig(path, format=form, dpi=160, metadata={"Date": None} if form == "svg" else {})
+        save_plot(figure, path)

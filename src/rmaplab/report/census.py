@@ -1,19 +1,90 @@
 """A census as tables: circumstances first, then processes or trees, then walks, files and designs, then what to keep in mind."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 from rich.table import Table
 
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
-from rmaplab.lab.census.census import Census, CensusRow, circumstances
+from rmaplab.lab.census.census import Census, circumstances
 from rmaplab.lab.census.designs import Held
 from rmaplab.lab.census.diff import COUNTED, Change
+from rmaplab.lab.census.rows import CensusRow
 from rmaplab.lab.census.visits import Quantiles
 from rmaplab.machine.arrays import I64
+from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, new_table, plain
 from rmaplab.units import format_size
+
+T = TypeVar("T")
+COUNTS = {
+    "processes": "processes", "trees": "fork trees", "vmas": "VMAs", "anon_vmas": "anon_vmas", "chains": "anon_vma_chains"
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CensusReport(Report[CensusRow]):
+    """What `live` found: of `rows`, `top` are shown (0: all); `mms` are what they are about (None: all)."""
+
+    census: Census
+    mms: I64 | None
+    trees: bool
+    top: int
+
+    def as_json(self) -> dict[str, Any]:
+        """One object, with circumstances, totals, walk, files and designs."""
+        return self.census.as_json(self.rows, "trees" if self.trees else "processes", self.mms)
+
+    def stamp(self) -> dict[str, Any]:
+        """The rung they were seen from."""
+        return {"rung": int(self.census.snapshot.rung)}
+
+    def text(self) -> str:
+        """Everything, for a reader."""
+        snapshot = self.census.snapshot
+        parts = ["\n".join(where_we_stand(snapshot)) + "\n"]
+        parts.append(_rows_text(self.census, self.rows, self.top, trees=self.trees))
+        parts.append(_walk_text(self.census, self.mms))
+        parts.append(_files_text(self.census, self.mms))
+        parts.append(_designs_text(snapshot, self.census.designs()))
+        parts.append("\n".join(_notes(snapshot)) + "\n")
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class DiffReport(Report[Change]):
+    """What `live diff` found: the change of the whole machine, then those of processes or trees; `figure` is what to sort by."""
+
+    sides: Sequence[tuple[Path, Census]]
+    trees: bool
+    top: int
+    figure: str
+
+    def as_json(self) -> dict[str, Any]:
+        """One object: the circumstances of both sides, the total, the rows."""
+        before, after = (circumstances(census.snapshot) for _, census in self.sides)
+        total, *found = (change.as_json() for change in self.rows)
+        return {"before": before, "after": after, "total": total, "trees" if self.trees else "processes": found}
+
+    def stamp(self) -> dict[str, Any]:
+        """The rungs both sides were seen from."""
+        before, after = (int(census.snapshot.rung) for _, census in self.sides)
+        return {"rung_before": before, "rung_after": after}
+
+    def text(self) -> str:
+        """Where either side stands, and what grew, the most first."""
+        total, *found = self.rows
+        shown, more = _first(self.top, sorted(found, key=lambda change: -abs(change.grown(self.figure) or 0)))
+        who = "tree of" if self.trees else "PID"
+        table = new_table(None, f"{who}|command||>VMAs|>anon_vmas|>chains|>rmap|>page tables|>private|>pss")
+        for change in (total, *shown):
+            fate = "new" if change.before is None else "gone" if change.after is None else ""
+            figures = [_signed(change.grown(figure), size=figure.endswith("_bytes")) for figure in COUNTED]
+            table.add_row(str(change.pid or ""), change.comm, fate, *figures, end_section=change is total)
+        stand = [f"{path}: {line}" for path, census in self.sides for line in where_we_stand(census.snapshot)]
+        return "\n".join(stand) + "\n\n" + titled("What changed, after minus before", table, more)
 
 
 def where_we_stand(snapshot: Snapshot) -> list[str]:
@@ -22,19 +93,16 @@ def where_we_stand(snapshot: Snapshot) -> list[str]:
     return lines + [f"  not higher: {reason}" for reason in snapshot.missing]
 
 
-def rows_text(census: Census, rows: Sequence[CensusRow], top: int, *, trees: bool) -> str:
+def _rows_text(census: Census, rows: Sequence[CensusRow], top: int, *, trees: bool) -> str:
     """Processes or trees, at most `top` of them (0: all)."""
-    shown = rows[:top] if top else rows
+    shown, more = _first(top, rows)
     head = "tree of|command|>processes|>roots|>on one root|" if trees else "PID|command|"
-    left = len(rows) - len(shown)
     caption = (
         "rmap: anon_vmas and anon_vma_chains, their slots in slab. longest: the most VMAs on one index, by the graph.\n"
         "visits, useful: candidates of a walk and those that map the page, per page found there: p50/p99/max."
     )
-    if trees:
-        caption += "\non one root: the VMAs of the fullest root anon_vma, which share one lock."
-    if left:
-        caption += f"\n{left:,} more: --top 0 shows all."
+    caption += "\non one root: the VMAs of the fullest root anon_vma, which share one lock." if trees else ""
+    caption += f"\n{more}" if more else ""
     columns = ">VMAs|>anon_vmas|>chains|>rmap|>depth|>longest|>visits|>useful|>page tables|>private|>shared"
     table = new_table(None, head + columns)
     for row in shown:
@@ -42,19 +110,17 @@ def rows_text(census: Census, rows: Sequence[CensusRow], top: int, *, trees: boo
     return titled(_totals_line(census), table, caption)
 
 
+def _first(top: int, rows: Sequence[T]) -> tuple[Sequence[T], str]:
+    """At most `top` of them (0: all), and how many more there are, in words."""
+    left = len(rows) - top if top else 0
+    return rows[: top or None], f"{left:,} more: --top 0 shows all." if left > 0 else ""
+
+
 def _totals_line(census: Census) -> str:
     totals = census.totals()
-    parts = [f"{totals['processes']:,} processes"]
-    if totals["trees"] is not None:
-        parts.append(f"{totals['trees']:,} fork trees")
-    parts.append(f"{totals['vmas']:,} VMAs")
-    if totals["anon_vmas"] is not None:
-        parts += [f"{totals['anon_vmas']:,} anon_vmas", f"{totals['chains']:,} anon_vma_chains"]
-    if totals["rmap_bytes"] is not None:
-        parts.append(f"{format_size(totals['rmap_bytes'])} of rmap")
-    if totals["page_tables_bytes"] is not None:
-        parts.append(f"{format_size(totals['page_tables_bytes'])} of page tables")
-    return ", ".join(parts)
+    parts = [f"{totals[name]:,} {what}" for name, what in COUNTS.items() if totals[name] is not None]
+    sizes = (("rmap_bytes", "rmap"), ("page_tables_bytes", "page tables"))
+    return ", ".join(parts + [f"{size(totals[name])} of {what}" for name, what in sizes if totals[name] is not None])
 
 
 def _cells(row: CensusRow, *, trees: bool) -> list[str]:
@@ -66,7 +132,7 @@ def _cells(row: CensusRow, *, trees: bool) -> list[str]:
     return [*cells, size(row.page_tables_bytes), size(row.private_bytes), size(row.shared_bytes)]
 
 
-def walk_text(census: Census, mms: I64 | None) -> str:
+def _walk_text(census: Census, mms: I64 | None) -> str:
     """Visits per page, in all."""
     walk = census.walk(mms)
     if walk is None:
@@ -81,7 +147,7 @@ def walk_text(census: Census, mms: I64 | None) -> str:
     return titled(title, table)
 
 
-def files_text(census: Census, mms: I64 | None) -> str:
+def _files_text(census: Census, mms: I64 | None) -> str:
     """The files with most VMAs."""
     table = new_table(None, "file|>VMAs|>address spaces")
     for file in census.files(mms):
@@ -89,7 +155,7 @@ def files_text(census: Census, mms: I64 | None) -> str:
     return titled("Files with most VMAs: a walk for a page of one searches among them", table)
 
 
-def designs_text(snapshot: Snapshot, designs: Sequence[Held]) -> str:
+def _designs_text(snapshot: Snapshot, designs: Sequence[Held]) -> str:
     """The same machine, or what we see of it, under other designs."""
     whose = "These processes'" if snapshot.rung == Rung.OWN else "This machine's"
     table = new_table(None, "design|objects|>objects|>in VMAs|>in mms|>total|>in struct page|>visits|note")
@@ -105,7 +171,7 @@ def designs_text(snapshot: Snapshot, designs: Sequence[Held]) -> str:
     )
 
 
-def notes(snapshot: Snapshot) -> Iterator[str]:
+def _notes(snapshot: Snapshot) -> Iterator[str]:
     """What a reader must know to trust the figures."""
     found = circumstances(snapshot)
     if snapshot.torn or snapshot.broken:
@@ -128,21 +194,6 @@ def notes(snapshot: Snapshot) -> Iterator[str]:
         yield f"memory of {found['ended']:,} processes is not counted: they ended meanwhile, or are not ours to read"
     if snapshot.knows_anon_vmas:
         yield f"object sizes from {snapshot.sizes.source}"
-
-
-def diff_text(total: Change, found: Sequence[Change], top: int, *, trees: bool, sort: str) -> str:
-    """What grew, the most first."""
-    ordered = sorted(found, key=lambda change: -abs(change.grown(sort) or 0))
-    shown = ordered[:top] if top else ordered
-    left = len(ordered) - len(shown)
-    table = new_table(
-        None, f"{'tree of' if trees else 'PID'}|command||>VMAs|>anon_vmas|>chains|>rmap|>page tables|>private|>pss"
-    )
-    for change in (total, *shown):
-        fate = "new" if change.before is None else "gone" if change.after is None else ""
-        figures = [_signed(change.grown(figure), size=figure.endswith("_bytes")) for figure in COUNTED]
-        table.add_row(str(change.pid or ""), change.comm, fate, *figures, end_section=change is total)
-    return titled("What changed, after minus before", table, f"{left:,} more: --top 0 shows all." if left else "")
 
 
 def watch_line(rows: Sequence[CensusRow], nth: int, torn: int | None, broken: int | None) -> str:

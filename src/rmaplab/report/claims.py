@@ -1,14 +1,14 @@
 """The memory claims as tables: a figure with "=" is what the formula and the machine both say."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from rmaplab.lab.announcement.claims import CONFIGURATIONS, KERNELS, LEVELS, LINES, RAM_GIB, Claim, Reach
+from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, new_table
 from rmaplab.units import format_size
 
@@ -20,15 +20,17 @@ WORDS = {
 }
 
 
-def claims_tables(
-    pages: Sequence[Claim],
-    mem_maps: Sequence[Claim],
-    tables: Sequence[Claim],
-    chains: Sequence[Claim],
-    reach: Sequence[Reach],
-) -> Group:
-    """All five."""
-    return Group(_pages(pages), _mem_maps(mem_maps), _tables(tables), _chains(chains), _reach(reach))
+@dataclass(frozen=True)
+class ClaimsReport(Report[Claim | Reach]):
+    """What `claims` found: four groups of claims (struct page, mem_map, page tables, chains), and the reach. All are rows."""
+
+    groups: Sequence[Sequence[Claim]]
+    reach: Sequence[Reach]
+
+    def text(self) -> Group:
+        """All five."""
+        pages, mem_maps, tables, chains = self.groups
+        return Group(_pages(pages), _mem_maps(mem_maps), _tables(tables), _chains(chains), _reach(self.reach))
 
 
 def both(claim: Claim, *, human: bool = True) -> str:

@@ -1,7 +1,5 @@
 """The designs there are, as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from rich.table import Table

@@ -8,8 +8,6 @@ model 6.18        |rw-                 | |rw-     |
                                  ^^^^^^
 """
 
-from __future__ import annotations
-
 import textwrap
 from bisect import bisect_right
 from collections import Counter

@@ -1,27 +1,32 @@
 """What a fit found: parameters, residuals, and what each way to price a pte_chain predicts."""
 
-from __future__ import annotations
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from collections.abc import Iterator, Sequence
-
+from rich.console import Group
 from rich.table import Table
 
 from rmaplab.kernels.prices import CHOSEN
 from rmaplab.lab.announcement.baselines import PricedFit, Score, published_costs
 from rmaplab.lab.announcement.fit import FITTED_LEVEL, Fit
 from rmaplab.lab.announcement.published import FORKBENCH
+from rmaplab.report.emit import Report
 from rmaplab.report.tables import new_table
 from rmaplab.report.times import number, percent
 
 BOXES = {"off": "4 CPUs", "on": "2 CPUs x 2 threads"}
 
 
-def fit_tables(fits: Sequence[PricedFit], baseline: Score) -> Iterator[Table]:
-    """Parameters, residuals, models."""
-    chosen = [priced.fit for priced in fits if priced.fit.book.model.name == CHOSEN]
-    yield _parameters(chosen)
-    yield _residuals(chosen)
-    yield _models(fits, baseline)
+@dataclass(frozen=True)
+class FitReport(Report[PricedFit]):
+    """What `fit` found, and what a prediction that knows nothing is worth."""
+
+    baseline: Score
+
+    def text(self) -> Group:
+        """Parameters, residuals, models."""
+        chosen = [priced.fit for priced in self.rows if priced.fit.book.model.name == CHOSEN]
+        return Group(_parameters(chosen), _residuals(chosen), _models(self.rows, self.baseline))
 
 
 def _parameters(fits: Sequence[Fit]) -> Table:
@@ -81,19 +86,12 @@ def _models(fits: Sequence[PricedFit], baseline: Score) -> Table:
     for i, priced in enumerate(fits):
         found = priced.fit
         chain = found.book.model.parameters[-1]
-        table.add_row(
-            BOXES[found.box.ht],
-            ("* " if found.book.model.name == CHOSEN else "  ") + found.book.model.about,
-            f"{found.book.parameters_ns[chain.name]:,}",
-            f"{found.rms:.1%}",
-            f"{priced.score.mean:.1%}",
-            percent(priced.score.worst),
-            priced.score.worst_of,
-            number(priced.score.sys_ratio),
-            number(priced.fitted_us),
-            number(priced.score.surcharge_us),
-            end_section=i + 1 == len(fits) or fits[i + 1].fit.box.ht != found.box.ht,
-        )
+        model = ("* " if found.book.model.name == CHOSEN else "  ") + found.book.model.about
+        cells = [BOXES[found.box.ht], model, f"{found.book.parameters_ns[chain.name]:,}", f"{found.rms:.1%}"]
+        cells += [f"{priced.score.mean:.1%}", percent(priced.score.worst), priced.score.worst_of]
+        cells += [number(priced.score.sys_ratio), number(priced.fitted_us), number(priced.score.surcharge_us)]
+        last = i + 1 == len(fits) or fits[i + 1].fit.box.ht != found.box.ht
+        table.add_row(*cells, end_section=last)
     cells = [f"{baseline.mean:.1%}", percent(baseline.worst), baseline.worst_of]
     table.add_row("", f"  {baseline.name}, as published", "", "", *cells, number(baseline.sys_ratio), "", "")
     table.add_row("", "  as published", "", "", "", "", "", number(ratio), number(fitted_us), number(predicted_us))

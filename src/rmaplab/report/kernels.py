@@ -1,7 +1,5 @@
 """What a kernel consists of, as tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from enum import Enum
 
@@ -9,6 +7,7 @@ from rich.table import Table
 
 from rmaplab.kernels.spec import KernelSpec, Status
 from rmaplab.kernels.system import System, boot
+from rmaplab.lab.announcement.claims import CONFIGURATIONS, LINES
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.report.tables import DASH, new_table
@@ -22,10 +21,6 @@ def kernel_list(specs: Iterable[KernelSpec]) -> Table:
     for spec in specs:
         table.add_row(spec.name, spec.released, spec.design_class().name, spec.about)
     return table
-
-
-CONFIGURATIONS = (("i386", False), ("i386-pae", False), ("i386-pae", True), ("x86-64", False))
-LINES = (32, 64, 128)
 
 
 def object_sizes(spec: KernelSpec) -> Iterator[Table]:

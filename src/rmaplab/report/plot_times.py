@@ -1,13 +1,10 @@
 """The plot of `rmaplab compare`: time and memory over levels, kernels as lines, published runs as rings on top."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
-from math import log
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -17,27 +14,16 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from rmaplab.errors import UsageError
 from rmaplab.lab.announcement.experiment import Box, Result
 from rmaplab.lab.announcement.published import FIGURES, FORKBENCH
-from rmaplab.report.plots import COLOURS, LABEL_POINTS, MARKERS, STYLE, spread
-from rmaplab.report.tables import describe_box
+from rmaplab.report.plots import COLOURS, MARKERS, STYLE, Line, save_plot, write_names
+from rmaplab.report.results import describe_box
 from rmaplab.units import format_size
 
 BASE = 2
 MIB = 1 << 20
 
 
-class TimeLine(NamedTuple):
-    """One line of a panel."""
-
-    label: str
-    colour: str
-    marker: str
-    dashed: bool
-    xs: tuple[int, ...]
-    ys: tuple[float, ...]
-
-
-def plot_times(results: Sequence[Result], box: Box, path: Path, form: str) -> None:
-    """Three panels: real time, system time, memory. `form` is "png" or "svg". Raises OSError; UsageError without a run that went well."""
+def plot_times(results: Sequence[Result], box: Box, path: Path) -> None:
+    """Three panels: real time, system time, memory. Raises UsageError without a run that went well, or if it cannot be written."""
     done = [result for result in results if result.outcome == "ok" and result.time_s is not None]
     if not done:
         raise UsageError("--plot has nothing to draw: no run ended well, try --levels 6,7")
@@ -60,7 +46,7 @@ def plot_times(results: Sequence[Result], box: Box, path: Path, form: str) -> No
         figure.subplots_adjust(left=0.05, right=0.895, bottom=0.115, top=0.79, wspace=0.58)
         for axes in panels:
             _name(axes, figure)
-        figure.savefig(path, format=form, dpi=160, metadata={"Date": None} if form == "svg" else {})
+        save_plot(figure, path)
 
 
 def _seconds(what: str, result: Result) -> float:
@@ -78,7 +64,7 @@ def _rmap(result: Result) -> float:
     return float(size) if size >= MIB else 0.0
 
 
-def _lines(results: Sequence[Result], value: Callable[[Result], float], *, dashed: bool = False) -> list[TimeLine]:
+def _lines(results: Sequence[Result], value: Callable[[Result], float], *, dashed: bool = False) -> list[Line]:
     lines = []
     kernels = dict.fromkeys(result.kernel for result in results)
     for kernel, colour, marker in zip(kernels, cycle(COLOURS), cycle(MARKERS), strict=False):
@@ -86,22 +72,13 @@ def _lines(results: Sequence[Result], value: Callable[[Result], float], *, dashe
         shown = [(level, y) for level, y in mine if y > 0]
         if shown:
             xs, ys = zip(*shown, strict=True)
-            lines.append(TimeLine(kernel, colour, marker, dashed, xs, ys))
+            lines.append(Line("" if dashed else kernel, colour, marker, dashed, xs, ys))
     return lines
 
 
-def _panel(axes: Axes, lines: Sequence[TimeLine], levels: Sequence[int]) -> None:
+def _panel(axes: Axes, lines: Sequence[Line], levels: Sequence[int]) -> None:
     for line in lines:
-        axes.plot(
-            line.xs,
-            line.ys,
-            color=line.colour,
-            marker=line.marker,
-            linestyle=(0, (4, 2)) if line.dashed else "-",
-            markersize=4.0,
-            linewidth=1.5,
-            gid="" if line.dashed else line.label,
-        )
+        line.draw(axes, markersize=4.0)
     axes.set_yscale("log", base=BASE)
     axes.xaxis.set_major_locator(FixedLocator(levels))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -144,12 +121,4 @@ def _name(axes: Axes, figure: Figure) -> None:
             axes.annotate(label, (x, y), (-9, 1), textcoords="offset points", color=colour, ha="right", va="center")
         elif label:
             ends.append((y, label, colour))
-    ends.sort()
-    low, high = axes.get_ylim()
-    scale = axes.get_position().height * figure.get_figheight() * 72 / log(high / low)
-    heights = spread([log(y / low) * scale for y, _, _ in ends], LABEL_POINTS)
-    for (y, label, colour), height in zip(ends, heights, strict=True):
-        x, offset = axes.get_xlim()[1], (6, height - log(y / low) * scale)
-        axes.annotate(
-            label, (x, y), offset, textcoords="offset points", color=colour, va="center", annotation_clip=False
-        )
+    write_names(axes, figure, sorted(ends), axes.get_xlim()[1], 6)

@@ -1,7 +1,5 @@
 """Plots, by matplotlib, which only plots*.py and plot_*.py import. For paper as for the screen: lines are named where they end."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from math import log
@@ -14,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rmaplab.errors import UsageError
+from rmaplab.files import write_whole
 from rmaplab.lab.costs.sweep import MemoryPoint
 from rmaplab.report.sweep import describe, labels_of, page_lines
 from rmaplab.units import format_size
@@ -34,20 +33,33 @@ WIDTH_INCHES, HEIGHT_INCHES = 9.0, 4.7
 
 
 class Line(NamedTuple):
-    """One line of a panel: a kernel, with the other axis held at `held`."""
+    """One line of a panel. By its `name` the panel knows it again when it writes beside its end; "" for a line without."""
 
-    label: str
+    name: str
     colour: str
     marker: str
-    held: int
+    dashed: bool
     xs: tuple[int, ...]
-    ys: tuple[int, ...]
+    ys: tuple[float, ...]
+
+    def draw(self, axes: Axes, **style: Any) -> None:
+        """On a panel."""
+        pattern = (0, (4, 2)) if self.dashed else "-"
+        look: dict[str, Any] = {"color": self.colour, "marker": self.marker, "linestyle": pattern, "linewidth": 1.5}
+        axes.plot(self.xs, self.ys, gid=self.name, **look, **style)
 
 
-def plot_memory_sweep(points: Sequence[MemoryPoint], path: Path, form: str) -> None:
-    """Two panels, total bytes over children and over VMAs per process. `form` is "png" or "svg".
+def save_plot(figure: Figure, path: Path) -> None:
+    """Write it, as the ending of the file's name says; whole or not at all. Raises UsageError."""
+    form = path.suffix.lower().lstrip(".")
+    metadata = {"Date": None} if form == "svg" else {}
+    write_whole(path, "--plot", lambda part: figure.savefig(part, format=form, dpi=160, metadata=metadata))
 
-    Raises OSError, and UsageError where every total is 0: a logarithmic axis cannot show it.
+
+def plot_memory_sweep(points: Sequence[MemoryPoint], path: Path) -> None:
+    """Two panels, total bytes over children and over VMAs per process.
+
+    Raises UsageError where every total is 0, for a logarithmic axis cannot show it, or where it cannot be written.
     """
     if not any(point.total_bytes for point in points):
         raise UsageError("--plot has nothing to draw: these kernels keep no reverse map, name one that does")
@@ -63,8 +75,7 @@ def plot_memory_sweep(points: Sequence[MemoryPoint], path: Path, form: str) -> N
         figure.subplots_adjust(left=0.125, right=0.84, bottom=0.185, top=0.82, wspace=0.55)
         _name(left, figure)
         _name(right, figure)
-        metadata = {"Date": None} if form == "svg" else {}
-        figure.savefig(path, format=form, dpi=160, metadata=metadata)
+        save_plot(figure, path)
 
 
 def _panel(
@@ -76,20 +87,9 @@ def _panel(
 ) -> None:
     """The lines of a panel: the least of what is held, and dashed the most that was measured over the whole axis."""
     held = _held([place(point) for point in points])
-    lines = _lines(points, place, held)
-    for line in lines:
-        axes.plot(
-            line.xs,
-            line.ys,
-            color=line.colour,
-            marker=line.marker,
-            linestyle="-" if line.held == held[0] else (0, (4, 2)),
-            markersize=4.5,
-            markerfacecolor=line.colour if line.held == held[0] else "white",
-            linewidth=1.5,
-            zorder=3 if line.held == held[0] else 2,
-            gid="|".join((line.label, str(line.held))),
-        )
+    for line in _lines(points, place, held):
+        inside, zorder = ("white", 2) if line.dashed else (line.colour, 3)
+        line.draw(axes, markersize=4.5, markerfacecolor=inside, zorder=zorder)
     axes.set_xscale("log")
     axes.set_yscale("log", base=BASE)
     axes.xaxis.set_major_locator(FixedLocator(_apart({place(point)[0] for point in points})))
@@ -123,7 +123,7 @@ def _lines(
             pairs = sorted((place(point)[0], point.total_bytes) for point in mine if point.total_bytes)
             if pairs:
                 xs, ys = zip(*pairs, strict=True)
-                lines.append(Line(label, colour, marker, other, xs, ys))
+                lines.append(Line(f"{label}|{other}", colour, marker, other != held[0], xs, ys))
     return lines
 
 
@@ -149,16 +149,21 @@ def _name(axes: Axes, figure: Figure) -> None:
         y = float(line.get_ydata()[-1])  # type: ignore[index, arg-type]
         ends.setdefault((y, label, str(line.get_color())), []).append(int(held))
     several = len({held for helds in ends.values() for held in helds}) > 1
+    named = []
+    for (y, label, colour), helds in sorted(ends.items()):
+        named.append((y, f"{label} ({' or '.join(f'{held:,}' for held in helds)})" if several else label, colour))
+    write_names(axes, figure, named, x, 8)
+
+
+def write_names(axes: Axes, figure: Figure, ends: Sequence[tuple[float, str, str]], x: float, right: int) -> None:
+    """`ends`, ascending: where a line ends, its name, its colour. At `x` and `right` points beside it; no name on another."""
     low, high = axes.get_ylim()
-    points_high = axes.get_position().height * figure.get_figheight() * 72
-    scale = points_high / log(high / low)
-    heights = spread([log(y / low) * scale for y, _, _ in sorted(ends)], LABEL_POINTS)
-    for (key, helds), height in zip(sorted(ends.items()), heights, strict=True):
-        y, label, colour = key
-        text = f"{label} ({' or '.join(f'{held:,}' for held in helds)})" if several else label
-        offset = (8, height - log(y / low) * scale)
+    scale = axes.get_position().height * figure.get_figheight() * 72 / log(high / low)
+    heights = spread([log(y / low) * scale for y, _, _ in ends], LABEL_POINTS)
+    for (y, name, colour), height in zip(ends, heights, strict=True):
+        offset = (right, height - log(y / low) * scale)
         axes.annotate(
-            text, (x, y), offset, textcoords="offset points", color=colour, va="center", annotation_clip=False
+            name, (x, y), offset, textcoords="offset points", color=colour, va="center", annotation_clip=False
         )
 
 

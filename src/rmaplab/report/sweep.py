@@ -1,21 +1,22 @@
 """A sweep as a table, and in sentences: where the order of the designs turns."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.console import Group
 from rich.table import Table
 
 from rmaplab.lab.costs.sweep import MemoryPoint, Stretch, orders
+from rmaplab.report.emit import Report
 from rmaplab.report.tables import new_table
 from rmaplab.units import format_size
 
 
-def memory_sweep(points: Sequence[MemoryPoint]) -> Group:
-    """The table, what is paid per frame whatever runs, and where the order turns."""
-    lines = ["", *page_lines(points), "", *turn_lines(points)]
-    return Group(_table(points), *lines)
+class MemoryReport(Report[MemoryPoint]):
+    """What `sweep memory` found."""
+
+    def text(self) -> Group:
+        """The table, what is paid per frame whatever runs, and where the order turns."""
+        return Group(_table(self.rows), "", *page_lines(self.rows), "", *turn_lines(self.rows))
 
 
 def _table(points: Sequence[MemoryPoint]) -> Table:
@@ -41,18 +42,9 @@ def _table(points: Sequence[MemoryPoint]) -> Table:
 
 def _cells(point: MemoryPoint, group: Sequence[MemoryPoint]) -> list[str]:
     least = min(other.total_bytes for other in group)
-    return [
-        point.kernel,
-        point.design,
-        f"{sum(point.nr_objects.values()):,}",
-        f"{point.objects_bytes:,}",
-        f"{point.vma_bytes:,}",
-        f"{point.mm_bytes:,}",
-        f"{point.total_bytes:,}",
-        _ratio(point.total_bytes, least),
-        format_size(point.own_slabs_bytes),
-        format_size(point.all_slabs_bytes),
-    ]
+    figures = sum(point.nr_objects.values()), point.objects_bytes, point.vma_bytes, point.mm_bytes, point.total_bytes
+    cells = [point.kernel, point.design, *(f"{figure:,}" for figure in figures), _ratio(point.total_bytes, least)]
+    return [*cells, format_size(point.own_slabs_bytes), format_size(point.all_slabs_bytes)]
 
 
 def _ratio(value: int, least: int) -> str:

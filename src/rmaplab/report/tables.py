@@ -1,16 +1,11 @@
 """Terminal tables. Plain text where the output is not a terminal, wide enough that no line breaks."""
 
-from __future__ import annotations
-
 import io
-from collections.abc import Sequence
 
 from rich import box as borders
 from rich.console import Console
 from rich.table import Table
-
-from rmaplab.lab.announcement.experiment import Box, Result
-from rmaplab.units import format_size
+from rich.text import Text
 
 DASH = "-"
 WIDTH = 200
@@ -24,9 +19,9 @@ def console() -> Console:
 
 
 def plain(renderable: object) -> str:
-    """The text of a table, for a file."""
+    """The text of a table, or of lines as they are, for a file."""
     out = Console(highlight=False, width=WIDTH, file=io.StringIO(), color_system=None)
-    out.print(renderable)
+    out.print(renderable, soft_wrap=isinstance(renderable, Text))
     return "\n".join(line.rstrip() for line in out.file.getvalue().splitlines()) + "\n"  # type: ignore[attr-defined]
 
 
@@ -45,98 +40,4 @@ def new_table(title: str | None, columns: str, *, caption: str | None = None) ->
         table.add_column(
             name.strip().lstrip(">"), justify="right" if name.strip().startswith(">") else "left", no_wrap=True
         )
-    return table
-
-
-def comparison(results: Sequence[Result], box: Box) -> Table:
-    """The main table: a group of rows per level, and beside each cost how it stands to the best of its level (1.00)."""
-    table = new_table(
-        f"{results[0].workload} on {describe_box(box)}",
-        "level|kernel|outcome|>processes|>PTEs copied|>page tables|>reverse map|design|>slots searched|>kswapd|>memory|>wall|>rel.",
-        caption=(
-            "processes: at peak. page tables, reverse map: each at its own peak. slots searched: by page_remove_rmap in pte chains.\n"
-            "kswapd: how many requests would have woken it; from the first on the real kernel makes room, and here nobody does.\n"
-            "memory: both together, relative to the best of the level. wall: our running time (the host's own, in its row) and the same ratio.\n"
-            f"Simulated time decides who is alive when; prices: {results[0].prices or DASH}."
-        ),
-    )
-    for i, result in enumerate(results):
-        peers = [r for r in results if r.level == result.level and r.outcome == "ok"]
-        last = i + 1 == len(results) or results[i + 1].level != result.level
-        table.add_row(*_comparison_row(result, peers), end_section=last)
-    return table
-
-
-def _comparison_row(result: Result, peers: Sequence[Result]) -> list[str]:
-    memory, ledger = result.memory_peak_bytes, result.ledger
-    row = [str(result.level), result.kernel, outcome_of(result)]
-    if memory is None or ledger is None:
-        row += [f"{result.processes:,}", *[DASH] * 7]
-    else:
-        slots = ledger.get("chain_slot_search", 0)
-        row += [
-            f"{result.processes_peak:,}",
-            f"{ledger.get('pte_copy', 0):,}",
-            format_size(memory["page_tables"]),
-            format_size(memory["rmap"]),
-            result.design or DASH,
-            f"{slots / 1e6:,.1f} M" if slots else "0",
-            f"{result.kswapd_wakes:,}",
-            _relative(_both(result), [_both(peer) for peer in peers]) if result.outcome == "ok" else DASH,
-        ]
-    wall = _relative(result.wall_s, [peer.wall_s for peer in peers]) if result.outcome == "ok" else DASH
-    return [*row, f"{result.wall_s:.2f} s", wall]
-
-
-def _both(result: Result) -> float:
-    memory = result.memory_peak_bytes
-    return memory["page_tables"] + memory["rmap"] if memory else 0
-
-
-def _relative(value: float, peers: Sequence[float]) -> str:
-    known = [peer for peer in peers if peer > 0]
-    return f"{value / min(known):.2f}" if known and value > 0 else DASH
-
-
-def outcome_of(result: Result) -> str:
-    """The outcome, with the call that failed."""
-    return f"{result.outcome} in {result.failed_call}" if result.failed_call else result.outcome
-
-
-def describe_box(box: Box) -> str:
-    """The box in words, for a title."""
-    parts = [box.paging + (" with HIGHPTE" if box.highpte and box.paging == "i386-pae" else "")]
-    cpus = f"{box.cpus} CPUs" if box.ht == "off" else f"{box.cpus} CPUs, two to a core"
-    parts += [f"{box.ram} RAM", f"{box.swap} swap", cpus, f"{box.l1_cache_bytes}-byte cache lines"]
-    parts += [f"split {box.split}"] if box.split else []
-    parts += [f"boot use {box.boot_use}"] if box.boot_use else []
-    parts += [f"overcommit {box.overcommit}"] if box.overcommit else []
-    return ", ".join(parts)
-
-
-def single(result: Result, box: Box) -> Table:
-    """One result, a line per figure."""
-    table = new_table(
-        f"{result.workload} level {result.level}: Linux {result.kernel} on {describe_box(box)}", "what|>value|"
-    )
-    table.add_row("outcome", outcome_of(result), "")
-    table.add_row("processes", f"{result.processes:,}", f"{result.processes_peak:,} at peak")
-    if result.memory_peak_bytes is not None:
-        table.add_section()
-        table.add_row("page tables", format_size(result.memory_peak_bytes["page_tables"]), "at peak")
-        table.add_row("reverse map", format_size(result.memory_peak_bytes["rmap"]), "at peak")
-        for name, size in result.memory_peak_bytes["by_cache"].items():
-            table.add_row(f"  slab {name}", format_size(size), "at peak")
-        wakes = result.kswapd_wakes or 0
-        since = (
-            f"first after {result.first_kswapd_wake_s:.2f} s of simulated time" if result.first_kswapd_wake_s else ""
-        )
-        table.add_row("kswapd wakes", f"{wakes:,}", since)
-    table.add_section()
-    for name, count in (result.ledger or {}).items():
-        table.add_row(name, f"{count:,}", "counted")
-    table.add_section()
-    for name, seconds in (result.time_s or {}).items():
-        table.add_row(f"{name} time", f"{seconds:.2f} s", f"simulated, prices {result.prices}")
-    table.add_row("wall", f"{result.wall_s:.2f} s", "our running time")
     return table

@@ -1,25 +1,34 @@
 """Simulated seconds beside published ones: the announcement's table, and how much of it was predicted."""
 
-from __future__ import annotations
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-
+from rich.console import Group
 from rich.table import Table
 
 from rmaplab.lab.announcement.baselines import Score, published_costs
 from rmaplab.lab.announcement.experiment import Box, Result
 from rmaplab.lab.announcement.fit import FITTED_LEVEL
 from rmaplab.lab.announcement.published import FIGURES, published_kernels
-from rmaplab.report.tables import DASH, new_table, outcome_of
+from rmaplab.report.emit import Report
+from rmaplab.report.results import comparison, outcome_of
+from rmaplab.report.tables import DASH, new_table
 
 NOT_KNOWN = [DASH] * 3
 
 
-def time_tables(results: Sequence[Result], scores: Sequence[Score]) -> Iterator[Table]:
-    """The baselines, where there is something to compare with, and then the times."""
-    if scores:
-        yield _scores(scores)
-    yield _times([result for result in results if result.time_s is not None])  # the real kernel is not simulated
+@dataclass(frozen=True)
+class Comparison(Report[Result]):
+    """What `compare` found on one box. `scores` are the baselines, where there is something to compare with."""
+
+    box: Box
+    scores: Sequence[Score]
+
+    def text(self) -> Group:
+        """What was counted, the baselines, and then the times."""
+        simulated = [result for result in self.rows if result.time_s is not None]  # the real kernel is not
+        scores = [_scores(self.scores)] if self.scores else []
+        return Group(comparison(self.rows, self.box), *scores, _times(simulated))
 
 
 def _times(results: Sequence[Result]) -> Table:
@@ -72,44 +81,47 @@ def _scores(scores: Sequence[Score]) -> Table:
     )
     for level in dict.fromkeys(row.level for row in scores):
         for row in (each for each in scores if each.level == level):
-            table.add_row(
-                str(level),
-                row.name,
-                str(row.nr_figures),
-                f"{row.mean:.1%}",
-                percent(row.worst),
-                row.worst_of,
-                number(row.sys_ratio),
-                number(row.surcharge_us),
-            )
+            off_by = f"{row.mean:.1%}", percent(row.worst), row.worst_of
+            costs = number(row.sys_ratio), number(row.surcharge_us)
+            table.add_row(str(level), row.name, str(row.nr_figures), *off_by, *costs)
         ratio, surcharge = published_costs(level)
         table.add_row(str(level), "as published", "", "", "", "", number(ratio), number(surcharge), end_section=True)
     return table
 
 
-def scaling(results: Sequence[Result], box: Box) -> Table:
-    """A row per level, kernel and box: how real time falls with CPUs, and what is lost on the way."""
-    measured, small = _classes(result.locks_waited_s for result in results)
-    estimated, smaller = _classes(result.locks_estimated_s or {} for result in results)
-    least = ", ".join([*small, *(f"~{name}" for name in smaller)])
-    columns = [f">{name}" for name in measured] + [f">~{name}" for name in estimated]
-    prices = next((result.prices for result in results if result.prices), DASH)
-    table = new_table(
-        f"{results[0].workload} over CPUs; {box.ram} RAM, price list {prices}",
-        "|".join(["level|kernel|>CPUs|threads|>real|>speed-up|>efficiency|>idle|>sys", *columns]),
-        caption=(
-            "speed-up: to the first row of the kernel. efficiency: speed-up per CPU. idle: CPU time without a task.\n"
-            "Locks: CPU time lost, in s over all CPUs, that went by in the simulation"
-            + (f"; below 1 ms in every row: {least}" if least else "")
-            + ".\n~ is an analytic estimate, for locks that are not simulated (lab/announcement/contention.py).\n"
-            "Prices are those of 4 CPUs: a bus that gets slower with every CPU is not in them."
-        ),
-    )
-    for i, result in enumerate(results):
-        last = i + 1 == len(results) or (results[i + 1].level, results[i + 1].kernel) != (result.level, result.kernel)
-        peers = [each for each in results if (each.level, each.kernel) == (result.level, result.kernel)]
-        table.add_row(*_scaling_row(result, peers[0], measured, estimated), end_section=last)
-    return table
+@dataclass(frozen=True)
+class Scaling(Report[Result]):
+    """What `compare` found on several boxes, which differ in CPUs and how they share cores; `box` is one of them."""
+
+    box: Box
+
+    def text(self) -> Table:
+        """A row per level, kernel and box: how real time falls with CPUs, and what is lost on the way."""
+        results = self.rows
+        measured, small = _classes(result.locks_waited_s for result in results)
+        estimated, smaller = _classes(result.locks_estimated_s or {} for result in results)
+        least = ", ".join([*small, *(f"~{name}" for name in smaller)])
+        columns = [f">{name}" for name in measured] + [f">~{name}" for name in estimated]
+        prices = next((result.prices for result in results if result.prices), DASH)
+        table = new_table(
+            f"{results[0].workload} over CPUs; {self.box.ram} RAM, price list {prices}",
+            "|".join(["level|kernel|>CPUs|threads|>real|>speed-up|>efficiency|>idle|>sys", *columns]),
+            caption=(
+                "speed-up: to the first row of the kernel. efficiency: speed-up per CPU. idle: CPU time without a task.\n"
+                "Locks: CPU time lost, in s over all CPUs, that went by in the simulation"
+                + (f"; below 1 ms in every row: {least}" if least else "")
+                + ".\n~ is an analytic estimate, for locks that are not simulated (lab/announcement/contention.py).\n"
+                "Prices are those of 4 CPUs: a bus that gets slower with every CPU is not in them."
+            ),
+        )
+        for i, result in enumerate(results):
+            last = i + 1 == len(results) or (results[i + 1].level, results[i + 1].kernel) != (
+                result.level,
+                result.kernel,
+            )
+            peers = [each for each in results if (each.level, each.kernel) == (result.level, result.kernel)]
+            table.add_row(*_scaling_row(result, peers[0], measured, estimated), end_section=last)
+        return table
 
 
 def _scaling_row(result: Result, first: Result, measured: Sequence[str], estimated: Sequence[str]) -> list[str]:

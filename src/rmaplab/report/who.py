@@ -1,14 +1,14 @@
 """A page and who maps it, drawn: solid branches are entries that map it, broken ones what the kernel's walk visits in vain."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from rmaplab.host.candidates import Visit
 from rmaplab.host.who import Answer
+from rmaplab.report.emit import Report
 
 MOST = 100
 _LABEL = 12
@@ -31,11 +31,19 @@ _KINDS = {
 }
 
 
-def show(answer: Answer, asked: str = "") -> None:
-    """Print it on the terminal; plain where that is no terminal."""
-    out = Console(highlight=False, soft_wrap=True)
-    for line in lines(answer, asked):
-        out.print(line)
+@dataclass(frozen=True)
+class WhoReport(Report[Answer]):
+    """What `who` found: one answer, and the question as it was understood."""
+
+    asked: str
+
+    def as_json(self) -> Any:
+        """The answer alone: it is one object."""
+        return self.rows[0].as_json()
+
+    def text(self) -> Text:
+        """The whole answer, drawn."""
+        return Text("\n").join(lines(self.rows[0], self.asked))
 
 
 def lines(answer: Answer, asked: str = "") -> list[Text]:

@@ -14,10 +14,11 @@ from rmaplab.errors import UsageError
 from rmaplab.host.footprint import Footprints
 from rmaplab.host.slabs import Sizes
 from rmaplab.host.snapshot import Rung, Snapshot
-from rmaplab.lab.census.census import Census, FileRow
+from rmaplab.lab.census.census import Census, NobodyThere
 from rmaplab.lab.census.designs import COUNTING
 from rmaplab.lab.census.diff import changes, total_changes
 from rmaplab.lab.census.file import load, save_snapshot
+from rmaplab.lab.census.rows import FileRow
 from rmaplab.lab.census.visits import Quantiles
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Pages, Processes, Vmas
@@ -122,6 +123,32 @@ def test_a_tree_is_who_shares_roots() -> None:
     assert (tree.anon_vmas, tree.chains, tree.rmap_bytes, tree.depth) == (2, 3, 2 * 104 + 3 * 64, 2)
     assert (tree.page_tables_bytes, tree.private_bytes, tree.shared_bytes) == (12288, 3, 9)
     assert (stranger.pid, stranger.processes, stranger.private_bytes) == (9, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("trees", "pid", "comm", "sort", "pids", "mms"),
+    [
+        (False, None, None, None, [8, 7, 9], None),
+        (False, None, None, "pid", [7, 8, 9], None),
+        (True, None, None, "vmas", [7, 9], None),
+        (False, 8, None, None, [8], [1]),
+        (True, 8, None, None, [7], [0, 1]),
+        (False, None, "[bc]", "page_tables_bytes", [8, 9], [1, 2]),
+    ],
+)
+def test_rows_are_chosen(
+    trees: bool, pid: int | None, comm: str | None, sort: str | None, pids: list[int], mms: list[int] | None
+) -> None:
+    """The most first; of one process, or of a name, or of their trees, and the address spaces that these rows are about."""
+    rows, chosen = Census(small_machine()).select(trees=trees, pid=pid, comm=comm, sort=sort, where="here")
+    assert [row.pid for row in rows] == pids
+    assert (None if chosen is None else chosen.tolist()) == mms
+
+
+@pytest.mark.parametrize(("pid", "comm"), [(99, None), (7, "b"), (None, "z*")])
+def test_nobody_is_there(pid: int | None, comm: str | None) -> None:
+    with pytest.raises(NobodyThere, match="with memory of its own on here: "):
+        Census(small_machine()).select(trees=False, pid=pid, comm=comm, sort=None, where="here")
 
 
 def test_what_is_torn_is_marked_and_nothing_else() -> None:

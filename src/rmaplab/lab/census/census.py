@@ -9,10 +9,9 @@ A walk for a page visits every VMA that hangs on its anon_vma and covers its ind
 the graph alone. Useful is a visit that finds the page mapped; that takes the page's mapcount. Everything is NumPy over columns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
@@ -21,55 +20,18 @@ import numpy as np
 from rmaplab.errors import UsageError
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
 from rmaplab.lab.census.designs import Held, held_under_designs
+from rmaplab.lab.census.rows import CensusRow, FileRow
 from rmaplab.lab.census.visits import Quantiles, Walk, candidates_of, quantiles
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.objects.graph import NONE, UNKNOWN, unique_pairs
 
 NR_FILES = 10
+FACTS = ("roots", "largest_root_vmas", "anon_vmas", "chains", "rmap_bytes", "depth", "longest_walk")
+"""What a row has from the graph: none of it on a rung that knows of no anon_vmas."""
 
 
-@dataclass(frozen=True)
-class CensusRow:
-    """A process, or a fork tree named by its oldest process. None: not known on this rung.
-
-    anon_vmas of a process are those its VMAs own; a tree also has those that nobody owns any more. `depth` is in generations,
-    `longest_walk` the most VMAs on one index of an anon_vma that it hangs on; `candidates` and `useful` are over pages found in it.
-    Of a row that is `torn` the tree was caught changing: its figures may be off.
-    """
-
-    pid: int
-    comm: str
-    torn: bool | None
-    processes: int
-    roots: int | None
-    largest_root_vmas: int | None
-    vmas: int
-    anon_vmas: int | None
-    chains: int | None
-    rmap_bytes: int | None
-    depth: int | None
-    longest_walk: int | None
-    candidates: Quantiles | None
-    useful: Quantiles | None
-    page_tables_bytes: int | None
-    private_bytes: int | None
-    shared_bytes: int | None
-    pss_bytes: int | None
-
-    def as_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class FileRow:
-    """A mapped file: a walk for a page of it has these VMAs to choose from (its i_mmap)."""
-
-    name: str
-    device: str
-    inode: int
-    vmas: int
-    address_spaces: int
+class NobodyThere(UsageError):
+    """No process is of the kind asked for: an error at first, no news in a watch."""
 
 
 class Census:
@@ -123,6 +85,44 @@ class Census:
             )
         return self._rows(self.families, whole_trees=True)
 
+    def select(
+        self, *, trees: bool, pid: int | None, comm: str | None, sort: str | None, where: str
+    ) -> tuple[list[CensusRow], I64 | None]:
+        """Rows of processes or `trees`, and the mms they are about (None: all): all, or those of `pid` and of a name like `comm`.
+
+        The most of column `sort` comes first (None: of rmap, or page tables), but the lowest PID. Raises UsageError for trees
+        on a rung that knows of none, and NobodyThere, which says `where`.
+        """
+        rows, chosen = self.trees() if trees else self.processes(), None
+        if pid is not None or comm is not None:
+            processes = self.graph.processes
+            wanted = np.ones(len(processes.pid), np.bool_)
+            if pid is not None:
+                wanted &= processes.pid == pid
+            if comm is not None:
+                wanted &= np.array([fnmatchcase(name(each), comm) for each in processes.comm], np.bool_)
+            if not wanted.any():
+                raise NobodyThere(self._nobody(pid, comm, where))
+            group = self.families if trees else np.arange(self.graph.nr_mms)
+            groups = np.unique(group[processes.mm[wanted]])
+            chosen = np.flatnonzero(np.isin(group, groups))
+            rows = [rows[i] for i in groups.tolist()]
+        key = sort or ("rmap_bytes" if self.snapshot.knows_anon_vmas else "page_tables_bytes")
+        rows.sort(key=lambda row: (getattr(row, key) is None, -(getattr(row, key) or 0), row.pid))
+        if key == "pid":
+            rows.reverse()
+        return rows, chosen
+
+    def _nobody(self, pid: int | None, comm: str | None, where: str) -> str:
+        """Why there is nobody to show, and what to try."""
+        if pid is None:
+            return f"no process of name {comm!r} with memory of its own on {where}: try a pattern such as 'redis*'"
+        if any(text.startswith(f"{pid} ") for text in self.snapshot.unseen):
+            rung = int(self.snapshot.rung)
+            return f"process {pid} is there, but on rung {rung} the kernel does not show it: try another --pid"
+        named = f" of name {comm}" if comm is not None else ""
+        return f"no process {pid}{named} with memory of its own on {where}: it may have ended (see: ps -e)"
+
     def _rows(self, group: I64, *, whole_trees: bool) -> list[CensusRow]:
         graph, vmas, chains = self.graph, self.graph.vmas, self.graph.chains
         nr = int(group.max(initial=-1)) + 1
@@ -142,20 +142,14 @@ class Census:
                 comm=name(graph.processes.comm[head[i]]),
                 torn=bool(torn[i]) if self.snapshot.knows_anon_vmas else None,
                 processes=int(people[i]),
-                roots=_get(facts, "roots", i),
-                largest_root_vmas=_get(facts, "largest_root_vmas", i),
                 vmas=int(count[i]),
-                anon_vmas=_get(facts, "anon_vmas", i),
-                chains=_get(facts, "chains", i),
-                rmap_bytes=_get(facts, "rmap_bytes", i),
-                depth=_get(facts, "depth", i),
-                longest_walk=_get(facts, "longest_walk", i),
                 candidates=quantiles[0][i],
                 useful=quantiles[1][i],
                 page_tables_bytes=memory[0][i],
                 pss_bytes=memory[2][i],
                 private_bytes=memory[3][i],
                 shared_bytes=memory[4][i],
+                **{fact: int(facts[fact][i]) if fact in facts else None for fact in FACTS},
             )
             for i in range(nr)
         ]
@@ -336,10 +330,6 @@ def name(comm: bytes) -> str:
     """A process's name, fit to print."""
     text = comm.split(b"\0")[0].decode(errors="replace")
     return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _get(facts: dict[str, I64], key: str, i: int) -> int | None:
-    return int(facts[key][i]) if key in facts else None
 
 
 def _sum_known(values: I64, group: I64, nr: int) -> list[int | None]:

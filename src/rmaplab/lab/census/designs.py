@@ -14,8 +14,6 @@ page's anon_vma that cover it; anon_vma, all VMAs of the root; anonmm, one mm if
 family's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -110,11 +108,6 @@ def _under(name: str, path: str, snapshot: Snapshot) -> Held:
     return Held(name, counted, total, **fields, note=NOTES.get(name, ""))
 
 
-def _none(snapshot: Snapshot) -> dict[str, int] | str:
-    del snapshot
-    return {}
-
-
 def _blocks(snapshot: Snapshot) -> dict[str, int] | str:
     """A block holds a next-and-index word and the rest of a cache line in slots; a page mapped once has none."""
     pages = snapshot.graph.pages
@@ -123,10 +116,6 @@ def _blocks(snapshot: Snapshot) -> dict[str, int] | str:
     slots = snapshot.cache_line_bytes // 8 - 1
     blocks = np.where(pages.mapcount > 1, -(-pages.mapcount // slots), 0)
     return {"pte_chain": round(float((blocks * pages.weight).sum()))}
-
-
-def _anonmms(snapshot: Snapshot) -> dict[str, int] | str:
-    return {"anonmm": snapshot.graph.nr_mms}
 
 
 def _roots(snapshot: Snapshot) -> dict[str, int] | str:
@@ -139,15 +128,6 @@ def _anon_vmas_and_chains(snapshot: Snapshot) -> dict[str, int] | str:
     if not snapshot.knows_anon_vmas:
         return "needs the anon_vma graph"
     return {"anon_vma": len(snapshot.graph.anon_vmas.root), "anon_vma_chain": len(snapshot.graph.chains.vma)}
-
-
-def _visits_of_entries(graph: Graph, pages: Pages) -> I64:
-    del graph
-    return pages.mapcount
-
-
-def _visits_of_chains(graph: Graph, pages: Pages) -> I64:
-    return candidates_of(pages, graph.candidates())
 
 
 def _visits_of_roots(graph: Graph, pages: Pages) -> I64:
@@ -169,15 +149,15 @@ def _visits_of_family(graph: Graph, pages: Pages) -> I64:
 
 OWN = "anon_vma_chain"
 VISITING: dict[str, Callable[[Graph, Pages], I64]] = {
-    "pte_chain": _visits_of_entries,
+    "pte_chain": lambda _, pages: pages.mapcount,
     "anonmm": _visits_of_family,
     "anon_vma": _visits_of_roots,
-    OWN: _visits_of_chains,
+    OWN: lambda graph, pages: candidates_of(pages, graph.candidates()),
 }
 COUNTING: dict[str, Callable[[Snapshot], dict[str, int] | str]] = {
-    "virtual_scan": _none,
+    "virtual_scan": lambda _: {},
     "pte_chain": _blocks,
-    "anonmm": _anonmms,
+    "anonmm": lambda snapshot: {"anonmm": snapshot.graph.nr_mms},
     "anon_vma": _roots,
     "anon_vma_chain": _anon_vmas_and_chains,
 }

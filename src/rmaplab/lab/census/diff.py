@@ -3,12 +3,11 @@
 A row is the same in both if pid and name are: a process that ended and one that began in between are rows of one side only.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
-from rmaplab.lab.census.census import Census, CensusRow
+from rmaplab.lab.census.census import Census
+from rmaplab.lab.census.rows import CensusRow
 
 OWN = ("vmas", "anon_vmas", "chains", "page_tables_bytes", "private_bytes")
 """What a process changes itself: its pss changes with its neighbours."""

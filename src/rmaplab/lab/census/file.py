@@ -4,9 +4,6 @@ A NumPy .npz archive: "graph.vmas.start" and the like are columns, "census" is a
 format. Pointers of the kernel are not in it: they were renamed when the graph was built.
 """
 
-from __future__ import annotations
-
-import contextlib
 import json
 import lzma
 import struct
@@ -20,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from rmaplab.errors import UsageError
+from rmaplab.files import write_whole
 from rmaplab.host.footprint import Footprints
 from rmaplab.host.slabs import Sizes
 from rmaplab.host.snapshot import Rung, Snapshot
@@ -37,17 +35,15 @@ def save_snapshot(snapshot: Snapshot, path: Path) -> None:
     """Write it; the file appears whole or not at all. Raises UsageError."""
     header = {name: value for name, value in vars(snapshot).items() if name not in ("graph", "footprints")}
     header |= {"version": VERSION, "sizes": snapshot.sizes._asdict(), "rung": int(snapshot.rung)}
-    columns: dict[str, Any] = {f"graph.{name}": column for name, column in snapshot.graph.columns().items()}
+    columns: dict[str, Any] = {"census": np.frombuffer(json.dumps(header).encode(), np.uint8)}
+    columns |= {f"graph.{name}": column for name, column in snapshot.graph.columns().items()}
     columns |= {f"footprints.{name}": column for name, column in snapshot.footprints._asdict().items()}
-    part = path.with_name(path.name + ".part")
-    try:
+
+    def save(part: Path) -> None:
         with part.open("wb") as file:
-            np.savez_compressed(file, census=np.frombuffer(json.dumps(header).encode(), np.uint8), **columns)
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise UsageError(f"cannot write {path} ({error.strerror}): try another --save") from None
+            np.savez_compressed(file, **columns)
+
+    write_whole(path, "--save", save)
 
 
 def load(path: Path) -> Snapshot:

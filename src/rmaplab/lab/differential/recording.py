@@ -7,14 +7,13 @@
 Worlds are in words (workloads/world_text.py), so that a person can read what a real kernel does and a diff shows what has changed.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rmaplab.errors import UsageError
+from rmaplab.files import write_text
 from rmaplab.workloads.script import Script, parse
 from rmaplab.workloads.world import Record, World
 from rmaplab.workloads.world_text import StateText, state_of, state_text
@@ -27,10 +26,8 @@ MADE = "make one with --record FILE"
 def save(path: str | Path, records: Sequence[Record], made_on: str) -> None:
     """Write records to a file. Raises UsageError where it cannot be written."""
     head = f'{{"format": {json.dumps(FORMAT)}, "made_on": {json.dumps(made_on)}, "scripts": [\n'
-    try:
-        Path(path).write_text(head + ",\n".join(_as_text(record) for record in records) + "\n]}\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}): give another path to --record") from None
+    text = head + ",\n".join(_as_text(record) for record in records) + "\n]}\n"
+    write_text(path, "--record", text, in_place=True)
 
 
 def load(path: str | Path) -> tuple[str, list[Record]]:

@@ -1,0 +1,45 @@
+"""`rmaplab sweep memory`: what reverse maps take, at every place of a grid."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rmaplab.cli.options import Output
+from rmaplab.cli.work.box import make_box
+from rmaplab.cli.work.plot import draw
+from rmaplab.cli.work.progress import gather
+from rmaplab.lab.costs.sweep import Combination, grid, sweep_memory
+from rmaplab.report.emit import emit
+from rmaplab.report.sweep import MemoryReport
+
+
+def sweep_over(
+    children: list[int],
+    vmas: list[int],
+    limit: int,
+    kernels: list[str],
+    box: dict[str, Any],
+    plot: Path | None,
+    out: Output,
+) -> None:
+    """Measure each kernel at each place but those of more than `limit` children times VMAs."""
+    the_box = make_box(box, kernels)
+    places, skipped = grid(children, vmas, limit)
+    runs = sweep_memory(kernels, places, the_box)
+    if skipped:
+        click.echo(skipped_line(skipped, limit), err=True)
+    total = len(places) * len(kernels)
+    points = gather(runs, kernels[0], total, lambda point: f"{point.kernel}, {point.vmas:,} VMAs")
+    points.sort(key=lambda point: (point.children, point.vmas))
+    emit(MemoryReport(points), *out)
+    draw(plot, "plots:plot_memory_sweep", points)
+
+
+def skipped_line(skipped: Sequence[Combination], limit: int) -> str:
+    """Which combinations are left out, and why: one line."""
+    most = max(skipped)
+    names = [f"{point.children:,} x {point.vmas:,}" for point in skipped]
+    which = ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:7])} ... {most.children:,} x {most.vmas:,}"
+    return f"rmaplab: skipped, more than {limit:,} children x VMAs: {which} (see --limit)"
