@@ -39,6 +39,7 @@ from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED
+from rmaplab.rmap.anon_pages import name_new, unmap
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT
 
@@ -166,7 +167,7 @@ class AnonVmaMap(ReverseMap):
         if not isinstance(vma.anon_vma, AnonVma):
             raise KernelBug("page_add_rmap", f"{vma} was not prepared")
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
-        if not _add(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, shift):
+        if not name_new(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, PAGE_SHIFT, shift):
             raise KernelBug("page_add_rmap", "a new page is mapped already")
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
 
@@ -181,7 +182,7 @@ class AnonVmaMap(ReverseMap):
 
     def remove(self, batch: Batch) -> None:
         """Mapcount - 1; at 0 the page forgets its object."""
-        if not _remove(*self._columns, batch.columns, batch.nr):
+        if not unmap(*self._columns, batch.columns, batch.nr):
             raise KernelBug("page_remove_rmap", "a page was not mapped")
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
 
@@ -249,19 +250,6 @@ class AnonVmaMap(ReverseMap):
 
 
 @kernel
-def _add(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, anon_vma: int, shift: int) -> bool:
-    for i in range(nr):
-        pfn = batch[0, i]
-        if mapcount[pfn]:
-            return False
-        flags[pfn] |= np.uint32(PG_ANON)
-        mapcount[pfn] = 1
-        mapping[pfn] = anon_vma
-        index[pfn] = (batch[2, i] >> PAGE_SHIFT) + shift
-    return True
-
-
-@kernel
 def _duplicate(
     flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, anon_vma: int, shift: int
 ) -> bool:
@@ -270,18 +258,4 @@ def _duplicate(
         if mapping[pfn] != anon_vma or index[pfn] != (batch[2, i] >> PAGE_SHIFT) + shift:
             return False
         mapcount[pfn] += 1
-    return True
-
-
-@kernel
-def _remove(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int) -> bool:
-    for i in range(np.uint64(nr)):
-        pfn = np.uint64(batch[0, i])
-        left = mapcount[pfn] - 1
-        if left < 0:
-            return False
-        mapcount[pfn] = left
-        if left == 0:
-            mapping[pfn] = 0
-            flags[pfn] &= ~np.uint32(PG_ANON)
     return True
