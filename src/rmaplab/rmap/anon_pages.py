@@ -5,9 +5,16 @@ A page is in `mapping` what it names (an object's address) while PG_ANON is set,
 
 import numpy as np
 
+from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I32, I64, U32
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.jit import kernel
+
+
+def check_mapcount(mapcount: I32, mapped: I64) -> None:
+    """Raises KernelBug for a page that counts other than its entries are many (`mapped`, by PFN)."""
+    if not np.array_equal(mapcount, mapped):
+        raise KernelBug("mapcount", f"page {np.flatnonzero(mapcount != mapped)[0]} counts other than its entries")
 
 
 @kernel

@@ -39,7 +39,7 @@ from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED
-from rmaplab.rmap.anon_pages import name_new, unmap
+from rmaplab.rmap.anon_pages import check_mapcount, name_new, unmap
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT
 
@@ -237,10 +237,7 @@ class AnonVmaMap(ReverseMap):
             raise KernelBug("anon_vma", "a VMA of no living mm is on a list, or one that should be is not")
         if self.cache.nr_objects != len(self._at):
             raise KernelBug("anon_vma", f"{self.cache.nr_objects} objects in the slab, {len(self._at)} in use")
-        if not np.array_equal(self.mapcount, mapped):
-            raise KernelBug(
-                "mapcount", f"page {np.flatnonzero(self.mapcount != mapped)[0]} counts other than its entries"
-            )
+        check_mapcount(self.mapcount, mapped)
         named = mapped > 0
         anon = self.machine.frames.flags & PG_ANON != 0
         if not np.array_equal(named, anon) or not np.array_equal(named, self.mapping != 0):

@@ -39,7 +39,7 @@ from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED
-from rmaplab.rmap.anon_pages import map_again, name_new
+from rmaplab.rmap.anon_pages import check_mapcount, map_again, name_new
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT
 
@@ -244,10 +244,7 @@ class AnonMmMap(ReverseMap):
         """One object per living mm; page counts are right; no object without a reason, no page without an object."""
         if {mm.address for mm in mms} != self._of_mm.keys() or self.cache.nr_objects != len(self._at):
             raise KernelBug("anonmm", "objects are not one per living mm plus the remembered dead")
-        if not np.array_equal(self.mapcount, mapped):
-            raise KernelBug(
-                "mapcount", f"page {np.flatnonzero(self.mapcount != mapped)[0]} counts other than its entries"
-            )
+        check_mapcount(self.mapcount, mapped)
         if not np.array_equal(mapped > 0, self.machine.frames.flags & PG_ANON != 0):
             raise KernelBug("anonmm", "mapcount and PG_anon disagree")
         named, counts = np.unique(self.mapping[mapped > 0], return_counts=True)
