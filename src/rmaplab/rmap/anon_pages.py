@@ -1,6 +1,6 @@
 """Anonymous pages that name an object: the loops over struct page's mapcount, mapping and index, for all designs that keep them so.
 
-A page is in `mapping` what it names (an object's address) while PG_ANON is set, and says in `index` where it is.
+`mapping` is the address of the object that a page names, as long as PG_ANON is set; `index` is where the page is.
 """
 
 import numpy as np
