@@ -50,9 +50,7 @@ class GoodnessQueue(RunQueue):
         """It keeps its place."""
         self.active.append(entity)
 
-    def preempted(self, entity: SchedEntity) -> None:
-        """It keeps its place."""
-        self.active.append(entity)
+    preempted = expire
 
     def forget(self, entity: SchedEntity) -> None:
         """It lives no more."""

@@ -68,7 +68,7 @@ class Scheduler:
     # -- tasks come, sleep and wake ------------------------------------------------------------------------------
 
     def start(self, entity: SchedEntity, body: Callable[[], None]) -> None:
-        """Make `entity` runnable: a fork's child where the rules say, a first task on the emptiest CPU."""
+        """Make `entity` runnable: a fork's child on its parent's CPU, a first task on the emptiest."""
         entity.context = greenlet(body)
         self._alive[entity] = None
         parent = self.current
@@ -161,17 +161,13 @@ class Scheduler:
 
     def work_in(self, ns: int) -> int:
         """How much work the running task gets done in `ns`, if its siblings go on as they do now."""
-        entity = self.current
-        if entity is None or entity.cpu is None:
-            return ns
-        return self.smt.work_in(entity.cpu, ns)
+        cpu = self.current.cpu if self.current else None
+        return ns if cpu is None else self.smt.work_in(cpu, ns)
 
     def lasts(self, ns: int) -> int:
         """How long the running task needs for work of `ns`, if its siblings go on as they do now."""
-        entity = self.current
-        if entity is None or entity.cpu is None:
-            return ns
-        return self.smt.lasts(entity.cpu, ns)
+        cpu = self.current.cpu if self.current else None
+        return ns if cpu is None else self.smt.lasts(cpu, ns)
 
     def cond_resched(self) -> None:
         """Give the CPU away if somebody else should have it: also what a task does on its way back to user mode."""
@@ -228,9 +224,7 @@ class Scheduler:
             if entity.context is not None and entity.context and not entity.context.dead:
                 self.current = entity
                 entity.context.parent = getcurrent()
-                with contextlib.suppress(
-                    BaseException
-                ):  # what its cleaning up meets on the way is nobody's concern now
+                with contextlib.suppress(BaseException):  # what its cleaning up meets is nobody's concern now
                     entity.context.throw(GreenletExit)
             entity.context = None
         self._alive.clear()
@@ -254,8 +248,7 @@ class Scheduler:
         """An idle CPU is to look for work at the next tick."""
         if not cpu.tick_pending:
             cpu.tick_pending = True
-            tick = self.rules.tick_ns
-            self._at((self.now_ns // tick + 1) * tick, _TICK, cpu)
+            self._at((self.now_ns // self.rules.tick_ns + 1) * self.rules.tick_ns, _TICK, cpu)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 

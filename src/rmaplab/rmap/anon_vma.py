@@ -39,6 +39,7 @@ from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED
+from rmaplab.rmap.anon_pages import check_mapcount, name_new, unmap
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT
 
@@ -166,7 +167,7 @@ class AnonVmaMap(ReverseMap):
         if not isinstance(vma.anon_vma, AnonVma):
             raise KernelBug("page_add_rmap", f"{vma} was not prepared")
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
-        if not _add(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, shift):
+        if not name_new(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, PAGE_SHIFT, shift):
             raise KernelBug("page_add_rmap", "a new page is mapped already")
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
 
@@ -181,7 +182,7 @@ class AnonVmaMap(ReverseMap):
 
     def remove(self, batch: Batch) -> None:
         """Mapcount - 1; at 0 the page forgets its object."""
-        if not _remove(*self._columns, batch.columns, batch.nr):
+        if not unmap(*self._columns, batch.columns, batch.nr):
             raise KernelBug("page_remove_rmap", "a page was not mapped")
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
 
@@ -236,29 +237,13 @@ class AnonVmaMap(ReverseMap):
             raise KernelBug("anon_vma", "a VMA of no living mm is on a list, or one that should be is not")
         if self.cache.nr_objects != len(self._at):
             raise KernelBug("anon_vma", f"{self.cache.nr_objects} objects in the slab, {len(self._at)} in use")
-        if not np.array_equal(self.mapcount, mapped):
-            raise KernelBug(
-                "mapcount", f"page {np.flatnonzero(self.mapcount != mapped)[0]} counts other than its entries"
-            )
+        check_mapcount(self.mapcount, mapped)
         named = mapped > 0
         anon = self.machine.frames.flags & PG_ANON != 0
         if not np.array_equal(named, anon) or not np.array_equal(named, self.mapping != 0):
             raise KernelBug("anon_vma", "mapcount, PG_anon and mapping disagree")
         if not set(np.unique(self.mapping[named]).tolist()) <= self._at.keys():
             raise KernelBug("anon_vma", "a page names an object that is gone")
-
-
-@kernel
-def _add(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, anon_vma: int, shift: int) -> bool:
-    for i in range(nr):
-        pfn = batch[0, i]
-        if mapcount[pfn]:
-            return False
-        flags[pfn] |= np.uint32(PG_ANON)
-        mapcount[pfn] = 1
-        mapping[pfn] = anon_vma
-        index[pfn] = (batch[2, i] >> PAGE_SHIFT) + shift
-    return True
 
 
 @kernel
@@ -270,18 +255,4 @@ def _duplicate(
         if mapping[pfn] != anon_vma or index[pfn] != (batch[2, i] >> PAGE_SHIFT) + shift:
             return False
         mapcount[pfn] += 1
-    return True
-
-
-@kernel
-def _remove(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int) -> bool:
-    for i in range(np.uint64(nr)):
-        pfn = np.uint64(batch[0, i])
-        left = mapcount[pfn] - 1
-        if left < 0:
-            return False
-        mapcount[pfn] = left
-        if left == 0:
-            mapping[pfn] = 0
-            flags[pfn] &= ~np.uint32(PG_ANON)
     return True

@@ -44,12 +44,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
-from rmaplab.machine.arrays import I32, I64, U32
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON
-from rmaplab.machine.jit import kernel
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED
 from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
+from rmaplab.rmap.anon_pages import map_again, name_new, unmap
 from rmaplab.rmap.anon_vma_chain_check import check_chains, check_pages
 from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
 from rmaplab.rmap.protocol import Batch, Mapping, draw_page
@@ -234,16 +234,16 @@ class AnonVmaChainMap(AnonVmaObjects):
         if not isinstance(vma.anon_vma, ChainedAnonVma):
             raise KernelBug("folio_add_new_anon_rmap", f"{vma} was not prepared")
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
-        if not _add(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, shift):
+        if not name_new(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, PAGE_SHIFT, shift):
             raise KernelBug("folio_add_new_anon_rmap", "a new page is mapped already")
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """folio_try_dup_anon_rmap_ptes: mapcount + 1; the page keeps its anon_vma, on which the child's VMA is."""
-        _duplicate(self.mapcount, batch.columns, batch.nr)
+        map_again(self.mapcount, batch.columns, batch.nr)
 
     def remove(self, batch: Batch) -> None:
         """folio_remove_rmap_ptes: mapcount - 1."""
-        if not _remove(*self._columns, batch.columns, batch.nr):
+        if not unmap(*self._columns, batch.columns, batch.nr):
             raise KernelBug("folio_remove_rmap_pte", "a page was not mapped")
 
     def rehome(self, batch: Batch, vma: VmArea) -> None:
@@ -307,36 +307,3 @@ class NewestFirst(AnonVmaChainMap):
 
     name: ClassVar[str] = "anon_vma_chain_newest"
     reuse_newest_first: ClassVar[bool] = True
-
-
-@kernel
-def _add(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, anon_vma: int, shift: int) -> bool:
-    for i in range(nr):
-        pfn = batch[0, i]
-        if mapcount[pfn]:
-            return False
-        flags[pfn] |= np.uint32(PG_ANON)
-        mapcount[pfn] = 1
-        mapping[pfn] = anon_vma
-        index[pfn] = (batch[2, i] >> PAGE_SHIFT) + shift
-    return True
-
-
-@kernel
-def _duplicate(mapcount: I32, batch: I64, nr: int) -> None:
-    for i in range(np.uint64(nr)):
-        mapcount[np.uint64(batch[0, i])] += 1
-
-
-@kernel
-def _remove(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int) -> bool:
-    for i in range(np.uint64(nr)):
-        pfn = np.uint64(batch[0, i])
-        left = mapcount[pfn] - 1
-        if left < 0:
-            return False
-        mapcount[pfn] = left
-        if left == 0:
-            mapping[pfn] = 0
-            flags[pfn] &= ~np.uint32(PG_ANON)
-    return True

@@ -26,7 +26,8 @@ from rmaplab.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from rmaplab.objects.mm_types import MmStruct
-    from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
+    from rmaplab.rmap.anon_pages import check_mapcount
+from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
 
 
 def check_chains(design: AnonVmaObjects, mms: list[MmStruct]) -> None:
@@ -67,10 +68,7 @@ def check_chains(design: AnonVmaObjects, mms: list[MmStruct]) -> None:
 
 def check_pages(design: AnonVmaObjects, mms: list[MmStruct], mapped: I64) -> None:
     """I2, I3 and I7, and mapcounts: what each page says about itself is true in every VMA that maps it. Raises KernelBug."""
-    if not np.array_equal(design.mapcount, mapped):
-        raise KernelBug(
-            "mapcount", f"page {np.flatnonzero(design.mapcount != mapped)[0]} counts other than its entries"
-        )
+    check_mapcount(design.mapcount, mapped)
     named = mapped > 0
     anon = design.machine.frames.flags & PG_ANON != 0
     if not np.array_equal(named, anon) or not np.array_equal(named, design.mapping != 0):

@@ -39,6 +39,7 @@ from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED
+from rmaplab.rmap.anon_pages import check_mapcount, map_again, name_new
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT
 
@@ -144,7 +145,7 @@ class AnonMmMap(ReverseMap):
     def add(self, batch: Batch, vma: VmArea) -> None:
         """First mapping: the page learns this mm and its address here."""
         anonmm = self._of_mm[vma.mm.address]
-        if not _add(*self._columns, batch.columns, batch.nr, anonmm.address):
+        if not name_new(*self._columns, batch.columns, batch.nr, anonmm.address, 0, 0):
             raise KernelBug("page_add_anon_rmap", "a new page is mapped already")
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
         anonmm.nr_pages += batch.nr
@@ -152,7 +153,7 @@ class AnonMmMap(ReverseMap):
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapcount + 1."""
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
-        _duplicate(*self._columns, batch.columns, batch.nr)
+        map_again(self.mapcount, batch.columns, batch.nr)
 
     def remove(self, batch: Batch) -> None:
         """Mapcount - 1; at 0 the page forgets its mm, which may have waited for that."""
@@ -243,10 +244,7 @@ class AnonMmMap(ReverseMap):
         """One object per living mm; page counts are right; no object without a reason, no page without an object."""
         if {mm.address for mm in mms} != self._of_mm.keys() or self.cache.nr_objects != len(self._at):
             raise KernelBug("anonmm", "objects are not one per living mm plus the remembered dead")
-        if not np.array_equal(self.mapcount, mapped):
-            raise KernelBug(
-                "mapcount", f"page {np.flatnonzero(self.mapcount != mapped)[0]} counts other than its entries"
-            )
+        check_mapcount(self.mapcount, mapped)
         if not np.array_equal(mapped > 0, self.machine.frames.flags & PG_ANON != 0):
             raise KernelBug("anonmm", "mapcount and PG_anon disagree")
         named, counts = np.unique(self.mapping[mapped > 0], return_counts=True)
@@ -257,25 +255,6 @@ class AnonMmMap(ReverseMap):
             needed = anonmm.mm is not None or anonmm.nr_pages or len(anonmm.family) > 1
             if anonmm.nr_pages != pages.get(anonmm.address, 0) or not needed or anonmm not in anonmm.head.family:
                 raise KernelBug("anonmm", f"the object at {anonmm.address:#x} counts {anonmm.nr_pages} pages")
-
-
-@kernel
-def _add(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, anonmm: int) -> bool:
-    for i in range(nr):
-        pfn = batch[0, i]
-        if mapcount[pfn]:
-            return False
-        flags[pfn] |= np.uint32(PG_ANON)
-        mapcount[pfn] = 1
-        mapping[pfn] = anonmm
-        index[pfn] = batch[2, i]
-    return True
-
-
-@kernel
-def _duplicate(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int) -> None:
-    for i in range(np.uint64(nr)):
-        mapcount[np.uint64(batch[0, i])] += 1
 
 
 @kernel

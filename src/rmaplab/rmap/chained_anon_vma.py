@@ -10,7 +10,6 @@ What is here: the objects, and a base class that makes, links and lets go of the
 
 from __future__ import annotations
 
-from abc import ABC
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -55,7 +54,7 @@ class AnonVmaChain(Node):
         self.anon_vma = anon_vma
 
 
-class AnonVmaObjects(ReverseMap, ABC):
+class AnonVmaObjects(ReverseMap):
     """The anon_vmas by address (`at`), the chains by VMA, and what each page says (mapcount, mapping, index)."""
 
     lock_classes: ClassVar[LockClasses] = (("anon_vma_rwsem", True, False),)

@@ -25,7 +25,7 @@ from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import ACCESS, NONE, Graph, Pages
 
 
-class FoundPages(NamedTuple):
+class FoundEntries(NamedTuple):
     """A row per entry of a page table: the page (a number from 0 on), the node, the address; the row of graph.pages."""
 
     page: I64
@@ -43,7 +43,7 @@ class History:
 
     nodes: list[FamilyNode]
     order: list[int]
-    entries: FoundPages
+    entries: FoundEntries
     writes: dict[tuple[int, int], I64]
     colour: dict[int, int]
     unplaced: int
@@ -56,7 +56,7 @@ def history_of(graph: Graph, pages: Pages, mms: I64) -> History:
     _lay_out(graph, nodes, order)
     entries = _entries(graph, pages, nodes)
     placed = entries.address != NONE
-    entries = FoundPages(*(column[placed] for column in entries))
+    entries = FoundEntries(*(column[placed] for column in entries))
     order = by_birth(nodes, order)
     writes = _writes(graph, pages, nodes, order, entries)
     return History(nodes, order, entries, writes, _colours(nodes), int((~placed).sum()))
@@ -154,7 +154,7 @@ def _colours(nodes: list[FamilyNode]) -> dict[int, int]:
 # -- who wrote what, and when ----------------------------------------------------------------------------------------
 
 
-def _entries(graph: Graph, pages: Pages, nodes: list[FamilyNode]) -> FoundPages:
+def _entries(graph: Graph, pages: Pages, nodes: list[FamilyNode]) -> FoundEntries:
     """Where each page found is, by its index; the address is NONE where nothing of its process covers that."""
     vmas, root_of = graph.vmas, graph.anon_vmas.root
     node_of = np.full(graph.nr_mms, NONE)
@@ -170,7 +170,7 @@ def _entries(graph: Graph, pages: Pages, nodes: list[FamilyNode]) -> FoundPages:
     vma = anons[at]
     address = np.where(at == NONE, NONE, vmas.start[vma] + (pages.pgoff[row] - vmas.pgoff[vma] << 12))
     _, page = np.unique(pages.pfn[row], return_inverse=True)
-    return FoundPages(page.reshape(-1).astype(np.int64), node_of[pages.mm[row]], address, row)
+    return FoundEntries(page.reshape(-1).astype(np.int64), node_of[pages.mm[row]], address, row)
 
 
 def _covering(owner: I64, index: I64, owners: I64, first: I64, nr: I64) -> I64:
@@ -180,7 +180,7 @@ def _covering(owner: I64, index: I64, owners: I64, first: I64, nr: I64) -> I64:
 
 
 def _writes(
-    graph: Graph, pages: Pages, nodes: list[FamilyNode], order: list[int], entries: FoundPages
+    graph: Graph, pages: Pages, nodes: list[FamilyNode], order: list[int], entries: FoundEntries
 ) -> dict[tuple[int, int], I64]:
     """Addresses by (node, the child it must come before)."""
     nr = int(entries.page.max(initial=-1)) + 1
@@ -220,7 +220,7 @@ def _writes(
     }
 
 
-def _reached(entries: FoundPages, writer: I64, parent: I64) -> tuple[I64, I64]:
+def _reached(entries: FoundEntries, writer: I64, parent: I64) -> tuple[I64, I64]:
     """By entry: the writer's child on the way to it (NONE: it is the writer's own), and whether the writer is above it at all."""
     here, towards = entries.node.copy(), np.full(len(entries.node), NONE)
     wanted = writer[entries.page]

@@ -23,7 +23,7 @@ from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.designs import find_design
 from rmaplab.kernels.system import System
 from rmaplab.lab.census.census import Census
-from rmaplab.lab.census.fork_history import FoundPages, History, history_of
+from rmaplab.lab.census.fork_history import FoundEntries, History, history_of
 from rmaplab.lab.census.relive import KERNEL, relive
 from rmaplab.lab.census.visits import Quantiles, quantiles
 from rmaplab.machine.arrays import I64
@@ -192,7 +192,7 @@ def on_the_machine(census: Census, chosen: Chosen, history: History, pages: Page
     )
 
 
-def _is_complete(pages: Pages, entries: FoundPages) -> bool:
+def _is_complete(pages: Pages, entries: FoundEntries) -> bool:
     """Whether the census has every entry: else what it lacks may have been there."""
     return bool(np.allclose(pages.weight[entries.row] * pages.mapcount[entries.row], 1))
 
@@ -206,7 +206,7 @@ def _vmas_alike(history: History, tasks: Sequence[Task]) -> int:
     return nr
 
 
-def _compare(system: System, entries: FoundPages, pages: Pages, tasks: list[Task]) -> tuple[I64, Any]:
+def _compare(system: System, entries: FoundEntries, pages: Pages, tasks: list[Task]) -> tuple[I64, Any]:
     """By page of the census: the model's frame, and whether it is mapped by all whom the census found, and as often as it says."""
     found = np.zeros(len(entries.page), np.int64)
     mapcount = np.zeros(system.machine.frames.nr, np.int64)
