@@ -26,14 +26,12 @@ _HOMES = {
     "Mapping": "rmap.protocol",
     "SyscallError": "errors",
     "SegmentationFault": "errors",
-    "BusError": "errors",
     "NeedsReclaim": "errors",
     "OomKilled": "errors",
     "KernelBug": "errors",
     "UsageError": "errors",
 }
 __all__ = [
-    "BusError",
     "KernelBug",
     "Mapping",
     "NeedsReclaim",
@@ -48,7 +46,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from rmaplab.calls.task import Task
-    from rmaplab.errors import BusError, KernelBug, NeedsReclaim, OomKilled, SegmentationFault, SyscallError, UsageError
+    from rmaplab.errors import KernelBug, NeedsReclaim, OomKilled, SegmentationFault, SyscallError, UsageError
     from rmaplab.kernels.system import System, boot
     from rmaplab.rmap.protocol import Mapping
 

@@ -1,6 +1,6 @@
 """What can go wrong, told apart by whose fault it is.
 
-the simulated program's     SyscallError, SegmentationFault, BusError      Linux would say so too
+the simulated program's     SyscallError, SegmentationFault                Linux would say so too
 the simulated machine's     AllocationFailed, NeedsReclaim, OomKilled      memory ran out
 ours                        KernelBug                                      an impossible state, as a panic
 the user's                  UsageError                                     one line and a next step, exit code 2
@@ -49,10 +49,6 @@ class SegmentationFault(RmaplabError):
         super().__init__(f"SIGSEGV at {address:#x}: {cause}")
         self.address = address
         self.cause = cause
-
-
-class BusError(RmaplabError):
-    """SIGBUS: the mapping is there but nothing can back it (beyond the end of a file)."""
 
 
 class NeedsReclaim(RmaplabError):

@@ -20,9 +20,10 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.madvise import check_range, do_madvise
 from rmaplab.mm.mincore import do_mincore, do_msync
 from rmaplab.mm.mlock import do_mlock, do_mlockall, do_munlock, do_munlockall
-from rmaplab.mm.mmap import do_brk, do_mmap, do_munmap
+from rmaplab.mm.mmap import do_brk, do_mmap
 from rmaplab.mm.mprotect import do_mprotect
 from rmaplab.mm.mremap import do_mremap
+from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.populate import madvise_populate, mm_populate, populate_locked
 from rmaplab.mm.process import do_exit
 from rmaplab.objects.flags import (
@@ -36,7 +37,7 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
 )
-from rmaplab.objects.mm_types import MmStruct
+from rmaplab.objects.mm_types import Limits, MmStruct, Range
 from rmaplab.objects.task import TaskStruct
 from rmaplab.units import parse_size
 
@@ -62,7 +63,7 @@ class MemoryCalls(TaskStruct):
         """
         if flags & (MAP_SHARED | MAP_PRIVATE) == MAP_SHARED:
             raise NotModelled("MAP_SHARED needs shared memory, which this version does not have: use MAP_PRIVATE")
-        return self._call(do_mmap, address, parse_size(length), prot, flags)
+        return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags)
 
     def munmap(self, address: int, length: int | str) -> None:
         """munmap(2). Raises SyscallError: EINVAL, or ENOMEM where a VMA must be split and cannot be."""
@@ -82,11 +83,11 @@ class MemoryCalls(TaskStruct):
     ) -> int:
         """mremap(2): the mapping's address. Raises SyscallError: EINVAL, EFAULT, ENOMEM, EAGAIN."""
         lengths = parse_size(old_length), parse_size(new_length)
-        return self._call(do_mremap, address, *lengths, flags, new_address)
+        return self._call_and_populate(do_mremap, address, *lengths, flags, new_address)
 
     def brk(self, address: int = 0) -> int:
         """brk(2): move the end of the heap, or ask where it is (0). Raises SyscallError(ENOMEM); the heap is as before."""
-        return self._call(do_brk, address)
+        return self._call_and_populate(do_brk, address)
 
     def madvise(self, address: int, length: int | str, advice: int) -> None:
         """madvise(2). Raises SyscallError: EINVAL, ENOMEM, EAGAIN; NotModelled: huge pages, guard regions."""
@@ -109,7 +110,7 @@ class MemoryCalls(TaskStruct):
 
     def _mlock(self, address: int, length: int, flags: int) -> None:
         try:
-            start, end = self._locked(do_mlock, address, length, flags)
+            start, end = self._locked(do_mlock, self.limits, address, length, flags)
             self._locked(populate_locked, start, end, write=False)
         finally:
             self._end_of_call()
@@ -120,7 +121,7 @@ class MemoryCalls(TaskStruct):
 
     def mlockall(self, flags: int) -> None:
         """mlockall(2): MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT. Raises SyscallError: EINVAL, EPERM, ENOMEM."""
-        self._call(do_mlockall, flags)
+        self._call_and_populate(do_mlockall, flags)
 
     def munlockall(self) -> None:
         """munlockall(2)."""
@@ -136,19 +137,18 @@ class MemoryCalls(TaskStruct):
 
     def limit_as(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_AS): bytes of address space, from now on and for children."""
-        self._mm().limits.address_space = parse_size(limit)
+        self._mm()
+        self.limits.address_space = parse_size(limit)
 
     def limit_memlock(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_MEMLOCK): bytes that may be locked, from now on and by children."""
-        self._mm().limits.memlock = parse_size(limit)
-
-    def limit_stack(self, limit: int | str) -> None:
-        """setrlimit(RLIMIT_STACK): bytes to which a mapping may grow down."""
-        self._mm().limits.stack = parse_size(limit)
+        self._mm()
+        self.limits.memlock = parse_size(limit)
 
     def cap_ipc_lock(self, *, granted: bool) -> None:
         """Give the task CAP_IPC_LOCK, or take it away; children inherit it. A first task has none."""
-        self._mm().limits.may_lock = granted
+        self._mm()
+        self.limits.may_lock = granted
 
     def read(self, address: int, length: int = 1) -> bytes:
         """Load `length` bytes. Raises SegmentationFault, OomKilled."""
@@ -171,7 +171,6 @@ class MemoryCalls(TaskStruct):
         child = self.vfork_child
         if child is not None and self.kernel.machine.sched.current is None:
             raise UsageError(f"task {self.pid} waits for its vfork child: let task {child.pid} exit() first")
-        self.mm.limits = self.limits  # it acts now
         return self.mm
 
     def _runs(self) -> bool:
@@ -179,27 +178,39 @@ class MemoryCalls(TaskStruct):
         return current is self
 
     def _call(self, call: Callable[..., R], *arguments: int, write: bool = True) -> R:
-        """A system call: under mmap_sem, then what it wants faulted in, and back to user mode however it ends."""
+        """A system call: under mmap_sem, and back to user mode however it ends."""
         k, mm = self.kernel, self._mm()
         machine = k.machine
         locks, lock = machine.locks, mm.mmap_sem
-        mm.to_populate = None
         try:
             locks.take(lock, write=write)
             try:
-                result = call(k, mm, *arguments)
+                return call(k, mm, *arguments)
             finally:
                 locks.drop(lock)
-            if mm.to_populate is not None:
-                self._locked(mm_populate, *mm.to_populate, write=False)
         finally:  # _end_of_call, without the call: this is the most travelled path
             machine.charge("syscall")
             machine.end_burst()
             if machine.sched.current is not None:
                 machine.sched.cond_resched()
+
+    def _call_and_populate(self, call: Callable[..., tuple[R, Range | None]], *arguments: int) -> R:
+        """A system call that obeys the task's limits and says what it wants faulted in: that comes when mmap_sem is free again."""
+        k, mm = self.kernel, self._mm()
+        locks, lock = k.machine.locks, mm.mmap_sem
+        try:
+            locks.take(lock)
+            try:
+                result, populate = call(k, mm, self.limits, *arguments)
+            finally:
+                locks.drop(lock)
+            if populate is not None:
+                self._locked(mm_populate, *populate, write=False)
+        finally:
+            self._end_of_call()
         return result
 
-    def _locked(self, call: Callable[..., R], *arguments: int, write: bool = True) -> R:
+    def _locked(self, call: Callable[..., R], *arguments: int | Limits, write: bool = True) -> R:
         k, mm = self.kernel, self._mm()
         locks, lock = k.machine.locks, mm.mmap_sem
         locks.take(lock, write=write)
@@ -211,7 +222,7 @@ class MemoryCalls(TaskStruct):
     def _access(self, access: Callable[..., R], *arguments: int | bytes) -> R:
         """A load or a store; a fault that gets no memory kills the task (VM_FAULT_OOM)."""
         try:
-            return access(self.kernel, self._mm(), *arguments)
+            return access(self.kernel, self._mm(), self.limits, *arguments)
         except AllocationFailed as failure:
             do_exit(self.kernel, self, -SIGKILL)
             raise OomKilled(f"task {self.pid}: a page fault got no memory ({failure})") from None

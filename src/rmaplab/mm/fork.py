@@ -13,7 +13,6 @@ Source: 2.6.2 kernel/fork.c dup_mmap, mm/memory.c copy_page_range; the failure p
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 
 import numpy as np
 
@@ -22,17 +21,18 @@ from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE
 from rmaplab.machine.pagetable import copy_range, count_tables
 from rmaplab.machine.pagetable_edit import read_range
-from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.mm_struct import mm_alloc, mmput
+from rmaplab.mm.vma import link_vma, vm_area_dup, vm_area_free
 from rmaplab.objects.flags import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_MAYWRITE, VM_SHARED, VM_WIPEONFORK
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+from rmaplab.units import PAGE_SIZE
 
 
 def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
     """A copy of `parent` for the new task `pid`. Raises SyscallError(ENOMEM), NeedsReclaim; then nothing of it is left."""
     child = mm_alloc(k, pid)
-    child.free_area_cache, child.limits = parent.free_area_cache, replace(parent.limits)
+    child.free_area_cache = parent.free_area_cache
     child.start_brk, child.brk = parent.start_brk, parent.brk
     charged = 0
     try:
@@ -62,22 +62,23 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
 
 def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
     wiped = bool(vma.flags & VM_WIPEONFORK)
-    new = VmArea(child, vma.start, vma.end, vma.flags & ~VM_LOCKED_MASK, vma.pgoff, k.vma_cache.alloc())
+    new = vm_area_dup(k, vma, child, vma.start, vma.end, vma.pgoff)
+    new.flags &= ~VM_LOCKED_MASK
     k.machine.charge("vma_copy")
     try:
         if not wiped:
             k.rmap.vma_fork(vma, new)
     except (AllocationFailed, NeedsReclaim):
-        k.vma_cache.free(new.address)
+        vm_area_free(k, new)
         raise
-    child.insert(new)
+    link_vma(new)
     child.total_vm += new.nr_pages
     if wiped or (k.rules.lazy_fork and not k.rmap.vma_is_faulted(vma)):
         return  # the child's faults will find zeros, as the parent's did
     locks = k.machine.locks
     address = vma.start
     while address < vma.end:
-        stop = k.burst_end(address, vma.end)
+        stop = k.alloc_burst_end(address, vma.end)
         locks.take(child.page_table_lock)
         locks.take(vma.mm.page_table_lock)
         try:
@@ -98,7 +99,6 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
     missing, leaves = count_tables(*geometry, child.pgd, parent, start, end)
     if not leaves and not missing:
         return
-    alone = end - start <= PAGE_SIZE
     tables: I64 = _NOTHING
     try:
         if missing:
@@ -108,11 +108,10 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
             k.rmap.reserve(batch)
     except (AllocationFailed, NeedsReclaim):
         machine.free_tables(tables)
-        if alone:
+        if end - start <= PAGE_SIZE:
             raise
-        middle = start + ((end - start) >> (PAGE_SHIFT + 1) << PAGE_SHIFT)
-        _copy_burst(k, vma, new, start, middle)
-        _copy_burst(k, vma, new, middle, end)
+        for low, high in halves(start, end):
+            _copy_burst(k, vma, new, low, high)
         return
     cow = vma.flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
     batch.nr, copied = copy_range(

@@ -12,9 +12,10 @@ from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.mm.pagevec import LruAdd
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import VM_ACCOUNT
-from rmaplab.objects.mm_types import MmStruct
+from rmaplab.objects.mm_types import MmStruct, Range
 from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.protocol import Batch, ReverseMap
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 MM_LOCKS: LockClasses = (
     ("mmap_sem", True, False),
@@ -75,19 +76,23 @@ class Kernel:
         self.reused_batch = Batch(capacity)
 
     def burst_start(self, end: int) -> int:
-        """Where a burst that ends at `end` begins, for work that goes downwards."""
+        """Where a burst that ends at `end` begins, for work that allocates and goes downwards."""
         if self.machine.allocator.fail_after is not None:
-            return end - 4096
+            return end - PAGE_SIZE
         return (end - 1) // self.burst_bytes * self.burst_bytes
 
     def burst_end(self, address: int, end: int) -> int:
-        """Where the burst of work that begins at `address` ends: a bounded number of leaf tables, never beyond `end`.
+        """Where the burst of work that begins at `address` ends: a bounded number of leaf tables, never beyond `end`."""
+        return min(end, (address // self.burst_bytes + 1) * self.burst_bytes)
+
+    def alloc_burst_end(self, address: int, end: int) -> int:
+        """As burst_end, for work that allocates.
 
         With the failure injector armed a burst is one page, so that requests come in the order of the kernel's own.
         """
         if self.machine.allocator.fail_after is not None:
-            return min(end, address + 4096)
-        return min(end, (address // self.burst_bytes + 1) * self.burst_bytes)
+            return min(end, address + PAGE_SIZE)
+        return self.burst_end(address, end)
 
     def vm_enough_memory(self, nr_pages: int) -> bool:
         """Charge `nr_pages` if this box's overcommit rule allows it (overcommit.py)."""
@@ -119,6 +124,12 @@ class Kernel:
         for cache, nr in counts.items():
             if cache.nr_objects != nr:
                 raise KernelBug("slabinfo", f"{cache.nr_objects} {cache.name} objects, {nr} in use")
+
+
+def halves(start: int, end: int) -> tuple[Range, Range]:
+    """The two parts of a burst for which memory was short. So all before the page that cannot be had gets done, and nothing after it."""
+    middle = start + ((end - start) >> (PAGE_SHIFT + 1) << PAGE_SHIFT)
+    return (start, middle), (middle, end)
 
 
 def _nothing_can_be_reclaimed(nr: int, order: int) -> None:

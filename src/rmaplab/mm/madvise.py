@@ -133,7 +133,7 @@ def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advi
             raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
         flags = vma.flags & ~go | come
         if flags != vma.flags:
-            vma_modify(k, mm, vma, start, end, flags, "madvise", merge=k.rules.merges_everywhere)
+            vma_modify(k, vma, start, end, flags, "madvise", merge=k.rules.merges_everywhere)
             k.machine.charge("vma_advise")
     elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         _zap(k, mm, start, end)
@@ -160,7 +160,7 @@ def _mark(k: Kernel, mm: MmStruct, start: int, end: int, bits: int) -> None:
     machine, batch = k.machine, k.batch
     address = start
     while address < end:
-        stop = min(end, (address // k.burst_bytes + 1) * k.burst_bytes)
+        stop = k.burst_end(address, end)
         batch.nr = read_range(*machine.geometry, mm.pgd, address, stop, batch.columns)
         slots = batch.ptes // machine.paging.entry_bytes
         machine.words[slots] &= np.array(~bits, np.int64).astype(machine.words.dtype)

@@ -19,7 +19,7 @@ modern.md 1.8, history.md 4.
 from __future__ import annotations
 
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.vma import absorb_next, set_range, split_vma
+from rmaplab.mm.vma import absorb, move_border, set_range, split_vma
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
 
@@ -37,13 +37,11 @@ def merge_new_range(
         return None, source
     before, after = mm.gap_around(start, end)
     nr_pages = (end - start) >> PAGE_SHIFT
-    if before is not None and (
-        before.end != start or not _continues(k, before, flags, pgoff - before.nr_pages, source)
-    ):
+    if before is not None and (before.end != start or not continues(k, before, flags, pgoff - before.nr_pages, source)):
         before = None
     asked = grows and source is not None and k.rmap.vma_is_faulted(source)  # below, by vma_can_merge
     if after is not None and (
-        after.start != end or not _continues(k, after, flags, pgoff + nr_pages, source, asked=asked)
+        after.start != end or not continues(k, after, flags, pgoff + nr_pages, source, asked=asked)
     ):
         after = None
     if before is not None and after is not None and not k.rmap.vma_can_merge(before, after):
@@ -54,7 +52,7 @@ def merge_new_range(
     if source is not None and source is not target:
         k.rmap.vma_adopt(target, source)
     if before is not None and after is not None:
-        absorb_next(k, mm, before, after)
+        absorb(k, before, after)
         source = before if source is after else source
     else:
         set_range(k, target, min(start, target.start), max(end, target.end))
@@ -65,26 +63,35 @@ def merge_new_range(
 
 
 def vma_modify(
-    k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: int, call: str, *, merge: bool = True
+    k: Kernel,
+    vma: VmArea,
+    start: int,
+    end: int,
+    flags: int,
+    call: str,
+    *,
+    merge: bool = True,
+    with_next: bool = True,
 ) -> VmArea:
     """Give the part [start, end) of `vma` the vm_flags `flags`: the VMA that covers it then.
 
     Raises AllocationFailed, or SyscallError(ENOMEM) where a split would be one mapping too many; `call` is whose error that is. A
-    first split stays when the second one fails, as in Linux. Without `merge` there are only splits.
+    first split stays when the second one fails, as in Linux. Without `merge` there are only splits; without `with_next` only the VMA
+    before it is asked.
     """
-    target = _merge_existing(k, mm, vma, start, end, flags) if merge else None
+    target = _merge_existing(k, vma, start, end, flags, with_next=with_next) if merge else None
     if target is not None:
         k.machine.charge("vma_merge")
         return target
     if vma.start < start:
-        vma = split_vma(k, mm, vma, start, call)
+        vma = split_vma(k, vma, start, call)
     if end < vma.end:
-        split_vma(k, mm, vma, end, call)
+        split_vma(k, vma, end, call)
     vma.flags = flags
     return vma
 
 
-def _continues(
+def continues(
     k: Kernel, neighbour: VmArea, flags: int, pgoff: int, source: VmArea | None, *, asked: bool = False
 ) -> bool:
     """Whether `neighbour` may grow over pages of `source`, if its first page had to be page `pgoff` of the object.
@@ -98,46 +105,32 @@ def _continues(
     )
 
 
-def _merge_existing(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: int) -> VmArea | None:
+def _merge_existing(k: Kernel, vma: VmArea, start: int, end: int, flags: int, *, with_next: bool) -> VmArea | None:
     """vma_merge_existing_range: None if nobody agrees. Raises as an allocation, with nothing changed."""
     if flags & k.rules.vm_special:
         return None
     left, right = start == vma.start, end == vma.end
-    before, after = mm.neighbours(vma)
+    before, after = vma.mm.neighbours(vma)
     if not left or (
         before is not None
-        and (before.end != start or not _continues(k, before, flags, vma.pgoff - before.nr_pages, vma))
+        and (before.end != start or not continues(k, before, flags, vma.pgoff - before.nr_pages, vma))
     ):
         before = None
-    if not right or (
-        after is not None and (after.start != end or not _continues(k, after, flags, vma.pgoff + vma.nr_pages, vma))
+    if not (right and with_next) or (
+        after is not None and (after.start != end or not continues(k, after, flags, vma.pgoff + vma.nr_pages, vma))
     ):
         after = None
     if before is not None and after is not None and not k.rmap.vma_can_merge(before, after):
         after = None
     if before is not None and after is not None:
         k.rmap.vma_adopt(before, after if k.rmap.vma_is_faulted(after) else vma)
-        absorb_next(k, mm, before, vma)
-        absorb_next(k, mm, before, after)
+        absorb(k, before, vma)
+        absorb(k, before, after)
         return before
-    if before is not None:
-        if right:
-            absorb_next(k, mm, before, vma)
+    target = before or after
+    if target is not None:
+        if left and right:
+            absorb(k, target, vma)
         else:
-            k.rmap.vma_adopt(before, vma)
-            set_range(k, vma, end, vma.end)
-            set_range(k, before, before.start, end)
-            k.rmap.vma_adjust(before, vma)
-        return before
-    if after is not None:
-        k.rmap.vma_adopt(after, vma)
-        if left:
-            mm.remove(vma)
-            set_range(k, after, start, after.end)
-            k.rmap.vma_merge(after, vma)
-            k.vma_cache.free(vma.address)
-        else:
-            set_range(k, vma, vma.start, start)
-            set_range(k, after, start, after.end)
-            k.rmap.vma_adjust(after, vma)
-    return after
+            move_border(k, target, vma, end if target is before else start)
+    return target

@@ -28,7 +28,7 @@ def do_mincore(k: Kernel, mm: MmStruct, start: int, length: int) -> list[bool]:
         vma = mm.find_vma(address)
         if vma is None or vma.start > address or not k.rules.mincore_knows_anonymous:
             raise SyscallError(errno.ENOMEM, "mincore", f"nothing is mapped at {address:#x}, or nothing that it knows")
-        stop = min(end, vma.end, (address // k.burst_bytes + 1) * k.burst_bytes)
+        stop = k.burst_end(address, min(end, vma.end))
         batch.nr = read_all(*k.machine.geometry, mm.pgd, address, stop, batch.columns)
         row = [False] * ((stop - address) >> PAGE_SHIFT)
         for there in ((batch.addresses - address) >> PAGE_SHIFT).tolist():

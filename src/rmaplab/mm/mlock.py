@@ -28,26 +28,25 @@ from rmaplab.objects.flags import (
     VM_LOCKED_MASK,
     VM_LOCKONFAULT,
 )
-from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 
-def do_mlock(k: Kernel, mm: MmStruct, start: int, length: int, flags: int) -> tuple[int, int]:
+def do_mlock(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int, flags: int) -> Range:
     """Lock a range of addresses; the whole pages that it meets, which are to be faulted in next.
 
     Raises SyscallError: EINVAL (flags), EPERM, ENOMEM (a hole; more than RLIMIT_MEMLOCK allows; too many mappings).
     """
     if flags & ~MLOCK_ONFAULT:
         raise SyscallError(errno.EINVAL, "mlock2", "unknown flags")
-    _check_may_lock(k, mm, "mlock")
+    _check_may_lock(k, limits, "mlock")
     end = page_align(start + length)
     start &= -PAGE_SIZE
     nr_pages = (end - start) >> PAGE_SHIFT
-    limit = mm.limits.memlock >> PAGE_SHIFT
     locked = mm.locked_vm + nr_pages
     if not k.rules.mlock_needs_capability:
-        locked = 0 if mm.limits.may_lock else locked - _locked_in(mm, start, end)
-    if locked > limit:
+        locked = 0 if limits.may_lock else locked - _locked_in(mm, start, end)
+    if locked > limits.memlock >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, "mlock", "more than RLIMIT_MEMLOCK allows")
     lock = VM_LOCKED | (VM_LOCKONFAULT if flags & MLOCK_ONFAULT else 0)
     _apply(k, mm, start, end, lock, "mlock")
@@ -59,21 +58,25 @@ def do_munlock(k: Kernel, mm: MmStruct, start: int, length: int) -> None:
     _apply(k, mm, start & -PAGE_SIZE, page_align(start + length), 0, "munlock")
 
 
-def do_mlockall(k: Kernel, mm: MmStruct, flags: int) -> None:
-    """Lock what is mapped, what will be, or both. Raises SyscallError: EINVAL, EPERM, ENOMEM (RLIMIT_MEMLOCK)."""
+def do_mlockall(k: Kernel, mm: MmStruct, limits: Limits, flags: int) -> tuple[None, Range | None]:
+    """Lock what is mapped, what will be, or both: (nothing, what is to be faulted in next).
+
+    Raises SyscallError: EINVAL, EPERM, ENOMEM (RLIMIT_MEMLOCK).
+    """
     known = MCL_CURRENT | MCL_FUTURE | (MCL_ONFAULT if k.rules.mlock2_known else 0)
     if not flags or flags & ~known or flags == MCL_ONFAULT:
         raise SyscallError(errno.EINVAL, "mlockall", "unknown flags, or MCL_ONFAULT alone")
-    _check_may_lock(k, mm, "mlockall")
+    _check_may_lock(k, limits, "mlockall")
     old = k.rules.mlock_needs_capability
-    limited = old or (flags & MCL_CURRENT and not mm.limits.may_lock)
-    if limited and mm.total_vm > mm.limits.memlock >> PAGE_SHIFT:
+    limited = old or (flags & MCL_CURRENT and not limits.may_lock)
+    if limited and mm.total_vm > limits.memlock >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, "mlockall", "more is mapped than RLIMIT_MEMLOCK allows")
     lock = VM_LOCKED | (VM_LOCKONFAULT if flags & MCL_ONFAULT else 0)
     mm.def_flags = mm.def_flags & ~VM_LOCKED_MASK | (lock if flags & MCL_FUTURE else 0)
-    if flags & MCL_CURRENT:
-        _apply_to_all(k, mm, lock)
-        mm.to_populate = 0, k.machine.paging.task_size
+    if not flags & MCL_CURRENT:
+        return None, None
+    _apply_to_all(k, mm, lock)
+    return None, (0, k.machine.paging.task_size)
 
 
 def do_munlockall(k: Kernel, mm: MmStruct) -> None:
@@ -82,9 +85,9 @@ def do_munlockall(k: Kernel, mm: MmStruct) -> None:
     _apply_to_all(k, mm, 0)
 
 
-def _check_may_lock(k: Kernel, mm: MmStruct, call: str) -> None:
+def _check_may_lock(k: Kernel, limits: Limits, call: str) -> None:
     """can_do_mlock."""
-    if not mm.limits.may_lock and (k.rules.mlock_needs_capability or not mm.limits.memlock):
+    if not limits.may_lock and (k.rules.mlock_needs_capability or not limits.memlock):
         raise SyscallError(errno.EPERM, call, "CAP_IPC_LOCK is not there")
 
 
@@ -131,7 +134,7 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, lock: int
     if flags == vma.flags or vma.flags & k.rules.vm_special:
         return
     was = vma.flags & VM_LOCKED
-    vma_modify(k, mm, vma, start, end, flags, call, merge=k.rules.mlock_merges)
+    vma_modify(k, vma, start, end, flags, call, merge=k.rules.mlock_merges)
     if bool(was) != bool(lock):
         mm.locked_vm += ((end - start) >> PAGE_SHIFT) * (1 if lock else -1)
     k.machine.charge("vma_lock")

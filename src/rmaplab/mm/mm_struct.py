@@ -25,7 +25,6 @@ def mm_alloc(k: Kernel, pid: int) -> MmStruct:
         raise
     mm = MmStruct(pid, address, pgd, k.machine.locks)
     mm.nr_tables = nr_tables
-    mm.limits.memlock = k.rules.memlock_limit_bytes
     mm.start_brk = mm.brk = k.machine.paging.heap_base
     k.machine.locks.pass_through(k.mmlist_lock)
     k.mms[address] = mm

@@ -10,6 +10,8 @@ Source: mm/mremap.c, move_page_tables, of 2.6.5 -aa; later kernels start with th
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim
@@ -17,14 +19,30 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import Bools
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_pages
 from rmaplab.machine.pagetable_edit import count_tables_at, hang_tables, leaf_tables, move_entries, read_all
-from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.protocol import Batch
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
-def move_page_tables(k: Kernel, vma: VmArea, target: VmArea, old: int, new: int, length: int) -> None:
+class Remap(NamedTuple):
+    """What an mremap is to do, in bytes; as it is carried out parts of it are said more exactly (vma_remap_struct in 6.18)."""
+
+    old: int
+    old_length: int
+    new_length: int
+    flags: int
+    new: int
+    """Where to, if MREMAP_FIXED says so or a hole has been found."""
+
+    def pgoff_in(self, vma: VmArea) -> int:
+        """The page of the object behind `vma` that the old place begins with."""
+        return vma.pgoff + ((self.old - vma.start) >> PAGE_SHIFT)
+
+
+def move_page_tables(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> None:
     """Move all entries, the highest first as these kernels do; back again if that fails."""
+    old, length, _, _, new = remap
     if k.rules.mremap_by_table:
         _make_tables(k, vma.mm, old, new, length)
     start = address = old + length
@@ -49,7 +67,7 @@ def _move_burst_back(k: Kernel, target: VmArea, vma: VmArea, start: int, end: in
     """The tables on the old side are still there, so this cannot fail; pages that were copied stay copies."""
     address = start
     while address < end:
-        stop = min(end, (address // k.burst_bytes + 1) * k.burst_bytes)
+        stop = k.burst_end(address, end)
         _move_burst(k, target, vma, address + delta, stop + delta, -delta)
         address = stop
 
@@ -68,15 +86,12 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
         _halve(k, vma, target, start, end, delta, failure)
         return
     tracked = before.pfns != 0
-    verdict = None
-    shared = Batch(0)
     if tracked.any():
         only = _select(before, tracked)
         verdict = k.rmap.move_verdict(only, target)
         if verdict is not None and verdict.any():
-            shared = _select(only, verdict)
             try:
-                _unshare(k, mm, shared, vma)
+                _unshare(k, mm, _select(only, verdict), vma)
             except (AllocationFailed, NeedsReclaim) as failure:
                 machine.free_tables(tables)
                 _halve(k, vma, target, start, end, delta, failure)
@@ -125,9 +140,8 @@ def _halve(
     """Memory was short for the whole of a burst: its parts, upper half first; a single page fails for good."""
     if end - start <= PAGE_SIZE:
         raise failure
-    middle = start + ((end - start) >> (PAGE_SHIFT + 1) << PAGE_SHIFT)
-    _move_burst(k, vma, target, middle, end, delta)
-    _move_burst(k, vma, target, start, middle, delta)
+    for low, high in reversed(halves(start, end)):
+        _move_burst(k, vma, target, low, high, delta)
 
 
 def _unshare(k: Kernel, mm: MmStruct, shared: Batch, vma: VmArea) -> None:

@@ -21,8 +21,8 @@ from rmaplab.machine.pagetable_edit import protect_range
 from rmaplab.machine.paging import PRESENT, PROTNONE
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.merge import vma_modify
-from rmaplab.mm.vma import absorb_next, set_range, split_vma
+from rmaplab.mm.merge import continues, vma_modify
+from rmaplab.mm.vma import absorb
 from rmaplab.objects.flags import (
     PROT_EXEC,
     PROT_READ,
@@ -86,7 +86,9 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: in
         refund = (end - start) >> PAGE_SHIFT
     early_cow = vma.flags & (VM_WRITE | VM_SHARED | VM_LOCKED_MASK) == VM_LOCKED and bool(flags & VM_WRITE)
     try:
-        vma = _cut(k, mm, vma, start, end, flags)
+        vma_modify(
+            k, vma, start, end, flags, "mprotect", merge=k.rules.mprotect_merges, with_next=k.rules.merges_everywhere
+        )
     except (AllocationFailed, SyscallError, NeedsReclaim) as failure:
         k.vm_unacct_memory(charged)
         if isinstance(failure, NeedsReclaim):
@@ -96,45 +98,11 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: in
     _change_protection(k, mm, start, end, flags)
     if early_cow:  # a locked page must not fault later
         with suppress(AllocationFailed):
-            touch(k, mm, start, end, write=True, user=False)
+            touch(k, mm, None, start, end, write=True)
 
 
 def _loses_charge(k: Kernel, vma: VmArea) -> bool:
     return k.rules.unfaulted_loses_charge and not k.rmap.vma_is_faulted(vma)
-
-
-def _cut(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: int) -> VmArea:
-    """The VMA that is exactly (or, merged, at least) [start, end) with `flags`."""
-    if k.rules.merges_everywhere:
-        return vma_modify(k, mm, vma, start, end, flags, "mprotect")
-    before, _ = mm.neighbours(vma)
-    if start == vma.start and k.rules.mprotect_merges and before is not None and _joins(k, before, vma, flags):
-        if end == vma.end:
-            absorb_next(k, mm, before, vma)
-        else:
-            k.rmap.vma_adopt(before, vma)
-            set_range(k, vma, end, vma.end)
-            set_range(k, before, before.start, end)
-            k.rmap.vma_adjust(before, vma)
-        k.machine.charge("vma_merge")
-        return before
-    if start > vma.start:
-        vma = split_vma(k, mm, vma, start, "mprotect")
-    if end < vma.end:
-        split_vma(k, mm, vma, end, "mprotect")
-    vma.flags = flags
-    return vma
-
-
-def _joins(k: Kernel, before: VmArea, vma: VmArea, flags: int) -> bool:
-    """Whether `before`, which ends where `vma` begins, may grow over it once that has `flags`."""
-    return (
-        before.end == vma.start
-        and before.flags == flags
-        and not flags & (k.rules.vm_special | VM_SHARED)
-        and (not k.rmap.linear or before.pgoff + before.nr_pages == vma.pgoff)
-        and k.rmap.vma_can_grow(before, vma)
-    )
 
 
 def _merge_with_next(k: Kernel, mm: MmStruct, end: int) -> None:
@@ -143,9 +111,12 @@ def _merge_with_next(k: Kernel, mm: MmStruct, end: int) -> None:
     if vma is None or vma.end != end:
         return
     _, after = mm.neighbours(vma)
-    if after is not None and _joins(k, vma, after, after.flags) and vma.flags == after.flags:
+    flags = vma.flags
+    if after is None or after.start != end or after.flags != flags or flags & k.rules.vm_special:
+        return
+    if continues(k, vma, flags, after.pgoff - vma.nr_pages, after):
         with suppress(AllocationFailed):  # two they were, and two they stay
-            absorb_next(k, mm, vma, after)
+            absorb(k, vma, after)
             k.machine.charge("vma_merge")
 
 
@@ -155,7 +126,7 @@ def _change_protection(k: Kernel, mm: MmStruct, start: int, end: int, flags: int
     k.machine.locks.take(mm.page_table_lock)
     address = start
     while address < end:
-        stop = min(end, (address // k.burst_bytes + 1) * k.burst_bytes)
+        stop = k.burst_end(address, end)
         k.machine.charge("pte_protect", protect_range(*k.machine.geometry, mm.pgd, address, stop, present))
         k.machine.end_burst()
         address = stop

@@ -19,12 +19,13 @@ import errno
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import merge_new_range
-from rmaplab.mm.mmap import do_munmap, get_unmapped_area
-from rmaplab.mm.move_ptes import move_back, move_page_tables
+from rmaplab.mm.move_ptes import Remap, move_back, move_page_tables
 from rmaplab.mm.mremap_linked import mremap_linked
-from rmaplab.mm.vma import set_range
+from rmaplab.mm.munmap import do_munmap
+from rmaplab.mm.unmapped_area import get_unmapped_area
+from rmaplab.mm.vma import link_vma, set_range, vm_area_dup, vm_area_free
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, VM_ACCOUNT, VM_DONTEXPAND, VM_WRITE
-from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 
@@ -32,13 +33,15 @@ class _Moved(NeedsReclaim):
     """Memory ran out when all had been moved: what was charged for the new place stays charged."""
 
 
-def do_mremap(k: Kernel, mm: MmStruct, old: int, old_length: int, new_length: int, flags: int, new: int) -> int:
-    """The mapping at [old, old + old_length) with a new length, maybe at a new address: that address.
+def do_mremap(
+    k: Kernel, mm: MmStruct, limits: Limits, old: int, old_length: int, new_length: int, flags: int, new: int
+) -> tuple[int, Range | None]:
+    """The mapping at [old, old + old_length) with a new length, maybe at a new address: (that address, what is to be faulted in next).
 
     Raises SyscallError: EINVAL (flags, alignment, length 0, overlap), EFAULT (no mapping, or more than one), ENOMEM.
     """
     if k.rules.mremap_links_first:
-        return mremap_linked(k, mm, old, old_length, new_length, flags, new)
+        return mremap_linked(k, mm, limits, Remap(old, page_align(old_length), page_align(new_length), flags, new))
     task_size = k.machine.paging.task_size
     if flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE) or old % PAGE_SIZE or min(old_length, new_length) < 0:
         raise SyscallError(errno.EINVAL, "mremap")
@@ -58,22 +61,12 @@ def do_mremap(k: Kernel, mm: MmStruct, old: int, old_length: int, new_length: in
         if old_length > new_length:
             do_munmap(k, mm, old + new_length, old_length - new_length, "mremap")
         if not fixed or new == old:
-            return old
+            return old, None
         old_length = new_length
-    vma = mm.find_vma(old)
-    if vma is None or vma.start > old or old_length > vma.end - old:
-        raise SyscallError(errno.EFAULT, "mremap", "the range is not within one mapping")
-    if vma.flags & VM_DONTEXPAND and new_length > old_length:
-        raise SyscallError(errno.EFAULT, "mremap")
-    growth = (new_length - old_length) >> PAGE_SHIFT
-    if mm.total_vm + growth > mm.limits.address_space >> PAGE_SHIFT:
-        raise SyscallError(errno.ENOMEM, "mremap", "RLIMIT_AS")
-    accounted = vma.flags & VM_ACCOUNT or (not k.rules.commit_is_accounted and vma.flags & VM_WRITE)
-    if growth and accounted and not k.vm_enough_memory(growth):
-        raise SyscallError(errno.ENOMEM, "mremap", "overcommit: less is free than is asked for")
-    charged = growth if vma.flags & VM_ACCOUNT else 0
+    remap = Remap(old, old_length, new_length, flags, new)
+    vma, charged = _vma_to_resize(k, mm, limits, remap)
     try:
-        return _grow_or_move(k, mm, vma, old, old_length, new_length, flags, new)
+        return _grow_or_move(k, vma, remap), None
     except _Moved:
         raise
     except (SyscallError, AllocationFailed, NeedsReclaim) as failure:
@@ -83,11 +76,28 @@ def do_mremap(k: Kernel, mm: MmStruct, old: int, old_length: int, new_length: in
         raise
 
 
-def _grow_or_move(
-    k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, new_length: int, flags: int, new: int
-) -> int:
-    fixed = bool(flags & MREMAP_FIXED)
-    if old_length == vma.end - old and not fixed and (old_length != new_length or not flags & MREMAP_MAYMOVE):
+def _vma_to_resize(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> tuple[VmArea, int]:
+    """(The VMA that all of the old place lies in, the pages its growth has been charged for.) Raises SyscallError."""
+    old, old_length, new_length, _, _ = remap
+    vma = mm.find_vma(old)
+    if vma is None or vma.start > old or old_length > vma.end - old:
+        raise SyscallError(errno.EFAULT, "mremap", "the range is not within one mapping")
+    growth = (new_length - old_length) >> PAGE_SHIFT
+    if vma.flags & VM_DONTEXPAND and growth:
+        raise SyscallError(errno.EFAULT, "mremap")
+    if mm.total_vm + growth > limits.address_space >> PAGE_SHIFT:
+        raise SyscallError(errno.ENOMEM, "mremap", "RLIMIT_AS")
+    accounted = vma.flags & VM_ACCOUNT or (not k.rules.commit_is_accounted and vma.flags & VM_WRITE)
+    if growth and accounted and not k.vm_enough_memory(growth):
+        raise SyscallError(errno.ENOMEM, "mremap", "overcommit: less is free than is asked for")
+    return vma, growth if vma.flags & VM_ACCOUNT else 0
+
+
+def _grow_or_move(k: Kernel, vma: VmArea, remap: Remap) -> int:
+    mm = vma.mm
+    old, old_length, new_length, flags, _ = remap
+    fixed, may_move = flags & MREMAP_FIXED, flags & MREMAP_MAYMOVE
+    if old_length == vma.end - old and not fixed and (old_length != new_length or not may_move):
         _, after = mm.neighbours(vma)
         room = (after.start if after is not None else k.machine.paging.task_size) - old
         if room >= new_length:  # in place: the end moves, and nobody is merged with
@@ -95,34 +105,36 @@ def _grow_or_move(
             mm.total_vm += (new_length - old_length) >> PAGE_SHIFT
             k.machine.charge("mremap_grow")
             return old
-    if not flags & MREMAP_MAYMOVE:
+    if not may_move:
         raise SyscallError(errno.ENOMEM, "mremap", "no room to grow, and MREMAP_MAYMOVE is not given")
     if not fixed:
-        new = get_unmapped_area(k, mm, 0, new_length, fixed=False)
-    return _move_vma(k, mm, vma, old, old_length, new_length, new)
+        remap = remap._replace(new=get_unmapped_area(k, mm, 0, new_length, fixed=False))
+    _move_vma(k, vma, remap)
+    return remap.new
 
 
-def _move_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, new_length: int, new: int) -> int:
-    pgoff = vma.pgoff + ((old - vma.start) >> PAGE_SHIFT)
+def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> None:
+    old, old_length, new_length, _, new = remap
+    mm, end, pgoff, nr_pages = vma.mm, new + new_length, remap.pgoff_in(vma), new_length >> PAGE_SHIFT
     target: VmArea | None = None
     if k.rules.mremap_merges:
-        target, source = merge_new_range(k, mm, vma, new, new + new_length, vma.flags, pgoff)
+        target, source = merge_new_range(k, mm, vma, new, end, vma.flags, pgoff)
         vma = source or vma
     merged = target is not None
     if target is None:
-        target = VmArea(mm, new, new + new_length, vma.flags, pgoff, k.vma_cache.alloc())
+        target = vm_area_dup(k, vma, mm, new, end, pgoff)
     try:
-        move_page_tables(k, vma, target, old, new, old_length)
+        move_page_tables(k, vma, target, remap)
         if not merged:
-            _link_target(k, vma, target, old, new, old_length)
+            _link_target(k, vma, target, remap)
     except (AllocationFailed, NeedsReclaim):
         if merged:  # a neighbour that has grown stays grown, and nobody has counted that
-            mm.total_vm_drift += new_length >> PAGE_SHIFT
-            k.committed_drift += new_length >> PAGE_SHIFT if vma.flags & VM_ACCOUNT else 0
+            mm.total_vm_drift += nr_pages
+            k.committed_drift += nr_pages if vma.flags & VM_ACCOUNT else 0
         else:
-            k.vma_cache.free(target.address)
+            vm_area_free(k, target)
         raise
-    mm.total_vm += new_length >> PAGE_SHIFT
+    mm.total_vm += nr_pages
     if old_length:
         accounted = old_length >> PAGE_SHIFT if vma.flags & VM_ACCOUNT else 0
         k.committed_pages += accounted  # the charge moves along: munmap must not take it back
@@ -135,14 +147,13 @@ def _move_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, n
             if isinstance(failure, NeedsReclaim):
                 raise _Moved(str(failure)) from None
     k.machine.charge("mremap_move")
-    return new
 
 
-def _link_target(k: Kernel, vma: VmArea, target: VmArea, old: int, new: int, length: int) -> None:
+def _link_target(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> None:
     """The new VMA joins the reverse map and the mm; if the design has no memory for it, all entries go back."""
     try:
         k.rmap.vma_clone(vma, target)
     except (AllocationFailed, NeedsReclaim):
-        move_back(k, target, vma, old, old + length, new - old)
+        move_back(k, target, vma, remap.old, remap.old + remap.old_length, remap.new - remap.old)
         raise
-    vma.mm.insert(target)
+    link_vma(target)

@@ -24,8 +24,11 @@ import errno
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import merge_new_range
-from rmaplab.mm.mmap import check_lock_limit, do_munmap, get_unmapped_area
-from rmaplab.mm.move_ptes import move_page_tables
+from rmaplab.mm.mmap import check_lock_limit
+from rmaplab.mm.move_ptes import Remap, move_page_tables
+from rmaplab.mm.munmap import do_munmap
+from rmaplab.mm.unmapped_area import get_unmapped_area
+from rmaplab.mm.vma import clone_vma, link_vma
 from rmaplab.mm.zap import zap_whole_tables
 from rmaplab.objects.flags import (
     MREMAP_DONTUNMAP,
@@ -36,35 +39,37 @@ from rmaplab.objects.flags import (
     VM_LOCKED,
     VM_LOCKED_MASK,
 )
-from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
+from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 SPARE_MAPPINGS = 3  # a move may need so many more VMAs at once
 
 
-def mremap_linked(k: Kernel, mm: MmStruct, old: int, old_length: int, new_length: int, flags: int, new: int) -> int:
-    """The mapping at [old, old + old_length) with a new length, maybe at a new address: that address.
+def mremap_linked(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> tuple[int, Range | None]:
+    """As do_mremap, with lengths of whole pages.
 
     Raises SyscallError: EINVAL (flags, alignment, lengths, overlap), EFAULT (nothing there, or more than one VMA), ENOMEM, EAGAIN
     (RLIMIT_MEMLOCK).
     """
-    old_length, new_length = page_align(old_length), page_align(new_length)
-    _check_arguments(k, mm, old, old_length, new_length, flags, new)
+    old, old_length, new_length, flags, _ = remap
+    _check_arguments(k, mm, remap)
     if flags & MREMAP_FIXED and old_length == new_length:
-        return _move_run(k, mm, old, old_length, flags, new)
+        return _move_run(k, mm, limits, remap), None
     vma = _vma_at(mm, old)
     if old_length >= new_length and not flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):  # wherever the range may end
         if old_length > new_length:
             do_munmap(k, mm, old + new_length, old_length - new_length, "mremap")
-        return old
-    old_length, cut = _check_source(mm, vma, old, old_length, new_length)
+        return old, None
+    cut = max(old_length - new_length, 0)
+    remap = _check_source(vma, limits, remap)
     if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
-        return _move_to(k, mm, old, old_length, cut, new_length, flags, new)
-    return _grow(k, mm, vma, old, old_length, new_length, flags)
+        return _move_to(k, mm, limits, remap, cut)
+    return _grow(k, vma, remap)
 
 
-def _check_arguments(k: Kernel, mm: MmStruct, old: int, old_length: int, new_length: int, flags: int, new: int) -> None:
+def _check_arguments(k: Kernel, mm: MmStruct, remap: Remap) -> None:
     """check_mremap_params: what can be said without looking at VMAs."""
+    old, old_length, new_length, flags, new = remap
     task_size = k.machine.paging.task_size
     if flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE | MREMAP_DONTUNMAP) or old % PAGE_SIZE or old_length < 0:
         raise SyscallError(errno.EINVAL, "mremap", "unknown flags, or an address that is not a page's")
@@ -89,25 +94,26 @@ def _vma_at(mm: MmStruct, address: int) -> VmArea:
     return vma
 
 
-def _check_source(mm: MmStruct, vma: VmArea, old: int, old_length: int, new_length: int) -> tuple[int, int]:
-    """check_prep_vma: (the length that stays, what a shrink cuts off behind it)."""
+def _check_source(vma: VmArea, limits: Limits, remap: Remap) -> Remap:
+    """check_prep_vma: what is to be done without what a shrink cuts off; that may lie in other VMAs."""
+    old, old_length, new_length, _, _ = remap
     if not old_length:
         raise SyscallError(errno.EINVAL, "mremap", "an old length of 0 is for shared mappings")
-    cut = max(old_length - new_length, 0)
-    old_length -= cut  # what is cut off may lie in other VMAs
+    if old_length > new_length:
+        remap, old_length = remap._replace(old_length=new_length), new_length
     if old_length > vma.end - old:
         raise SyscallError(errno.EFAULT, "mremap", "the range is not within one mapping")
     growth = (new_length - old_length) >> PAGE_SHIFT
     if growth:
         if vma.flags & VM_DONTEXPAND:
             raise SyscallError(errno.EFAULT, "mremap")
-        check_lock_limit(mm, vma.flags, growth, "mremap")
-        _check_total(mm, growth)
-    return old_length, cut
+        check_lock_limit(vma.mm, limits, vma.flags, growth, "mremap")
+        _check_total(vma.mm, limits, growth)
+    return remap
 
 
-def _check_total(mm: MmStruct, growth: int) -> None:
-    if mm.total_vm + growth > mm.limits.address_space >> PAGE_SHIFT:
+def _check_total(mm: MmStruct, limits: Limits, growth: int) -> None:
+    if mm.total_vm + growth > limits.address_space >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, "mremap", "RLIMIT_AS")
 
 
@@ -120,20 +126,22 @@ def _charge(k: Kernel, vma: VmArea, nr_pages: int) -> int:
     return nr_pages
 
 
-def _grow(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, new_length: int, flags: int) -> int:
+def _grow(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
     """expand_vma: in place, if there is room behind it, and over the next VMA if that may be merged; else elsewhere."""
-    growth = new_length - old_length
+    mm, end = vma.mm, vma.end
+    old, old_length, new_length, flags, _ = remap
+    new_end, growth = old + new_length, (new_length - old_length) >> PAGE_SHIFT
     _, after = mm.neighbours(vma)
-    room = (after.start if after is not None else k.machine.paging.task_size) - vma.end
-    if old + old_length != vma.end or growth > room:
+    limit = after.start if after is not None else k.machine.paging.task_size
+    if old + old_length != end or new_end > limit:
         if not flags & MREMAP_MAYMOVE:
             raise SyscallError(errno.ENOMEM, "mremap", "no room to grow, and MREMAP_MAYMOVE is not given")
         new = get_unmapped_area(k, mm, 0, new_length, fixed=False)
-        return _move_vma(k, mm, vma, old, old_length, new_length, flags, new)
-    charged = _charge(k, vma, growth >> PAGE_SHIFT)
-    end, vm_flags = vma.end, vma.flags
+        return _move_vma(k, vma, remap._replace(new=new))
+    charged = _charge(k, vma, growth)
+    vm_flags, pgoff = vma.flags, vma.pgoff + vma.nr_pages
     try:
-        grown, _ = merge_new_range(k, mm, vma, end, end + growth, vm_flags, vma.pgoff + vma.nr_pages, grows=True)
+        grown, _ = merge_new_range(k, mm, vma, end, new_end, vm_flags, pgoff, grows=True)
     except (AllocationFailed, NeedsReclaim) as failure:
         k.vm_unacct_memory(charged)
         if isinstance(failure, NeedsReclaim):
@@ -141,23 +149,19 @@ def _grow(k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, new_l
         grown = None
     if grown is None:
         raise SyscallError(errno.ENOMEM, "mremap", "the mapping cannot grow")
-    mm.total_vm += growth >> PAGE_SHIFT
-    _lock_growth(mm, vm_flags, growth, end, end + growth)
+    mm.total_vm += growth
     k.machine.charge("mremap_grow")
-    return old
+    if not vm_flags & VM_LOCKED:
+        return old, None
+    mm.locked_vm += growth
+    return old, (end, new_end)
 
 
-def _lock_growth(mm: MmStruct, vm_flags: int, locked: int, start: int, end: int) -> None:
-    """More is locked by `locked` bytes, and [start, end), what is new, is to be faulted in."""
-    if vm_flags & VM_LOCKED:
-        mm.locked_vm += locked >> PAGE_SHIFT
-        mm.to_populate = (start, end) if start < end else None
-
-
-def _move_run(k: Kernel, mm: MmStruct, old: int, length: int, flags: int, new: int) -> int:
-    """remap_move: every VMA of [old, old + length), each as far away from the first as it was. What precedes a failure is moved."""
+def _move_run(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> int:
+    """remap_move: every VMA of the old place, each as far away from the first as it was. What precedes a failure is moved."""
+    old, length, _, _, target = remap
     result = None
-    address, end, target, last_end = old, old + length, new, old
+    address, end, last_end = old, old + length, old
     while address < end:
         vma = mm.find_vma(address)
         if vma is None or vma.start >= end:
@@ -168,8 +172,8 @@ def _move_run(k: Kernel, mm: MmStruct, old: int, length: int, flags: int, new: i
         if result is not None:
             target += start - last_end
         last_end = vma.end
-        _check_source(mm, vma, start, stop - start, stop - start)
-        moved = _move_to(k, mm, start, stop - start, 0, stop - start, flags, target)
+        part = _check_source(vma, limits, Remap(start, stop - start, stop - start, remap.flags, target))
+        moved, _ = _move_to(k, mm, limits, part, 0)  # it does not grow: nothing is to be faulted in
         result = moved if result is None else result
         target = moved + stop - start
         address = stop
@@ -178,97 +182,89 @@ def _move_run(k: Kernel, mm: MmStruct, old: int, length: int, flags: int, new: i
     return result
 
 
-def _move_to(
-    k: Kernel, mm: MmStruct, old: int, old_length: int, cut: int, new_length: int, flags: int, new: int
-) -> int:
+def _move_to(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap, cut: int) -> tuple[int, Range | None]:
     """mremap_to: clear the destination, cut the source, move. The VMA is looked up again: it may have been split meanwhile."""
-    if flags & MREMAP_FIXED:
-        do_munmap(k, mm, new, new_length, "mremap")
+    fixed = bool(remap.flags & MREMAP_FIXED)
+    if fixed:
+        do_munmap(k, mm, remap.new, remap.new_length, "mremap")
     if cut:
-        do_munmap(k, mm, old + old_length, cut, "mremap")
-    if flags & MREMAP_DONTUNMAP:
-        _check_total(mm, old_length >> PAGE_SHIFT)
-    new = get_unmapped_area(k, mm, new, new_length, fixed=bool(flags & MREMAP_FIXED))
-    return _move_vma(k, mm, _vma_at(mm, old), old, old_length, new_length, flags, new)
+        do_munmap(k, mm, remap.old + remap.old_length, cut, "mremap")
+    if remap.flags & MREMAP_DONTUNMAP:
+        _check_total(mm, limits, remap.old_length >> PAGE_SHIFT)
+    new = get_unmapped_area(k, mm, remap.new, remap.new_length, fixed=fixed)
+    return _move_vma(k, _vma_at(mm, remap.old), remap if fixed else remap._replace(new=new))
 
 
-def _move_vma(
-    k: Kernel, mm: MmStruct, vma: VmArea, old: int, old_length: int, new_length: int, flags: int, new: int
-) -> int:
+def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
     """move_vma. Raises SyscallError(ENOMEM), NeedsReclaim; then the mapping is where it was."""
+    old, old_length, new_length, flags, new = remap
+    mm, nr_pages, vm_flags = vma.mm, new_length >> PAGE_SHIFT, vma.flags
     if mm.map_count >= k.rules.max_map_count - SPARE_MAPPINGS:
         raise SyscallError(errno.ENOMEM, "mremap", "too many mappings")
-    stays = bool(flags & MREMAP_DONTUNMAP)
+    stays = flags & MREMAP_DONTUNMAP
     charged = _charge(k, vma, (new_length if stays else new_length - old_length) >> PAGE_SHIFT)
-    vm_flags = vma.flags
     try:
-        target, vma = _copy_vma(k, mm, vma, old, new, new_length)
+        target, vma = _copy_vma(k, vma, remap)
     except (AllocationFailed, NeedsReclaim) as failure:
         k.vm_unacct_memory(charged)
         if isinstance(failure, NeedsReclaim):
             raise
         raise SyscallError(errno.ENOMEM, "mremap") from None
+    mm.total_vm += nr_pages
+    if vm_flags & VM_LOCKED:
+        mm.locked_vm += nr_pages
     try:
-        move_page_tables(k, vma, target, old, new, old_length)
+        move_page_tables(k, vma, target, remap)
     except (AllocationFailed, NeedsReclaim) as failure:
-        mm.total_vm += new_length >> PAGE_SHIFT  # the entries are back: unmap the new place, not the old one
-        mm.locked_vm += new_length >> PAGE_SHIFT if vm_flags & VM_LOCKED else 0
-        k.committed_pages += new_length >> PAGE_SHIFT if vm_flags & VM_ACCOUNT else 0
+        # the entries are back: unmap the new place, not the old one
+        k.committed_pages += nr_pages if vm_flags & VM_ACCOUNT else 0
         k.vm_unacct_memory(charged)
         do_munmap(k, mm, new, new_length, "mremap")
         if isinstance(failure, NeedsReclaim):
             raise
         raise SyscallError(errno.ENOMEM, "mremap") from None
-    mm.total_vm += new_length >> PAGE_SHIFT
     if stays:
-        _leave_source(k, mm, vma, target, old, new, old_length)
+        _leave_source(k, vma, target, remap)
     else:
         _unmap_source(k, mm, old, old_length, vm_flags)
-    _lock_growth(mm, vm_flags, new_length, new + old_length, new + new_length)
     k.machine.charge("mremap_move")
-    return new
+    grows = vm_flags & VM_LOCKED and new_length > old_length
+    return new, (new + old_length, new + new_length) if grows else None
 
 
-def _copy_vma(k: Kernel, mm: MmStruct, vma: VmArea, old: int, new: int, length: int) -> tuple[VmArea, VmArea]:
+def _copy_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[VmArea, VmArea]:
     """copy_vma: (the VMA that covers the new place, linked; and the source, which may have become part of it)."""
-    pgoff = vma.pgoff + ((old - vma.start) >> PAGE_SHIFT)
-    if not k.rmap.vma_is_faulted(vma):
-        pgoff = new >> PAGE_SHIFT
-    target, source = merge_new_range(k, mm, vma, new, new + length, vma.flags, pgoff)
+    new, end = remap.new, remap.new + remap.new_length
+    pgoff = remap.pgoff_in(vma) if k.rmap.vma_is_faulted(vma) else new >> PAGE_SHIFT
+    target, source = merge_new_range(k, vma.mm, vma, new, end, vma.flags, pgoff)
     if target is not None:
         return target, source or vma
-    target = VmArea(mm, new, new + length, vma.flags, pgoff, k.vma_cache.alloc())
-    try:
-        k.rmap.vma_clone(vma, target)
-    except (AllocationFailed, NeedsReclaim):
-        k.vma_cache.free(target.address)
-        raise
-    mm.insert(target)
+    target = clone_vma(k, vma, new, end, pgoff)
+    link_vma(target)
     k.machine.charge("vma_copy")
     return target, vma
 
 
-def _leave_source(k: Kernel, mm: MmStruct, vma: VmArea, target: VmArea, old: int, new: int, length: int) -> None:
+def _leave_source(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> None:
     """dontunmap_complete: the source is empty, and not locked, though locked_vm counts it on.
 
     If it was all of a VMA, that forgets its anon_vmas. It keeps its page offset, which after an earlier move is not its address's.
     """
+    old, end = remap.old, remap.old + remap.old_length
     if vma.flags & VM_LOCKED:
-        mm.locked_vm_drift += vma.nr_pages
+        vma.mm.locked_vm_drift += vma.nr_pages
     vma.flags &= ~VM_LOCKED_MASK
-    if vma is not target and (vma.start, vma.end) == (old, old + length):
+    if vma is not target and (vma.start, vma.end) == (old, end):
         k.rmap.vma_unlink(vma)
     span = k.machine.paging.leaf_span
-    if (new - old) % span == 0:  # whole tables have moved as they are (move_normal_pmd)
-        zap_whole_tables(
-            k, mm, old - (old % span if _aligns_down(mm, vma, target, old, new, length, span) else 0), old + length
-        )
+    if (remap.new - old) % span == 0:  # whole tables have moved as they are (move_normal_pmd)
+        zap_whole_tables(k, vma.mm, old - (old % span if _aligns_down(vma, target, remap, span) else 0), end)
 
 
-def _aligns_down(mm: MmStruct, vma: VmArea, target: VmArea, old: int, new: int, length: int, span: int) -> bool:
+def _aligns_down(vma: VmArea, target: VmArea, remap: Remap, span: int) -> bool:
     """try_realign_addr: the first table goes whole too, if nothing else is in it, nor where it goes."""
-    below = old % span
-    begins = vma.start == old and target.start == new and length >= span - below
+    mm, old, new, below = vma.mm, remap.old, remap.new, remap.old % span
+    begins = vma.start == old and target.start == new and remap.old_length >= span - below
     return begins and not mm.overlapping(old - below, old) and not mm.overlapping(new - below, new)
 
 

@@ -29,7 +29,7 @@ def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
     for vma in mm.overlapping(start, end) if start < end else ():
         try:
             if not vma.flags & VM_LOCKONFAULT and vma.flags & VM_ACCESS:
-                touch(k, mm, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE), user=False)
+                touch(k, mm, None, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE))
         except AllocationFailed:
             continue
 
@@ -42,7 +42,7 @@ def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
         if not vma.flags & VM_ACCESS:
             raise SyscallError(errno.ENOMEM, "mlock", f"{vma} may not be accessed")
         try:
-            touch(k, mm, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE), user=False)
+            touch(k, mm, None, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE))
         except AllocationFailed:
             raise SyscallError(errno.EAGAIN, "mlock", "no memory for its pages") from None
 
@@ -58,7 +58,7 @@ def madvise_populate(k: Kernel, mm: MmStruct, start: int, end: int, write: bool)
             raise SyscallError(errno.EINVAL, "madvise", f"{vma} may not be accessed like that")
         stop = min(end, vma.end)
         try:
-            touch(k, mm, address, stop, write, user=False)
+            touch(k, mm, None, address, stop, write)
         except AllocationFailed:
             raise SyscallError(errno.ENOMEM, "madvise", "no memory for its pages") from None
         address = stop

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
 from rmaplab.machine.allocator import Gfp
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput
-from rmaplab.objects.mm_types import MmStruct
+from rmaplab.objects.mm_types import Limits, MmStruct
 from rmaplab.objects.task import TaskStruct
 
 T = TypeVar("T", bound=TaskStruct)
@@ -28,7 +29,7 @@ RESERVED_PIDS = 300  # when the numbers begin again, these are left to daemons
 
 
 def copy_process(k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: Callable[[int], MmStruct]) -> T:
-    """A new task with the address space that `make_mm(pid)` returns.
+    """A new task with the address space that `make_mm(pid)` returns, and with its parent's limits, or a first task's.
 
     Raises SyscallError (EAGAIN: no pid; ENOMEM) and NeedsReclaim; whatever had been allocated is free again.
     """
@@ -50,7 +51,8 @@ def copy_process(k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: C
         if isinstance(failure, AllocationFailed):
             raise SyscallError(errno.ENOMEM, "fork") from None
         raise
-    task = kind(pid, parent, mm, address, stack, sighand)
+    limits = replace(parent.limits) if parent is not None else Limits(memlock=k.rules.memlock_limit_bytes)
+    task = kind(pid, parent, mm, limits, address, stack, sighand)
     k.tasks[pid] = task
     k.nr_processes += 1
     k.nr_alive += 1

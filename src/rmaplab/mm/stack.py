@@ -13,12 +13,13 @@ from rmaplab.errors import SegmentationFault
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma import set_range
 from rmaplab.objects.flags import VM_ACCESS, VM_ACCOUNT, VM_GROWSDOWN, VM_LOCKED
-from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.mm_types import Limits, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
-def expand_stack(k: Kernel, mm: MmStruct, vma: VmArea, address: int) -> None:
+def expand_stack(k: Kernel, vma: VmArea, address: int, limits: Limits) -> None:
     """Let `vma` begin at the page of `address`, which lies below it. Raises SegmentationFault where it may not; as an allocation."""
+    mm = vma.mm
     start = address & -PAGE_SIZE
     before, _ = mm.neighbours(vma)
     gap = k.rules.stack_guard_gap_pages << PAGE_SHIFT
@@ -27,9 +28,9 @@ def expand_stack(k: Kernel, mm: MmStruct, vma: VmArea, address: int) -> None:
     k.rmap.vma_prepare(vma)  # whoever walks must not see the borders move: that needs an anon_vma's lock
     grow = (vma.start - start) >> PAGE_SHIFT
     locked = mm.locked_vm + grow if vma.flags & VM_LOCKED else 0
-    if mm.total_vm + grow > mm.limits.address_space >> PAGE_SHIFT or vma.end - start > mm.limits.stack:
+    if mm.total_vm + grow > limits.address_space >> PAGE_SHIFT or vma.end - start > limits.stack:
         raise SegmentationFault(address, f"{vma} may not grow further: RLIMIT_STACK or RLIMIT_AS")
-    if locked > mm.limits.memlock >> PAGE_SHIFT and not mm.limits.may_lock:
+    if locked > limits.memlock >> PAGE_SHIFT and not limits.may_lock:
         raise SegmentationFault(address, f"{vma} is locked and may not grow further: RLIMIT_MEMLOCK")
     if vma.flags & VM_ACCOUNT and not k.vm_enough_memory(grow):
         raise SegmentationFault(address, f"{vma} may not grow: overcommit")

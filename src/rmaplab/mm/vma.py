@@ -1,10 +1,16 @@
-"""What is done to one VMA, or to two neighbours: borders move, one becomes two, two become one.
+"""VMAs: born, copied, linked, changed, unlinked, freed. All of that happens here and nowhere else.
+
+    alloc -> link                       a new one
+    copy  -> reverse map -> link        fork, split, a move: it joins the reverse map before anybody can find it
+    unlink -> reverse map -> free       munmap, a merge: it leaves the reverse map when its entries are gone
 
     set_range       |-- vma --|          ->   |---- vma ----|             the reverse map is told before and after
-    split_vma       |------ vma ------|  ->   |-- vma --|-- new --|       the new one joins the reverse map first
-    absorb_next     |-- vma --|-- b --|  ->   |------ vma ------|         b leaves it last
+    split_vma       |------ vma ------|  ->   |-- vma --|-- new --|
+    absorb          |-- vma --|-- b --|  ->   |------ vma ------|         or b before vma; b leaves last
+    move_border     |-- vma --|-- b --|  ->   |---- vma ----| b |         or b before vma
 
-Source: 2.6.2 mm/mmap.c, split_vma, vma_merge; 6.18 mm/vma.c, __split_vma, commit_merge, remove_vma.
+Source: 2.6.2 mm/mmap.c, split_vma, vma_merge, vma_link; 6.18 mm/vma.c, __split_vma, commit_merge, vma_link, remove_vma; kernel/fork.c,
+vm_area_alloc, vm_area_dup.
 """
 
 from __future__ import annotations
@@ -17,6 +23,42 @@ from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
 
 
+def vm_area_alloc(k: Kernel, mm: MmStruct, start: int, end: int, flags: int, pgoff: int) -> VmArea:
+    """A VMA that nobody knows of yet. Raises as an allocation."""
+    return VmArea(mm, start, end, flags, pgoff, k.vma_cache.alloc())
+
+
+def vm_area_dup(k: Kernel, vma: VmArea, mm: MmStruct, start: int, end: int, pgoff: int) -> VmArea:
+    """A copy of `vma` for [start, end) of `mm` that nobody knows of yet. Raises as an allocation."""
+    return VmArea(mm, start, end, vma.flags, pgoff, k.vma_cache.alloc())
+
+
+def vm_area_free(k: Kernel, vma: VmArea) -> None:
+    """Its bytes back."""
+    k.vma_cache.free(vma.address)
+
+
+def link_vma(vma: VmArea) -> None:
+    """From now on find_vma finds it."""
+    vma.mm.insert(vma)
+
+
+def unlink_vma(vma: VmArea) -> None:
+    """From now on find_vma does not find it."""
+    vma.mm.remove(vma)
+
+
+def clone_vma(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int) -> VmArea:
+    """A copy of `vma` at [start, end), in the reverse map and not linked yet. Raises as an allocation."""
+    new = vm_area_dup(k, vma, vma.mm, start, end, pgoff)
+    try:
+        k.rmap.vma_clone(vma, new)
+    except (AllocationFailed, NeedsReclaim):
+        vm_area_free(k, new)
+        raise
+    return new
+
+
 def set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
     """Move the borders of a linked VMA, within its gap; pgoff moves with the start."""
     k.rmap.vma_pre_update(vma)
@@ -26,38 +68,53 @@ def set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
     k.rmap.vma_post_update(vma)
 
 
-def split_vma(k: Kernel, mm: MmStruct, vma: VmArea, address: int, call: str, *, limited: bool = True) -> VmArea:
+def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, limited: bool = True) -> VmArea:
     """Cut `vma` at `address`; it keeps the lower part, the upper part is returned.
 
     Raises AllocationFailed, NeedsReclaim, and if it is `limited` SyscallError(ENOMEM).
     """
+    mm = vma.mm
     if limited and mm.map_count >= k.rules.max_map_count:
         raise SyscallError(errno.ENOMEM, call, "too many mappings")
-    new_address = k.vma_cache.alloc()
-    pgoff = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
-    new = VmArea(mm, address, vma.end, vma.flags, pgoff, new_address)
-    try:
-        k.rmap.vma_clone(vma, new)
-    except (AllocationFailed, NeedsReclaim):
-        k.vma_cache.free(new_address)
-        raise
+    new = clone_vma(k, vma, address, vma.end, vma.pgoff + ((address - vma.start) >> PAGE_SHIFT))
     k.machine.locks.pass_through(mm.page_table_lock)
     set_range(k, vma, vma.start, address)
-    mm.insert(new)
+    link_vma(new)
     k.machine.charge("vma_split")
     return new
 
 
-def absorb_next(k: Kernel, mm: MmStruct, vma: VmArea, after: VmArea) -> None:
-    """`vma` grows over its neighbour `after`, and over a gap between them; `after` goes. Raises as an allocation, then all is as before."""
-    k.rmap.vma_adopt(vma, after)
-    mm.remove(after)
-    set_range(k, vma, vma.start, after.end)
-    k.rmap.vma_merge(vma, after)
-    k.vma_cache.free(after.address)
+def absorb(k: Kernel, vma: VmArea, other: VmArea) -> None:
+    """`vma` grows over its neighbour `other`, and over a gap between them; `other` goes. Raises as an allocation, then all is as before."""
+    k.rmap.vma_adopt(vma, other)
+    unlink_vma(other)
+    set_range(k, vma, min(vma.start, other.start), max(vma.end, other.end))
+    k.rmap.vma_merge(vma, other)
+    vm_area_free(k, other)
+
+
+def move_border(k: Kernel, vma: VmArea, other: VmArea, border: int) -> None:
+    """`vma` takes from the adjacent `other` what lies on its side of `border`. Raises as an allocation, then all is as before."""
+    k.rmap.vma_adopt(vma, other)
+    if vma.start < other.start:
+        set_range(k, other, border, other.end)
+        set_range(k, vma, vma.start, border)
+    else:
+        set_range(k, other, other.start, border)
+        set_range(k, vma, border, vma.end)
+    k.rmap.vma_adjust(vma, other)
 
 
 def remove_vma(k: Kernel, vma: VmArea) -> None:
-    """The last of a VMA whose entries are gone: off its reverse map, and its bytes back."""
+    """The last of an unlinked VMA whose entries are gone: off its reverse map, and its bytes back."""
     k.rmap.vma_unlink(vma)
-    k.vma_cache.free(vma.address)
+    vm_area_free(k, vma)
+
+
+def remove_all(k: Kernel, mm: MmStruct) -> None:
+    """All VMAs of an address space that ends, when their entries are gone."""
+    for vma in mm.vmas:
+        k.rmap.vma_unlink(vma)
+    for vma in mm.vmas:
+        vm_area_free(k, vma)
+    mm.vmas.clear()

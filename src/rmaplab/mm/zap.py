@@ -14,6 +14,7 @@ from rmaplab.machine.frames import put_pages
 from rmaplab.machine.pagetable import unhook_tables, zap_range
 from rmaplab.machine.pagetable_edit import free_level, free_range
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.vma import remove_all
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT
@@ -27,7 +28,7 @@ def zap_vma_range(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
     machine, batch = k.machine, k.batch
     address = start
     while address < end:
-        stop = min(end, (address // k.burst_bytes + 1) * k.burst_bytes)
+        stop = k.burst_end(address, end)
         batch.nr, cleared = zap_range(*machine.geometry, mm.pgd, address, stop, batch.columns)
         if batch.nr:
             k.rmap.remove(batch)
@@ -71,11 +72,7 @@ def exit_mmap(k: Kernel, mm: MmStruct) -> None:
             k.vm_unacct_memory(vma.nr_pages)
     _clear_page_tables(k, mm, 0, -(-k.machine.paging.task_size // k.machine.paging.top_span))
     k.machine.locks.drop(mm.page_table_lock)
-    for vma in mm.vmas:
-        k.rmap.vma_unlink(vma)
-    for vma in mm.vmas:
-        k.vma_cache.free(vma.address)
-    mm.vmas.clear()
+    remove_all(k, mm)
     mm.total_vm = mm.locked_vm = 0
 
 

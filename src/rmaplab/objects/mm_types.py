@@ -29,6 +29,9 @@ from rmaplab.units import PAGE_SHIFT
 RLIM_INFINITY = 1 << 62
 STACK_LIMIT = 8 << 20  # _STK_LIM
 
+Range = tuple[int, int]
+"""[start, end) of an address space."""
+
 
 @dataclass
 class Limits:
@@ -72,34 +75,39 @@ class VmArea:
 
 
 class MmStruct:
-    """One address space. `address` is the object's place in the slab and serves as the pointer to it.
-
-    `users` counts the tasks that live in it (two while a vfork child borrows it); `limits` are those of the one
-    that acts (`current` in Linux). `def_flags` is what mlockall asks of VMAs to come, `locked_vm` counts pages of locked VMAs.
-    `pgd` is the physical address of the top page table. `rss` counts mapped pages other than the zero page's owner does:
-    every present anonymous entry, as mm->rss; `total_vm` counts pages of VMAs; `nr_tables` all its page-table frames.
-    """
+    """One address space. VMAs and what counts them change under mmap_sem held for writing; entries under page_table_lock."""
 
     def __init__(self, pid: int, address: int, pgd: int, locks: Locks) -> None:
         self.pid = pid
+        """Of the task it was made for."""
         self.address = address
+        """Its place in the slab, which serves as the pointer to it."""
         self.pgd = pgd
+        """Physical address of the top page table."""
         self.mmap_sem = locks.new("mmap_sem", f"mm of pid {pid}")
         self.page_table_lock = locks.new("page_table_lock", f"mm of pid {pid}")
         self.vmas: list[VmArea] = []
+        """In address order. mm/vma.py links and unlinks them."""
         self.rss = 0
+        """Present anonymous entries, as mm->rss; those of the zero page do not count. page_table_lock."""
         self.total_vm = 0
+        """Pages of all VMAs."""
+        self.total_vm_drift = 0
+        """Pages that VMAs have grown by without being counted (a failed merging mremap)."""
         self.nr_tables = 0
-        self.total_vm_drift = 0  # pages that VMAs have grown by without being counted (a failed merging mremap)
+        """Frames of its page tables, the top one included. page_table_lock."""
         self.free_area_cache = 0
+        """Where the last search for a hole ended (mm/unmapped_area.py)."""
         self.start_brk = self.brk = 0
-        self.limits = Limits()
-        self.def_flags = self.locked_vm = 0
-        self.locked_vm_drift = 0  # pages still counted as locked that are not (MREMAP_DONTUNMAP of a locked mapping)
-        self.to_populate: tuple[int, int] | None = (
-            None  # what the running call wants faulted in once mmap_sem is dropped
-        )
+        """The heap: its first address, and the one behind its last."""
+        self.def_flags = 0
+        """The vm_flags that VMAs to come get besides their own (mlockall)."""
+        self.locked_vm = 0
+        """Pages of locked VMAs."""
+        self.locked_vm_drift = 0
+        """Pages still counted as locked that are not (MREMAP_DONTUNMAP of a locked mapping)."""
         self.users = 1
+        """Tasks that live in it: more than one after vfork or clone."""
         self._starts: list[int] = []
         self._cached: VmArea | None = None
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.runqueue import SchedEntity
-from rmaplab.objects.mm_types import MmStruct
+from rmaplab.objects.mm_types import Limits, MmStruct
 
 
 class TaskStruct(SchedEntity):
     """One task. A zombie once `exit_code` is set, gone once its parent has waited for it.
 
-    `address`, `stack` and `sighand` are where its bytes lie: task_struct, kernel stack, signal handlers.
+    `address`, `stack` and `sighand` are where its bytes lie: task_struct, kernel stack, signal handlers. `limits` are its own,
+    whomever it shares an address space with.
     """
 
     def __init__(
-        self, pid: int, parent: TaskStruct | None, mm: MmStruct, address: int, stack: I64, sighand: int
+        self, pid: int, parent: TaskStruct | None, mm: MmStruct, limits: Limits, address: int, stack: I64, sighand: int
     ) -> None:
         super().__init__()
         self.pid = pid
         self.parent = parent
         self.mm: MmStruct | None = mm
-        self.limits = replace(
-            mm.limits
-        )  # as its parent's: fork copies them with the mm, and who shares an mm has its own
+        self.limits = limits
         self.address = address
         self.stack = stack
         self.sighand = sighand

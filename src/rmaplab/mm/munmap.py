@@ -1,0 +1,78 @@
+"""munmap: what sticks out is cut off, the rest goes, and the page tables under it.
+
+    before    |------- A -------|   |--- B ---|   |------ C ------|
+    munmap               |--------------------------------|
+    split     |--- A ----|- A' -|   |--- B ---|   |--C ---|-- C' -|     the ends first: this alone may fail
+    after     |--- A ----|                                |-- C' -|     A', B and C are unlinked, their entries zapped, their
+                                                                        page tables freed, then they leave the reverse map
+
+What sticks out at the ends may need two VMAs; 2.4 takes a spare one in any case.
+
+Source: 2.6.2 mm/mmap.c, do_munmap, unmap_region; 2.4.27 mm/mmap.c, do_munmap; 6.18 mm/vma.c, vms_gather_munmap_vmas.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from rmaplab.errors import AllocationFailed, SyscallError
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.vma import remove_vma, split_vma, unlink_vma
+from rmaplab.mm.zap import free_pgtables, zap_vma_range
+from rmaplab.objects.flags import VM_ACCOUNT, VM_LOCKED
+from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.units import PAGE_SIZE, page_align
+
+
+def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "munmap") -> None:
+    """Unmap every page of [start, start + length); VMAs that stick out are split. `call` is whose errors they are.
+
+    Raises SyscallError: EINVAL (unaligned, empty or outside the address space), ENOMEM (a split that cannot be made).
+    """
+    task_size = k.machine.paging.task_size
+    if start % PAGE_SIZE or not 0 <= start <= task_size or not 0 < length <= task_size - start:
+        raise SyscallError(errno.EINVAL, call)
+    end = start + page_align(length)
+    doomed = split_ends(k, mm, start, end, call)
+    if not doomed:
+        return
+    before, after = mm.gap_around(start, end)
+    machine = k.machine
+    locks, unmapped_base = machine.locks, machine.paging.unmapped_base
+    for vma in doomed:
+        unlink_vma(vma)
+        if unmapped_base <= vma.start < mm.free_area_cache:
+            mm.free_area_cache = vma.start
+    k.lru_add.drain(k.this_cpu())
+    locks.take(mm.page_table_lock)
+    for vma in doomed:
+        zap_vma_range(k, mm, vma.start, vma.end)
+        mm.total_vm -= vma.nr_pages
+        if vma.flags & VM_ACCOUNT:
+            k.vm_unacct_memory(vma.nr_pages)
+        if vma.flags & VM_LOCKED:
+            mm.locked_vm -= vma.nr_pages
+    free_pgtables(k, mm, before.end if before else 0, start, end, after.start if after else None)
+    locks.drop(mm.page_table_lock)
+    for vma in doomed:
+        remove_vma(k, vma)
+
+
+def split_ends(k: Kernel, mm: MmStruct, start: int, end: int, call: str) -> list[VmArea]:
+    """The VMAs of [start, end), in order; those that stick out are cut there. Raises SyscallError(ENOMEM), and then one may be cut."""
+    doomed = mm.overlapping(start, end)
+    if not doomed:
+        return doomed
+    if doomed[0].start >= start and doomed[-1].end <= end and not k.rules.munmap_needs_spare_vma:
+        return doomed
+    limited = not k.rules.munmap_counts_holes_only or (doomed[0].start < start and end < doomed[0].end)
+    try:
+        if k.rules.munmap_needs_spare_vma:  # 2.4 takes it in case a split is needed, though perhaps none is
+            k.vma_cache.free(k.vma_cache.alloc())
+        if doomed[0].start < start:
+            doomed[0] = split_vma(k, doomed[0], start, call, limited=limited)
+        if doomed[-1].end > end:
+            split_vma(k, doomed[-1], end, call, limited=limited and not k.rules.munmap_counts_holes_only)
+    except AllocationFailed:
+        raise SyscallError(errno.ENOMEM, call) from None
+    return doomed

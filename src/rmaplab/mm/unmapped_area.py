@@ -1,0 +1,99 @@
+"""Where a new mapping goes: the search for a hole in an address space.
+
+    2004    TASK_SIZE/3 |- A -|-- B --|..hole..|- C -|.......          upwards, from where the last search ended
+                                       ^^^^^^^^                        (free_area_cache); then once more from the beginning
+    later   ......|-- B --|..hole..|guard|= grows down =|- A -| mmap_base
+                           ^^^^^^^^                                    downwards from mmap_base; upwards only if nothing is left
+
+An address that was asked for comes first, if it is free; with MAP_FIXED it is an order, and what lies there is the caller's business.
+Later kernels leave a gap below a mapping that grows down, and put a mapping of whole huge pages where such pages could be.
+
+Source: 2.6.2 mm/mmap.c, get_unmapped_area, arch_get_unmapped_area; 6.18 mm/mmap.c, generic_get_unmapped_area_topdown, mm/vma.c,
+unmapped_area_topdown, mm/huge_memory.c, __thp_get_unmapped_area; the guard gap is Hugh Dickins' 1be7107fbe18 (4.12).
+"""
+
+from __future__ import annotations
+
+import errno
+
+from rmaplab.errors import SyscallError
+from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.flags import VM_GROWSDOWN
+from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
+
+
+def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fixed: bool) -> int:
+    """Where a mapping goes: the order, the hint if it fits, else a hole."""
+    paging = k.machine.paging
+    if not 0 <= address <= paging.task_size - length:
+        if fixed:
+            raise SyscallError(errno.ENOMEM, "mmap", "beyond the end of the address space")
+        address = 0
+    if fixed:
+        if address % PAGE_SIZE:
+            raise SyscallError(errno.EINVAL, "mmap", "MAP_FIXED needs a page-aligned address")
+        return address
+    if not address and k.rules.mmap_aligns_huge and length % paging.leaf_span == 0:
+        found = _aligned_hole(k, mm, length)
+        if found is not None:
+            return found
+    address = address & -PAGE_SIZE if k.rules.mmap_topdown else page_align(address)
+    if address and address + length <= paging.task_size:
+        after = mm.find_vma(address)
+        if after is None or address + length <= _start_gap(k, after):
+            return address
+    found = _highest_hole(k, mm, length) if k.rules.mmap_topdown else _next_hole(k, mm, length)
+    if found is None:
+        raise SyscallError(errno.ENOMEM, "mmap", "no hole in the address space is large enough")
+    return found
+
+
+def _start_gap(k: Kernel, vma: VmArea) -> int:
+    """vm_start_gap: below a mapping that grows down some pages stay free."""
+    gap = k.rules.stack_guard_gap_pages << PAGE_SHIFT if vma.flags & VM_GROWSDOWN else 0
+    return max(vma.start - gap, 0)
+
+
+def _next_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
+    """The first hole from where the last search ended, else from the beginning."""
+    paging = k.machine.paging
+    base = paging.unmapped_base
+    first = mm.free_area_cache or base
+    while True:
+        address = first
+        for vma in mm.overlapping(address, paging.task_size):
+            if address + length <= vma.start:
+                break
+            address = vma.end
+        if address + length <= paging.task_size:
+            mm.free_area_cache = address + length
+            return address
+        if first == base:
+            return None
+        first = base
+
+
+def _highest_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
+    """The end of the highest hole below mmap_base; failing that the lowest above a third of the address space."""
+    paging = k.machine.paging
+    top = paging.unmapped_base
+    for vma in reversed(mm.overlapping(0, top)):
+        if top - vma.end >= length:
+            return top - length
+        top = min(top, _start_gap(k, vma))
+    if top - PAGE_SIZE >= length:
+        return top - length
+    address = page_align(paging.task_size // 3)
+    for vma in mm.overlapping(address, paging.task_size):
+        if address + length <= _start_gap(k, vma):
+            return address
+        address = max(address, vma.end)
+    return address if address + length <= paging.task_size else None
+
+
+def _aligned_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
+    """__thp_get_unmapped_area: the hole that a huge page more would take, and of that what lies aligned."""
+    span = k.machine.paging.leaf_span
+    found = _highest_hole(k, mm, length + span)
+    return None if found is None else found + (-found % span or span)
