@@ -136,10 +136,11 @@ def _against(path: str, kernel: str) -> int:
 
 def _record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int) -> int:
     """What the host does, in a file. The exit code."""
+    from rmaplab.calls.table import CALLS  # noqa: PLC0415
     from rmaplab.host.agent import Agent  # noqa: PLC0415
     from rmaplab.lab.differential.fuzz import make_script  # noqa: PLC0415
     from rmaplab.lab.differential.recording import save  # noqa: PLC0415
-    from rmaplab.workloads.script import CALLS, read_script  # noqa: PLC0415
+    from rmaplab.workloads.script import read_script  # noqa: PLC0415
 
     scripts = [read_script(each) for each in paths]
     with Agent() as agent:
