@@ -1,7 +1,7 @@
 """The conformance kit: random scripts on KERNEL+DESIGN, everything checked after every call; the smallest that fails.
 
     strategies   scripts as data                    Hypothesis makes them, and makes them smaller
-    attempt      one script on a new system         script.Run; then all tasks exit and nothing may be left
+    attempt      one script on a new system         run.Run; then all tasks exit and nothing may be left
     conformance  many of them                       a Report: how much has run, and the counterexample if there is one
 
 A design is asked to do nothing that mm/ does not ask of it, in the order in which mm/ does. After every call system.check()
