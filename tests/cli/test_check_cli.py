@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from rmaplab.calls.table import CALLS
+from rmaplab.calls.words import FlagsKind
 from rmaplab.cli import main
 from rmaplab.host.agent import Agent
-from rmaplab.workloads.script import CALLS, Script, parse, read_script, usage
-from rmaplab.workloads.words import FlagsKind
+from rmaplab.workloads.script import Script, parse, read_script, usage
 
 DATA = Path(__file__).parents[1] / "data" / "check"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -195,10 +196,10 @@ def test_the_manual_names_every_call_and_every_word() -> None:
     """docs/scripts.md is complete, and its example is a script."""
     manual = (DOCS / "scripts.md").read_text()
     rows = {line.split("`")[1]: line for line in manual.splitlines() if line.startswith("| `")}
-    for call, arguments in CALLS.items():
+    for call, row in CALLS.items():
         _, _, signature = usage(call).partition(" ")
         assert f"| `{call}` | {signature}{' ' if signature else ''}|" in rows[call]
-        for argument in arguments:
+        for argument in row.arguments:
             words = argument.kind.words if isinstance(argument.kind, FlagsKind) else ()
             assert [word for word in words if word not in rows[call]] == []
     example = "\n".join(line for line in manual.splitlines() if line.startswith("    "))

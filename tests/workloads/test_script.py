@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rmaplab.calls import words
+from rmaplab.calls.table import BIRTHS, CALLS
+from rmaplab.calls.words import Address, Length
 from rmaplab.errors import UsageError
-from rmaplab.workloads import words
-from rmaplab.workloads.script import BIRTHS, CALLS, LATER, Op, Script, ScriptError, op, parse, read_script, usage
-from rmaplab.workloads.words import Address, Length
+from rmaplab.workloads.script import LATER, Op, Script, ScriptError, op, parse, read_script, usage
 
 ADDRESSES = st.one_of(
     st.builds(Address, st.sampled_from("wmh"), st.integers(-(10**6), 10**6), st.integers(0, 4095)),
@@ -53,13 +54,13 @@ def scripts(draw: st.DrawFn) -> Script:
             if born == 16:
                 continue
             alive.append(f"P{born}")
-            rest = [draw(values(argument.kind)) for argument in CALLS[call][1:]]
+            rest = [draw(values(argument.kind)) for argument in CALLS[call].arguments[1:]]
             ops.append(op(process, call, f"P{born}", *rest))
             born += 1
             continue
         if call == "exit":
             alive.remove(process)
-        arguments = [draw(values(argument.kind)) for argument in CALLS[call]]
+        arguments = [draw(values(argument.kind)) for argument in CALLS[call].arguments]
         if call in ("read", "write"):
             arguments[0] = replace(arguments[0], extra=0)
         if call == "mremap" and arguments[4] is None:

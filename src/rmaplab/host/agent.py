@@ -23,30 +23,29 @@ from typing import Any, Self
 
 import numpy as np
 
+from rmaplab.calls.table import BIRTHS, CALLS, Returns
 from rmaplab.errors import UsageError
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.compiler import compile_kept
 from rmaplab.host.procfs import read_fields
 from rmaplab.host.vmas import VmaDumper
+from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, VM_DONTCOPY
 from rmaplab.units import PAGE_SIZE
-from rmaplab.workloads.script import BIRTHS, CALLS, HINT, MAP_FLAGS, Op, Script, parse
-from rmaplab.workloads.world import REACH, Places, Raw, Record, Watcher, stamp
-from rmaplab.workloads.world_text import name_of, word_name
+from rmaplab.workloads.places import MASK64, REACH, WINDOW, Places
+from rmaplab.workloads.script import Op, Script, parse
+from rmaplab.workloads.world import Raw, Record, Watcher, stamp
+from rmaplab.workloads.world_text import result_text, signal_text
 
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
            "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-builtin", "-w")  # fmt: skip
 MAGIC = 0x524D4150
-WINDOW = 0x6000_0000_0000  # above the heap and below what mmap places, on both sides: who looks for the next VMA finds the same
 CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE = range(10)
-SYSCALLS = {
-    "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "mremap": 25, "msync": 26, "madvise": 28, "mlock": 149,
-    "munlock": 150, "mlockall": 151, "munlockall": 152, "mlock2": 325,
-}  # fmt: skip  # of x86-64
-CLONE_FLAGS = {"fork": 0, "vfork": 0x100 | 0x4000, "clone": 0x100}
+KINDS = {
+    "read": READ, "write": WRITE, **dict.fromkeys(BIRTHS, BIRTH), "exit": EXIT, "exec": EXEC, "wait": WAIT, "limit": LIMIT,
+    "drop": DROP, "mincore": MINCORE,
+}  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
 TASK_SIZE = (1 << 47) - PAGE_SIZE
-PRIVATE_ANONYMOUS, FIXED = 0x22, 0x10
-PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF
-CAP_IPC_LOCK = 14
+PFN = (1 << 55) - 1
 MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
 KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = 1 << 24, 1 << 34
 WANT_ALL, WANT_HOLD = 15, 16
@@ -63,10 +62,6 @@ A: read w+0
 A: fork B
 B: exit
 """
-HARMLESS = {
-    "munmap": "w+0 1", "mprotect": "w+0 1 r", "mremap": "w+0 1 1", "madvise": "w+0 1 NORMAL", "mlock": "w+0 1", "mlock2": "w+0 1",
-    "munlock": "w+0 1", "munlockall": "", "mincore": "w+0 1", "msync": "w+0 1 ASYNC", "wait": "", "brk": "h+0",
-}  # fmt: skip
 
 
 class HostTrouble(UsageError):
@@ -116,9 +111,8 @@ class Agent:
             if not steady:
                 self.missing["exec"] = "it does not let addresses stay where they are: personality(2)"
             if memlock_bytes != MEMLOCK_BYTES:
-                self.missing |= dict.fromkeys(
-                    ("mlock", "mlock2", "mlockall"), f"RLIMIT_MEMLOCK is {memlock_bytes} bytes"
-                )
+                locking = [call.name for call in CALLS.values() if call.locks]
+                self.missing |= dict.fromkeys(locking, f"RLIMIT_MEMLOCK is {memlock_bytes} bytes")
             self.sees = self._probe()
             if graph:
                 self._look_for_graph()
@@ -194,10 +188,7 @@ class Agent:
         record = Record(script, self.sees, self.privileged)
         watcher, pids, trouble = Watcher(self._tables), {}, None
         for op in script.ops:
-            ret, sig, address, died, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
-            data = self._read(8 * nr_data)
-            self._alive = []
-            raws = dict(self._read_snapshot(script.processes) for _ in range(nr_snapshots))
+            ret, sig, address, died, data, raws = self._read_outcome(script)
             if died >= 0 and trouble is None:
                 trouble = f"{script.name}:{op.line}: the host's process {op.process} was killed{_by(died)} in {op.call}"
             if op.call in BIRTHS and ret > 0:
@@ -223,22 +214,22 @@ class Agent:
         self.sees = frozenset({"tables"})
         first = self._raws(parse("A: munmap w+0 1", "probe"))[0]
         self._tables = first["A"].tables
-        for call, arguments in HARMLESS.items():
-            if call in self.missing:
+        for call in CALLS.values():
+            if call.harmless is None or call.name in self.missing:
                 continue
             try:
-                result = self.run(parse(f"A: mmap w+0 1 rw\nA: {call} {arguments}", "probe")).results[1]
+                result = self.run(parse(f"A: mmap w+0 1 rw\nA: {call.name} {call.harmless}", "probe")).results[1]
             except HostTrouble as trouble:  # a seccomp filter may kill
                 self._need_agent(trouble)
-                self.missing[call] = "it kills the process"
+                self.missing[call.name] = "it kills the process"
                 continue
             if result.split(" ", maxsplit=1)[0] in REFUSALS:
-                self.missing[call] = result
+                self.missing[call.name] = result
         _, _, written, read, forked, _ = self._raws(parse(PROBE, "probe"))
         sees = set()
         if first["A"].tables >= 0:
             sees.add("tables")
-        if (written["A"].vmas[:, 2] & 0x2_0000).any():
+        if (written["A"].vmas[:, 2] & VM_DONTCOPY).any():
             sees.add("flags")
         page = written["A"].pages
         if len(page) == 1:
@@ -264,68 +255,37 @@ class Agent:
     def _raws(self, script: Script) -> list[dict[str, Raw]]:
         self.submit(script)
         self._pending.popleft()
-        raws = []
-        for _ in script.ops:
-            *_, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
-            self._read(8 * nr_data)
-            raws.append(dict(self._read_snapshot(script.processes) for _ in range(nr_snapshots)))
-        return raws
+        return [self._read_outcome(script)[-1] for _ in script.ops]
 
     # -- to the agent ----------------------------------------------------------------------------------------------------
 
     def _packed(self, op: Op, number: int, slots: dict[str, int]) -> bytes:
         """An operation as agent.c's struct op."""
-        kind, child, words = CALL, 0, list[int]()
-        values = [
-            self._value(argument.name, value) for argument, value in zip(CALLS[op.call], op.arguments, strict=True)
-        ]
-        match op.call:
-            case "mmap":
-                flags = values[3] & ~HINT | PRIVATE_ANONYMOUS
-                ordered = op["address"] != "any" and not values[3] & (HINT | MAP_FLAGS["FIXED_NOREPLACE"])
-                words = [SYSCALLS["mmap"], *values[:3], flags | FIXED if ordered else flags, MASK64, 0]
-            case "read":
-                kind, words = READ, values
-            case "write":
-                kind, words = WRITE, [*values, stamp(number)]
-            case "fork" | "vfork" | "clone":
-                kind, child, words = BIRTH, slots[op["child"]], [CLONE_FLAGS[op.call]]
-            case "exit":
-                kind, words = EXIT, values
-            case "exec":
-                kind = EXEC
-            case "wait":
-                kind = WAIT
-            case "limit":
-                kind, words = LIMIT, [values[0], values[1] + (self._own_bytes if values[0] == 9 else 0)]
-            case "drop":
-                kind, words = DROP, values
-            case "mincore":
-                kind, words = MINCORE, values
-            case call:
-                words = [SYSCALLS[call], *values]
+        call, kind, child = CALLS[op.call], KINDS.get(op.call, CALL), 0
+        words = [*self.places.numbers(op).values()]
+        if kind == CALL:
+            assert call.number is not None
+            words = [call.number, *words]
+        if op.call == "mmap":
+            words += [MASK64, 0]  # no file
+        if kind == WRITE:
+            words.append(stamp(number))
+        if kind == BIRTH:
+            child, words = slots[op["child"]], [call.clone_flags]
+        if kind == LIMIT and op["resource"] == RLIMIT_AS:
+            words[1] += self._own_bytes
         words += [0] * (7 - len(words))
         return OP.pack(kind, slots[op.process], child, 0, 0, *(word & MASK64 for word in words))
 
     def _ranges(self, op: Op) -> Iterator[tuple[int, int]]:
         """The addresses, from and to, that an operation names; all within whole pages."""
-        values = {
-            argument.name: 0 if value is None else self._value(argument.name, value)
-            for argument, value in zip(CALLS[op.call], op.arguments, strict=True)
-        }
+        values = self.places.numbers(op)
         for place, size in (("address", "length"), ("address", "old"), ("address", "pages"), ("to", "new")):
             if place in values and size in values and op[place] not in ("any", None):
                 first, nr = values[place], values[size] * (PAGE_SIZE if size == "pages" else 1)
                 yield first, max(first + nr, first + 1) + PAGE_SIZE - 1 & -PAGE_SIZE
         if op.call == "brk":
             yield values["address"], values["address"] + 1
-
-    def _value(self, name: str, value: Any) -> int:
-        if name == "child":
-            return 0
-        if name in ("address", "to"):
-            return 0 if value in ("any", None) else self.places.real(value)
-        return int(value) if isinstance(value, int) else int(value.nr_bytes)
 
     # -- from the agent --------------------------------------------------------------------------------------------------
 
@@ -353,6 +313,12 @@ class Agent:
         self.close()
         return HostTrouble(f"the agent on the host {how}: run it again, and look at the kernel's log if it stays so")
 
+    def _read_outcome(self, script: Script) -> tuple[int, int, int, int, bytes, dict[str, Raw]]:
+        """The next operation: result, signal and where, exit status if its process died (else -1), what was read, who lives."""
+        *outcome, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
+        data, self._alive = self._read(8 * nr_data), []
+        return (*outcome, data, dict(self._read_snapshot(script.processes) for _ in range(nr_snapshots)))
+
     def _read_snapshot(self, names: tuple[str, ...]) -> tuple[str, Raw]:
         slot, nr_vmas, nr_pages, pid, table_kib, _ = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
         self._alive.append(pid)
@@ -371,29 +337,27 @@ class Agent:
 
     def _result(self, op: Op, ret: int, sig: int, address: int, data: bytes, pids: dict[int, str]) -> str:
         """In the words that both sides use."""
-        words = []
-        if op.call == "read":
-            words = [word_name(word) for word in np.frombuffer(data, np.uint64).tolist()]
+        returns, words = CALLS[op.call].returns, list[int]()
+        if returns is Returns.WORDS:
+            words = np.frombuffer(data, np.uint64).tolist()
         if sig:
-            where = self._name(address) if sig in (signal.SIGSEGV, signal.SIGBUS) else ""
-            return " ".join([*words, _signal(sig), where]).rstrip()
+            where = self.places.name(address) if sig in (signal.SIGSEGV, signal.SIGBUS) else ""
+            return signal_text(_signal(sig), where, words)
         if ret < 0:
             return errno.errorcode.get(-ret, str(ret))
-        match op.call:
-            case "mmap" | "mremap":
-                return self._name(ret)
-            case "brk":
-                return self._name(ret) if ret >= self.places.real(op["address"]) else "ENOMEM"
-            case "mincore":
-                return " ".join(str(byte & 1) for byte in data[: -(-op["length"].nr_bytes // PAGE_SIZE)])
-            case "wait":
+        value: Any = ret
+        match returns:
+            case Returns.WORDS:
+                value = words
+            case Returns.BREAK if ret < self.places.real(op["address"]):
+                return "ENOMEM"
+            case Returns.RESIDENT:
+                value = [byte & 1 for byte in data[: -(-op["length"].nr_bytes // PAGE_SIZE)]]
+            case Returns.WHO:
                 status = int.from_bytes(data[:4], "little")
                 how = f"killed by {_signal(status & 127)}" if status & 127 else str(status >> 8 & 255)
-                return f"{pids.get(ret, 'a stranger')} {how}" if ret else "nobody yet"
-        return " ".join(words) or "ok"
-
-    def _name(self, address: int) -> str:
-        return name_of(int(self.places.canonical(np.array([address], np.uint64).astype(np.int64))[0]))
+                value = (pids.get(ret, "a stranger"), how) if ret else None
+        return result_text(returns, value, self.places)
 
 
 def _signal(number: int) -> str:

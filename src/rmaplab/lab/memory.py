@@ -57,6 +57,10 @@ class Memory:
         """Whether nothing is mapped there."""
         return not any(page in self.prots for page in range(first, first + nr))
 
+    def has_hole(self, first: int, nr: int) -> bool:
+        """Whether one of the pages is not mapped."""
+        return any(page not in self.prots for page in range(first, first + nr))
+
     def map(self, first: int, nr: int, prot: int) -> None:
         """Fresh pages, in place of what was there."""
         self.unmap(first, nr)
@@ -83,8 +87,8 @@ class Memory:
             self.stamps.pop(page, None)
 
     def protect(self, first: int, nr: int, prot: int) -> None:
-        """All of them are mapped."""
-        self.prots |= dict.fromkeys(range(first, first + nr), prot)
+        """Those that are mapped."""
+        self.prots |= {page: prot for page in range(first, first + nr) if page in self.prots}
 
     def move(self, old: int, old_nr: int, new: int, new_nr: int, *, stays: bool = False) -> None:
         """mremap: `old` lies in one mapping if the length grows or the address changes. In place, or to elsewhere.
@@ -108,6 +112,16 @@ class Memory:
         else:
             self.unmap(old, old_nr)
         self.stamps |= kept
+
+    def alike(self, page: int) -> range:
+        """The pages around it that are mapped with its protection: itself, if it is not mapped."""
+        first = last = page
+        prot = self.prots.get(page)
+        while prot is not None and self.prots.get(first - 1) == prot:
+            first -= 1
+        while prot is not None and self.prots.get(last + 1) == prot:
+            last += 1
+        return range(first, last + 1)
 
     def parts(self, first: int, nr: int) -> list[tuple[int, int]]:
         """The stretches of [first, first + nr) that are mapped alike, as (first page, number): no VMA covers two of them."""

@@ -19,29 +19,22 @@ Addresses are symbolic, so that each side may have them elsewhere:
 `mmap` makes private anonymous memory; at a given address it is MAP_FIXED, unless the flags say HINT or FIXED_NOREPLACE. A
 `write` stores a number that nobody else stores: that of its line among the operations, and of the page.
 
-Here: the table CALLS of what may be called, Op, Script, parse(), and str(script) as its inverse. Words are in words.py.
+Here: Op, Script, parse() and str(script) as its inverse, and Lives: who may act. What may be called is in calls/table.py, how
+words are written in calls/words.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rmaplab.calls.table import BIRTHS, CALLS, REQUIRED
+from rmaplab.calls.words import NAME
 from rmaplab.errors import UsageError
+from rmaplab.objects.flags import MREMAP_FIXED
 from rmaplab.units import PAGE_SIZE
-from rmaplab.workloads.words import (
-    NAME,
-    AddressKind,
-    FlagsKind,
-    Kind,
-    LengthKind,
-    NewNameKind,
-    NumberKind,
-    PlaceKind,
-    ProtKind,
-)
 
 FIRST = "A"
 WORD = 8  # bytes that a read or write moves
@@ -52,77 +45,13 @@ class ScriptError(UsageError):
     """A script that cannot be read: file and line, what stands there, what was expected."""
 
 
-HINT = 1 << 40  # no bit of mmap(2)'s: the address is a hint
-MAP_FLAGS = {
-    "FIXED_NOREPLACE": 0x10_0000, "HINT": HINT, "GROWSDOWN": 0x100, "LOCKED": 0x2000,
-    "NORESERVE": 0x4000, "POPULATE": 0x8000, "NONBLOCK": 0x1_0000, "STACK": 0x2_0000,
-}  # fmt: skip
-ADVICE = {
-    "NORMAL": 0, "RANDOM": 1, "SEQUENTIAL": 2, "WILLNEED": 3, "DONTNEED": 4, "FREE": 8, "DONTFORK": 10, "DOFORK": 11,
-    "MERGEABLE": 12, "UNMERGEABLE": 13, "NOHUGEPAGE": 15, "DONTDUMP": 16, "DODUMP": 17, "WIPEONFORK": 18, "KEEPONFORK": 19,
-    "COLD": 20, "POPULATE_READ": 22, "POPULATE_WRITE": 23, "DONTNEED_LOCKED": 24, "GUARD_INSTALL": 102, "GUARD_REMOVE": 103,
-}  # fmt: skip
-
-ANYWHERE, ADDRESS_OF, LENGTH_OF, PROT = PlaceKind(), AddressKind(), LengthKind(), ProtKind()
-MREMAP_FLAGS = FlagsKind({"MAYMOVE": 1, "FIXED": 2, "DONTUNMAP": 4})
-MSYNC_FLAGS = FlagsKind({"ASYNC": 1, "INVALIDATE": 2, "SYNC": 4})
-MCL_FLAGS = FlagsKind({"CURRENT": 1, "FUTURE": 2, "ONFAULT": 4})
-RESOURCE = FlagsKind({"AS": 9, "MEMLOCK": 8}, exactly_one=True)
-CAPABILITY = FlagsKind({"IPC_LOCK": 14}, exactly_one=True)
-PAGES = NumberKind("a number of pages", 1 << 20)
-NEW = NewNameKind()
-REQUIRED = object()  # an argument without a default
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One argument of a call; without `default` it must be there."""
-
-    name: str
-    kind: Kind
-    default: Any = REQUIRED
-
-
-def _call(**arguments: Any) -> tuple[Argument, ...]:
-    pairs = {name: what if isinstance(what, tuple) else (what,) for name, what in arguments.items()}
-    return tuple(Argument(name, *pair) for name, pair in pairs.items())
-
-
-_RANGE = {"address": ADDRESS_OF, "length": LENGTH_OF}
-
-CALLS: Mapping[str, tuple[Argument, ...]] = {
-    "mmap": _call(address=ANYWHERE, length=LENGTH_OF, prot=PROT, flags=(FlagsKind(MAP_FLAGS), 0)),
-    "munmap": _call(**_RANGE),
-    "mprotect": _call(**_RANGE, prot=PROT),
-    "mremap": _call(address=ADDRESS_OF, old=LENGTH_OF, new=LENGTH_OF, flags=(MREMAP_FLAGS, 0), to=(ADDRESS_OF, None)),
-    "brk": _call(address=ADDRESS_OF),
-    "madvise": _call(**_RANGE, advice=FlagsKind(ADVICE, exactly_one=True)),
-    "mlock": _call(**_RANGE),
-    "mlock2": _call(**_RANGE, flags=(FlagsKind({"ONFAULT": 1}), 0)),
-    "munlock": _call(**_RANGE),
-    "mlockall": _call(flags=MCL_FLAGS),
-    "munlockall": _call(),
-    "mincore": _call(**_RANGE),
-    "msync": _call(**_RANGE, flags=MSYNC_FLAGS),
-    "read": _call(address=ADDRESS_OF, pages=(PAGES, 1)),
-    "write": _call(address=ADDRESS_OF, pages=(PAGES, 1)),
-    "fork": _call(child=NEW),
-    "vfork": _call(child=NEW),
-    "clone": _call(child=NEW, flags=FlagsKind({"VM": 0x100}, exactly_one=True)),
-    "wait": _call(),
-    "exec": _call(),
-    "exit": _call(code=(NumberKind("an exit code", 255), 0)),
-    "limit": _call(resource=RESOURCE, length=LENGTH_OF),
-    "drop": _call(capability=CAPABILITY),
-}
-BIRTHS = ("fork", "vfork", "clone")
 LATER = ("SHARED", "FILE", "open", "memfd", "shmget")
 STAGES = "shared memory and files come with the next stage: expected private anonymous memory, found {}"
 
 
 @dataclass(frozen=True)
 class Op:
-    """One line: `process` makes `call` with `arguments`, a value for every Argument of CALLS. `line` is where it stood."""
+    """One line: `process` makes `call` with `arguments`, a value for every Argument of its row. `line` is where it stood."""
 
     process: str
     call: str
@@ -131,13 +60,13 @@ class Op:
 
     def __getitem__(self, name: str) -> Any:
         """The argument called `name`."""
-        for argument, value in zip(CALLS[self.call], self.arguments, strict=True):
+        for argument, value in zip(CALLS[self.call].arguments, self.arguments, strict=True):
             if argument.name == name:
                 return value
         raise KeyError(name)
 
     def __str__(self) -> str:
-        words = list(zip(CALLS[self.call], self.arguments, strict=True))
+        words = list(zip(CALLS[self.call].arguments, self.arguments, strict=True))
         while words and words[-1][1] == words[-1][0].default:
             words.pop()
         return " ".join([f"{self.process}:", self.call, *(argument.kind.format(value) for argument, value in words)])
@@ -149,7 +78,7 @@ class Op:
 
 def op(process: str, call: str, *arguments: Any) -> Op:
     """An Op with what is left out filled in."""
-    signature = CALLS[call]
+    signature = CALLS[call].arguments
     missing = tuple(argument.default for argument in signature[len(arguments) :])
     assert REQUIRED not in missing, f"{call} needs more arguments"
     return Op(process, call, (*arguments, *missing))
@@ -214,7 +143,7 @@ def _parse_line(words: list[str], number: int) -> Op:
             raise ScriptError(STAGES.format(repr(word)))
     if call not in CALLS:
         raise ScriptError(f"expected a call, found {call!r}: one of {', '.join(CALLS)}")
-    signature = CALLS[call]
+    signature = CALLS[call].arguments
     if len(given) > len(signature):
         raise ScriptError(f"expected the end of the line, found {given[len(signature)]!r}: {usage(call)}")
     values = []
@@ -231,39 +160,58 @@ def _parse_line(words: list[str], number: int) -> Op:
     op = Op(process, call, tuple(values), number)
     if call in ("read", "write") and op["address"].extra > PAGE_SIZE - WORD:
         raise ScriptError(f"expected a place for {WORD} bytes within a page, found {given[0]!r}: {usage(call)}")
-    if call == "mremap" and op["flags"] & 2 and op["to"] is None:
+    if call == "mremap" and op["flags"] & MREMAP_FIXED and op["to"] is None:
         raise ScriptError(f"expected the address that FIXED moves to, found the end of the line: {usage(call)}")
     return op
 
 
 def usage(call: str) -> str:
     """How a call is written: "mmap ADDRESS LENGTH PROT [FLAGS]"."""
-    words = [a.name.upper() if a.default is REQUIRED else f"[{a.name.upper()}]" for a in CALLS[call]]
+    words = [a.name.upper() if a.default is REQUIRED else f"[{a.name.upper()}]" for a in CALLS[call].arguments]
     return " ".join([call, *words])
 
 
-def life_problems(ops: Iterable[Op]) -> Iterator[str]:
-    """What is wrong with who calls: "LINE: ...". Each process is born once, acts while it lives, waits for a vfork child."""
-    born, gone, waits = {FIRST: 0}, dict[str, int](), dict[str, str]()
-    for op in ops:
-        if op.process not in born:
-            yield f"{op.line}: expected a process that lives, found {op.process}: fork it first (A: fork {op.process})"
-        elif op.process in gone:
-            yield f"{op.line}: expected a process that lives, found {op.process}, which exits in line {gone[op.process]}"
-        elif op.process in waits:
-            child = waits[op.process]
-            yield f"{op.line}: {op.process} waits for its vfork child: expected {child}: exit or {child}: exec before"
+class Lives:
+    """Who lives and who waits: each process is born once, acts while it lives, waits for a vfork child. `waits` is parent: child."""
+
+    def __init__(self) -> None:
+        self.born, self.gone, self.waits = {FIRST: 0}, dict[str, int](), dict[str, str]()
+
+    def problem(self, op: Op) -> str | None:
+        """What is wrong with who makes this call now, in words."""
+        if op.process not in self.born:
+            return f"expected a process that lives, found {op.process}: fork it first (A: fork {op.process})"
+        if op.process in self.gone:
+            return f"expected a process that lives, found {op.process}, which exits in line {self.gone[op.process]}"
+        if op.process in self.waits:
+            child = self.waits[op.process]
+            return f"{op.process} waits for its vfork child: expected {child}: exit or {child}: exec before"
         if op.call in BIRTHS:
-            child = op["child"]
-            if child in born:
-                giver = f"line {born[child]} has given already" if born[child] else "is the first process"
-                yield f"{op.line}: expected a new name, found {child}, which {giver}"
-            if len(born) >= MOST_PROCESSES:
-                yield f"{op.line}: expected at most {MOST_PROCESSES} processes"
-            born[child] = op.line
-            if op.call == "vfork":
-                waits[op.process] = child
+            child, line = op["child"], self.born.get(op["child"])
+            if line is not None:
+                giver = f"line {line} has given already" if line else "is the first process"
+                return f"expected a new name, found {child}, which {giver}"
+            if len(self.born) >= MOST_PROCESSES:
+                return f"expected at most {MOST_PROCESSES} processes"
+        return None
+
+    def do(self, op: Op) -> None:
+        """It is made."""
+        if op.call in BIRTHS:
+            self.born[op["child"]] = op.line
+        if op.call == "vfork":
+            self.waits[op.process] = op["child"]
         if op.call == "exit":
-            gone[op.process] = op.line
+            self.gone[op.process] = op.line
         if op.call in ("exit", "exec"):
-            waits = {parent: child for parent, child in waits.items() if child != op.process}
+            self.waits = {parent: child for parent, child in self.waits.items() if child != op.process}
+
+
+def life_problems(ops: Iterable[Op]) -> Iterator[str]:
+    """What is wrong with who calls: "LINE: ...", the first thing of each operation."""
+    lives = Lives()
+    for op in ops:
+        problem = lives.problem(op)
+        if problem is not None:
+            yield f"{op.line}: {problem}"
+        lives.do(op)

@@ -5,8 +5,8 @@
                            tables   3                                  page tables that the script's memory needs
               process B    ...
 
-The two sides have the window at other addresses and use other frames. So addresses are told relative to the regions of
-script.py, and frames by letters in the order in which they are met: equal worlds are equal up to renaming.
+The two sides have the window at other addresses and use other frames. So addresses are those that both sides agree on
+(places.py), and frames are numbered in the order in which they are met: equal worlds are equal up to renaming.
 
 A side does not see everything (an ordinary user sees no frames): `sees` says what, and only what both see is compared.
 """
@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rmaplab.calls.table import BIRTHS
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.flags import (
     VM_ACCESS,
@@ -35,44 +36,14 @@ from rmaplab.objects.flags import (
     VM_WIPEONFORK,
 )
 from rmaplab.objects.graph import Graph
-from rmaplab.units import PAGE_SIZE
-from rmaplab.workloads.script import BIRTHS, Op, Script
-from rmaplab.workloads.words import Address
+from rmaplab.workloads.places import REACH, W
+from rmaplab.workloads.script import Op, Script
 
-W, M, H = 1 << 40, 1 << 44, 1 << 36  # where the regions begin in what both sides translate to
-REACH = 16 << 30  # what lies further from the origin of a region belongs to none
-SIDES = {"w": W, "m": M, "h": H}
 KNOWN_FLAGS = (
     VM_ACCESS | VM_GROWSDOWN | VM_LOCKED_MASK | VM_SEQ_READ | VM_RAND_READ | VM_DONTCOPY | VM_ACCOUNT | VM_NORESERVE
 )
 KNOWN_FLAGS |= VM_WIPEONFORK | VM_DONTDUMP | VM_NOHUGEPAGE | VM_MERGEABLE
 EVERYTHING = frozenset({"flags", "pages", "words", "frames", "mapcounts", "exclusive", "tables", "borders"})
-
-
-class Places(NamedTuple):
-    """Where one side has the regions: addresses of its own."""
-
-    w: int
-    m: int
-    h: int
-
-    def real(self, address: Address) -> int:
-        """The side's address for a script's."""
-        origin = getattr(self, address.region) if address.region else 0
-        return int(origin + address.pages * PAGE_SIZE + address.extra)
-
-    def canonical(self, addresses: I64) -> I64:
-        """The addresses both sides agree on, for the side's."""
-        if addresses.size and self.w <= addresses.min() and addresses.max() < self.w + REACH:  # most often
-            shifted: I64 = addresses + (W - self.w)
-            return shifted
-        told = addresses.copy()
-        for name, origin in SIDES.items():
-            offset = addresses - getattr(self, name)
-            below = REACH if name == "m" else 0
-            inside = (offset >= -below) & (offset < REACH)
-            told[inside] = origin + offset[inside]
-        return told
 
 
 def stamp(number: int) -> int:

@@ -1,4 +1,4 @@
-"""Worlds in words, and back: what is shown to a person and what a recording holds.
+"""Results and worlds in words, and worlds back from them: what is shown to a person and what a recording holds.
 
 w+0..w+8 rw- locked             a VMA: where it begins and ends, its protection, its other flags
 w+2 frame a copied x2 #3        a page: its frame, whether an access has just put it there, mapcount, what is in it
@@ -8,11 +8,13 @@ w+4 frame b x1 exclusive #3.1   what operation 3 has written to its second page
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rmaplab.calls.table import Returns
+from rmaplab.calls.words import ProtKind
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.flags import (
     VM_ACCOUNT,
@@ -28,31 +30,15 @@ from rmaplab.objects.flags import (
     VM_SEQ_READ,
     VM_WIPEONFORK,
 )
-from rmaplab.units import PAGE_SIZE
-from rmaplab.workloads.words import Address, AddressKind
-from rmaplab.workloads.world import (
-    ADDRESS,
-    EXCLUSIVE,
-    FRAME,
-    MAPCOUNT,
-    MOVED,
-    REACH,
-    SIDES,
-    WORD,
-    State,
-    seen_vmas,
-    stamp,
-)
+from rmaplab.workloads.places import Places, address_of, name_of
+from rmaplab.workloads.world import ADDRESS, EXCLUSIVE, FRAME, MAPCOUNT, MOVED, WORD, State, seen_vmas, stamp
 
 FLAG_NAMES = {  # the flags of VMAs that are compared
     VM_GROWSDOWN: "growsdown", VM_LOCKED: "locked", VM_LOCKONFAULT: "onfault", VM_SEQ_READ: "sequential", VM_RAND_READ: "random",
     VM_DONTCOPY: "dontfork", VM_ACCOUNT: "account", VM_NORESERVE: "noreserve", VM_WIPEONFORK: "wipeonfork",
     VM_DONTDUMP: "dontdump", VM_NOHUGEPAGE: "nohugepage", VM_MERGEABLE: "mergeable",
 }  # fmt: skip
-PROTS = ((1, "r"), (2, "w"), (4, "x"))
-
-
-ADDRESS_OF = AddressKind()
+PROTS = tuple((bit, letter) for letter, bit in ProtKind.letters.items())
 
 
 class StateText(NamedTuple):
@@ -77,22 +63,6 @@ def state_of(text: StateText) -> State:
     return State(vmas, pages, text.tables)
 
 
-def name_of(address: int) -> str:
-    """An address of both sides, as a script writes it."""
-    for region, origin in SIDES.items():
-        if -REACH <= address - origin < REACH:
-            return str(Address(region, *divmod(address - origin, PAGE_SIZE)))
-    return f"{address:#x}"
-
-
-def address_of(text: str) -> int:
-    """The inverse of name_of. Raises ValueError."""
-    address = ADDRESS_OF.parse(text)
-    if address is None:
-        raise ValueError(f"{text!r} is no address")
-    return (SIDES[address.region] if address.region else 0) + address.pages * PAGE_SIZE + address.extra
-
-
 def word_name(word: int) -> str:
     """What is in a page: "#3" is what operation 3 has written to its first page, "#3.1" to the next one."""
     number, page = divmod(word, 1 << 20)
@@ -107,6 +77,28 @@ def word_of(text: str) -> int:
         return int(text, 16)
     number, _, page = text[1:].partition(".")
     return stamp(int(number)) + int(page or 0)
+
+
+def result_text(returns: Returns, value: Any, places: Places) -> str:
+    """What a call has returned, in the words of both sides; `value` is in the side's own numbers.
+
+    An address, a bool for each page, a list of words, (the child's name, how it ended) or None for no child yet; else nothing is told.
+    """
+    match returns:
+        case Returns.ADDRESS | Returns.BREAK:
+            return places.name(value)
+        case Returns.RESIDENT:
+            return " ".join(str(int(there)) for there in value)
+        case Returns.WORDS:
+            return " ".join(map(word_name, value)) or "ok"
+        case Returns.WHO:
+            return " ".join(value or ("nobody", "yet"))
+    return "ok"
+
+
+def signal_text(signal: str, where: str = "", words: Iterable[int] = ()) -> str:
+    """What a load or a store ends with where it faults, behind the `words` loaded before: "#2 #2.1 SIGSEGV w+2"."""
+    return " ".join([*map(word_name, words), signal, where]).rstrip()
 
 
 def vma_text(start: int, end: int, flags: int) -> str:

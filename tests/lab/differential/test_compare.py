@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rmaplab.calls.table import CALLS
 from rmaplab.errors import KernelBug, NotModelled, UsageError
 from rmaplab.host.agent import Agent
 from rmaplab.lab.differential.campaign import campaign, smallest
@@ -20,7 +21,7 @@ from rmaplab.lab.differential.obey import obey
 from rmaplab.lab.differential.recording import load, save
 from rmaplab.report.differences import draw_difference
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
-from rmaplab.workloads.script import CALLS, Script, parse, read_script
+from rmaplab.workloads.script import Script, parse, read_script
 from rmaplab.workloads.world import EVERYTHING, EXCLUSIVE, MAPCOUNT, WORD, Record, State
 
 DATA = Path(__file__).parents[2] / "data" / "check"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from rmaplab.calls.table import CALLS
 from rmaplab.cli.work.progress import progress
 from rmaplab.errors import NotModelled
 from rmaplab.files import write_text
@@ -17,7 +18,7 @@ from rmaplab.lab.differential.obey import obey
 from rmaplab.lab.differential.recording import load
 from rmaplab.lab.differential.recording import save as save_records
 from rmaplab.report.differences import coverage_lines, draw_difference
-from rmaplab.workloads.script import CALLS, read_script
+from rmaplab.workloads.script import read_script
 
 SEEN = {
     "flags": "flags of VMAs", "borders": "where VMAs end (it merges by other rules)", "pages": "pages", "words": "contents",

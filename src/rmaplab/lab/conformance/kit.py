@@ -1,8 +1,8 @@
 """The conformance kit: random scripts on KERNEL+DESIGN, everything checked after every call; the smallest that fails.
 
     strategies   scripts as data                    Hypothesis makes them, and makes them smaller
-    attempt      one script on a new system         script.Run; then all tasks exit and nothing may be left
-    conformance  many of them                       a Report: how much has run, and the counterexample if there is one
+    attempt      one script on a new system         run.Run; then all tasks exit and nothing may be left
+    conformance  many of them                       a Conformance: how much has run, and the counterexample if there is one
 
 A design is asked to do nothing that mm/ does not ask of it, in the order in which mm/ does. After every call system.check()
 compares walk() with the judge for every page, lets the design check itself, and recomputes counts and slabs.
@@ -61,7 +61,7 @@ class Counterexample:
 
 
 @dataclass(frozen=True)
-class Report:
+class Conformance:
     """How many scripts and calls have run, the ones for making a counterexample smaller included."""
 
     scripts: int
@@ -80,7 +80,7 @@ def conformance(
     seed: int = 0,
     frames: int | None = None,
     done: Callable[[], None] | None = None,
-) -> Report:
+) -> Conformance:
     """Run `examples` scripts of at most `steps` steps on `kernel`; the same ones whatever it is, for the same seed.
 
     With `frames` the box is so small that memory is out again and again; the watermark is then a few pages.
@@ -121,12 +121,12 @@ def conformance(
             ),
         )
     except NoSuchExample:
-        return Report(nr_scripts, nr_calls, None, nr_short)
+        return Conformance(nr_scripts, nr_calls, None, nr_short)
     except Flaky:
         raise UsageError(
             f"{kernel} does not do the same twice: a design must depend on nothing but what it is told"
         ) from None
-    return Report(nr_scripts, nr_calls, attempt(kernel, paging, smallest, frames)[2], nr_short)
+    return Conformance(nr_scripts, nr_calls, attempt(kernel, paging, smallest, frames)[2], nr_short)
 
 
 def attempt(

@@ -14,7 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rmaplab.lab.conformance.run import Named, Refused, Run, Spot, pages
+from rmaplab.calls.table import CALLS, MADV, MREMAP, PROT, RANGE
+from rmaplab.calls.task import Task
+from rmaplab.calls.words import FlagsKind
+from rmaplab.lab.conformance.run import Named, Process, Refused, Run, Spot, named, pages
 from rmaplab.lab.memory import Stake, marked
 from rmaplab.objects.flags import (
     MADV_COLD,
@@ -30,11 +33,8 @@ from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
-    MLOCK_ONFAULT,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
-    MREMAP_MAYMOVE,
-    PROT_NONE,
     PROT_READ,
     PROT_WRITE,
     VM_DONTCOPY,
@@ -46,36 +46,37 @@ from rmaplab.objects.flags import (
 from rmaplab.units import PAGE_SHIFT
 
 READ_WRITE = PROT_READ | PROT_WRITE
-PROTS = {
-    READ_WRITE: Named(READ_WRITE, "PROT_READ | PROT_WRITE"),
-    PROT_READ: Named(PROT_READ, "PROT_READ"),
-    PROT_NONE: Named(PROT_NONE, "PROT_NONE"),
-}
 FIXED = Named(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, "MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED")
-MREMAP = {
-    0: Named(0, "0"),
-    MREMAP_MAYMOVE: Named(MREMAP_MAYMOVE, "MREMAP_MAYMOVE"),
-    MREMAP_MAYMOVE | MREMAP_FIXED: Named(MREMAP_MAYMOVE | MREMAP_FIXED, "MREMAP_MAYMOVE | MREMAP_FIXED"),
-    MREMAP_MAYMOVE | MREMAP_DONTUNMAP: Named(MREMAP_MAYMOVE | MREMAP_DONTUNMAP, "MREMAP_MAYMOVE | MREMAP_DONTUNMAP"),
-    MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP: Named(
-        MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, "MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP"
-    ),
+MARKING = {  # advice: (marks that go, marks that come)
+    MADV_DONTFORK: (0, VM_DONTCOPY),
+    MADV_DOFORK: (VM_DONTCOPY, 0),
+    MADV_WIPEONFORK: (0, VM_WIPEONFORK),
+    MADV_KEEPONFORK: (VM_WIPEONFORK, 0),
 }
-MARKING = {  # advice: (its name, marks that go, marks that come)
-    MADV_DONTFORK: ("MADV_DONTFORK", 0, VM_DONTCOPY),
-    MADV_DOFORK: ("MADV_DOFORK", VM_DONTCOPY, 0),
-    MADV_WIPEONFORK: ("MADV_WIPEONFORK", 0, VM_WIPEONFORK),
-    MADV_KEEPONFORK: ("MADV_KEEPONFORK", VM_WIPEONFORK, 0),
+TREATING = {  # advice: (whether contents go, whether locked memory refuses it, the protection it needs)
+    MADV_DONTNEED: (True, True, 0),
+    MADV_DONTNEED_LOCKED: (True, False, 0),
+    MADV_FREE: (False, True, 0),
+    MADV_COLD: (False, True, 0),
+    MADV_POPULATE_READ: (False, False, PROT_READ),
+    MADV_POPULATE_WRITE: (False, False, PROT_WRITE),
 }
-TREATING = {  # advice: (its name, whether contents go, whether locked memory refuses it, the protection it needs)
-    MADV_DONTNEED: ("MADV_DONTNEED", True, True, 0),
-    MADV_DONTNEED_LOCKED: ("MADV_DONTNEED_LOCKED", True, False, 0),
-    MADV_FREE: ("MADV_FREE", False, True, 0),
-    MADV_COLD: ("MADV_COLD", False, True, 0),
-    MADV_POPULATE_READ: ("MADV_POPULATE_READ", False, False, PROT_READ),
-    MADV_POPULATE_WRITE: ("MADV_POPULATE_WRITE", False, False, PROT_WRITE),
-}
-LOCKING = {"mlock": VM_LOCKED, "mlock2": VM_LOCKED | VM_LOCKONFAULT, "munlock": 0}
+LOCKING = {call.name: call.locks for call in CALLS.values() if call.locks is not None and call.arguments[:2] == RANGE}
+
+
+@dataclass(frozen=True)
+class Ranged:
+    """What is done to `nr_pages` at a place of a task; 0 of them is all that is mapped alike from there on."""
+
+    task: int
+    at: Spot
+    nr_pages: int
+
+    def find(self, run: Run) -> tuple[Process, Named, int, int]:
+        """What that means now: the process, the address, its page, and how many."""
+        process = run.process(self.task)
+        at = run.place(process, self.at)
+        return process, at, at >> PAGE_SHIFT, run.length(process, at, self.nr_pages)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Fork:
         """The child sees what the parent sees."""
         parent = run.process(self.task)
         run.need_room(len(parent.memory.prots))
-        run.start(parent.memory.copy(), lambda name: run.call(parent, "fork", target=name))
+        run.start(parent.memory.copy(), lambda name: run.call(parent, Task.fork, target=name))
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Vfork:
         """What it does to memory, it does to its parent's."""
         parent = run.process(self.task)
         at = run.place(parent, self.at)
-        child = run.start(parent.memory, lambda name: run.call(parent, "vfork", target=name))
+        child = run.start(parent.memory, lambda name: run.call(parent, Task.vfork, target=name))
         try:
             run.access(child, at, write=True)
         except Refused:
@@ -147,14 +148,14 @@ class Mmap:
         """Fresh pages, on free addresses unless it was an order."""
         process = run.process(self.task)
         run.need_room(self.nr_pages)
-        options: dict[str, Any] = {} if self.prot == READ_WRITE else {"prot": PROTS[self.prot]}
+        options: dict[str, Any] = {} if self.prot == READ_WRITE else {"prot": named(PROT, self.prot)}
         stake = Stake()
         at = None if self.at is None else run.place(process, self.at)
         if at is not None:
             options |= {"flags": FIXED, "address": at} if self.fixed else {"address": at}
             stake = Stake([(at >> PAGE_SHIFT, self.nr_pages)] if self.fixed else [])
         target = run.next_letter()
-        start = run.call(process, "mmap", pages(self.nr_pages), target=target, stake=stake, **options)
+        start = run.call(process, Task.mmap, pages(self.nr_pages), target=target, stake=stake, **options)
         run.found(start)
         if at is not None and self.fixed:
             run.claim(start == at, f"assert {target} == {at!r}")
@@ -164,38 +165,27 @@ class Mmap:
 
 
 @dataclass(frozen=True)
-class Munmap:
+class Munmap(Ranged):
     """munmap(2)."""
-
-    task: int
-    at: Spot
-    nr_pages: int
 
     def run(self, run: Run) -> None:
         """They go."""
-        process = run.process(self.task)
-        at = run.place(process, self.at)
-        span = _, nr = at >> PAGE_SHIFT, run.length(process, at, self.nr_pages)
-        run.call(process, "munmap", at, pages(nr), stake=Stake([span]))
-        process.memory.unmap(*span)
+        process, at, first, nr = self.find(run)
+        run.call(process, Task.munmap, at, pages(nr), stake=Stake([(first, nr)]))
+        process.memory.unmap(first, nr)
 
 
 @dataclass(frozen=True)
-class Mprotect:
+class Mprotect(Ranged):
     """mprotect(2)."""
 
-    task: int
-    at: Spot
-    nr_pages: int
     prot: int
 
     def run(self, run: Run) -> None:
         """A hole in the range is an error, and what precedes it is changed."""
-        process = run.process(self.task)
-        at = run.place(process, self.at)
-        span = first, nr = at >> PAGE_SHIFT, run.length(process, at, self.nr_pages)
-        hole = any(page not in process.memory.prots for page in range(first, first + nr))
-        run.call(process, "mprotect", at, pages(nr), PROTS[self.prot], stake=Stake([span]), refusable=hole)
+        process, at, first, nr = self.find(run)
+        hole, stake = process.memory.has_hole(first, nr), Stake([(first, nr)])
+        run.call(process, Task.mprotect, at, pages(nr), named(PROT, self.prot), stake=stake, refusable=hole)
         run.claim(not hole, f"{run.lines[-1]} must be ENOMEM")
         process.memory.protect(first, nr, self.prot)
 
@@ -220,13 +210,13 @@ class Mremap:
         old_pages = run.length(process, at, self.old_pages)
         stays = bool(self.flags & MREMAP_DONTUNMAP)
         new_pages = old_pages if stays else self.new_pages
-        arguments: list[object] = [at, pages(old_pages), pages(new_pages), MREMAP[self.flags]]
+        arguments: list[object] = [at, pages(old_pages), pages(new_pages), named(MREMAP, self.flags)]
         spans, cleared = [(old, max(old_pages, new_pages))], []
         if self.flags & MREMAP_FIXED:
             arguments.append(to := run.place(process, self.to))
             cleared = [(to >> PAGE_SHIFT, new_pages)]
         stake = Stake(spans + cleared, cleared, grows=True)
-        result = run.call(process, "mremap", *arguments, target=target, refusable=True, stake=stake)
+        result = run.call(process, Task.mremap, *arguments, target=target, refusable=True, stake=stake)
         run.found(result)
         new, memory = result >> PAGE_SHIFT, process.memory
         free = new == old or bool(cleared) or memory.is_free(new, new_pages)
@@ -259,7 +249,7 @@ class Brk:
         memory, heap = process.memory, run.places[1]
         first, now, then = heap >> PAGE_SHIFT, memory.heap_pages, self.nr_pages
         stake = Stake([(first + min(now, then), abs(now - then))])
-        run.call(process, "brk", heap.plus(then), refusable=then > now, stake=stake)
+        run.call(process, Task.brk, heap.plus(then), refusable=then > now, stake=stake)
         if then > now:
             memory.map(first + now, then - now, READ_WRITE)
         else:
@@ -268,28 +258,20 @@ class Brk:
 
 
 @dataclass(frozen=True)
-class Touch:
+class Touch(Ranged):
     """A byte of every page is read, or written back unchanged."""
 
-    task: int
-    at: Spot
-    nr_pages: int
     write: bool
 
     def run(self, run: Run) -> None:
         """Nobody sees a difference."""
-        process = run.process(self.task)
-        at = run.place(process, self.at)
-        run.access(process, at, run.length(process, at, self.nr_pages), write=self.write)
+        process, at, _, nr = self.find(run)
+        run.access(process, at, nr, write=self.write)
 
 
 @dataclass(frozen=True)
-class Write:
+class Write(Ranged):
     """Something new is written into each page."""
-
-    task: int
-    at: Spot
-    nr_pages: int
 
     def run(self, run: Run) -> None:
         """The writer sees it, nobody else does."""
@@ -303,54 +285,47 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Madvise:
+class Madvise(Ranged):
     """madvise(2) with an advice that marks pages, or that does something to them at once."""
 
-    task: int
-    at: Spot
-    nr_pages: int
     advice: int
 
     def run(self, run: Run) -> None:
         """A hole does not stop it, and is an error all the same."""
-        process = run.process(self.task)
-        memory, at = process.memory, run.place(process, self.at)
-        span = first, nr = at >> PAGE_SHIFT, run.length(process, at, self.nr_pages)
-        range_ = range(first, first + nr)
-        bad = any(page not in memory.prots for page in range_)
+        process, at, first, nr = self.find(run)
+        memory, span, range_ = process.memory, (first, nr), range(first, first + nr)
+        bad = memory.has_hole(first, nr)
+        advice = named(MADV, self.advice)
         if self.advice in MARKING:
-            name, go, come = MARKING[self.advice]
-            run.call(process, "madvise", at, pages(nr), Named(self.advice, name), stake=Stake([span]), refusable=bad)
+            go, come = MARKING[self.advice]
+            run.call(process, Task.madvise, at, pages(nr), advice, stake=Stake([span]), refusable=bad)
             memory.mark(first, nr, go, come)
         else:
-            name, forgets, minds_locks, needed = TREATING[self.advice]
+            forgets, minds_locks, needed = TREATING[self.advice]
             bad |= minds_locks and any(memory.marks.get(page, 0) & VM_LOCKED for page in range_)
             bad |= bool(needed) and any(not memory.prots.get(page, 0) & needed for page in range_)
             stake = Stake([span], [span] if forgets else [])
-            run.call(process, "madvise", at, pages(nr), Named(self.advice, name), stake=stake, refusable=bad)
+            run.call(process, Task.madvise, at, pages(nr), advice, stake=stake, refusable=bad)
             if forgets:
                 memory.forget(first, nr)
         run.claim(not bad, f"{run.lines[-1]} must fail")
 
 
 @dataclass(frozen=True)
-class Mlock:
-    """mlock(2), mlock2(2) with MLOCK_ONFAULT, munlock(2)."""
+class Mlock(Ranged):
+    """One of LOCKING, with all its flags: mlock(2) and its relatives."""
 
-    task: int
-    at: Spot
-    nr_pages: int
     call: str
 
     def run(self, run: Run) -> None:
         """Up to a hole; and pages that nobody may read are locked all the same, with an error."""
-        process = run.process(self.task)
-        memory, at = process.memory, run.place(process, self.at)
-        span = first, nr = at >> PAGE_SHIFT, run.length(process, at, self.nr_pages)
-        bad = any(page not in memory.prots for page in range(first, first + nr))
-        if self.call == "mlock":
+        process, at, first, nr = self.find(run)
+        memory, call, come = process.memory, CALLS[self.call], LOCKING[self.call]
+        bad = memory.has_hole(first, nr)
+        if come and not come & VM_LOCKONFAULT:  # they are brought in
             bad |= any(not memory.prots.get(page, 0) for page in range(first, first + nr))
-        arguments = [Named(MLOCK_ONFAULT, "MLOCK_ONFAULT")] if self.call == "mlock2" else []
-        run.call(process, self.call, at, pages(nr), *arguments, stake=Stake([span]), refusable=bad)
+        kinds = [argument.kind for argument in call.arguments if isinstance(argument.kind, FlagsKind)]
+        flags = [named(kind, sum(kind.words.values())) for kind in kinds]
+        run.call(process, call.method, at, pages(nr), *flags, stake=Stake([(first, nr)]), refusable=bad)
         run.claim(not bad, f"{run.lines[-1]} must fail")
-        memory.mark(first, nr, VM_LOCKED_MASK, LOCKING[self.call])
+        memory.mark(first, nr, VM_LOCKED_MASK, come)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from rmaplab.calls.task import Task
+from rmaplab.calls.words import FlagsKind, ProtKind
 from rmaplab.errors import NeedsReclaim, OomKilled, SegmentationFault, SyscallError
 from rmaplab.kernels.system import System
 from rmaplab.lab.memory import Memory, Stake
@@ -52,6 +53,11 @@ class Named(int):
 def pages(nr: int) -> Named:
     """A length in pages."""
     return Named(nr * PAGE_SIZE, "PAGE" if nr == 1 else f"{nr} * PAGE")
+
+
+def named(kind: FlagsKind | ProtKind, value: int) -> Named:
+    """Flags or a protection, by the names of their constants."""
+    return Named(value, kind.constants(value))
 
 
 @dataclass(frozen=True)
@@ -132,11 +138,8 @@ class Run:
 
     def length(self, process: Process, at: Named, nr_pages: int) -> int:
         """So many pages; 0 means to the end of what is mapped alike from there on: where mappings meet, they merge."""
-        prots, first = process.memory.prots, at >> PAGE_SHIFT
-        end = first + 1
-        while not nr_pages and end in prots and prots[end] == prots.get(first):
-            end += 1
-        return nr_pages or end - first
+        first = at >> PAGE_SHIFT
+        return nr_pages or process.memory.alike(first)[-1] + 1 - first
 
     def need_room(self, nr_pages: int) -> None:
         """Raises Refused where so many pages more would be too many."""
@@ -146,7 +149,7 @@ class Run:
     def call(
         self,
         process: Process,
-        method: str,
+        method: Callable[..., Any],
         *arguments: object,
         target: str = "",
         refusable: bool = False,
@@ -154,9 +157,9 @@ class Run:
         **options: object,
     ) -> Any:
         """A system call; its result, under the name `target`. It may fail if memory is short or it is `refusable`: Refused then."""
-        line = self._write(process.name, method, arguments, options, target)
+        line = self._write(process.name, method.__name__, arguments, options, target)
         try:
-            return getattr(process.task, method)(*arguments, **options)
+            return method(process.task, *arguments, **options)
         except (SyscallError, NeedsReclaim) as failure:
             self._short(failure, refusable=refusable)
         changed = process.memory.adopt(self.system, process.mm, stake)
@@ -167,17 +170,13 @@ class Run:
         self, process: Process, at: Named, nr_pages: int = 1, stamp: bytes = b"", *, write: bool = False
     ) -> None:
         """Touch so many pages, or store `stamp`. It must fault where the model forbids it; Refused then, or if memory was short."""
-        task = process.task
-        if stamp:
-            line = self._write(process.name, "write", (at, stamp), {})
-        else:
-            line = self._write(process.name, "touch", (at, pages(nr_pages)), {"write": True} if write else {})
+        options: dict[str, Any] = {"write": True} if write and not stamp else {}
+        method: Callable[..., None] = Task.write if stamp else Task.touch
+        arguments = (at, stamp or pages(nr_pages))
+        line = self._write(process.name, method.__name__, arguments, options)
         bad = process.memory.fault(at >> PAGE_SHIFT, nr_pages, write=write)
         try:
-            if stamp:
-                task.write(at, stamp)
-            else:
-                task.touch(at, nr_pages * PAGE_SIZE, write=write)
+            method(process.task, *arguments, **options)
         except SegmentationFault as fault:
             if bad is None or fault.address != bad << PAGE_SHIFT:
                 raise
@@ -225,7 +224,7 @@ class Run:
 
     def exit(self, process: Process) -> None:
         """One less."""
-        self.call(process, "exit")
+        self.call(process, Task.exit)
         self.processes.remove(process)
 
     def claim(self, holds: bool, what: str) -> None:

@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from rmaplab.calls.table import CALLS
 from rmaplab.host.agent import Agent
 from rmaplab.lab.differential.compare import Coverage, Difference, compare
 from rmaplab.lab.differential.fuzz import make_script, shrink
 from rmaplab.lab.differential.obey import obey
-from rmaplab.workloads.script import CALLS, Script
+from rmaplab.workloads.script import Script
 
 AHEAD = 8  # scripts that the agent has been given before their results are asked for: they fit into the pipe
 

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rmaplab.workloads.script import BIRTHS, CALLS, FIRST, Op, Script
-from rmaplab.workloads.words import FlagsKind
+from rmaplab.calls.table import BIRTHS, CALLS
+from rmaplab.calls.words import FlagsKind
+from rmaplab.workloads.script import FIRST, Op, Script
 from rmaplab.workloads.world import Record, State, World, seen_columns, seen_vmas
 
 
@@ -124,7 +125,7 @@ class Coverage:
 def variant(op: Op) -> str:
     """A call with the flags that make it another one: "mremap MAYMOVE|FIXED", "madvise FREE"."""
     words = [op.call]
-    for argument, value in zip(CALLS[op.call], op.arguments, strict=True):
+    for argument, value in zip(CALLS[op.call].arguments, op.arguments, strict=True):
         if isinstance(argument.kind, FlagsKind) and (value or op.call == "mremap"):
             words.append(argument.kind.format(value))
     if op.call == "mmap" and op["address"] == "any":

@@ -9,29 +9,27 @@ mapping, part of one, two that touch. It need not be right: what an operation do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any, ClassVar
 
+from rmaplab.calls.table import BIRTHS, CALLS, HINT, MADV, MAP, MREMAP, PROTECTION, RANGE, Argument
+from rmaplab.calls.words import Address, FlagsKind, Length
 from rmaplab.lab.memory import Memory
-from rmaplab.workloads.script import ADVICE, BIRTHS, CALLS, FIRST, HINT, MAP_FLAGS, MOST_PROCESSES, Op, Script, op
-from rmaplab.workloads.words import Address, FlagsKind, Length
+from rmaplab.objects.flags import CLONE_VM, MAP_FIXED_NOREPLACE, PROT_READ, PROT_WRITE, RLIMIT_AS, RLIMIT_MEMLOCK
+from rmaplab.workloads.script import FIRST, MOST_PROCESSES, Lives, Op, Script, op
 
 LEAST_OPS, MOST_OPS = 4, 24
 MOST_ALIVE = 5
 LEAF = 512  # pages that one leaf table maps
 SPOTS = ((0, 24), (0, 24), (0, 24), (500, 524), (300, 316))  # where in the window: around one leaf table's end, too
-PROTS = (3, 3, 3, 3, 3, 3, 1, 1, 0, 7, 2, 5)
-WEIGHTS = {
-    "mmap": 15, "munmap": 6, "mprotect": 11, "mremap": 15, "brk": 2, "madvise": 11, "mlock": 4, "mlock2": 2, "munlock": 3,
-    "mlockall": 0.6, "munlockall": 0.6, "mincore": 2, "msync": 1, "read": 6, "write": 20, "fork": 9, "vfork": 1, "clone": 1,
-    "wait": 2, "exec": 0.3, "exit": 5, "limit": 0.8, "drop": 0.7,
-}  # fmt: skip
+# a flag of mmap once in so many
+MAP_CHANCES = {"NORESERVE": 20, "LOCKED": 25, "POPULATE": 15, "GROWSDOWN": 40, "STACK": 80, "NONBLOCK": 80}
+MAYMOVE, FIXED, DONTUNMAP = MREMAP.words.values()
 USUAL_ADVICE = ("DONTNEED", "DONTNEED", "FREE", "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_WRITE")
-MORE_ADVICE = [
-    word for word in ADVICE if not word.startswith("GUARD") and "MERGEABLE" not in word
-]  # ksmd would act on it
-MAYMOVE, FIXED, DONTUNMAP = 1, 2, 4
+MORE_ADVICE = [word for word in MADV.words if not re.search("GUARD|MERGEABLE", word)]  # ksmd would act on it
 
 
 def make_script(seed: int, number: int, calls: frozenset[str]) -> Script:
@@ -44,27 +42,28 @@ class _Maker:
 
     def __init__(self, random: Random, calls: frozenset[str]) -> None:
         self.random = random
-        self.calls = [call for call in WEIGHTS if call in calls]
-        self.weights = [WEIGHTS[call] for call in self.calls]
+        self.calls = [call for call in CALLS if call in calls]
+        self.weights = [CALLS[call].often for call in self.calls]
         self.alive = {FIRST: Memory()}
         self.large = not random.randrange(25)  # whole leaf tables
         self.spot = (0, 4 * LEAF) if self.large else random.choice(SPOTS)
         self.locks = random.choice(["limit", "mlockall"])  # the agent's own memory counts for both: docs/divergences.md
         self.names = iter([chr(ord("A") + i) for i in range(1, MOST_PROCESSES)])
-        self.waits: dict[str, str] = {}  # vfork child -> parent
+        self.lives = Lives()
         self.ops: list[Op] = []
 
     def make(self, name: str) -> Script:
         """All of it."""
         for number in range(self.random.randint(LEAST_OPS, 10 if self.large else MOST_OPS)):
-            ready = [process for process in self.alive if process not in self.waits.values()]
+            ready = [process for process in self.alive if process not in self.lives.waits]
             process = self.random.choice(ready)
             call = self.random.choices(self.calls, self.weights)[0]
             if number == 0 or (number == 1 and not self.random.randrange(3)):
                 call = "mmap"
-            made = getattr(self, f"_{call}")(process, self.alive[process])
+            made = self.own.get(call, _Maker._by_its_arguments)(self, call, process, self.alive[process])
             if made is not None:
                 self.ops.append(replace(made, line=len(self.ops) + 1))
+                self.lives.do(made)
         return Script(tuple(self.ops), name)
 
     # -- where ----------------------------------------------------------------------------------------------------------
@@ -80,32 +79,22 @@ class _Maker:
         first = self._page(memory)
         match self.random.randrange(8):
             case 0 | 1 | 2:
-                run = list(self._run(memory, first))
+                run = memory.alike(first)
                 return run[0], len(run)
             case 3:
-                run = list(self._run(memory, first))
+                run = memory.alike(first)
                 return first, run[-1] - first + 1
             case 4:
                 return first, 1
             case 5:
                 return first, self.random.randint(1, 6)
             case _:
-                return first, self.random.randint(1, self._run(memory, first)[-1] - first + 1)
-
-    def _run(self, memory: Memory, page: int) -> range:
-        """The pages around it that are mapped alike."""
-        first = last = page
-        prot = memory.prots.get(page)
-        while prot is not None and memory.prots.get(first - 1) == prot:
-            first -= 1
-        while prot is not None and memory.prots.get(last + 1) == prot:
-            last += 1
-        return range(first, last + 1)
+                return first, self.random.randint(1, memory.alike(first)[-1] - first + 1)
 
     def _goal(self, memory: Memory, nr: int) -> int:
         """Where something of so many pages could go: beside a mapping, or anywhere in the spot."""
         if memory.prots and self.random.random() < 0.6:
-            run = self._run(memory, self.random.choice(list(memory.prots)))
+            run = memory.alike(self.random.choice(list(memory.prots)))
             return self.random.choice([run[-1] + 1, max(0, run[0] - nr)])
         return LEAF * self.random.randrange(6) if self.large else self.random.randint(self.spot[0], self.spot[1] + 8)
 
@@ -120,46 +109,51 @@ class _Maker:
 
     # -- what -----------------------------------------------------------------------------------------------------------
 
-    def _mmap(self, process: str, memory: Memory) -> Op:
+    def _tried(self, argument: Argument) -> Any:
+        """One of the values that the table has for it."""
+        return self.random.choice(argument.tried) if len(argument.tried) > 1 else argument.tried[0]
+
+    def _by_its_arguments(self, call: str, process: str, memory: Memory) -> Op:
+        """A call that is its name and its arguments: a range somewhere, and values that the table has for the others."""
+        arguments = CALLS[call].arguments
+        more = [self._tried(argument) for argument in arguments if argument.tried]
+        return self._ranged(call, process, memory, *more) if arguments[:2] == RANGE else op(process, call, *more)
+
+    def _ranged(self, call: str, process: str, memory: Memory, *more: Any) -> Op:
+        page, nr = self._span(memory)
+        return op(process, call, self._address(page), self._length(nr), *more)
+
+    def _mmap(self, call: str, process: str, memory: Memory) -> Op:
         nr = self.random.choice([LEAF, LEAF, 2 * LEAF, LEAF + 9, 5]) if self.large else self.random.randint(1, 8)
-        prot = self.random.choice(PROTS)
+        prot = self._tried(PROTECTION)
         flags = 0
-        for name, chance in (
-            ("NORESERVE", 20),
-            ("LOCKED", 25),
-            ("POPULATE", 15),
-            ("GROWSDOWN", 40),
-            ("STACK", 80),
-            ("NONBLOCK", 80),
-        ):
-            if not self.random.randrange(chance) and ("mlock" in self.calls or name in ("NORESERVE", "STACK")):
-                flags |= MAP_FLAGS[name]
+        for flag, chance in MAP_CHANCES.items():
+            if not self.random.randrange(chance) and ("mlock" in self.calls or flag in ("NORESERVE", "STACK")):
+                flags |= MAP.words[flag]
         if not self.random.randrange(16):
-            return op(process, "mmap", "any", self._length(nr), prot, flags)
+            return op(process, call, "any", self._length(nr), prot, flags)
         page = self._goal(memory, nr)
         match self.random.randrange(20):
             case 0:
                 flags |= HINT
             case 1:
-                flags |= MAP_FLAGS["FIXED_NOREPLACE"]
-        if not flags & (HINT | MAP_FLAGS["FIXED_NOREPLACE"]):
+                flags |= MAP_FIXED_NOREPLACE
+        if not flags & (HINT | MAP_FIXED_NOREPLACE):
             memory.map(page, nr, prot)
-        return op(process, "mmap", self._address(page), self._length(nr), prot, flags)
+        return op(process, call, self._address(page), self._length(nr), prot, flags)
 
-    def _munmap(self, process: str, memory: Memory) -> Op:
+    def _munmap(self, call: str, process: str, memory: Memory) -> Op:
         page, nr = self._span(memory)
         memory.unmap(page, nr)
-        return op(process, "munmap", self._address(page), self._length(nr))
+        return op(process, call, self._address(page), self._length(nr))
 
-    def _mprotect(self, process: str, memory: Memory) -> Op:
+    def _mprotect(self, call: str, process: str, memory: Memory) -> Op:
         page, nr = self._span(memory)
-        prot = self.random.choice(PROTS)
-        for changed in range(page, page + nr):
-            if changed in memory.prots:
-                memory.prots[changed] = prot
-        return op(process, "mprotect", self._address(page), self._length(nr), prot)
+        prot = self._tried(PROTECTION)
+        memory.protect(page, nr, prot)
+        return op(process, call, self._address(page), self._length(nr), prot)
 
-    def _mremap(self, process: str, memory: Memory) -> Op:
+    def _mremap(self, call: str, process: str, memory: Memory) -> Op:
         page, nr = self._span(memory)
         flags = self.random.choice([MAYMOVE | FIXED, MAYMOVE | FIXED, MAYMOVE, MAYMOVE | FIXED | DONTUNMAP, *range(8)])
         new = nr
@@ -176,42 +170,18 @@ class _Maker:
                     memory.map(page, nr, memory.prots[goal] if new else 0)
         elif new < nr:
             memory.unmap(page + new, nr - new)
-        return op(process, "mremap", self._address(page), old, self._length(new), flags, to)
+        return op(process, call, self._address(page), old, self._length(new), flags, to)
 
-    def _brk(self, process: str, memory: Memory) -> Op:
-        return op(process, "brk", Address("h", self.random.randint(0, 6)))
+    def _brk(self, call: str, process: str, memory: Memory) -> Op:
+        return op(process, call, Address("h", self.random.randint(0, 6)))
 
-    def _ranged(self, call: str, process: str, memory: Memory, *more: int) -> Op:
-        page, nr = self._span(memory)
-        return op(process, call, self._address(page), self._length(nr), *more)
-
-    def _madvise(self, process: str, memory: Memory) -> Op:
+    def _madvise(self, call: str, process: str, memory: Memory) -> Op:
         usual = self.random.random() < 0.7
-        advice = ADVICE[self.random.choice(USUAL_ADVICE if usual else MORE_ADVICE)]
-        return self._ranged("madvise", process, memory, advice)
+        advice = MADV.words[self.random.choice(USUAL_ADVICE if usual else MORE_ADVICE)]
+        return self._ranged(call, process, memory, advice)
 
-    def _mlock(self, process: str, memory: Memory) -> Op:
-        return self._ranged("mlock", process, memory)
-
-    def _mlock2(self, process: str, memory: Memory) -> Op:
-        return self._ranged("mlock2", process, memory, self.random.choice([1, 1, 0]))
-
-    def _munlock(self, process: str, memory: Memory) -> Op:
-        return self._ranged("munlock", process, memory)
-
-    def _mlockall(self, process: str, memory: Memory) -> Op | None:
-        if self.locks == "limit":
-            return None
-        return op(process, "mlockall", self.random.choice([1, 2, 3, 5, 7, 6, 4, 0]))
-
-    def _munlockall(self, process: str, memory: Memory) -> Op:
-        return op(process, "munlockall")
-
-    def _mincore(self, process: str, memory: Memory) -> Op:
-        return self._ranged("mincore", process, memory)
-
-    def _msync(self, process: str, memory: Memory) -> Op:
-        return self._ranged("msync", process, memory, self.random.choice([1, 4, 2, 5, 6, 0]))
+    def _mlockall(self, call: str, process: str, memory: Memory) -> Op | None:
+        return None if self.locks == "limit" else self._by_its_arguments(call, process, memory)
 
     def _access(self, call: str, process: str, memory: Memory) -> Op:
         where = self.random.randrange(40)
@@ -222,59 +192,40 @@ class _Maker:
         page, nr = self._span(memory)
         if self.large and self.random.randrange(4):
             page, nr = page + self.random.randrange(nr), 1
-        wanted = {"read": 1, "write": 2}[call]
+        wanted = PROT_READ if call == "read" else PROT_WRITE
         if self.random.random() < 0.8 and not memory.prots.get(page, 0) & wanted:  # most should succeed
             possible = [mapped for mapped, prot in memory.prots.items() if prot & wanted]
             page = self.random.choice(possible) if possible else page
-            nr = self._run(memory, page)[-1] - page + 1 if self.random.randrange(2) else 1
+            nr = memory.alike(page)[-1] - page + 1 if self.random.randrange(2) else 1
         return op(process, call, Address("w", page), nr if self.random.random() < 0.6 else 1)
 
-    def _read(self, process: str, memory: Memory) -> Op:
-        return self._access("read", process, memory)
-
-    def _write(self, process: str, memory: Memory) -> Op:
-        return self._access("write", process, memory)
-
-    def _birth(self, call: str, process: str, memory: Memory, *more: int) -> Op | None:
+    def _birth(self, call: str, process: str, memory: Memory) -> Op | None:
         child = next(self.names, None) if len(self.alive) < MOST_ALIVE else None
         if child is None:
             return None
-        self.alive[child] = memory.copy() if call == "fork" else memory
-        if call == "vfork":
-            self.waits[child] = process
-        return op(process, call, child, *more)
+        self.alive[child] = memory if CALLS[call].clone_flags & CLONE_VM else memory.copy()
+        return op(process, call, child, *(self._tried(argument) for argument in CALLS[call].arguments[1:]))
 
-    def _fork(self, process: str, memory: Memory) -> Op | None:
-        return self._birth("fork", process, memory)
-
-    def _vfork(self, process: str, memory: Memory) -> Op | None:
-        return self._birth("vfork", process, memory)
-
-    def _clone(self, process: str, memory: Memory) -> Op | None:
-        return self._birth("clone", process, memory, 0x100)
-
-    def _wait(self, process: str, memory: Memory) -> Op:
-        return op(process, "wait")
-
-    def _exec(self, process: str, memory: Memory) -> Op:
-        self.waits.pop(process, None)
+    def _exec(self, call: str, process: str, memory: Memory) -> Op:
         self.alive[process] = Memory()
-        return op(process, "exec")
+        return op(process, call)
 
-    def _exit(self, process: str, memory: Memory) -> Op | None:
+    def _exit(self, call: str, process: str, memory: Memory) -> Op | None:
         if len(self.alive) == 1:
             return None
-        self.waits.pop(process, None)
         del self.alive[process]
-        return op(process, "exit", self.random.choice([0, 0, 3]))
+        return self._by_its_arguments(call, process, memory)
 
-    def _limit(self, process: str, memory: Memory) -> Op:
+    def _limit(self, call: str, process: str, memory: Memory) -> Op:
         if self.locks == "limit" and self.random.randrange(2):
-            return op(process, "limit", 8, Length(self.random.choice([0, 3, 9, 9, 200])))
-        return op(process, "limit", 9, Length(self.random.choice([16, 40, 4000])))
+            return op(process, call, RLIMIT_MEMLOCK, Length(self.random.choice([0, 3, 9, 9, 200])))
+        return op(process, call, RLIMIT_AS, Length(self.random.choice([16, 40, 4000])))
 
-    def _drop(self, process: str, memory: Memory) -> Op:
-        return op(process, "drop", 14)
+    own: ClassVar[Mapping[str, Callable[[_Maker, str, str, Memory], Op | None]]] = {
+        "mmap": _mmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "madvise": _madvise,
+        "mlockall": _mlockall, "read": _access, "write": _access, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit,
+        "limit": _limit,
+    }  # fmt: skip  # the calls that change what is mapped where, or for which random arguments would seldom mean anything
 
 
 # -- smaller ------------------------------------------------------------------------------------------------------------
@@ -346,7 +297,7 @@ def _simpler(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:
 
 def _simpler_values(one: Op, position: int) -> Iterator[object]:
     """What could stand there instead, simplest first."""
-    value, argument = one.arguments[position], CALLS[one.call][position]
+    value, argument = one.arguments[position], CALLS[one.call].arguments[position]
     match value, argument.kind:
         case Length(pages, extra), _:
             yield from (Length(shorter) for shorter in (1, 2, pages // 2, pages - 1) if 0 < shorter < pages)
@@ -365,19 +316,11 @@ def _simpler_values(one: Op, position: int) -> Iterator[object]:
 
 def _alive(ops: Sequence[Op]) -> list[Op]:
     """Without what processes do that have never come to be, have gone, or wait."""
-    alive, waits, kept = {FIRST}, dict[str, str](), list[Op]()
+    lives, kept = Lives(), list[Op]()
     for one in ops:
-        if one.process not in alive or one.process in waits.values():
-            continue
-        if one.call in BIRTHS:
-            alive.add(one["child"])
-            if one.call == "vfork":
-                waits[one["child"]] = one.process
-        if one.call in ("exit", "exec"):
-            waits.pop(one.process, None)
-        if one.call == "exit":
-            alive.discard(one.process)
-        kept.append(one)
+        if lives.problem(one) is None:
+            lives.do(one)
+            kept.append(one)
     return kept
 
 

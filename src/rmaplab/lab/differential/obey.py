@@ -7,10 +7,12 @@ Each script gets a system of its own. Afterwards the kernel checks itself, again
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
+from rmaplab.calls.table import BIRTHS, CALLS, Returns
 from rmaplab.calls.task import Task
 from rmaplab.errors import KernelBug, NeedsReclaim, NotModelled, OomKilled, SegmentationFault, SyscallError, UsageError
 from rmaplab.kernels.system import System, boot
@@ -22,16 +24,15 @@ from rmaplab.objects.mm_types import MmStruct
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
 from rmaplab.rmap.graph_of import graph_of
 from rmaplab.units import PAGE_SIZE
-from rmaplab.workloads.script import BIRTHS, FIRST, HINT, MAP_FLAGS, Op, Script
-from rmaplab.workloads.world import EVERYTHING, REACH, Places, Raw, Record, Watcher, stamp
-from rmaplab.workloads.world_text import name_of, word_name
+from rmaplab.workloads.places import REACH, WINDOW, Places
+from rmaplab.workloads.script import FIRST, WORD, Op, Script
+from rmaplab.workloads.world import EVERYTHING, Raw, Record, Watcher, stamp
+from rmaplab.workloads.world_text import result_text, signal_text
 
 RAM, PAGING = "256M", "x86-64"
 SWAP = "64G"  # so that promises are kept as a host keeps them (mm/overcommit.py adds it to RAM); nothing is swapped
 MOST_PROMISED = 1 << 18  # pages in one request: what is more, one host promises and another does not
-WINDOW = 0x6000_0000_0000  # as on the host (host/agent.py)
 SMALL_WINDOW = 1 << 38  # where the address space ends at 512 GiB
-PRIVATE_ANONYMOUS, FIXED = 0x22, 0x10
 
 
 class Obedient:
@@ -56,23 +57,19 @@ class Obedient:
         task = self.tasks.get(op.process)
         if task is None:  # its fork has failed
             return "ESRCH"
-        call: Callable[[int, Op, Task], str] | None = getattr(self, f"_{op.call}", None)
         self._refuse_too_much(op)
         try:
-            if call is not None:
-                return call(number, op, task)
-            getattr(task, op.call)(*(self._value(value) for value in op.arguments))
+            return self._own.get(op.call, Obedient._call)(self, number, op, task)
         except SyscallError as error:
             return error.name
         except SegmentationFault as fault:
-            return f"SIGSEGV {self._name(fault.address)}"
+            return signal_text("SIGSEGV", self.places.name(fault.address))
         except NotModelled as error:
             raise NotModelled(f"line {op.line}: {error}") from None
         except (NeedsReclaim, OomKilled):
             raise UsageError(
                 f"line {op.line}: the model's box of {RAM} is too small for this: use fewer pages"
             ) from None
-        return "ok"
 
     def raws(self, *touched: str) -> dict[str, Raw]:
         """All processes that live, as this side sees them; without `touched` O(page tables).
@@ -102,75 +99,46 @@ class Obedient:
         tasks = list(self.tasks.values())
         return graph_of(design, tasks).graph.part([task.pid for task in tasks], low, low + REACH)
 
-    # -- the calls that are more than their name -------------------------------------------------------------------------
+    # -- the calls -------------------------------------------------------------------------------------------------------
 
-    def _mmap(self, number: int, op: Op, task: Task) -> str:
-        flags = op["flags"] & ~HINT | PRIVATE_ANONYMOUS
-        if op["address"] != "any" and not op["flags"] & (HINT | MAP_FLAGS["FIXED_NOREPLACE"]):
-            flags |= FIXED
-        return self._name(task.mmap(op["length"].nr_bytes, op["prot"], flags, self._value(op["address"])))
-
-    def _mremap(self, number: int, op: Op, task: Task) -> str:
-        return self._name(task.mremap(*(self._value(value) for value in op.arguments)))
-
-    def _brk(self, number: int, op: Op, task: Task) -> str:
-        return self._name(task.brk(self._value(op["address"])))
+    def _call(self, number: int, op: Op, task: Task) -> str:
+        """A call as the table has it."""
+        call = CALLS[op.call]
+        value: Any = call.method(task, *self.places.numbers(op).values())
+        if call.returns is Returns.CHILD:
+            self._add(op["child"], value)
+        if call.returns is Returns.NEVER:
+            del self.tasks[op.process]
+        return result_text(call.returns, value, self.places)
 
     def _read(self, number: int, op: Op, task: Task) -> str:
-        words: list[str] = []
-        for page in range(op["pages"]):
-            try:
-                word = task.read(self.places.real(op["address"]) + page * PAGE_SIZE, 8)
-            except SegmentationFault as fault:
-                return " ".join([*words, f"SIGSEGV {self._name(fault.address)}"])
-            words.append(word_name(int.from_bytes(word, "little")))
-        return " ".join(words) or "ok"
+        """Loads, a word of each page, up to the one that faults."""
+        words: list[int] = []
+        try:
+            for page in range(op["pages"]):
+                words.append(int.from_bytes(task.read(self._page(op, page), WORD), "little"))  # noqa: PERF401
+        except SegmentationFault as fault:
+            return signal_text("SIGSEGV", self.places.name(fault.address), words)
+        return result_text(Returns.WORDS, words, self.places)
 
     def _write(self, number: int, op: Op, task: Task) -> str:
+        """Stores, a word to each page."""
         for page in range(op["pages"]):
-            data = (stamp(number) + page).to_bytes(8, "little")
-            task.write(self.places.real(op["address"]) + page * PAGE_SIZE, data)
-        return "ok"
-
-    def _mincore(self, number: int, op: Op, task: Task) -> str:
-        vector = task.mincore(*(self._value(value) for value in op.arguments))
-        return " ".join(str(int(there)) for there in vector)
-
-    def _fork(self, number: int, op: Op, task: Task) -> str:
-        self._add(op["child"], task.fork())
-        return "ok"
-
-    def _vfork(self, number: int, op: Op, task: Task) -> str:
-        self._add(op["child"], task.vfork())
-        return "ok"
-
-    def _clone(self, number: int, op: Op, task: Task) -> str:
-        self._add(op["child"], task.clone_vm())
-        return "ok"
-
-    def _exec(self, number: int, op: Op, task: Task) -> str:
-        task.execve()
-        return "ok"
-
-    def _limit(self, number: int, op: Op, task: Task) -> str:
-        set_limit = {9: task.limit_as, 8: task.limit_memlock}[op["resource"]]
-        set_limit(op["length"].nr_bytes)
-        return "ok"
-
-    def _drop(self, number: int, op: Op, task: Task) -> str:
-        task.cap_ipc_lock(granted=False)  # IPC_LOCK is the one that a script can name
-        return "ok"
-
-    def _exit(self, number: int, op: Op, task: Task) -> str:
-        task.exit(op["code"])
-        del self.tasks[op.process]
+            task.write(self._page(op, page), (stamp(number) + page).to_bytes(WORD, "little"))
         return "ok"
 
     def _wait(self, number: int, op: Op, task: Task) -> str:
+        """It does not sleep (WNOHANG)."""
         if task.children and all(child.exit_code is None for child in task.children):
-            return "nobody yet"
+            return result_text(Returns.WHO, None, self.places)
         pid, code = task.wait()
-        return f"{self.names[pid]} {code}"
+        return result_text(Returns.WHO, (self.names[pid], str(code)), self.places)
+
+    _own: ClassVar[Mapping[str, Callable[[Obedient, int, Op, Task], str]]] = {  # those that are more than one call
+        "read": _read,
+        "write": _write,
+        "wait": _wait,
+    }
 
     def _refuse_too_much(self, op: Op) -> None:
         """Whether memory is promised is the host's matter, by its RAM and swap; beyond the address space all refuse."""
@@ -180,7 +148,7 @@ class Obedient:
             case "mremap":
                 nr_bytes = op["new"].nr_bytes
             case "brk":
-                nr_bytes = self._value(op["address"]) - self.places.h
+                nr_bytes = self.places.real(op["address"]) - self.places.h
             case _:
                 return
         if MOST_PROMISED * PAGE_SIZE < nr_bytes <= self.system.machine.paging.task_size:
@@ -200,15 +168,8 @@ class Obedient:
             raise KernelBug("obey", f"task {task.pid} has lost its address space")
         return task.mm
 
-    def _value(self, value: object) -> int:
-        if value in ("any", None):
-            return 0
-        if isinstance(value, int):
-            return value
-        return int(value.nr_bytes) if hasattr(value, "nr_bytes") else self.places.real(value)  # type: ignore[arg-type]
-
-    def _name(self, address: int) -> str:
-        return name_of(int(self.places.canonical(np.array([address], np.int64))[0]))
+    def _page(self, op: Op, page: int) -> int:
+        return self.places.real(op["address"]) + page * PAGE_SIZE
 
     def _raw(self, mm: MmStruct) -> Raw:
         machine = self.system.machine

@@ -4,6 +4,7 @@
     stage.py      the running system under observation: makes a call, measures it, puts a Scene together
     picture.py    page tables and frames as ASCII, read from RAM
     trace.py      "who maps this page?", visit by visit
+    scenarios.py  three rules that were wrong for a while, each with the calls that show it
 
 Nothing in a step is written beforehand but words: addresses, frames, counts and objects are read when it is made.
 """

@@ -1,20 +1,23 @@
-"""The words of a script's line: addresses, lengths, numbers, flags; each is read and written in one place.
+"""The words that arguments of calls are written in: addresses, lengths, numbers, flags; each is read and written in one place.
 
     w+3  m-8  h+2  w+3+17b  0x1000        Address
     8  2+17b  17b                         Length
-    rw  -                                 ProtKind
-    MAYMOVE|FIXED  DONTNEED               FlagsKind
+    rw  -                                 ProtKind        in C and Python: PROT_READ | PROT_WRITE, PROT_NONE
+    MAYMOVE|FIXED  DONTNEED               FlagsKind                        MREMAP_MAYMOVE | MREMAP_FIXED, MADV_DONTNEED
 
-A kind of word parses a text to a value, or None, and formats the value as that text again.
+A kind of word parses a text to a value, or None, and formats the value as that text again. Numbers are those of objects/flags.py.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
+from rmaplab.objects import flags
+from rmaplab.objects.flags import PROT_EXEC, PROT_READ, PROT_WRITE
 from rmaplab.units import PAGE_SIZE
 
 NAME = re.compile(r"[A-Z][A-Za-z0-9]*")
@@ -56,21 +59,21 @@ class Length:
         return str(self.pages)
 
 
-class Kind(Protocol):
+class Kind(ABC):
     """What an argument is: how it is read and written. `expected` completes "expected ..."."""
 
-    @property
-    def expected(self) -> str:
-        """In words."""
+    expected: str
 
+    @abstractmethod
     def parse(self, text: str) -> Any:
         """The value, or None if it is no such thing."""
 
     def format(self, value: Any) -> str:
         """The inverse of parse."""
+        return str(value)
 
 
-class AddressKind:
+class AddressKind(Kind):
     """w+3, m-8, h+2, 0x1000."""
 
     expected = "an address such as w+3, m-8, h+2 or w+3+17b"
@@ -84,10 +87,6 @@ class AddressKind:
             return Address("", *divmod(int(text, 16), PAGE_SIZE))
         return None
 
-    def format(self, value: Any) -> str:
-        """See above."""
-        return str(value)
-
 
 class PlaceKind(AddressKind):
     """An address; or "any", where the kernel chooses."""
@@ -99,7 +98,7 @@ class PlaceKind(AddressKind):
         return "any" if text == "any" else super().parse(text)
 
 
-class LengthKind:
+class LengthKind(Kind):
     """8, 2+17b, 17b."""
 
     expected = "a length in pages such as 8, 2+17b or 17b"
@@ -111,12 +110,8 @@ class LengthKind:
         pages, extra, only = found.groups()
         return Length(*divmod(int(only), PAGE_SIZE)) if only else Length(int(pages), int(extra or 0))
 
-    def format(self, value: Any) -> str:
-        """See above."""
-        return str(value)
 
-
-class NumberKind:
+class NumberKind(Kind):
     """A plain number, at most `most`."""
 
     def __init__(self, what: str, most: int) -> None:
@@ -126,16 +121,12 @@ class NumberKind:
         """See above."""
         return int(text) if NUMBER.fullmatch(text) and int(text) <= self.most else None
 
-    def format(self, value: Any) -> str:
-        """See above."""
-        return str(value)
 
-
-class ProtKind:
+class ProtKind(Kind):
     """Some of the letters rwx; "-" is PROT_NONE."""
 
     expected = "a protection: some of the letters rwx, or - for none"
-    letters: ClassVar[Mapping[str, int]] = {"r": 1, "w": 2, "x": 4}
+    letters: ClassVar[Mapping[str, int]] = {"r": PROT_READ, "w": PROT_WRITE, "x": PROT_EXEC}
 
     def parse(self, text: str) -> int | None:
         """See above."""
@@ -149,12 +140,24 @@ class ProtKind:
         """See above."""
         return "".join(letter for letter, bit in self.letters.items() if value & bit) or "-"
 
+    def constants(self, value: int) -> str:
+        """As a program writes it: "PROT_READ | PROT_WRITE"."""
+        names = {PROT_READ: "PROT_READ", PROT_WRITE: "PROT_WRITE", PROT_EXEC: "PROT_EXEC"}
+        return " | ".join(name for bit, name in names.items() if value & bit) or "PROT_NONE"
 
-class FlagsKind:
-    """Words joined by |; "0" is none of them. `exactly_one` where they are choices."""
 
-    def __init__(self, words: Mapping[str, int], *, exactly_one: bool = False) -> None:
-        self.words, self.exactly_one = words, exactly_one
+class FlagsKind(Kind):
+    """Words joined by |; "0" is none of them. `exactly_one` where they are choices.
+
+    Each of the `names` is the constant PREFIX_NAME of objects/flags.py, or stands with its number in `own`: a script's alone.
+    """
+
+    def __init__(
+        self, prefix: str, names: str, *, exactly_one: bool = False, own: Mapping[str, int] | None = None
+    ) -> None:
+        own = own or {}
+        words = {name: own[name] if name in own else int(getattr(flags, f"{prefix}_{name}")) for name in names.split()}
+        self.prefix, self.words, self.exactly_one = prefix, words, exactly_one
         self.expected = ("one of " if exactly_one else "0, or words joined by |, of ") + ", ".join(words)
 
     def parse(self, text: str) -> int | None:
@@ -172,8 +175,13 @@ class FlagsKind:
             return next(word for word, number in self.words.items() if number == value)
         return "|".join(word for word, bit in self.words.items() if value & bit) or "0"
 
+    def constants(self, value: int) -> str:
+        """As a program writes it: "MREMAP_MAYMOVE | MREMAP_FIXED"."""
+        text = self.format(value)
+        return text if text == "0" else " | ".join(f"{self.prefix}_{word}" for word in text.split("|"))
 
-class NewNameKind:
+
+class NewNameKind(Kind):
     """The name of a process that comes to be."""
 
     expected = "a new process's name: a capital letter, then letters and digits"
@@ -181,7 +189,3 @@ class NewNameKind:
     def parse(self, text: str) -> str | None:
         """See above."""
         return text if NAME.fullmatch(text) else None
-
-    def format(self, value: Any) -> str:
-        """See above."""
-        return str(value)

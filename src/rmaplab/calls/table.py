@@ -1,0 +1,164 @@
+"""The calls that a task can make: one table for all who make them, write them down or choose among them.
+
+    Call("mlock2", 325, Task.mlock2, (*RANGE, ONFAULT), often=2, harmless="w+0 1", locks=VM_LOCKED_MASK)
+          |        |    |            |                  |        |                 |
+          |        |    |            |                  |        |                 what it leaves of VM_LOCKED_MASK on its pages
+          |        |    |            |                  |        arguments with which a host may be asked whether it knows the call
+          |        |    |            |                  how often a random script makes it
+          |        |    |            its arguments in order: each has a name, a kind of word, perhaps a default
+          |        |    what makes the call on a simulated task, given the arguments' numbers
+          |        its number on x86-64
+          its name in a script
+
+Who reads it: scripts (workloads/script.py), the model that obeys them (lab/differential/obey.py) and the real processes that do
+(host/agent.py), random scripts (lab/differential/fuzz.py), the conformance kit (lab/conformance). A new call that is no more
+than its name and its arguments is a method of Task and a row here; what it is given and returns is told by its arguments and `returns`.
+
+Numbers: arch/x86/entry/syscalls/syscall_64.tbl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from enum import Enum, auto
+from typing import Any
+
+from rmaplab.calls.task import Task
+from rmaplab.calls.words import AddressKind, FlagsKind, Kind, LengthKind, NewNameKind, NumberKind, PlaceKind, ProtKind
+from rmaplab.objects.flags import CLONE_VFORK, CLONE_VM, RLIMIT_AS, RLIMIT_MEMLOCK, VM_LOCKED, VM_LOCKED_MASK
+
+REQUIRED = object()  # an argument without a default
+HINT = 1 << 40  # no bit of mmap(2)'s: the address is a hint
+
+
+class Returns(Enum):
+    """What a call returns to the program, if it does not fail."""
+
+    NOTHING = auto()
+    ADDRESS = auto()
+    BREAK = auto()  # the break as it is now; Linux's returns it also where it could not be moved
+    RESIDENT = auto()  # a bool for each page
+    WORDS = auto()  # one of each page that was loaded from
+    CHILD = auto()  # and to the child: a birth
+    WHO = auto()  # which child has ended, and how
+    NEVER = auto()  # the process ends
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a call; without `default` it must be there.
+
+    `tried` are the values that random scripts give it: one of them, each as likely as the others.
+    """
+
+    name: str
+    kind: Kind
+    default: Any = REQUIRED
+    tried: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """A row, as it is read above.
+
+    `number` is None for loads and stores, which are no system calls. `method` is given a number for each argument; the name of a child
+    is none. `harmless` is None where a host need not be asked. `locks` is None where the call neither locks nor unlocks, and means the
+    call with all its flags. `clone_flags` is what clone(2) is given to make this birth.
+    """
+
+    name: str
+    number: int | None
+    method: Callable[..., Any]
+    arguments: tuple[Argument, ...] = ()
+    returns: Returns = Returns.NOTHING
+    _: KW_ONLY
+    often: float
+    harmless: str | None = None
+    locks: int | None = None
+    clone_flags: int = 0
+
+
+# -- arguments -----------------------------------------------------------------------------------------------------------
+
+
+def _argument(name: str, kind: Kind, tried: str = "", default: Any = REQUIRED) -> Argument:
+    return Argument(name, kind, default, tuple(kind.parse(word) for word in tried.split()))
+
+
+MAP = FlagsKind("MAP", "FIXED_NOREPLACE HINT GROWSDOWN LOCKED NORESERVE POPULATE NONBLOCK STACK", own={"HINT": HINT})
+MREMAP = FlagsKind("MREMAP", "MAYMOVE FIXED DONTUNMAP")
+MADV = FlagsKind(
+    "MADV",
+    "NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE DONTFORK DOFORK MERGEABLE UNMERGEABLE NOHUGEPAGE DONTDUMP DODUMP"
+    " WIPEONFORK KEEPONFORK COLD POPULATE_READ POPULATE_WRITE DONTNEED_LOCKED GUARD_INSTALL GUARD_REMOVE",
+    exactly_one=True,
+)
+MLOCK = FlagsKind("MLOCK", "ONFAULT")
+MCL = FlagsKind("MCL", "CURRENT FUTURE ONFAULT")
+MS = FlagsKind("MS", "ASYNC INVALIDATE SYNC")
+CLONE = FlagsKind("CLONE", "VM", exactly_one=True)
+RLIMIT = FlagsKind("RLIMIT", "AS MEMLOCK", exactly_one=True)
+CAP = FlagsKind("CAP", "IPC_LOCK", exactly_one=True)
+PROT = ProtKind()
+
+PLACE, ADDRESS = _argument("address", PlaceKind()), _argument("address", AddressKind())
+LENGTH = _argument("length", LengthKind())
+RANGE = (ADDRESS, LENGTH)
+PAGES = _argument("pages", NumberKind("a number of pages", 1 << 20), default=1)
+PROTECTION = _argument("prot", PROT, "rw rw rw rw rw rw r r - rwx w rx")
+OLD, NEW, TO = _argument("old", LengthKind()), _argument("new", LengthKind()), _argument("to", AddressKind(), "", None)
+ONFAULT = _argument("flags", MLOCK, "ONFAULT ONFAULT 0", 0)
+WHICH = "CURRENT FUTURE CURRENT|FUTURE CURRENT|ONFAULT CURRENT|FUTURE|ONFAULT FUTURE|ONFAULT ONFAULT 0"
+CHILD = _argument("child", NewNameKind())
+
+
+# -- what is not called as it is written ---------------------------------------------------------------------------------
+
+
+def _mmap(task: Task, address: int, length: int, prot: int, flags: int) -> int:
+    return task.mmap(length, prot, flags, address)
+
+
+def _clone(task: Task, flags: int) -> Task:
+    return task.clone_vm()  # VM is the one that a script can name
+
+
+def _limit(task: Task, resource: int, length: int) -> None:
+    {RLIMIT_AS: task.limit_as, RLIMIT_MEMLOCK: task.limit_memlock}[resource](length)
+
+
+def _drop(task: Task, capability: int) -> None:
+    task.cap_ipc_lock(granted=False)  # IPC_LOCK is the one that a script can name
+
+
+# -- the table -----------------------------------------------------------------------------------------------------------
+
+_ROWS = (
+    Call("mmap", 9, _mmap, (PLACE, LENGTH, PROTECTION, _argument("flags", MAP, default=0)), Returns.ADDRESS, often=15),
+    Call("munmap", 11, Task.munmap, RANGE, often=6, harmless="w+0 1"),
+    Call("mprotect", 10, Task.mprotect, (*RANGE, PROTECTION), often=11, harmless="w+0 1 r"),
+    Call("mremap", 25, Task.mremap, (ADDRESS, OLD, NEW, _argument("flags", MREMAP, default=0), TO), Returns.ADDRESS,
+         often=15, harmless="w+0 1 1"),
+    Call("brk", 12, Task.brk, (ADDRESS,), Returns.BREAK, often=2, harmless="h+0"),
+    Call("madvise", 28, Task.madvise, (*RANGE, _argument("advice", MADV)), often=11, harmless="w+0 1 NORMAL"),
+    Call("mlock", 149, Task.mlock, RANGE, often=4, harmless="w+0 1", locks=VM_LOCKED),
+    Call("mlock2", 325, Task.mlock2, (*RANGE, ONFAULT), often=2, harmless="w+0 1", locks=VM_LOCKED_MASK),
+    Call("munlock", 150, Task.munlock, RANGE, often=3, harmless="w+0 1", locks=0),
+    Call("mlockall", 151, Task.mlockall, (_argument("flags", MCL, WHICH),), often=0.6, locks=VM_LOCKED_MASK),
+    Call("munlockall", 152, Task.munlockall, often=0.6, harmless="", locks=0),
+    Call("mincore", 27, Task.mincore, RANGE, Returns.RESIDENT, often=2, harmless="w+0 1"),
+    Call("msync", 26, Task.msync, (*RANGE, _argument("flags", MS, "ASYNC SYNC INVALIDATE ASYNC|SYNC INVALIDATE|SYNC 0")), often=1, harmless="w+0 1 ASYNC"),
+    Call("read", None, Task.read, (ADDRESS, PAGES), Returns.WORDS, often=6),
+    Call("write", None, Task.write, (ADDRESS, PAGES), often=20),
+    Call("fork", 57, Task.fork, (CHILD,), Returns.CHILD, often=9),
+    Call("vfork", 58, Task.vfork, (CHILD,), Returns.CHILD, often=1, clone_flags=CLONE_VM | CLONE_VFORK),
+    Call("clone", 56, _clone, (CHILD, _argument("flags", CLONE, "VM")), Returns.CHILD, often=1, clone_flags=CLONE_VM),
+    Call("wait", 61, Task.wait, (), Returns.WHO, often=2, harmless=""),
+    Call("exec", 59, Task.execve, often=0.3),
+    Call("exit", 60, Task.exit, (_argument("code", NumberKind("an exit code", 255), "0 0 3", 0),), Returns.NEVER, often=5),
+    Call("limit", 160, _limit, (_argument("resource", RLIMIT), LENGTH), often=0.8),
+    Call("drop", 126, _drop, (_argument("capability", CAP, "IPC_LOCK"),), often=0.7),
+)  # fmt: skip
+CALLS: Mapping[str, Call] = {call.name: call for call in _ROWS}
+BIRTHS = tuple(call.name for call in _ROWS if call.returns is Returns.CHILD)
