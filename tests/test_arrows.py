@@ -4,13 +4,15 @@
                                                                    |       ^
                                                                    +-------+  by rmap/protocol.py only (mm/validate.py: the judge too)
 
-Imports are read off the source: wherever they stand, for type checkers only or inside a function. And nothing compares the
-name of a kernel: what a kernel does is in its figures.
+Imports are read off the source: wherever they stand, for type checkers only or inside a function. They never go in a circle.
+A module has at most 400 lines, a function at most 60, and a class name means one thing. And nothing compares the name of a
+kernel: what a kernel does is in its figures.
 """
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -170,6 +172,103 @@ def test_the_reader_of_arrows_sees_a_violation(module: str, source: str) -> None
 def test_the_reader_of_arrows_lets_the_rest_pass(module: str, source: str) -> None:
     """What goes down, stays on the floor, or is nobody's business is no violation."""
     assert arrows_up(source, module) == []
+
+
+# -- circles, sizes, names ---------------------------------------------------------------------------------------------
+
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 60
+
+
+def module_named(name: str, modules: Iterable[str]) -> str | None:
+    """The module that a dotted name is, or lies in: rmaplab.host.procfs.processes is rmaplab.host.procfs."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """A way along the arrows that ends where it began, or nothing."""
+    sorter = TopologicalSorter(imports)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def arrows(sources: dict[str, str], packages: Iterable[str] = ()) -> dict[str, set[str]]:
+    """By module: the modules it imports. A package's own `__init__` is one like any other; importing below it is no arrow to it."""
+    found: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        names = imported_modules(source, module, is_package=module in packages)
+        found[module] = {target for name in names if (target := module_named(name, sources)) and target != module}
+    return found
+
+
+def long_functions(source: str) -> list[str]:
+    """Functions over the limit: "name: lines". A decorator is not counted, a docstring is."""
+    return [
+        f"{node.name}: {length}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := (node.end_lineno or 0) - node.lineno + 1) > MOST_LINES_OF_A_FUNCTION
+    ]
+
+
+def test_imports_go_in_no_circle() -> None:
+    """Not even those that are for type checkers only."""
+    packages = {module for module, path in MODULES.items() if path.name == "__init__.py"}
+    assert circle(arrows({module: path.read_text() for module, path in MODULES.items()}, packages)) == []
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {"rmaplab.a": "import rmaplab.b", "rmaplab.b": "import rmaplab.a"},
+        {"rmaplab.a": "from rmaplab import b", "rmaplab.b": "if TYPE_CHECKING:\n    from rmaplab.a import A"},
+        {
+            "rmaplab.a": "from rmaplab.b import f",
+            "rmaplab.b": "from rmaplab import c",
+            "rmaplab.c": "def late():\n    from rmaplab.a import x",
+        },
+    ],
+)
+def test_the_reader_of_circles_sees_one(sources: dict[str, str]) -> None:
+    """Of two modules or more, by any import."""
+    assert circle(arrows(sources))
+
+
+def test_the_reader_of_circles_lets_the_rest_pass() -> None:
+    """Two ways to the same module are no circle."""
+    assert (
+        circle(arrows({"rmaplab.a": "from rmaplab import b, c", "rmaplab.b": "import rmaplab.c", "rmaplab.c": ""}))
+        == []
+    )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_a_room(module: str) -> None:
+    """It can be read at one sitting, and each of its functions on one screen."""
+    source = MODULES[module].read_text()
+    assert len(source.splitlines()) <= MOST_LINES
+    assert long_functions(source) == []
+
+
+def test_the_reader_of_long_functions_sees_one() -> None:
+    """Sixty lines are as many as there may be, in a method too."""
+    body = "".join(f"        x = {i}\n" for i in range(MOST_LINES_OF_A_FUNCTION - 1))
+    assert long_functions(f"class A:\n    def f(self):\n{body}") == []
+    assert long_functions(f"class A:\n    def f(self):\n{body}        y = 1\n") == ["f: 61"]
+
+
+def test_a_class_name_means_one_thing() -> None:
+    """No two classes share a name, whatever their modules; a leading underscore makes no other name."""
+    homes: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name.lstrip("_"), []).append(module)
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
 
 
 # -- kernel names ------------------------------------------------------------------------------------------------------
