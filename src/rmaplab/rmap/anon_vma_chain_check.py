@@ -22,12 +22,12 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON, ZERO_PFN
 from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.rmap.anon_pages import check_mapcount
+from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
 from rmaplab.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from rmaplab.objects.mm_types import MmStruct
-    from rmaplab.rmap.anon_pages import check_mapcount
-from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
 
 
 def check_chains(design: AnonVmaObjects, mms: list[MmStruct]) -> None:
