@@ -7,8 +7,6 @@ A kernel that does not know a call or a flag answers as it did then: mlock2 with
 unknown MAP_ bits are ignored. What Linux knows and this version does not raises NotModelled, never an errno.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Callable
 from typing import TypeVar

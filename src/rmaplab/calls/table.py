@@ -17,8 +17,6 @@ than its name and its arguments is a method of Task and a row here; what it is g
 Numbers: arch/x86/entry/syscalls/syscall_64.tbl.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum, auto

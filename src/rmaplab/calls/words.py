@@ -8,8 +8,6 @@
 A kind of word parses a text to a value, or None, and formats the value as that text again. Numbers are those of objects/flags.py.
 """
 
-from __future__ import annotations
-
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -8,8 +8,6 @@ What this host shows is found out once, by a script (`sees`, `missing`): an ordi
 call. A process that dies, and an agent that does, is HostTrouble; nothing is left running (agent.c says how).
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import signal
@@ -19,13 +17,14 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.resources import files
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from rmaplab.calls.table import BIRTHS, CALLS, Returns
 from rmaplab.errors import UsageError
 from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.host.closing import Closing
 from rmaplab.host.compiler import compile_kept
 from rmaplab.host.procfs import read_fields
 from rmaplab.host.vmas import VmaDumper
@@ -68,7 +67,7 @@ class HostTrouble(UsageError):
     """The host could not do what was asked: a process died, the agent died, a call was refused."""
 
 
-class Agent:
+class Agent(Closing):
     """The compiled agent, running. A context manager.
 
     `places` says where it has the regions; `sees` what this host shows, of world.EVERYTHING; `missing` the calls that it refuses,
@@ -119,12 +118,6 @@ class Agent:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the agent and everything it has started."""

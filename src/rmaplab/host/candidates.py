@@ -10,8 +10,6 @@ tree i_mmap. Whoever has not touched the page yet, or has a copy of its own by n
 Sources: mm/rmap.c (rmap_walk_file), mm/interval_tree.c.
 """
 
-from __future__ import annotations
-
 import bisect
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """C programs of ours, compiled with the host's compiler: at once to a place, or once and kept."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

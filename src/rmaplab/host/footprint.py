@@ -7,8 +7,6 @@
 A process that ends meanwhile, or is not ours, has UNKNOWN in its columns, never a zero. Sources: Documentation/filesystems/proc.rst.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """forkbench.c on the kernel under our feet: the same benchmark, real processes, a stopwatch."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

@@ -14,13 +14,12 @@ A large folio is walked page by page here; the kernel visits the VMAs that cover
 Sources: mm/rmap.c (rmap_walk_anon, rmap_walk_file), mm/internal.h (vma_address), mm/page_vma_mapped.c.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
 from rmaplab.host.candidates import Visit, miss_of, visits_of
+from rmaplab.host.closing import Closing
 from rmaplab.host.pagemap import PM_PFN, PM_PRESENT, Pagemap
 from rmaplab.host.pages import Folios, PagePeeker
 from rmaplab.host.procfs import PAGE_BYTES
@@ -66,7 +65,7 @@ class Walked(NamedTuple):
         return [visit._replace(miss=miss) for visit, miss in zip(visits_of(found), misses, strict=True)]
 
 
-class KernelWalk:
+class KernelWalk(Closing):
     """The two BPF programs, loaded once. A context manager. Raises BpfUnavailable, whose message says what is missing."""
 
     def __init__(self) -> None:
@@ -76,12 +75,6 @@ class KernelWalk:
         except BaseException:
             self._dumper.__exit__()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the programs."""

@@ -6,8 +6,6 @@ an anonymous page that the one who maps it may write to it without a copy (PG_an
 apart in the same way.
 """
 
-from __future__ import annotations
-
 _NAMES = """
     LOCKED ERROR REFERENCED UPTODATE DIRTY LRU ACTIVE SLAB WRITEBACK RECLAIM BUDDY MMAP ANON SWAPCACHE
     SWAPBACKED COMPOUND_HEAD COMPOUND_TAIL HUGE UNEVICTABLE HWPOISON NOPAGE KSM THP OFFLINE ZERO_PAGE IDLE

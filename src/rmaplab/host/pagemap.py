@@ -16,8 +16,6 @@ kpagecount and kpageflags that hold the PFNs asked for: each word costs the kern
 Sources: Documentation/admin-guide/mm/pagemap.rst; fs/proc/task_mmu.c (pagemap_read, do_pagemap_scan), fs/proc/page.c.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import functools

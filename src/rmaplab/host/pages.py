@@ -13,19 +13,18 @@ by bpf/peek.bpf.c. PFNs need CAP_SYS_ADMIN beside CAP_BPF and CAP_PERFMON.
 Sources: include/linux/mm_types.h; mm/util.c, folio_mapping; include/linux/mm.h, folio_precise_page_mapcount.
 """
 
-from __future__ import annotations
-
 import mmap
 import os
 import struct
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
 from rmaplab.host.bpf.btf import kernel_btf
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
+from rmaplab.host.closing import Closing
 from rmaplab.host.vmas import decode_files
 from rmaplab.machine.arrays import I64, Bools
 
@@ -53,7 +52,7 @@ class Folios(NamedTuple):
         return np.where(self.mapping & MAPPING_FLAGS == MAPPING_ANON, self.mapping & ~MAPPING_FLAGS, 0)
 
 
-class PagePeeker:
+class PagePeeker(Closing):
     """Reads kernel memory, and struct pages by PFN. A context manager. Raises BpfUnavailable; PFNs also need CAP_SYS_ADMIN."""
 
     def __init__(self) -> None:
@@ -81,12 +80,6 @@ class PagePeeker:
         self._head_flag = 1 << btf.enumerator("pageflags", "PG_head")
         if self._page_bytes != 8 * _WORDS:
             raise BpfUnavailable(f"struct page has {self._page_bytes} bytes here, and 64 is what we can read")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the program and its map."""

@@ -6,8 +6,6 @@ rmaplab who 4242 libc.so.6+27000    an offset from where the name begins
 rmaplab who --file PATH --offset N  a page of a file, wherever it may be mapped
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import mmap

@@ -10,8 +10,6 @@ says why, in place of the answer. Everything is opened by `open_proc`: the one d
 Sources: Linux Documentation/filesystems/proc.rst; fs/proc/task_mmu.c (show_map_vma), fs/proc/base.c (proc_mem_open).
 """
 
-from __future__ import annotations
-
 import ctypes
 import enum
 import errno

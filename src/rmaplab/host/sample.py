@@ -7,8 +7,6 @@ are windows per window drawn, and a page mapped k times would be met k times as 
 The draw is the same in every run. Time: some 10 us a window.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from rmaplab.host.pagemap import PM_PFN, Pagemap, read_per_pfn

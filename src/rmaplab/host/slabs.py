@@ -8,8 +8,6 @@ Objects in use are of the whole machine, and of whatever shares the cache: anon_
 size. They lag behind: freed objects wait on each CPU. We write nothing to /sys to settle them.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -10,19 +10,17 @@ Why a rung could not be had is kept beside the rung: every output says it. What 
 Nothing is written anywhere: no pin in bpffs, no setting.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Self
 
 import numpy as np
 
 from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.host.closing import Closing
 from rmaplab.host.footprint import (
     Footprints,
     graph_of_maps,
@@ -90,7 +88,7 @@ class Snapshot:
         return self.rung <= Rung.GRAPH
 
 
-class CensusTaker:
+class CensusTaker(Closing):
     """Finds its rung once, then looks as often as asked. A context manager."""
 
     def __init__(self) -> None:
@@ -110,12 +108,6 @@ class CensusTaker:
         else:
             self.rung = Rung.OWN
             self.missing.append("page frame numbers are hidden: they need CAP_SYS_ADMIN (run as root)")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the BPF programs."""

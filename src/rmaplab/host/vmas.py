@@ -9,19 +9,17 @@ checked: what was read twice must be the same twice, and graph_check.py must fin
 (a process half made or half gone, pid 1, other PID namespaces) is not torn but hidden, and reported as such.
 """
 
-from __future__ import annotations
-
 import mmap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
+from rmaplab.host.closing import Closing
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build, find_rows
 from rmaplab.objects.graph_check import Finding, findings, hidden
@@ -50,19 +48,13 @@ class Dump:
     """Children and VMAs that anon_vmas count and nobody shows."""
 
 
-class VmaDumper:
+class VmaDumper(Closing):
     """The iterator, loaded once, dumped as often as wanted. A context manager. Raises BpfUnavailable."""
 
     def __init__(self) -> None:
         if mmap.PAGESIZE != PAGE_SIZE:
             raise BpfUnavailable(f"pages have {mmap.PAGESIZE} bytes here, and the graph is read for {PAGE_SIZE} only")
         self._iterator = Iterator("task_vma")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the program."""

@@ -16,8 +16,6 @@ tables are. The question takes a while and the machine goes on: it is asked agai
 still missing then is said.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Sequence

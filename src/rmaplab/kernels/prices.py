@@ -12,8 +12,6 @@ and its split over operations is stated here (`Parameter.shares`).
 `MODELS` are the ways to price a pte_chain that `rmaplab fit` compares. The one that is used is "line"; docs/time.md says why.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

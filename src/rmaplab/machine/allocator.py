@@ -13,8 +13,6 @@ often it was woken, and when first, is counted: from then on the real kernel wou
 Source: 2.6.2 mm/page_alloc.c, __alloc_pages; watermarks.py has the marks, zones.py what stands behind them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -16,8 +16,6 @@ Source: 2.4.27 kernel/sched.c, goodness, schedule, add_to_runqueue, reschedule_i
 release_task; include/asm-i386/smp.h, PROC_CHANGE_PENALTY.
 """
 
-from __future__ import annotations
-
 from rmaplab.machine.runqueue import Cpu, RunQueue, SchedEntity
 from rmaplab.machine.sched_policy import Engine, SchedPolicy, SchedRules
 

@@ -26,8 +26,6 @@ again. So it ends no earlier than the one before it, and waits for that (`sweep`
 Source: eras.md 9 for who takes what in which order; the order of 2.6.2 to 2.6.7 is stated in mm/rmap.c and mm/filemap.c.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any

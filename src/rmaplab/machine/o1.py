@@ -17,8 +17,6 @@ free core.
 Source: 2.6.2 kernel/sched.c, wake_up_forked_process, sched_exit, scheduler_tick, load_balance, find_busiest_queue; eras.md 8.
 """
 
-from __future__ import annotations
-
 from rmaplab.machine.runqueue import Cpu, RunQueue, SchedEntity
 from rmaplab.machine.sched_policy import Engine, SchedPolicy, SchedRules
 

@@ -10,8 +10,6 @@ A policy answers who goes next on a CPU, and sees to it that somebody who waits 
 queue's (runqueue.py, goodness.py).
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol

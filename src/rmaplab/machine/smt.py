@@ -8,8 +8,6 @@ Neighbouring CPUs share a core, as Linux numbers them by APIC id. Work in hand i
 the longer one. A scheduler may know siblings or not (sched_policy.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,16 +4,12 @@ It reads rows of RAM as NumPy arrays, with bits of its own, and shares no loop w
 the judge (rmap/brute_force.py) and the checks stand on it.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rmaplab.machine.arrays import I64
-
-if TYPE_CHECKING:
-    from rmaplab.machine.machine import Machine
+from rmaplab.machine.machine import Machine
 
 
 class Entries(NamedTuple):

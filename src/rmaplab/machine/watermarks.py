@@ -19,8 +19,6 @@ Source: 2.6.2 mm/page_alloc.c, __alloc_pages and setup_per_zone_pages_min; 2.4.2
 __alloc_pages; 6.x mm/page_alloc.c, __setup_per_zone_wmarks. Worked figures for 1 GB: eras.md 4.2.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

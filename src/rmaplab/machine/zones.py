@@ -18,8 +18,6 @@ Source: 2.6.2 mm/page_alloc.c, buffered_rmqueue, free_hot_cold_page, free_area_i
 lists. Cold lists are left out: only page-cache readahead asks for cold pages.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from rmaplab.errors import KernelBug

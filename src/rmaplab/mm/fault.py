@@ -13,8 +13,6 @@ the page that cannot be had is done, and nothing after it.
 Source: 2.6.2 mm/memory.c, do_anonymous_page, do_wp_page, can_share_swap_page; eras.md 2.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -10,8 +10,6 @@ change. Where an allocation fails for good the half-made child is torn down; the
 Source: 2.6.2 kernel/fork.c dup_mmap, mm/memory.c copy_page_range; the failure path is history.md 2.7 and eras.md 0.7, 3.3.
 """
 
-from __future__ import annotations
-
 import errno
 
 import numpy as np

@@ -3,8 +3,6 @@
 The functions of mm/ take it as their first argument `k`, where C code would reach for globals.
 """
 
-from __future__ import annotations
-
 from rmaplab.errors import AllocationFailed, KernelBug
 from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.machine import Machine

@@ -14,8 +14,6 @@ Not modelled: HUGEPAGE and COLLAPSE (huge pages), and what needs reclaim when th
 Source: mm/madvise.c of 2.6.2 (advice 0 to 4) and 6.18, madvise_vma_behavior, madvise_dontneed_free, madvise_walk_vmas; eras.md 6.3.
 """
 
-from __future__ import annotations
-
 import errno
 
 import numpy as np

@@ -16,8 +16,6 @@ Source: mm/mmap.c of 2.6.2, vma_merge; mm/vma.c of 6.15 to 6.18, vma_merge_new_r
 modern.md 1.8, history.md 4.
 """
 
-from __future__ import annotations
-
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma import absorb, move_border, set_range, split_vma
 from rmaplab.objects.mm_types import MmStruct, VmArea

@@ -3,8 +3,6 @@
 Source: mm/mincore.c and mm/msync.c of 2.6.2 and 6.18. Up to 2.6.2 mincore knows files only.
 """
 
-from __future__ import annotations
-
 import errno
 
 from rmaplab.errors import SyscallError

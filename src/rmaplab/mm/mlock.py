@@ -12,8 +12,6 @@ Who may: up to 2.6.8 CAP_IPC_LOCK, within RLIMIT_MEMLOCK; since then RLIMIT_MEML
 Source: mm/mlock.c of 2.6.2 and 6.18, do_mlock, apply_vma_lock_flags, mlock_fixup, apply_mlockall_flags; history.md 1.5.11.
 """
 
-from __future__ import annotations
-
 import errno
 
 from rmaplab.errors import AllocationFailed, SyscallError

@@ -3,8 +3,6 @@
 Source: 2.6.2 kernel/fork.c (mm_alloc, mmput), arch/i386/mm/pgtable.c (pgd_alloc, with PAE the pgd and three middle tables).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim

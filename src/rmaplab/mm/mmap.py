@@ -13,8 +13,6 @@ Source: 2.6.2 mm/mmap.c, do_mmap_pgoff, do_brk; for 2.6.5-rc1-aa1 mm/mmap.c of t
 do_mmap, mlock_future_ok, and mm/vma.c, mmap_region, do_brk_flags.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Sequence
 

@@ -8,8 +8,6 @@ others share copied first. If memory runs out, what was moved moves back.
 Source: mm/mremap.c, move_page_tables, of 2.6.5 -aa; later kernels start with the lowest, which nobody sees who holds mmap_sem.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -11,8 +11,6 @@ the present bit away and leaves a mark, so that the page stays mapped and known 
 Source: 2.6.2 mm/mprotect.c, sys_mprotect, mprotect_fixup, mprotect_attempt_merge; eras.md 6.2, 6.3.
 """
 
-from __future__ import annotations
-
 import errno
 from contextlib import suppress
 

@@ -12,8 +12,6 @@ fails, what was moved moves back. Later kernels do 4 before 3: mm/mremap_linked.
 Source: 2.6.5 -aa mm/mremap.c (do_mremap, move_vma, move_page_tables), 2.6.2 and 2.4 the same but for merging; eras.md 6.1.
 """
 
-from __future__ import annotations
-
 import errno
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError

@@ -17,8 +17,6 @@ Source: 6.18 mm/mremap.c, check_mremap_params, check_prep_vma, remap_move, mrema
 mm/vma.c, copy_vma, vma_merge_extend; modern.md 1.9, 4. What is not in these was tried out on a running 6.18.
 """
 
-from __future__ import annotations
-
 import errno
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError

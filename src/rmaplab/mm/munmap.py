@@ -11,8 +11,6 @@ What sticks out at the ends may need two VMAs; 2.4 takes a spare one in any case
 Source: 2.6.2 mm/mmap.c, do_munmap, unmap_region; 2.4.27 mm/mmap.c, do_munmap; 6.18 mm/vma.c, vms_gather_munmap_vmas.
 """
 
-from __future__ import annotations
-
 import errno
 
 from rmaplab.errors import AllocationFailed, SyscallError

@@ -14,8 +14,6 @@ Sources: 2.6.2 security/commoncap.c, cap_vm_enough_memory; 2.4.27 mm/mmap.c, vm_
 __vm_enough_memory; eras.md 4.6 for where each kernel charges.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple

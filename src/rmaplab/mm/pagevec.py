@@ -9,8 +9,6 @@ although nobody shares it. munmap and exit drain the pagevec of the CPU they run
 Source: 2.6.2 mm/swap.c (lru_cache_add_active, lru_add_drain), mm/mmap.c (unmap_region, exit_mmap); eras.md 1.2.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from rmaplab.machine.allocator import PageAllocator

@@ -13,8 +13,6 @@ Who asks, and what an error means to him:
 Source: 6.18 mm/gup.c, __mm_populate, populate_vma_page_range, faultin_page_range.
 """
 
-from __future__ import annotations
-
 import errno
 
 from rmaplab.errors import AllocationFailed, SyscallError

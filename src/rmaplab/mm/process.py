@@ -9,8 +9,6 @@
 Source: 2.6.2 kernel/fork.c (copy_process), kernel/exit.c (do_exit, release_task).
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Callable
 from dataclasses import replace

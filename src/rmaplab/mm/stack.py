@@ -7,8 +7,6 @@
 Source: 6.18 mm/vma.c, expand_downwards, acct_stack_growth; the guard gap is Hugh Dickins' 1be7107fbe18 (4.12).
 """
 
-from __future__ import annotations
-
 from rmaplab.errors import SegmentationFault
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma import set_range

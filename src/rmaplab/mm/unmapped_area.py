@@ -12,8 +12,6 @@ Source: 2.6.2 mm/mmap.c, get_unmapped_area, arch_get_unmapped_area; 6.18 mm/mmap
 unmapped_area_topdown, mm/huge_memory.c, __thp_get_unmapped_area; the guard gap is Hugh Dickins' 1be7107fbe18 (4.12).
 """
 
-from __future__ import annotations
-
 import errno
 
 from rmaplab.errors import SyscallError

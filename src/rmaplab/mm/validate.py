@@ -8,8 +8,6 @@ system      committed pages, slab objects against the objects there are
 design      its own invariants, and walk == judge for every page (or a fixed sample where there are very many)
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from rmaplab.errors import KernelBug

@@ -13,8 +13,6 @@ Source: 2.6.2 mm/mmap.c, split_vma, vma_merge, vma_link; 6.18 mm/vma.c, __split_
 vm_area_alloc, vm_area_dup.
 """
 
-from __future__ import annotations
-
 import errno
 
 from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError

@@ -6,8 +6,6 @@ finds a VMA without entries at worst, never an entry without its VMA.
 Source: 2.6.2 mm/memory.c (zap_page_range, clear_page_tables), mm/mmap.c (unmap_region, free_pgtables, exit_mmap).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from rmaplab.machine.frames import put_pages

@@ -4,8 +4,6 @@ It is what include/linux/rmap.h and mm/rmap.c of 6.x promise (reference: CVE-202
 of a kernel that goes on running may break it: then it is torn.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

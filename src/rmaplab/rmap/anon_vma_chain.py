@@ -36,10 +36,8 @@ Sources: commits 5beb49305251 (2010), bf181b9f9d8d (interval tree, 3.7), 7a3ef20
 6.0); mm/rmap.c of 6.12 and 6.18, anon_vma_prepare, anon_vma_clone, anon_vma_fork, unlink_anon_vmas; modern.md 1.1 to 1.5, 2.8.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -49,15 +47,12 @@ from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED
 from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_pages import map_again, name_new, unmap
 from rmaplab.rmap.anon_vma_chain_check import check_chains, check_pages
 from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
 from rmaplab.rmap.protocol import Batch, Mapping, draw_page
 from rmaplab.units import PAGE_SHIFT
-
-if TYPE_CHECKING:
-    from rmaplab.objects.mm_types import MmStruct, VmArea
-
 
 ACCESS = VM_READ | VM_WRITE | VM_EXEC
 

@@ -11,10 +11,7 @@
 I6, at most two anon_vmas per VMA, is what the reuse rule was to guarantee (7a3ef208e662); 6.18 reaches three. Source: modern.md 2.8.
 """
 
-from __future__ import annotations
-
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,12 +19,10 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON, ZERO_PFN
 from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.rmap.anon_pages import check_mapcount
 from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
 from rmaplab.units import PAGE_SHIFT
-
-if TYPE_CHECKING:
-    from rmaplab.objects.mm_types import MmStruct
 
 
 def check_chains(design: AnonVmaObjects, mms: list[MmStruct]) -> None:

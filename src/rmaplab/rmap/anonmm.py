@@ -28,7 +28,7 @@ pages name it: a page may be mapped by a grandchild only, and be found through i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -37,17 +37,14 @@ from rmaplab.machine.arrays import I32, I64, U32, Bools
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
+from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import MAPPED
+from rmaplab.machine.paging import MAPPED, Paging
+from rmaplab.machine.slab import SlabCache
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_pages import check_mapcount, map_again, name_new
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT
-
-if TYPE_CHECKING:
-    from rmaplab.machine.machine import Machine
-    from rmaplab.machine.paging import Paging
-    from rmaplab.machine.slab import SlabCache
-    from rmaplab.objects.mm_types import MmStruct, VmArea
 
 
 class AnonMm:

@@ -6,18 +6,13 @@ It knows nothing of VMAs, reverse maps or the kernels that built the tables, and
 It is slow and it is right; everything else is measured against it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.machine import Machine
 from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.rmap.protocol import Mapping, ReverseMap
-
-if TYPE_CHECKING:
-    from rmaplab.machine.machine import Machine
-    from rmaplab.objects.mm_types import MmStruct
 
 
 def mappings_of(machine: Machine, mms: Iterable[MmStruct], pfn: int) -> Iterator[Mapping]:

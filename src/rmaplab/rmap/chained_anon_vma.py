@@ -10,20 +10,18 @@ What is here: the objects, and a base class that makes, links and lets go of the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from rmaplab.machine.arrays import I32, I64
 from rmaplab.machine.locks import Lock, LockClasses
+from rmaplab.machine.machine import Machine
+from rmaplab.machine.paging import Paging
+from rmaplab.machine.slab import SlabCache
+from rmaplab.objects.mm_types import VmArea
 from rmaplab.rmap.interval_tree import IntervalTree, Node
 from rmaplab.rmap.protocol import ReverseMap
-
-if TYPE_CHECKING:
-    from rmaplab.machine.machine import Machine
-    from rmaplab.machine.paging import Paging
-    from rmaplab.machine.slab import SlabCache
-    from rmaplab.objects.mm_types import VmArea
 
 
 class ChainedAnonVma:

@@ -5,8 +5,6 @@
 So a VMA's chains are told newest first, as the live kernel's list has them. Everything else is a copy of fields.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

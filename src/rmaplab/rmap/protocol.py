@@ -20,24 +20,19 @@ of PFN, entry address and virtual address: one call per batch, never one per pag
 Every verb has a default that does nothing, so that a design's file holds its story and nothing else.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.locks import LockClasses
+from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable import ADDRESS, PFN, PTE
-
-if TYPE_CHECKING:
-    from rmaplab.machine.machine import Machine
-    from rmaplab.machine.paging import Paging
-    from rmaplab.machine.slab import SlabCache
-    from rmaplab.objects.mm_types import MmStruct, VmArea
-
+from rmaplab.machine.paging import Paging
+from rmaplab.machine.slab import SlabCache
+from rmaplab.objects.mm_types import MmStruct, VmArea
 
 VERSION = 1
 

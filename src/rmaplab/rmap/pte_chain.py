@@ -27,11 +27,9 @@ What each verb costs.
 Sources: 2.6.2 mm/rmap.c, page_add_rmap, page_remove_rmap, pte_chain_alloc; include/asm-generic/rmap.h; history.md 1.2.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,15 +38,13 @@ from rmaplab.machine.arrays import I64, U32, Words
 from rmaplab.machine.frames import PG_DIRECT
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import LockClasses
+from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable_edit import leaf_tables
+from rmaplab.machine.paging import Paging
+from rmaplab.machine.slab import SlabCache
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
-
-if TYPE_CHECKING:
-    from rmaplab.machine.machine import Machine
-    from rmaplab.machine.paging import Paging
-    from rmaplab.machine.slab import SlabCache
-    from rmaplab.objects.mm_types import MmStruct, VmArea
 
 
 def slot_bytes(paging: Paging, *, highpte: bool) -> int:

@@ -18,21 +18,17 @@ tables without VMAs and shares no loop with it.
 Source: 2.4 mm/vmscan.c, swap_out and below; 2.4 include/linux/mm.h (struct page has nothing for it); history.md 1.1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable_edit import find_pfn
+from rmaplab.machine.paging import Paging
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
-
-if TYPE_CHECKING:
-    from rmaplab.machine.machine import Machine
-    from rmaplab.machine.paging import Paging
-    from rmaplab.objects.mm_types import MmStruct, VmArea
 
 
 class VirtualScan(ReverseMap):

@@ -10,8 +10,6 @@ Whatever the level, (2^L - 1) * 131,072 page-table entries are copied and 131,07
 the process it happened to, as in the C program; the others go on.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 from rmaplab.calls.task import Task

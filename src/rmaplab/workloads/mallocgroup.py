@@ -11,8 +11,6 @@ With one anon_vma for the whole family (2.6.7 to 2.6.33) a walk from any of them
 Memory is what it takes and nothing more: all processes live until the walks have been made.
 """
 
-from __future__ import annotations
-
 from rmaplab.calls.task import Task
 from rmaplab.errors import UsageError
 from rmaplab.kernels.system import System

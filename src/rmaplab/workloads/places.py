@@ -7,8 +7,6 @@
 The two sides have the window at other addresses. So addresses are told relative to the regions of script.py.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

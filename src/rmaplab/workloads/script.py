@@ -23,8 +23,6 @@ Here: Op, Script, parse() and str(script) as its inverse, and Lives: who may act
 words are written in calls/words.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,6 @@ w+3 zero page 0
 w+4 frame b x1 exclusive #3.1   what operation 3 has written to its second page
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 

@@ -8,8 +8,6 @@ Records differ in length, so finding where each begins is one pass over all of t
 that everything is looked up by name. Source: Documentation/bpf/btf.rst.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from functools import cache

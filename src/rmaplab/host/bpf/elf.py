@@ -1,7 +1,5 @@
 """As much ELF as a BPF object has: sections by name, and which instruction refers to which symbol."""
 
-from __future__ import annotations
-
 import struct
 from typing import NamedTuple
 

@@ -8,20 +8,19 @@ r"""From an object file to a running iterator, with the standard library and Num
 CAP_BPF and CAP_PERFMON suffice. Nothing is pinned: when the Iterator is closed, the kernel forgets everything.
 """
 
-from __future__ import annotations
-
 import errno
 import mmap
 import os
 import struct
 from importlib.resources import files
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from rmaplab.host.bpf import syscall
 from rmaplab.host.bpf.btf import FUNC, Btf, kernel_btf
 from rmaplab.host.bpf.elf import Elf
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.relocate import relocate
+from rmaplab.host.closing import Closing
 
 _PSEUDO_MAP_FD = 1
 _READ_BYTES = 32 << 10  # the seq_file's buffer: a read never gives more
@@ -37,7 +36,7 @@ class MapDefinition(NamedTuple):
     flags: int
 
 
-class Iterator:
+class Iterator(Closing):
     """A loaded iterator program. `maps` are its maps' file descriptors, by name; a context manager.
 
     Raises BpfUnavailable where the kernel does not have what it needs, or does not let us.
@@ -82,12 +81,6 @@ class Iterator:
             self._create_map(name, section)
         code[at + 1] = code[at + 1] & 0xF | _PSEUDO_MAP_FD << 4
         struct.pack_into("<i", code, at + 4, self.maps[name])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of program, link and maps."""

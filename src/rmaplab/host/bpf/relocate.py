@@ -11,8 +11,6 @@ and its accesses become an instruction that cannot be verified, which the verifi
 missing is an error, and all of them are named at once. Source: Documentation/bpf/llvm_reloc.rst.
 """
 
-from __future__ import annotations
-
 import struct
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Every command takes a union of structs, laid out in include/uapi/linux/bpf.h; what is not given is zero.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

@@ -6,8 +6,6 @@
 A model that counts chain walks has to be better than both, or the walks explain nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial

@@ -20,8 +20,6 @@ many pages would have been swapped out; what the overcommit test adds up, free p
 second letter stands where the answer needs this: "if swapping out moves pages, and changes nothing else".
 """
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -10,8 +10,6 @@ The left-hand side of each row is a formula over sizes that have their source in
 off machines that were booted and made to fork. Where they differ, one of them is wrong: tests/lab/test_claims.py says that none is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

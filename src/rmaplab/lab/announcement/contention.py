@@ -14,8 +14,6 @@ as in a queue with constant service (M/D/1: Pollaczek and Khinchine). It suppose
 In how many acquisitions that happens does not matter here: per page in 2.4, by batches later (eras.md 9).
 """
 
-from __future__ import annotations
-
 from rmaplab.machine.ledger import Ledger
 
 PAGE_NS, BLOCK_NS = 50, 20  # estimates: some instructions and part of a cache line each

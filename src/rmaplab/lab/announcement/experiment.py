@@ -4,8 +4,6 @@ Counts and memory follow from kernel, workload, box and price list, and are the 
 it is our own running time on the machine at hand, with the loops compiled beforehand.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace

@@ -10,8 +10,6 @@ relative deviation. The parameters are those of a model (kernels/prices.py): fiv
 the matrix says whether the figures tell them apart. Level 7 is not looked at here: baselines.py does, afterwards.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any

@@ -5,8 +5,6 @@ The announcement of 2.6.5-rc1-aa1 has two runs of forkbench on each of three ker
 mail's subject and text call the kernel that was measured.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 FIGURES = ("real", "user", "sys")

@@ -12,8 +12,6 @@ What a burst waits for locks counts as if its operations took longer: with all p
 time in which nobody works: an idle machine waits for a tick.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field

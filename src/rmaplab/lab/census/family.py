@@ -7,8 +7,6 @@ A child is its parent's (ppid) if that lives in the tree, else of whoever owns t
 one that has ended. Which memory a node had is for fork_history.py to fill in.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple

@@ -10,8 +10,6 @@ A page was written by the owner of its anon_vma, before the first fork towards s
 whether the outcome is the census's is for the one who plays it to see (lab/census/relive.py).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise

@@ -8,8 +8,6 @@ mapping it maps one page in the model too, at the same addresses, and as many en
 machine is checked, its walks against the judge, before it is measured.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -9,8 +9,6 @@ unlike flags (MAP_STACK, MAP_NORESERVE), so that the kernel does not merge them.
 whoever compares the outcome with the census sees it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

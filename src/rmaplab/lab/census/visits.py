@@ -4,8 +4,6 @@ stretches of an anon_vma     index 10 -------- 14 -- 16      pages     a0:10   a
 VMAs that cover them               2           1             visits    2       1       ...
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

@@ -9,8 +9,6 @@ A call may be refused where memory is short or where it makes no sense. What is 
 the call could have changed it (`Stake`); contents must be as before.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -5,8 +5,6 @@ from a sample of its pages and counted: a visit is what the design looks at, a V
 all visits but one are in vain.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -15,8 +15,6 @@ the design's objects and slabs, and how many VMAs, mms and frames there are to w
 The page tables are the same under all designs and are not counted here (`rmaplab compare` does).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, product

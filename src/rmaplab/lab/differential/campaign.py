@@ -7,8 +7,6 @@ r"""Many random scripts on both sides, until they differ.
 A difference must show again when the script is run again: memory that the host's kernel has moved meanwhile is not one.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -8,8 +8,6 @@ A difference is in the result of an operation, or in what it has left: who lives
 renaming (workloads/world.py). A model that breaks down differs too. What is known to differ, and why, is in docs/divergences.md.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -9,8 +9,6 @@
 Nothing in a step is written beforehand but words: addresses, frames, counts and objects are read when it is made.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from rmaplab.errors import UsageError

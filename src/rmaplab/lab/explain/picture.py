@@ -7,8 +7,6 @@
 Entries are those the judge reads: every page table, whatever the reverse map says.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from rmaplab.machine.frames import ZERO_PFN

@@ -10,8 +10,6 @@ the anon_vma is freed, page->mapping points to nothing. check() sees the broken 
 A scenario is run on a kernel twice: with its own rules, and with the broken one in place of one method.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ The Listener stands in the design's place while the story is told, so that what 
 what the reverse map costs can be told from the rest, whatever the design.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field

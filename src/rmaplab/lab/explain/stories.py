@@ -6,8 +6,6 @@ cow      the child writes, then the other; and once more when no pagevec is in t
 mremap   a forked child moves its memory: where is the shared page now, and who finds it there?
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from rmaplab.calls.task import Task

@@ -9,8 +9,6 @@ A design charges what it does while it walks: `..._visit` when it looks at somet
 The real ledger hears nothing of it: looking on must not change what is counted.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 
