@@ -9,9 +9,10 @@ import time
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from rmaplab.errors import UsageError
+from rmaplab.host.closing import Closing
 from rmaplab.host.compiler import compile_c
 from rmaplab.units import format_size
 
@@ -30,7 +31,7 @@ class HostRun:
     hardware: dict[str, Any]
 
 
-class HostForkbench:
+class HostForkbench(Closing):
     """The compiled program. Use as a context manager: the binary goes when it closes. Raises UsageError without a compiler."""
 
     def __init__(self) -> None:
@@ -43,10 +44,8 @@ class HostForkbench:
             self._directory.cleanup()
             raise UsageError(f"--host: {error}, or leave --host out") from None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let go of it."""
         self._directory.cleanup()
 
     def check_memory(self, level: int) -> None:

@@ -22,11 +22,12 @@ import functools
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
 from rmaplab.host import procfs
+from rmaplab.host.closing import Closing
 from rmaplab.host.procfs import PAGE_BYTES, Unread
 from rmaplab.machine.arrays import I32, I64, U64
 
@@ -53,17 +54,15 @@ _BRIDGE = 64  # a gap of so many pages is cheaper to read through than to start 
 _CHUNK_BYTES = 8 << 20
 
 
-class Pagemap:
+class Pagemap(Closing):
     """One process's page tables. A context manager; raises OSError where the process cannot be read."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._fd = procfs.open_proc(f"{pid}/pagemap")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let go of it."""
         os.close(self._fd)
 
     def entries(self, start: int, end: int) -> U64:

@@ -5,8 +5,6 @@ stamps   {0x40001: <8 bytes>}                     pages that begin with somethin
 marks    {0x40005: VM_LOCKED}                     what madvise and mlock have said about pages
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -46,7 +44,7 @@ class Memory:
     heap_pages: int = 0
     marks: dict[int, int] = field(default_factory=dict)
 
-    def copy(self) -> Memory:
+    def copy(self) -> "Memory":
         """What a fork's child sees: nothing locked, nothing it should not have, zeros where it should not look."""
         kept = {page: prot for page, prot in self.prots.items() if not self.marks.get(page, 0) & VM_DONTCOPY}
         marks = {page: mark & ~VM_LOCKED_MASK for page, mark in self.marks.items() if page in kept}

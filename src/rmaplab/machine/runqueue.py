@@ -6,8 +6,6 @@
 Source: 2.6.2 kernel/sched.c, schedule, scheduler_tick, wake_up_forked_process.
 """
 
-from __future__ import annotations
-
 from collections import deque
 
 from greenlet import greenlet
@@ -61,7 +59,7 @@ class RunQueue:
     def forget(self, entity: SchedEntity) -> None:
         """It lives no more."""
 
-    def take(self, cpu: Cpu) -> SchedEntity | None:
+    def take(self, cpu: "Cpu") -> SchedEntity | None:
         """The head of the active tasks; active and expired change places when there is none."""
         if not self.active:
             self.active, self.expired = self.expired, self.active

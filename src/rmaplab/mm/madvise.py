@@ -105,19 +105,14 @@ def do_madvise(k: Kernel, mm: MmStruct, start: int, length: int, advice: int) ->
     """Raises SyscallError: EINVAL (unknown advice; a VMA that cannot take it), ENOMEM (a hole, though the rest is done; no memory)."""
     end = check_range(k, start, length, advice)
     hole = False
-    address = start
-    while address < end:
-        vma = mm.find_vma(address)
-        if vma is None or vma.start >= end:
+    for vma, address, stop in mm.stretches(start, end):
+        if vma is None:
             hole = True
-            break
-        hole |= vma.start > address
-        address, stop = max(address, vma.start), min(end, vma.end)
+            continue
         try:
             _advise_vma(k, mm, vma, address, stop, advice)
         except AllocationFailed:
             raise SyscallError(errno.EAGAIN, "madvise", "no memory for a VMA") from None
-        address = stop
     if hole:
         raise SyscallError(errno.ENOMEM, "madvise", "a part of the range is not mapped; the rest is done")
 

@@ -44,15 +44,10 @@ def do_msync(k: Kernel, mm: MmStruct, start: int, length: int, flags: int) -> No
     end = start + page_align(length)
     if end > 1 << (8 * k.machine.paging.word_bytes):
         raise SyscallError(errno.ENOMEM, "msync", "the range wraps")
-    hole, address = False, start
-    while address < end:
-        vma = mm.find_vma(address)
-        if vma is None or vma.start >= end:
-            hole = True
-            break
-        hole |= vma.start > address
-        if flags & MS_INVALIDATE and vma.flags & VM_LOCKED:
+    hole = False
+    for vma, _, _ in mm.stretches(start, end):
+        hole |= vma is None
+        if vma is not None and flags & MS_INVALIDATE and vma.flags & VM_LOCKED:
             raise SyscallError(errno.EBUSY, "msync", f"{vma} is locked")
-        address = vma.end
     if hole:
         raise SyscallError(errno.ENOMEM, "msync", "a part of the range is not mapped")

@@ -102,17 +102,13 @@ def _apply(k: Kernel, mm: MmStruct, start: int, end: int, lock: int, call: str) 
     """apply_vma_lock_flags. Raises SyscallError; what precedes a failure is done."""
     if end < start or end > 1 << (8 * k.machine.paging.word_bytes):
         raise SyscallError(errno.EINVAL, call, "the range wraps")
-    address = start
-    while address < end:
-        vma = mm.find_vma(address)
-        if vma is None or vma.start > address:
+    for vma, address, stop in mm.stretches(start, end):
+        if vma is None:
             raise SyscallError(errno.ENOMEM, call, f"nothing is mapped at {address:#x}")
-        stop = min(end, vma.end)
         try:
             _fixup(k, mm, vma, address, stop, lock, call)
         except AllocationFailed:
             raise SyscallError(errno.ENOMEM, call) from None
-        address = stop
 
 
 def _apply_to_all(k: Kernel, mm: MmStruct, lock: int) -> None:

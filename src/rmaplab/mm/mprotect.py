@@ -56,14 +56,10 @@ def do_mprotect(k: Kernel, mm: MmStruct, start: int, length: int, prot: int) -> 
         )
     if length and unknown:
         raise SyscallError(errno.EINVAL, "mprotect", "unknown bits of protection")
-    address = start
-    while address < end:
-        vma = mm.find_vma(address)
-        if vma is None or vma.start > address:
+    for vma, address, stop in mm.stretches(start, end):
+        if vma is None:
             raise SyscallError(errno.ENOMEM, "mprotect", f"nothing is mapped at {address:#x}")
-        stop = min(end, vma.end)
         _fixup(k, mm, vma, address, stop, vma.flags & ~ACCESS | prot & ACCESS)
-        address = stop
     if end > start and k.rules.mprotect_merges and not k.rules.merges_everywhere:
         _merge_with_next(k, mm, end)
 

@@ -47,16 +47,12 @@ def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
 
 def madvise_populate(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> None:
     """MADV_POPULATE_READ and _WRITE. Raises SyscallError: EINVAL (not allowed there), ENOMEM (a hole, or no memory)."""
-    address = start
-    while address < end:
-        vma = mm.find_vma(address)
-        if vma is None or vma.start > address:
+    for vma, address, stop in mm.stretches(start, end):
+        if vma is None:
             raise SyscallError(errno.ENOMEM, "madvise", f"nothing is mapped at {address:#x}")
         if not vma.flags & (VM_WRITE if write else VM_READ):
             raise SyscallError(errno.EINVAL, "madvise", f"{vma} may not be accessed like that")
-        stop = min(end, vma.end)
         try:
             touch(k, mm, None, address, stop, write)
         except AllocationFailed:
             raise SyscallError(errno.ENOMEM, "madvise", "no memory for its pages") from None
-        address = stop

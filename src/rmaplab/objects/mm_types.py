@@ -19,6 +19,7 @@ pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rmaplab.errors import KernelBug
@@ -146,6 +147,20 @@ class MmStruct:
         if i and self.vmas[i - 1].end > start:
             i -= 1
         return self.vmas[i : bisect_left(self._starts, end)]
+
+    def stretches(self, start: int, end: int) -> Iterator[tuple[VmArea | None, int, int]]:
+        """What [start, end) is made of, in order: (a VMA, or None for a hole; from; to). O(log n) each.
+
+        The next one is looked up when it is asked for: whoever is given a VMA may split and merge it.
+        """
+        while start < end:
+            vma = self.find_vma(start)
+            if vma is None or vma.start > start:
+                vma, stop = None, end if vma is None else min(end, vma.start)
+            else:
+                stop = min(end, vma.end)
+            yield vma, start, stop
+            start = stop
 
     def insert(self, vma: VmArea) -> None:
         """Link a VMA that overlaps none. O(n), a memory move."""

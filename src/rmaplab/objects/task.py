@@ -1,7 +1,5 @@
 """task_struct: what can run: a pid, an address space, a family, an exit code."""
 
-from __future__ import annotations
-
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.objects.mm_types import Limits, MmStruct
@@ -15,7 +13,14 @@ class TaskStruct(SchedEntity):
     """
 
     def __init__(
-        self, pid: int, parent: TaskStruct | None, mm: MmStruct, limits: Limits, address: int, stack: I64, sighand: int
+        self,
+        pid: int,
+        parent: "TaskStruct | None",
+        mm: MmStruct,
+        limits: Limits,
+        address: int,
+        stack: I64,
+        sighand: int,
     ) -> None:
         super().__init__()
         self.pid = pid

@@ -18,8 +18,8 @@ from operator import itemgetter
 from rmaplab.lab.differential.compare import Coverage, Difference
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 from rmaplab.workloads.places import name_of
-from rmaplab.workloads.world import EXCLUSIVE, FRAME, MAPCOUNT, MOVED, WORD, State, seen_vmas
-from rmaplab.workloads.world_text import FLAG_NAMES, PROTS, letters, word_name
+from rmaplab.workloads.world import EXCLUSIVE, FLAG_NAMES, FRAME, MAPCOUNT, MOVED, WORD, State, seen_vmas
+from rmaplab.workloads.world_text import PROTS, letters, word_name
 
 SHORT = {
     "growsdown": "gd", "locked": "lo", "onfault": "lf", "sequential": "sr", "random": "rr", "dontfork": "dc", "account": "ac",

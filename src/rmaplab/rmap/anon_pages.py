@@ -1,4 +1,4 @@
-"""Anonymous pages that name an object: the loops over struct page's mapcount, mapping and index, for all designs that keep them so.
+"""Anonymous pages that name an object: struct page's mapcount, mapping and index, for all designs that keep them so.
 
 `mapping` is the address of the object that a page names, as long as PG_ANON is set; `index` is where the page is.
 """
@@ -9,12 +9,37 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I32, I64, U32
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.jit import kernel
+from rmaplab.machine.machine import Machine
+from rmaplab.machine.paging import Paging
+from rmaplab.rmap.protocol import ReverseMap
 
 
-def check_mapcount(mapcount: I32, mapped: I64) -> None:
-    """Raises KernelBug for a page that counts other than its entries are many (`mapped`, by PFN)."""
-    if not np.array_equal(mapcount, mapped):
-        raise KernelBug("mapcount", f"page {np.flatnonzero(mapcount != mapped)[0]} counts other than its entries")
+class AnonPages(ReverseMap):
+    """A design whose pages name an object: the columns, and what they cost. The loops over them are below."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        frames = machine.frames
+        self.mapcount: I32 = frames.column(np.int32)
+        self.mapping: I64 = frames.column(np.int64)
+        self.index: I64 = frames.column(np.int64)
+        self._columns = (frames.flags, self.mapcount, self.mapping, self.index)
+
+    @staticmethod
+    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+        """mapcount, an unsigned long in 2004, since then an int and what follows it to the next word; the rest is used as it is."""
+        del highpte
+        return paging.word_bytes
+
+    def tracked(self) -> I64:
+        """Pages with a mapcount."""
+        return np.flatnonzero(self.mapcount).astype(np.int64)
+
+    def check_mapcount(self, mapped: I64) -> None:
+        """Raises KernelBug for a page that counts other than its entries are many (`mapped`, by PFN)."""
+        if not np.array_equal(self.mapcount, mapped):
+            wrong = np.flatnonzero(self.mapcount != mapped)[0]
+            raise KernelBug("mapcount", f"page {wrong} counts other than its entries")
 
 
 @kernel

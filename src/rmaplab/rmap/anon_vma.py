@@ -40,8 +40,8 @@ from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED, Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.rmap.anon_pages import check_mapcount, name_new, unmap
-from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
+from rmaplab.rmap.anon_pages import AnonPages, name_new, unmap
+from rmaplab.rmap.protocol import Batch, Mapping, draw_page
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -71,7 +71,7 @@ class AnonVma:
         return list(reversed(self._vmas))
 
 
-class AnonVmaMap(ReverseMap):
+class AnonVmaMap(AnonPages):
     """The design of 2.6.5-rc1-aa1, anonymous side."""
 
     name: ClassVar[str] = "anon_vma"
@@ -80,19 +80,8 @@ class AnonVmaMap(ReverseMap):
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
-        frames = machine.frames
-        self.mapcount: I32 = frames.column(np.int32)
-        self.mapping: I64 = frames.column(np.int64)
-        self.index: I64 = frames.column(np.int64)
-        self._columns = (frames.flags, self.mapcount, self.mapping, self.index)
         self.cache = machine.cache("anon_vma", self.object_bytes(machine.paging, highpte=False)["anon_vma"])
         self._at: dict[int, AnonVma] = {}
-
-    @staticmethod
-    def page_bytes(paging: Paging, *, highpte: bool) -> int:
-        """mapcount, an unsigned long; mapping and index are used as they are."""
-        del highpte
-        return paging.word_bytes
 
     @staticmethod
     def vma_bytes(paging: Paging) -> int:
@@ -218,10 +207,6 @@ class AnonVmaMap(ReverseMap):
         )
         return draw_page(pfn, fields, "mapping", target, hanging)
 
-    def tracked(self) -> I64:
-        """Pages with a mapcount."""
-        return np.flatnonzero(self.mapcount).astype(np.int64)
-
     def check(self, mms: list[MmStruct], mapped: I64) -> None:
         """Objects and VMAs know each other; a mapped page is PG_anon and names a living object; nothing is counted twice."""
         linked = {vma for anon_vma in self._at.values() for vma in anon_vma.vmas()}
@@ -232,7 +217,7 @@ class AnonVmaMap(ReverseMap):
             raise KernelBug("anon_vma", "a VMA of no living mm is on a list, or one that should be is not")
         if self.cache.nr_objects != len(self._at):
             raise KernelBug("anon_vma", f"{self.cache.nr_objects} objects in the slab, {len(self._at)} in use")
-        check_mapcount(self.mapcount, mapped)
+        self.check_mapcount(mapped)
         named = mapped > 0
         anon = self.machine.frames.flags & PG_ANON != 0
         if not np.array_equal(named, anon) or not np.array_equal(named, self.mapping != 0):

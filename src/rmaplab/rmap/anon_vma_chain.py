@@ -39,8 +39,6 @@ Sources: commits 5beb49305251 (2010), bf181b9f9d8d (interval tree, 3.7), 7a3ef20
 from collections.abc import Iterator
 from typing import ClassVar
 
-import numpy as np
-
 from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON
@@ -286,10 +284,6 @@ class AnonVmaChainMap(AnonVmaObjects):
         kin = "a root" if anon_vma.root is anon_vma else f"root {anon_vma.root.address:x}"
         target = f"anon_vma {anon_vma.address:x}, {kin}: a tree of {len(anon_vma.tree)}, and who covers index {index:x}"
         return draw_page(pfn, fields, "mapping", target, hanging)
-
-    def tracked(self) -> I64:
-        """Pages with a mapcount."""
-        return np.flatnonzero(self.mapcount).astype(np.int64)
 
     def check(self, mms: list[MmStruct], mapped: I64) -> None:
         """The invariants of 6.x, recounted: anon_vma_chain_check.py."""

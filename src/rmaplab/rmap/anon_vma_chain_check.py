@@ -20,7 +20,6 @@ from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON, ZERO_PFN
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.mm_types import MmStruct
-from rmaplab.rmap.anon_pages import check_mapcount
 from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
 from rmaplab.units import PAGE_SHIFT
 
@@ -63,7 +62,7 @@ def check_chains(design: AnonVmaObjects, mms: list[MmStruct]) -> None:
 
 def check_pages(design: AnonVmaObjects, mms: list[MmStruct], mapped: I64) -> None:
     """I2, I3 and I7, and mapcounts: what each page says about itself is true in every VMA that maps it. Raises KernelBug."""
-    check_mapcount(design.mapcount, mapped)
+    design.check_mapcount(mapped)
     named = mapped > 0
     anon = design.machine.frames.flags & PG_ANON != 0
     if not np.array_equal(named, anon) or not np.array_equal(named, design.mapping != 0):

@@ -25,8 +25,6 @@ Sources: history.md 1.4 (HT:0c35710493, "rmap 10" and "rmap 11", May 2004; LKML 
 pages name it: a page may be mapped by a grandchild only, and be found through its grandfather's anonmm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -42,8 +40,8 @@ from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import MAPPED, Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.rmap.anon_pages import check_mapcount, map_again, name_new
-from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
+from rmaplab.rmap.anon_pages import AnonPages, map_again, name_new
+from rmaplab.rmap.protocol import Batch, Mapping, draw_page
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -52,7 +50,7 @@ class AnonMm:
 
     __slots__ = ("address", "family", "head", "lock", "mm", "nr_pages")
 
-    def __init__(self, address: int, mm: MmStruct, head: AnonMm | None, lock: Lock) -> None:
+    def __init__(self, address: int, mm: MmStruct, head: "AnonMm | None", lock: Lock) -> None:
         self.address = address
         self.lock = lock
         self.mm: MmStruct | None = mm
@@ -62,7 +60,7 @@ class AnonMm:
         self.head.family[self] = None
 
 
-class AnonMmMap(ReverseMap):
+class AnonMmMap(AnonPages):
     """anonmm with its remedy for mremap."""
 
     name: ClassVar[str] = "anonmm"
@@ -70,20 +68,9 @@ class AnonMmMap(ReverseMap):
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
-        frames = machine.frames
-        self.mapcount: I32 = frames.column(np.int32)
-        self.mapping: I64 = frames.column(np.int64)
-        self.index: I64 = frames.column(np.int64)
-        self._columns = (frames.flags, self.mapcount, self.mapping, self.index)
         self.cache = machine.cache("anonmm", self.object_bytes(machine.paging, highpte=False)["anonmm"])
         self._at: dict[int, AnonMm] = {}
         self._of_mm: dict[int, AnonMm] = {}
-
-    @staticmethod
-    def page_bytes(paging: Paging, *, highpte: bool) -> int:
-        """mapcount; mapping and index are used as they are."""
-        del highpte
-        return paging.word_bytes
 
     @staticmethod
     def mm_bytes(paging: Paging) -> int:
@@ -233,15 +220,11 @@ class AnonMmMap(ReverseMap):
         target = f"anonmm {anonmm.address:x}, {self.cache.object_bytes} bytes: its family, to be tried at {address:x}"
         return draw_page(pfn, fields, "mapping", target, hanging)
 
-    def tracked(self) -> I64:
-        """Pages with a mapcount."""
-        return np.flatnonzero(self.mapcount).astype(np.int64)
-
     def check(self, mms: list[MmStruct], mapped: I64) -> None:
         """One object per living mm; page counts are right; no object without a reason, no page without an object."""
         if {mm.address for mm in mms} != self._of_mm.keys() or self.cache.nr_objects != len(self._at):
             raise KernelBug("anonmm", "objects are not one per living mm plus the remembered dead")
-        check_mapcount(self.mapcount, mapped)
+        self.check_mapcount(mapped)
         if not np.array_equal(mapped > 0, self.machine.frames.flags & PG_ANON != 0):
             raise KernelBug("anonmm", "mapcount and PG_anon disagree")
         named, counts = np.unique(self.mapping[mapped > 0], return_counts=True)

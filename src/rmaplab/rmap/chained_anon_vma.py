@@ -12,16 +12,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
-from rmaplab.machine.arrays import I32, I64
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import VmArea
+from rmaplab.rmap.anon_pages import AnonPages
 from rmaplab.rmap.interval_tree import IntervalTree, Node
-from rmaplab.rmap.protocol import ReverseMap
 
 
 class ChainedAnonVma:
@@ -52,18 +49,13 @@ class AnonVmaChain(Node):
         self.anon_vma = anon_vma
 
 
-class AnonVmaObjects(ReverseMap):
+class AnonVmaObjects(AnonPages):
     """The anon_vmas by address (`at`), the chains by VMA, and what each page says (mapcount, mapping, index)."""
 
     lock_classes: ClassVar[LockClasses] = (("anon_vma_rwsem", True, False),)
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
-        frames = machine.frames
-        self.mapcount: I32 = frames.column(np.int32)
-        self.mapping: I64 = frames.column(np.int64)
-        self.index: I64 = frames.column(np.int64)
-        self._columns = (frames.flags, self.mapcount, self.mapping, self.index)
         sizes = self.object_bytes(machine.paging, highpte=False)
         self.cache = machine.cache("anon_vma", sizes["anon_vma"] + self._free_pointer(machine.paging))
         self.chain_cache = machine.cache("anon_vma_chain", sizes["anon_vma_chain"])
@@ -71,12 +63,6 @@ class AnonVmaObjects(ReverseMap):
         self.chains: dict[VmArea, list[AnonVmaChain]] = {}
 
     # -- what it costs -------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def page_bytes(paging: Paging, *, highpte: bool) -> int:
-        """_mapcount, and what follows it to the next word; mapping and index are used as they are."""
-        del highpte
-        return paging.word_bytes
 
     @staticmethod
     def vma_bytes(paging: Paging) -> int:

@@ -15,8 +15,6 @@ priority is a hash of its number, so the same insertions make the same tree on e
 Order: by first page, and among equals by age; a walk goes in that order, as it does in Linux.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Generic, TypeVar
@@ -46,7 +44,7 @@ class Node:
             largest = right.subtree_last
         self.subtree_last = largest
 
-    def before(self, other: Node) -> bool:
+    def before(self, other: "Node") -> bool:
         """Whether it comes first in a walk."""
         return (self.first, self.order) < (other.first, other.order)
 

@@ -11,8 +11,6 @@ The two sides have the window at other addresses and use other frames. So addres
 A side does not see everything (an ordinary user sees no frames): `sees` says what, and only what both see is compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -27,7 +25,8 @@ from rmaplab.objects.flags import (
     VM_DONTCOPY,
     VM_DONTDUMP,
     VM_GROWSDOWN,
-    VM_LOCKED_MASK,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
     VM_MERGEABLE,
     VM_NOHUGEPAGE,
     VM_NORESERVE,
@@ -39,10 +38,12 @@ from rmaplab.objects.graph import Graph
 from rmaplab.workloads.places import REACH, W
 from rmaplab.workloads.script import Op, Script
 
-KNOWN_FLAGS = (
-    VM_ACCESS | VM_GROWSDOWN | VM_LOCKED_MASK | VM_SEQ_READ | VM_RAND_READ | VM_DONTCOPY | VM_ACCOUNT | VM_NORESERVE
-)
-KNOWN_FLAGS |= VM_WIPEONFORK | VM_DONTDUMP | VM_NOHUGEPAGE | VM_MERGEABLE
+FLAG_NAMES = {  # the flags of VMAs that are compared
+    VM_GROWSDOWN: "growsdown", VM_LOCKED: "locked", VM_LOCKONFAULT: "onfault", VM_SEQ_READ: "sequential", VM_RAND_READ: "random",
+    VM_DONTCOPY: "dontfork", VM_ACCOUNT: "account", VM_NORESERVE: "noreserve", VM_WIPEONFORK: "wipeonfork",
+    VM_DONTDUMP: "dontdump", VM_NOHUGEPAGE: "nohugepage", VM_MERGEABLE: "mergeable",
+}  # fmt: skip
+KNOWN_FLAGS = VM_ACCESS | sum(FLAG_NAMES)
 EVERYTHING = frozenset({"flags", "pages", "words", "frames", "mapcounts", "exclusive", "tables", "borders"})
 
 
@@ -78,7 +79,7 @@ class State:
     pages: I64
     tables: int | None
 
-    def same(self, other: State, sees: frozenset[str]) -> bool:
+    def same(self, other: "State", sees: frozenset[str]) -> bool:
         """Whether both are equal, in what is seen."""
         if "tables" in sees and self.tables != other.tables:
             return False

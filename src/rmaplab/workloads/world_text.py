@@ -14,28 +14,20 @@ import numpy as np
 from rmaplab.calls.table import Returns
 from rmaplab.calls.words import ProtKind
 from rmaplab.machine.arrays import I64
-from rmaplab.objects.flags import (
-    VM_ACCOUNT,
-    VM_DONTCOPY,
-    VM_DONTDUMP,
-    VM_GROWSDOWN,
-    VM_LOCKED,
-    VM_LOCKONFAULT,
-    VM_MERGEABLE,
-    VM_NOHUGEPAGE,
-    VM_NORESERVE,
-    VM_RAND_READ,
-    VM_SEQ_READ,
-    VM_WIPEONFORK,
-)
 from rmaplab.workloads.places import Places, address_of, name_of
-from rmaplab.workloads.world import ADDRESS, EXCLUSIVE, FRAME, MAPCOUNT, MOVED, WORD, State, seen_vmas, stamp
+from rmaplab.workloads.world import (
+    ADDRESS,
+    EXCLUSIVE,
+    FLAG_NAMES,
+    FRAME,
+    MAPCOUNT,
+    MOVED,
+    WORD,
+    State,
+    seen_vmas,
+    stamp,
+)
 
-FLAG_NAMES = {  # the flags of VMAs that are compared
-    VM_GROWSDOWN: "growsdown", VM_LOCKED: "locked", VM_LOCKONFAULT: "onfault", VM_SEQ_READ: "sequential", VM_RAND_READ: "random",
-    VM_DONTCOPY: "dontfork", VM_ACCOUNT: "account", VM_NORESERVE: "noreserve", VM_WIPEONFORK: "wipeonfork",
-    VM_DONTDUMP: "dontdump", VM_NOHUGEPAGE: "nohugepage", VM_MERGEABLE: "mergeable",
-}  # fmt: skip
 PROTS = tuple((bit, letter) for letter, bit in ProtKind.letters.items())
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from rmaplab.cli.options import Output
-from rmaplab.cli.work.plot import draw
 from rmaplab.cli.work.progress import gather
 from rmaplab.lab.announcement.boundary import Panel, boundary
 from rmaplab.lab.announcement.experiment import Box
@@ -28,4 +27,7 @@ def map_boundary(
     runs = boundary(panels, uses, the_box)
     rows = gather(runs, "compiling", len(panels) * len(uses), lambda row: describe(row.panel))
     emit(BoundaryReport(rows, swaps, the_box), *out)
-    draw(plot, "boundary_plot:plot_boundary", rows, swaps, the_box)
+    if plot is not None:
+        from rmaplab.report.boundary_plot import plot_boundary  # noqa: PLC0415  (matplotlib is optional, and slow)
+
+        plot_boundary(rows, swaps, the_box, plot)

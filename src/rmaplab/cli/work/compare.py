@@ -6,7 +6,6 @@ from typing import Any
 
 from rmaplab.cli.options import Output
 from rmaplab.cli.work.box import make_box
-from rmaplab.cli.work.plot import draw
 from rmaplab.cli.work.progress import COUNTED, progress
 from rmaplab.host.forkbench import HostForkbench
 from rmaplab.lab.announcement.baselines import baselines
@@ -34,7 +33,10 @@ def forkbench(
             done(f"level {result.level}, {result.kernel}")
         scores = baselines(results, boxes[0]) if out.form == "table" and not several else []
     emit(Scaling(results, boxes[0]) if several else Comparison(results, boxes[0], scores), *out)
-    draw(plot, "plot_times:plot_times", results, boxes[0])
+    if plot is not None:
+        from rmaplab.report.plot_times import plot_times  # noqa: PLC0415  (matplotlib is optional, and slow)
+
+        plot_times(results, boxes[0], plot)
 
 
 def mallocgroup(kernels: list[str], sizes: tuple[int, int, int], box: dict[str, Any], out: Output) -> None:

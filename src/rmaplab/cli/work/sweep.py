@@ -8,7 +8,6 @@ import click
 
 from rmaplab.cli.options import Output
 from rmaplab.cli.work.box import make_box
-from rmaplab.cli.work.plot import draw
 from rmaplab.cli.work.progress import gather
 from rmaplab.lab.costs.sweep import Combination, grid, sweep_memory
 from rmaplab.report.emit import emit
@@ -34,7 +33,10 @@ def sweep_over(
     points = gather(runs, kernels[0], total, lambda point: f"{point.kernel}, {point.vmas:,} VMAs")
     points.sort(key=lambda point: (point.children, point.vmas))
     emit(MemoryReport(points), *out)
-    draw(plot, "plots:plot_memory_sweep", points)
+    if plot is not None:
+        from rmaplab.report.plots import plot_memory_sweep  # noqa: PLC0415  (matplotlib is optional, and slow)
+
+        plot_memory_sweep(points, plot)
 
 
 def skipped_line(skipped: Sequence[Combination], limit: int) -> str:
