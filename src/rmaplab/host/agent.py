@@ -30,7 +30,7 @@ from rmaplab.host.procfs import read_fields
 from rmaplab.host.vmas import VmaDumper
 from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, VM_DONTCOPY
 from rmaplab.units import PAGE_SIZE
-from rmaplab.workloads.places import MASK64, REACH, WINDOW, Places
+from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import Op, Script, parse
 from rmaplab.workloads.world import Raw, Record, Watcher, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
@@ -44,12 +44,12 @@ KINDS = {
     "drop": DROP, "mincore": MINCORE,
 }  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
 TASK_SIZE = (1 << 47) - PAGE_SIZE
-PFN = (1 << 55) - 1
+PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF
 MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
 KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = 1 << 24, 1 << 34
 WANT_ALL, WANT_HOLD = 15, 16
 HELLO, HEADER, OP = struct.Struct("<IIQQQQ"), struct.Struct("<IIII"), struct.Struct("<IBBBB7Q")
-OUTCOME, SNAPSHOT = struct.Struct("<qqQqII"), struct.Struct("<IIIIqq")
+OUTCOME, SNAPSHOT = struct.Struct("<qqqqII"), struct.Struct("<IIIIqq")
 TOO_MUCH = 93  # the agent's exit code
 SINCE_BORDERS = (6, 16)  # the release since which VMAs merge as they do in 6.18 (879bca0a2c4f; modern.md 1.8)
 REFUSALS = ("ENOSYS", "EPERM", "SIGSYS")

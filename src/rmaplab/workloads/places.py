@@ -22,7 +22,6 @@ WINDOW = 0x6000_0000_0000  # above the heap and below what mmap places, on both 
 W, M, H = 1 << 40, 1 << 44, 1 << 36  # where the regions begin in what both sides translate to
 REACH = 16 << 30  # what lies further from the origin of a region belongs to none
 SIDES = {"w": W, "m": M, "h": H}
-MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 ADDRESS_OF = AddressKind()
 
 
@@ -52,8 +51,8 @@ class Places(NamedTuple):
         return told
 
     def name(self, address: int) -> str:
-        """The side's address as a script writes it."""
-        return name_of(int(self.canonical(np.array([address & MASK64], np.uint64).astype(np.int64))[0]))
+        """The side's address, in 64 bits with a sign, as a script writes it."""
+        return name_of(int(self.canonical(np.array([address], np.int64))[0]))
 
     def numbers(self, op: Op) -> dict[str, int]:
         """What the call is given on this side, by the names of its arguments; a child's name is no number."""
