@@ -34,6 +34,8 @@ from rmaplab.objects.flags import (
     MADV_DONTNEED,
     MADV_DONTNEED_LOCKED,
     MADV_FREE,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
     MADV_HUGEPAGE,
     MADV_KEEPONFORK,
     MADV_MERGEABLE,
@@ -59,7 +61,7 @@ from rmaplab.objects.flags import (
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SIZE, page_align
 
-MADV_HWPOISON, GUARD_INSTALL, GUARD_REMOVE = 100, 102, 103
+MADV_HWPOISON = 100
 
 FLAGS = {  # advice: (vm_flags that go, vm_flags that come)
     MADV_NORMAL: (VM_RAND_READ | VM_SEQ_READ, 0),
@@ -81,8 +83,8 @@ NOT_ON_LOCKED = (MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_REMOVE)
 def is_known(k: Kernel, advice: int) -> bool:
     """Whether the kernel knows the advice at all. Raises NotModelled where it does and this version does not."""
     if k.rules.madvise_advice >> MADV_COLLAPSE & 1 and advice in (
-        GUARD_INSTALL,
-        GUARD_REMOVE,
+        MADV_GUARD_INSTALL,
+        MADV_GUARD_REMOVE,
         MADV_HWPOISON,
         MADV_HWPOISON + 1,
     ):
