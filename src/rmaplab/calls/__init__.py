@@ -1,1 +1,1 @@
-"""The surface: what a task can call."""
+"""The surface: a Task, the calls it can make, and one table of them."""

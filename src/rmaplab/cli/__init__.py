@@ -1,4 +1,4 @@
-"""The command line: one module per verb, imported when it is used, so that --help answers at once.
+"""The command line: a module per verb says what may be typed and is imported when it is asked for.
 
 Exit codes: 0 done, 1 a bug of ours, 2 a request that makes no sense (one line says what to try next), 130 interrupted.
 """

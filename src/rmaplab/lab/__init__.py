@@ -1,1 +1,1 @@
-"""Experiments: workloads on kernels, results as rows."""
+"""Experiments, a package per subject; memory.py is the plain model of memory that two of them compare with."""

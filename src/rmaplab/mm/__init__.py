@@ -1,1 +1,1 @@
-"""The verbs, as in Linux's mm/: mmap, fault, fork, exit, and the calls a task makes."""
+"""The verbs, as in Linux's mm/: mmap, fault, fork, exit, and what else is done to memory."""

@@ -1,1 +1,1 @@
-"""What a person sees: tables, and files for other programs."""
+"""What was found, as a person or a program wants it: a Report per verb, tables, plots, JSON and CSV."""
