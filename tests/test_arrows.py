@@ -1,4 +1,4 @@
-"""The arrows of the house: a floor imports only floors below it (docs/design.md, "The house").
+"""The arrows of the house: a floor imports only floors below it (docs/design.md, "Floors").
 
     cli -> report -> lab -> cpu -> host -> workloads -> kernels -> mm -> rmap -> objects -> machine      errors, units: everybody
                                                                    |       ^
@@ -121,18 +121,18 @@ def test_the_house_is_the_one_in_the_drawing() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("rmaplab.machine.slab", "from rmaplab.objects.vma import VmArea"),
-        ("rmaplab.machine.slab", "import rmaplab.objects.vma as vma"),
+        ("rmaplab.machine.slab", "from rmaplab.objects.mm_types import VmArea"),
+        ("rmaplab.machine.slab", "import rmaplab.objects.mm_types as nouns"),
         ("rmaplab.machine.slab", "from rmaplab import objects"),
-        ("rmaplab.machine.slab", "from ..objects import vma"),
+        ("rmaplab.machine.slab", "from ..objects import mm_types"),
         ("rmaplab.machine.slab", "from .. import objects"),
         ("rmaplab.machine.slab", "def late() -> None:\n    from rmaplab.mm import fault"),
-        ("rmaplab.machine.slab", "if TYPE_CHECKING:\n    from rmaplab.objects.mm import MmStruct"),
+        ("rmaplab.machine.slab", "if TYPE_CHECKING:\n    from rmaplab.objects.mm_types import MmStruct"),
         ("rmaplab.machine.slab", "importlib.import_module('rmaplab.mm.fault')"),
         ("rmaplab.machine.slab", "import rmaplab"),
         ("rmaplab.rmap.anon_vma", "from rmaplab.mm.fork import dup_mm"),
         ("rmaplab.rmap.anon_vma", "import json, rmaplab.mm.fork"),
-        ("rmaplab.mm.fork", "from rmaplab.rmap.anon_vma import AnonVmaDesign"),
+        ("rmaplab.mm.fork", "from rmaplab.rmap.anon_vma import AnonVmaMap"),
         ("rmaplab.mm.fork", "from rmaplab.rmap import pte_chain"),
         ("rmaplab.mm.fork", "from rmaplab.rmap.brute_force import judge"),
         ("rmaplab.mm.fork", "from rmaplab.rmap.protocol_extras import x"),
@@ -164,7 +164,7 @@ def test_the_reader_of_arrows_sees_a_violation(module: str, source: str) -> None
         ),
         ("rmaplab.mm.fork", "from rmaplab.rmap.protocol import ReverseMap\nfrom rmaplab.rmap import protocol"),
         ("rmaplab.mm.validate", "from rmaplab.rmap.brute_force import judge"),
-        ("rmaplab.rmap.anon_vma", "from rmaplab.rmap import pte_chain\nfrom rmaplab.objects.mm import MmStruct"),
+        ("rmaplab.rmap.anon_vma", "from rmaplab.rmap import pte_chain\nfrom rmaplab.objects.mm_types import MmStruct"),
         ("rmaplab.cli.run", "from rmaplab import boot\nfrom rmaplab.kernels.system import System"),
         ("rmaplab", "from rmaplab.kernels.system import boot"),
     ],

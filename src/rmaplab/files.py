@@ -4,7 +4,7 @@
     write_whole       into FILE.part, which then takes the place of FILE: whole, or not at all
     write_text        the same for a text; or in place, where FILE is opened as it is
 
-What cannot be written is a UsageError, which says the option to give another file to.
+A file that cannot be written is a UsageError, which names the option to change.
 """
 
 import contextlib

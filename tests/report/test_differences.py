@@ -114,7 +114,7 @@ def test_coverage_counts_by_kind_and_result() -> None:
 
 
 def test_words_of_worlds_are_read_again() -> None:
-    """state_of and state_text are inverse on what a model can show (tests/lab/test_check.py has random ones)."""
+    """state_of and state_text are inverse on what a model can show (tests/lab/differential/test_compare.py has random ones)."""
     one = state(["w+0..w+1 r-x growsdown noreserve"], ["w+0 frame ab copied x3 exclusive 0xdead"])
     assert one.pages.tolist() == [[1 << 40, 28, 1, 3, 1, 0xDEAD]]
     assert np.array_equal(one.vmas, np.array([[1 << 40, (1 << 40) + 4096, 0x20_0105]]))

@@ -1,4 +1,4 @@
-"""What a task can ask of its memory: each call here is one line of a program; the work is done next door.
+"""What a task can ask of its memory: each call here is one line of a program; the work is done below, in mm/.
 
 A call that changes the address space runs under mmap_sem. What it wants faulted in (MAP_POPULATE, MAP_LOCKED, mlock) comes
 afterwards, when mmap_sem is free again, as in Linux.

@@ -16,10 +16,10 @@ import errno
 from collections.abc import Callable
 
 from rmaplab.calls.memory import SIGSEGV, MemoryCalls
-from rmaplab.errors import AllocationFailed, NeedsReclaim, OomKilled, SegmentationFault, SyscallError, UsageError
+from rmaplab.errors import AllocationFailed, OomKilled, SegmentationFault, SyscallError, UsageError
 from rmaplab.mm.fork import dup_mm
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.mm_struct import mm_alloc, mmput
+from rmaplab.mm.mm_struct import mmput, new_mm
 from rmaplab.mm.process import copy_process, do_exit, mm_release, release_task
 from rmaplab.objects.mm_types import MmStruct
 
@@ -151,17 +151,6 @@ def spawn(k: Kernel, program: Program | None) -> Task:
     if program is not None:
         start_program(task, program)
     return task
-
-
-def new_mm(k: Kernel, pid: int) -> MmStruct:
-    """What execve gives a task. Raises AllocationFailed, NeedsReclaim with nothing left behind."""
-    mm = mm_alloc(k, pid)
-    try:
-        k.rmap.mm_new(mm)
-    except (AllocationFailed, NeedsReclaim):
-        mmput(k, mm)
-        raise
-    return mm
 
 
 def start_program(task: Task, program: Program) -> None:

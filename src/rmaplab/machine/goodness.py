@@ -4,13 +4,13 @@
     wake    to an idle CPU at once; where there is none, whoever weighs less by most makes way
     exit    what is left of a first slice goes back to the parent
 
-    list    newest .. oldest by the time they became runnable; who runs keeps its place, and so does who is preempted
+    list    newest .. oldest by the time they became runnable; a running task keeps its place, and so does a preempted one
     counter ticks left of a slice
     weight  0 without any; else counter + 20, + 15 on the CPU it last ran on, + 1 for who has the CPU's address space
 
 A CPU that looks for work reads the whole list: O(n). The first of the heaviest goes. When nobody on the list has a tick left,
-everybody who lives, asleep or not, gets a slice and keeps half of what was left: so who sleeps gathers up to two slices,
-and is preferred when it wakes. That is why a parent that waited for its child is soon back to reap it.
+everybody who lives, asleep or not, gets a slice and keeps half of what was left: so a sleeper gathers up to two slices, and is
+preferred when it wakes. That is why a parent that waited for its child is soon back to reap it.
 
 Source: 2.4.27 kernel/sched.c, goodness, schedule, add_to_runqueue, reschedule_idle; kernel/fork.c, do_fork; kernel/exit.c,
 release_task; include/asm-i386/smp.h, PROC_CHANGE_PENALTY.

@@ -13,9 +13,9 @@ gives as CLASS_held, if it gives one. Who comes in that moment, from a burst of 
 
 A spinning task keeps its CPU; one that waits for a semaphore sleeps. Uncontended locks cost the machine nothing but a count:
 what an acquisition takes is in the price list. Bit locks that are taken page by page (PG_chainlock, PG_maplock) are counted in
-bulk, but not less true for that. A burst goes through its pages in order, locking each, and another CPU's burst over the same
-pages cannot overtake it: the work outside the lock is the same for both, so whoever is behind finds the next page locked
-again. So it ends no earlier than the one before it, and waits for that (`sweep`):
+bulk, and are no less exact for it. A burst goes through its pages in order, locking each, and another CPU's burst over the same
+pages cannot overtake it: the work outside the lock is the same for both, so whoever is behind finds the next page locked again.
+So it ends no earlier than the one before it, and waits for that (`sweep`):
 
     page    ^        ________ CPU 0: exit, which searches long chains
             |      _/    ___

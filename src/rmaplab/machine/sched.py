@@ -12,7 +12,7 @@ CONFIG_PREEMPT): only a sleep, cond_resched() or the return to user mode gives t
 end of the time slice. Driven from outside, without run(), the same calls just move the clock.
 
 A task's slice is halved at fork, is used up by all its work, and if it never got a second one what is left goes back to its
-parent when it exits. Who runs when and where is a policy's, one of two (sched_policy.py): the O(1) scheduler of 2.6 (o1.py)
+parent when it exits. A policy decides who runs when and where (sched_policy.py), one of two: the O(1) scheduler of 2.6 (o1.py)
 or 2.4's one queue (goodness.py). CPUs may share a core (smt.py).
 
 Source: 2.6.2 kernel/sched.c; 2.4 kernel/sched.c; kernel/fork.c, do_fork; eras.md 8.

@@ -1,4 +1,4 @@
-"""What one kernel's scheduler does otherwise than another's: the small interface between the engine and its two policies.
+"""Where one kernel's scheduler differs from another's: the small interface between the engine and its two policies.
 
     sched.py   the engine: clock, events, CPUs; tasks start, work, sleep, wake, exit
       |  next_task, runnable, wake_idle, tick         ^  dispatch, ask_for_tick
@@ -6,7 +6,7 @@
     o1.py      2.6: a queue per CPU, ticks, balancing
     goodness.py    2.4: one queue for all CPUs
 
-A policy answers who goes next on a CPU, and sees to it that somebody who waits is found. Where in a queue a task stands is the
+A policy says who goes next on a CPU, and makes sure that nobody who waits is overlooked. Where in a queue a task stands is the
 queue's (runqueue.py, goodness.py).
 """
 

@@ -3,9 +3,9 @@
     CPU 0   |==== alone ====|---------- shared ----------|== alone ==|      shared: what takes 1000 alone takes 1538
     CPU 1                   |--------- its work ---------|                  from and to that very nanosecond
 
-Neighbouring CPUs share a core, as Linux numbers them by APIC id. Work in hand is kept as what it would take alone
-(`Cpu.left_ns`), and is reckoned anew whenever a sibling begins or ends. Like the kernel's own accounting, a task's time is
-the longer one. A scheduler may know siblings or not (sched_policy.py).
+Neighbouring CPUs share a core, as Linux numbers them by APIC id. Work in progress is kept as the time it would take alone
+(`Cpu.left_ns`), and recomputed whenever a sibling begins or ends. Like the kernel's own accounting, a task's time is the longer
+one. A scheduler may know siblings or not (sched_policy.py).
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Watermarks: how much of each zone a request leaves alone, by who asks. Two eras, two ideas.
+"""Watermarks: how much of each zone a request must leave alone, depending on who asks. Two eras, two ideas.
 
     zone HIGHMEM  |#############################|    high   kswapd may rest
     zone NORMAL   |#########################|        low    kswapd is woken

@@ -1,4 +1,4 @@
-"""Making and unmaking address spaces: mm_alloc, mmput, pgd_alloc.
+"""Making and unmaking address spaces: mm_alloc, new_mm, mmput, pgd_alloc.
 
 Source: 2.6.2 kernel/fork.c (mm_alloc, mmput), arch/i386/mm/pgtable.c (pgd_alloc, with PAE the pgd and three middle tables).
 """
@@ -27,6 +27,17 @@ def mm_alloc(k: Kernel, pid: int) -> MmStruct:
     k.machine.locks.pass_through(k.mmlist_lock)
     k.mms[address] = mm
     k.machine.charge("mm_alloc")
+    return mm
+
+
+def new_mm(k: Kernel, pid: int) -> MmStruct:
+    """What execve gives a task. Raises AllocationFailed, NeedsReclaim with nothing left behind."""
+    mm = mm_alloc(k, pid)
+    try:
+        k.rmap.mm_new(mm)
+    except (AllocationFailed, NeedsReclaim):
+        mmput(k, mm)
+        raise
     return mm
 
 

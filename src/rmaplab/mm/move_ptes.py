@@ -2,10 +2,10 @@
 
     source   [1][2][ ][ ]     destination   [ ][ ][3][4]          the highest first, burst by burst
 
-What a move means to a page is the design's verdict: pte_chain rewrites its slots, anon_vma need not know, anonmm has pages that
-others share copied first. If memory runs out, what was moved moves back.
+What a move means to a page is the design's verdict: pte_chain rewrites its slots, anon_vma need not know, anonmm wants pages
+that others share copied first. If memory runs out, what was moved moves back.
 
-Source: mm/mremap.c, move_page_tables, of 2.6.5 -aa; later kernels start with the lowest, which nobody sees who holds mmap_sem.
+Source: mm/mremap.c, move_page_tables, of 2.6.5 -aa; later kernels start with the lowest; nobody can tell, because mmap_sem is held.
 """
 
 from typing import NamedTuple

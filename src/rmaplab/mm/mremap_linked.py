@@ -5,7 +5,7 @@
     3  entries move                                       source   [ ][ ][3][4]      destination   [1][2][ ][ ]
     4  the source is unmapped; with MREMAP_DONTUNMAP it stays, empty
 
-A walk sees a page at one of the two places all the time: both VMAs are in the reverse map.
+At any time a walk finds a page at one of the two places: both VMAs are in the reverse map.
 
 A VMA without anonymous pages gets the page offset of its new address, as if it had been made there; a faulted one keeps its own, and
 with it its pages' indexes. An emptied source (DONTUNMAP of all of it) is without anonymous pages again.

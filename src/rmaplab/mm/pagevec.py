@@ -3,7 +3,7 @@
     pagevec of CPU 0   [p][p][p][ ][ ] ...      each p: page->count + 1
                         16 of them: all go to the LRU, and the references with them
 
-The reference is seen by who counts: a page with one entry and one place in a pagevec has count 2, so a COW fault copies it
+Whoever counts references sees it: a page with one entry and one place in a pagevec has count 2, so a COW fault copies it
 although nobody shares it. munmap and exit drain the pagevec of the CPU they run on, not the others.
 
 Source: 2.6.2 mm/swap.c (lru_cache_add_active, lru_add_drain), mm/mmap.c (unmap_region, exit_mmap); eras.md 1.2.

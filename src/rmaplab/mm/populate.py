@@ -5,7 +5,7 @@
     neither              EFAULT
     VM_LOCKONFAULT       nothing: pages are locked as they come
 
-Who asks, and what an error means to him:
+Who asks, and what an error means there:
     mmap, mremap, brk, mlockall    errors are ignored: __mm_populate goes on with the next VMA
     mlock                          EFAULT is told as ENOMEM, no memory as EAGAIN; the VMAs stay locked
     madvise                        EFAULT is told as EINVAL, a hole or no memory as ENOMEM

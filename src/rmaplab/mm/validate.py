@@ -1,4 +1,4 @@
-"""check(): everything that two places know must agree. Recomputed from the page tables up, nothing believed.
+"""check(): what is known in two places must agree. All of it is recomputed from the page tables up; nothing is believed.
 
 frames      free (by zone, by CPU list), reserved, slab, page table or anonymous, and none of them lost; an anonymous page's
             count is its entries and its place in a pagevec

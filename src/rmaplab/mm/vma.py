@@ -1,4 +1,4 @@
-"""VMAs: born, copied, linked, changed, unlinked, freed. All of that happens here and nowhere else.
+"""VMAs: made, copied, linked, moved at their borders, unlinked, freed. All of that happens here and nowhere else.
 
     alloc -> link                       a new one
     copy  -> reverse map -> link        fork, split, a move: it joins the reverse map before anybody can find it

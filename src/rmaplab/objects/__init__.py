@@ -1,1 +1,1 @@
-"""The nouns: VmArea, MmStruct, TaskStruct."""
+"""The nouns: VmArea, MmStruct, TaskStruct, their flags; and the graph of a reverse map."""

@@ -9,7 +9,7 @@ Columns, not objects: a machine has millions of chains. A row's number is its id
 the graph is built, in an order that depends on nothing but the graph: processes by pid, mms by their first process, VMAs by mm and
 address, chains as the VMA's list has them, anon_vmas by their first chain. So two graphs that differ in pointers only are equal.
 
-What cannot be in such a graph, graph_check.py knows.
+graph_check.py knows what cannot be in such a graph.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plots, by matplotlib, which only plots*.py and plot_*.py import. For paper as for the screen: lines are named where they end."""
+"""Plots, by matplotlib, which only this module, plot_times.py and boundary_plot.py import: lines are named where they end."""
 
 from collections.abc import Callable, Sequence
 from itertools import cycle

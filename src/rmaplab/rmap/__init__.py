@@ -1,1 +1,1 @@
-"""The designs, a file each; the protocol they are asked in; the judge."""
+"""The designs, each in a file of its name, and what they share; the protocol they are asked in; the judge."""

@@ -14,8 +14,8 @@ in low memory.
                         +--------------+----+----+-- - --+----+      +--------------+----+-- - --+----+
                         slots fill from the back; only the head block has free ones; idx is its first used slot
 
-A slot holds the entry's physical address. Which mm and which virtual address that is says the page table's own struct page
-(mapping = mm, index = the first address it maps), plus the entry's place in the table.
+A slot holds the entry's physical address. The page table's own struct page (mapping = mm, index = the first address it maps)
+and the entry's place in the table say which mm and which virtual address that is.
 
 What each verb costs.
     first mapping       the direct pointer            second mapping    a block for both entries

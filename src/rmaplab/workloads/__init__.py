@@ -1,1 +1,1 @@
-"""Programs for simulated tasks, and their twins for the real kernel."""
+"""Programs for simulated tasks, their twins for the real kernel, and scripts of calls for both."""

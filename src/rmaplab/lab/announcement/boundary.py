@@ -11,8 +11,8 @@ Nobody wrote down the box. So the question is turned round: on which boxes does 
 A run is made once per row, with overcommit set to "always", and every request that fork made is kept with what it met: pages
 free, pages promised. Whether a request would have been granted with so much swap, in this mode, is then asked of the kernel's
 own rule. That is exact, not an estimate: until the first refusal the run would have been the same, page for page, for neither
-swap nor mode has any other effect here; and the first refusal decides the outcome. tests/lab/test_boundary.py runs boxes on both
-sides of a border for real.
+swap nor mode has any other effect here; and the first refusal decides the outcome. tests/lab/announcement/test_boundary.py runs
+boxes on both sides of a border for real.
 
 A run that ends for want of memory before it is over (the real kernel would swap) says nothing of what comes after. For that it
 is made again on a box with more RAM, and the pages free there are taken less what that box has more. Below nothing free, that

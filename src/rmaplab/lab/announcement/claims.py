@@ -7,7 +7,8 @@
      to use >=4G boxes with the optimal 3:1 model"        leaves that much of 896 MiB
 
 The left-hand side of each row is a formula over sizes that have their source in `rmaplab kernels`; the right-hand side is read
-off machines that were booted and made to fork. Where they differ, one of them is wrong: tests/lab/test_claims.py says that none is.
+off machines that were booted and made to fork. Where they differ, one of them is wrong: tests/lab/announcement/test_claims.py
+says that none is.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,8 @@
 """Published measurements of workloads that we run, each as it was printed, with its source.
 
-The announcement of 2.6.5-rc1-aa1 has two runs of forkbench on each of three kernels at levels 6 and 7. Of the box it says
-1 GB of RAM; four logical CPUs follow from (user + sys) / real = 3.3 to 3.7. Its rows "2.6.5-rc2-aa1" are 2.6.5-rc1-aa1: so the
-mail's subject and text call the kernel that was measured.
+The announcement of 2.6.5-rc1-aa1 has two runs of forkbench on each of three kernels at levels 6 and 7. Of the box it says 1 GB
+of RAM; four logical CPUs follow from (user + sys) / real = 3.3 to 3.7. Its rows "2.6.5-rc2-aa1" are 2.6.5-rc1-aa1: that is what
+the mail's subject and text call the kernel that was measured.
 """
 
 from dataclasses import dataclass

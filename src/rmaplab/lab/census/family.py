@@ -3,8 +3,8 @@
     census     A    B (ppid A)    C: its anon_vma's parent is B's    D: its anon_vma's parent is nobody's
     tree       A --> B --> C            one that has ended --> D
 
-A child is its parent's (ppid) if that lives in the tree, else of whoever owns the anon_vmas above its own; where nobody does, of
-one that has ended. Which memory a node had is for fork_history.py to fill in.
+A child belongs to its parent (ppid) if that lives in the tree, else to whoever owns the anon_vmas above its own. If nobody
+does, its parent has ended. Which memory a node had is for fork_history.py to fill in.
 """
 
 from collections import Counter

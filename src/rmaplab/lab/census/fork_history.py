@@ -5,9 +5,9 @@
     B 10000  a1   page q: B      ------>     A forks B                 whatever B shows of A's must be there before
                                              B writes q                what is only its own comes last
 
-Who is whose child, family.py finds out. What a child inherited its parent had, at the same index of the same root, though it may have let go since.
-A page was written by the owner of its anon_vma, before the first fork towards somebody who maps it. It is one history of many:
-whether the outcome is the census's is for the one who plays it to see (lab/census/relive.py).
+family.py finds out who is whose child. What a child inherited, its parent had at the same index of the same root, though the
+parent may have let go of it since. A page was written by the owner of its anon_vma, before the first fork towards somebody who
+maps it. It is one history of many: lab/census/relive.py plays it; whoever calls that compares the outcome with the census.
 """
 
 from collections import Counter

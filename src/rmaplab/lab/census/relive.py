@@ -3,10 +3,10 @@
     births in order:    parent writes what the child's line shows --fork--> child moves and maps what its own line needs
     then, everybody:    unmap what is not in the census, map and write what is its own only, give pages back, set access
 
-Memory of files that has anonymous pages stands in as private anonymous memory, and as writable until the end. What had been mapped
-elsewhere and moved (its index tells) is mapped there and moved, where there is room. Neighbours that were no one mapping get
-unlike flags (MAP_STACK, MAP_NORESERVE), so that the kernel does not merge them. A call that fails leaves its part undone:
-whoever compares the outcome with the census sees it.
+Private anonymous memory stands in for file memory that has anonymous pages, and stays writable until the end. What had been
+mapped elsewhere and moved (its index tells) is mapped there and moved, where there is room. Neighbours that were not one
+mapping get different flags (MAP_STACK, MAP_NORESERVE), so that the kernel does not merge them. A call that fails leaves its
+part undone: whoever compares the outcome with the census sees it.
 """
 
 from collections.abc import Callable, Sequence

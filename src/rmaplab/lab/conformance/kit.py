@@ -4,7 +4,7 @@
     attempt      one script on a new system         run.Run; then all tasks exit and nothing may be left
     conformance  many of them                       a Conformance: how much has run, and the counterexample if there is one
 
-A design is asked to do nothing that mm/ does not ask of it, in the order in which mm/ does. After every call system.check()
+A design is asked only what mm/ asks of it, in mm/'s order. After every call system.check()
 compares walk() with the judge for every page, lets the design check itself, and recomputes counts and slabs.
 """
 
