@@ -6,6 +6,7 @@
 Every question is asked of the model by looking at all intervals in turn.
 """
 
+from importlib import import_module
 from typing import Literal
 
 import pytest
@@ -189,3 +190,9 @@ def test_the_offset_in_a_line_of_maps_is_in_bytes() -> None:
     """Proc(5): the third field is the offset into the file; 2.6.2 fs/proc/task_mmu.c show_map prints vm_pgoff << PAGE_SHIFT."""
     vma = VmArea(MmStruct(1, 0, 0, LOCKS), 0x804_8000, 0x804_C000, VM_READ | VM_EXEC, 3)
     assert str(vma).split()[2] == "00003000"
+
+
+def test_designs_of_protocol_1_find_the_nouns_where_they_were() -> None:
+    """A design in a package of its own imports them from modules that are otherwise empty."""
+    assert import_module("rmaplab.objects.mm").MmStruct is MmStruct
+    assert import_module("rmaplab.objects.vma").VmArea is VmArea

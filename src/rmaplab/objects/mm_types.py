@@ -16,8 +16,6 @@ Linux keeps the VMAs on a list and in a red-black tree; here a sorted list with 
 pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,7 +47,7 @@ class VmArea:
 
     __slots__ = ("address", "anon_vma", "end", "flags", "mm", "pgoff", "start")
 
-    def __init__(self, mm: MmStruct, start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
+    def __init__(self, mm: "MmStruct", start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
         self.mm = mm
         self.start = start
         self.end = end

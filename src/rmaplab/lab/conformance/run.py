@@ -9,8 +9,6 @@ an offset in pages. Index 0 is the latest one at which the task has something ma
 nothing else: so the lines of a run that went wrong go wrong again on their own.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,7 +42,7 @@ class Named(int):
     def __repr__(self) -> str:
         return self.text
 
-    def plus(self, nr: int) -> Named:
+    def plus(self, nr: int) -> "Named":
         """The address so many pages further on."""
         sign = "-" if nr < 0 else "+"
         return Named(self + nr * PAGE_SIZE, f"{self.text} {sign} {pages(abs(nr))!r}" if nr else self.text)
@@ -91,7 +89,7 @@ class Refused(Exception):
 class Operation(Protocol):
     """One system call, or a few that belong together."""
 
-    def run(self, run: Run) -> None:
+    def run(self, run: "Run") -> None:
         """Make the call, then do to the model what it should have done to memory. Raises Refused."""
 
 

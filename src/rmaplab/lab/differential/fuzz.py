@@ -7,8 +7,6 @@ A maker follows what its processes have mapped where, as a plain set of pages (l
 mapping, part of one, two that touch. It need not be right: what an operation does is for the two sides to say.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -221,7 +219,7 @@ class _Maker:
             return op(process, call, RLIMIT_MEMLOCK, Length(self.random.choice([0, 3, 9, 9, 200])))
         return op(process, call, RLIMIT_AS, Length(self.random.choice([16, 40, 4000])))
 
-    own: ClassVar[Mapping[str, Callable[[_Maker, str, str, Memory], Op | None]]] = {
+    own: ClassVar[Mapping[str, Callable[["_Maker", str, str, Memory], Op | None]]] = {
         "mmap": _mmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "madvise": _madvise,
         "mlockall": _mlockall, "read": _access, "write": _access, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit,
         "limit": _limit,

@@ -5,8 +5,6 @@
 Each script gets a system of its own. Afterwards the kernel checks itself, against the judge too: a KernelBug is ours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -134,7 +132,7 @@ class Obedient:
         pid, code = task.wait()
         return result_text(Returns.WHO, (self.names[pid], str(code)), self.places)
 
-    _own: ClassVar[Mapping[str, Callable[[Obedient, int, Op, Task], str]]] = {  # those that are more than one call
+    _own: ClassVar[Mapping[str, Callable[["Obedient", int, Op, Task], str]]] = {  # those that are more than one call
         "read": _read,
         "write": _write,
         "wait": _wait,
