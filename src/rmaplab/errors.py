@@ -3,7 +3,7 @@
 the simulated program's     SyscallError, SegmentationFault                Linux would say so too
 the simulated machine's     AllocationFailed, NeedsReclaim, OomKilled      memory ran out
 ours                        KernelBug                                      an impossible state, as a panic
-the user's                  UsageError                                     one line and a next step, exit code 2
+the user's                  UsageError, NotModelled                        one line and a next step, exit code 2
 """
 
 import errno as errno_names

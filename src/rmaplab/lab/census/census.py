@@ -1,7 +1,7 @@
 """A census of the reverse map of a real machine: who holds it, how long its walks are, what else it could be.
 
-    snapshot (host/snapshot.py) --group by address space--> a Row per process
-                                --group by family---------> a Row per fork tree: address spaces that share root anon_vmas
+    snapshot (host/snapshot.py) --group by address space--> a CensusRow per process
+                                --group by family---------> a CensusRow per fork tree: address spaces that share root anon_vmas
                                 --pages x stretches-------> Walk: candidates and useful visits per page
                                 --size rules of designs---> what the same machine would hold under each (lab/census/designs.py)
 

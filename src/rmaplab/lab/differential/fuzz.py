@@ -1,7 +1,7 @@
 """Random scripts for both sides, the same for the same seed; and a failing one made small.
 
-    script(seed, 17)    the 17th script of a seed: made on its own, so that it can be made again without the others
-    shrink(ops, fails)  fewer operations, fewer processes, then simpler arguments, as long as it fails
+    make_script(seed, 17, calls)    the 17th script of a seed: made on its own, so that it can be made again without the others
+    shrink(script, fails)           fewer operations, fewer processes, then simpler arguments, as long as it fails
 
 A maker follows what its processes have mapped where, as a plain set of pages (lab/memory.py), so that most operations meet something: a
 mapping, part of one, two that touch. It need not be right: what an operation does is for the two sides to say.
