@@ -26,7 +26,7 @@ _HOMES = {
     "Mapping": "rmap.protocol",
     "SyscallError": "errors",
     "SegmentationFault": "errors",
-    "NeedsReclaim": "errors",
+    "NoMemory": "errors",
     "OomKilled": "errors",
     "KernelBug": "errors",
     "UsageError": "errors",
@@ -34,7 +34,7 @@ _HOMES = {
 __all__ = [
     "KernelBug",
     "Mapping",
-    "NeedsReclaim",
+    "NoMemory",
     "OomKilled",
     "SegmentationFault",
     "SyscallError",
@@ -46,7 +46,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from rmaplab.calls.task import Task
-    from rmaplab.errors import KernelBug, NeedsReclaim, OomKilled, SegmentationFault, SyscallError, UsageError
+    from rmaplab.errors import KernelBug, NoMemory, OomKilled, SegmentationFault, SyscallError, UsageError
     from rmaplab.kernels.system import System, boot
     from rmaplab.rmap.protocol import Mapping
 

@@ -1,7 +1,7 @@
 """What can go wrong, told apart by whose fault it is.
 
 the simulated program's     SyscallError, SegmentationFault                Linux would say so too
-the simulated machine's     AllocationFailed, NeedsReclaim, OomKilled      memory ran out
+the simulated machine's     NoMemory, OomKilled                            memory ran out
 ours                        KernelBug                                      an impossible state, as a panic
 the user's                  UsageError, NotModelled                        one line and a next step, exit code 2
 """
@@ -51,12 +51,21 @@ class SegmentationFault(RmaplabError):
         self.cause = cause
 
 
-class NeedsReclaim(RmaplabError):
-    """An allocation could only go on by reclaiming memory, and this kernel has nothing installed to reclaim it with."""
+class NoMemory(RmaplabError):
+    """An allocation was not met.
 
+    With `waiting_helps` the kernel would go on trying, and nothing is installed to reclaim memory with: whoever catches it undoes what
+    it has done and raises it again. Without, the allocator returned NULL, and the caller turns that into what Linux makes of it: ENOMEM,
+    or a task that dies.
+    """
 
-class AllocationFailed(RmaplabError):
-    """An allocator returned NULL. The caller turns it into what Linux makes of it: ENOMEM, or a task that dies."""
+    def __init__(self, what: str, *, waiting_helps: bool = False) -> None:
+        super().__init__(what)
+        self.waiting_helps = waiting_helps
+
+    def or_errno(self, errno: int, call: str, why: str = "") -> Exception:
+        """What a system call raises for it: its errno, or this itself where a kernel would not return."""
+        return self if self.waiting_helps else SyscallError(errno, call, why)
 
 
 class OomKilled(RmaplabError):

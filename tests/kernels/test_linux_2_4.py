@@ -120,7 +120,7 @@ def test_with_swap_it_would_have_to_swap() -> None:
     allocator = system.machine.allocator
     hog.touch(0x9000_0000, (allocator.obtainable(Gfp.HIGHUSER) - 50) * PAGE_SIZE, write=True)
     before = seen(task)
-    with pytest.raises(rmaplab.NeedsReclaim):
+    with pytest.raises(rmaplab.NoMemory):
         task.fork()
     assert seen(task) == before
     system.check()

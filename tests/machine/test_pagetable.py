@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from rmaplab.machine import pagetable, pagetable_edit
 from rmaplab.machine.arrays import I32, I64
 from rmaplab.machine.frames import ZERO_PFN, put_pages
-from rmaplab.machine.paging import ACCESSED, DIRTY, FORMATS, MAPPED, PRESENT, PROTNONE, RW, USER, Paging
+from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, RW, USER
+from rmaplab.machine.paging import FORMATS, Paging
 from rmaplab.machine.ram import Ram
 from rmaplab.units import PAGE_SIZE
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
+from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.frames import PG_SLAB, Frames
 from rmaplab.machine.ram import Ram
@@ -339,7 +339,7 @@ def test_a_request_is_met_as_a_whole_or_not_at_all() -> None:
     mine = cache.alloc_bulk(60).tolist()
     for address in mine:
         box.write(address, b"mine" * 19)
-    for gfp, failure in ((Gfp.KERNEL, NeedsReclaim), (Gfp.ATOMIC, AllocationFailed)):
+    for gfp, failure in ((Gfp.KERNEL, NoMemory), (Gfp.ATOMIC, NoMemory)):
         with pytest.raises(failure):
             cache.alloc_bulk(1_000_000, gfp)
         assert cache.nr_objects == 60
@@ -358,7 +358,7 @@ def test_a_request_that_failed_does_not_hold_memory() -> None:
     """All of them or an exception and no change: a failed request leaves no more free objects than the cache's limit."""
     box = Box(4)
     cache = box.cache(76)
-    with pytest.raises(NeedsReclaim):
+    with pytest.raises(NoMemory):
         cache.alloc_bulk(1_000_000)
     assert cache.nr_slabs * cache.packing.per_slab <= cache.free_limit
 
@@ -368,7 +368,7 @@ def test_atomic_requests_reach_further_down() -> None:
     box = Box(4)
     cache = box.cache(4096)
     box.allocator.alloc(box.allocator.nr_free - box.pages_min, Gfp.KERNEL)
-    with pytest.raises(NeedsReclaim):
+    with pytest.raises(NoMemory):
         cache.alloc()
     cache.alloc(Gfp.ATOMIC)
     assert box.allocator.nr_free == box.pages_min - 1
@@ -394,7 +394,7 @@ def test_injected_failures_count_objects_one_by_one(nth: int) -> None:
     for i in range(8):
         try:
             cache.alloc()
-        except AllocationFailed:
+        except NoMemory:
             refused.append(i)
     #   n        0         1                    2         3         4
     #   is       object 0  the frame for it     object 1  object 2  object 3
@@ -407,7 +407,7 @@ def test_an_injected_failure_inside_a_bulk_request_fails_it() -> None:
     box = Box()
     cache = box.cache(76)
     box.allocator.fail_after = 150 + 1  # 150 objects and one of their three frames
-    with pytest.raises(AllocationFailed):
+    with pytest.raises(NoMemory):
         cache.alloc_bulk(150)
     assert cache.nr_objects == 0
 

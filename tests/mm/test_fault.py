@@ -399,7 +399,7 @@ def full_box(kernel: str, paging: str) -> tuple[rmaplab.System, rmaplab.Task, in
     task = system.spawn()
     address = task.mmap("256M")
     task.write(address + 8 * PAGE_SIZE, b"kept")
-    with pytest.raises(rmaplab.NeedsReclaim):
+    with pytest.raises(rmaplab.NoMemory):
         task.touch(address, "256M", write=True)
     return system, task, address
 
@@ -422,7 +422,7 @@ def test_a_full_box_has_used_every_page_it_may(kernel: str, paging: str) -> None
 @pytest.mark.parametrize("paging", FORMATS)
 @pytest.mark.parametrize("verb", ["write", "read", "mmap", "fork", "munmap", "spawn"])
 def test_whatever_needs_memory_on_a_full_box_leaves_it_consistent(kernel: str, paging: str, verb: str) -> None:
-    """NeedsReclaim stops the verb, and all adds up: contents, charges, the reverse map; and everything can go."""
+    """NoMemory stops the verb, and all adds up: contents, charges, the reverse map; and everything can go."""
     system, task, address = full_box(kernel, paging)
     length = 256 << 20
 
@@ -442,7 +442,7 @@ def test_whatever_needs_memory_on_a_full_box_leaves_it_consistent(kernel: str, p
             else:
                 system.spawn()
 
-    with pytest.raises(rmaplab.NeedsReclaim):
+    with pytest.raises(rmaplab.NoMemory):
         until_a_slab_is_full()
     system.check()
     assert task.read(address + 8 * PAGE_SIZE, 4) == b"kept"

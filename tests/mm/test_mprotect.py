@@ -249,7 +249,7 @@ def test_a_split_that_waits_for_memory_for_ever(kernel: str) -> None:
     system, task = boot(kernel)
     put(task, 0, 12, PROT_READ)
     used_up(system)
-    with pytest.raises((rmaplab.SyscallError, rmaplab.NeedsReclaim)) as error:
+    with pytest.raises((rmaplab.SyscallError, rmaplab.NoMemory)) as error:
         protect(task, 4, 8, RW)
     assert isinstance(error.value, rmaplab.SyscallError) == (kernel == "2.4.21")
     assert drawn(task)[0][2] == PROT_READ

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rmaplab
-from rmaplab.errors import AllocationFailed
+from rmaplab.errors import NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (
@@ -395,7 +395,7 @@ def test_rollback(kernel: str, paging: str, first: int, last: int, neighbour: bo
 def test_memory_runs_out_in_the_middle_of_a_burst(kernel: str, tables_left: int) -> None:
     """No injector: a sparse area needs sixteen tables where it goes, and there are only so many frames. All goes back.
 
-    2.4 gives up (ENOMEM); 2.6 would try for ever, which ends the run (NeedsReclaim): the state is whole in both.
+    2.4 gives up (ENOMEM); 2.6 would try for ever, which ends the run (NoMemory): the state is whole in both.
     """
     system, task = boot(kernel, "i386")
     span, leaf = system.machine.paging.leaf_span, system.machine.paging.leaf_span // PAGE_SIZE
@@ -411,7 +411,7 @@ def test_memory_runs_out_in_the_middle_of_a_burst(kernel: str, tables_left: int)
     hog.touch(0x9000_0000, (allocator.obtainable(Gfp.HIGHUSER) - tables_left) * PAGE_SIZE, write=True)
     assert allocator.obtainable(Gfp.HIGHUSER) == tables_left
     before, pieces, committed = seen(task), areas(task), system.kernel.committed_pages
-    with pytest.raises((rmaplab.SyscallError, rmaplab.NeedsReclaim)) as error:
+    with pytest.raises((rmaplab.SyscallError, rmaplab.NoMemory)) as error:
         remap(task, start, start + 16 * leaf, 16 * leaf, TO, to)
     assert isinstance(error.value, rmaplab.SyscallError) == (kernel == "2.4.21")
     assert areas(task) == pieces
@@ -469,7 +469,7 @@ def test_random_moves_keep_every_page(kernel: str) -> None:
 def test_memory_runs_out_when_the_source_goes(kernel: str) -> None:
     """One VMA is left for where it goes, none for the split of where it was: the pages have moved, and all adds up.
 
-    2.4 leaves the source mapped, empty, and nobody looks; in 2.6 the request would be tried for ever (NeedsReclaim).
+    2.4 leaves the source mapped, empty, and nobody looks; in 2.6 the request would be tried for ever (NoMemory).
     """
     system, task = boot(kernel, "i386")
     put(task, 0, 12)
@@ -486,7 +486,7 @@ def test_memory_runs_out_when_the_source_goes(kernel: str) -> None:
         assert remap(task, 4, 8, 4, TO, 30) == 30
         assert areas(task) == [(0, 12), (20, 21), (30, 34)]
     else:
-        with pytest.raises(rmaplab.NeedsReclaim):
+        with pytest.raises(rmaplab.NoMemory):
             remap(task, 4, 8, 4, TO, 30)
     system.check()
     assert sorted(word.rstrip(b"\0") for word in seen(task).values()) == sorted(
@@ -498,7 +498,7 @@ class ClonesNothing(AnonVmaMap):
     """A design that has no memory for the VMA at the new place."""
 
     def vma_clone(self, vma: VmArea, new: VmArea) -> None:
-        raise AllocationFailed("vma_clone")
+        raise NoMemory("vma_clone")
 
 
 def test_a_design_that_cannot_take_the_new_vma() -> None:

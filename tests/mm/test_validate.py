@@ -13,7 +13,7 @@ import pytest
 import rmaplab
 from rmaplab.machine.frames import PG_TABLE
 from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import PRESENT, RW, USER
+from rmaplab.machine.entries import PRESENT, RW, USER
 from rmaplab.objects.flags import PROT_READ
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE

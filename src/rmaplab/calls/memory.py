@@ -11,9 +11,10 @@ import errno
 from collections.abc import Callable
 from typing import TypeVar
 
-from rmaplab.errors import AllocationFailed, NotModelled, OomKilled, SyscallError, UsageError
+from rmaplab.errors import NoMemory, NotModelled, OomKilled, SyscallError, UsageError
 from rmaplab.machine.runqueue import SchedEntity
-from rmaplab.mm.fault import read_bytes, touch, write_bytes
+from rmaplab.mm.access import read_bytes, write_bytes
+from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.madvise import check_range, do_madvise
 from rmaplab.mm.mincore import do_mincore, do_msync
@@ -221,7 +222,9 @@ class MemoryCalls(TaskStruct):
         """A load or a store; a fault that gets no memory kills the task (VM_FAULT_OOM)."""
         try:
             return access(self.kernel, self._mm(), self.limits, *arguments)
-        except AllocationFailed as failure:
+        except NoMemory as failure:
+            if failure.waiting_helps:
+                raise
             do_exit(self.kernel, self, -SIGKILL)
             raise OomKilled(f"task {self.pid}: a page fault got no memory ({failure})") from None
 

@@ -16,7 +16,7 @@ import errno
 from collections.abc import Callable
 
 from rmaplab.calls.memory import SIGSEGV, MemoryCalls
-from rmaplab.errors import AllocationFailed, OomKilled, SegmentationFault, SyscallError, UsageError
+from rmaplab.errors import NoMemory, OomKilled, SegmentationFault, SyscallError, UsageError
 from rmaplab.mm.fork import dup_mm
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput, new_mm
@@ -38,7 +38,7 @@ class Task(MemoryCalls):
     def fork(self, program: Program | None = None) -> Task:
         """fork(2): the child. In a program, `program` is what the child runs.
 
-        Raises SyscallError: ENOMEM, EAGAIN (no pid left); NeedsReclaim.
+        Raises SyscallError: ENOMEM, EAGAIN (no pid left); NoMemory.
         """
         k, mm = self.kernel, self._mm()
         if program is None and k.machine.sched.current is not None:
@@ -100,13 +100,13 @@ class Task(MemoryCalls):
         """execve(2), as far as memory goes: a new, empty address space; the old one goes with its last user.
 
         Limits stay; what mlockall asked of VMAs to come does not. A vfork child gives its parent back its own. Raises
-        SyscallError(ENOMEM), NeedsReclaim; then the old address space is still there.
+        SyscallError(ENOMEM), NoMemory; then the old address space is still there.
         """
         k, old = self.kernel, self._mm()
         try:
             mm = new_mm(k, self.pid)
-        except AllocationFailed:
-            raise SyscallError(errno.ENOMEM, "execve") from None
+        except NoMemory as failure:
+            raise failure.or_errno(errno.ENOMEM, "execve") from None
         self.mm = mm
         parent = self.parent
         if mm_release(self) and parent is not None and parent.waits:

@@ -6,6 +6,7 @@ memory manager came from -aa for the greater part. So the kernel is labelled: "2
 
 from rmaplab.kernels.linux_2_6 import FIGURES_2_6_2
 from rmaplab.kernels.spec import Figure, KernelSpec, Status
+from rmaplab.machine.entries import EntryEra
 from rmaplab.machine.watermarks import WatermarkRule
 
 B = Status.BELIEVED
@@ -32,6 +33,7 @@ LINUX_2_4_21 = KernelSpec(
         "overcommit_strict": Figure(0, "2.4.27 mm/mmap.c, vm_enough_memory: anything but 0 is always", B),
         "watermarks": Figure(WatermarkRule.CLASS_RESERVES, "2.4.27 mm/page_alloc.c, free_area_init_core", B),
         "per_cpu_lists": Figure(0, "2.4.27 mm/page_alloc.c: only the reclaimer has local_pages", B),
+        "pte_encoding": Figure(EntryEra.LINUX_2_4, "2.4.27 include/asm-i386/pgtable.h, SWP_TYPE: six bits", B),
         "pagevec_size": Figure(0, "2.4.27 mm/swap.c, lru_cache_add: at once", B),
         "mremap_to_nothing_unmaps": Figure(1, "2.4.27 mm/mremap.c, do_mremap", B),
         "munmap_needs_spare_vma": Figure(1, "2.4.27 mm/mmap.c, do_munmap", B),

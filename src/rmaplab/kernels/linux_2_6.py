@@ -5,6 +5,7 @@ itself. "computed" figures are sums of the fields in that source.
 """
 
 from rmaplab.kernels.spec import Figure, KernelSpec, Patch, Status
+from rmaplab.machine.entries import EntryEra
 from rmaplab.machine.watermarks import WatermarkRule
 
 V, B = Status.VALIDATED, Status.BELIEVED
@@ -50,6 +51,7 @@ FIGURES_2_6_2 = {
     "munmap_needs_spare_vma": Figure(0, "mm/mmap.c, do_munmap: split_vma allocates when it splits", B),
     "small_allocations_fail": Figure(0, "mm/page_alloc.c, __alloc_pages: order 3 and below are retried for ever", B),
     "fork_cond_resched": Figure(0, "mm/memory.c, copy_page_range", B),
+    "pte_encoding": Figure(EntryEra.LINUX_2_6, "include/asm-i386/pgtable.h, pgtable-2level.h, pgtable-3level.h", B),
     # what came later
     "slub": Figure(0, "mm/slab.c", B),
     "vm_special": Figure(0xE_4000, "include/linux/mm.h, VM_SPECIAL: IO, DONTCOPY, DONTEXPAND, RESERVED", B),

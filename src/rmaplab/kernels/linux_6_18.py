@@ -6,6 +6,7 @@ debugging). The scheduler is not 6.18's but the O(1) one with the parent first: 
 
 from rmaplab.kernels.linux_2_6 import FIGURES_2_6_2
 from rmaplab.kernels.spec import Figure, KernelSpec, Status
+from rmaplab.machine.entries import EntryEra
 from rmaplab.machine.watermarks import WatermarkRule
 
 V, B = Status.VALIDATED, Status.BELIEVED
@@ -72,6 +73,7 @@ LINUX_6_18 = KernelSpec(
         "vm_special": Figure(SPECIAL, "include/linux/mm.h, VM_SPECIAL", B),
         "mremap_by_table": Figure(1, "mm/mremap.c, move_page_tables: pte_alloc before move_ptes", V),
         "write_implies_read": Figure(1, "arch/x86/mm/fault.c, access_error", V),
+        "pte_encoding": Figure(EntryEra.LINUX_6_18, "arch/x86/include/asm/pgtable_64.h, __swp_entry", B),
         "lazy_fork": Figure(1, "mm/memory.c, vma_needs_copy", V),
         "anon_exclusive": Figure(1, "include/linux/page-flags.h, PageAnonExclusive", V),
         "frees_tables_by_level": Figure(1, "mm/memory.c, free_pgd_range", V),

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmaplab.calls.task import Program, Task, spawn
-from rmaplab.errors import NeedsReclaim, UsageError
+from rmaplab.errors import NoMemory, UsageError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.prices import PriceBook, book_name, find_prices
 from rmaplab.kernels.spec import KernelSpec
 from rmaplab.machine.allocator import Gfp, Layout
+from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import MAPPED
 from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.smt import NO_SMT, Smt
 from rmaplab.machine.watermarks import WatermarkRule
@@ -62,7 +62,7 @@ def boot(
     watermark rule's own sum, for boxes of a few hundred frames. `design` replaces the kernel's reverse map.
     `ht` says whether two CPUs each share a core: "off"; "on", known to the scheduler as far as the kernel's is; "aware" and
     "blind" decide that against the kernel. `prices` is the name of a price list (kernels/prices.py).
-    Free swap counts for overcommit; nothing is swapped out yet (NeedsReclaim). Raises UsageError.
+    Free swap counts for overcommit; nothing is swapped out yet (NoMemory). Raises UsageError.
     """
     spec = find_kernel(kernel) if isinstance(kernel, str) else kernel
     hardware = Hardware(
@@ -176,7 +176,7 @@ class BootUse:
         for nr, gfp in ((self.kernel, Gfp.KERNEL), (self.user, Gfp.HIGHUSER)):
             try:
                 pages = machine.allocator.alloc(nr, gfp) if nr else np.empty(0, np.int64)
-            except NeedsReclaim:
+            except NoMemory:
                 raise UsageError("nothing is free after boot: try more --ram or less --boot-use") from None
             machine.frames.flags[pages] |= PG_RESERVED
         machine.allocator.drain()
@@ -222,7 +222,8 @@ class System:
         self.boot_use = use
         slub = bool(spec.figure("slub", word))
         price_list = prices.price_list(spec.software)
-        self.machine = Machine(hardware, price_list, sched, layout, MM_LOCKS + design.lock_classes, slub=slub)
+        encoding = ENCODINGS[EntryEra(spec.figure("pte_encoding", word))][hardware.arch]
+        self.machine = Machine(hardware, price_list, sched, layout, encoding, MM_LOCKS + design.lock_classes, slub=slub)
         use.take(self.machine)
         self.kernel = Kernel(
             self.machine,
@@ -237,11 +238,11 @@ class System:
         return spawn(self.kernel, program)
 
     def run(self) -> None:
-        """Run all programs until none can go on. Raises what the machine cannot do: NeedsReclaim."""
+        """Run all programs until none can go on. Raises what the machine cannot do: NoMemory."""
         self.machine.sched.run()
 
     def close(self) -> None:
-        """Let go of programs that cannot go on, after NeedsReclaim say: its RAM is the host's again. Not to be used after."""
+        """Let go of programs that cannot go on, after NoMemory say: its RAM is the host's again. Not to be used after."""
         self.machine.sched.abandon()
 
     def who_maps(self, task: Task, address: int) -> list[Mapping]:
@@ -252,7 +253,7 @@ class System:
         if task.mm is None or not 0 <= address < self.machine.paging.task_size:
             return []
         entry, _ = lookup(*self.machine.geometry, task.mm.pgd, address)
-        return list(self.kernel.rmap.walk(entry >> PAGE_SHIFT)) if entry & MAPPED else []
+        return list(self.kernel.rmap.walk(entry >> PAGE_SHIFT)) if entry & self.machine.mapped else []
 
     def check(self) -> None:
         """Recompute everything that can be recomputed, and compare the reverse map with the judge. Raises KernelBug."""

@@ -7,7 +7,7 @@
                                                                                          then reclaim
 
 A request that may sleep and finds nothing goes to the `reclaim` hook, which a kernel installs when it boots. As long as
-nobody has, NeedsReclaim says so: a run never goes on with memory it could not have had. kswapd does not run either, but how
+nobody has, NoMemory says so: a run never goes on with memory it could not have had. kswapd does not run either, but how
 often it was woken, and when first, is counted: from then on the real kernel would have begun to make room.
 
 Source: 2.6.2 mm/page_alloc.c, __alloc_pages; watermarks.py has the marks, zones.py what stands behind them.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
+from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.buddy import FreeLists
 from rmaplab.machine.frames import PG_RESERVED, Frames, clear_frames
@@ -69,12 +69,15 @@ class PageAllocator:
             gfp: tuple(tuple((self.zones[i], mark) for i, mark in zones) for zones in passes)
             for gfp, passes in self.marks.passes.items()
         }
+        self._first = {gfp: passes[0][0] for gfp, passes in self._passes.items()}
         self.totalram_pages = self.nr_free
         """What was free before anybody asked: the RAM that is not the kernel's own."""
         self.kswapd_wakes = 0
         """Requests that were not met above the low marks."""
         self.first_wake_ns: int | None = None
         self.reclaim: Callable[[int, int], None] = _nothing_to_reclaim
+        self.sleeps = 0
+        """How often somebody slept for memory."""
         self.fail_after: int | None = None  # the failure injector: requests still granted before one is refused
 
     @property
@@ -95,14 +98,19 @@ class PageAllocator:
     def alloc(self, nr: int, gfp: Gfp, *, order: int = 0, zeroed: bool = False) -> I64:
         """`nr` blocks of 2^order frames, sleeping for them if it must. page->count of each first frame is 1.
 
-        Raises NeedsReclaim (or what the reclaim hook raises) when a sleeping request cannot be met, and
-        AllocationFailed when the failure injector refuses it.
+        Raises NoMemory: from the failure injector, or from the reclaim hook when a sleeping request cannot be met. Whoever calls reads
+        again what others may have changed: `sleeps` has moved if they could.
         """
         if self.fail_after is not None and self.injected_failure(nr):
-            raise AllocationFailed(f"{nr} blocks of order {order}")
+            raise NoMemory(f"{nr} blocks of order {order}")
         while (blocks := self.take(nr, gfp, order, zeroed)) is None:
-            self.reclaim(nr, order)
+            self.sleep_for(nr, order)
         return blocks
+
+    def sleep_for(self, nr: int, order: int) -> None:
+        """Direct reclaim: others may run, and entries, pages and free lists are other than before. Raises as the hook does."""
+        self.sleeps += 1
+        self.reclaim(nr, order)
 
     def take(self, nr: int, gfp: Gfp, order: int, zeroed: bool) -> I64 | None:
         """The same without sleeping, and behind the failure injector's back: all of it, or None and nothing taken."""
@@ -116,6 +124,14 @@ class PageAllocator:
             pfns = blocks if order == 0 else (blocks[:, None] + np.arange(1 << order)).ravel()
             clear_frames(self.ram.bytes, self.frames.scribbled, pfns)
         return blocks
+
+    def ready(self, gfp: Gfp) -> list[int] | None:
+        """This CPU's list whose last page a request for a zeroed one would get at once, to be popped; None: ask alloc()."""
+        zone, mark = self._first[gfp]
+        pages = zone.pcp[self._this_cpu()] if zone.batch else ()
+        if len(pages) <= zone.low or zone.buddy.nr_free <= mark or self.frames.scribbled[pages[-1]]:
+            return None
+        return None if self.fail_after is not None else pages
 
     def _take_one(self, gfp: Gfp, zeroed: bool) -> I64 | None:
         """A fault's page: scalars, not arrays."""
@@ -230,4 +246,5 @@ class PageAllocator:
 
 
 def _nothing_to_reclaim(nr: int, order: int) -> None:
-    raise NeedsReclaim(f"out of memory: {nr} blocks of order {order} are wanted, and this kernel has no reclaim yet")
+    what = f"out of memory: {nr} blocks of order {order} are wanted, and this kernel has no reclaim yet"
+    raise NoMemory(what, waiting_helps=True)

@@ -61,6 +61,26 @@ def put_pages(count: I32, pfns: I64, freed: I64) -> int:
 
 
 @kernel
+def put_runs(count: I32, pages: I64, runs: int, freed: I64) -> int:
+    """The same for the runs of a batch (batch.py)."""
+    nr_freed = 0
+    for run in range(runs):
+        first, length = pages[0, run], pages[3, run]
+        references = count[first : first + length]
+        last = False
+        for i in range(length):
+            left = references[i] - np.int32(1)
+            references[i] = left
+            last |= left == 0
+        if last:
+            for i in range(length):
+                if references[i] == 0:
+                    freed[nr_freed] = first + i
+                    nr_freed += 1
+    return nr_freed
+
+
+@kernel
 def copy_frames(ram: U8, scribbled: U8, old: I64, new: I64) -> None:
     """copy_user_highpage for each pair: bytes of frame old[i] to frame new[i], which is zero so far."""
     for i in range(old.size):

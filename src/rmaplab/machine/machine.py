@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from rmaplab.errors import KernelBug
 from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.arrays import I64, Bools, Words
+from rmaplab.machine.entries import PFN_MASK, Encoding
 from rmaplab.machine.frames import PG_TABLE, Frames
 from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.locks import LockClasses, Locks
+from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import Scheduler
@@ -47,6 +49,7 @@ class Machine:
         prices: PriceList,
         sched: SchedRules,
         layout: Layout,
+        encoding: Encoding,
         locks: LockClasses = (),
         *,
         slub: bool = False,
@@ -71,6 +74,19 @@ class Machine:
         self.words: Words = self.ram.words(self.paging.entry_bytes)
         self.geometry = (self.words, self.paging.levels, self.paging.bits)
         """What every kernel of pagetable.py begins with."""
+        self.encoding = encoding
+        self.mapped = encoding.mapped
+        """What an entry must have one bit of to map a page: pte_present()."""
+
+    @property
+    def changes(self) -> int:
+        """A number that moves when others may have changed what was read before: somebody slept for memory, or another task ran."""
+        return self.allocator.sleeps + self.sched.switches
+
+    def maps(self, pgd: int, address: int, pfn: int) -> bool:
+        """One walk of a page table: whether the entry for `address` maps frame `pfn`."""
+        entry, _ = lookup(*self.geometry, pgd, address)
+        return entry & self.mapped != 0 and (entry >> PAGE_SHIFT) & PFN_MASK == pfn
 
     def cache(self, name: str, object_bytes: int, *, hwcache_align: bool = False) -> SlabCache:
         """kmem_cache_create: a new cache of this machine."""

@@ -6,27 +6,21 @@
     +-----------+       +-----------+                  +------------------+     +------+
 
 Every kernel begins with the same four arguments: `words` (RAM as words of one entry's size), `levels`, `bits` (the format,
-see paging.py) and `pgd` (physical address of the top table). Ranges [start, end) are virtual addresses, whole pages. None
-of them allocates or can fail: whoever calls has counted what is missing (`count_tables`, `fault_scan`) and brings it along.
-A batch of page-table entries is a column array of three rows, one column per entry:
+see paging.py) and `pgd` (physical address of the top table); `mapped` is what pte_present() looks at (entries.py). Ranges
+[start, end) are virtual addresses, whole pages. None of them allocates or can fail: whoever calls has counted what is missing
+(`count_tables`, `touch_scan`) and brings it along.
 
-    row 0   PFN          row 1   the entry's physical address          row 2   the virtual address it maps
-
-Zero-page entries are copied and cleared like others but never enter a batch: ZERO_PAGE is reserved, and no reverse map
-tracks it. Entries are int64 while they are worked on, whatever their size in memory (Numba makes floats of a mix).
+What they meet goes to the rows of a batch (batch.py): `pages` its runs, `others` what is no page. Entries are int64 while they
+are worked on, whatever their size in memory (Numba makes floats of a mix).
 """
 
 import numpy as np
 
 from rmaplab.machine.arrays import I32, I64, Words
+from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, note
+from rmaplab.machine.entries import ACCESSED, DIRTY, PFN_MASK, PRESENT, RW, TABLE
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.jit import inline, kernel
-from rmaplab.machine.paging import ACCESSED, DIRTY, MAPPED, PRESENT, RW, TABLE, USER
-
-PFN, PTE, ADDRESS = 0, 1, 2  # the rows of a batch
-PFN_MASK = (1 << 40) - 1
-READABLE = PRESENT | USER | ACCESSED
-WRITABLE = READABLE | RW | DIRTY
 
 
 @inline
@@ -163,137 +157,52 @@ def touch_range(words: Words, levels: int, bits: int, pgd: int, start: int, end:
         table = leaf(words, levels, bits, pgd, address)
         if table < 0:
             return address
-        first = np.uint64((table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1)))
-        for i in range((stop - address) >> 12):
-            entry = np.int64(words[first + np.uint64(i)])
-            if entry & need != need:
-                return address + (i << 12)
-            if entry & mark != mark:
-                words[first + np.uint64(i)] = entry | mark
+        first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+        entries = words[first : first + ((stop - address) >> 12)]
+        common = np.int64(-1)
+        for i in range(entries.size):
+            common &= np.int64(entries[i])
+        if common & (need | mark) != need | mark:
+            for i in range(entries.size):
+                entry = np.int64(entries[i])
+                if entry & need != need:
+                    return address + (i << 12)
+                entries[i] = entry | mark
         address = stop
     return end
 
 
-@kernel
-def fault_scan(
-    words: Words, levels: int, bits: int, pgd: int, start: int, end: int, write: bool, count: I32
-) -> tuple[int, int, int, int]:
-    """What touching [start, end) will need: (new pages, zero-page mappings, COW copies, COW reuses).
-
-    A page may be reused when nobody else holds a reference: the rule of 2.4 to 2.6.7 (eras.md 2.2).
-    """
-    span = 4096 << bits
-    fresh = zeroes = copies = reuses = 0
-    address = start
-    while address < end:
-        stop = min(end, (address & ~(span - 1)) + span)
-        table = leaf(words, levels, bits, pgd, address)
-        nr = (stop - address) >> 12
-        if table < 0:
-            if write:
-                fresh += nr
-            else:
-                zeroes += nr
-        else:
-            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-            for i in range(nr):
-                entry = np.int64(words[first + i])
-                if not entry & PRESENT:
-                    if write:
-                        fresh += 1
-                    else:
-                        zeroes += 1
-                elif write and not entry & RW:
-                    pfn = (entry >> 12) & PFN_MASK
-                    if pfn == ZERO_PFN:
-                        fresh += 1
-                    elif count[pfn] == 1:
-                        reuses += 1
-                    else:
-                        copies += 1
-        address = stop
-    return fresh, zeroes, copies, reuses
+@inline
+def is_run(entries: Words, mapped: int) -> bool:
+    """Whether all of these entries map pages one behind the other, alike in all bits, and none of them is the zero page."""
+    first = np.int64(entries[0])
+    odd = np.int64(0)
+    for i in range(entries.size):
+        odd |= np.int64(entries[i]) ^ (first + (i << 12))
+    return not odd and first & mapped != 0 and (first >> 12) & PFN_MASK != ZERO_PFN
 
 
-@kernel
-def touch_scan(
-    words: Words, levels: int, bits: int, pgd: int, start: int, end: int, write: bool, count: I32
-) -> tuple[int, int, int, int, int, int]:
-    """touch_range up to the first fault; from there on, what fault_scan and count_tables say: one call for a whole touch.
-
-    Returns (first address that faults or `end`, new pages, zero-page mappings, COW copies, COW reuses, tables missing).
-    """
-    there = touch_range(words, levels, bits, pgd, start, end, write)
-    if there == end:
-        return end, 0, 0, 0, 0, 0
-    fresh, zeroes, copies, reuses = fault_scan(words, levels, bits, pgd, there, end, write, count)
-    missing, _ = count_tables(words, levels, bits, pgd, -1, there, end)
-    return there, fresh, zeroes, copies, reuses, missing
-
-
-@kernel
-def fault_apply(
-    words: Words, levels: int, bits: int, pgd: int, start: int, end: int, write: bool, count: I32,
-    tables: I64, pages: I64, added: I64, removed: I64, reused: I64, copies: I64,
-) -> tuple[int, int, int]:  # fmt: skip
-    """Make every page of [start, end) accessible, with what fault_scan and count_tables asked for.
-
-    Batches out: `added` (new pages, COW copies among them), `removed` (the pages those replaced; copies[i] is the copy of
-    removed[PFN, i]) and `reused` (made writable where they are). Returns their three lengths.
-    """
-    span = 4096 << bits
-    nr_added = nr_removed = nr_reused = used = 0
-    address = start
-    while address < end:
-        stop = min(end, (address & ~(span - 1)) + span)
-        table, used = leaf_make(words, levels, bits, pgd, address, tables, used)
-        first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-        for i in range((stop - address) >> 12):
-            slot = first + i
-            entry = np.int64(words[slot])
-            old = (entry >> 12) & PFN_MASK
-            if entry & PRESENT and (entry & RW or not write):
-                words[slot] = entry | (ACCESSED | DIRTY if write else ACCESSED)
-            elif not write:
-                words[slot] = (ZERO_PFN << 12) | READABLE
-            elif entry & PRESENT and old != ZERO_PFN and count[old] == 1:
-                words[slot] = entry | WRITABLE
-                reused[0, nr_reused], reused[1, nr_reused] = old, slot << (12 - bits)
-                reused[2, nr_reused] = address + (i << 12)
-                nr_reused += 1
-            else:
-                new = pages[nr_added]
-                if entry & PRESENT and old != ZERO_PFN:
-                    count[old] -= 1
-                    copies[nr_removed] = new
-                    removed[0, nr_removed], removed[1, nr_removed] = old, slot << (12 - bits)
-                    removed[2, nr_removed] = address + (i << 12)
-                    nr_removed += 1
-                words[slot] = (new << 12) | WRITABLE
-                added[0, nr_added], added[1, nr_added] = new, slot << (12 - bits)
-                added[2, nr_added] = address + (i << 12)
-                nr_added += 1
-        address = stop
-    return nr_added, nr_removed, nr_reused
-
-
-@kernel
-def hook_tables(words: Words, levels: int, bits: int, pgd: int, address: int, tables: I64) -> None:
-    """Hang `tables`, as many as count_tables said are missing, on the path to one address."""
-    leaf_make(words, levels, bits, pgd, address, tables, 0)
+@inline
+def note_other(others: I64, nr: int, pte: int, address: int, entry: int) -> int:
+    """An entry that maps no page into the rows of a batch. Returns their number."""
+    others[PFN, nr], others[PTE, nr], others[ADDRESS, nr], others[LENGTH, nr], others[ENTRY, nr] = -1, pte, address, 1, entry
+    return nr + 1
 
 
 @kernel
 def copy_range(
-    words: Words, levels: int, bits: int, pgd: int, child: int, start: int, end: int, cow: bool,
-    count: I32, tables: I64, batch: I64,
-) -> tuple[int, int]:  # fmt: skip
+    words: Words, levels: int, bits: int, pgd: int, mapped: int, child: int, start: int, end: int, cow: bool,
+    count: I32, tables: I64, pages: I64, others: I64,
+) -> tuple[int, int, int, int]:  # fmt: skip
     """copy_page_range: the entries of `pgd` into `child`, both write-protected where `cow`, the child's old (not accessed).
 
-    References are taken on the pages. `batch` gets the child's new mappings: (their number, entries copied in all).
+    References are taken on the pages; what is no page is copied as it is. The batch gets the child's new entries. Returns (runs,
+    pages in them, others, entries that map something: the zero page is one).
     """
     span = 4096 << bits
-    nr = copied = used = 0
+    size = 1 << (12 - bits)
+    runs = nr = nr_others = copied = used = 0
+    dropped = np.int64(ACCESSED | RW) if cow else np.int64(ACCESSED)
     address = start
     while address < end:
         stop = min(end, (address & ~(span - 1)) + span)
@@ -301,61 +210,100 @@ def copy_range(
         if table >= 0:
             below, used = leaf_make(words, levels, bits, child, address, tables, used)
             offset = (address >> 12) & ((1 << bits) - 1)
-            source = np.uint64((table >> (12 - bits)) + offset)
-            target = np.uint64((below >> (12 - bits)) + offset)
-            pte = below + (offset << (12 - bits))
-            for i in range((stop - address) >> 12):
-                entry = np.int64(words[source + np.uint64(i)])
-                if entry & MAPPED:
-                    if cow and entry & RW:
-                        entry &= ~np.int64(RW)
-                        words[source + np.uint64(i)] = entry
-                    words[target + np.uint64(i)] = entry & ~np.int64(ACCESSED)
-                    copied += 1
-                    pfn = (entry >> 12) & PFN_MASK
-                    if pfn != ZERO_PFN:
-                        count[np.uint64(pfn)] += 1
-                        batch[0, np.uint64(nr)] = pfn
-                        batch[1, np.uint64(nr)] = pte + (i << (12 - bits))
-                        batch[2, np.uint64(nr)] = address + (i << 12)
-                        nr += 1
+            length = (stop - address) >> 12
+            first = (table >> (12 - bits)) + offset
+            source = words[first : first + length]
+            first = (below >> (12 - bits)) + offset
+            target = words[first : first + length]
+            pte = below + offset * size
+            if is_run(source, mapped):
+                entry = np.int64(source[0])
+                for i in range(length):
+                    target[i] = np.int64(source[i]) & ~dropped
+                if cow and entry & RW:
+                    for i in range(length):
+                        source[i] = np.int64(source[i]) & ~np.int64(RW)
+                pfn = (entry >> 12) & PFN_MASK
+                references = count[pfn : pfn + length]
+                for i in range(length):
+                    references[i] += np.int32(1)
+                pages[PFN, runs], pages[PTE, runs], pages[ADDRESS, runs] = pfn, pte, address
+                pages[LENGTH, runs], pages[ENTRY, runs] = length, entry & ~dropped
+                runs += 1
+                nr += length
+                copied += length
+            else:
+                for i in range(length):
+                    entry = np.int64(source[i])
+                    if entry & mapped:
+                        if cow and entry & RW:
+                            source[i] = entry & ~np.int64(RW)
+                        entry &= ~dropped
+                        target[i] = entry
+                        copied += 1
+                        pfn = (entry >> 12) & PFN_MASK
+                        if pfn != ZERO_PFN:
+                            count[pfn] += np.int32(1)
+                            runs = note(pages, runs, pfn, pte + i * size, address + (i << 12), entry, size)
+                            nr += 1
+                    elif entry:
+                        target[i] = entry
+                        nr_others = note_other(others, nr_others, pte + i * size, address + (i << 12), entry)
         else:
             used = make_path(
                 words, levels, bits, child, address, depth_at(words, levels, bits, pgd, address), tables, used
             )
         address = stop
-    return nr, copied
+    return runs, nr, nr_others, copied
 
 
 @kernel
-def zap_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, batch: I64) -> tuple[int, int]:
-    """zap_page_range: clear all entries of [start, end); what was mapped goes to `batch`: (its length, entries cleared).
+def zap_range(
+    words: Words, levels: int, bits: int, pgd: int, mapped: int, start: int, end: int, pages: I64, others: I64
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """zap_page_range: clear all entries of [start, end). The batch gets what was there, accessed and dirty bits included.
 
-    References are still held: the reverse map forgets the batch first, then put_pages drops them. Tables stay, all zero.
+    Returns (runs, pages in them, others, entries that mapped something). References are still held: the reverse map forgets the
+    batch first, then put_runs drops them. Tables stay, all zero.
     """
     span = 4096 << bits
-    nr = cleared = 0
+    size = 1 << (12 - bits)
+    runs = nr = nr_others = cleared = 0
     address = start
     while address < end:
         stop = min(end, (address & ~(span - 1)) + span)
         table = leaf(words, levels, bits, pgd, address)
         if table >= 0:
             offset = (address >> 12) & ((1 << bits) - 1)
-            first = np.uint64((table >> (12 - bits)) + offset)
-            pte = table + (offset << (12 - bits))
-            for i in range((stop - address) >> 12):
-                entry = np.int64(words[first + np.uint64(i)])
-                if entry & MAPPED:
-                    words[first + np.uint64(i)] = 0
-                    cleared += 1
-                    pfn = (entry >> 12) & PFN_MASK
-                    if pfn != ZERO_PFN:
-                        batch[0, np.uint64(nr)] = pfn
-                        batch[1, np.uint64(nr)] = pte + (i << (12 - bits))
-                        batch[2, np.uint64(nr)] = address + (i << 12)
-                        nr += 1
+            length = (stop - address) >> 12
+            first = (table >> (12 - bits)) + offset
+            entries = words[first : first + length]
+            pte = table + offset * size
+            if is_run(entries, mapped):
+                entry = np.int64(entries[0])
+                for i in range(length):
+                    entries[i] = 0
+                pages[PFN, runs], pages[PTE, runs], pages[ADDRESS, runs] = (entry >> 12) & PFN_MASK, pte, address
+                pages[LENGTH, runs], pages[ENTRY, runs] = length, entry
+                runs += 1
+                nr += length
+                cleared += length
+            else:
+                for i in range(length):
+                    entry = np.int64(entries[i])
+                    if not entry:
+                        continue
+                    entries[i] = 0
+                    if entry & mapped:
+                        cleared += 1
+                        pfn = (entry >> 12) & PFN_MASK
+                        if pfn != ZERO_PFN:
+                            runs = note(pages, runs, pfn, pte + i * size, address + (i << 12), entry, size)
+                            nr += 1
+                    else:
+                        nr_others = note_other(others, nr_others, pte + i * size, address + (i << 12), entry)
         address = stop
-    return nr, cleared
+    return runs, nr, nr_others, cleared
 
 
 def unhook_tables(words: Words, levels: int, bits: int, pgd: int, first: int, last: int) -> list[I64]:

@@ -1,22 +1,24 @@
 """Page tables read, protected, moved and searched: what mprotect, mremap, loads and stores, and searching kernels need.
 
-    read_range, read_all, read_entries     entries into a batch, or PFNs into a row; nothing changes
-    protect_range                          change_protection
-    count_tables_at, hang_tables,          move_page_tables, with its tables counted and hung in first
-    move_entries
+    read_range, read_entries, resident     entries into a batch, PFNs into a row, what is there; nothing changes
+    protect_range, clear_bits              change_protection; entries that look old, or clean
+    count_tables_to, hang_tables_to,       move_page_tables, with its tables counted and hung in first
+    move_range
+    count_tables_at, hang_tables           the same for given addresses
     leaf_tables, find_pfn                  where the tables are; where a frame is
-    free_range                             free_pgd_range: tables that nobody needs any more, level by level
+    free_level, free_range                 free_pgd_range: tables that nobody needs any more, level by level
 
-The conventions, and the loops of fault, fork and exit, are those of pagetable.py.
+The conventions, and the loops of fork and exit, are those of pagetable.py.
 """
 
 import numpy as np
 
-from rmaplab.machine.arrays import I64, Words
+from rmaplab.machine.arrays import I64, Bools, Words
+from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, note
+from rmaplab.machine.entries import PFN_MASK, PRESENT, RW
 from rmaplab.machine.frames import ZERO_PFN
-from rmaplab.machine.jit import inline, kernel
-from rmaplab.machine.pagetable import PFN_MASK, leaf, leaf_make, missing_on_path
-from rmaplab.machine.paging import MAPPED, PRESENT, RW
+from rmaplab.machine.jit import kernel
+from rmaplab.machine.pagetable import leaf, leaf_make, missing_on_path, note_other
 
 
 @kernel
@@ -34,10 +36,14 @@ def leaf_tables(words: Words, levels: int, bits: int, pgd: int, start: int, end:
     return nr
 
 
-@inline
-def _read(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, batch: I64, zero_too: bool) -> int:
+@kernel
+def read_range(
+    words: Words, levels: int, bits: int, pgd: int, mapped: int, start: int, end: int, pages: I64, others: I64
+) -> tuple[int, int, int]:  # fmt: skip
+    """The entries of [start, end) into a batch, those of the zero page excepted: (runs, pages in them, others). Changes nothing."""
     span = 4096 << bits
-    nr = 0
+    size = 1 << (12 - bits)
+    runs = nr = nr_others = 0
     address = start
     while address < end:
         stop = min(end, (address & ~(span - 1)) + span)
@@ -46,36 +52,53 @@ def _read(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, 
             first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
             for i in range((stop - address) >> 12):
                 entry = np.int64(words[first + i])
-                if entry & MAPPED and (zero_too or (entry >> 12) & PFN_MASK != ZERO_PFN):
-                    batch[0, nr] = (entry >> 12) & PFN_MASK
-                    batch[1, nr] = (first + i) << (12 - bits)
-                    batch[2, nr] = address + (i << 12)
-                    nr += 1
+                pfn = (entry >> 12) & PFN_MASK
+                if entry & mapped:
+                    if pfn != ZERO_PFN:
+                        runs = note(pages, runs, pfn, (first + i) * size, address + (i << 12), entry, size)
+                        nr += 1
+                elif entry:
+                    nr_others = note_other(others, nr_others, (first + i) * size, address + (i << 12), entry)
         address = stop
-    return nr
+    return runs, nr, nr_others
 
 
 @kernel
-def read_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, batch: I64) -> int:
-    """The present entries of [start, end) into `batch`, zero page excepted; their number. Changes nothing."""
-    return _read(words, levels, bits, pgd, start, end, batch, False)
+def resident(words: Words, levels: int, bits: int, pgd: int, mapped: int, start: int, end: int, there: Bools) -> None:
+    """For each page from `start` on whether its entry maps something, the zero page included."""
+    span = 4096 << bits
+    address = start
+    while address < end:
+        stop = min(end, (address & ~(span - 1)) + span)
+        table = leaf(words, levels, bits, pgd, address)
+        first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+        for i in range((stop - address) >> 12):
+            there[((address - start) >> 12) + i] = table >= 0 and np.int64(words[first + i]) & mapped != 0
+        address = stop
 
 
 @kernel
-def read_entries(words: Words, levels: int, bits: int, pgd: int, start: int, pfns: I64) -> None:
-    """The PFN of each page from `start` on, as many as `pfns` holds, whose entries are all present."""
+def read_entries(words: Words, levels: int, bits: int, pgd: int, need: int, start: int, pfns: I64) -> int:
+    """The PFN of each page from `start` on, as many as `pfns` holds, up to the first entry without the bits `need`: how many."""
     for i in range(pfns.size):
         address = start + (i << 12)
         table = leaf(words, levels, bits, pgd, address)
+        if table < 0:
+            return i
         entry = np.int64(words[(table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))])
+        if entry & need != need:
+            return i
         pfns[i] = (entry >> 12) & PFN_MASK
+    return pfns.size
 
 
 @kernel
-def protect_range(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, present: int) -> int:
-    """change_protection: every entry of [start, end) read-only, and marked with `present` (PRESENT or PROTNONE).
+def protect_range(
+    words: Words, levels: int, bits: int, pgd: int, mapped: int, start: int, end: int, present: int
+) -> int:  # fmt: skip
+    """change_protection: every page of [start, end) read-only, and marked with `present` (PRESENT, or what hides it).
 
-    Returns the number of entries there are.
+    What is no page stays as it is. Returns the number of entries that map something.
     """
     span = 4096 << bits
     nr = 0
@@ -87,17 +110,20 @@ def protect_range(words: Words, levels: int, bits: int, pgd: int, start: int, en
             first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
             for i in range((stop - address) >> 12):
                 entry = np.int64(words[first + i])
-                if entry & MAPPED:
-                    words[first + i] = (entry & ~np.int64(MAPPED | RW)) | present
+                if entry & mapped:
+                    words[first + i] = (entry & ~np.int64(mapped | RW)) | present
                     nr += 1
         address = stop
     return nr
 
 
 @kernel
-def read_all(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, batch: I64) -> int:
-    """Like read_range, the zero page included: what mremap moves."""
-    return _read(words, levels, bits, pgd, start, end, batch, True)
+def clear_bits(words: Words, bits: int, pages: I64, runs: int, drop: int) -> None:
+    """The entries of a batch lose the bits `drop`: they look old, or clean."""
+    for run in range(runs):
+        first = pages[PTE, run] >> (12 - bits)
+        for i in range(pages[LENGTH, run]):
+            words[first + i] = np.int64(words[first + i]) & ~np.int64(drop)
 
 
 @kernel
@@ -122,22 +148,82 @@ def hang_tables(words: Words, levels: int, bits: int, pgd: int, addresses: I64, 
 
 
 @kernel
-def move_entries(
-    words: Words, levels: int, bits: int, pgd: int, batch: I64, nr: int, delta: int, moved: I64
-) -> None:  # fmt: skip
-    """Move the entries of `batch` by `delta` bytes of address, where tables are; `moved` is the batch of where they are now."""
-    for i in range(nr):
-        address = batch[2, i] + delta
+def count_tables_to(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, delta: int) -> int:
+    """Tables missing under `pgd` so that all entries of [start, end) can move by `delta` bytes of address."""
+    span = 4096 << bits
+    missing = 0
+    previous = np.int64(-1)
+    address = start
+    while address < end:
+        stop = min(end, (address & ~(span - 1)) + span)
         table = leaf(words, levels, bits, pgd, address)
-        slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-        source = batch[1, i] >> (12 - bits)
-        words[slot] = words[source]
-        words[source] = 0
-        moved[0, i], moved[1, i], moved[2, i] = batch[0, i], slot << (12 - bits), address
+        if table >= 0:
+            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+            for i in range((stop - address) >> 12):
+                if words[first + i]:
+                    there = address + (i << 12) + delta
+                    if previous < 0 or there >> (12 + bits) != previous >> (12 + bits):
+                        missing += missing_on_path(words, levels, bits, pgd, there, previous, levels - 1)
+                        previous = there
+        address = stop
+    return missing
 
 
 @kernel
-def find_pfn(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, pfn: int) -> tuple[int, int]:
+def move_range(
+    words: Words, levels: int, bits: int, pgd: int, mapped: int, start: int, end: int, delta: int,
+    tables: I64, old: I64, new: I64,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Move every entry of [start, end) by `delta` bytes of address, whatever it is; `tables` are what count_tables_to says.
+
+    `old` and `new` are rows of two batches: where pages were and where they are, run by run the same. Returns (runs, pages in
+    them, entries moved).
+    """
+    span = 4096 << bits
+    size = 1 << (12 - bits)
+    runs = nr = moved = used = 0
+    address = start
+    while address < end:
+        stop = min(end, (address & ~(span - 1)) + span)
+        table = leaf(words, levels, bits, pgd, address)
+        if table >= 0:
+            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+            for i in range((stop - address) >> 12):
+                entry = np.int64(words[first + i])
+                if not entry:
+                    continue
+                there = address + (i << 12) + delta
+                target, used = leaf_make(words, levels, bits, pgd, there, tables, used)
+                slot = (target >> (12 - bits)) + ((there >> 12) & ((1 << bits) - 1))
+                words[slot] = words[first + i]
+                words[first + i] = 0
+                moved += 1
+                pfn = (entry >> 12) & PFN_MASK
+                if entry & mapped and pfn != ZERO_PFN:
+                    at, length = address + (i << 12), old[LENGTH, runs - 1] if runs else 0
+                    if not (
+                        runs
+                        and old[ENTRY, runs - 1] + (length << 12) == entry
+                        and old[ADDRESS, runs - 1] + (length << 12) == at
+                        and old[PTE, runs - 1] + length * size == (first + i) * size
+                        and new[PTE, runs - 1] + length * size == slot * size
+                    ):
+                        old[PTE, runs], new[PTE, runs] = (first + i) * size, slot * size
+                        old[ADDRESS, runs], new[ADDRESS, runs] = at, there
+                        old[PFN, runs], old[ENTRY, runs] = pfn, entry
+                        new[PFN, runs], new[ENTRY, runs] = pfn, entry
+                        length = 0
+                        runs += 1
+                    old[LENGTH, runs - 1] = new[LENGTH, runs - 1] = length + 1
+                    nr += 1
+        address = stop
+    return runs, nr, moved
+
+
+@kernel
+def find_pfn(
+    words: Words, levels: int, bits: int, pgd: int, mapped: int, start: int, end: int, pfn: int
+) -> tuple[int, int]:  # fmt: skip
     """The first address in [start, end) that maps `pfn`, or -1; and how many entries were looked at."""
     span = 4096 << bits
     scanned = 0
@@ -150,7 +236,7 @@ def find_pfn(words: Words, levels: int, bits: int, pgd: int, start: int, end: in
             for i in range((stop - address) >> 12):
                 scanned += 1
                 entry = np.int64(words[first + i])
-                if entry & MAPPED and (entry >> 12) & PFN_MASK == pfn:
+                if entry & mapped and (entry >> 12) & PFN_MASK == pfn:
                     return address + (i << 12), scanned
         address = stop
     return np.int64(-1), scanned

@@ -13,7 +13,7 @@ On i386 user and kernel share 4 GiB of addresses, and the split decides how much
 3:1 leaves 896 MiB, 2:2 1920 MiB; with 4:4 each side has its own page tables and 3936 MiB are low. What is not low is high
 memory.
 
-An entry is a frame number above bit 12 and the flags below. Source: include/asm-i386/pgtable*.h, asm-x86_64/pgtable.h and
+An entry is a frame number above bit 12 and flags below (entries.py). Source: include/asm-i386/pgtable*.h, asm-x86_64/pgtable.h and
 processor.h of 2.6.2 (TASK_SIZE, TASK_UNMAPPED_BASE); x86-64 user space was 511 GiB wide then. The heap begins where that of a
 small program would, behind its text and data.
 """
@@ -22,15 +22,6 @@ from dataclasses import dataclass, replace
 
 from rmaplab.errors import UsageError
 from rmaplab.units import page_align
-
-PRESENT = 0x001
-RW = 0x002
-USER = 0x004
-ACCESSED = 0x020
-DIRTY = 0x040
-PROTNONE = 0x080  # ours to use while PRESENT is clear: a page is mapped here, and nobody may touch it (_PAGE_PROTNONE)
-MAPPED = PRESENT | PROTNONE  # what pte_present() means: to the MMU only PRESENT counts
-TABLE = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE: what an entry of an upper table says
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ class Scheduler:
         self.system_ns = 0
         self._events: list[tuple[int, int, int, SchedEntity | Cpu]] = []
         self._sequence = 0
+        self.switches = 0
         self._hub: greenlet | None = None
         self._alive: dict[SchedEntity, None] = {}
 
@@ -261,6 +262,7 @@ class Scheduler:
     def _switch_to_hub(self) -> None:
         if self._hub is None:
             raise KernelBug("schedule", "no hub to switch to")
+        self.switches += 1
         self._hub.switch()
 
     def _pass(self, entity: SchedEntity, ns: int, *, user: bool) -> None:

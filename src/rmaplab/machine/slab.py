@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
+from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp, PageAllocator
 from rmaplab.machine.arrays import I16, I32, I64, U32
 from rmaplab.machine.frames import PG_SLAB
@@ -155,10 +155,10 @@ class SlabCache:
         return self.nr_slabs_peak << (PAGE_SHIFT + self.packing.order)
 
     def alloc(self, gfp: Gfp = Gfp.KERNEL) -> int:
-        """kmem_cache_alloc: the address of one zeroed object. Raises as PageAllocator.alloc, for ATOMIC AllocationFailed."""
+        """kmem_cache_alloc: the address of one zeroed object. Raises as PageAllocator.alloc."""
         if self._array:
             if self._allocator.fail_after is not None and self._allocator.injected_failure(1):
-                raise AllocationFailed(f"an object of {self.name}")
+                raise NoMemory(f"an object of {self.name}")
             address = self._array.pop()
             self.nr_objects += 1
             self.nr_objects_peak = max(self.nr_objects_peak, self.nr_objects)
@@ -170,7 +170,7 @@ class SlabCache:
     def alloc_bulk(self, nr: int, gfp: Gfp = Gfp.KERNEL) -> I64:
         """`nr` zeroed objects by address: all of them or an exception and no change. O(nr)."""
         if self._allocator.injected_failure(nr):
-            raise AllocationFailed(f"{nr} objects of {self.name}")
+            raise NoMemory(f"{nr} objects of {self.name}")
         _, per_slab, stride, offset = self.packing
         missing = nr - (self.nr_slabs * per_slab - self.nr_objects - len(self._array))
         if missing > 0 and self._array:
@@ -180,7 +180,7 @@ class SlabCache:
             before = self.nr_slabs
             try:
                 self._grow(-(-missing // per_slab), gfp)
-            except (AllocationFailed, NeedsReclaim):
+            except NoMemory:
                 self._release(self.nr_slabs - before)  # a request that fails holds nothing
                 raise
         objects = np.empty(nr, np.int64)
@@ -236,15 +236,15 @@ class SlabCache:
     def _grow(self, nr_slabs: int, gfp: Gfp) -> None:
         order, allocator = self.packing.order, self._allocator
         if allocator.injected_failure(nr_slabs):
-            raise AllocationFailed(f"{nr_slabs} slabs of {self.name}")
+            raise NoMemory(f"{nr_slabs} slabs of {self.name}")
         while (slabs := allocator.take(nr_slabs, gfp, order, zeroed=True)) is None:
             if nr_slabs > 1:  # what there is still serves: the request fails at the slab that cannot be had
                 self._grow(nr_slabs // 2, gfp)
                 nr_slabs -= nr_slabs // 2
             elif gfp is Gfp.ATOMIC:
-                raise AllocationFailed(f"a slab of {self.name}")
+                raise NoMemory(f"a slab of {self.name}")
             else:
-                allocator.reclaim(1, order)
+                allocator.sleep_for(1, order)
         pages = self._pages
         allocator.frames.flags[slabs] |= PG_SLAB
         pages.inuse[slabs] = pages.free[slabs] = pages.fresh[slabs] = 0

@@ -3,26 +3,30 @@
     what the entry says         a read                     a write
     nothing                     map the zero page          a new page, zeroed
     zero page, read-only        -                          a new page, zeroed
-    a page, read-only           -                          alone on it: make it writable (reuse); else copy it
+    a page, read-only           -                          alone on it: make it writable (reuse); else copy it (cow.py)
     a page, writable            -                          -
 
-A stretch is scanned first (what will it need?), then everything is allocated, then the entries change in one kernel that
-cannot fail, then the reverse map hears of it in batches. When memory is short the stretch is halved: so everything before
-the page that cannot be had is done, and nothing after it.
+A stretch is looked at first (classify: what is there?), then what it needs is allocated, and the entries change in one kernel that cannot
+fail (install); then the reverse map hears of it in batches. An allocation may sleep, and others change entries meanwhile: then the stretch
+is looked at again, and only what is missing still is asked for. When memory is short the stretch is halved: so everything before the page
+that cannot be had is done, and nothing after it.
 
-Source: 2.6.2 mm/memory.c, do_anonymous_page, do_wp_page, can_share_swap_page; eras.md 2.
+The commonest fault by far, the first write to one page, has a way of its own that does the same with less ado (`_first_write`).
+
+Source: 2.6.2 mm/memory.c, handle_mm_fault, do_anonymous_page, do_wp_page; eras.md 2.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.errors import AllocationFailed, NeedsReclaim, SegmentationFault
+from rmaplab.errors import NoMemory, SegmentationFault
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.arrays import I64
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames
-from rmaplab.machine.pagetable import fault_apply, hook_tables, touch_scan
-from rmaplab.machine.pagetable_edit import read_entries, read_range
+from rmaplab.machine.arrays import I8, I64
+from rmaplab.machine.entries import WRITABLE
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
+from rmaplab.machine.pagetable_fault import COPY, NEW, ZERO_PAGE, hook_tables, install, install_one, touch_scan
+from rmaplab.mm.cow import decide
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.stack import expand_stack
 from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_GROWSDOWN, VM_READ, VM_WRITE
@@ -30,19 +34,22 @@ from rmaplab.objects.mm_types import Limits, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
-class Needs(NamedTuple):
-    """What touch_scan says of a burst: where the first fault is, and what is needed from there on.
+class Found(NamedTuple):
+    """What a stretch looks like from its first fault on, at `there`, to `end`.
 
-    `fresh` new pages, `zeroes` entries for the zero page, `copies` of pages that are shared, `reuses` of pages that are not, and
-    `missing` page tables.
+    `codes`, one per page, `pfns` of the pages that are SHARED; `empty` and `shared` are how many, `other` where the first entry is that is
+    none of these (a page's number from `there` on, or -1), `missing` page tables, `seen` the machine's `changes` when it was looked at.
     """
 
     there: int
-    fresh: int
-    zeroes: int
-    copies: int
-    reuses: int
+    end: int
+    codes: I8
+    pfns: I64
+    empty: int
+    shared: int
+    other: int
     missing: int
+    seen: int
 
 
 def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, write: bool) -> None:
@@ -53,7 +60,6 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
     Raises SegmentationFault at the first page it may not touch; what comes before it is done.
     """
     machine = k.machine
-    geometry, count = machine.geometry, machine.frames.count
     if start >= end:
         return
     task_size = machine.paging.task_size
@@ -62,40 +68,34 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
             touch(k, mm, limits, start, task_size, write=write)
         raise SegmentationFault(start if start < 0 else max(start, task_size), "an address outside the address space")
     address, end = start & -PAGE_SIZE, (end + PAGE_SIZE - 1) & -PAGE_SIZE
+    if limits is not None and write and end - address == PAGE_SIZE and _first_write(k, mm, address):
+        return
     while address < end:
         stop = end if end - address == PAGE_SIZE else k.alloc_burst_end(address, end)
-        scan = touch_scan(*geometry, mm.pgd, address, stop, write, count)
-        if scan[0] < stop:
-            needs = Needs._make(scan)
-            there = needs.there
-            if limits is not None:  # else the caller holds it
-                machine.locks.pass_through(mm.mmap_sem, write=False)
-            vma = access_vma(k, mm, limits, max(there, start), write=write)
-            near = min(stop, vma.end)
-            if needs.copies:
-                near = _until_the_pagevec_drains(k, mm, there, near)
-            if near < stop:
-                stop = near
-                needs = Needs._make(touch_scan(*geometry, mm.pgd, there, stop, write, count))
-            _handle_faults(k, vma, stop, write, needs)
+        found = _look(k, mm, address, stop, write)
+        if found.there < stop:
+            if limits is None:
+                stop = _handle_faults(k, access_vma(k, mm, limits, max(found.there, start), write=write), found, write)
+            else:
+                machine.locks.take(mm.mmap_sem, write=False)
+                try:
+                    vma = access_vma(k, mm, limits, max(found.there, start), write=write)
+                    stop = _handle_faults(k, vma, found, write)
+                finally:
+                    machine.locks.drop(mm.mmap_sem)
         if limits is not None:
             machine.charge("page_touch", (stop - address) >> PAGE_SHIFT)
             machine.end_burst(user=True)
         address = stop
 
 
-def _until_the_pagevec_drains(k: Kernel, mm: MmStruct, start: int, end: int) -> int:
-    """Where a burst of COW faults must end because the pagevec may be full there, and lets go of pages still to come.
-
-    Until then a page that waits in it has one reference too many and is copied, though nobody shares it.
-    """
-    waiting = k.lru_add.waiting(k.this_cpu())
-    if not waiting:
-        return end
-    k.batch.nr = read_range(*k.machine.geometry, mm.pgd, start, end, k.batch.columns)
-    if not np.isin(k.batch.pfns, waiting).any():
-        return end
-    return min(end, start + k.lru_add.room(k.this_cpu()) * PAGE_SIZE)
+def _look(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> Found:
+    """Touch what can be touched, and say what the rest needs."""
+    nr = (end - start) >> PAGE_SHIFT
+    codes, pfns = np.empty(nr, np.int8), np.empty(nr, np.int64)
+    seen = k.machine.changes
+    there, empty, shared, other, missing = touch_scan(*k.machine.geometry, mm.pgd, start, end, write, codes, pfns)
+    return Found(there, end, codes, pfns, empty, shared, other, missing, seen)
 
 
 def access_vma(k: Kernel, mm: MmStruct, limits: Limits | None, address: int, *, write: bool) -> VmArea:
@@ -112,137 +112,188 @@ def access_vma(k: Kernel, mm: MmStruct, limits: Limits | None, address: int, *, 
     return vma
 
 
-def _handle_faults(k: Kernel, vma: VmArea, end: int, write: bool, needs: Needs) -> None:
-    """handle_mm_fault for every page from needs.there to `end`, inside one VMA and one burst."""
+def _first_write(k: Kernel, mm: MmStruct, address: int) -> bool:
+    """The first write to one page, where its page table is there and a page is at hand. False if it is another kind of touch: nothing is done."""
+    vma = mm.find_vma(address)
+    if vma is None or vma.start > address or not vma.flags & VM_WRITE or not k.rmap.vma_is_faulted(vma):
+        return False
+    machine = k.machine
+    ready = machine.allocator.ready(Gfp.HIGHUSER)
+    if ready is None or mm.mmap_sem.busy(write=False) or mm.page_table_lock.busy(write=True):
+        return False
+    page = ready[-1]
+    entry = (page << PAGE_SHIFT) | WRITABLE
+    pte = install_one(*machine.geometry, mm.pgd, address, entry)
+    if pte < 0:
+        return False
+    ready.pop()
+    machine.frames.count[page] = 1
+    locks = machine.locks
+    locks.pass_through(mm.mmap_sem, write=False)
+    locks.pass_through(mm.page_table_lock)
+    batch = k.one
+    batch.columns[:, 0] = page, pte, address, 1, entry
+    k.rmap.add(batch, vma)
+    if k.rules.anon_exclusive:
+        machine.frames.flags[page] |= PG_ANON_EXCLUSIVE
+    k.lru_add.add_one(k.this_cpu(), page)
+    mm.rss += 1
+    machine.charge("anon_fault")
+    machine.end_burst()
+    machine.charge("page_touch")
+    machine.end_burst(user=True)
+    return True
+
+
+def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
+    """handle_mm_fault for every page from found.there on, inside one VMA and one burst. How far it has got, `found.end` at most."""
+    there, end = found.there, min(found.end, vma.end)
+    if found.other == 0:
+        k.fault_other(vma, there, write)
+        return there
+    if found.other > 0:
+        end = min(end, there + found.other * PAGE_SIZE)
+    if found.shared:
+        end = _until_the_pagevec_drains(k, found, end)
+    if end < found.end or found.seen != k.machine.changes:
+        found = _look(k, vma.mm, there, end, write)
+        if found.there > there or found.other >= 0:
+            return there
+    return _anonymous(k, vma, found, write)
+
+
+def _until_the_pagevec_drains(k: Kernel, found: Found, end: int) -> int:
+    """Where a burst of COW faults must end because the pagevec may be full there, and lets go of pages still to come.
+
+    Until then a page that waits in it has one reference too many and is copied, though nobody shares it.
+    """
+    waiting = k.lru_add.waiting(k.this_cpu())
+    if not waiting or not np.isin(found.pfns[: found.shared], waiting).any():
+        return end
+    return min(end, found.there + k.lru_add.room(k.this_cpu()) * PAGE_SIZE)
+
+
+def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
+    """New pages, copies and reuses for all of what was found. Returns its end, or its beginning where it has become something else meanwhile."""
     machine, mm = k.machine, vma.mm
-    geometry, count = machine.geometry, machine.frames.count
-    start, fresh, zeroes, copies, reuses, missing = needs
-    if fresh or copies:
-        k.rmap.vma_prepare(vma)
+    start, end = found.there, found.end
     tables, pages = _NOTHING, _NOTHING
-    try:
-        if missing:
-            tables = machine.alloc_tables(missing)
-        if fresh or copies:
-            pages = machine.allocator.alloc(fresh + copies, Gfp.HIGHUSER, zeroed=True)
-    except (AllocationFailed, NeedsReclaim):
-        if end - start <= PAGE_SIZE:  # the page cannot be had; its page tables stay, as pte_alloc_map leaves them
-            if tables.size:
-                hook_tables(*geometry, mm.pgd, start, tables)
-                _tables_added(k, mm, start, end, tables.size)
+    while True:
+        nr = (end - start) >> PAGE_SHIFT
+        copies, reuses = decide(found.codes, nr, found.pfns, write, machine.frames.count)
+        wanted = copies + (found.empty if write else 0)
+        try:
+            if wanted:
+                k.rmap.vma_prepare(vma)
+        except NoMemory:
+            _give_back(k, tables, pages)
             raise
-        machine.free_tables(tables)
-        for low, high in halves(start, end):
-            rest = Needs._make(touch_scan(*geometry, mm.pgd, low, high, write, count))
-            if rest.there < high:
-                _handle_faults(k, vma, high, write, rest)
-        return
-    machine.locks.pass_through(mm.page_table_lock)
-    more = fresh + zeroes + copies + reuses - 1
+        try:
+            if found.missing > tables.size:
+                tables = _and(tables, machine.alloc_tables(found.missing - tables.size))
+            if wanted > pages.size:
+                pages = _and(pages, machine.allocator.alloc(wanted - pages.size, Gfp.HIGHUSER, zeroed=True))
+        except NoMemory:
+            if nr > 1:
+                _give_back(k, tables, pages)
+                return _halve(k, vma, found, write)
+            if tables.size and found.seen == machine.changes:  # the page cannot be had; its page tables stay, as pte_alloc_map leaves them
+                hook_tables(*machine.geometry, mm.pgd, start, tables)
+                _tables_added(k, mm, start, end, tables.size)
+                tables = _NOTHING
+            _give_back(k, tables, pages)
+            raise
+        machine.locks.pass_through(mm.page_table_lock)
+        if found.seen == machine.changes:
+            break
+        found = _look(k, mm, start, end, write)  # somebody slept
+        if found.there > start or found.other >= 0:
+            _give_back(k, tables, pages)
+            return start
+    _give_back(k, tables[found.missing :], pages[wanted:])
+    _install(k, vma, found, write, tables[: found.missing], pages[:wanted], copies, reuses)
+    return end
+
+
+def _halve(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
+    """The same for one half, then for the other."""
+    for low, high in halves(found.there, found.end):
+        part = _look(k, vma.mm, low, high, write)
+        if part.there < high:
+            if part.other >= 0:
+                return part.there
+            reached = _anonymous(k, vma, part, write)
+            if reached < high:
+                return reached
+    return found.end
+
+
+def _install(
+    k: Kernel, vma: VmArea, found: Found, write: bool, tables: I64, pages: I64, copies: int, reuses: int
+) -> None:
+    """The entries change; copies get their contents, the reverse map hears of it, and everything is counted."""
+    machine, mm, frames = k.machine, vma.mm, k.machine.frames
+    start, end = found.there, found.end
+    more = ((end - start) >> PAGE_SHIFT) - 1
     if more:  # a fault per page, each with its locks
+        more = found.empty + found.shared - 1 if write else int((found.codes[: more + 1] == ZERO_PAGE).sum()) - 1
         machine.locks.count("mmap_sem", more, write=False)
         machine.locks.count("page_table_lock", more)
-    added, removed, reused = k.batch, k.removed_batch, k.reused_batch
-    copied_to = np.empty(copies, np.int64) if copies else _NOTHING
-    added.nr, removed.nr, reused.nr = fault_apply(
-        *geometry,
-        mm.pgd,
-        start,
-        end,
-        write,
-        count,
-        tables,
-        pages,
-        added.columns,
-        removed.columns,
-        reused.columns,
-        copied_to,
-    )
-    _tables_added(k, mm, start, end, missing)
-    _account(k, vma, needs, pages, copied_to)
+    with k.batch() as added, k.batch() as removed, k.batch() as reused:
+        added.runs, added.nr, removed.runs, removed.nr, reused.runs, reused.nr = install(
+            *machine.geometry, mm.pgd, start, end, write, found.codes,
+            tables, pages, added.columns, removed.columns, reused.columns,
+        )  # fmt: skip
+        _tables_added(k, mm, start, end, tables.size)
+        if copies:
+            old = removed.pfns
+            copy_frames(machine.ram.bytes, frames.scribbled, old, pages[_copied(found)])
+            k.rmap.remove(removed)
+            freed = np.empty(copies, np.int64)
+            machine.allocator.free(freed[: put_runs(frames.count, removed.columns, removed.runs, freed)])
+            machine.charge("cow_copy", copies)
+        if copies or reuses:  # can_share_swap_page asks under a trylock of each page
+            machine.locks.count("PG_locked", copies + reuses)
+        if added.nr:
+            k.rmap.add(added, vma)
+            if k.rules.anon_exclusive:
+                frames.flags[pages] |= np.uint32(PG_ANON_EXCLUSIVE)
+            k.lru_add.add(k.this_cpu(), pages)
+            mm.rss += added.nr - copies
+        if reuses:
+            k.rmap.rehome(reused, vma)
+            if k.rules.anon_exclusive:
+                frames.flags[reused.pfns] |= np.uint32(PG_ANON_EXCLUSIVE)
+            machine.charge("cow_reuse", reuses)
+        if write and found.empty:
+            machine.charge("anon_fault", found.empty)
+        if not write:
+            machine.charge("zero_fault", found.empty)
+        machine.end_burst()
 
 
-def _account(k: Kernel, vma: VmArea, needs: Needs, pages: I64, copied_to: I64) -> None:
-    """The entries of a burst have changed: copies get their contents, the reverse map hears of it, and everything is counted."""
-    machine, flags = k.machine, k.machine.frames.flags
-    added, removed, reused = k.batch, k.removed_batch, k.reused_batch
-    _, fresh, zeroes, copies, reuses, _ = needs
-    if copies:
-        copy_frames(machine.ram.bytes, machine.frames.scribbled, removed.pfns, copied_to)
-        k.rmap.remove(removed)
-        machine.charge("cow_copy", copies)
-    if copies or reuses:  # can_share_swap_page asks under a trylock of each page
-        machine.locks.count("PG_locked", copies + reuses)
-    if added.nr:
-        k.rmap.add(added, vma)
-        if k.rules.anon_exclusive:
-            flags[added.pfns] |= np.uint32(PG_ANON_EXCLUSIVE)
-        k.lru_add.add(k.this_cpu(), pages)
-        vma.mm.rss += added.nr - copies
-    if reuses:
-        k.rmap.rehome(reused, vma)
-        if k.rules.anon_exclusive:
-            flags[reused.pfns] |= np.uint32(PG_ANON_EXCLUSIVE)
-        machine.charge("cow_reuse", reuses)
-    if fresh:
-        machine.charge("anon_fault", fresh)
-    if zeroes:
-        machine.charge("zero_fault", zeroes)
-    machine.end_burst()
+def _copied(found: Found) -> I64:
+    """Which of the new pages are copies: their places in the order of the entries."""
+    new = found.codes[(found.codes == NEW) | (found.codes == COPY)]
+    return np.flatnonzero(new == COPY)
+
+
+def _give_back(k: Kernel, tables: I64, pages: I64) -> None:
+    """What was allocated and is not wanted after all."""
+    if tables.size:
+        k.machine.free_tables(tables)
+    if pages.size:
+        k.machine.allocator.free(pages)
+
+
+def _and(some: I64, more: I64) -> I64:
+    return np.concatenate((some, more)) if some.size else more
 
 
 def _tables_added(k: Kernel, mm: MmStruct, start: int, end: int, nr: int) -> None:
     if nr:
         mm.nr_tables += nr
         k.rmap.tables_added(mm, start, end)
-
-
-def read_bytes(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int) -> bytes:
-    """The bytes a task sees at [start, start + length), faulting as it reads."""
-    if length <= 0:
-        return b""
-    touch(k, mm, limits, start, start + length, write=False)
-    pages = k.machine.ram.bytes[_pfns(k, mm, start, length)]
-    first = start & (PAGE_SIZE - 1)
-    return pages.reshape(-1)[first : first + length].tobytes()
-
-
-def write_bytes(k: Kernel, mm: MmStruct, limits: Limits, start: int, data: bytes) -> None:
-    """Store `data` at `start`, faulting as it writes. Pages before a bad address are written, as a program would."""
-    done = 0
-    while done < len(data):
-        stop = min(len(data), done + k.burst_bytes)
-        _write_burst(k, mm, limits, start + done, data[done:stop])
-        done = stop
-
-
-def _write_burst(k: Kernel, mm: MmStruct, limits: Limits, start: int, data: bytes) -> None:
-    try:
-        touch(k, mm, limits, start, start + len(data), write=True)
-    except SegmentationFault as fault:
-        _store(k, mm, start, data[: max(0, fault.address - start)])
-        raise
-    _store(k, mm, start, data)
-
-
-def _store(k: Kernel, mm: MmStruct, start: int, data: bytes) -> None:
-    if not data:
-        return
-    ram = k.machine.ram.bytes
-    pfns = _pfns(k, mm, start, len(data))
-    first = start & (PAGE_SIZE - 1)
-    pages = ram[pfns]
-    pages.reshape(-1)[first : first + len(data)] = np.frombuffer(data, np.uint8)
-    ram[pfns] = pages
-    k.machine.frames.scribbled[pfns] = 1
-
-
-def _pfns(k: Kernel, mm: MmStruct, start: int, length: int) -> I64:
-    """The frames of a stretch that has just been touched."""
-    first, end = start & -PAGE_SIZE, (start + length + PAGE_SIZE - 1) & -PAGE_SIZE
-    pfns = np.empty((end - first) >> PAGE_SHIFT, np.int64)
-    read_entries(*k.machine.geometry, mm.pgd, first, pfns)
-    return pfns
 
 
 _NOTHING: I64 = np.empty(0, np.int64)

@@ -14,8 +14,9 @@ import errno
 
 import numpy as np
 
-from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
+from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.batch import Batch
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE
 from rmaplab.machine.pagetable import copy_range, count_tables
 from rmaplab.machine.pagetable_edit import read_range
@@ -28,7 +29,7 @@ from rmaplab.units import PAGE_SIZE
 
 
 def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
-    """A copy of `parent` for the new task `pid`. Raises SyscallError(ENOMEM), NeedsReclaim; then nothing of it is left."""
+    """A copy of `parent` for the new task `pid`. Raises SyscallError(ENOMEM), NoMemory; then nothing of it is left."""
     child = mm_alloc(k, pid)
     child.free_area_cache = parent.free_area_cache
     child.start_brk, child.brk = parent.start_brk, parent.brk
@@ -43,7 +44,7 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
                     raise SyscallError(errno.ENOMEM, "fork", "overcommit: less is free than the child could write")
                 charged += vma.nr_pages
             _dup_vma(k, vma, child)
-    except (SyscallError, AllocationFailed, NeedsReclaim) as failure:
+    except (SyscallError, NoMemory) as failure:
         # dup_mmap takes all its charges back; so does exit_mmap, for the VMAs that were linked, unless the rules know better
         linked = sum(vma.nr_pages for vma in child.vmas if vma.flags & VM_ACCOUNT)
         if k.rules.fork_failure_uncharges_twice:
@@ -52,9 +53,7 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
         else:
             k.vm_unacct_memory(charged - linked)
         mmput(k, child)
-        if isinstance(failure, AllocationFailed):
-            raise SyscallError(errno.ENOMEM, "fork") from None
-        raise
+        raise (failure.or_errno(errno.ENOMEM, "fork") if isinstance(failure, NoMemory) else failure) from None
     return child
 
 
@@ -66,63 +65,80 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
     try:
         if not wiped:
             k.rmap.vma_fork(vma, new)
-    except (AllocationFailed, NeedsReclaim):
+    except NoMemory:
         vm_area_free(k, new)
         raise
     link_vma(new)
     child.total_vm += new.nr_pages
     if wiped or (k.rules.lazy_fork and not k.rmap.vma_is_faulted(vma)):
         return  # the child's faults will find zeros, as the parent's did
-    locks = k.machine.locks
     address = vma.start
     while address < vma.end:
         stop = k.alloc_burst_end(address, vma.end)
-        locks.take(child.page_table_lock)
-        locks.take(vma.mm.page_table_lock)
-        try:
-            _copy_burst(k, vma, new, address, stop)
-            k.machine.end_burst()
-        finally:
-            locks.drop(vma.mm.page_table_lock)
-            locks.drop(child.page_table_lock)
+        _copy_burst(k, vma, new, address, stop)
         if k.rules.fork_cond_resched:
             k.machine.sched.cond_resched()
         address = stop
 
 
 def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> None:
-    """copy_page_range for one burst; halved when memory is short, so that all before the failing page is done."""
-    machine, batch = k.machine, k.batch
-    geometry, parent, child = machine.geometry, vma.mm.pgd, new.mm
-    missing, leaves = count_tables(*geometry, child.pgd, parent, start, end)
-    if not leaves and not missing:
-        return
+    """copy_page_range for one burst; halved when memory is short, so that all before the failing page is done.
+
+    Memory first, then the page_table_locks, then a look whether that is still enough: whoever slept for it may find other entries.
+    """
+    machine, geometry, locks = k.machine, k.machine.geometry, k.machine.locks
+    parent, child = vma.mm, new.mm
     tables: I64 = _NOTHING
-    try:
-        if missing:
-            tables = machine.alloc_tables(missing)
-        if k.rmap.reserves:
-            batch.nr = read_range(*geometry, parent, start, end, batch.columns)
-            k.rmap.reserve(batch)
-    except (AllocationFailed, NeedsReclaim):
-        machine.free_tables(tables)
-        if end - start <= PAGE_SIZE:
-            raise
-        for low, high in halves(start, end):
-            _copy_burst(k, vma, new, low, high)
-        return
+    with k.batch() as batch:
+        while True:
+            seen = machine.changes
+            missing, leaves = count_tables(*geometry, child.pgd, parent.pgd, start, end)
+            try:
+                if missing > tables.size:
+                    tables = np.concatenate((tables, machine.alloc_tables(missing - tables.size)))
+                if k.rmap.reserves and leaves:
+                    batch.runs, batch.nr, batch.nr_others = read_range(
+                        *geometry, parent.pgd, machine.mapped, start, end, batch.columns, batch.others
+                    )
+                    k.rmap.reserve(batch)
+            except NoMemory:
+                k.rmap.unreserve()
+                machine.free_tables(tables)
+                if end - start <= PAGE_SIZE:
+                    raise
+                for low, high in halves(start, end):
+                    _copy_burst(k, vma, new, low, high)
+                return
+            locks.take(child.page_table_lock)
+            locks.take(parent.page_table_lock)
+            if seen == machine.changes:
+                break
+            locks.drop(parent.page_table_lock)
+            locks.drop(child.page_table_lock)
+        if leaves or missing:
+            _copy_entries(k, vma, new, start, end, tables, batch)
+        machine.end_burst()
+        locks.drop(parent.page_table_lock)
+        locks.drop(child.page_table_lock)
+
+
+def _copy_entries(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int, tables: I64, batch: Batch) -> None:
+    """All is there that it takes: this cannot fail."""
+    machine, child = k.machine, new.mm
     cow = vma.flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
-    batch.nr, copied = copy_range(
-        *geometry, parent, child.pgd, start, end, cow, machine.frames.count, tables, batch.columns
-    )
-    if missing:
-        child.nr_tables += missing
+    batch.runs, batch.nr, batch.nr_others, copied = copy_range(
+        *machine.geometry, vma.mm.pgd, machine.mapped, child.pgd, start, end, cow,
+        machine.frames.count, tables, batch.columns, batch.others,
+    )  # fmt: skip
+    if tables.size:
+        child.nr_tables += tables.size
         k.rmap.tables_added(child, start, end)
     if batch.nr:
         k.rmap.duplicate(batch, new)
         if k.rules.anon_exclusive:
             machine.frames.flags[batch.pfns] &= ~np.uint32(PG_ANON_EXCLUSIVE)
         child.rss += batch.nr
+    k.rmap.unreserve()
     machine.charge("pte_copy", copied)
 
 

@@ -3,7 +3,11 @@
 The functions of mm/ take it as their first argument `k`, where C code would reach for globals.
 """
 
-from rmaplab.errors import AllocationFailed, KernelBug
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rmaplab.errors import KernelBug, NoMemory
+from rmaplab.machine.batch import Batch
 from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.machine import Machine
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
@@ -12,7 +16,7 @@ from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.mm_types import MmStruct, Range
 from rmaplab.objects.task import TaskStruct
-from rmaplab.rmap.protocol import Batch, ReverseMap
+from rmaplab.rmap.protocol import ReverseMap
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 MM_LOCKS: LockClasses = (
@@ -68,10 +72,17 @@ class Kernel:
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
         self.burst_bytes = BURST_TABLES * paging.leaf_span
-        capacity = BURST_TABLES << paging.bits
-        self.batch = Batch(capacity)  # scratch: nobody keeps a batch beyond the call it is passed to
-        self.removed_batch = Batch(capacity)
-        self.reused_batch = Batch(capacity)
+        self._batches: list[Batch] = []
+        self.one = Batch(1, paging.entry_bytes)
+        """A batch of one page, for whoever does not sleep before its next use."""
+        self.one.nr = self.one.runs = 1
+
+    def batch(self) -> Batch:
+        """A batch for what one burst meets: `with k.batch() as batch`. From a pool, so that whoever sleeps keeps his own."""
+        if self._batches:
+            return self._batches.pop()
+        paging = self.machine.paging
+        return Batch(BURST_TABLES << paging.bits, paging.entry_bytes, self._batches)
 
     def burst_start(self, end: int) -> int:
         """Where a burst that ends at `end` begins, for work that allocates and goes downwards."""
@@ -130,6 +141,16 @@ def halves(start: int, end: int) -> tuple[Range, Range]:
     return (start, middle), (middle, end)
 
 
+@contextmanager
+def null_is_fine() -> Iterator[None]:
+    """For what is only tried: if the allocator returns NULL, it stays undone."""
+    try:
+        yield
+    except NoMemory as failure:
+        if failure.waiting_helps:
+            raise
+
+
 def _nothing_can_be_reclaimed(nr: int, order: int) -> None:
     """Only anonymous memory and no swap: a kernel that gives up then returns NULL."""
-    raise AllocationFailed(f"{nr} blocks of order {order}, and nothing can be reclaimed")
+    raise NoMemory(f"{nr} blocks of order {order}, and nothing can be reclaimed")

@@ -16,11 +16,9 @@ Source: mm/madvise.c of 2.6.2 (advice 0 to 4) and 6.18, madvise_vma_behavior, ma
 
 import errno
 
-import numpy as np
-
-from rmaplab.errors import AllocationFailed, NeedsReclaim, NotModelled, SyscallError
-from rmaplab.machine.pagetable_edit import read_range
-from rmaplab.machine.paging import ACCESSED, DIRTY
+from rmaplab.errors import NoMemory, NotModelled, SyscallError
+from rmaplab.machine.entries import ACCESSED, DIRTY
+from rmaplab.machine.pagetable_edit import clear_bits, read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import vma_modify
 from rmaplab.mm.zap import zap_vma_range, zap_whole_tables
@@ -113,8 +111,8 @@ def do_madvise(k: Kernel, mm: MmStruct, start: int, length: int, advice: int) ->
             continue
         try:
             _advise_vma(k, mm, vma, address, stop, advice)
-        except AllocationFailed:
-            raise SyscallError(errno.EAGAIN, "madvise", "no memory for a VMA") from None
+        except NoMemory as failure:
+            raise failure.or_errno(errno.EAGAIN, "madvise", "no memory for a VMA") from None
     if hole:
         raise SyscallError(errno.ENOMEM, "madvise", "a part of the range is not mapped; the rest is done")
 
@@ -135,7 +133,7 @@ def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advi
     elif advice in (MADV_FREE, MADV_COLD):
         _mark(k, mm, start, end, DIRTY | ACCESSED if advice == MADV_FREE else ACCESSED)
     elif advice == MADV_PAGEOUT and k.machine.swap_pages:
-        raise NeedsReclaim("MADV_PAGEOUT: this version does not swap")
+        raise NoMemory("MADV_PAGEOUT: this version does not swap", waiting_helps=True)
     elif advice == MADV_WILLNEED and not k.rules.merges_everywhere:
         raise SyscallError(errno.EBADF, "madvise", "MADV_WILLNEED is for files")
 
@@ -152,13 +150,15 @@ def _zap(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
 
 def _mark(k: Kernel, mm: MmStruct, start: int, end: int, bits: int) -> None:
     """Entries lose `bits`. Only reclaim will see it: a page that is clean then goes without being written anywhere."""
-    machine, batch = k.machine, k.batch
+    machine = k.machine
     address = start
     while address < end:
         stop = k.burst_end(address, end)
-        batch.nr = read_range(*machine.geometry, mm.pgd, address, stop, batch.columns)
-        slots = batch.ptes // machine.paging.entry_bytes
-        machine.words[slots] &= np.array(~bits, np.int64).astype(machine.words.dtype)
+        with k.batch() as batch:
+            batch.runs, batch.nr, _ = read_range(
+                *machine.geometry, mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
+            )
+            clear_bits(machine.words, machine.paging.bits, batch.columns, batch.runs, bits)
         machine.charge("pte_mark", batch.nr)
         machine.end_burst()
         address = stop

@@ -73,7 +73,7 @@ def vma_modify(
 ) -> VmArea:
     """Give the part [start, end) of `vma` the vm_flags `flags`: the VMA that covers it then.
 
-    Raises AllocationFailed, or SyscallError(ENOMEM) where a split would be one mapping too many; `call` is whose error that is. A
+    Raises NoMemory, or SyscallError(ENOMEM) where a split would be one mapping too many; `call` is whose error that is. A
     first split stays when the second one fails, as in Linux. Without `merge` there are only splits; without `with_next` only the VMA
     before it is asked.
     """

@@ -5,8 +5,10 @@ Source: mm/mincore.c and mm/msync.c of 2.6.2 and 6.18. Up to 2.6.2 mincore knows
 
 import errno
 
+import numpy as np
+
 from rmaplab.errors import SyscallError
-from rmaplab.machine.pagetable_edit import read_all
+from rmaplab.machine.pagetable_edit import resident
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import MS_ASYNC, MS_INVALIDATE, MS_SYNC, VM_LOCKED
 from rmaplab.objects.mm_types import MmStruct
@@ -20,20 +22,18 @@ def do_mincore(k: Kernel, mm: MmStruct, start: int, length: int) -> list[bool]:
     end = start + page_align(length)
     if not 0 <= start <= end <= k.machine.paging.task_size:
         raise SyscallError(errno.ENOMEM, "mincore", "beyond the end of the address space")
-    resident: list[bool] = []
-    address, batch = start, k.batch
+    answer: list[bool] = []
+    address = start
     while address < end:
         vma = mm.find_vma(address)
         if vma is None or vma.start > address or not k.rules.mincore_knows_anonymous:
             raise SyscallError(errno.ENOMEM, "mincore", f"nothing is mapped at {address:#x}, or nothing that it knows")
         stop = k.burst_end(address, min(end, vma.end))
-        batch.nr = read_all(*k.machine.geometry, mm.pgd, address, stop, batch.columns)
-        row = [False] * ((stop - address) >> PAGE_SHIFT)
-        for there in ((batch.addresses - address) >> PAGE_SHIFT).tolist():
-            row[there] = True
-        resident += row
+        there = np.empty((stop - address) >> PAGE_SHIFT, np.bool_)
+        resident(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, there)
+        answer += there.tolist()
         address = stop
-    return resident
+    return answer
 
 
 def do_msync(k: Kernel, mm: MmStruct, start: int, length: int, flags: int) -> None:

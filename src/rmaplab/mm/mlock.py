@@ -13,9 +13,10 @@ Source: mm/mlock.c of 2.6.2 and 6.18, do_mlock, apply_vma_lock_flags, mlock_fixu
 """
 
 import errno
+from contextlib import suppress
 
-from rmaplab.errors import AllocationFailed, SyscallError
-from rmaplab.mm.kernel import Kernel
+from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.mm.kernel import Kernel, null_is_fine
 from rmaplab.mm.merge import vma_modify
 from rmaplab.objects.flags import (
     MCL_CURRENT,
@@ -107,8 +108,8 @@ def _apply(k: Kernel, mm: MmStruct, start: int, end: int, lock: int, call: str) 
             raise SyscallError(errno.ENOMEM, call, f"nothing is mapped at {address:#x}")
         try:
             _fixup(k, mm, vma, address, stop, lock, call)
-        except AllocationFailed:
-            raise SyscallError(errno.ENOMEM, call) from None
+        except NoMemory as failure:
+            raise failure.or_errno(errno.ENOMEM, call) from None
 
 
 def _apply_to_all(k: Kernel, mm: MmStruct, lock: int) -> None:
@@ -116,10 +117,8 @@ def _apply_to_all(k: Kernel, mm: MmStruct, lock: int) -> None:
     address = 0
     while (vma := mm.find_vma(address)) is not None:
         address = vma.end
-        try:
+        with null_is_fine(), suppress(SyscallError):
             _fixup(k, mm, vma, vma.start, vma.end, lock, "mlockall")
-        except (AllocationFailed, SyscallError):
-            continue
 
 
 def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, lock: int, call: str) -> None:

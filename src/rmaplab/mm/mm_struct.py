@@ -5,8 +5,8 @@ Source: 2.6.2 kernel/fork.c (mm_alloc, mmput), arch/i386/mm/pgtable.c (pgd_alloc
 
 import numpy as np
 
-from rmaplab.errors import AllocationFailed, NeedsReclaim
-from rmaplab.machine.paging import PRESENT
+from rmaplab.errors import NoMemory
+from rmaplab.machine.entries import PRESENT
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.zap import exit_mmap, free_pgd
 from rmaplab.objects.mm_types import MmStruct
@@ -14,11 +14,11 @@ from rmaplab.units import PAGE_SHIFT
 
 
 def mm_alloc(k: Kernel, pid: int) -> MmStruct:
-    """An empty address space for task `pid`, on the mmlist. Raises AllocationFailed, NeedsReclaim with nothing left behind."""
+    """An empty address space for task `pid`, on the mmlist. Raises NoMemory with nothing left behind."""
     address = k.mm_cache.alloc()
     try:
         pgd, nr_tables = _pgd_alloc(k)
-    except (AllocationFailed, NeedsReclaim):
+    except NoMemory:
         k.mm_cache.free(address)
         raise
     mm = MmStruct(pid, address, pgd, k.machine.locks)
@@ -31,11 +31,11 @@ def mm_alloc(k: Kernel, pid: int) -> MmStruct:
 
 
 def new_mm(k: Kernel, pid: int) -> MmStruct:
-    """What execve gives a task. Raises AllocationFailed, NeedsReclaim with nothing left behind."""
+    """What execve gives a task. Raises NoMemory with nothing left behind."""
     mm = mm_alloc(k, pid)
     try:
         k.rmap.mm_new(mm)
-    except (AllocationFailed, NeedsReclaim):
+    except NoMemory:
         mmput(k, mm)
         raise
     return mm
@@ -64,7 +64,7 @@ def _pgd_alloc(k: Kernel) -> tuple[int, int]:
     pgd = k.pgd_cache.alloc()
     try:
         born = machine.alloc_tables(paging.tables_at_birth, upper=True)
-    except (AllocationFailed, NeedsReclaim):
+    except NoMemory:
         k.pgd_cache.free(pgd)
         raise
     first = pgd // paging.entry_bytes

@@ -16,7 +16,7 @@ do_mmap, mlock_future_ok, and mm/vma.c, mmap_region, do_brk_flags.
 import errno
 from collections.abc import Sequence
 
-from rmaplab.errors import AllocationFailed, NeedsReclaim, NotModelled, SyscallError
+from rmaplab.errors import NoMemory, NotModelled, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.munmap import do_munmap, split_ends
@@ -154,11 +154,9 @@ def map_anonymous(
             vma = vm_area_alloc(k, mm, start, end, flags, pgoff)
             k.machine.charge("vma_alloc")
             link_vma(vma)
-    except (AllocationFailed, NeedsReclaim) as failure:
+    except NoMemory as failure:
         k.vm_unacct_memory(charged)
-        if isinstance(failure, NeedsReclaim):
-            raise
-        raise SyscallError(errno.ENOMEM, call) from None
+        raise failure.or_errno(errno.ENOMEM, call) from None
     mm.total_vm += nr_pages
     if flags & VM_LOCKED:
         mm.locked_vm += nr_pages

@@ -12,14 +12,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.errors import AllocationFailed, NeedsReclaim
+from rmaplab.errors import NoMemory
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.arrays import Bools
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_pages
-from rmaplab.machine.pagetable_edit import count_tables_at, hang_tables, leaf_tables, move_entries, read_all
+from rmaplab.machine.batch import ENTRY, PFN
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
+from rmaplab.machine.pagetable_edit import (
+    count_tables_at,
+    count_tables_to,
+    hang_tables,
+    leaf_tables,
+    move_range,
+    read_range,
+)
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.rmap.protocol import Batch
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
@@ -49,7 +55,7 @@ def move_page_tables(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> No
             start = max(old, k.burst_start(address))
             _move_burst(k, vma, target, start, address, new - old)
             address = start
-    except (AllocationFailed, NeedsReclaim):
+    except NoMemory:
         move_back(k, target, vma, start, old + length, new - old)
         raise
 
@@ -71,42 +77,46 @@ def _move_burst_back(k: Kernel, target: VmArea, vma: VmArea, start: int, end: in
 
 
 def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, delta: int) -> None:
-    """Move the entries of [start, end) by `delta` bytes: tables first, then the design's verdict, then the entries."""
-    machine, mm, before, after = k.machine, vma.mm, k.batch, k.removed_batch
+    """Move the entries of [start, end) by `delta` bytes: tables first, then the design's verdict, then the entries.
+
+    Whoever slept looks again: entries may have gone, none can have come.
+    """
+    machine, mm = k.machine, vma.mm
     geometry = machine.geometry
-    before.nr = read_all(*geometry, mm.pgd, start, end, before.columns)
-    if not before.nr:
-        return
-    missing = count_tables_at(*geometry, mm.pgd, before.addresses, delta)
-    try:
-        tables = machine.alloc_tables(missing) if missing else np.empty(0, np.int64)
-    except (AllocationFailed, NeedsReclaim) as failure:
-        _halve(k, vma, target, start, end, delta, failure)
-        return
-    tracked = before.pfns != 0
-    if tracked.any():
-        only = _select(before, tracked)
-        verdict = k.rmap.move_verdict(only, target)
-        if verdict is not None and verdict.any():
-            try:
-                _unshare(k, mm, _select(only, verdict), vma)
-            except (AllocationFailed, NeedsReclaim) as failure:
+    tables = np.empty(0, np.int64)
+    while True:
+        seen = machine.changes
+        missing = count_tables_to(*geometry, mm.pgd, start, end, delta)
+        try:
+            if missing > tables.size:
+                tables = np.concatenate((tables, machine.alloc_tables(missing - tables.size)))
+            _unshare(k, vma, target, start, end)
+        except NoMemory:
+            if tables.size:
                 machine.free_tables(tables)
-                _halve(k, vma, target, start, end, delta, failure)
-                return
-            before.nr = read_all(*geometry, mm.pgd, start, end, before.columns)
-    machine.locks.count("page_table_lock", before.nr)  # taken page by page
-    if missing:
-        hang_tables(*geometry, mm.pgd, before.addresses, delta, tables)
-        mm.nr_tables += missing
-        first = int(before.addresses[0]) + delta
-        k.rmap.tables_added(mm, first, int(before.addresses[-1]) + delta + PAGE_SIZE)
-    move_entries(*geometry, mm.pgd, before.columns, before.nr, delta, after.columns)
-    after.nr = before.nr
-    if tracked.any():
-        k.rmap.moved(_select(before, tracked), _select(after, tracked), target)
-    machine.charge("pte_move", before.nr)
-    machine.end_burst()
+            if end - start <= PAGE_SIZE:
+                raise
+            for low, high in reversed(halves(start, end)):
+                _move_burst(k, vma, target, low, high, delta)
+            return
+        if seen == machine.changes:
+            break
+    if missing < tables.size:
+        machine.free_tables(tables[missing:])
+    with k.batch() as before, k.batch() as after:
+        before.runs, before.nr, moved = move_range(
+            *geometry, mm.pgd, machine.mapped, start, end, delta, tables, before.columns, after.columns
+        )
+        after.runs, after.nr = before.runs, before.nr
+        if missing:
+            mm.nr_tables += missing
+            k.rmap.tables_added(mm, start + delta, end + delta)
+        if before.nr:
+            k.rmap.moved(before, after, target)
+    if moved:
+        machine.locks.count("page_table_lock", moved)  # taken page by page
+        machine.charge("pte_move", moved)
+        machine.end_burst()
 
 
 def _make_tables(k: Kernel, mm: MmStruct, old: int, new: int, length: int) -> None:
@@ -132,42 +142,42 @@ def _make_tables(k: Kernel, mm: MmStruct, old: int, new: int, length: int) -> No
         k.rmap.tables_added(mm, new, new + length)
 
 
-def _halve(
-    k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, delta: int, failure: AllocationFailed | NeedsReclaim
-) -> None:
-    """Memory was short for the whole of a burst: its parts, upper half first; a single page fails for good."""
-    if end - start <= PAGE_SIZE:
-        raise failure
-    for low, high in reversed(halves(start, end)):
-        _move_burst(k, vma, target, low, high, delta)
-
-
-def _unshare(k: Kernel, mm: MmStruct, shared: Batch, vma: VmArea) -> None:
-    """Give the task its own copies of `shared` pages, where they are: an early COW. Raises as an allocation."""
+def _unshare(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int) -> None:
+    """Give the task its own copies of pages that the design could not find at their new place: an early COW. Raises as an allocation."""
     machine, frames = k.machine, k.machine.frames
-    pages = machine.allocator.alloc(shared.nr, Gfp.HIGHUSER, zeroed=True)
+    with k.batch() as batch:
+        pages = np.empty(0, np.int64)
+        while True:
+            seen = machine.changes
+            batch.runs, batch.nr, _ = read_range(
+                *machine.geometry, vma.mm.pgd, machine.mapped, start, end, batch.columns, batch.others
+            )
+            verdict = k.rmap.move_verdict(batch, target) if batch.nr else None
+            wanted = 0 if verdict is None else int(verdict.sum())
+            try:
+                if wanted > pages.size:
+                    more = machine.allocator.alloc(wanted - pages.size, Gfp.HIGHUSER, zeroed=True)
+                    pages = np.concatenate((pages, more))
+            except NoMemory:
+                machine.allocator.free(pages)
+                raise
+            if seen == machine.changes:
+                break
+        machine.allocator.free(pages[wanted:])
+        if verdict is None or not wanted:
+            return
+        pages, shared = pages[:wanted], batch.select(verdict)
     copy_frames(machine.ram.bytes, frames.scribbled, shared.pfns, pages)
-    words, shift = machine.words, machine.paging.entry_bytes.bit_length() - 1
-    slots = shared.ptes >> shift
-    flags = words[slots].astype(np.int64) & (PAGE_SIZE - 1)
-    words[slots] = (pages << PAGE_SHIFT) | flags
+    slots = shared.ptes // machine.paging.entry_bytes
+    copies = batch.select(verdict)
+    copies.columns[PFN] = pages
+    copies.columns[ENTRY] = (pages << PAGE_SHIFT) | (shared.entries & (PAGE_SIZE - 1))
+    machine.words[slots] = copies.columns[ENTRY]
     k.rmap.remove(shared)
-    freed = np.empty(shared.nr, np.int64)
-    machine.allocator.free(freed[: put_pages(frames.count, shared.pfns, freed)])
-    copies = Batch(shared.nr)
-    copies.columns[:] = shared.columns
-    copies.columns[0] = pages
-    copies.nr = shared.nr
+    freed = np.empty(wanted, np.int64)
+    machine.allocator.free(freed[: put_runs(frames.count, shared.columns, shared.runs, freed)])
     k.rmap.add(copies, vma)
     if k.rules.anon_exclusive:
-        frames.flags[copies.pfns] |= np.uint32(PG_ANON_EXCLUSIVE)
-    k.lru_add.add(k.this_cpu(), copies.pfns)
-    machine.charge("mremap_copy", shared.nr)
-
-
-def _select(batch: Batch, mask: Bools) -> Batch:
-    """Those entries of a batch that the mask names."""
-    chosen = Batch(0)
-    chosen.columns = np.ascontiguousarray(batch.columns[:, : batch.nr][:, mask])
-    chosen.nr = chosen.columns.shape[1]
-    return chosen
+        frames.flags[pages] |= np.uint32(PG_ANON_EXCLUSIVE)
+    k.lru_add.add(k.this_cpu(), pages)
+    machine.charge("mremap_copy", wanted)

@@ -12,13 +12,12 @@ Source: 2.6.2 mm/mprotect.c, sys_mprotect, mprotect_fixup, mprotect_attempt_merg
 """
 
 import errno
-from contextlib import suppress
 
-from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
+from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.machine.entries import PRESENT
 from rmaplab.machine.pagetable_edit import protect_range
-from rmaplab.machine.paging import PRESENT, PROTNONE
 from rmaplab.mm.fault import touch
-from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.kernel import Kernel, null_is_fine
 from rmaplab.mm.merge import continues, vma_modify
 from rmaplab.mm.vma import absorb
 from rmaplab.objects.flags import (
@@ -83,15 +82,13 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: in
         vma_modify(
             k, vma, start, end, flags, "mprotect", merge=k.rules.mprotect_merges, with_next=k.rules.merges_everywhere
         )
-    except (AllocationFailed, SyscallError, NeedsReclaim) as failure:
+    except (NoMemory, SyscallError) as failure:
         k.vm_unacct_memory(charged)
-        if isinstance(failure, NeedsReclaim):
-            raise
-        raise SyscallError(errno.ENOMEM, "mprotect") from None
+        raise (failure.or_errno(errno.ENOMEM, "mprotect") if isinstance(failure, NoMemory) else failure) from None
     k.vm_unacct_memory(refund)
     _change_protection(k, mm, start, end, flags)
     if early_cow:  # a locked page must not fault later
-        with suppress(AllocationFailed):
+        with null_is_fine():
             touch(k, mm, None, start, end, write=True)
 
 
@@ -109,19 +106,19 @@ def _merge_with_next(k: Kernel, mm: MmStruct, end: int) -> None:
     if after is None or after.start != end or after.flags != flags or flags & k.rules.vm_special:
         return
     if continues(k, vma, flags, after.pgoff - vma.nr_pages, after):
-        with suppress(AllocationFailed):  # two they were, and two they stay
+        with null_is_fine():  # two they were, and two they stay
             absorb(k, vma, after)
             k.machine.charge("vma_merge")
 
 
 def _change_protection(k: Kernel, mm: MmStruct, start: int, end: int, flags: int) -> None:
     """change_protection: entries lose the write bit, and with PROT_NONE the present bit, in bursts."""
-    present = PRESENT if flags & ACCESS else PROTNONE
+    present = PRESENT if flags & ACCESS else k.machine.encoding.hidden
     k.machine.locks.take(mm.page_table_lock)
     address = start
     while address < end:
         stop = k.burst_end(address, end)
-        k.machine.charge("pte_protect", protect_range(*k.machine.geometry, mm.pgd, address, stop, present))
+        k.machine.charge("pte_protect", protect_range(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, present))
         k.machine.end_burst()
         address = stop
     k.machine.locks.drop(mm.page_table_lock)

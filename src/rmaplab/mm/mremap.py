@@ -14,7 +14,7 @@ Source: 2.6.5 -aa mm/mremap.c (do_mremap, move_vma, move_page_tables), 2.6.2 and
 
 import errno
 
-from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
+from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.move_ptes import Remap, move_back, move_page_tables
@@ -27,7 +27,7 @@ from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 
-class _Moved(NeedsReclaim):
+class _Moved(NoMemory):
     """Memory ran out when all had been moved: what was charged for the new place stays charged."""
 
 
@@ -67,11 +67,9 @@ def do_mremap(
         return _grow_or_move(k, vma, remap), None
     except _Moved:
         raise
-    except (SyscallError, AllocationFailed, NeedsReclaim) as failure:
+    except (SyscallError, NoMemory) as failure:
         k.vm_unacct_memory(charged)
-        if isinstance(failure, AllocationFailed):
-            raise SyscallError(errno.ENOMEM, "mremap") from None
-        raise
+        raise (failure.or_errno(errno.ENOMEM, "mremap") if isinstance(failure, NoMemory) else failure) from None
 
 
 def _vma_to_resize(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> tuple[VmArea, int]:
@@ -125,7 +123,7 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> None:
         move_page_tables(k, vma, target, remap)
         if not merged:
             _link_target(k, vma, target, remap)
-    except (AllocationFailed, NeedsReclaim):
+    except NoMemory:
         if merged:  # a neighbour that has grown stays grown, and nobody has counted that
             mm.total_vm_drift += nr_pages
             k.committed_drift += nr_pages if vma.flags & VM_ACCOUNT else 0
@@ -138,12 +136,12 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> None:
         k.committed_pages += accounted  # the charge moves along: munmap must not take it back
         try:
             do_munmap(k, mm, old, old_length)
-        except (SyscallError, NeedsReclaim) as failure:
+        except (SyscallError, NoMemory) as failure:
             # a split got no memory: the source stays, empty and uncharged
             k.committed_pages -= accounted
             k.committed_drift += accounted
-            if isinstance(failure, NeedsReclaim):
-                raise _Moved(str(failure)) from None
+            if isinstance(failure, NoMemory):
+                raise _Moved(str(failure), waiting_helps=True) from None
     k.machine.charge("mremap_move")
 
 
@@ -151,7 +149,7 @@ def _link_target(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> None:
     """The new VMA joins the reverse map and the mm; if the design has no memory for it, all entries go back."""
     try:
         k.rmap.vma_clone(vma, target)
-    except (AllocationFailed, NeedsReclaim):
+    except NoMemory:
         move_back(k, target, vma, remap.old, remap.old + remap.old_length, remap.new - remap.old)
         raise
     link_vma(target)

@@ -19,7 +19,7 @@ mm/vma.c, copy_vma, vma_merge_extend; modern.md 1.9, 4. What is not in these was
 
 import errno
 
-from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
+from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.mmap import check_lock_limit
@@ -140,9 +140,9 @@ def _grow(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
     vm_flags, pgoff = vma.flags, vma.pgoff + vma.nr_pages
     try:
         grown, _ = merge_new_range(k, mm, vma, end, new_end, vm_flags, pgoff, grows=True)
-    except (AllocationFailed, NeedsReclaim) as failure:
+    except NoMemory as failure:
         k.vm_unacct_memory(charged)
-        if isinstance(failure, NeedsReclaim):
+        if failure.waiting_helps:
             raise
         grown = None
     if grown is None:
@@ -194,7 +194,7 @@ def _move_to(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap, cut: int) ->
 
 
 def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
-    """move_vma. Raises SyscallError(ENOMEM), NeedsReclaim; then the mapping is where it was."""
+    """move_vma. Raises SyscallError(ENOMEM), NoMemory; then the mapping is where it was."""
     old, old_length, new_length, flags, new = remap
     mm, nr_pages, vm_flags = vma.mm, new_length >> PAGE_SHIFT, vma.flags
     if mm.map_count >= k.rules.max_map_count - SPARE_MAPPINGS:
@@ -203,24 +203,20 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
     charged = _charge(k, vma, (new_length if stays else new_length - old_length) >> PAGE_SHIFT)
     try:
         target, vma = _copy_vma(k, vma, remap)
-    except (AllocationFailed, NeedsReclaim) as failure:
+    except NoMemory as failure:
         k.vm_unacct_memory(charged)
-        if isinstance(failure, NeedsReclaim):
-            raise
-        raise SyscallError(errno.ENOMEM, "mremap") from None
+        raise failure.or_errno(errno.ENOMEM, "mremap") from None
     mm.total_vm += nr_pages
     if vm_flags & VM_LOCKED:
         mm.locked_vm += nr_pages
     try:
         move_page_tables(k, vma, target, remap)
-    except (AllocationFailed, NeedsReclaim) as failure:
+    except NoMemory as failure:
         # the entries are back: unmap the new place, not the old one
         k.committed_pages += nr_pages if vm_flags & VM_ACCOUNT else 0
         k.vm_unacct_memory(charged)
         do_munmap(k, mm, new, new_length, "mremap")
-        if isinstance(failure, NeedsReclaim):
-            raise
-        raise SyscallError(errno.ENOMEM, "mremap") from None
+        raise failure.or_errno(errno.ENOMEM, "mremap") from None
     if stays:
         _leave_source(k, vma, target, remap)
     else:

@@ -13,7 +13,7 @@ Source: 2.6.2 mm/mmap.c, do_munmap, unmap_region; 2.4.27 mm/mmap.c, do_munmap; 6
 
 import errno
 
-from rmaplab.errors import AllocationFailed, SyscallError
+from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma import remove_vma, split_vma, unlink_vma
 from rmaplab.mm.zap import free_pgtables, zap_vma_range
@@ -71,6 +71,6 @@ def split_ends(k: Kernel, mm: MmStruct, start: int, end: int, call: str) -> list
             doomed[0] = split_vma(k, doomed[0], start, call, limited=limited)
         if doomed[-1].end > end:
             split_vma(k, doomed[-1], end, call, limited=limited and not k.rules.munmap_counts_holes_only)
-    except AllocationFailed:
-        raise SyscallError(errno.ENOMEM, call) from None
+    except NoMemory as failure:
+        raise failure.or_errno(errno.ENOMEM, call) from None
     return doomed

@@ -31,11 +31,6 @@ class LruAdd:
             return
         waiting = self._waiting[cpu]
         nr = len(waiting) + pages.size
-        if pages.size == 1 and nr < self._size:  # a single fault
-            pfn = pages.item()
-            self._allocator.frames.count[pfn] += 1
-            waiting.append(pfn)
-            return
         if nr >= self._size:
             self.drain(cpu)
             waiting = self._waiting[cpu]
@@ -44,6 +39,15 @@ class LruAdd:
         if pages.size:
             self._allocator.frames.count[pages] += 1
             waiting.extend(pages.tolist())
+
+    def add_one(self, cpu: int, page: int) -> None:
+        """A single fault's page."""
+        waiting = self._waiting[cpu]
+        if len(waiting) + 1 < self._size:
+            self._allocator.frames.count[page] += 1
+            waiting.append(page)
+        elif self._size:
+            self.drain(cpu)
 
     def drain(self, cpu: int) -> None:
         """lru_add_drain on one CPU: the references go, and pages that nobody else holds are freed."""

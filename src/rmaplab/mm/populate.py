@@ -15,9 +15,9 @@ Source: 6.18 mm/gup.c, __mm_populate, populate_vma_page_range, faultin_page_rang
 
 import errno
 
-from rmaplab.errors import AllocationFailed, SyscallError
+from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.fault import touch
-from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.kernel import Kernel, null_is_fine
 from rmaplab.objects.flags import VM_ACCESS, VM_LOCKONFAULT, VM_READ, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct
 
@@ -25,11 +25,9 @@ from rmaplab.objects.mm_types import MmStruct
 def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
     """Fault in [start, end) as far as it can be; what cannot is left to the task's own faults."""
     for vma in mm.overlapping(start, end) if start < end else ():
-        try:
-            if not vma.flags & VM_LOCKONFAULT and vma.flags & VM_ACCESS:
+        if not vma.flags & VM_LOCKONFAULT and vma.flags & VM_ACCESS:
+            with null_is_fine():
                 touch(k, mm, None, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE))
-        except AllocationFailed:
-            continue
 
 
 def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
@@ -41,8 +39,8 @@ def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
             raise SyscallError(errno.ENOMEM, "mlock", f"{vma} may not be accessed")
         try:
             touch(k, mm, None, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE))
-        except AllocationFailed:
-            raise SyscallError(errno.EAGAIN, "mlock", "no memory for its pages") from None
+        except NoMemory as failure:
+            raise failure.or_errno(errno.EAGAIN, "mlock", "no memory for its pages") from None
 
 
 def madvise_populate(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> None:
@@ -54,5 +52,5 @@ def madvise_populate(k: Kernel, mm: MmStruct, start: int, end: int, write: bool)
             raise SyscallError(errno.EINVAL, "madvise", f"{vma} may not be accessed like that")
         try:
             touch(k, mm, None, address, stop, write)
-        except AllocationFailed:
-            raise SyscallError(errno.ENOMEM, "madvise", "no memory for its pages") from None
+        except NoMemory as failure:
+            raise failure.or_errno(errno.ENOMEM, "madvise", "no memory for its pages") from None

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
+from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.machine.allocator import Gfp
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput
@@ -29,7 +29,7 @@ RESERVED_PIDS = 300  # when the numbers begin again, these are left to daemons
 def copy_process(k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: Callable[[int], MmStruct]) -> T:
     """A new task with the address space that `make_mm(pid)` returns, and with its parent's limits, or a first task's.
 
-    Raises SyscallError (EAGAIN: no pid; ENOMEM) and NeedsReclaim; whatever had been allocated is free again.
+    Raises SyscallError (EAGAIN: no pid; ENOMEM) and NoMemory; whatever had been allocated is free again.
     """
     pid = _alloc_pid(k)
     undo: list[Callable[[], None]] = []
@@ -43,12 +43,10 @@ def copy_process(k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: C
         sighand = k.sighand_cache.alloc()
         undo.append(lambda: k.sighand_cache.free(sighand))
         mm = make_mm(pid)
-    except (SyscallError, AllocationFailed, NeedsReclaim) as failure:
+    except (SyscallError, NoMemory) as failure:
         for step in reversed(undo):
             step()
-        if isinstance(failure, AllocationFailed):
-            raise SyscallError(errno.ENOMEM, "fork") from None
-        raise
+        raise (failure.or_errno(errno.ENOMEM, "fork") if isinstance(failure, NoMemory) else failure) from None
     limits = replace(parent.limits) if parent is not None else Limits(memlock=k.rules.memlock_limit_bytes)
     task = kind(pid, parent, mm, limits, address, stack, sighand)
     k.tasks[pid] = task

@@ -13,7 +13,7 @@ import numpy as np
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
-from rmaplab.machine.paging import RW
+from rmaplab.machine.entries import RW
 from rmaplab.machine.table_reader import Entries, read_page_tables
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_WRITE
@@ -36,6 +36,7 @@ def check(k: Kernel) -> None:
         mm.check()
         present, tables = read_page_tables(k.machine, mm.pgd)
         _check_entries(mm, present)
+        _check_others(k, mm, present)
         _check_tables(k, mm, tables)
         writable.append(present.pfns[(present.entries & RW != 0) & (present.pfns != ZERO_PFN)])
         mapped += np.bincount(present.pfns, minlength=mapped.size)
@@ -62,6 +63,17 @@ def _check_entries(mm: MmStruct, present: Entries) -> None:
             raise KernelBug("pte", f"a writable entry in {vma}")
     if inside != present.pfns.size:
         raise KernelBug("pte", f"mm {mm.pid} maps {present.pfns.size - inside} pages outside its VMAs")
+
+
+def _check_others(k: Kernel, mm: MmStruct, present: Entries) -> None:
+    """What maps no page is of a kind that there is, and inside a VMA."""
+    for entry in np.unique(present.others).tolist():
+        k.machine.encoding.kind(entry)  # raises for bits that nobody can read
+    inside = sum(
+        int(np.diff(np.searchsorted(present.other_addresses, (vma.start, vma.end)))[0]) for vma in mm.vmas
+    ) if present.others.size else 0  # fmt: skip
+    if inside != present.others.size:
+        raise KernelBug("pte", f"mm {mm.pid} has {present.others.size - inside} entries outside its VMAs")
 
 
 def _check_tables(k: Kernel, mm: MmStruct, tables: list[int]) -> None:

@@ -15,7 +15,7 @@ vm_area_alloc, vm_area_dup.
 
 import errno
 
-from rmaplab.errors import AllocationFailed, NeedsReclaim, SyscallError
+from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
@@ -51,7 +51,7 @@ def clone_vma(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int) -> VmAre
     new = vm_area_dup(k, vma, vma.mm, start, end, pgoff)
     try:
         k.rmap.vma_clone(vma, new)
-    except (AllocationFailed, NeedsReclaim):
+    except NoMemory:
         vm_area_free(k, new)
         raise
     return new
@@ -69,7 +69,7 @@ def set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
 def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, limited: bool = True) -> VmArea:
     """Cut `vma` at `address`; it keeps the lower part, the upper part is returned.
 
-    Raises AllocationFailed, NeedsReclaim, and if it is `limited` SyscallError(ENOMEM).
+    Raises NoMemory, and if it is `limited` SyscallError(ENOMEM).
     """
     mm = vma.mm
     if limited and mm.map_count >= k.rules.max_map_count:

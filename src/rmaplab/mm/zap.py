@@ -8,7 +8,7 @@ Source: 2.6.2 mm/memory.c (zap_page_range, clear_page_tables), mm/mmap.c (unmap_
 
 import numpy as np
 
-from rmaplab.machine.frames import put_pages
+from rmaplab.machine.frames import put_runs
 from rmaplab.machine.pagetable import unhook_tables, zap_range
 from rmaplab.machine.pagetable_edit import free_level, free_range
 from rmaplab.mm.kernel import Kernel
@@ -23,18 +23,21 @@ def zap_vma_range(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
 
     The caller holds page_table_lock, for as long as that takes.
     """
-    machine, batch = k.machine, k.batch
+    machine = k.machine
     address = start
     while address < end:
         stop = k.burst_end(address, end)
-        batch.nr, cleared = zap_range(*machine.geometry, mm.pgd, address, stop, batch.columns)
-        if batch.nr:
-            k.rmap.remove(batch)
-            freed = np.empty(batch.nr, np.int64)
-            nr_freed = put_pages(machine.frames.count, batch.pfns, freed)
-            machine.allocator.free(freed[:nr_freed])
-            machine.charge("page_free", nr_freed)
-            mm.rss -= batch.nr
+        with k.batch() as batch:
+            batch.runs, batch.nr, batch.nr_others, cleared = zap_range(
+                *machine.geometry, mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
+            )
+            if batch.nr:
+                k.rmap.remove(batch)
+                freed = np.empty(batch.nr, np.int64)
+                nr_freed = put_runs(machine.frames.count, batch.columns, batch.runs, freed)
+                machine.allocator.free(freed[:nr_freed])
+                machine.charge("page_free", nr_freed)
+                mm.rss -= batch.nr
         if cleared:
             machine.charge("pte_zap", cleared)
             machine.end_burst()

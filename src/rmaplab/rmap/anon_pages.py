@@ -7,6 +7,7 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I32, I64, U32
+from rmaplab.machine.batch import ADDRESS, LENGTH, PFN
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.machine import Machine
@@ -44,40 +45,51 @@ class AnonPages(ReverseMap):
 
 @kernel
 def name_new(
-    flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, name: int, unit: int, shift: int
+    flags: U32, mapcount: I32, mapping: I64, index: I64, pages: I64, runs: int, name: int, unit: int, shift: int
 ) -> bool:
     """Pages are mapped for the first time: they name `name`, and their index is the address in 2^unit bytes, plus `shift`.
 
     False if one is mapped already.
     """
-    for i in range(nr):
-        pfn = batch[0, i]
-        if mapcount[pfn]:
-            return False
-        flags[pfn] |= np.uint32(PG_ANON)
-        mapcount[pfn] = 1
-        mapping[pfn] = name
-        index[pfn] = (batch[2, i] >> unit) + shift
+    for run in range(runs):
+        first, length = pages[PFN, run], pages[LENGTH, run]
+        for i in range(length):
+            pfn = np.uint64(first + i)
+            if mapcount[pfn]:
+                return False
+            flags[pfn] |= np.uint32(PG_ANON)
+            mapcount[pfn] = 1
+            mapping[pfn] = name
+            index[pfn] = ((pages[ADDRESS, run] + (i << 12)) >> unit) + shift
     return True
 
 
 @kernel
-def map_again(mapcount: I32, batch: I64, nr: int) -> None:
+def map_again(mapcount: I32, pages: I64, runs: int) -> None:
     """Mapcount + 1."""
-    for i in range(np.uint64(nr)):
-        mapcount[np.uint64(batch[0, i])] += 1
+    for run in range(runs):
+        counts = mapcount[pages[PFN, run] : pages[PFN, run] + pages[LENGTH, run]]
+        for i in range(counts.size):
+            counts[i] += np.int32(1)
 
 
 @kernel
-def unmap(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int) -> bool:
+def unmap(flags: U32, mapcount: I32, mapping: I64, index: I64, pages: I64, runs: int) -> bool:
     """Mapcount - 1; at 0 a page names nothing. False if one is not mapped."""
-    for i in range(np.uint64(nr)):
-        pfn = np.uint64(batch[0, i])
-        left = mapcount[pfn] - 1
-        if left < 0:
+    for run in range(runs):
+        first = pages[PFN, run]
+        counts = mapcount[first : first + pages[LENGTH, run]]
+        last, negative = False, False
+        for i in range(counts.size):
+            left = counts[i] - np.int32(1)
+            counts[i] = left
+            last |= left == 0
+            negative |= left < 0
+        if negative:
             return False
-        mapcount[pfn] = left
-        if left == 0:
-            mapping[pfn] = 0
-            flags[pfn] &= ~np.uint32(PG_ANON)
+        if last:
+            for i in range(counts.size):
+                if counts[i] == 0:
+                    mapping[first + i] = 0
+                    flags[first + i] &= ~np.uint32(PG_ANON)
     return True

@@ -32,12 +32,12 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I32, I64, U32
+from rmaplab.machine.batch import ADDRESS, LENGTH, PFN
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Machine
-from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import MAPPED, Paging
+from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_pages import AnonPages, name_new, unmap
@@ -98,6 +98,10 @@ class AnonVmaMap(AnonPages):
         """One: the 12-byte objects."""
         return [self.cache]
 
+    def vma_is_faulted(self, vma: VmArea) -> bool:
+        """It has its object."""
+        return vma.anon_vma is not None
+
     def vma_prepare(self, vma: VmArea) -> None:
         """anon_vma_prepare: the first anonymous fault of a VMA makes its object. No lock: nobody else knows it yet."""
         if vma.anon_vma is None:
@@ -151,7 +155,7 @@ class AnonVmaMap(AnonPages):
         if not isinstance(vma.anon_vma, AnonVma):
             raise KernelBug("page_add_rmap", f"{vma} was not prepared")
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
-        if not name_new(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, PAGE_SHIFT, shift):
+        if not name_new(*self._columns, batch.columns, batch.runs, vma.anon_vma.address, PAGE_SHIFT, shift):
             raise KernelBug("page_add_rmap", "a new page is mapped already")
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
 
@@ -160,13 +164,13 @@ class AnonVmaMap(AnonPages):
         anon_vma = vma.anon_vma
         address = anon_vma.address if isinstance(anon_vma, AnonVma) else 0
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
-        if not _duplicate(*self._columns, batch.columns, batch.nr, address, shift):
+        if not _duplicate(*self._columns, batch.columns, batch.runs, address, shift):
             raise KernelBug("page_add_rmap", f"a page shared with {vma} has another anon_vma or index")
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
 
     def remove(self, batch: Batch) -> None:
         """Mapcount - 1; at 0 the page forgets its object."""
-        if not unmap(*self._columns, batch.columns, batch.nr):
+        if not unmap(*self._columns, batch.columns, batch.runs):
             raise KernelBug("page_remove_rmap", "a page was not mapped")
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
 
@@ -184,8 +188,7 @@ class AnonVmaMap(AnonPages):
                 machine.charge("visit_out_of_range")
                 continue
             machine.charge("table_walk")
-            entry, _ = lookup(*machine.geometry, vma.mm.pgd, address)
-            if entry & MAPPED and entry >> PAGE_SHIFT == pfn:
+            if machine.maps(vma.mm.pgd, address, pfn):
                 yield Mapping(vma.mm, address)
             else:
                 machine.charge("visit_other_page")
@@ -228,11 +231,17 @@ class AnonVmaMap(AnonPages):
 
 @kernel
 def _duplicate(
-    flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, anon_vma: int, shift: int
+    flags: U32, mapcount: I32, mapping: I64, index: I64, pages: I64, runs: int, anon_vma: int, shift: int
 ) -> bool:
-    for i in range(np.uint64(nr)):
-        pfn = np.uint64(batch[0, i])
-        if mapping[pfn] != anon_vma or index[pfn] != (batch[2, i] >> PAGE_SHIFT) + shift:
+    for run in range(runs):
+        first, last = pages[PFN, run], pages[PFN, run] + pages[LENGTH, run]
+        counts, names, indexes = mapcount[first:last], mapping[first:last], index[first:last]
+        where = (pages[ADDRESS, run] >> PAGE_SHIFT) + shift
+        wrong = np.int64(0)
+        for i in range(counts.size):
+            wrong |= (names[i] ^ anon_vma) | (indexes[i] ^ (where + i))
+        if wrong:
             return False
-        mapcount[pfn] += 1
+        for i in range(counts.size):
+            counts[i] += np.int32(1)
     return True

@@ -39,11 +39,9 @@ Sources: commits 5beb49305251 (2010), bf181b9f9d8d (interval tree, 3.7), 7a3ef20
 from collections.abc import Iterator
 from typing import ClassVar
 
-from rmaplab.errors import AllocationFailed, KernelBug, NeedsReclaim
+from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON
-from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import MAPPED
 from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_pages import map_again, name_new, unmap
@@ -78,7 +76,7 @@ class AnonVmaChainMap(AnonVmaObjects):
         anon_vma = self.find_mergeable(vma)
         try:
             anon_vma = anon_vma or self._new_anon_vma(None)
-        except (AllocationFailed, NeedsReclaim):
+        except NoMemory:
             self.chain_cache.free(address)
             raise
         self.machine.locks.pass_through(anon_vma.lock)
@@ -116,11 +114,11 @@ class AnonVmaChainMap(AnonVmaObjects):
             anon_vma = self._new_anon_vma(own)
             try:
                 address = self.chain_cache.alloc()
-            except (AllocationFailed, NeedsReclaim):
+            except NoMemory:
                 own.num_children -= 1
                 self._put_anon_vma(anon_vma)
                 raise
-        except (AllocationFailed, NeedsReclaim):
+        except NoMemory:
             self.vma_unlink(child)
             raise
         self.machine.locks.pass_through(anon_vma.lock)
@@ -140,7 +138,7 @@ class AnonVmaChainMap(AnonVmaObjects):
         try:
             for _ in chain:
                 addresses.append(self.chain_cache.alloc())  # noqa: PERF401  (what came before a failure is given back)
-        except (AllocationFailed, NeedsReclaim):
+        except NoMemory:
             for address in addresses:
                 self.chain_cache.free(address)
             raise
@@ -227,16 +225,16 @@ class AnonVmaChainMap(AnonVmaObjects):
         if not isinstance(vma.anon_vma, ChainedAnonVma):
             raise KernelBug("folio_add_new_anon_rmap", f"{vma} was not prepared")
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
-        if not name_new(*self._columns, batch.columns, batch.nr, vma.anon_vma.address, PAGE_SHIFT, shift):
+        if not name_new(*self._columns, batch.columns, batch.runs, vma.anon_vma.address, PAGE_SHIFT, shift):
             raise KernelBug("folio_add_new_anon_rmap", "a new page is mapped already")
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """folio_try_dup_anon_rmap_ptes: mapcount + 1; the page keeps its anon_vma, on which the child's VMA is."""
-        map_again(self.mapcount, batch.columns, batch.nr)
+        map_again(self.mapcount, batch.columns, batch.runs)
 
     def remove(self, batch: Batch) -> None:
         """folio_remove_rmap_ptes: mapcount - 1."""
-        if not unmap(*self._columns, batch.columns, batch.nr):
+        if not unmap(*self._columns, batch.columns, batch.runs):
             raise KernelBug("folio_remove_rmap_pte", "a page was not mapped")
 
     def rehome(self, batch: Batch, vma: VmArea) -> None:
@@ -259,8 +257,7 @@ class AnonVmaChainMap(AnonVmaObjects):
             address = vma.address_of(index)
             machine.charge("vma_visit")
             machine.charge("table_walk")
-            entry, _ = lookup(*machine.geometry, vma.mm.pgd, address)
-            if entry & MAPPED and entry >> PAGE_SHIFT == pfn:
+            if machine.maps(vma.mm.pgd, address, pfn):
                 yield Mapping(vma.mm, address)
             else:
                 machine.charge("visit_other_page")

@@ -32,12 +32,12 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I32, I64, U32, Bools
+from rmaplab.machine.batch import LENGTH, PFN
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Machine
-from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import MAPPED, Paging
+from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_pages import AnonPages, map_again, name_new
@@ -129,7 +129,7 @@ class AnonMmMap(AnonPages):
     def add(self, batch: Batch, vma: VmArea) -> None:
         """First mapping: the page learns this mm and its address here."""
         anonmm = self._of_mm[vma.mm.address]
-        if not name_new(*self._columns, batch.columns, batch.nr, anonmm.address, 0, 0):
+        if not name_new(*self._columns, batch.columns, batch.runs, anonmm.address, 0, 0):
             raise KernelBug("page_add_anon_rmap", "a new page is mapped already")
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
         anonmm.nr_pages += batch.nr
@@ -137,12 +137,12 @@ class AnonMmMap(AnonPages):
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapcount + 1."""
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
-        map_again(self.mapcount, batch.columns, batch.nr)
+        map_again(self.mapcount, batch.columns, batch.runs)
 
     def remove(self, batch: Batch) -> None:
         """Mapcount - 1; at 0 the page forgets its mm, which may have waited for that."""
         left = np.empty(batch.nr, np.int64)
-        nr = _remove(*self._columns, batch.columns, batch.nr, left)
+        nr = _remove(*self._columns, batch.columns, batch.runs, left)
         if nr < 0:
             raise KernelBug("page_remove_rmap", "a page was not mapped")
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
@@ -191,8 +191,7 @@ class AnonMmMap(AnonPages):
                 machine.charge("visit_empty_mm")
                 continue
             machine.charge("table_walk")
-            entry, _ = lookup(*machine.geometry, mm.pgd, address)
-            if entry & MAPPED and entry >> PAGE_SHIFT == pfn:
+            if machine.maps(mm.pgd, address, pfn):
                 yield Mapping(mm, address)
                 left -= 1
                 if not left:
@@ -238,18 +237,19 @@ class AnonMmMap(AnonPages):
 
 
 @kernel
-def _remove(flags: U32, mapcount: I32, mapping: I64, index: I64, batch: I64, nr: int, left: I64) -> int:
+def _remove(flags: U32, mapcount: I32, mapping: I64, index: I64, pages: I64, runs: int, left: I64) -> int:
     """Number of pages nobody maps any more; `left` gets what they named."""
     nr_left = 0
-    for i in range(np.uint64(nr)):
-        pfn = np.uint64(batch[0, i])
-        count = mapcount[pfn] - 1
-        if count < 0:
-            return -1
-        mapcount[pfn] = count
-        if count == 0:
-            left[nr_left] = mapping[pfn]
-            nr_left += 1
-            mapping[pfn] = 0
-            flags[pfn] &= ~np.uint32(PG_ANON)
+    for run in range(runs):
+        for i in range(pages[LENGTH, run]):
+            pfn = np.uint64(pages[PFN, run] + i)
+            count = mapcount[pfn] - 1
+            if count < 0:
+                return -1
+            mapcount[pfn] = count
+            if count == 0:
+                left[nr_left] = mapping[pfn]
+                nr_left += 1
+                mapping[pfn] = 0
+                flags[pfn] &= ~np.uint32(PG_ANON)
     return nr_left

@@ -14,8 +14,8 @@
     who maps this page?                      walk(pfn) -> (mm, address) ...
 
 A design never imports mm/: it answers, and where the answer is "copy this page" mm/ acts. It owns its object sizes (in slab
-caches of the simulated RAM), its columns beside struct page, and its say in merging. Work in bulk comes as batches, columns
-of PFN, entry address and virtual address: one call per batch, never one per page.
+caches of the simulated RAM), its columns beside struct page, and its say in merging. Work in bulk comes as batches of runs, pages
+one behind the other (machine/batch.py): one call per batch, never one per page.
 
 Every verb has a default that does nothing, so that a design's file holds its story and nothing else.
 """
@@ -24,12 +24,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
-import numpy as np
-
 from rmaplab.machine.arrays import I64, Bools
+from rmaplab.machine.batch import Batch
 from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.machine import Machine
-from rmaplab.machine.pagetable import ADDRESS, PFN, PTE
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
@@ -45,31 +43,6 @@ class Mapping(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Mapping(pid={self.mm.pid}, address={self.address:#x})"
-
-
-class Batch:
-    """Page-table entries as columns: `columns[PFN | PTE | ADDRESS, :nr]`. PTE is an entry's physical address, in bytes."""
-
-    __slots__ = ("columns", "nr")
-
-    def __init__(self, capacity: int) -> None:
-        self.columns: I64 = np.empty((3, capacity), np.int64)
-        self.nr = 0
-
-    @property
-    def pfns(self) -> I64:
-        """Frame numbers, a view."""
-        return self.columns[PFN, : self.nr]
-
-    @property
-    def ptes(self) -> I64:
-        """Physical addresses of the entries, a view."""
-        return self.columns[PTE, : self.nr]
-
-    @property
-    def addresses(self) -> I64:
-        """Virtual addresses, a view."""
-        return self.columns[ADDRESS, : self.nr]
 
 
 class ReverseMap(ABC):
@@ -195,7 +168,10 @@ class ReverseMap(ABC):
         """These frames are page tables no more."""
 
     def reserve(self, batch: Batch) -> None:
-        """Take what duplicate(batch) will need. Raises AllocationFailed with nothing changed."""
+        """Take at least what duplicate(batch) will need, on top of what is reserved already. May sleep; raises NoMemory."""
+
+    def unreserve(self) -> None:
+        """Give back what was reserved and not used."""
 
     @abstractmethod
     def add(self, batch: Batch, vma: VmArea) -> None:

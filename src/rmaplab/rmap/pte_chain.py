@@ -35,6 +35,7 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, U32, Words
+from rmaplab.machine.batch import LENGTH, PFN, PTE
 from rmaplab.machine.frames import PG_DIRECT
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import LockClasses
@@ -72,7 +73,9 @@ class PteChain(ReverseMap):
         self._slot_shift = slot.bit_length() - 1
         self._mms: dict[int, MmStruct] = {}
         shape = (self._slot_shift, self.nrpte)
-        self._need, self._insert, self._remove = _need_kernel(*shape), _insert_kernel(*shape), _remove_kernel(*shape)
+        self._need = _need_kernel(*shape)
+        step = machine.paging.entry_bytes
+        self._insert, self._remove = _insert_kernel(*shape, step), _remove_kernel(*shape, step)
         self._columns = (self._nodes, machine.frames.flags, self.pte)
         self._none = np.empty(0, np.int64)
         self._spare = self._none
@@ -113,10 +116,17 @@ class PteChain(ReverseMap):
         self.table_mm[tables] = 0
 
     def reserve(self, batch: Batch) -> None:
-        """Exactly the blocks that duplicate(batch) will use: one per direct pointer and per full head."""
-        need = self._need(*self._columns, batch.columns, batch.nr)
-        self._spare = self.cache.alloc_bulk(need) if need else self._none
-        self.machine.charge("chain_block_alloc", need)
+        """The blocks that duplicate(batch) will use: one per direct pointer and per full head. Whoever slept for them counts again."""
+        while (short := self._need(*self._columns, batch.columns, batch.runs) - self._spare.size) > 0:
+            self._spare = np.concatenate((self._spare, self.cache.alloc_bulk(short)))
+            self.machine.charge("chain_block_alloc", short)
+
+    def unreserve(self) -> None:
+        """Blocks that were not needed after all, because somebody has unmapped pages meanwhile."""
+        if self._spare.size:
+            self.cache.free_bulk(self._spare)
+            self.machine.charge("chain_block_free", self._spare.size)
+            self._spare = self._none
 
     def add(self, batch: Batch, vma: VmArea) -> None:
         """page_add_rmap of fresh pages: direct pointers, no block."""
@@ -127,18 +137,17 @@ class PteChain(ReverseMap):
         self._add(batch)
 
     def _add(self, batch: Batch) -> None:
-        used = self._insert(*self._columns, batch.columns, batch.nr, self._spare)
-        if used != self._spare.size:
-            raise KernelBug("page_add_rmap", f"{self._spare.size} blocks reserved, {used} used")
-        self._spare = self._none
+        if self._need(*self._columns, batch.columns, batch.runs) > self._spare.size:
+            raise KernelBug("page_add_rmap", f"{self._spare.size} blocks are not enough")
+        self._spare = self._spare[self._insert(*self._columns, batch.columns, batch.runs, self._spare) :]
         self.machine.locks.sweep("PG_chainlock", batch.columns, batch.nr)
         self.machine.charge("chain_add", batch.nr)
 
     def remove(self, batch: Batch) -> None:
         """page_remove_rmap: search, fill the hole, free the head block when it is empty."""
         if self._emptied.size < batch.nr:
-            self._emptied = np.empty(batch.columns.shape[1], np.int64)
-        nr_emptied, slots, lines = self._remove(*self._columns, batch.columns, batch.nr, self._emptied)
+            self._emptied = np.empty(max(batch.columns.shape[1], batch.nr), np.int64)
+        nr_emptied, slots, lines = self._remove(*self._columns, batch.columns, batch.runs, self._emptied)
         if nr_emptied < 0:
             raise KernelBug("page_remove_rmap", "an entry is not in its page's chain")
         if nr_emptied:
@@ -152,9 +161,9 @@ class PteChain(ReverseMap):
         """page_remove_rmap and page_add_rmap: a block that becomes empty is at hand for the insertion that may need one."""
         if self._emptied.size < old.nr:
             self._emptied = np.empty(max(old.nr, self.machine.frames.nr >> 6), np.int64)
-        nr_emptied, slots, lines = self._remove(*self._columns, old.columns, old.nr, self._emptied)
+        nr_emptied, slots, lines = self._remove(*self._columns, old.columns, old.runs, self._emptied)
         emptied = self._emptied[: max(nr_emptied, 0)]
-        need = self._need(*self._columns, new.columns, new.nr)
+        need = self._need(*self._columns, new.columns, new.runs)
         if nr_emptied < need:
             raise KernelBug("page_remove_rmap", "an entry that moves is not in its page's chain")
         self._spare = emptied[:need].copy()
@@ -260,101 +269,103 @@ def _need_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
     """How many blocks a batch will take."""
 
     @kernel
-    def need(nodes: Words, flags: U32, pte: I64, batch: I64, nr: int) -> int:
+    def need(nodes: Words, flags: U32, pte: I64, pages: I64, runs: int) -> int:
         blocks = 0
-        for i in range(np.uint64(nr)):
-            pfn = np.uint64(batch[0, i])
-            first = pte[pfn]
-            if first and (flags[pfn] & PG_DIRECT or not np.int64(nodes[np.uint64(first >> shift)]) & nrpte):
-                blocks += 1
+        for run in range(runs):
+            for i in range(pages[LENGTH, run]):
+                pfn = np.uint64(pages[PFN, run] + i)
+                first = pte[pfn]
+                if first and (flags[pfn] & PG_DIRECT or not np.int64(nodes[np.uint64(first >> shift)]) & nrpte):
+                    blocks += 1
         return blocks
 
     return need
 
 
 @cache
-def _insert_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
+def _insert_kernel(shift: int, nrpte: int, step: int) -> Callable[..., Any]:
     """Adds a batch, into `spare` blocks; how many of them it has used."""
 
     @kernel
-    def insert(nodes: Words, flags: U32, pte: I64, batch: I64, nr: int, spare: I64) -> int:
+    def insert(nodes: Words, flags: U32, pte: I64, pages: I64, runs: int, spare: I64) -> int:
         used = 0
-        for i in range(np.uint64(nr)):
-            pfn = np.uint64(batch[0, i])
-            first = pte[pfn]
-            if not first:
-                pte[pfn] = batch[1, i]
-                flags[pfn] |= np.uint32(PG_DIRECT)
-            elif flags[pfn] & PG_DIRECT:
-                word = np.uint64(spare[used] >> shift)
-                nodes[word] = nrpte - 2
-                nodes[word + np.uint64(nrpte)] = first
-                nodes[word + np.uint64(nrpte - 1)] = batch[1, i]
-                pte[pfn] = spare[used]
-                flags[pfn] &= ~np.uint32(PG_DIRECT)
-                used += 1
-            else:
-                word = np.uint64(first >> shift)
-                head = np.int64(nodes[word])
-                free = head & nrpte  # slots below the first used one
-                if free:
-                    nodes[word + np.uint64(free)] = batch[1, i]
-                    nodes[word] = head - 1
-                else:
+        for run in range(runs):
+            for i in range(pages[LENGTH, run]):
+                pfn, entry = np.uint64(pages[PFN, run] + i), pages[PTE, run] + i * step
+                first = pte[pfn]
+                if not first:
+                    pte[pfn] = entry
+                    flags[pfn] |= np.uint32(PG_DIRECT)
+                elif flags[pfn] & PG_DIRECT:
                     word = np.uint64(spare[used] >> shift)
-                    nodes[word] = first | (nrpte - 1)
-                    nodes[word + np.uint64(nrpte)] = batch[1, i]
+                    nodes[word] = nrpte - 2
+                    nodes[word + np.uint64(nrpte)] = first
+                    nodes[word + np.uint64(nrpte - 1)] = entry
                     pte[pfn] = spare[used]
+                    flags[pfn] &= ~np.uint32(PG_DIRECT)
                     used += 1
+                else:
+                    word = np.uint64(first >> shift)
+                    head = np.int64(nodes[word])
+                    free = head & nrpte  # slots below the first used one
+                    if free:
+                        nodes[word + np.uint64(free)] = entry
+                        nodes[word] = head - 1
+                    else:
+                        word = np.uint64(spare[used] >> shift)
+                        nodes[word] = first | (nrpte - 1)
+                        nodes[word + np.uint64(nrpte)] = entry
+                        pte[pfn] = spare[used]
+                        used += 1
         return used
 
     return insert
 
 
 @cache
-def _remove_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
+def _remove_kernel(shift: int, nrpte: int, step: int) -> Callable[..., Any]:
     """Removes a batch; (blocks that became empty, slots looked at, cache lines visited), the first -1 if an entry is missing."""
 
     @kernel
-    def remove(nodes: Words, flags: U32, pte: I64, batch: I64, nr: int, emptied: I64) -> tuple[int, int, int]:
+    def remove(nodes: Words, flags: U32, pte: I64, pages: I64, runs: int, emptied: I64) -> tuple[int, int, int]:
         nr_emptied = slots = lines = 0
-        for i in range(np.uint64(nr)):
-            pfn = np.uint64(batch[0, i])
-            wanted = batch[1, i]
-            first = pte[pfn]
-            if flags[pfn] & PG_DIRECT:
-                if first != wanted:
-                    return -1, slots, lines
-                pte[pfn] = 0
-                flags[pfn] &= ~np.uint32(PG_DIRECT)
-                continue
-            word = np.uint64(first >> shift)
-            head = np.int64(nodes[word])
-            top = word + np.uint64(1 + (head & nrpte))  # the head's first used slot
-            block, next_and_idx, at = word, head, top
-            lines += 1
-            while True:
-                slots += 1
-                if nodes[at] == wanted:
-                    break
-                at += np.uint64(1)
-                if at > block + np.uint64(nrpte):
-                    below = next_and_idx & ~np.int64(nrpte)
-                    if not below:
+        for run in range(runs):
+            for i in range(pages[LENGTH, run]):
+                pfn, wanted = np.uint64(pages[PFN, run] + i), pages[PTE, run] + i * step
+                first = pte[pfn]
+                if flags[pfn] & PG_DIRECT:
+                    if first != wanted:
                         return -1, slots, lines
-                    block = np.uint64(below >> shift)
-                    next_and_idx = np.int64(nodes[block])
-                    at = block + np.uint64(1 + (next_and_idx & nrpte))
-                    lines += 1
-            nodes[at] = nodes[top]
-            nodes[top] = 0
-            if head & nrpte == nrpte - 1:
-                nodes[word] = 0
-                pte[pfn] = head & ~np.int64(nrpte)
-                emptied[nr_emptied] = first
-                nr_emptied += 1
-            else:
-                nodes[word] = head + 1
+                    pte[pfn] = 0
+                    flags[pfn] &= ~np.uint32(PG_DIRECT)
+                    continue
+                word = np.uint64(first >> shift)
+                head = np.int64(nodes[word])
+                top = word + np.uint64(1 + (head & nrpte))  # the head's first used slot
+                block, next_and_idx, at = word, head, top
+                lines += 1
+                while True:
+                    slots += 1
+                    if nodes[at] == wanted:
+                        break
+                    at += np.uint64(1)
+                    if at > block + np.uint64(nrpte):
+                        below = next_and_idx & ~np.int64(nrpte)
+                        if not below:
+                            return -1, slots, lines
+                        block = np.uint64(below >> shift)
+                        next_and_idx = np.int64(nodes[block])
+                        at = block + np.uint64(1 + (next_and_idx & nrpte))
+                        lines += 1
+                nodes[at] = nodes[top]
+                nodes[top] = 0
+                if head & nrpte == nrpte - 1:
+                    nodes[word] = 0
+                    pte[pfn] = head & ~np.int64(nrpte)
+                    emptied[nr_emptied] = first
+                    nr_emptied += 1
+                else:
+                    nodes[word] = head + 1
         return nr_emptied, slots, lines
 
     return remove

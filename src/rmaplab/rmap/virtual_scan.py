@@ -77,7 +77,7 @@ class VirtualScan(ReverseMap):
                 machine.charge("vma_visit")
                 address = vma.start
                 while address < vma.end:
-                    found, scanned = find_pfn(*machine.geometry, mm.pgd, address, vma.end, pfn)
+                    found, scanned = find_pfn(*machine.geometry, mm.pgd, machine.mapped, address, vma.end, pfn)
                     machine.charge("pte_scan", scanned)
                     if found < 0:
                         break

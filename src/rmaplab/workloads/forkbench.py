@@ -42,7 +42,7 @@ class Forkbench:
             )
 
     def run(self, system: System) -> None:
-        """Run it to the end. Raises NeedsReclaim if memory runs out where no errno can say so."""
+        """Run it to the end. Raises NoMemory if memory runs out where no errno can say so."""
         system.spawn(self._first)
         system.run()
 

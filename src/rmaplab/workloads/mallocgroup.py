@@ -39,7 +39,7 @@ class MallocGroup:
         return pages * 17 // 16 + (self.children + 1) * 96 * 1024 + spare_bytes
 
     def run(self, system: System) -> tuple[Task, list[Task]]:
-        """The parent and its children, all alive, every page written by all. Raises SyscallError, NeedsReclaim."""
+        """The parent and its children, all alive, every page written by all. Raises SyscallError, NoMemory."""
         parent = system.spawn()
         length = self.pages * PAGE_SIZE
         memory = parent.mmap(length)

@@ -81,7 +81,7 @@ def test_the_need_decides_at_the_border(highpte: bool) -> None:
             for _ in range(nr - 1):
                 parent.fork()
             assert fits
-        except rmaplab.NeedsReclaim:
+        except rmaplab.NoMemory:
             assert not fits
 
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from rmaplab.errors import NeedsReclaim, UsageError
+from rmaplab.errors import NoMemory, UsageError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.linux_2_4 import LINUX_2_4_21
 from rmaplab.kernels.spec import Figure, KernelSpec, Status
@@ -222,7 +222,7 @@ def _run(spec: KernelSpec, level: int, box: Box) -> tuple[System, tuple[Request,
     outcome = "ok"
     try:
         Forkbench(level).run(system)
-    except NeedsReclaim:
+    except NoMemory:
         outcome = RECLAIM
     system.close()
     # the same question twice has the same answer

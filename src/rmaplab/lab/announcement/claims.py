@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rmaplab.calls.task import Task
-from rmaplab.errors import NeedsReclaim, OomKilled, SyscallError, UsageError
+from rmaplab.errors import NoMemory, OomKilled, SyscallError, UsageError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.system import System, boot
 from rmaplab.machine.allocator import Gfp
@@ -172,7 +172,7 @@ def low_memory_need(kernel: str, processes: int, *, highpte: bool, size: int = S
         parent = _filled(system, size)
         for _ in range(processes - 1):
             parent.fork()
-    except (NeedsReclaim, SyscallError, OomKilled):
+    except (NoMemory, SyscallError, OomKilled):
         raise UsageError(f"{processes} processes do not fit into {ram} on {kernel}: try fewer") from None
     return (before - allocator.obtainable(Gfp.KERNEL)) * PAGE_SIZE
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from rmaplab.errors import NeedsReclaim
+from rmaplab.errors import NoMemory
 from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.prices import PriceBook
@@ -103,7 +103,7 @@ def run_forkbench(kernel: str, level: int, box: Box) -> Result:
     out_of_memory = False
     try:
         workload.run(system)
-    except NeedsReclaim:
+    except NoMemory:
         out_of_memory = True
     wall_s = time.perf_counter() - began
     system.close()

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from rmaplab.calls.task import Task
 from rmaplab.calls.words import FlagsKind, ProtKind
-from rmaplab.errors import NeedsReclaim, OomKilled, SegmentationFault, SyscallError
+from rmaplab.errors import NoMemory, OomKilled, SegmentationFault, SyscallError
 from rmaplab.kernels.system import System
 from rmaplab.lab.memory import Memory, Stake
 from rmaplab.objects.mm_types import MmStruct
@@ -104,7 +104,7 @@ class Step:
 class Run:
     """A script on its way. `lines` is what has been done so far, `preamble` how the system was booted.
 
-    On a `scarce` box memory is out again and again: every call may fail, and NeedsReclaim is one way to. `nr_short` counts.
+    On a `scarce` box memory is out again and again: every call may fail, and NoMemory is one way to. `nr_short` counts.
     """
 
     def __init__(self, system: System, preamble: str, *, scarce: bool = False) -> None:
@@ -158,7 +158,7 @@ class Run:
         line = self._write(process.name, method.__name__, arguments, options, target)
         try:
             return method(process.task, *arguments, **options)
-        except (SyscallError, NeedsReclaim) as failure:
+        except (SyscallError, NoMemory) as failure:
             self._short(failure, refusable=refusable)
         changed = process.memory.adopt(self.system, process.mm, stake)
         self.claim(changed is None, f"{line} failed, and has changed {changed}")
@@ -179,7 +179,7 @@ class Run:
             if bad is None or fault.address != bad << PAGE_SHIFT:
                 raise
             self._suppress("SegmentationFault")
-        except (OomKilled, NeedsReclaim) as failure:
+        except (OomKilled, NoMemory) as failure:
             self._short(failure)
             if isinstance(failure, OomKilled):
                 self.processes.remove(process)
@@ -214,7 +214,7 @@ class Run:
             self._write("system", "spawn", (), {}, name)
             try:
                 return self.system.spawn()
-            except (SyscallError, NeedsReclaim) as failure:
+            except (SyscallError, NoMemory) as failure:
                 self._short(failure)
             raise Refused
 
@@ -244,7 +244,7 @@ class Run:
 
     def _short(self, failure: Exception, *, refusable: bool = False) -> None:
         """A call has failed: the line says so, if it may. Raises the failure again where it may not."""
-        expected = self.scarce or ((self.armed or refusable) and not isinstance(failure, NeedsReclaim))
+        expected = self.scarce or ((self.armed or refusable) and not (isinstance(failure, NoMemory) and failure.waiting_helps))
         if not expected:
             raise failure
         self.nr_short += not refusable and not self.armed

@@ -21,7 +21,7 @@ from itertools import combinations, product
 from typing import Any, NamedTuple
 
 from rmaplab.calls.task import Task
-from rmaplab.errors import AllocationFailed, NeedsReclaim, OomKilled, SyscallError, UsageError
+from rmaplab.errors import NoMemory, OomKilled, SyscallError, UsageError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.system import System
 from rmaplab.lab.announcement.experiment import Box, hardware_as_json
@@ -132,7 +132,7 @@ def _grow(kernel: str, vmas: int, counts: Sequence[int], box: Box) -> Iterator[M
                 parent.fork()
                 children += 1
             yield measure(system, children, vmas)
-    except (SyscallError, NeedsReclaim, AllocationFailed, OomKilled):
+    except (SyscallError, NoMemory, OomKilled):
         raise UsageError(
             f"{box.ram} of RAM hold {children:,} children of {vmas:,} VMAs under {kernel}: try a larger --ram, or fewer"
         ) from None

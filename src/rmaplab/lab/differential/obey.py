@@ -12,7 +12,7 @@ import numpy as np
 
 from rmaplab.calls.table import BIRTHS, CALLS, Returns
 from rmaplab.calls.task import Task
-from rmaplab.errors import KernelBug, NeedsReclaim, NotModelled, OomKilled, SegmentationFault, SyscallError, UsageError
+from rmaplab.errors import KernelBug, NoMemory, NotModelled, OomKilled, SegmentationFault, SyscallError, UsageError
 from rmaplab.kernels.system import System, boot
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, ZERO_PFN
@@ -64,7 +64,7 @@ class Obedient:
             return signal_text("SIGSEGV", self.places.name(fault.address))
         except NotModelled as error:
             raise NotModelled(f"line {op.line}: {error}") from None
-        except (NeedsReclaim, OomKilled):
+        except (NoMemory, OomKilled):
             raise UsageError(
                 f"line {op.line}: the model's box of {RAM} is too small for this: use fewer pages"
             ) from None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import ACCESSED, DIRTY, PRESENT, RW, USER
+from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, RW, USER
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.mm.kernel import Kernel
 

@@ -22,7 +22,6 @@ from rmaplab.lab.explain.trace import TracedWalk, recorded_walk
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import MAPPED
 from rmaplab.rmap.brute_force import mappings_of
 from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
 
@@ -115,7 +114,7 @@ class Stage:
         """The frame that `task` has at `address`. Raises UsageError where it has none: then a story makes no sense."""
         assert task.mm is not None
         entry, _ = lookup(*self.machine.geometry, task.mm.pgd, address)
-        if not entry & MAPPED:
+        if not entry & self.machine.mapped:
             raise UsageError(f"pid {task.pid} has no page at {address:x}: this story needs one")
         return int(entry >> 12)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from rmaplab.calls.task import Task
 from rmaplab.lab.explain.picture import Page
 from rmaplab.lab.explain.stage import Cost, Scene, Stage, listed, where
-from rmaplab.machine.paging import RW
+from rmaplab.machine.entries import RW
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE
 from rmaplab.units import PAGE_SIZE
 

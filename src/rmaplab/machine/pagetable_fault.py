@@ -1,0 +1,145 @@
+"""A fault in two steps: what is there (classify), and what is to be there (install). Between them mm/ decides, and allocates.
+
+    entries    [page rw][      ][page ro][zero ro][swap 7]        a task writes to all of them
+    codes       READY    EMPTY   SHARED   ZERO     OTHER          classify: what stops the MMU, page by page
+    decided     READY    NEW     COPY     NEW      (swapped in)   mm/fault.py, by the kernel's rules
+    installed  [page rw][p1 rw ][p2 rw  ][p3 rw  ]                install: new pages in the order of the entries
+
+Nothing here knows a kernel's policy. Conventions as in pagetable.py.
+"""
+
+import numpy as np
+
+from rmaplab.machine.arrays import I8, I64, Words
+from rmaplab.machine.batch import note
+from rmaplab.machine.entries import ACCESSED, DIRTY, PFN_MASK, PRESENT, READABLE, RW, WRITABLE
+from rmaplab.machine.frames import ZERO_PFN
+from rmaplab.machine.jit import kernel
+from rmaplab.machine.pagetable import count_tables, leaf, leaf_make, touch_range
+
+READY, EMPTY, ZERO, SHARED, OTHER = range(5)
+"""What classify finds: nothing to do; no entry; the zero page, to be written; a read-only page, to be written; anything else."""
+NEW, COPY, REUSE, ZERO_PAGE = range(5, 9)
+"""What install does where something is to be done: a new page, a copy of the one that is there, that one made writable, the zero page."""
+
+
+@kernel
+def classify(
+    words: Words, levels: int, bits: int, pgd: int, start: int, end: int, write: bool, codes: I8, pfns: I64
+) -> tuple[int, int, int]:  # fmt: skip
+    """What touching each page of [start, end) meets, into `codes`; where that is SHARED the PFN, into `pfns`.
+
+    Returns (pages that are EMPTY or ZERO, pages that are SHARED, where the first OTHER is: its number, or -1).
+    """
+    span = 4096 << bits
+    empty = shared = 0
+    other = np.int64(-1)
+    address = start
+    while address < end:
+        stop = min(end, (address & ~(span - 1)) + span)
+        at = (address - start) >> 12
+        table = leaf(words, levels, bits, pgd, address)
+        if table < 0:
+            codes[at : at + ((stop - address) >> 12)] = EMPTY
+            empty += (stop - address) >> 12
+        else:
+            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+            for i in range((stop - address) >> 12):
+                entry = np.int64(words[first + i])
+                code = READY
+                if not entry:
+                    code = EMPTY
+                    empty += 1
+                elif not entry & PRESENT:
+                    code = OTHER
+                    if other < 0:
+                        other = at + i
+                elif write and not entry & RW:
+                    if (entry >> 12) & PFN_MASK == ZERO_PFN:
+                        code = ZERO
+                        empty += 1
+                    else:
+                        code = SHARED
+                        pfns[shared] = (entry >> 12) & PFN_MASK
+                        shared += 1
+                codes[at + i] = code
+        address = stop
+    return empty, shared, other
+
+
+@kernel
+def touch_scan(
+    words: Words, levels: int, bits: int, pgd: int, start: int, end: int, write: bool, codes: I8, pfns: I64
+) -> tuple[int, int, int, int, int]:  # fmt: skip
+    """touch_range up to the first fault; from there on, what classify and count_tables say: one call for a whole touch.
+
+    Returns (first address that faults or `end`, pages EMPTY or ZERO, pages SHARED, the first OTHER or -1, tables missing).
+    """
+    there = touch_range(words, levels, bits, pgd, start, end, write)
+    if there == end:
+        return end, 0, 0, -1, 0
+    empty, shared, other = classify(words, levels, bits, pgd, there, end, write, codes, pfns)
+    missing, _ = count_tables(words, levels, bits, pgd, -1, there, end)
+    return there, empty, shared, other, missing
+
+
+@kernel
+def install(
+    words: Words, levels: int, bits: int, pgd: int, start: int, end: int, write: bool, codes: I8,
+    tables: I64, new: I64, added: I64, removed: I64, reused: I64,
+) -> tuple[int, int, int, int, int, int]:  # fmt: skip
+    """Make every page of [start, end) accessible as `codes` say, with the frames `new` and the page tables that were missing.
+
+    Rows out: `added` (new pages, copies among them), `removed` (the pages that copies replace, in the order of the copies), `reused`.
+    Returns (runs, pages) of each.
+    """
+    span = 4096 << bits
+    size = 1 << (12 - bits)
+    add_runs = add_nr = gone_runs = gone_nr = again_runs = again_nr = used = 0
+    mark = ACCESSED | DIRTY if write else ACCESSED
+    address = start
+    while address < end:
+        stop = min(end, (address & ~(span - 1)) + span)
+        table, used = leaf_make(words, levels, bits, pgd, address, tables, used)
+        first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+        at = (address - start) >> 12
+        for i in range((stop - address) >> 12):
+            code, pte, where = codes[at + i], (first + i) * size, address + (i << 12)
+            entry = np.int64(words[first + i])
+            if code == READY:
+                words[first + i] = entry | mark
+            elif code == ZERO_PAGE:
+                words[first + i] = (ZERO_PFN << 12) | READABLE
+            elif code == REUSE:
+                words[first + i] = entry | WRITABLE
+                again_runs = note(reused, again_runs, (entry >> 12) & PFN_MASK, pte, where, entry, size)
+                again_nr += 1
+            else:
+                if code == COPY:
+                    gone_runs = note(removed, gone_runs, (entry >> 12) & PFN_MASK, pte, where, entry, size)
+                    gone_nr += 1
+                entry = (new[add_nr] << 12) | WRITABLE
+                words[first + i] = entry
+                add_runs = note(added, add_runs, new[add_nr], pte, where, entry, size)
+                add_nr += 1
+        address = stop
+    return add_runs, add_nr, gone_runs, gone_nr, again_runs, again_nr
+
+
+@kernel
+def install_one(words: Words, levels: int, bits: int, pgd: int, address: int, entry: int) -> int:
+    """The commonest fault: `entry` where there is a page table and nothing in it. Returns its physical address, or -1: nothing is done."""
+    table = leaf(words, levels, bits, pgd, address)
+    if table < 0:
+        return np.int64(-1)
+    slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+    if words[slot]:
+        return np.int64(-1)
+    words[slot] = entry
+    return slot << (12 - bits)
+
+
+@kernel
+def hook_tables(words: Words, levels: int, bits: int, pgd: int, address: int, tables: I64) -> None:
+    """Hang `tables`, as many as count_tables said are missing, on the path to one address."""
+    leaf_make(words, levels, bits, pgd, address, tables, 0)

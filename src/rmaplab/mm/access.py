@@ -1,0 +1,67 @@
+"""Loads and stores of a task: bytes in and out of its address space, with the faults that they meet.
+
+    touch a stretch  ->  are all its entries there?  ->  bytes         what somebody took away again meanwhile is touched again
+
+Pages before a bad address are read or written, as a program would.
+"""
+
+import numpy as np
+
+from rmaplab.errors import SegmentationFault
+from rmaplab.machine.arrays import I64
+from rmaplab.machine.entries import PRESENT, RW
+from rmaplab.machine.pagetable_edit import read_entries
+from rmaplab.mm.fault import touch
+from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.mm_types import Limits, MmStruct
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+
+def read_bytes(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int) -> bytes:
+    """The bytes a task sees at [start, start + length), faulting as it reads."""
+    parts: list[bytes] = []
+    done = 0
+    while done < length:
+        address = start + done
+        touch(k, mm, limits, address, start + length, write=False)
+        pfns = _pfns(k, mm, address, length - done, PRESENT)
+        first = address & (PAGE_SIZE - 1)
+        part = k.machine.ram.bytes[pfns].reshape(-1)[first : first + length - done].tobytes()
+        parts.append(part)
+        done += len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def write_bytes(k: Kernel, mm: MmStruct, limits: Limits, start: int, data: bytes) -> None:
+    """Store `data` at `start`, faulting as it writes."""
+    done = 0
+    while done < len(data):
+        stop = min(len(data), done + k.burst_bytes)
+        try:
+            touch(k, mm, limits, start + done, start + stop, write=True)
+        except SegmentationFault as fault:
+            _store(k, mm, start + done, data[done : max(done, fault.address - start)])
+            raise
+        done += _store(k, mm, start + done, data[done:stop])
+
+
+def _store(k: Kernel, mm: MmStruct, start: int, data: bytes) -> int:
+    """Bytes stored: less than all if an entry that was touched is gone."""
+    if not data:
+        return 0
+    ram = k.machine.ram.bytes
+    pfns = _pfns(k, mm, start, len(data), PRESENT | RW)
+    first = start & (PAGE_SIZE - 1)
+    stored = min(len(data), max(pfns.size * PAGE_SIZE - first, 0))
+    pages = ram[pfns]
+    pages.reshape(-1)[first : first + stored] = np.frombuffer(data, np.uint8)[:stored]
+    ram[pfns] = pages
+    k.machine.frames.scribbled[pfns] = 1
+    return stored
+
+
+def _pfns(k: Kernel, mm: MmStruct, start: int, length: int, need: int) -> I64:
+    """The frames of a stretch that has just been touched, up to the first entry that lacks one of the bits `need`."""
+    first, end = start & -PAGE_SIZE, (start + length + PAGE_SIZE - 1) & -PAGE_SIZE
+    pfns = np.empty((end - first) >> PAGE_SHIFT, np.int64)
+    return pfns[: read_entries(*k.machine.geometry, mm.pgd, need, first, pfns)]
