@@ -7,6 +7,7 @@ import pytest
 
 from rmaplab.errors import KernelBug, UsageError
 from rmaplab.machine.allocator import Layout
+from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import Frames, clear_frames, copy_frames, put_pages
 from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.machine import Hardware, Machine
@@ -25,9 +26,12 @@ MIB = 1 << 20
 LAYOUT = Layout(lowmem_bytes=896 * MIB, image=1024, mem_map=0, rule=WatermarkRule.SUMMED, per_cpu_lists=False)
 
 
+ENCODING = ENCODINGS[EntryEra.LINUX_2_6]["i386"]
+
+
 def machine() -> Machine:
     """16 MiB, the first four of them the kernel's."""
-    return Machine(Hardware(16 * MIB, 0, 2, FORMATS["i386"], 128, highpte=False), PRICES, RULES, LAYOUT)
+    return Machine(Hardware(16 * MIB, 0, 2, FORMATS["i386"], 128, highpte=False), PRICES, RULES, LAYOUT, ENCODING)
 
 
 def test_a_page_is_freed_by_whoever_drops_its_last_reference() -> None:

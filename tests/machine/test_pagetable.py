@@ -3,8 +3,8 @@
     model   {0x3ff000: (1048571, RW)}                      what a person would write down
     MMU     pgd[0] -> leaf[1023] = 0xffffb067              what the bytes in RAM say, walked as the manual says
 
-Every step is done by the kernels and by the model, and then the whole tree is read from RAM, by a reader that shares nothing
-with the kernels. RAM is the largest the format can name (4 GiB, or 64 GiB for x86-64) and frames are taken from its top, so
+An entry that maps no page (a swap entry) has only its bits. Every step is done by the kernels and by the model, and then the whole tree is
+read from RAM, by a reader that shares nothing with the kernels. RAM is the largest the format can name (4 GiB, or 64 GiB for x86-64) and frames are taken from its top, so
 entries use all their bits. Ranges lie across the ends of leaf tables, middle tables and top entries.
 """
 
@@ -17,16 +17,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmaplab.machine import pagetable, pagetable_edit
+from rmaplab.machine import pagetable, pagetable_edit, pagetable_fault
 from rmaplab.machine.arrays import I32, I64
-from rmaplab.machine.frames import ZERO_PFN, put_pages
-from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, RW, USER
+from rmaplab.machine.batch import Batch
+from rmaplab.machine.entries import ACCESSED, DIRTY, ENCODINGS, PRESENT, RW, USER, EntryEra, EntryKind
+from rmaplab.machine.frames import ZERO_PFN, put_runs
 from rmaplab.machine.paging import FORMATS, Paging
 from rmaplab.machine.ram import Ram
 from rmaplab.units import PAGE_SIZE
 
 Row = tuple[int, int, int]  # PFN, physical address of the entry, virtual address
 READ_ONLY = PRESENT | USER
+PROTNONE = 0x80  # of 2.6.2
 GUARD = -7  # what batches hold where nothing was written
 formats = pytest.mark.parametrize("paging", FORMATS.values(), ids=FORMATS)
 
@@ -45,6 +47,12 @@ class Space:
 
     pgd: int
     model: dict[int, tuple[int, int]] = field(default_factory=dict)
+    others: dict[int, int] = field(default_factory=dict)
+    """Swap entries by address."""
+
+    def all_in(self, start: int, end: int) -> list[int]:
+        """Where there is an entry of any kind."""
+        return [a for a in sorted(self.model.keys() | self.others.keys()) if start <= a < end]
 
 
 class Box:
@@ -52,6 +60,8 @@ class Box:
 
     def __init__(self, paging: Paging) -> None:
         self.paging = paging
+        self.encoding = ENCODINGS[EntryEra.LINUX_2_6][paging.name]
+        self.mapped = self.encoding.mapped
         self.ram = Ram(1 << (24 if paging.levels == 4 else 20))
         self.count: I32 = np.zeros(self.ram.nr_frames, np.int32)
         self.geometry = (self.ram.words(paging.entry_bytes), paging.levels, paging.bits)
@@ -82,7 +92,7 @@ class Box:
             span = PAGE_SIZE << (self.paging.bits * level)
             for i in np.flatnonzero(entries).tolist():
                 entry, address = int(entries[i]), base + i * span
-                assert entry & (MAPPED if level == 0 else PRESENT)
+                assert level == 0 or entry & PRESENT
                 if level == 0:
                     found.entries[address] = (entry, physical + i * entry_bytes)
                 else:
@@ -97,7 +107,9 @@ class Box:
     def agrees(self, space: Space) -> Tree:
         """RAM says what the model says, no table hangs twice, and the references are those of all models."""
         tree = self.tree(space)
-        assert {a: (e >> 12, e & 0xFFF) for a, (e, _) in tree.entries.items()} == space.model
+        pages = {a: (e >> 12, e & 0xFFF) for a, (e, _) in tree.entries.items() if e & (PRESENT | PROTNONE)}
+        assert pages == space.model
+        assert {a: e for a, (e, _) in tree.entries.items() if a not in pages} == space.others
         assert len(set(tree.tables.values())) == len(tree.tables)
         references = Counter(pfn for s in self.spaces for pfn, _ in s.model.values() if pfn != ZERO_PFN)
         taken = self.count[self.next_frame :]
@@ -115,14 +127,24 @@ class Box:
         return {(level, a // span * span) for a in addresses for level, span in enumerate(spans)}
 
 
-def batch_for(nr: int) -> I64:
-    return np.full((3, nr + 1), GUARD, np.int64)
+def batch_for(box: Box, nr: int) -> Batch:
+    batch = Batch(nr + 1, box.paging.entry_bytes, [])
+    batch.columns[:] = batch.others[:] = GUARD
+    return batch
 
 
-def rows_in(batch: I64, nr: int) -> list[Row]:
-    """The first `nr` columns; nothing was written behind them."""
-    assert (batch[:, nr:] == GUARD).all()
-    return [(pfn, pte, address) for pfn, pte, address in batch[:, :nr].T.tolist()]
+def rows_in(batch: Batch, runs: int, nr: int) -> list[Row]:
+    """What its runs say, page by page; nothing was written behind them, and no run could have been longer."""
+    assert (batch.columns[:, runs:] == GUARD).all()
+    assert (batch.columns[3, :runs] > 0).all()
+    batch.runs, batch.nr = runs, nr
+    return list(zip(batch.pfns.tolist(), batch.ptes.tolist(), batch.addresses.tolist(), strict=True))
+
+
+def others_in(batch: Batch, nr: int) -> dict[int, int]:
+    """What maps no page: entries by address."""
+    assert (batch.others[:, nr:] == GUARD).all()
+    return dict(zip(batch.others[2, :nr].tolist(), batch.others[4, :nr].tolist(), strict=True))
 
 
 def pages(start: int, end: int) -> range:
@@ -154,39 +176,62 @@ def fault(box: Box, space: Space, start: int, end: int, *, write: bool) -> None:
             space.model[address] = (pfn, flags | mark)
 
     geometry, count = box.geometry, box.count
-    scanned = pagetable.fault_scan(*geometry, space.pgd, start, end, write, count)
-    assert scanned == (len(fresh), len(zeroes), len(copies), len(reuses))
+    nr = (end - start) // PAGE_SIZE
+    codes, shared = np.full(nr + 1, GUARD, np.int8), np.full(nr + 1, GUARD, np.int64)
+    scanned = pagetable_fault.classify(*geometry, space.pgd, start, end, write, codes, shared)
+    assert scanned == (len(fresh) + len(zeroes), len(copies) + len(reuses), -1)
+    stuck = sorted(copies + reuses)
+    assert shared[: len(stuck)].tolist() == [space.model[a][0] for a in stuck]
     missing_tables = box.tables_needed(pages(start, end)) - before.tables.keys()
     leaves = len({a // box.paging.leaf_span for a in pages(start, end)})
     missing, _ = counted = pagetable.count_tables(*geometry, space.pgd, -1, start, end)
     assert counted == (len(missing_tables), leaves)
     # touch_scan says all of it at once, if the first page faults; else it marks entries, which `touch` is about
     if not lookup_allows(before, start, write=write):
-        at_once = pagetable.touch_scan(*geometry, space.pgd, start, end, write, count)
+        again = np.full_like(codes, GUARD)
+        at_once = pagetable_fault.touch_scan(*geometry, space.pgd, start, end, write, again, shared)
         assert at_once == (start, *scanned, missing)
+        assert again.tolist() == codes.tolist()
 
+    for wanted, code in (
+        (fresh, pagetable_fault.NEW),
+        (zeroes, pagetable_fault.ZERO_PAGE),
+        (copies, pagetable_fault.COPY),
+    ):
+        codes[[(a - start) // PAGE_SIZE for a in wanted]] = code
+    codes[[(a - start) // PAGE_SIZE for a in reuses]] = pagetable_fault.REUSE
     tables, new = box.take(missing + 1), box.take(len(fresh) + len(copies) + 1)
     count[new[:-1]] = 1
-    nr = (end - start) // PAGE_SIZE
-    added, removed, reused = batch_for(nr), batch_for(nr), batch_for(nr)
-    copied_to = np.full(nr + 1, GUARD, np.int64)
-    lengths = pagetable.fault_apply(
-        *geometry, space.pgd, start, end, write, count, tables, new, added, removed, reused, copied_to
+    added, removed, reused = batch_for(box, nr), batch_for(box, nr), batch_for(box, nr)
+    lengths = pagetable_fault.install(
+        *geometry, space.pgd, start, end, write, codes, tables, new, added.columns, removed.columns, reused.columns
     )
-    assert lengths == (len(fresh) + len(copies), len(copies), len(reuses))
+    assert lengths[1::2] == (len(fresh) + len(copies), len(copies), len(reuses))
 
     old = {a: space.model[a] for a in copies + reuses}
     for address, pfn in zip(sorted(fresh + copies), new.tolist(), strict=False):
         space.model[address] = (pfn, READ_ONLY | RW | mark)
     for address in reuses:
         space.model[address] = (old[address][0], old[address][1] | RW | mark)
+    gone = rows_in(removed, *lengths[2:4])
+    freed = np.empty(len(gone), np.int64)
+    assert not put_runs(count, removed.columns, removed.runs, freed), "somebody shares what is copied"
     after = box.agrees(space)
     assert after.tables.keys() - before.tables.keys() == missing_tables
     assert set(after.tables.values()) - set(before.tables.values()) == set(tables[:missing].tolist())
-    assert rows_in(added, lengths[0]) == box.rows(after, sorted(fresh + copies))
-    assert rows_in(removed, lengths[1]) == [(old[a][0], after.entries[a][1], a) for a in copies]
-    assert rows_in(reused, lengths[2]) == box.rows(after, reuses)
-    assert copied_to.tolist() == [space.model[a][0] for a in copies] + [GUARD] * (nr + 1 - len(copies))
+    assert rows_in(added, *lengths[:2]) == box.rows(after, sorted(fresh + copies))
+    assert gone == [(old[a][0], after.entries[a][1], a) for a in copies]
+    assert rows_in(reused, *lengths[4:]) == box.rows(after, reuses)
+
+
+def classify_other(box: Box, space: Space, address: int) -> None:
+    """A swap entry stops a touch of either kind, and nothing of it changes."""
+    for write in (False, True):
+        codes, pfns = np.empty(1, np.int8), np.empty(1, np.int64)
+        found = pagetable_fault.touch_scan(*box.geometry, space.pgd, address, address + PAGE_SIZE, write, codes, pfns)
+        assert found == (address, 0, 0, 0, 0)
+        assert codes[0] == pagetable_fault.OTHER
+    assert box.encoding.kind(space.others[address]) is EntryKind.SWAP
 
 
 def lookup_allows(tree: Tree, address: int, *, write: bool) -> bool:
@@ -219,6 +264,7 @@ def fork(box: Box, space: Space, start: int, end: int, *, cow: bool) -> None:
         flags &= ~RW if cow else ~0
         space.model[address], child.model[address] = (pfn, flags), (pfn, flags & ~ACCESSED)
     tracked = [a for a in inside if space.model[a][0] != ZERO_PFN]
+    child.others = {a: entry for a, entry in space.others.items() if start <= a < end}
 
     # a table of the parent is copied even where it is empty, at each level: pmd_alloc and pte_alloc come before the loops
     spans = {level: box.paging.leaf_span << (box.paging.bits * level) for level, _ in parent.tables}
@@ -226,14 +272,17 @@ def fork(box: Box, space: Space, start: int, end: int, *, cow: bool) -> None:
     counted = pagetable.count_tables(*box.geometry, child.pgd, space.pgd, start, end)
     assert counted == (len(levels), levels.count(0))
 
-    tables, batch = box.take(counted[0] + 1), batch_for(len(inside))
-    copied = pagetable.copy_range(*box.geometry, space.pgd, child.pgd, start, end, cow, box.count, tables, batch)
-    assert copied == (len(tracked), len(inside))
+    tables, batch = box.take(counted[0] + 1), batch_for(box, len(inside) + len(child.others))
+    runs, *copied = pagetable.copy_range(
+        *box.geometry, space.pgd, box.mapped, child.pgd, start, end, cow, box.count, tables, batch.columns, batch.others
+    )
+    assert copied == [len(tracked), len(child.others), len(inside)]
     box.spaces.append(child)
     box.agrees(space)
     tree = box.agrees(child)
     assert set(tree.tables.values()) == set(tables[:-1].tolist())
-    assert rows_in(batch, len(tracked)) == box.rows(tree, tracked)
+    assert rows_in(batch, runs, len(tracked)) == box.rows(tree, tracked)
+    assert others_in(batch, len(child.others)) == child.others
 
 
 def look(box: Box, space: Space, start: int, end: int) -> None:
@@ -241,9 +290,17 @@ def look(box: Box, space: Space, start: int, end: int) -> None:
     tree = box.agrees(space)
     inside = [a for a in sorted(space.model) if start <= a < end]
     tracked = [a for a in inside if space.model[a][0] != ZERO_PFN]
-    batch = batch_for(len(inside))
-    nr = pagetable_edit.read_range(*box.geometry, space.pgd, start, end, batch)
-    assert rows_in(batch, nr) == box.rows(tree, tracked)
+    everything = space.all_in(start, end)
+    batch = batch_for(box, len(everything))
+    read = (*box.geometry, space.pgd, box.mapped, start, end, batch.columns, batch.others)
+    runs, nr, nr_others = pagetable_edit.read_range(*read)
+    assert rows_in(batch, runs, nr) == box.rows(tree, tracked)
+    assert batch.entries.tolist() == [tree.entries[a][0] for a in tracked]
+    assert others_in(batch, nr_others) == {a: space.others[a] for a in everything if a in space.others}
+    if end - start <= 2048 * PAGE_SIZE:
+        resident = np.ones((end - start) // PAGE_SIZE, np.bool_)
+        pagetable_edit.resident(*box.geometry, space.pgd, box.mapped, start, end, resident)
+        assert (np.flatnonzero(resident) * PAGE_SIZE + start).tolist() == inside
 
     leaf_span = box.paging.leaf_span
     for address in {start, end - PAGE_SIZE, *inside[:3]}:
@@ -260,23 +317,25 @@ def look(box: Box, space: Space, start: int, end: int) -> None:
     if inside:
         run = [a for i, a in enumerate(inside) if a == inside[0] + i * PAGE_SIZE]
         pfns = np.empty(len(run), np.int64)
-        pagetable_edit.read_entries(*box.geometry, space.pgd, run[0], pfns)
-        assert pfns.tolist() == [space.model[a][0] for a in run]
+        there = pagetable_edit.read_entries(*box.geometry, space.pgd, PRESENT, run[0], pfns)
+        hidden = [i for i, a in enumerate(run) if not space.model[a][1] & PRESENT]
+        assert there == min(hidden, default=len(run))
+        assert pfns[:there].tolist() == [space.model[a][0] for a in run[:there]]
     if tracked:  # searched for from `start`, entry by entry, in the leaf tables there are
         wanted = space.model[tracked[-1]][0]
         found = next(a for a in inside if space.model[a][0] == wanted)
         looked_at = sum(
             max(0, min(base + leaf_span, found + PAGE_SIZE) - max(base, start)) // PAGE_SIZE for base, _ in leaves
         )
-        assert pagetable_edit.find_pfn(*box.geometry, space.pgd, start, end, wanted) == (found, looked_at)
-    assert pagetable_edit.find_pfn(*box.geometry, space.pgd, start, end, 1)[0] == -1
+        assert pagetable_edit.find_pfn(*box.geometry, space.pgd, box.mapped, start, end, wanted) == (found, looked_at)
+    assert pagetable_edit.find_pfn(*box.geometry, space.pgd, box.mapped, start, end, 1)[0] == -1
     box.agrees(space)
 
 
 def protect(box: Box, space: Space, start: int, end: int, present: int) -> None:
     """Take write permission from every entry, or every permission (PROTNONE): page, reference and other marks stay."""
     inside = [a for a in space.model if start <= a < end]
-    assert pagetable_edit.protect_range(*box.geometry, space.pgd, start, end, present) == len(inside)
+    assert pagetable_edit.protect_range(*box.geometry, space.pgd, box.mapped, start, end, present) == len(inside)
     for address in inside:
         pfn, flags = space.model[address]
         space.model[address] = (pfn, flags & ~(PRESENT | PROTNONE | RW) | present)
@@ -286,23 +345,37 @@ def protect(box: Box, space: Space, start: int, end: int, present: int) -> None:
 def move(box: Box, space: Space, start: int, end: int, delta: int) -> None:
     """Move all entries of a range, the zero page's too, to a place where nothing is: only their addresses change."""
     before = box.agrees(space)
-    inside = [a for a in sorted(space.model) if start <= a < end]
-    batch, moved = batch_for(len(inside)), batch_for(len(inside))
-    nr = pagetable_edit.read_all(*box.geometry, space.pgd, start, end, batch)
-    assert rows_in(batch, nr) == box.rows(before, inside)
-    missing = pagetable_edit.count_tables_at(*box.geometry, space.pgd, batch[2, :nr], delta)
+    inside = space.all_in(start, end)
+    tracked = [a for a in inside if space.model.get(a, (ZERO_PFN, 0))[0] != ZERO_PFN]
+    missing = pagetable_edit.count_tables_to(*box.geometry, space.pgd, start, end, delta)
     missing_tables = box.tables_needed([a + delta for a in inside]) - before.tables.keys()
     assert missing == len(missing_tables)
 
-    tables = box.take(missing + 1)
-    pagetable_edit.hang_tables(*box.geometry, space.pgd, batch[2, :nr], delta, tables)
-    pagetable_edit.move_entries(*box.geometry, space.pgd, batch, nr, delta, moved)
-    for address, entry in [(a, space.model.pop(a)) for a in inside]:
-        space.model[address + delta] = entry
+    tables, batch, moved = box.take(missing + 1), batch_for(box, len(inside)), batch_for(box, len(inside))
+    runs, nr, all_moved = pagetable_edit.move_range(
+        *box.geometry, space.pgd, box.mapped, start, end, delta, tables, batch.columns, moved.columns
+    )
+    assert (nr, all_moved) == (len(tracked), len(inside))
+    assert rows_in(batch, runs, nr) == box.rows(before, tracked)
+    pages_moved = {a + delta: space.model.pop(a) for a in inside if a in space.model}
+    others_moved = {a + delta: space.others.pop(a) for a in inside if a in space.others}
+    space.model.update(pages_moved)
+    space.others.update(others_moved)
     after = box.agrees(space)
     assert after.tables.keys() - before.tables.keys() == missing_tables
     assert set(after.tables.values()) - set(before.tables.values()) == set(tables[:missing].tolist())
-    assert rows_in(moved, nr) == box.rows(after, [a + delta for a in inside])
+    assert rows_in(moved, runs, nr) == box.rows(after, [a + delta for a in tracked])
+
+
+def swap_out(box: Box, space: Space, start: int, end: int) -> None:
+    """Some pages of a range give way to swap entries, as reclaim would leave them: the slot is the page's number."""
+    tree = box.agrees(space)
+    for address in [a for a in sorted(space.model) if start <= a < end and space.model[a][0] != ZERO_PFN][::3]:
+        pfn, _ = space.model.pop(address)
+        box.count[pfn] -= 1
+        entry = space.others[address] = box.encoding.swap_entry(1, pfn & 0xFFFFF)
+        box.geometry[0][tree.entries[address][1] // box.paging.entry_bytes] = entry
+    box.agrees(space)
 
 
 def zap(box: Box, space: Space, start: int, end: int) -> None:
@@ -310,14 +383,20 @@ def zap(box: Box, space: Space, start: int, end: int) -> None:
     before = box.agrees(space)
     inside = [a for a in sorted(space.model) if start <= a < end]
     tracked = [a for a in inside if space.model[a][0] != ZERO_PFN]
-    batch = batch_for(len(inside))
-    assert pagetable.zap_range(*box.geometry, space.pgd, start, end, batch) == (len(tracked), len(inside))
-    assert rows_in(batch, len(tracked)) == box.rows(before, tracked)
+    others = {a: entry for a, entry in space.others.items() if start <= a < end}
+    batch = batch_for(box, len(inside) + len(others))
+    runs, *found = pagetable.zap_range(*box.geometry, space.pgd, box.mapped, start, end, batch.columns, batch.others)
+    assert found == [len(tracked), len(others), len(inside)]
+    assert rows_in(batch, runs, len(tracked)) == box.rows(before, tracked)
+    assert batch.entries.tolist() == [before.entries[a][0] for a in tracked], "dirty and accessed bits are told"
+    assert others_in(batch, len(others)) == others
     for address in inside:
         del space.model[address]
-    last = [pfn for pfn in batch[0, : len(tracked)].tolist() if box.count[pfn] == 1]
+    for address in others:
+        del space.others[address]
+    last = [pfn for pfn in batch.pfns.tolist() if box.count[pfn] == 1]
     freed = np.empty(len(tracked), np.int64)
-    assert freed[: put_pages(box.count, batch[0, : len(tracked)], freed)].tolist() == last
+    assert freed[: put_runs(box.count, batch.columns, runs, freed)].tolist() == last
     assert box.agrees(space).tables == before.tables
 
 
@@ -349,10 +428,10 @@ def end_all(box: Box) -> None:
 
 # -- all of it, in any order -----------------------------------------------------------------------------------------
 
-Verb = Literal["write", "read", "touch", "fork", "share", "look", "zap", "protect", "move"]
+Verb = Literal["write", "read", "touch", "fork", "share", "look", "zap", "protect", "move", "swap"]
 VERBS: tuple[Verb, ...] = (
     *("write", "write", "write", "write", "read", "touch", "touch"),
-    *("fork", "fork", "share", "look", "zap", "protect", "move"),
+    *("fork", "fork", "share", "look", "zap", "protect", "move", "swap"),
 )
 
 
@@ -417,6 +496,11 @@ def test_page_tables_say_what_the_model_says(
             case "write" | "read":
                 if any(flags & PROTNONE for a, (_, flags) in space.model.items() if start <= a < end):
                     protect(box, space, start, end, PRESENT)  # no fault gets past a VMA that allows nothing
+                if (first := min((a for a in space.others if start <= a < end), default=end)) < end:
+                    classify_other(box, space, first)
+                    end = first  # up to there the fault gets; what is there is somebody else's work
+                    if start == end:
+                        continue
                 fault(box, space, start, end, write=step.verb == "write")
             case "touch":
                 first = min((a for a in space.model if start <= a < end), default=start)
@@ -430,8 +514,10 @@ def test_page_tables_say_what_the_model_says(
             case "move":
                 to = step.destination(box, places)
                 size = min(end, box.limit - max(to - start, 0)) - start
-                if to >= 0 and abs(to - start) >= size > 0 and not any(to <= a < to + size for a in space.model):
+                if to >= 0 and abs(to - start) >= size > 0 and not space.all_in(to, to + size):
                     move(box, space, start, start + size, to - start)
+            case "swap":
+                swap_out(box, space, start, end)
             case "zap":
                 zap(box, space, start, end)
     for space in box.spaces:
@@ -490,7 +576,7 @@ def test_hook_tables_makes_one_path(paging: Paging) -> None:
     missing, leaves = pagetable.count_tables(*box.geometry, space.pgd, -1, address, address + PAGE_SIZE)
     assert (missing, leaves) == (paging.levels - 1, 1)
     tables = box.take(missing)
-    pagetable.hook_tables(*box.geometry, space.pgd, address, tables)
+    pagetable_fault.hook_tables(*box.geometry, space.pgd, address, tables)
     tree = box.agrees(space)
     assert list(tree.tables.values()) == tables.tolist()
     assert tree.tables.keys() == box.tables_needed([address])
@@ -513,8 +599,9 @@ def test_a_stretch_may_need_everything_at_once(paging: Paging, write: bool) -> N
     fault(box, box.spaces[1], page[5], page[6], write=True)
     fault(box, parent, page[1], page[2], write=False)
     fault(box, parent, page[2], page[4], write=True)
-    scanned = pagetable.fault_scan(*box.geometry, parent.pgd, page[0], page[6], write, box.count)
-    assert scanned == ((2, 0, 1, 1) if write else (0, 1, 0, 0))
+    codes, pfns = np.empty(6, np.int8), np.empty(6, np.int64)
+    scanned = pagetable_fault.classify(*box.geometry, parent.pgd, page[0], page[6], write, codes, pfns)
+    assert scanned == ((2, 2, -1) if write else (1, 0, -1))
     fault(box, parent, page[0], page[6], write=write)
     end_all(box)
 

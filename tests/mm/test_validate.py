@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import rmaplab
+from rmaplab.machine.entries import PRESENT, RW, USER
 from rmaplab.machine.frames import PG_TABLE
 from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.entries import PRESENT, RW, USER
 from rmaplab.objects.flags import PROT_READ
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE

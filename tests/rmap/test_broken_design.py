@@ -17,9 +17,10 @@ import pytest
 
 import rmaplab
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.batch import Batch
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_vma import AnonVma, AnonVmaMap
-from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
+from rmaplab.rmap.protocol import Mapping, ReverseMap
 from rmaplab.rmap.pte_chain import PteChain
 from rmaplab.units import PAGE_SIZE
 
@@ -44,8 +45,8 @@ class ForgetsOneCopyChain(Unchecked, PteChain):
 class ForgetsNewPageChain(Unchecked, PteChain):
     """add() leaves out the last entry."""
 
-    def add(self, batch: Batch, vma: VmArea) -> None:
-        super().add(one_less(batch), vma)
+    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
+        super().add(one_less(batch), vma, exclusive=exclusive)
 
 
 class LeavesAnEntryChain(Unchecked, PteChain):
@@ -98,8 +99,8 @@ class UnlinksTooMuchAnonVma(Unchecked, AnonVmaMap):
 class WrongIndexAnonVma(Unchecked, AnonVmaMap):
     """New pages are one off."""
 
-    def add(self, batch: Batch, vma: VmArea) -> None:
-        super().add(batch, vma)
+    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
+        super().add(batch, vma, exclusive=exclusive)
         self.index[batch.pfns] += 1
 
 
@@ -128,9 +129,11 @@ class LeavesAnEntryAnonVma(AnonVmaMap):
 
 def one_less(batch: Batch) -> Batch:
     """The batch without its last entry."""
-    less = Batch(batch.nr)
-    less.nr = batch.nr - 1
-    less.columns[:, : less.nr] = batch.columns[:, : less.nr]
+    less = Batch(batch.nr, batch.entry_bytes)
+    less.columns[:, : batch.runs] = batch.columns[:, : batch.runs]
+    less.nr, less.runs = batch.nr - 1, batch.runs
+    less.columns[3, less.runs - 1] -= 1
+    less.runs -= int(less.columns[3, less.runs - 1] == 0)
     return less
 
 

@@ -204,4 +204,10 @@ def marked(mm: MmStruct) -> dict[int, int]:
 def contents(system: System, mm: MmStruct) -> tuple[I64, I64]:
     """(pages that have an entry, their bytes as rows of words), read past the MMU: nothing faults, nothing changes."""
     present, _ = read_page_tables(system.machine, mm.pgd)
-    return present.addresses >> PAGE_SHIFT, system.machine.ram.words8.reshape(-1, WORDS)[present.pfns]
+    pages, rows = present.addresses >> PAGE_SHIFT, system.machine.ram.words8.reshape(-1, WORDS)[present.pfns]
+    if present.others.size:  # they lie in swap
+        swap = system.kernel.swap
+        slots = swap.slots_of(present.others).tolist()
+        pages = np.concatenate((pages, present.other_addresses >> PAGE_SHIFT))
+        rows = np.concatenate((rows, np.stack([swap.bytes_of(slot).view(np.int64) for slot in slots])))
+    return pages, rows

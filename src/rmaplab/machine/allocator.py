@@ -76,6 +76,8 @@ class PageAllocator:
         """Requests that were not met above the low marks."""
         self.first_wake_ns: int | None = None
         self.reclaim: Callable[[int, int], None] = _nothing_to_reclaim
+        self.might_sleep: Callable[[], None] | None = None
+        """Told of every request that may sleep, before it is met: then others may act (System.watch)."""
         self.sleeps = 0
         """How often somebody slept for memory."""
         self.fail_after: int | None = None  # the failure injector: requests still granted before one is refused
@@ -103,6 +105,8 @@ class PageAllocator:
         """
         if self.fail_after is not None and self.injected_failure(nr):
             raise NoMemory(f"{nr} blocks of order {order}")
+        if self.might_sleep is not None:
+            self.let_others_act(gfp)
         while (blocks := self.take(nr, gfp, order, zeroed)) is None:
             self.sleep_for(nr, order)
         return blocks
@@ -111,6 +115,12 @@ class PageAllocator:
         """Direct reclaim: others may run, and entries, pages and free lists are other than before. Raises as the hook does."""
         self.sleeps += 1
         self.reclaim(nr, order)
+
+    def let_others_act(self, gfp: Gfp) -> None:
+        """might_sleep(): the request is of a kind that sleeps, and somebody wants to see what comes of it."""
+        if self.might_sleep is not None and gfp is not Gfp.ATOMIC:
+            self.sleeps += 1
+            self.might_sleep()
 
     def take(self, nr: int, gfp: Gfp, order: int, zeroed: bool) -> I64 | None:
         """The same without sleeping, and behind the failure injector's back: all of it, or None and nothing taken."""
@@ -128,10 +138,12 @@ class PageAllocator:
     def ready(self, gfp: Gfp) -> list[int] | None:
         """This CPU's list whose last page a request for a zeroed one would get at once, to be popped; None: ask alloc()."""
         zone, mark = self._first[gfp]
-        pages = zone.pcp[self._this_cpu()] if zone.batch else ()
+        if not zone.batch or self.fail_after is not None:
+            return None
+        pages = zone.pcp[self._this_cpu()]
         if len(pages) <= zone.low or zone.buddy.nr_free <= mark or self.frames.scribbled[pages[-1]]:
             return None
-        return None if self.fail_after is not None else pages
+        return pages
 
     def _take_one(self, gfp: Gfp, zeroed: bool) -> I64 | None:
         """A fault's page: scalars, not arrays."""

@@ -13,10 +13,14 @@ The zero page never enters a batch: ZERO_PAGE is reserved, and no reverse map tr
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.jit import inline
+
+Int = int | np.int64
 
 PFN, PTE, ADDRESS, LENGTH, ENTRY = range(5)
 """The rows of `columns`: a run's first frame, the physical address of its first entry, the address that maps, pages, its first entry."""
@@ -37,7 +41,7 @@ class Batch:
         self.entry_bytes = entry_bytes
         self._pool = pool
 
-    def __enter__(self) -> Batch:
+    def __enter__(self) -> Self:
         """From the pool (`Kernel.batch`), for one `with`."""
         return self
 
@@ -84,7 +88,20 @@ class Batch:
 
 
 @inline
-def note(rows: I64, nr: int, pfn: int, pte: int, address: int, entry: int, entry_bytes: int) -> int:
+def note_run(rows: I64, nr: int, pfn: Int, pte: int, address: int, length: int, entry: Int) -> int:
+    """A run of its own into the rows of a batch. Returns the number of runs."""
+    rows[PFN, nr], rows[PTE, nr], rows[ADDRESS, nr], rows[LENGTH, nr], rows[ENTRY, nr] = (
+        pfn,
+        pte,
+        address,
+        length,
+        entry,
+    )
+    return nr + 1
+
+
+@inline
+def note(rows: I64, nr: int, pfn: Int, pte: int, address: int, entry: Int, entry_bytes: int) -> int:
     """A page into the rows of a batch: the last run grows if it goes on there. Returns the number of runs."""
     if nr:
         last = nr - 1
@@ -96,5 +113,4 @@ def note(rows: I64, nr: int, pfn: int, pte: int, address: int, entry: int, entry
         ):
             rows[LENGTH, last] = length + 1
             return nr
-    rows[PFN, nr], rows[PTE, nr], rows[ADDRESS, nr], rows[LENGTH, nr], rows[ENTRY, nr] = pfn, pte, address, 1, entry
-    return nr + 1
+    return note_run(rows, nr, pfn, pte, address, 1, entry)

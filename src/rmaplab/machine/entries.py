@@ -40,7 +40,7 @@ WRITABLE = READABLE | RW | DIRTY
 PFN_MASK = (1 << 40) - 1
 
 
-class Kind(IntEnum):
+class EntryKind(IntEnum):
     """What an entry is."""
 
     NONE = 0
@@ -95,23 +95,27 @@ class Encoding:
         """What pte_present() looks at."""
         return PRESENT | self.hidden
 
-    def kind(self, entry: int) -> Kind:
+    def kind(self, entry: int) -> EntryKind:
         """What `entry` is. Raises KernelBug if it has bits that nothing there can be has."""
         if not entry:
-            return Kind.NONE
+            return EntryKind.NONE
         if entry & PRESENT:
-            return Kind.PAGE
+            return EntryKind.PAGE
         if entry & self.hidden:
-            return Kind.HIDDEN
+            return EntryKind.HIDDEN
         if self.file and entry & self.file:
-            kind, bits = Kind.FILE, self.file | sum(field.mask for field in self.pgoff)
+            kind, bits = EntryKind.FILE, self.file | sum(field.mask for field in self.pgoff)
         else:
-            kind, bits = Kind.SWAP, self.type.mask | self.offset.mask
+            kind, bits = EntryKind.SWAP, self.type.mask | self.offset.mask
             if self.type.of(entry) == self.marker:
-                kind = Kind.MARKER
+                kind = EntryKind.MARKER
         if entry & ~bits & _ALL:
             raise KernelBug("pte", f"an entry {entry & _ALL:#x}, and no kind of entry has these bits")
         return kind
+
+    def is_swap(self, entry: int) -> bool:
+        """Whether it names a slot of a swap area. Raises KernelBug as `kind`."""
+        return self.kind(entry) is EntryKind.SWAP
 
     def swap_entry(self, area: int, offset: int) -> int:
         """The entry of a page that lies in slot `offset` of swap area `area`. Raises KernelBug if there is no room for either."""
@@ -163,6 +167,8 @@ def _low(hidden: int, type_bits: int, offset_low: int, offset_bits: int, pgoff: 
 
 
 _SPLIT_29 = (Field(1, 5), Field(8, 24))
+
+
 class EntryEra(IntEnum):
     """Since when entries without PRESENT mean what they mean."""
 

@@ -28,6 +28,8 @@ PG_TABLE = 1 << 2  # a page-table page (the kernel of 2004 knows it by page->map
 PG_ANON = 1 << 3
 PG_DIRECT = 1 << 4
 PG_ANON_EXCLUSIVE = 1 << 5  # PageAnonExclusive: one entry maps it, and nobody else may
+PG_SWAPCACHE = 1 << 6  # its place in a swap area is in `private`
+PG_DIRTY = 1 << 7
 
 ZERO_PFN = 0  # ZERO_PAGE: frame 0, which nothing ever writes
 
@@ -39,6 +41,7 @@ class Frames:
         self.nr = nr
         self.flags: U32 = np.zeros(nr, np.uint32)
         self.count: I32 = np.zeros(nr, np.int32)
+        self.private: I64 = np.zeros(nr, np.int64)
         self.scribbled: U8 = np.zeros(nr, np.uint8)
 
     def column(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -67,12 +67,12 @@ class Lock:
     def __init__(self, of_class: LockClass, of: str) -> None:
         self.type = of_class
         self.of = of
-        self.writer: Holder | None = None
+        self.writer: LockOwner | None = None
         self.readers = 0
         self.since_ns = 0
         self.until_ns = 0  # of the last moment for which pass_through held it
         self.waits = 0
-        self.waiters: deque[tuple[Holder, bool]] | None = None
+        self.waiters: deque[tuple[LockOwner, bool]] | None = None
 
     def busy(self, write: bool) -> bool:
         """Whether a newcomer has to wait."""
@@ -80,7 +80,7 @@ class Lock:
 
 
 @dataclass(slots=True, eq=False)
-class Holder:
+class LockOwner:
     """Who takes locks: a task, or whoever drives the machine from outside. `held` in order of taking."""
 
     entity: SchedEntity | None
@@ -103,8 +103,8 @@ class Locks:
         self._sched, self._ledger = sched, ledger
         self._sweeps: dict[tuple[str, int], int] = {}  # (class, first page) -> when the last burst over it ends
         self._sweeping: list[tuple[str, int]] = []  # by the burst under way
-        self._outside = Holder(None)
-        self._holders: dict[SchedEntity, Holder] = {}
+        self._outside = LockOwner(None)
+        self._holders: dict[SchedEntity, LockOwner] = {}
 
     def new(self, class_name: str, of: str = "") -> Lock:
         """A lock of one of the kernel's classes."""
@@ -222,13 +222,13 @@ class Locks:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _holder(self) -> Holder:
+    def _holder(self) -> LockOwner:
         entity = self._sched.current
         if entity is None:
             return self._outside
         holder = self._holders.get(entity)
         if holder is None:
-            holder = self._holders[entity] = Holder(entity)
+            holder = self._holders[entity] = LockOwner(entity)
         return holder
 
     def forget(self, entity: SchedEntity) -> None:
@@ -237,7 +237,7 @@ class Locks:
         if holder is not None and holder.held:
             raise KernelBug("do_exit", f"a task exits with {holder.held[-1].type.name} held")
 
-    def _grant(self, lock: Lock, holder: Holder, write: bool) -> None:
+    def _grant(self, lock: Lock, holder: LockOwner, write: bool) -> None:
         if write:
             lock.type.writes += 1
             lock.writer = holder
@@ -248,7 +248,7 @@ class Locks:
             lock.since_ns = self._sched.now_ns + self._ledger.pending_ns
         holder.held.append(lock)
 
-    def _check_order(self, holder: Holder, lock: Lock) -> None:
+    def _check_order(self, holder: LockOwner, lock: Lock) -> None:
         kind = lock.type
         for other in holder.held:
             if other is lock:
@@ -278,7 +278,7 @@ class Locks:
         if lock.waits > kind.most_waits:
             kind.most_waits, kind.fought_over = lock.waits, lock.of
 
-    def _wait(self, lock: Lock, holder: Holder, write: bool) -> None:
+    def _wait(self, lock: Lock, holder: LockOwner, write: bool) -> None:
         if holder.entity is None:
             raise KernelBug("deadlock", f"{lock.type.name} of {lock.of} is held, and nobody runs who could drop it")
         kind = lock.type

@@ -17,7 +17,7 @@ are worked on, whatever their size in memory (Numba makes floats of a mix).
 import numpy as np
 
 from rmaplab.machine.arrays import I32, I64, Words
-from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, note
+from rmaplab.machine.batch import note, note_run
 from rmaplab.machine.entries import ACCESSED, DIRTY, PFN_MASK, PRESENT, RW, TABLE
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.jit import inline, kernel
@@ -173,6 +173,13 @@ def touch_range(words: Words, levels: int, bits: int, pgd: int, start: int, end:
 
 
 @inline
+def row(words: Words, bits: int, table: int, offset: int, length: int) -> Words:
+    """Some entries of a table, the first of them the `offset`-th: a view."""
+    first = (table >> (12 - bits)) + offset
+    return words[first : first + length]
+
+
+@inline
 def is_run(entries: Words, mapped: int) -> bool:
     """Whether all of these entries map pages one behind the other, alike in all bits, and none of them is the zero page."""
     first = np.int64(entries[0])
@@ -180,13 +187,6 @@ def is_run(entries: Words, mapped: int) -> bool:
     for i in range(entries.size):
         odd |= np.int64(entries[i]) ^ (first + (i << 12))
     return not odd and first & mapped != 0 and (first >> 12) & PFN_MASK != ZERO_PFN
-
-
-@inline
-def note_other(others: I64, nr: int, pte: int, address: int, entry: int) -> int:
-    """An entry that maps no page into the rows of a batch. Returns their number."""
-    others[PFN, nr], others[PTE, nr], others[ADDRESS, nr], others[LENGTH, nr], others[ENTRY, nr] = -1, pte, address, 1, entry
-    return nr + 1
 
 
 @kernel
@@ -211,10 +211,7 @@ def copy_range(
             below, used = leaf_make(words, levels, bits, child, address, tables, used)
             offset = (address >> 12) & ((1 << bits) - 1)
             length = (stop - address) >> 12
-            first = (table >> (12 - bits)) + offset
-            source = words[first : first + length]
-            first = (below >> (12 - bits)) + offset
-            target = words[first : first + length]
+            source, target = row(words, bits, table, offset, length), row(words, bits, below, offset, length)
             pte = below + offset * size
             if is_run(source, mapped):
                 entry = np.int64(source[0])
@@ -224,12 +221,8 @@ def copy_range(
                     for i in range(length):
                         source[i] = np.int64(source[i]) & ~np.int64(RW)
                 pfn = (entry >> 12) & PFN_MASK
-                references = count[pfn : pfn + length]
-                for i in range(length):
-                    references[i] += np.int32(1)
-                pages[PFN, runs], pages[PTE, runs], pages[ADDRESS, runs] = pfn, pte, address
-                pages[LENGTH, runs], pages[ENTRY, runs] = length, entry & ~dropped
-                runs += 1
+                count[pfn : pfn + length] += np.int32(1)
+                runs = note_run(pages, runs, pfn, pte, address, length, entry & ~dropped)
                 nr += length
                 copied += length
             else:
@@ -248,7 +241,7 @@ def copy_range(
                             nr += 1
                     elif entry:
                         target[i] = entry
-                        nr_others = note_other(others, nr_others, pte + i * size, address + (i << 12), entry)
+                        nr_others = note_run(others, nr_others, -1, pte + i * size, address + (i << 12), 1, entry)
         else:
             used = make_path(
                 words, levels, bits, child, address, depth_at(words, levels, bits, pgd, address), tables, used
@@ -276,16 +269,13 @@ def zap_range(
         if table >= 0:
             offset = (address >> 12) & ((1 << bits) - 1)
             length = (stop - address) >> 12
-            first = (table >> (12 - bits)) + offset
-            entries = words[first : first + length]
+            entries = row(words, bits, table, offset, length)
             pte = table + offset * size
             if is_run(entries, mapped):
                 entry = np.int64(entries[0])
                 for i in range(length):
                     entries[i] = 0
-                pages[PFN, runs], pages[PTE, runs], pages[ADDRESS, runs] = (entry >> 12) & PFN_MASK, pte, address
-                pages[LENGTH, runs], pages[ENTRY, runs] = length, entry
-                runs += 1
+                runs = note_run(pages, runs, (entry >> 12) & PFN_MASK, pte, address, length, entry)
                 nr += length
                 cleared += length
             else:
@@ -301,7 +291,7 @@ def zap_range(
                             runs = note(pages, runs, pfn, pte + i * size, address + (i << 12), entry, size)
                             nr += 1
                     else:
-                        nr_others = note_other(others, nr_others, pte + i * size, address + (i << 12), entry)
+                        nr_others = note_run(others, nr_others, -1, pte + i * size, address + (i << 12), 1, entry)
         address = stop
     return runs, nr, nr_others, cleared
 

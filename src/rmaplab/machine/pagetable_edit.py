@@ -14,11 +14,11 @@ The conventions, and the loops of fork and exit, are those of pagetable.py.
 import numpy as np
 
 from rmaplab.machine.arrays import I64, Bools, Words
-from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, note
+from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, note, note_run
 from rmaplab.machine.entries import PFN_MASK, PRESENT, RW
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.jit import kernel
-from rmaplab.machine.pagetable import leaf, leaf_make, missing_on_path, note_other
+from rmaplab.machine.pagetable import leaf, leaf_make, missing_on_path
 
 
 @kernel
@@ -58,7 +58,7 @@ def read_range(
                         runs = note(pages, runs, pfn, (first + i) * size, address + (i << 12), entry, size)
                         nr += 1
                 elif entry:
-                    nr_others = note_other(others, nr_others, (first + i) * size, address + (i << 12), entry)
+                    nr_others = note_run(others, nr_others, -1, (first + i) * size, address + (i << 12), 1, entry)
         address = stop
     return runs, nr, nr_others
 

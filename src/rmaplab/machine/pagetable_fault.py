@@ -33,7 +33,7 @@ def classify(
     """
     span = 4096 << bits
     empty = shared = 0
-    other = np.int64(-1)
+    other = -1
     address = start
     while address < end:
         stop = min(end, (address & ~(span - 1)) + span)
@@ -118,7 +118,7 @@ def install(
                 if code == COPY:
                     gone_runs = note(removed, gone_runs, (entry >> 12) & PFN_MASK, pte, where, entry, size)
                     gone_nr += 1
-                entry = (new[add_nr] << 12) | WRITABLE
+                entry = np.int64((new[add_nr] << 12) | WRITABLE)
                 words[first + i] = entry
                 add_runs = note(added, add_runs, new[add_nr], pte, where, entry, size)
                 add_nr += 1
@@ -131,10 +131,10 @@ def install_one(words: Words, levels: int, bits: int, pgd: int, address: int, en
     """The commonest fault: `entry` where there is a page table and nothing in it. Returns its physical address, or -1: nothing is done."""
     table = leaf(words, levels, bits, pgd, address)
     if table < 0:
-        return np.int64(-1)
+        return -1
     slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
     if words[slot]:
-        return np.int64(-1)
+        return -1
     words[slot] = entry
     return slot << (12 - bits)
 

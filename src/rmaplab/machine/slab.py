@@ -156,8 +156,9 @@ class SlabCache:
 
     def alloc(self, gfp: Gfp = Gfp.KERNEL) -> int:
         """kmem_cache_alloc: the address of one zeroed object. Raises as PageAllocator.alloc."""
-        if self._array:
-            if self._allocator.fail_after is not None and self._allocator.injected_failure(1):
+        allocator = self._allocator
+        if self._array and allocator.might_sleep is None:
+            if allocator.fail_after is not None and allocator.injected_failure(1):
                 raise NoMemory(f"an object of {self.name}")
             address = self._array.pop()
             self.nr_objects += 1
@@ -171,13 +172,16 @@ class SlabCache:
         """`nr` zeroed objects by address: all of them or an exception and no change. O(nr)."""
         if self._allocator.injected_failure(nr):
             raise NoMemory(f"{nr} objects of {self.name}")
+        if self._allocator.might_sleep is not None:
+            self._allocator.let_others_act(gfp)
         _, per_slab, stride, offset = self.packing
-        missing = nr - (self.nr_slabs * per_slab - self.nr_objects - len(self._array))
-        if missing > 0 and self._array:
+        while nr > self.nr_slabs * per_slab - self.nr_objects - len(
+            self._array
+        ):  # others take objects while this one sleeps
             self._flush(len(self._array))
-            missing = nr - (self.nr_slabs * per_slab - self.nr_objects)
-        if missing > 0:
-            before = self.nr_slabs
+            missing, before = nr - (self.nr_slabs * per_slab - self.nr_objects), self.nr_slabs
+            if missing <= 0:
+                break
             try:
                 self._grow(-(-missing // per_slab), gfp)
             except NoMemory:

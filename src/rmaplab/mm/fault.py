@@ -22,13 +22,14 @@ import numpy as np
 
 from rmaplab.errors import NoMemory, SegmentationFault
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.arrays import I8, I64
+from rmaplab.machine.arrays import I8, I32, I64, U32
 from rmaplab.machine.entries import WRITABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
 from rmaplab.machine.pagetable_fault import COPY, NEW, ZERO_PAGE, hook_tables, install, install_one, touch_scan
 from rmaplab.mm.cow import decide
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.stack import expand_stack
+from rmaplab.mm.swap_in import do_swap_page
 from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_GROWSDOWN, VM_READ, VM_WRITE
 from rmaplab.objects.mm_types import Limits, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -149,7 +150,8 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     """handle_mm_fault for every page from found.there on, inside one VMA and one burst. How far it has got, `found.end` at most."""
     there, end = found.there, min(found.end, vma.end)
     if found.other == 0:
-        k.fault_other(vma, there, write)
+        if found.seen == k.machine.changes:
+            do_swap_page(k, vma, there)
         return there
     if found.other > 0:
         end = min(end, there + found.other * PAGE_SIZE)
@@ -180,7 +182,7 @@ def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     tables, pages = _NOTHING, _NOTHING
     while True:
         nr = (end - start) >> PAGE_SHIFT
-        copies, reuses = decide(found.codes, nr, found.pfns, write, machine.frames.count)
+        copies, reuses = decide(found.codes, nr, found.pfns, write, *_holders(k))
         wanted = copies + (found.empty if write else 0)
         try:
             if wanted:
@@ -197,7 +199,9 @@ def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
             if nr > 1:
                 _give_back(k, tables, pages)
                 return _halve(k, vma, found, write)
-            if tables.size and found.seen == machine.changes:  # the page cannot be had; its page tables stay, as pte_alloc_map leaves them
+            if (
+                tables.size and found.seen == machine.changes
+            ):  # the page cannot be had; its page tables stay, as pte_alloc_map leaves them
                 hook_tables(*machine.geometry, mm.pgd, start, tables)
                 _tables_added(k, mm, start, end, tables.size)
                 tables = _NOTHING
@@ -213,6 +217,12 @@ def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     _give_back(k, tables[found.missing :], pages[wanted:])
     _install(k, vma, found, write, tables[: found.missing], pages[:wanted], copies, reuses)
     return end
+
+
+def _holders(k: Kernel) -> tuple[I32, U32, I64, I32]:
+    """What says how many have a page: its count, and the uses of its slot in swap."""
+    frames = k.machine.frames
+    return frames.count, frames.flags, frames.private, k.swap.users
 
 
 def _halve(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:

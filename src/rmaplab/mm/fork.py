@@ -16,7 +16,7 @@ import numpy as np
 
 from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import Batch
+from rmaplab.machine.batch import ENTRY, Batch
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE
 from rmaplab.machine.pagetable import copy_range, count_tables
 from rmaplab.machine.pagetable_edit import read_range
@@ -138,6 +138,8 @@ def _copy_entries(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int, tab
         if k.rules.anon_exclusive:
             machine.frames.flags[batch.pfns] &= ~np.uint32(PG_ANON_EXCLUSIVE)
         child.rss += batch.nr
+    if batch.nr_others:
+        k.swap.duplicate(batch.others[ENTRY, : batch.nr_others])
     k.rmap.unreserve()
     machine.charge("pte_copy", copied)
 

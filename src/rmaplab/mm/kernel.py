@@ -5,8 +5,11 @@ The functions of mm/ take it as their first argument `k`, where C code would rea
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
+from rmaplab.cache.swap import Swap
 from rmaplab.errors import KernelBug, NoMemory
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.machine import Machine
@@ -28,6 +31,14 @@ MM_LOCKS: LockClasses = (
 """The locks of mm/ in order; those of the reverse-mapping design follow. Source: eras.md 9."""
 
 BURST_TABLES = 32  # leaf tables a burst of work covers at most
+
+
+class Holder(Protocol):
+    """Somebody who has references on pages: a page's count is that of the entries that map it, and theirs."""
+
+    def references(self) -> I64:
+        """PFNs, one for each reference."""
+        ...
 
 
 class Kernel:
@@ -71,6 +82,9 @@ class Kernel:
         self.lru_add = LruAdd(machine.allocator, machine.ledger, machine.hardware.cpus, rules.pagevec_size)
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
+        self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.swap_pages)
+        self.holders: list[Holder] = [self.lru_add, self.swap]
+        """Who refers to pages, page tables apart."""
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
         self.one = Batch(1, paging.entry_bytes)

@@ -14,7 +14,7 @@ import numpy as np
 
 from rmaplab.errors import NoMemory
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.batch import ENTRY, PFN
+from rmaplab.machine.batch import ADDRESS, ENTRY, PFN
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
 from rmaplab.machine.pagetable_edit import (
     count_tables_at,
@@ -25,6 +25,7 @@ from rmaplab.machine.pagetable_edit import (
     read_range,
 )
 from rmaplab.mm.kernel import Kernel, halves
+from rmaplab.mm.swap_in import do_swap_page
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -145,6 +146,8 @@ def _make_tables(k: Kernel, mm: MmStruct, old: int, new: int, length: int) -> No
 def _unshare(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int) -> None:
     """Give the task its own copies of pages that the design could not find at their new place: an early COW. Raises as an allocation."""
     machine, frames = k.machine, k.machine.frames
+    if k.rmap.unshares_moves:
+        _bring_in(k, vma, start, end)
     with k.batch() as batch:
         pages = np.empty(0, np.int64)
         while True:
@@ -181,3 +184,17 @@ def _unshare(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int) -> No
         frames.flags[pages] |= np.uint32(PG_ANON_EXCLUSIVE)
     k.lru_add.add(k.this_cpu(), pages)
     machine.charge("mremap_copy", wanted)
+
+
+def _bring_in(k: Kernel, vma: VmArea, start: int, end: int) -> None:
+    """make_page_exclusive: a page in swap that others name too must be here to be copied."""
+    swap = k.swap
+    with k.batch() as batch:
+        _, _, nr = read_range(
+            *k.machine.geometry, vma.mm.pgd, k.machine.mapped, start, end, batch.columns, batch.others
+        )
+        entries, addresses = batch.others[ENTRY, :nr], batch.others[ADDRESS, :nr]
+        slots = swap.slots_of(entries)
+        away = [a for a, slot in zip(addresses.tolist(), slots.tolist(), strict=True) if swap.users[slot] > 1]
+    for address in away:
+        do_swap_page(k, vma, address)

@@ -118,7 +118,9 @@ def _change_protection(k: Kernel, mm: MmStruct, start: int, end: int, flags: int
     address = start
     while address < end:
         stop = k.burst_end(address, end)
-        k.machine.charge("pte_protect", protect_range(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, present))
+        k.machine.charge(
+            "pte_protect", protect_range(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, present)
+        )
         k.machine.end_burst()
         address = stop
     k.machine.locks.drop(mm.page_table_lock)

@@ -1,8 +1,9 @@
 """check(): what is known in two places must agree. All of it is recomputed from the page tables up; nothing is believed.
 
-frames      free (by zone, by CPU list), reserved, slab, page table or anonymous, and none of them lost; an anonymous page's
-            count is its entries and its place in a pagevec
+frames      free (by zone, by CPU list), reserved, slab, page table or a page, and none of them lost; a page's count is the entries
+            that map it and what its holders say (pagevecs, the swap cache)
             what may be written is mapped once
+entries     of a kind that there is; slots of swap used as often as entries and the cache name them
 mm          VMAs in order, every entry inside one and no more allowed than it allows; rss; page-table frames
 system      committed pages, slab objects against the objects there are
 design      its own invariants, and walk == judge for every page (or a fixed sample where there are very many)
@@ -12,8 +13,8 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, Bools
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
 from rmaplab.machine.entries import RW
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
 from rmaplab.machine.table_reader import Entries, read_page_tables
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_WRITE
@@ -32,19 +33,22 @@ def check(k: Kernel) -> None:
     _check_owners(k, unused)
     mapped = np.zeros(k.machine.frames.nr, np.int64)
     writable: list[I64] = [np.empty(0, np.int64)]
+    others: list[I64] = [np.empty(0, np.int64)]
     for mm in mms:
         mm.check()
         present, tables = read_page_tables(k.machine, mm.pgd)
         _check_entries(mm, present)
-        _check_others(k, mm, present)
+        others.append(_check_others(k, mm, present))
         _check_tables(k, mm, tables)
         writable.append(present.pfns[(present.entries & RW != 0) & (present.pfns != ZERO_PFN)])
         mapped += np.bincount(present.pfns, minlength=mapped.size)
     mapped[ZERO_PFN] = 0
     _check_writable(k, mapped, np.concatenate(writable))
     references = mapped.copy()
-    np.add.at(references, k.lru_add.references(), 1)
+    for holder in k.holders:
+        np.add.at(references, holder.references(), 1)
     _check_pages(k, mapped, references)
+    k.swap.check(np.concatenate(others))
     k.rmap.check(mms, mapped)
     pages = np.union1d(np.flatnonzero(mapped), k.rmap.tracked())
     judge(k.rmap, mms, pages[:: -(-pages.size // WALKS) or 1].tolist())
@@ -65,8 +69,8 @@ def _check_entries(mm: MmStruct, present: Entries) -> None:
         raise KernelBug("pte", f"mm {mm.pid} maps {present.pfns.size - inside} pages outside its VMAs")
 
 
-def _check_others(k: Kernel, mm: MmStruct, present: Entries) -> None:
-    """What maps no page is of a kind that there is, and inside a VMA."""
+def _check_others(k: Kernel, mm: MmStruct, present: Entries) -> I64:
+    """What maps no page is of a kind that there is, and inside a VMA. Returns those entries."""
     for entry in np.unique(present.others).tolist():
         k.machine.encoding.kind(entry)  # raises for bits that nobody can read
     inside = sum(
@@ -74,6 +78,7 @@ def _check_others(k: Kernel, mm: MmStruct, present: Entries) -> None:
     ) if present.others.size else 0  # fmt: skip
     if inside != present.others.size:
         raise KernelBug("pte", f"mm {mm.pid} has {present.others.size - inside} entries outside its VMAs")
+    return present.others
 
 
 def _check_tables(k: Kernel, mm: MmStruct, tables: list[int]) -> None:

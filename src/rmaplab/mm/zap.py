@@ -8,10 +8,12 @@ Source: 2.6.2 mm/memory.c (zap_page_range, clear_page_tables), mm/mmap.c (unmap_
 
 import numpy as np
 
+from rmaplab.machine.batch import ENTRY
 from rmaplab.machine.frames import put_runs
 from rmaplab.machine.pagetable import unhook_tables, zap_range
 from rmaplab.machine.pagetable_edit import free_level, free_range
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.swap_in import drop_swap_cache, free_swap_and_cache
 from rmaplab.mm.vma import remove_all
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.mm_types import MmStruct
@@ -33,11 +35,14 @@ def zap_vma_range(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
             )
             if batch.nr:
                 k.rmap.remove(batch)
+                drop_swap_cache(k, batch)
                 freed = np.empty(batch.nr, np.int64)
                 nr_freed = put_runs(machine.frames.count, batch.columns, batch.runs, freed)
                 machine.allocator.free(freed[:nr_freed])
                 machine.charge("page_free", nr_freed)
                 mm.rss -= batch.nr
+            if batch.nr_others:
+                free_swap_and_cache(k, batch.others[ENTRY, : batch.nr_others])
         if cleared:
             machine.charge("pte_zap", cleared)
             machine.end_burst()

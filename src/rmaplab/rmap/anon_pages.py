@@ -36,6 +36,10 @@ class AnonPages(ReverseMap):
         """Pages with a mapcount."""
         return np.flatnonzero(self.mapcount).astype(np.int64)
 
+    def is_mapped(self, pfn: int) -> bool:
+        """It has a mapcount."""
+        return bool(self.mapcount[pfn])
+
     def check_mapcount(self, mapped: I64) -> None:
         """Raises KernelBug for a page that counts other than its entries are many (`mapped`, by PFN)."""
         if not np.array_equal(self.mapcount, mapped):

@@ -32,7 +32,7 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I32, I64, U32
-from rmaplab.machine.batch import ADDRESS, LENGTH, PFN
+from rmaplab.machine.batch import ADDRESS, LENGTH, PFN, Batch
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
@@ -41,7 +41,7 @@ from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_pages import AnonPages, name_new, unmap
-from rmaplab.rmap.protocol import Batch, Mapping, draw_page
+from rmaplab.rmap.protocol import Mapping, draw_page
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -150,7 +150,7 @@ class AnonVmaMap(AnonPages):
             vma.anon_vma.link(other)
             self.machine.charge("anon_vma_link")
 
-    def add(self, batch: Batch, vma: VmArea) -> None:
+    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
         """The 0 -> 1 transition: the page learns its object and its index."""
         if not isinstance(vma.anon_vma, AnonVma):
             raise KernelBug("page_add_rmap", f"{vma} was not prepared")

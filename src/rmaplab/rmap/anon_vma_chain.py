@@ -41,13 +41,14 @@ from typing import ClassVar
 
 from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.batch import Batch
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_pages import map_again, name_new, unmap
 from rmaplab.rmap.anon_vma_chain_check import check_chains, check_pages
 from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
-from rmaplab.rmap.protocol import Batch, Mapping, draw_page
+from rmaplab.rmap.protocol import Mapping, draw_page
 from rmaplab.units import PAGE_SHIFT
 
 ACCESS = VM_READ | VM_WRITE | VM_EXEC
@@ -220,12 +221,13 @@ class AnonVmaChainMap(AnonVmaObjects):
 
     # -- pages ---------------------------------------------------------------------------------------------------
 
-    def add(self, batch: Batch, vma: VmArea) -> None:
-        """folio_add_new_anon_rmap: new pages, exclusive to this VMA, name its own anon_vma."""
+    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
+        """folio_add_new_anon_rmap: exclusive to this VMA, they name its own anon_vma; else the root, on which all are who may share them."""
         if not isinstance(vma.anon_vma, ChainedAnonVma):
             raise KernelBug("folio_add_new_anon_rmap", f"{vma} was not prepared")
         shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
-        if not name_new(*self._columns, batch.columns, batch.runs, vma.anon_vma.address, PAGE_SHIFT, shift):
+        name = (vma.anon_vma if exclusive else vma.anon_vma.root).address
+        if not name_new(*self._columns, batch.columns, batch.runs, name, PAGE_SHIFT, shift):
             raise KernelBug("folio_add_new_anon_rmap", "a new page is mapped already")
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:

@@ -32,7 +32,7 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I32, I64, U32, Bools
-from rmaplab.machine.batch import LENGTH, PFN
+from rmaplab.machine.batch import LENGTH, PFN, Batch
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
@@ -41,8 +41,7 @@ from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_pages import AnonPages, map_again, name_new
-from rmaplab.rmap.protocol import Batch, Mapping, draw_page
-from rmaplab.units import PAGE_SHIFT
+from rmaplab.rmap.protocol import Mapping, draw_page
 
 
 class AnonMm:
@@ -64,6 +63,7 @@ class AnonMmMap(AnonPages):
     """anonmm with its remedy for mremap."""
 
     name: ClassVar[str] = "anonmm"
+    unshares_moves: ClassVar[bool] = True
     lock_classes: ClassVar[LockClasses] = (("PG_maplock", False, False), ("anonmm_lock", False, False))
 
     def __init__(self, machine: Machine) -> None:
@@ -126,7 +126,7 @@ class AnonMmMap(AnonPages):
         if self._at.pop(anonmm.address, None) is not None:
             self.cache.free(anonmm.address)
 
-    def add(self, batch: Batch, vma: VmArea) -> None:
+    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
         """First mapping: the page learns this mm and its address here."""
         anonmm = self._of_mm[vma.mm.address]
         if not name_new(*self._columns, batch.columns, batch.runs, anonmm.address, 0, 0):

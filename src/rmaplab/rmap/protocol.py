@@ -57,6 +57,9 @@ class ReverseMap(ABC):
     linear: ClassVar[bool] = False
     """Whether a page is found through its VMA's pgoff: then anonymous neighbours merge only where pgoff continues."""
 
+    unshares_moves: ClassVar[bool] = False
+    """Whether move_verdict ever asks for copies: then pages in swap that are shared come back before mremap moves their entries."""
+
     lock_classes: ClassVar[LockClasses] = ()
     """Its locks, in order; they come after those of mm/ (mmap_sem, mmlist_lock, page_table_lock)."""
 
@@ -174,8 +177,15 @@ class ReverseMap(ABC):
         """Give back what was reserved and not used."""
 
     @abstractmethod
-    def add(self, batch: Batch, vma: VmArea) -> None:
-        """New, so far unmapped pages are mapped in `vma` (page_add_rmap). Cannot fail."""
+    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
+        """Pages that nobody maps are mapped in `vma` (page_add_rmap). Cannot fail.
+
+        They are new, or have come back from swap; not `exclusive` if somebody else's entries name their slots too.
+        """
+
+    def is_mapped(self, pfn: int) -> bool:
+        """Whether anybody maps the page, as far as the design knows."""
+        return next(self.walk(pfn), None) is not None
 
     @abstractmethod
     def duplicate(self, batch: Batch, vma: VmArea) -> None:

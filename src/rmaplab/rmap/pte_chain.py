@@ -35,7 +35,7 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, U32, Words
-from rmaplab.machine.batch import LENGTH, PFN, PTE
+from rmaplab.machine.batch import LENGTH, PFN, PTE, Batch
 from rmaplab.machine.frames import PG_DIRECT
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import LockClasses
@@ -44,7 +44,7 @@ from rmaplab.machine.pagetable_edit import leaf_tables
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap, draw_page
+from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
@@ -118,7 +118,8 @@ class PteChain(ReverseMap):
     def reserve(self, batch: Batch) -> None:
         """The blocks that duplicate(batch) will use: one per direct pointer and per full head. Whoever slept for them counts again."""
         while (short := self._need(*self._columns, batch.columns, batch.runs) - self._spare.size) > 0:
-            self._spare = np.concatenate((self._spare, self.cache.alloc_bulk(short)))
+            more = self.cache.alloc_bulk(short)  # others may take from the spare ones meanwhile
+            self._spare = np.concatenate((self._spare, more))
             self.machine.charge("chain_block_alloc", short)
 
     def unreserve(self) -> None:
@@ -128,7 +129,11 @@ class PteChain(ReverseMap):
             self.machine.charge("chain_block_free", self._spare.size)
             self._spare = self._none
 
-    def add(self, batch: Batch, vma: VmArea) -> None:
+    def is_mapped(self, pfn: int) -> bool:
+        """It has a chain, or a direct pointer."""
+        return bool(self.pte[pfn])
+
+    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
         """page_add_rmap of fresh pages: direct pointers, no block."""
         self._add(batch)
 

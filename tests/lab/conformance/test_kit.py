@@ -13,11 +13,12 @@ import rmaplab
 from rmaplab.errors import UsageError
 from rmaplab.kernels.designs import designs, load_design
 from rmaplab.lab.conformance.kit import conformance
+from rmaplab.machine.batch import Batch
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import VmArea
 from rmaplab.rmap.anon_vma import AnonVmaMap
 from rmaplab.rmap.anonmm import AnonMmMap
-from rmaplab.rmap.protocol import Batch, ReverseMap
+from rmaplab.rmap.protocol import ReverseMap
 from rmaplab.rmap.pte_chain import PteChain
 
 OURS = [("2.4.21", "i386"), ("2.6.2", "i386-pae"), ("2.6.5-rc1", "x86-64"), ("2.6.5-rc1+anonmm", "i386-pae")]

@@ -38,6 +38,7 @@ from rmaplab.lab.conformance.operations import (
     Write,
 )
 from rmaplab.lab.conformance.run import MOST_TASKS, Run, Spot, Step
+from rmaplab.lab.conformance.thief import Thief
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_NONE, PROT_READ
 from rmaplab.units import PAGE_SIZE
@@ -79,11 +80,12 @@ def conformance(
     steps: int = 50,
     seed: int = 0,
     frames: int | None = None,
+    thief: bool = False,
     done: Callable[[], None] | None = None,
 ) -> Conformance:
     """Run `examples` scripts of at most `steps` steps on `kernel`; the same ones whatever it is, for the same seed.
 
-    With `frames` the box is so small that memory is out again and again; the watermark is then a few pages.
+    With a `thief` pages go to swap at every allocation that may sleep (thief.py). With `frames` the box is so small that memory is out again and again; the watermark is then a few pages.
     `paging` is the kernel's own if not given. `done` is called after each script. Raises UsageError: no such kernel, design or format; no Hypothesis.
     """
     try:
@@ -99,7 +101,7 @@ def conformance(
 
     def fails(script: Sequence[Step | None]) -> bool:
         nonlocal nr_scripts, nr_calls, nr_short
-        calls, short, counterexample = attempt(kernel, paging, script, frames)
+        calls, short, counterexample = attempt(kernel, paging, script, frames, thief=thief)
         nr_scripts += 1
         nr_short += short
         nr_calls += calls
@@ -126,19 +128,25 @@ def conformance(
         raise UsageError(
             f"{kernel} does not do the same twice: a design must depend on nothing but what it is told"
         ) from None
-    return Conformance(nr_scripts, nr_calls, attempt(kernel, paging, smallest, frames)[2], nr_short)
+    return Conformance(nr_scripts, nr_calls, attempt(kernel, paging, smallest, frames, thief=thief)[2], nr_short)
 
 
 def attempt(
-    kernel: str, paging: str | None, script: Sequence[Step | None], frames: int | None = None
+    kernel: str, paging: str | None, script: Sequence[Step | None], frames: int | None = None, *, thief: bool = False
 ) -> tuple[int, int, Counterexample | None]:
     """One script on a new system, to its end or the first thing that is wrong: calls, how many memory failed, what was wrong."""
     box: dict[str, Any] = {"ram": RAM} | ({"paging": paging} if paging else {})
     if frames is not None:
         box |= {"ram": frames * PAGE_SIZE, "boot_use": 0, "pages_min": frames // 32, "overcommit": 1, "cpus": 2}
+    if thief:
+        box |= {"swap": RAM}
     options = ", ".join(f"{name}={value!r}" for name, value in box.items()).replace("'", '"')
     preamble = f'system = rmaplab.boot("{kernel}", {options})'
-    run = Run(boot(kernel, **box), preamble, scarce=frames is not None)
+    system = boot(kernel, **box)
+    if thief:
+        Thief(system, len(script))
+        preamble += f"\nthief = Thief(system, {len(script)})"
+    run = Run(system, preamble, scarce=frames is not None)
     try:
         run.begin()
         for step in script:

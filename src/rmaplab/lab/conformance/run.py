@@ -20,6 +20,7 @@ from rmaplab.errors import NoMemory, OomKilled, SegmentationFault, SyscallError
 from rmaplab.kernels.system import System
 from rmaplab.lab.memory import Memory, Stake
 from rmaplab.objects.mm_types import MmStruct
+from rmaplab.reclaim.page_out import drop_unused
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 BORDER = 1 << 30
@@ -244,7 +245,9 @@ class Run:
 
     def _short(self, failure: Exception, *, refusable: bool = False) -> None:
         """A call has failed: the line says so, if it may. Raises the failure again where it may not."""
-        expected = self.scarce or ((self.armed or refusable) and not (isinstance(failure, NoMemory) and failure.waiting_helps))
+        expected = self.scarce or (
+            (self.armed or refusable) and not (isinstance(failure, NoMemory) and failure.waiting_helps)
+        )
         if not expected:
             raise failure
         self.nr_short += not refusable and not self.armed
@@ -301,6 +304,7 @@ class Run:
             self.verify()
         self.lines.append("system.kernel.lru_add.drain_all()")
         kernel.lru_add.drain_all()
+        drop_unused(kernel)
         self.verify()
         self.claim(not kernel.mms and not kernel.tasks, "assert not system.kernel.mms and not system.kernel.tasks")
         self.claim(not kernel.rmap.tracked().size, "assert system.kernel.rmap.tracked().size == 0")
@@ -321,6 +325,7 @@ class Run:
         names = ", ".join(sorted(set(NAMES.findall(body))))
         head = ["from contextlib import suppress", ""] if "suppress(" in body else []
         head += ["import rmaplab"]
+        head += ["from rmaplab.lab.conformance.thief import Thief"] if "Thief(" in self.preamble else []
         head += [f"from rmaplab.objects.flags import {names}"] if names else []
         head += ["", "PAGE = 4096"] if "PAGE" in body else [""]
         return "\n".join([*head, self.preamble, body, ""])

@@ -9,9 +9,9 @@ Entries are those the judge reads: every page table, whatever the reverse map sa
 
 from typing import NamedTuple
 
+from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, RW, USER
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, RW, USER
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.mm.kernel import Kernel
 

@@ -1,0 +1,1 @@
+"""What outlives a mapping: swap slots and the pages read from them, and the pages of files."""

@@ -1,0 +1,146 @@
+"""A swap area, and the cache of pages that have a place in it.
+
+    slot     0   1   2   3   4 ...        users    how often an entry or the swap cache names it; 0: free
+             -   2   0   1   1            slot 0 is the header, never used
+                 |       |
+    entry -------+       +-- the swap cache's: PG_swapcache is set on page p, whose `private` is 3
+    entry -------+
+
+A page that goes out is in the cache first, with a slot of its own (get_swap_page counts the cache's use); every entry that is replaced is
+one more use. A page that comes in is in the cache too, so that the second who comes finds it: nobody has two copies of one slot. An
+entry that is gone is a use less, and when nobody but the cache names a slot any more, and nobody but the cache has the page, both go.
+
+Slots are taken from the lowest free one on, and their bytes are kept in the host's memory: areas on disks, clusters, priorities and
+readahead come with reclaim. In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
+
+Source: mm/swapfile.c (swap_duplicate, swap_free, free_swap_and_cache, remove_exclusive_swap_page), mm/swap_state.c of 2.6.2; reclaim.md F.2.
+"""
+
+import numpy as np
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I32, I64, U8
+from rmaplab.machine.entries import Encoding
+from rmaplab.machine.frames import PG_SWAPCACHE, Frames
+from rmaplab.machine.ram import Ram
+from rmaplab.units import PAGE_SIZE
+
+
+class Swap:
+    """One area of `nr_slots` pages, the header's included, and its cache. A holder: the cache has a reference on each of its pages."""
+
+    def __init__(self, ram: Ram, frames: Frames, encoding: Encoding, nr_slots: int) -> None:
+        self._ram, self._frames, self._encoding = ram, frames, encoding
+        self.nr_slots = min(nr_slots, 1 << encoding.offset.nr)
+        self.users: I32 = np.zeros(max(self.nr_slots, 1), np.int32)
+        self._store: U8 = np.empty((0, PAGE_SIZE), np.uint8)
+        self._lowest = 1
+        self.cached: dict[int, int] = {}
+        """The swap cache: slot -> PFN."""
+
+    @property
+    def nr_used(self) -> int:
+        """Slots that somebody names."""
+        return int(np.count_nonzero(self.users))
+
+    # -- slots -------------------------------------------------------------------------------------------------------
+
+    def get_slot(self) -> int:
+        """get_swap_page: a slot, used once (by the cache); 0 if the area is full or there is none. O(slots) at worst."""
+        for slot in range(self._lowest, self.nr_slots):
+            if not self.users[slot]:
+                self.users[slot] = 1
+                self._lowest = slot + 1
+                return slot
+        self._lowest = self.nr_slots
+        return 0
+
+    def entry(self, slot: int) -> int:
+        """What a page-table entry says that names it."""
+        return self._encoding.swap_entry(0, slot)
+
+    def slots_of(self, entries: I64) -> I64:
+        """The slots that entries name; entries of other kinds are left out. Raises KernelBug for one of no area, or that nobody uses."""
+        kinds = [entry for entry in entries.tolist() if self._encoding.is_swap(entry)]
+        areas, slots = self._encoding.swap_slots(np.array(kinds, np.int64))
+        if areas.any() or (slots >= self.nr_slots).any() or not self.users[slots].all():
+            raise KernelBug("swap_info_get", f"bad swap file entry among {[hex(entry) for entry in kinds[:4]]}")
+        return slots
+
+    def duplicate(self, entries: I64) -> None:
+        """swap_duplicate: entries have been copied."""
+        np.add.at(self.users, self.slots_of(entries), 1)
+
+    def free(self, entries: I64) -> list[int]:
+        """free_swap_and_cache: entries are gone. Cached pages that nobody else names or has: the caller drops them from the cache."""
+        alone = []
+        for slot in self.slots_of(entries).tolist():
+            self._put_slot(slot)
+            pfn = self.cached.get(slot)
+            if pfn is not None and self.users[slot] == 1 and self._frames.count[pfn] == 1:
+                alone.append(pfn)
+        return alone
+
+    def _put_slot(self, slot: int) -> None:
+        self.users[slot] -= 1
+        if not self.users[slot]:
+            self._lowest = min(self._lowest, slot)
+
+    # -- the cache ---------------------------------------------------------------------------------------------------
+
+    def add(self, pfn: int, slot: int) -> None:
+        """add_to_swap_cache: the page has its place, whose use by the cache is counted already."""
+        frames = self._frames
+        if slot in self.cached or frames.flags[pfn] & PG_SWAPCACHE:
+            raise KernelBug("add_to_swap_cache", f"page {pfn} or slot {slot} is there already")
+        frames.flags[pfn] |= np.uint32(PG_SWAPCACHE)
+        frames.private[pfn] = slot
+        frames.count[pfn] += 1
+        self.cached[slot] = pfn
+
+    def delete(self, pfn: int) -> None:
+        """delete_from_swap_cache: the cache's use of the slot and its reference to the page go; freeing the page is the caller's."""
+        frames = self._frames
+        slot = int(frames.private[pfn])
+        if self.cached.pop(slot, None) != pfn:
+            raise KernelBug("delete_from_swap_cache", f"page {pfn} is not in the cache")
+        frames.flags[pfn] &= ~np.uint32(PG_SWAPCACHE)
+        frames.private[pfn] = 0
+        frames.count[pfn] -= 1
+        self._put_slot(slot)
+
+    def write(self, pfn: int) -> None:
+        """swap_writepage: the bytes of a cached page, to its slot."""
+        if not self._store.size:
+            self._store = np.empty((self.nr_slots, PAGE_SIZE), np.uint8)  # the host commits what is written
+        self._store[self._frames.private[pfn]] = self._ram.bytes[pfn]
+
+    def read(self, slot: int, pfn: int) -> None:
+        """swap_readpage: the bytes of a slot, to a frame."""
+        self._ram.bytes[pfn] = self._store[slot]
+        self._frames.scribbled[pfn] = 1
+
+    def bytes_of(self, slot: int) -> U8:
+        """What is in a slot, wherever it is now. A view."""
+        pfn = self.cached.get(slot)
+        where, row = (self._store, slot) if pfn is None else (self._ram.bytes, pfn)
+        return where[row : row + 1].reshape(-1)
+
+    # -- for check() -------------------------------------------------------------------------------------------------
+
+    def references(self) -> I64:
+        """The pages that the cache holds."""
+        return np.fromiter(self.cached.values(), np.int64, len(self.cached))
+
+    def check(self, entries: I64) -> None:
+        """Slots are used by `entries` (all there are) and the cache, and by nobody else. Raises KernelBug."""
+        counted = np.bincount(self.slots_of(entries), minlength=self.users.size)
+        counted[list(self.cached)] += 1
+        wrong = np.flatnonzero(counted != self.users)
+        if wrong.size:
+            slot = wrong[0]
+            raise KernelBug("swap_map", f"slot {slot} says {self.users[slot]} users, there are {counted[slot]}")
+        flags, private = self._frames.flags, self._frames.private
+        pages = np.flatnonzero(flags & PG_SWAPCACHE)
+        if sorted(self.cached.values()) != pages.tolist() or any(private[p] != s for s, p in self.cached.items()):
+            raise KernelBug("swapper_space", "the cache and the flags of its pages disagree")

@@ -1,0 +1,124 @@
+"""A page that lies in swap comes back: do_swap_page, and what zap and fork do about entries that name slots.
+
+    parent  [swap 7]                 a read in the child          [swap 7]            a write in the parent      [copy rw ]
+    child   [swap 7]   slot 7: 2     ------------------->   +---- [page ro]           ------------------>        [page ro ]
+    cache                            slot 7: 1 + cache      +---> page, slot 7        its page is in the cache: shared, so copied
+
+The page is looked for in the swap cache; if it is not there a frame is allocated (others run meanwhile), filled and put there. Then, under
+page_table_lock, the entry must still be what it was; if not, somebody has been faster, and the touch begins again. The entry becomes
+read-only in any case: a write that brought it finds a read-only page next, as in 2.4 to 2.6.5, and is a COW fault (cow.py).
+
+Source: 2.6.2 mm/memory.c, do_swap_page, zap_pte_range; mm/swap_state.c, read_swap_cache_async, free_page_and_swap_cache; eras.md 2.3.
+"""
+
+import numpy as np
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.arrays import I64
+from rmaplab.machine.batch import Batch
+from rmaplab.machine.entries import PRESENT, READABLE
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_SWAPCACHE
+from rmaplab.machine.pagetable import lookup
+from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.flags import VM_ACCESS
+from rmaplab.objects.mm_types import VmArea
+from rmaplab.units import PAGE_SHIFT
+
+
+def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
+    """Bring back what the entry at `address` names, if nobody else does so first. Raises as an allocation, with the entry as it was."""
+    machine, mm, frames = k.machine, vma.mm, k.machine.frames
+    entry, pte = lookup(*machine.geometry, mm.pgd, address)
+    if not entry or entry & machine.mapped:
+        return  # somebody has been faster
+    if not machine.encoding.is_swap(entry):
+        raise KernelBug(
+            "handle_pte_fault", f"{address:#x} has the entry {entry:#x}, and nobody knows what to do with it"
+        )
+    slot = int(k.swap.slots_of(np.array([entry], np.int64))[0])
+    pfn = _cached_page(k, slot)
+    if pfn < 0:
+        return
+    with k.batch() as batch:
+        batch.nr = batch.runs = 1
+        present = PRESENT if vma.flags & VM_ACCESS else machine.encoding.hidden
+        batch.columns[:, 0] = pfn, pte, address, 1, (pfn << PAGE_SHIFT) | (READABLE & ~PRESENT) | present
+        try:
+            seen = -1
+            while seen != machine.changes:
+                seen = machine.changes
+                k.rmap.vma_prepare(vma)
+                k.rmap.reserve(batch)
+                machine.locks.pass_through(mm.page_table_lock)
+            if lookup(*machine.geometry, mm.pgd, address) == (entry, pte) and k.swap.cached.get(slot) == pfn:
+                machine.words[pte // machine.paging.entry_bytes] = batch.columns[4, 0]
+                frames.count[pfn] += 1
+                mm.rss += 1
+                _map(k, vma, batch, slot)
+                machine.charge("swap_in")
+        finally:
+            k.rmap.unreserve()
+            put_page(k, pfn)
+    machine.end_burst()
+
+
+def _cached_page(k: Kernel, slot: int) -> int:
+    """The page of a slot, with one more reference: the caller's. -1 if the slot has been freed while the caller slept."""
+    frames = k.machine.frames
+    pfn = k.swap.cached.get(slot)
+    if pfn is None:
+        page = k.machine.allocator.alloc(1, Gfp.HIGHUSER)
+        pfn = k.swap.cached.get(slot)
+        if pfn is not None or not k.swap.users[slot]:
+            k.machine.allocator.free(page)
+        else:
+            pfn = int(page[0])
+            k.swap.users[slot] += 1
+            k.swap.add(pfn, slot)
+            k.swap.read(slot, pfn)
+            k.lru_add.add(k.this_cpu(), page)
+            return pfn
+    if pfn is None:
+        return -1
+    frames.count[pfn] += 1
+    return pfn
+
+
+def _map(k: Kernel, vma: VmArea, batch: Batch, slot: int) -> None:
+    """The entry's use of the slot goes, and the reverse map hears of the page. Whoever alone names it has it for himself."""
+    pfn = int(batch.columns[0, 0])
+    k.swap.free(np.array([k.swap.entry(slot)], np.int64))
+    if k.rmap.is_mapped(pfn):
+        k.rmap.duplicate(batch, vma)
+        return
+    exclusive = k.swap.users[slot] == 1
+    k.rmap.add(batch, vma, exclusive=bool(exclusive))
+    if exclusive and k.rules.anon_exclusive:
+        k.machine.frames.flags[pfn] |= PG_ANON_EXCLUSIVE
+
+
+def put_page(k: Kernel, pfn: int) -> None:
+    """A reference goes, and the page with the last one."""
+    count = k.machine.frames.count
+    count[pfn] -= 1
+    if not count[pfn]:
+        k.machine.allocator.free(np.array([pfn], np.int64))
+        k.machine.charge("page_free")
+
+
+def drop_swap_cache(k: Kernel, batch: Batch) -> None:
+    """free_page_and_swap_cache: pages of `batch`, which has been unmapped, that only its references and the cache hold leave the cache."""
+    if not k.swap.cached:
+        return
+    frames, pfns = k.machine.frames, batch.pfns
+    for pfn in pfns[frames.flags[pfns] & PG_SWAPCACHE != 0].tolist():
+        if frames.count[pfn] == 2 and k.swap.users[frames.private[pfn]] == 1:
+            k.swap.delete(pfn)
+
+
+def free_swap_and_cache(k: Kernel, entries: I64) -> None:
+    """Entries that name slots are gone; and with them pages that are in the cache for nobody any more."""
+    for pfn in k.swap.free(entries):
+        k.swap.delete(pfn)
+        k.machine.allocator.free(np.array([pfn], np.int64))
