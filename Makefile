@@ -4,9 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test check lint types bench fit time boundary campaign fuzz counts bpf clean
+.PHONY: help demo test check lint types bench bench-against fit time boundary campaign fuzz counts bpf clean
 help:      ## this list
-	@grep -hE '^[a-z]+: .*##|^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,9 @@ bench: $(READY)  ## the speed and memory figures of the README, beside the real 
 	$(BIN)/python benchmarks/host.py
 	$(BIN)/python benchmarks/box.py
 	$(BIN)/python benchmarks/live.py
+
+bench-against: $(READY)  ## this tree against REV=a git revision, in turns, as ratios (some ten minutes; PAIRS=3, ONLY=fault)
+	$(BIN)/python -m benchmarks.against $(if $(REV),'$(REV)') $(if $(PAIRS),--pairs '$(PAIRS)') $(if $(ONLY),--only '$(ONLY)')
 
 fit: $(READY)    ## fit the price list to level 6 again and store it: half a minute (docs/time.md)
 	$(BIN)/rmaplab fit --save src/rmaplab/kernels/prices_2004.json

@@ -110,21 +110,22 @@ def _read_maps(pids: list[int]) -> int:
 
 
 def main() -> None:
-    """Measure all cases, print the table; exit with 1 if a bound is broken."""
+    """Measure all cases, print the table. A bound that is not met is said and fails nothing."""
     table = new_table(
         f"Linux {platform.release()}, Python {platform.python_version()}; medians of {TURNS} turns",
         "rmaplab live|>VMAs|>chains|>graph|>may take|>reading maps|>times slower|>peak memory|>may take|>whole census|",
     )
-    broken = False
     for case in CASES:
-        with processes(case) as pids:
-            command = [sys.executable, __file__, *map(str, pids)]
-            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        try:
+            with processes(case) as pids:
+                command = [sys.executable, __file__, *map(str, pids)]
+                found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        except UsageError as error:
+            found = {"missing": str(error)}
         if "missing" in found:
             console().print(f"rmaplab live: not measured: {found['missing']}")
             return
         good = found["graph_s"] <= case.wall_s and (case.bytes is None or found["peak_bytes"] <= case.bytes)
-        broken = broken or not good
         table.add_row(
             case.name,
             f"{found['vmas']:,}",
@@ -136,10 +137,9 @@ def main() -> None:
             format_size(found["peak_bytes"]),
             format_size(case.bytes) if case.bytes is not None else "-",
             f"{found['whole_s'] * 1e3:,.0f} ms",
-            "ok" if good else "BROKEN",
+            "ok" if good else "not met",
         )
     console().print(table)
-    sys.exit(broken)
 
 
 if __name__ == "__main__":
