@@ -30,6 +30,7 @@ LINUX_2_4_21 = KernelSpec(
         "commit_is_accounted": Figure(0, "2.4.27 mm/mmap.c, vm_enough_memory: a comparison, no count", B),
         "root_reserve_divisor": Figure(0, "2.4.27 mm/mmap.c, vm_enough_memory: no reserve", B),
         "overcommit_strict": Figure(0, "2.4.27 mm/mmap.c, vm_enough_memory: anything but 0 is always", B),
+        "mprotect_charges": Figure(0, "2.4.27 mm/mprotect.c, mprotect_fixup", B),
         "watermarks": Figure(WatermarkRule.CLASS_RESERVES, "2.4.27 mm/page_alloc.c, free_area_init_core", B),
         "per_cpu_lists": Figure(0, "2.4.27 mm/page_alloc.c: only the reclaimer has local_pages", B),
         "pagevec_size": Figure(0, "2.4.27 mm/swap.c, lru_cache_add: at once", B),

@@ -15,7 +15,7 @@ ANON_VMA_CHAIN = "rmaplab.rmap.anon_vma_chain:AnonVmaChainMap"
 NORESERVE, GROWSDOWN, LOCKED, POPULATE, NONBLOCK, STACK = 0x4000, 0x100, 0x2000, 0x8000, 0x1_0000, 0x2_0000
 DROPPABLE, HUGETLB, FIXED_NOREPLACE = 0x8, 0x4_0000, 0x10_0000
 MMAP_FLAGS = NORESERVE | GROWSDOWN | LOCKED | POPULATE | NONBLOCK | STACK | DROPPABLE | HUGETLB | FIXED_NOREPLACE
-ADVICE = sum(1 << nr for nr in (0, 1, 2, 3, 4, *range(8, 26)))
+ADVICE = sum(1 << nr for nr in (0, 1, 2, 3, 4, *range(8, 26), 100, 101, 102, 103))
 SPECIAL = 0x4000 | 0x4_0000  # VM_IO, VM_DONTEXPAND
 
 LINUX_6_18 = KernelSpec(
@@ -61,13 +61,20 @@ LINUX_6_18 = KernelSpec(
             0, "mm/memory.c, wp_can_reuse_anon_folio drains this CPU's first: 31 wait, and do not show", B
         ),
         "mmap_of_nothing_succeeds": Figure(0, "mm/mmap.c, do_mmap: EINVAL", V),
+        "mmap_rounds_hint_down": Figure(1, "mm/mmap.c, do_mmap: round_hint_to_min", V),
+        "mmap_too_long_is_enomem": Figure(1, "mm/mmap.c, get_unmapped_area", V),
         "mmap_topdown": Figure(1, "arch/x86/kernel/sys_x86_64.c, arch_get_unmapped_area_topdown", V),
         "mmap_aligns_huge": Figure(1, "mm/huge_memory.c, __thp_get_unmapped_area; whatever THP is set to", V),
         "mmap_replaces_last": Figure(1, "mm/vma.c, __mmap_region: vms_complete_munmap_vmas after the charge", B),
         "mmap_flags": Figure(MMAP_FLAGS, "include/uapi/linux/mman.h; mm/mmap.c, do_mmap", V),
         "munmap_counts_holes_only": Figure(1, "mm/vma.c, vms_gather_munmap_vmas", B),
-        "merges_everywhere": Figure(1, "mm/vma.c, vma_modify", V),
-        "mprotect_length_first": Figure(1, "mm/mprotect.c, do_mprotect_pkey", V),
+        "madvise_merges": Figure(1, "mm/madvise.c, madvise_update_vma: vma_modify_flags", V),
+        "willneed_needs_file": Figure(0, "mm/madvise.c, madvise_willneed: swap is read ahead", V),
+        "mprotect_asks_both": Figure(1, "mm/vma.c, vma_modify", V),
+        "mprotect_charges": Figure(1, "mm/mprotect.c, mprotect_fixup", V),
+        "mprotect_checks_length_first": Figure(1, "mm/mprotect.c, do_mprotect_pkey", V),
+        "mprotect_wrap_is_enomem": Figure(1, "mm/mprotect.c, do_mprotect_pkey", V),
+        "mremap_flags": Figure(7, "mm/mremap.c, check_mremap_params: DONTUNMAP too", V),
         "mremap_links_first": Figure(1, "mm/mremap.c, move_vma", V),
         "vm_special": Figure(SPECIAL, "include/linux/mm.h, VM_SPECIAL", B),
         "mremap_by_table": Figure(1, "mm/mremap.c, move_page_tables: pte_alloc before move_ptes", V),
@@ -80,6 +87,11 @@ LINUX_6_18 = KernelSpec(
         "noreserve_is_a_flag": Figure(1, "mm/mmap.c, do_mmap: VM_NORESERVE", V),
         "unfaulted_loses_charge": Figure(1, "mm/mprotect.c, mprotect_fixup", V),
         "mlock_needs_capability": Figure(0, "mm/mlock.c, can_do_mlock", V),
+        "memlock_limits_all": Figure(0, "mm/mlock.c, do_mlock", V),
+        "memlock_limits_future": Figure(0, "mm/mlock.c, mlockall", V),
+        "mlock_counts_pages_once": Figure(1, "mm/mlock.c, count_mm_mlocked_page_nr", V),
+        "mlock_leaves": Figure(SPECIAL, "mm/mlock.c, mlock_fixup: VM_SPECIAL", B),
+        "mcl_onfault_known": Figure(1, "mm/mlock.c, since 4.4", V),
         "mlock2_known": Figure(1, "mm/mlock.c, since 4.4", V),
         "mlock_merges": Figure(1, "mm/mlock.c, mlock_fixup: vma_modify_flags", V),
         "mincore_knows_anonymous": Figure(1, "mm/mincore.c", V),

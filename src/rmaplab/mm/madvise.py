@@ -61,7 +61,7 @@ from rmaplab.objects.flags import (
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SIZE, page_align
 
-MADV_HWPOISON = 100
+MADV_HWPOISON, MADV_SOFT_OFFLINE = 100, 101
 
 FLAGS = {  # advice: (vm_flags that go, vm_flags that come)
     MADV_NORMAL: (VM_RAND_READ | VM_SEQ_READ, 0),
@@ -77,21 +77,17 @@ FLAGS = {  # advice: (vm_flags that go, vm_flags that come)
     MADV_WIPEONFORK: (0, VM_WIPEONFORK),
     MADV_KEEPONFORK: (VM_WIPEONFORK, 0),
 }
+NOT_MODELLED = dict.fromkeys((MADV_HUGEPAGE, MADV_COLLAPSE), "huge pages") | dict.fromkeys(
+    (MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_HWPOISON, MADV_SOFT_OFFLINE), "guard regions and poisoned pages"
+)
 NOT_ON_LOCKED = (MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_REMOVE)
 
 
 def is_known(k: Kernel, advice: int) -> bool:
     """Whether the kernel knows the advice at all. Raises NotModelled where it does and this version does not."""
-    if k.rules.madvise_advice >> MADV_COLLAPSE & 1 and advice in (
-        MADV_GUARD_INSTALL,
-        MADV_GUARD_REMOVE,
-        MADV_HWPOISON,
-        MADV_HWPOISON + 1,
-    ):
-        raise NotModelled(f"madvise({advice}): guard regions and poisoned pages are not modelled yet; leave it out")
-    known = 0 <= advice <= MADV_COLLAPSE and bool(k.rules.madvise_advice >> advice & 1)
-    if known and advice in (MADV_HUGEPAGE, MADV_COLLAPSE):
-        raise NotModelled(f"madvise({advice}): huge pages are not modelled yet; leave it out")
+    known = advice >= 0 and bool(k.rules.madvise_advice >> advice & 1)
+    if known and advice in NOT_MODELLED:
+        raise NotModelled(f"madvise({advice}): {NOT_MODELLED[advice]} are not modelled yet; leave it out")
     return known
 
 
@@ -128,7 +124,7 @@ def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advi
             raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
         flags = vma.flags & ~go | come
         if flags != vma.flags:
-            vma_modify(k, vma, start, end, flags, "madvise", merge=k.rules.merges_everywhere)
+            vma_modify(k, vma, start, end, flags, "madvise", merge=k.rules.madvise_merges)
             k.machine.charge("vma_advise")
     elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         _zap(k, mm, start, end)
@@ -136,7 +132,7 @@ def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advi
         _mark(k, mm, start, end, DIRTY | ACCESSED if advice == MADV_FREE else ACCESSED)
     elif advice == MADV_PAGEOUT and k.machine.swap_pages:
         raise NeedsReclaim("MADV_PAGEOUT: this version does not swap")
-    elif advice == MADV_WILLNEED and not k.rules.merges_everywhere:
+    elif advice == MADV_WILLNEED and k.rules.willneed_needs_file:
         raise SyscallError(errno.EBADF, "madvise", "MADV_WILLNEED is for files")
 
 

@@ -42,9 +42,9 @@ def do_mlock(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int, f
     start &= -PAGE_SIZE
     nr_pages = (end - start) >> PAGE_SHIFT
     locked = mm.locked_vm + nr_pages
-    if not k.rules.mlock_needs_capability:
-        locked = 0 if limits.may_lock else locked - _locked_in(mm, start, end)
-    if locked > limits.memlock >> PAGE_SHIFT:
+    if k.rules.mlock_counts_pages_once:
+        locked -= _locked_in(mm, start, end)
+    if locked > limits.memlock >> PAGE_SHIFT and (k.rules.memlock_limits_all or not limits.may_lock):
         raise SyscallError(errno.ENOMEM, "mlock", "more than RLIMIT_MEMLOCK allows")
     lock = VM_LOCKED | (VM_LOCKONFAULT if flags & MLOCK_ONFAULT else 0)
     _apply(k, mm, start, end, lock, "mlock")
@@ -61,13 +61,12 @@ def do_mlockall(k: Kernel, mm: MmStruct, limits: Limits, flags: int) -> tuple[No
 
     Raises SyscallError: EINVAL, EPERM, ENOMEM (RLIMIT_MEMLOCK).
     """
-    known = MCL_CURRENT | MCL_FUTURE | (MCL_ONFAULT if k.rules.mlock2_known else 0)
+    known = MCL_CURRENT | MCL_FUTURE | (MCL_ONFAULT if k.rules.mcl_onfault_known else 0)
     if not flags or flags & ~known or flags == MCL_ONFAULT:
         raise SyscallError(errno.EINVAL, "mlockall", "unknown flags, or MCL_ONFAULT alone")
     _check_may_lock(k, limits, "mlockall")
-    old = k.rules.mlock_needs_capability
-    limited = old or (flags & MCL_CURRENT and not limits.may_lock)
-    if limited and mm.total_vm > limits.memlock >> PAGE_SHIFT:
+    limited = flags & MCL_CURRENT or k.rules.memlock_limits_future
+    if limited and (k.rules.memlock_limits_all or not limits.may_lock) and mm.total_vm > limits.memlock >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, "mlockall", "more is mapped than RLIMIT_MEMLOCK allows")
     lock = VM_LOCKED | (VM_LOCKONFAULT if flags & MCL_ONFAULT else 0)
     mm.def_flags = mm.def_flags & ~VM_LOCKED_MASK | (lock if flags & MCL_FUTURE else 0)
@@ -125,7 +124,7 @@ def _apply_to_all(k: Kernel, mm: MmStruct, lock: int) -> None:
 def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, lock: int, call: str) -> None:
     """mlock_fixup: the part [start, end) of one VMA."""
     flags = vma.flags & ~VM_LOCKED_MASK | lock
-    if flags == vma.flags or vma.flags & k.rules.vm_special:
+    if flags == vma.flags or vma.flags & k.rules.mlock_leaves:
         return
     was = vma.flags & VM_LOCKED
     vma_modify(k, vma, start, end, flags, call, merge=k.rules.mlock_merges)

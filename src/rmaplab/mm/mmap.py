@@ -72,7 +72,7 @@ def do_mmap(
             "huge pages and droppable memory are not modelled yet: leave MAP_HUGETLB and MAP_DROPPABLE out"
         )
     length = page_align(length)
-    too_long = rules.mmap_topdown and length > paging.task_size
+    too_long = rules.mmap_too_long_is_enomem and length > paging.task_size
     if length <= 0 or (length > paging.task_size and not too_long):
         raise SyscallError(errno.EINVAL, "mmap", "a length of 0, or beyond the address space")
     if flags & MAP_TYPE != MAP_PRIVATE or not flags & MAP_ANONYMOUS:

@@ -41,7 +41,7 @@ def do_mremap(
     if k.rules.mremap_links_first:
         return mremap_linked(k, mm, limits, Remap(old, page_align(old_length), page_align(new_length), flags, new))
     task_size = k.machine.paging.task_size
-    if flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE) or old % PAGE_SIZE or min(old_length, new_length) < 0:
+    if flags & ~k.rules.mremap_flags or old % PAGE_SIZE or min(old_length, new_length) < 0:
         raise SyscallError(errno.EINVAL, "mremap")
     old_length, new_length = page_align(old_length), page_align(new_length)
     if new_length == 0 and not k.rules.mremap_to_nothing_unmaps:

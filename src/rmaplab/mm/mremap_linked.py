@@ -69,7 +69,7 @@ def _check_arguments(k: Kernel, mm: MmStruct, remap: Remap) -> None:
     """check_mremap_params: what can be said without looking at VMAs."""
     old, old_length, new_length, flags, new = remap
     task_size = k.machine.paging.task_size
-    if flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE | MREMAP_DONTUNMAP) or old % PAGE_SIZE or old_length < 0:
+    if flags & ~k.rules.mremap_flags or old % PAGE_SIZE or old_length < 0:
         raise SyscallError(errno.EINVAL, "mremap", "unknown flags, or an address that is not a page's")
     if not 0 < new_length <= task_size:
         raise SyscallError(errno.EINVAL, "mremap", "a new length of 0, or beyond the address space")

@@ -36,7 +36,7 @@ def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fix
         found = _aligned_hole(k, mm, length)
         if found is not None:
             return found
-    address = address & -PAGE_SIZE if k.rules.mmap_topdown else page_align(address)
+    address = address & -PAGE_SIZE if k.rules.mmap_rounds_hint_down else page_align(address)
     if address and address + length <= paging.task_size:
         after = mm.find_vma(address)
         if after is None or address + length <= _start_gap(k, after):

@@ -167,7 +167,7 @@ def scripts(steps: int, rules: Rules) -> SearchStrategy[tuple[Step | None, ...]]
     prot = st.sampled_from([READ_WRITE, READ_WRITE, PROT_READ, PROT_NONE])
     most_writable = st.sampled_from([*[READ_WRITE] * 8, PROT_READ, PROT_NONE])
     ways = [MREMAP_MAYMOVE, MREMAP_MAYMOVE | MREMAP_FIXED, 0]
-    if rules.mremap_links_first:
+    if rules.mremap_flags & MREMAP_DONTUNMAP:
         ways += [MREMAP_MAYMOVE | MREMAP_DONTUNMAP, MREMAP_MAYMOVE | MREMAP_DONTUNMAP | MREMAP_FIXED]
     how = st.sampled_from(ways)
     often = {
