@@ -10,7 +10,8 @@ import pytest
 
 import rmaplab
 from rmaplab.kernels.catalogue import KERNELS, find_kernel
-from rmaplab.kernels.spec import Figure, Patch, Status
+from rmaplab.kernels.history import Figure, Status
+from rmaplab.kernels.spec import Patch
 from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.machine.paging import FORMATS
 from rmaplab.mm.rules import Rules

@@ -14,7 +14,8 @@ import pytest
 
 import rmaplab
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.kernels.spec import Figure, KernelSpec, Status
+from rmaplab.kernels.history import Figure, Status
+from rmaplab.kernels.spec import KernelSpec
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,

@@ -4,9 +4,7 @@ from dataclasses import replace
 
 from rmaplab.errors import UsageError
 from rmaplab.kernels.designs import find_design
-from rmaplab.kernels.linux_2_4 import LINUX_2_4_21
-from rmaplab.kernels.linux_2_6 import LINUX_2_6_2, LINUX_2_6_5_RC1, LINUX_2_6_5_RC1_AA1
-from rmaplab.kernels.linux_6_18 import LINUX_6_18
+from rmaplab.kernels.releases import LINUX_2_4_21, LINUX_2_6_2, LINUX_2_6_5_RC1, LINUX_2_6_5_RC1_AA1, LINUX_6_18
 from rmaplab.kernels.spec import KernelSpec
 
 KERNELS = {spec.name: spec for spec in (LINUX_2_4_21, LINUX_2_6_2, LINUX_2_6_5_RC1, LINUX_2_6_5_RC1_AA1, LINUX_6_18)}

@@ -27,8 +27,9 @@ from typing import Any, NamedTuple
 
 from rmaplab.errors import NeedsReclaim, UsageError
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.kernels.linux_2_4 import LINUX_2_4_21
-from rmaplab.kernels.spec import Figure, KernelSpec, Status
+from rmaplab.kernels.history import Figure, Status
+from rmaplab.kernels.releases import LINUX_2_4_21
+from rmaplab.kernels.spec import KernelSpec
 from rmaplab.kernels.system import System
 from rmaplab.lab.announcement.experiment import Box
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
