@@ -65,8 +65,8 @@ RULES: dict[str, History] = {
         since("2.6.7", 0, "ca6dbf6b62 and a6a7e5bf84, June 2004"),
     ),
     "fork_cond_resched": (
-        since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, copy_page_range"),
-        since("2.6.5-rc1", 1, "mm/memory.c, copy_page_range: cond_resched_lock"),
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.5-rc1 mm/memory.c, copy_page_range"),
+        since("2.6.7", 1, "mm/memory.c, copy_page_range: cond_resched_lock (369bfc8a8a, May 2004)"),
         since("6.18", 1, "mm/memory.c, copy_pte_range"),
     ),
     "lazy_fork": (
@@ -125,6 +125,10 @@ RULES: dict[str, History] = {
         since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, arch_get_unmapped_area: from TASK_UNMAPPED_BASE upwards"),
         since("2.6.34", 1, "2.6.34 mm/mmap.c, arch_get_unmapped_area_topdown"),
         since("6.18", 1, "arch/x86/kernel/sys_x86_64.c, arch_get_unmapped_area_topdown", V),
+    ),
+    "mmap_remembers_hole": (
+        since("2.4", 0, "2.4.27 mm/mmap.c, arch_get_unmapped_area: from TASK_UNMAPPED_BASE every time"),
+        since("2.6", 1, "2.6.2, 2.6.34 mm/mmap.c, arch_get_unmapped_area: free_area_cache"),
     ),
     "mmap_aligns_huge": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, arch_get_unmapped_area"),

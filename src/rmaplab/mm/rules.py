@@ -66,6 +66,8 @@ class Rules:
     """An address that is asked for loses its offset into the page; otherwise it goes up to the next page."""
     mmap_topdown: bool
     """Mappings go below the last one, not above."""
+    mmap_remembers_hole: bool
+    """Upwards, the search begins where the last one ended (free_area_cache)."""
     mmap_aligns_huge: bool
     """A mapping of whole huge pages goes where they could be."""
     mmap_replaces_last: bool
