@@ -41,7 +41,7 @@ ANON_VMA_1 = Patch(
         "mremap_merges": _NO_MERGING,
         "fork_cond_resched": Figure(
             1,
-            "the -aa tree's mm/memory.c, copy_page_range; mainline's 369bfc8a8a likewise: no chain is allocated, so nothing sleeps",
+            "the -aa tree's mm/memory.c, copy_page_range; mainline's 369bfc8a8a does so too",
             B,
         ),
     },
