@@ -199,6 +199,11 @@ RULES: dict[str, History] = {
         since("2.6.5-rc3", 1, "e4dad6aefe, 20 March 2004"),
         since("6.18", 1, "mm/mprotect.c, do_mprotect_pkey", V),
     ),
+    "mprotect_breaks_cow_of_locked": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.34 mm/mprotect.c, mprotect_fixup"),
+        since("4.2", 1, "mm/mprotect.c, mprotect_fixup; from memory"),
+        since("6.18", 1, "mm/mprotect.c, mprotect_fixup: populate_vma_page_range", V),
+    ),
     "unfaulted_loses_charge": (
         since("2.4", 0, "2.4.27, 2.6.2, 2.6.34 mm/mprotect.c, mprotect_fixup"),
         since("6.18", 1, "mm/mprotect.c, mprotect_fixup", V),
@@ -244,6 +249,16 @@ RULES: dict[str, History] = {
         ),
         since("6.18", _advice(*range(5), *range(8, 26), *range(100, 104)), "mm/madvise.c, madvise_behavior_valid", V),
     ),
+    "madvise_checks_advice_first": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, 2.6.2 mm/madvise.c, madvise_vma: the last case"),
+        since("2.6.34", 1, "2.6.34 mm/madvise.c, madvise_behavior_valid"),
+        since("6.18", 1, "mm/madvise.c, madvise_behavior_valid", V),
+    ),
+    "madvise_skips_unchanged": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, 2.6.2 mm/madvise.c, madvise_behavior"),
+        since("2.6.34", 1, "2.6.34 mm/madvise.c, madvise_behavior"),
+        since("6.18", 1, "mm/madvise.c, madvise_update_vma", V),
+    ),
     "madvise_merges": (
         since("2.4", 0, "2.4.27 mm/filemap.c, 2.6.2 mm/madvise.c, madvise_behavior: splits only"),
         since("2.6.34", 1, "2.6.34 mm/madvise.c, madvise_behavior: vma_merge"),
@@ -275,6 +290,15 @@ RULES: dict[str, History] = {
         since("2.6.9", 0, "2731280441, August 2004: can_do_mlock"),
         since("6.18", 0, "mm/mlock.c, can_do_mlock", V),
     ),
+    "munlockall_needs_capability": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/mlock.c, do_mlockall, which sys_munlockall calls"),
+        since("2.6.9", 0, "2731280441, August 2004"),
+        since("6.18", 0, "mm/mlock.c, munlockall", V),
+    ),
+    "mlock_half_of_ram": (
+        since("2.4", 1, "2.4.27 mm/mlock.c, sys_mlock, sys_mlockall: num_physpages/2"),
+        since("2.6", 0, "944a871e88, March 2003; 2.6.2 mm/mlock.c"),
+    ),
     "memlock_limit_bytes": (
         since("2.4", 1 << 62, "2.4.27 include/asm-i386/resource.h, 2.6.2 asm-generic/resource.h: RLIM_INFINITY"),
         since("2.6.34", 64 << 10, "2.6.34 include/linux/resource.h, MLOCK_LIMIT"),
@@ -294,6 +318,26 @@ RULES: dict[str, History] = {
         since("2.4", 0, "2.4.27, 2.6.2, 2.6.34 mm/mlock.c, sys_mlock"),
         since("4.9", 1, "mm/mlock.c, count_mm_mlocked_page_nr; from memory"),
         since("6.18", 1, "mm/mlock.c, count_mm_mlocked_page_nr", V),
+    ),
+    "mlock_faults_each_vma": (
+        since("2.4", 1, "2.4.27, 2.6.2, 2.6.34 mm/mlock.c, mlock_fixup"),
+        since("3.9", 0, "mm/mlock.c, __mm_populate; from memory"),
+        since("6.18", 0, "mm/mlock.c, do_mlock: __mm_populate", V),
+    ),
+    "mlock_tells_faults": (
+        since("2.4", 0, "2.4.27 mm/mlock.c, mlock_fixup"),
+        since("2.6", 1, "3a85d5d070, September 2003; 2.6.2 mm/mlock.c, mlock_fixup"),
+        since("6.18", 1, "mm/mlock.c, __mlock_posix_error_return", V),
+    ),
+    "mlock_split_is_eagain": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/mlock.c, mlock_fixup"),
+        since("2.6.34", 0, "2.6.34 mm/mlock.c, mlock_fixup"),
+        since("6.18", 0, "mm/mlock.c, mlock_fixup", V),
+    ),
+    "mlockall_future_unlocks": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/mlock.c, do_mlockall"),
+        since("2.6.9", 0, "b1f90fbaab, October 2004"),
+        since("6.18", 0, "mm/mlock.c, apply_mlockall_flags", V),
     ),
     "mlock_merges": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/mlock.c, mlock_fixup: splits only"),

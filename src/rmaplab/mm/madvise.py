@@ -11,7 +11,7 @@ does stop it.
 
 Not modelled: HUGEPAGE and COLLAPSE (huge pages), and what needs reclaim when there is swap.
 
-Source: mm/madvise.c of 2.6.2 (advice 0 to 4) and 6.18, madvise_vma_behavior, madvise_dontneed_free, madvise_walk_vmas; eras.md 6.3.
+Source: 2.4.27 mm/filemap.c, mm/madvise.c of 2.6.2 (both: advice 0 to 4) and 6.18, madvise_vma_behavior, madvise_dontneed_free, madvise_walk_vmas; eras.md 6.3.
 """
 
 import errno
@@ -92,30 +92,30 @@ def is_known(k: Kernel, advice: int) -> bool:
 
 
 def check_range(k: Kernel, start: int, length: int, advice: int) -> int:
-    """Where the range ends. Raises SyscallError(EINVAL): advice, alignment, a range that wraps."""
+    """Where the range ends. Raises SyscallError(EINVAL): advice, where it is looked at first; alignment, a range that wraps."""
     end = start + page_align(length)
-    if not is_known(k, advice) or start % PAGE_SIZE or length < 0 or end > 1 << (8 * k.machine.paging.word_bytes):
+    unknown = k.rules.madvise_checks_advice_first and not is_known(k, advice)
+    if unknown or start % PAGE_SIZE or length < 0 or end > 1 << (8 * k.machine.paging.word_bytes):
         raise SyscallError(errno.EINVAL, "madvise")
     return end
 
 
 def do_madvise(k: Kernel, mm: MmStruct, start: int, length: int, advice: int) -> None:
-    """Raises SyscallError: EINVAL (unknown advice; a VMA that cannot take it), ENOMEM (a hole, though the rest is done; no memory)."""
+    """Raises SyscallError: EINVAL (unknown advice; not for this VMA), ENOMEM (a hole, though the rest is done), EAGAIN (no VMA)."""
     end = check_range(k, start, length, advice)
     hole = False
     for vma, address, stop in mm.stretches(start, end):
         if vma is None:
             hole = True
             continue
-        try:
-            _advise_vma(k, mm, vma, address, stop, advice)
-        except AllocationFailed:
-            raise SyscallError(errno.EAGAIN, "madvise", "no memory for a VMA") from None
+        _advise_vma(k, mm, vma, address, stop, advice)
     if hole:
         raise SyscallError(errno.ENOMEM, "madvise", "a part of the range is not mapped; the rest is done")
 
 
 def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advice: int) -> None:
+    if not is_known(k, advice):
+        raise SyscallError(errno.EINVAL, "madvise", "unknown advice")
     if (advice in NOT_ON_LOCKED and vma.flags & VM_LOCKED) or advice == MADV_REMOVE:
         raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
     if advice in FLAGS:
@@ -123,8 +123,11 @@ def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advi
         if advice == MADV_DOFORK and vma.flags & VM_IO:
             raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
         flags = vma.flags & ~go | come
-        if flags != vma.flags:
-            vma_modify(k, vma, start, end, flags, "madvise", merge=k.rules.madvise_merges)
+        if flags != vma.flags or not k.rules.madvise_skips_unchanged:
+            try:
+                vma_modify(k, vma, start, end, flags, "madvise", merge=k.rules.madvise_merges)
+            except (AllocationFailed, SyscallError):  # no memory, or too many mappings
+                raise SyscallError(errno.EAGAIN, "madvise", "no memory for a VMA, or too many of them") from None
             k.machine.charge("vma_advise")
     elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         _zap(k, mm, start, end)

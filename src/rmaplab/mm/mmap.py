@@ -92,7 +92,7 @@ def do_mmap(
         if known & MAP_NORESERVE and rules.noreserve_is_a_flag:
             vm_flags |= VM_NORESERVE
     if vm_flags & VM_LOCKED:
-        check_lock_limit(mm, limits, vm_flags, length >> PAGE_SHIFT, "mmap", asked=bool(known & MAP_LOCKED))
+        check_lock_limit(k, mm, limits, vm_flags, length >> PAGE_SHIFT, "mmap", asked=bool(known & MAP_LOCKED))
     replaced: list[VmArea] = []
     if flags & MAP_FIXED and mm.overlapping(start, end):
         if rules.mmap_replaces_last:
@@ -106,10 +106,10 @@ def do_mmap(
 
 
 def check_lock_limit(
-    mm: MmStruct, limits: Limits, flags: int, nr_pages: int, call: str, *, asked: bool = False
+    k: Kernel, mm: MmStruct, limits: Limits, flags: int, nr_pages: int, call: str, *, asked: bool = False
 ) -> None:
     """can_do_mlock (if it was `asked` for by name) and mlock_future_ok. Raises SyscallError: EPERM, EAGAIN."""
-    if limits.may_lock:
+    if limits.may_lock and not k.rules.memlock_limits_all:
         return
     if asked and not limits.memlock:
         raise SyscallError(errno.EPERM, call, "RLIMIT_MEMLOCK is 0, and CAP_IPC_LOCK is not there")
@@ -184,7 +184,7 @@ def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, 
         if not k.rules.heap_is_executable:
             flags &= ~VM_EXEC
         try:
-            check_lock_limit(mm, limits, flags, (new_end - old_end) >> PAGE_SHIFT, "brk")
+            check_lock_limit(k, mm, limits, flags, (new_end - old_end) >> PAGE_SHIFT, "brk")
         except SyscallError:
             raise SyscallError(errno.ENOMEM, "brk", "RLIMIT_MEMLOCK") from None
         map_anonymous(k, mm, limits, old_end, new_end, flags, (), reserve=True, call="brk")

@@ -78,7 +78,11 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: in
     elif not flags & VM_WRITE and vma.flags & VM_ACCOUNT and _loses_charge(k, vma):
         flags &= ~VM_ACCOUNT
         refund = (end - start) >> PAGE_SHIFT
-    early_cow = vma.flags & (VM_WRITE | VM_SHARED | VM_LOCKED_MASK) == VM_LOCKED and bool(flags & VM_WRITE)
+    early_cow = (
+        k.rules.mprotect_breaks_cow_of_locked
+        and vma.flags & (VM_WRITE | VM_SHARED | VM_LOCKED_MASK) == VM_LOCKED
+        and bool(flags & VM_WRITE)
+    )
     try:
         vma_modify(
             k, vma, start, end, flags, "mprotect", merge=k.rules.mprotect_merges, with_next=k.rules.mprotect_asks_both

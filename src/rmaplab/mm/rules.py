@@ -97,6 +97,8 @@ class Rules:
     """A length of 0 is fine even with bits of protection that it does not know."""
     mprotect_wrap_is_enomem: bool
     """A range that wraps is ENOMEM, not EINVAL."""
+    mprotect_breaks_cow_of_locked: bool
+    """A locked VMA that becomes writable has its pages copied now: a locked page must not fault later."""
     unfaulted_loses_charge: bool
     """mprotect to read-only gives back what was charged for a VMA that has no anonymous pages."""
 
@@ -114,6 +116,10 @@ class Rules:
     # -- madvise.py --------------------------------------------------------------------------------------------------------
     madvise_advice: int
     """The advice it knows, bit by number."""
+    madvise_checks_advice_first: bool
+    """An advice that it does not know is EINVAL whatever the range; otherwise only a VMA of the range finds that out."""
+    madvise_skips_unchanged: bool
+    """A VMA that has the flags already is left as it is; otherwise it is split all the same."""
     madvise_merges: bool
     """A VMA whose flags it changes is joined with its neighbours."""
     willneed_needs_file: bool
@@ -126,6 +132,9 @@ class Rules:
     mcl_onfault_known: bool
     mlock_needs_capability: bool
     """Nobody locks memory without CAP_IPC_LOCK."""
+    munlockall_needs_capability: bool
+    mlock_half_of_ram: bool
+    """No more than half of all frames may be locked."""
     memlock_limit_bytes: int
     """RLIMIT_MEMLOCK of a first task."""
     memlock_limits_all: bool
@@ -134,6 +143,14 @@ class Rules:
     """mlockall(MCL_FUTURE) alone is refused where more is mapped than RLIMIT_MEMLOCK allows."""
     mlock_counts_pages_once: bool
     """Pages of the range that are locked already do not count again towards RLIMIT_MEMLOCK."""
+    mlock_faults_each_vma: bool
+    """Pages come VMA by VMA, under mmap_sem, where they were not locked before; otherwise those of the whole range, at the end."""
+    mlock_tells_faults: bool
+    """Pages that cannot come are an error of mlock."""
+    mlock_split_is_eagain: bool
+    """A VMA that cannot be split is EAGAIN, not ENOMEM."""
+    mlockall_future_unlocks: bool
+    """mlockall(MCL_FUTURE) alone unlocks what is locked."""
     mlock_merges: bool
     mlock_leaves: int
     """VMAs with one of these vm_flags it passes over."""
