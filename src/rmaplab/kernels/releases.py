@@ -51,7 +51,9 @@ ANON_VMA_1 = Patch(
         "struct page": Figure(40, 'the announcement: "releases 4byte of page_t", from 44 with PAE and HIGHPTE', V),
     },
     design=ANON_VMA,
+    needs=OBJRMAP_CORE.name,
 )
+_OF_MARCH_2004 = EXTRAVERSION, OBJRMAP_CORE, ANON_VMA_1
 
 LINUX_2_4_21 = KernelSpec(
     name="2.4.21",
@@ -82,10 +84,10 @@ LINUX_2_6_5_RC1_AA1 = LINUX_2_6_5_RC1.patched(
     "2.6.5-rc1-aa1",
     "2004-03-18",
     "the kernel of the announcement: objrmap for files, anon_vma for anonymous memory",
-    EXTRAVERSION,
-    OBJRMAP_CORE,
-    ANON_VMA_1,
+    *_OF_MARCH_2004,
 )
+PATCHES = {LINUX_2_6_5_RC1.name: _OF_MARCH_2004}
+"""By the kernel they go on: those of the announcement, under its numbers. Its cryptoloop and its debugger are not here."""
 
 LINUX_6_18 = KernelSpec(
     name="6.18",

@@ -35,6 +35,13 @@ class Patch:
     figures: Mapping[str, Figure] | None = None
     design: str | None = None
     published: Mapping[str, Figure] | None = None
+    needs: str | None = None
+    """The name of the patch that it goes on top of."""
+
+    @property
+    def number(self) -> str:
+        """What it is called for short."""
+        return self.name.partition("_")[0]
 
 
 @dataclass(frozen=True)
