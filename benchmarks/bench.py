@@ -23,14 +23,15 @@ from rich.table import Table
 
 from rmaplab.errors import UsageError
 from rmaplab.host.forkbench import HostForkbench
+from rmaplab.kernels.box import announced
 from rmaplab.kernels.system import boot
-from rmaplab.lab.announcement.experiment import Box, run_forkbench, warm_up
+from rmaplab.lab.announcement.experiment import run_forkbench, warm_up
 from rmaplab.objects.flags import PROT_READ, PROT_WRITE
 from rmaplab.report.tables import console, new_table
 from rmaplab.units import PAGE_SIZE, format_size
 from rmaplab.workloads.forkbench import NR_PAGES
 
-BOX = Box(ram="2G", swap="0")
+BOX = announced(ram="2G", swap="0")
 TURNS = 3
 ALLOWANCE = 300_000_000
 

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 
+from rmaplab.kernels.box import announced
 from rmaplab.kernels.prices import CHOSEN, MODELS, Model
 from rmaplab.lab.announcement.baselines import PricedFit, judge_fit
-from rmaplab.lab.announcement.experiment import Box, Result, run_forkbench
+from rmaplab.lab.announcement.experiment import Result, run_forkbench
 from rmaplab.machine.locks import Locks
 
 LEVEL = 7
@@ -59,15 +60,15 @@ def assumptions() -> None:
         "| changed | level 6 rms | level 7 mean | worst | sys ratio | touch, fault, entry 2.4, entry 2.6, line (ns) |"
     )
     print("|---|---|---|---|---|---|")
-    assumption("nothing: 4 CPUs", judge_fit(LINE, Box()))
-    assumption("2 CPUs x 2 threads", judge_fit(LINE, Box(ht="on")))
-    assumption("the same, and all schedulers know siblings", judge_fit(LINE, Box(ht="aware")))
-    assumption("copying an entry takes 30 % of its life, not half", judge_fit(with_split(Fraction(3, 10)), Box()))
-    assumption("70 %", judge_fit(with_split(Fraction(7, 10)), Box()))
+    assumption("nothing: 4 CPUs", judge_fit(LINE, announced()))
+    assumption("2 CPUs x 2 threads", judge_fit(LINE, announced(ht="on")))
+    assumption("the same, and all schedulers know siblings", judge_fit(LINE, announced(ht="aware")))
+    assumption("copying an entry takes 30 % of its life, not half", judge_fit(with_split(Fraction(3, 10)), announced()))
+    assumption("70 %", judge_fit(with_split(Fraction(7, 10)), announced()))
     with nobody_waits_at_pages():
-        assumption("nobody waits at page locks", judge_fit(LINE, Box()))
-    assumption("page tables in low memory: 31 slots per block, not 15", judge_fit(LINE, Box(highpte=False)))
-    assumption("64-byte cache lines: 7 slots per block", judge_fit(LINE, Box(l1_cache_bytes=64)))
+        assumption("nobody waits at page locks", judge_fit(LINE, announced()))
+    assumption("page tables in low memory: 31 slots per block, not 15", judge_fit(LINE, announced(highpte=False)))
+    assumption("64-byte cache lines: 7 slots per block", judge_fit(LINE, announced(l1_cache_bytes=64)))
 
 
 def real(result: Result) -> float:
@@ -82,7 +83,7 @@ def cpus() -> None:
     print(f"|---|{'---|' * (len(KERNELS) + 1)}")
     first: dict[str, float] = {}
     for nr in (1, 2, 4, 8, 16, 32, 64):
-        runs = {kernel: run_forkbench(kernel, LEVEL, Box(cpus=nr)) for kernel in KERNELS}
+        runs = {kernel: run_forkbench(kernel, LEVEL, announced(cpus=nr)) for kernel in KERNELS}
         cells = []
         for kernel, run in runs.items():
             first.setdefault(kernel, real(run))
@@ -98,7 +99,9 @@ def threads() -> None:
     for nr in (4, 8, 16):
         cells = []
         for kernel in KERNELS:
-            blind, aware = (real(run_forkbench(kernel, LEVEL, Box(cpus=nr, ht=how))) for how in ("blind", "aware"))
+            blind, aware = (
+                real(run_forkbench(kernel, LEVEL, announced(cpus=nr, ht=how))) for how in ("blind", "aware")
+            )
             cells.append(f"{blind:.2f}, {aware:.2f} s ({aware / blind - 1:+.1%})")
         print(f"| {nr} | {' | '.join(cells)} |", flush=True)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from rmaplab.cli import main as console_script
+from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.boundary import Demand
-from rmaplab.lab.announcement.experiment import Box
 
 
 def main(arguments: list[str]) -> int:

@@ -18,7 +18,14 @@ CLI = Path(rmaplab.cli.__file__).parent
 LIGHT = {path.stem: ast.parse(path.read_text()) for path in sorted(CLI.glob("*.py"))}
 HEAVY = {path.stem: ast.parse(path.read_text()) for path in sorted((CLI / "work").glob("*.py"))}
 EVERYBODY = {"rmaplab", "rmaplab.errors", "rmaplab.units", "rmaplab.files"}  # rmaplab itself: its version
-ALLOWED = {"click", *EVERYBODY, "rmaplab.cli.options", "rmaplab.cli.census_options", *sys.stdlib_module_names}
+ALLOWED = {
+    "click",
+    *EVERYBODY,
+    "rmaplab.kernels.box",
+    "rmaplab.cli.options",
+    "rmaplab.cli.census_options",
+    *sys.stdlib_module_names,
+}
 DRAWING = {"rmaplab.report.plots", "rmaplab.report.plot_times", "rmaplab.report.boundary_plot"}
 SUBCOMMANDS = ("live diff", "sweep memory", "designs check")
 HELP = """

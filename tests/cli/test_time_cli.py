@@ -10,8 +10,8 @@ import pytest
 
 import rmaplab.lab.announcement.baselines as lab
 from rmaplab.cli import main
+from rmaplab.kernels.box import announced
 from rmaplab.kernels.prices import CHOSEN, MODELS, price_books
-from rmaplab.lab.announcement.experiment import Box
 
 ALL = "2.4.21,2.6.2,2.6.5-rc1-aa1"
 
@@ -83,7 +83,7 @@ def test_fit_prints_and_saves_what_it_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The chosen model on four CPUs: parameters, rank, nine residuals, and the file that the package would load."""
-    monkeypatch.setattr(lab, "fits_to_show", lambda: [partial(lab.judge_fit, MODELS[CHOSEN], Box())])
+    monkeypatch.setattr(lab, "fits_to_show", lambda: [partial(lab.judge_fit, MODELS[CHOSEN], announced())])
     saved, report = tmp_path / "prices.json", tmp_path / "fit.json"
     out = output(capsys, "fit", "--save", str(saved), "--format", "json", "--output", str(report))
     assert out == ""
@@ -98,7 +98,7 @@ def test_fit_prints_and_saves_what_it_found(
 
 def test_fit_tables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every parameter with its price, every figure of level 6 with what is left, and the model beside the baseline."""
-    monkeypatch.setattr(lab, "fits_to_show", lambda: [partial(lab.judge_fit, MODELS[CHOSEN], Box())])
+    monkeypatch.setattr(lab, "fits_to_show", lambda: [partial(lab.judge_fit, MODELS[CHOSEN], announced())])
     out = output(capsys, "fit")
     for parameter in MODELS[CHOSEN].parameters:
         assert parameter.about in out

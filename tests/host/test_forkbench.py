@@ -8,7 +8,8 @@ import pytest
 from rmaplab.errors import UsageError
 from rmaplab.host import forkbench
 from rmaplab.host.forkbench import HostForkbench
-from rmaplab.lab.announcement.experiment import Box, compare_forkbench
+from rmaplab.kernels.box import announced
+from rmaplab.lab.announcement.experiment import compare_forkbench
 
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 needs_compiler = pytest.mark.skipif(
@@ -20,7 +21,7 @@ needs_compiler = pytest.mark.skipif(
 def test_a_host_row_says_what_it_knows() -> None:
     """Kernel "host", an outcome, a wall time, the real hardware; what only the model can count is None."""
     with HostForkbench() as host:
-        *_, row = compare_forkbench(["2.6.5-rc1-aa1"], [1], [Box()], host=host)
+        *_, row = compare_forkbench(["2.6.5-rc1-aa1"], [1], [announced()], host=host)
     assert (row.kernel, row.outcome, row.processes) == ("host", "ok", 2)
     assert row.wall_s > 0
     assert row.hardware["ram_bytes"] > 0

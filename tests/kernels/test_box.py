@@ -6,11 +6,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
 import rmaplab
+from rmaplab import boot
 from rmaplab.errors import UsageError
+from rmaplab.kernels.box import Box, announced
+from rmaplab.kernels.prices import price_books
 from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.machine.paging import SPLITS
 from rmaplab.units import PAGE_SIZE, parse_size
@@ -155,3 +160,55 @@ def test_splits_leave_room_for_both() -> None:
     """User addresses end where the kernel's begin, but for 4:4, where each has its own."""
     for name, split in SPLITS.items():
         assert (split.task_size <= split.page_offset) == (name != "4:4")
+
+
+# -- one record --------------------------------------------------------------------------------------------------------
+
+
+def test_keywords_and_a_box_are_the_same() -> None:
+    """boot(kernel, ram=...) describes a Box; a Box may be given, and keywords change it."""
+    box = Box(ram="64M", cpus=2, paging="i386", overcommit=1)
+    named, given, changed = (
+        boot("2.6.2", ram="64M", cpus=2, paging="i386", overcommit=1),
+        boot("2.6.2", box),
+        boot("2.6.2", replace(box, cpus=8), cpus=2),
+    )
+    assert named.box == given.box == changed.box == box
+    assert named.machine.hardware == given.machine.hardware == changed.machine.hardware
+    with pytest.raises(TypeError, match="colour"):
+        boot("2.6.2", colour="beige")
+
+
+def test_every_field_reaches_the_system() -> None:
+    """What a box says differs from what it says by default, and so does what is booted: no field is forgotten."""
+    told: dict[str, object] = {
+        "ram": "65M", "swap": "1M", "cpus": 2, "paging": "i386", "l1_cache_bytes": 64, "highpte": False, "split": "2:2",
+        "boot_use": "9M", "overcommit": 1, "overcommit_ratio": 60, "pages_min": 5, "ht": "on", "prices": "2004-line",
+    }  # fmt: skip
+    assert told.keys() == {entry.name for entry in fields(Box)}
+
+    def seen(**changes: Any) -> tuple[object, ...]:
+        system = boot("2.6.2", Box(ram="64M", paging="i386-pae", split="3:1"), **changes)
+        machine, overcommit = system.machine, system.kernel.overcommit
+        prices, marks = machine.ledger.prices.name, [zone.marks for zone in machine.allocator.zones]
+        return machine.hardware, system.boot_use, overcommit.mode, overcommit.ratio, prices, marks
+
+    plain = seen()
+    told["prices"] = next(name for name in price_books() if name != plain[4])
+    for name, value in told.items():
+        assert seen(**{name: value}) != plain, name
+
+
+def test_the_announcements_box() -> None:
+    """512 MiB of swap and PAE are what boot() does not take by itself; what nobody knows may be otherwise."""
+    assert announced() == Box(swap="512M", paging="i386-pae")
+    assert announced(swap="0", boot_use="20M", overcommit=2, ht="on", prices="2004").is_the_announcements
+    changes: list[dict[str, object]] = [
+        {"ram": "2G"},
+        {"cpus": 2},
+        {"paging": "i386"},
+        {"highpte": False},
+        {"l1_cache_bytes": 64},
+    ]
+    for change in changes:
+        assert not announced(**change).is_the_announcements

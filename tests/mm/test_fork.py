@@ -17,7 +17,8 @@ import pytest
 
 import rmaplab
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.kernels.spec import Figure, KernelSpec, Status
+from rmaplab.kernels.history import Figure, Status
+from rmaplab.kernels.spec import KernelSpec
 from rmaplab.machine.entries import ACCESSED, RW
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (

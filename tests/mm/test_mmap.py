@@ -14,7 +14,8 @@ import pytest
 
 import rmaplab
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.kernels.spec import Figure, KernelSpec, Status
+from rmaplab.kernels.history import Figure, Status
+from rmaplab.kernels.spec import KernelSpec
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -373,6 +374,19 @@ def test_an_address_space_fills_up(paging: str) -> None:
         task.mmap(2 * PAGE_SIZE, PROT_READ)
     assert task.mmap(1, PROT_READ) == base
     system.check()
+
+
+def test_2_4_searches_from_the_beginning_every_time() -> None:
+    """2.4.27 arch_get_unmapped_area has no free_area_cache: the lowest hole that is large enough is taken, always."""
+    _, task = boot("2.4.21", "i386-pae")
+    base = task.mmap(12 * PAGE_SIZE)
+    #   aa  aaaa.aaa            [2, 4), then the page at 8; 2.6 would begin at 2 for the first, and go on behind it
+    task.munmap(base + 2 * PAGE_SIZE, 2 * PAGE_SIZE)
+    task.munmap(base + 8 * PAGE_SIZE, PAGE_SIZE)
+    assert task.mmap(3 * PAGE_SIZE, PROT_READ) == base + 12 * PAGE_SIZE
+    assert task.mmap(PAGE_SIZE, PROT_READ) == base + 2 * PAGE_SIZE
+    assert task.mmap(PAGE_SIZE, PROT_NONE) == base + 3 * PAGE_SIZE
+    assert task.mmap(PAGE_SIZE, PROT_NONE) == base + 8 * PAGE_SIZE
 
 
 def test_a_hole_left_behind_is_found_by_the_second_search() -> None:

@@ -16,7 +16,7 @@ from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.mm.access import read_bytes, write_bytes
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.madvise import check_range, do_madvise
+from rmaplab.mm.madvise import check_range, do_madvise, is_known
 from rmaplab.mm.mincore import do_mincore, do_msync
 from rmaplab.mm.mlock import do_mlock, do_mlockall, do_munlock, do_munlockall
 from rmaplab.mm.mmap import do_brk, do_mmap
@@ -91,7 +91,7 @@ class MemoryCalls(TaskStruct):
     def madvise(self, address: int, length: int | str, advice: int) -> None:
         """madvise(2). Raises SyscallError: EINVAL, ENOMEM, EAGAIN; NotModelled: huge pages, guard regions."""
         size = parse_size(length)
-        if advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
+        if advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE) and is_known(self.kernel, advice):
             end = check_range(self.kernel, address, size, advice)
             self._call(madvise_populate, address, end, advice == MADV_POPULATE_WRITE, write=False)
         else:
@@ -109,8 +109,9 @@ class MemoryCalls(TaskStruct):
 
     def _mlock(self, address: int, length: int, flags: int) -> None:
         try:
-            start, end = self._locked(do_mlock, self.limits, address, length, flags)
-            self._locked(populate_locked, start, end, write=False)
+            populate = self._locked(do_mlock, self.limits, address, length, flags)
+            if populate is not None:
+                self._locked(populate_locked, *populate, write=False)
         finally:
             self._end_of_call()
 
@@ -123,8 +124,8 @@ class MemoryCalls(TaskStruct):
         self._call_and_populate(do_mlockall, flags)
 
     def munlockall(self) -> None:
-        """munlockall(2)."""
-        self._call(do_munlockall)
+        """munlockall(2). Raises SyscallError(EPERM), up to 2.6.8."""
+        self._call_and_populate(do_munlockall)
 
     def mincore(self, address: int, length: int | str) -> list[bool]:
         """mincore(2): for every page whether it is in memory. Raises SyscallError: EINVAL, ENOMEM."""

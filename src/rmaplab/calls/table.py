@@ -24,6 +24,7 @@ from typing import Any
 
 from rmaplab.calls.task import Task
 from rmaplab.calls.words import AddressKind, FlagsKind, Kind, LengthKind, NewNameKind, NumberKind, PlaceKind, ProtKind
+from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import CLONE_VFORK, CLONE_VM, RLIMIT_AS, RLIMIT_MEMLOCK, VM_LOCKED, VM_LOCKED_MASK
 
 REQUIRED = object()  # an argument without a default
@@ -62,7 +63,8 @@ class Call:
 
     `number` is None for loads and stores, which are no system calls. `method` is given a number for each argument; the name of a child
     is none. `harmless` is None where a host need not be asked. `locks` is None where the call neither locks nor unlocks, and means the
-    call with all its flags. `clone_flags` is what clone(2) is given to make this birth.
+    call with all its flags. `clone_flags` is what clone(2) is given to make this birth. `rule` is the one of mm/rules.py that says whether a
+    kernel knows the call; "" if all do.
     """
 
     name: str
@@ -75,6 +77,11 @@ class Call:
     harmless: str | None = None
     locks: int | None = None
     clone_flags: int = 0
+    rule: str = ""
+
+    def is_known(self, rules: Rules) -> bool:
+        """Whether a kernel of these rules has it."""
+        return not self.rule or bool(getattr(rules, self.rule))
 
 
 # -- arguments -----------------------------------------------------------------------------------------------------------
@@ -141,7 +148,8 @@ _ROWS = (
     Call("brk", 12, Task.brk, (ADDRESS,), Returns.BREAK, often=2, harmless="h+0"),
     Call("madvise", 28, Task.madvise, (*RANGE, _argument("advice", MADV)), often=11, harmless="w+0 1 NORMAL"),
     Call("mlock", 149, Task.mlock, RANGE, often=4, harmless="w+0 1", locks=VM_LOCKED),
-    Call("mlock2", 325, Task.mlock2, (*RANGE, ONFAULT), often=2, harmless="w+0 1", locks=VM_LOCKED_MASK),
+    Call("mlock2", 325, Task.mlock2, (*RANGE, ONFAULT), often=2, harmless="w+0 1", locks=VM_LOCKED_MASK,
+         rule="mlock2_known"),
     Call("munlock", 150, Task.munlock, RANGE, often=3, harmless="w+0 1", locks=0),
     Call("mlockall", 151, Task.mlockall, (_argument("flags", MCL, WHICH),), often=0.6, locks=VM_LOCKED_MASK),
     Call("munlockall", 152, Task.munlockall, often=0.6, harmless="", locks=0),

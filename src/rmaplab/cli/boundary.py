@@ -7,6 +7,7 @@ import click
 
 from rmaplab.cli.options import FILE, Output, check_files, output_options, split_choices, split_names
 from rmaplab.errors import UsageError
+from rmaplab.kernels.box import announced
 from rmaplab.units import parse_size
 
 MOST_COLUMNS = 200
@@ -52,7 +53,7 @@ def command(
     check_files(out.path, plot)
     from rmaplab.cli.work.boundary import map_boundary
 
-    map_boundary(list(product(names, pte, line_list, modes)), uses, swaps, {"ram": ram, "cpus": cpus}, plot, out)
+    map_boundary(list(product(names, pte, line_list, modes)), uses, swaps, announced(ram=ram, cpus=cpus), plot, out)
 
 
 def columns(most: str, step: str) -> list[int]:

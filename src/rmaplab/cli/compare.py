@@ -1,7 +1,7 @@
 """`rmaplab compare WORKLOAD`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -20,6 +20,7 @@ from rmaplab.cli.options import (
     split_names,
 )
 from rmaplab.errors import UsageError
+from rmaplab.kernels.box import Box
 
 KERNELS = {"forkbench": "2.6.2,2.6.5-rc1-aa1", "mallocgroup": "2.6.5-rc1-aa1,6.18"}
 MEANINGLESS = {"forkbench": ("children", "pages", "walks"), "mallocgroup": ("levels", "ht_list", "cpu_list")}
@@ -57,7 +58,7 @@ def command(
     children: int,
     pages: int,
     walks: int,
-    box: dict[str, Any],
+    box: Box,
     cpu_list: str,
     ht_list: str,
     plot: Path | None,
@@ -82,7 +83,7 @@ def command(
         raise UsageError(f"{workload} has no {typed}: leave it out")
     level_list = split_levels(levels)
     counts, hows = split_counts(cpu_list, "cpus", "1,2,4"), split_names(ht_list, "ht")
-    boxes = [{**box, "cpus": nr, "ht": how} for how in hows for nr in counts]
+    boxes = [replace(box, cpus=nr, ht=how) for how in hows for nr in counts]
     check_files(out.path, plot)
     if len(boxes) > 1 and host:
         raise UsageError("--host has the CPUs it has: leave it out, or give one --cpus and one --ht")

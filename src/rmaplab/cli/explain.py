@@ -1,17 +1,16 @@
 """`rmaplab explain STORY`."""
 
-from typing import Any
-
 import click
 
 from rmaplab.cli.options import BOX, box_options, first_typed
+from rmaplab.kernels.box import Box
 
 
 @click.command("explain")
 @click.argument("story", metavar="STORY")
 @click.option("--kernel", default="2.6.5-rc1-aa1", metavar="K", help="A kernel, or KERNEL+DESIGN.")
 @box_options
-def command(story: str, kernel: str, box: dict[str, Any]) -> None:
+def command(story: str, kernel: str, box: Box) -> None:
     """Tell STORY from a running system, step by step: fork, cow, mremap or who.
 
     Every address, frame, count and object is read from the system at that step; the answers are compared with the judge,

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -10,15 +11,19 @@ import click
 
 from rmaplab.errors import UsageError
 from rmaplab.files import check_writable
+from rmaplab.kernels.box import Box, announced
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path(path_type=Path)}
-_CPUS = click.option("--cpus", default=4, metavar="N", help="Number of CPUs.")
+_TYPICAL = announced()
+_CPUS = click.option("--cpus", default=_TYPICAL.cpus, metavar="N", help="Number of CPUs.")
 _BOX = (
-    click.option("--ram", default="1G", metavar="SIZE", help="RAM of the box, such as 512M or 2G."),
-    click.option("--swap", default="512M", metavar="SIZE", help="Swap; counts for overcommit, nothing is swapped yet."),
+    click.option("--ram", default=_TYPICAL.ram, metavar="SIZE", help="RAM of the box, such as 512M or 2G."),
+    click.option(
+        "--swap", default=_TYPICAL.swap, metavar="SIZE", help="Swap; counts for overcommit, nothing is swapped yet."
+    ),
     click.option(
         "--paging",
         default=None,
@@ -26,10 +31,16 @@ _BOX = (
         help="i386, i386-pae or x86-64.  [default: the first on which all these kernels run; in 2004 i386-pae]",
     ),
     click.option(
-        "--cache-line", "l1_cache_bytes", default=128, metavar="BYTES", help="Cache line: 32, 64 or 128 (Pentium 4)."
+        "--cache-line",
+        "l1_cache_bytes",
+        default=_TYPICAL.l1_cache_bytes,
+        metavar="BYTES",
+        help="Cache line: 32, 64 or 128 (Pentium 4).",
     ),
     click.option(
-        "--highpte/--no-highpte", default=True, help="Page tables in high memory: 8-byte chain slots under PAE."
+        "--highpte/--no-highpte",
+        default=_TYPICAL.highpte,
+        help="Page tables in high memory: 8-byte chain slots under PAE.",
     ),
     click.option(
         "--split",
@@ -43,12 +54,12 @@ _BOX = (
         metavar="SIZE",
         help="What is in use after boot besides mem_map.  [default: the kernel's own figures, 38M]",
     ),
-    click.option("--overcommit", default=0, metavar="MODE", help="0 heuristic, 1 always, 2 strict."),
+    click.option("--overcommit", default=_TYPICAL.overcommit, metavar="MODE", help="0 heuristic, 1 always, 2 strict."),
 )
-BOX = ("ram", "swap", "cpus", "paging", "l1_cache_bytes", "highpte", "split", "boot_use", "overcommit", "ht", "prices")
-"""All that can be typed about a box, by the names of lab/announcement/experiment.py's Box."""
+BOX = tuple(entry.name for entry in fields(Box))
+"""All that can be said of a box; what a verb has no option for is as Box has it."""
 HT = "Hyper-threading, two CPUs to a core: off, on (known to the scheduler as the kernel's is), aware, blind."
-_HT = click.option("--ht", default="off", metavar="HOW", help=HT)
+_HT = click.option("--ht", default=_TYPICAL.ht, metavar="HOW", help=HT)
 prices_option = click.option(
     "--prices", metavar="NAME", help="Price list of simulated time.  [default: 2004, with --ht 2004-ht]"
 )
@@ -75,13 +86,13 @@ class Output(NamedTuple):
 
 
 def box_options(function: F) -> F:
-    """The options that describe a box, passed on as one argument `box`, a dict; the default is the announcement's."""
+    """The options that describe a box, passed on as one argument `box`; the default is the announcement's."""
     return _CPUS(box_options_but_cpus(function))
 
 
 def box_options_but_cpus(function: F) -> F:
     """The same for a verb that has a --cpus of its own."""
-    return _apply(_BOX, gathered(function, "box", BOX, dict))
+    return _apply(_BOX, gathered(function, "box", BOX, Box))
 
 
 def time_options(function: F) -> F:

@@ -1,11 +1,10 @@
 """`rmaplab run WORKLOAD`."""
 
-from typing import Any
-
 import click
 
 from rmaplab.cli.options import Output, box_options, check_workload, output_options, time_options
 from rmaplab.files import check_writable
+from rmaplab.kernels.box import Box
 
 
 @click.command("run")
@@ -15,7 +14,7 @@ from rmaplab.files import check_writable
 @time_options
 @box_options
 @output_options
-def command(workload: str, kernel: str, level: int, box: dict[str, Any], out: Output) -> None:
+def command(workload: str, kernel: str, level: int, box: Box, out: Output) -> None:
     """Run WORKLOAD (forkbench) on one kernel and show everything that was counted."""
     check_workload(workload)
     check_writable(out.path)

@@ -1,11 +1,11 @@
 """`rmaplab sweep memory`."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from rmaplab.cli.options import Output, box_options, check_files, output_options, plot_option, split_counts, split_names
+from rmaplab.kernels.box import Box
 
 
 @click.group("sweep")
@@ -33,9 +33,7 @@ def command() -> None:
 @plot_option
 @box_options
 @output_options
-def memory(
-    children: str, vmas: str, limit: int, kernels: str, plot: Path | None, box: dict[str, Any], out: Output
-) -> None:
+def memory(children: str, vmas: str, limit: int, kernels: str, plot: Path | None, box: Box, out: Output) -> None:
     """What reverse maps take in memory, over children and VMAs: measured on live systems.
 
     A process with anonymous VMAs of one page each, a gap between them, forks children that stay alive.

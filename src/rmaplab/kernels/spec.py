@@ -1,50 +1,28 @@
-"""What a kernel is: figures with their sources, a reverse-mapping design, a base and the patches on top of it.
+"""What a kernel is: a point in time plus patches; figures with their sources, a reverse-mapping design.
 
-    2.6.5-rc1                    figures, pte_chain
+    the histories at 2.6.5-rc1   figures, pte_chain
       + 00100_objrmap-core-1     changes the design of file pages
       + 00101_anon_vma-1         changes the design of anonymous pages, VMA merging
     = 2.6.5-rc1-aa1
 
-A figure is a number or a yes with the place it comes from, and whether that is *validated* (checked against the running
-kernel or a published figure) or *believed*. Every rule and size of a kernel is one, so `rmaplab kernels NAME` can show them
-all, and nothing is set elsewhere.
+Every rule and size of a kernel is a figure with a history (history.py), so `rmaplab kernels NAME` can show them all, and nothing is
+set elsewhere. Which kernels there are: releases.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from rmaplab.errors import UsageError
 from rmaplab.kernels.designs import load_design
+from rmaplab.kernels.history import Figure
 from rmaplab.machine.paging import Paging, paging_format
 from rmaplab.mm.rules import Rules
 
 if TYPE_CHECKING:
     from rmaplab.rmap.protocol import ReverseMap
-
-
-class Status(Enum):
-    """How far a figure can be trusted."""
-
-    VALIDATED = "validated"
-    BELIEVED = "believed"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure: its value on 32-bit machines, its source, its status, and its value on 64-bit ones where that differs."""
-
-    value: int
-    source: str
-    status: Status
-    value64: int | None = None
-
-    def on(self, word_bytes: int) -> int:
-        """The value for an architecture."""
-        return self.value if word_bytes == 4 or self.value64 is None else self.value64
 
 
 @dataclass(frozen=True)
@@ -57,6 +35,13 @@ class Patch:
     figures: Mapping[str, Figure] | None = None
     design: str | None = None
     published: Mapping[str, Figure] | None = None
+    needs: str | None = None
+    """The name of the patch that it goes on top of."""
+
+    @property
+    def number(self) -> str:
+        """What it is called for short."""
+        return self.name.partition("_")[0]
 
 
 @dataclass(frozen=True)
@@ -81,7 +66,8 @@ class KernelSpec:
         """This kernel with patches on top, in order."""
         figures, design, published = dict(self.figures), self.design, dict(self.published)
         for patch in patches:
-            figures.update(patch.figures or {})
+            changed = (patch.figures or {}).items()
+            figures.update((key, replace(figure, since=patch.name)) for key, figure in changed)
             design = patch.design or design
             published.update(patch.published or {})
         return replace(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from rmaplab.calls.task import Program, Task, spawn
 from rmaplab.errors import NoMemory, UsageError
+from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.prices import PriceBook, book_name, find_prices
 from rmaplab.kernels.spec import KernelSpec
@@ -35,81 +37,49 @@ HYPER_THREADING = Smt(threads_per_core=2, shared_permille=1538)
 
 
 def boot(
-    kernel: str | KernelSpec,
-    *,
-    ram: int | str = "1G",
-    swap: int | str = "0",
-    cpus: int = 4,
-    paging: str | None = None,
-    split: str | None = None,
-    l1_cache_bytes: int = 128,
-    highpte: bool = True,
-    boot_use: int | str | None = None,
-    overcommit: int = 0,
-    overcommit_ratio: int = 50,
-    pages_min: int | None = None,
-    ht: str = "off",
-    prices: str | PriceBook | None = None,
-    design: type[ReverseMap] | None = None,
+    kernel: str | KernelSpec, box: Box | None = None, *, design: type[ReverseMap] | None = None, **changes: Any
 ) -> System:
     """Boot a kernel, by name or as a KernelSpec, on a box.
 
-    Sizes are bytes or "512M". `paging` is "i386", "i386-pae" or "x86-64", by default the kernel's own (that of
-    2004 is the announcement's "i386-pae"), `split` how i386 divides its addresses: "3:1", "2:2" or "4:4".
-    `l1_cache_bytes` is the line of the box's CPUs, 128 on a Pentium 4; `highpte` says whether page tables may lie in high memory, which makes a pte_chain's slots 8 bytes wide
-    under PAE. `boot_use` is what kernel and user land hold after boot besides mem_map (the kernel's figures if not given).
-    `overcommit` is vm.overcommit_memory, `overcommit_ratio` its percentage for mode 2. `pages_min` replaces the
-    watermark rule's own sum, for boxes of a few hundred frames. `design` replaces the kernel's reverse map.
-    `ht` says whether two CPUs each share a core: "off"; "on", known to the scheduler as far as the kernel's is; "aware" and
-    "blind" decide that against the kernel. `prices` is the name of a price list (kernels/prices.py).
-    Free swap counts for overcommit; nothing is swapped out yet (NoMemory). Raises UsageError.
+    The box is described by keywords, the fields of a Box: `ram`, `swap`, `cpus`, `paging`, `split`, `l1_cache_bytes`, `highpte`,
+    `boot_use`, `overcommit`, `overcommit_ratio`, `pages_min`, `ht`, `prices` (kernels/box.py says what each means). If a `box` is given,
+    they change it. `design` replaces the kernel's reverse map. Raises UsageError.
     """
     spec = find_kernel(kernel) if isinstance(kernel, str) else kernel
+    return System(spec, replace(box or Box(), **changes), design)
+
+
+def _hardware(spec: KernelSpec, box: Box) -> Hardware:
+    """What the box is to this kernel. Raises UsageError for a box that nobody could build, or settings that no kernel takes."""
     hardware = Hardware(
-        ram_bytes=_whole_pages(ram, "RAM"),
-        swap_bytes=_whole_pages(swap, "swap"),
-        cpus=cpus,
-        paging=spec.paging(paging, split),
-        l1_cache_bytes=l1_cache_bytes,
-        highpte=highpte,
-        smt=NO_SMT if ht == "off" else HYPER_THREADING,
+        ram_bytes=_whole_pages(box.ram, "RAM"),
+        swap_bytes=_whole_pages(box.swap, "swap"),
+        cpus=box.cpus,
+        paging=spec.paging(box.paging, box.split),
+        l1_cache_bytes=box.l1_cache_bytes,
+        highpte=box.highpte,
+        smt=NO_SMT if box.ht == "off" else HYPER_THREADING,
     )
-    _check_box(hardware, ht, overcommit, overcommit_ratio, pages_min)
-    use = None if boot_use is None else _whole_pages(boot_use, "boot use")
-    return System(
-        spec,
-        hardware,
-        design or spec.design_class(),
-        OvercommitMode(overcommit),
-        overcommit_ratio,
-        use,
-        pages_min,
-        prices if isinstance(prices, PriceBook) else find_prices(prices or book_name(siblings=ht != "off")),
-        knows_siblings={"aware": True, "blind": False}.get(ht, bool(spec.figure("sched_knows_siblings", 4))),
-    )
-
-
-def _check_box(hardware: Hardware, ht: str, overcommit: int, overcommit_ratio: int, pages_min: int | None) -> None:
-    """Raises UsageError for a box that nobody could build, or settings that no kernel takes."""
-    if ht not in HT:
-        raise UsageError(f"hyper-threading {ht!r}: choose one of {', '.join(HT)}")
-    if ht != "off" and hardware.cpus % 2:
-        raise UsageError(f"{hardware.cpus} CPUs with hyper-threading: two share a core, so choose an even number")
-    if not 1 <= hardware.cpus <= MAX_CPUS:
-        raise UsageError(f"{hardware.cpus} CPUs: choose 1 to {MAX_CPUS}")
-    if hardware.l1_cache_bytes not in LINES:
-        raise UsageError(f"a cache line of {hardware.l1_cache_bytes} bytes: choose one of {', '.join(map(str, LINES))}")
+    if box.ht not in HT:
+        raise UsageError(f"hyper-threading {box.ht!r}: choose one of {', '.join(HT)}")
+    if box.ht != "off" and box.cpus % 2:
+        raise UsageError(f"{box.cpus} CPUs with hyper-threading: two share a core, so choose an even number")
+    if not 1 <= box.cpus <= MAX_CPUS:
+        raise UsageError(f"{box.cpus} CPUs: choose 1 to {MAX_CPUS}")
+    if box.l1_cache_bytes not in LINES:
+        raise UsageError(f"a cache line of {box.l1_cache_bytes} bytes: choose one of {', '.join(map(str, LINES))}")
     if hardware.ram_bytes > hardware.paging.max_ram_bytes:
         limit = format_size(hardware.paging.max_ram_bytes)
         raise UsageError(
             f"{format_size(hardware.ram_bytes)} of RAM: {hardware.arch} goes up to {limit}; try --paging x86-64"
         )
-    if overcommit not in list(OvercommitMode):
-        raise UsageError(f"overcommit mode {overcommit}: choose 0 (heuristic), 1 (always) or 2 (strict)")
-    if pages_min is not None and pages_min < 0:
-        raise UsageError(f"pages_min {pages_min}: give 0 or more pages")
-    if overcommit_ratio < 0:
-        raise UsageError(f"an overcommit ratio of {overcommit_ratio} %: give 0 or more")
+    if box.overcommit not in list(OvercommitMode):
+        raise UsageError(f"overcommit mode {box.overcommit}: choose 0 (heuristic), 1 (always) or 2 (strict)")
+    if box.pages_min is not None and box.pages_min < 0:
+        raise UsageError(f"pages_min {box.pages_min}: give 0 or more pages")
+    if box.overcommit_ratio < 0:
+        raise UsageError(f"an overcommit ratio of {box.overcommit_ratio} %: give 0 or more")
+    return hardware
 
 
 def _whole_pages(size: int | str, what: str) -> int:
@@ -182,55 +152,57 @@ class BootUse:
         machine.allocator.drain()
 
 
+def _sched_rules(spec: KernelSpec, box: Box, word_bytes: int) -> SchedRules:
+    """The scheduler's figures; whether it knows siblings the box may decide."""
+
+    def figure(name: str) -> int:
+        return spec.figure(name, word_bytes)
+
+    return SchedRules(
+        timeslice_ns=figure("timeslice_ms") * MS,
+        max_timeslice_ns=figure("max_timeslice_ms") * MS,
+        tick_ns=figure("tick_us") * 1000,
+        busy_balance_ns=figure("busy_balance_ms") * MS,
+        one_queue=bool(figure("one_run_queue")),
+        child_first=bool(figure("child_runs_first")),
+        sync_wakes_move=bool(figure("sync_wakes_move")),
+        knows_siblings={"aware": True, "blind": False}.get(box.ht, bool(figure("sched_knows_siblings"))),
+    )
+
+
 class System:
     """A booted kernel. `kernel` holds its state, `kernel.machine` the box under it."""
 
-    def __init__(
-        self,
-        spec: KernelSpec,
-        hardware: Hardware,
-        design: type[ReverseMap],
-        overcommit: OvercommitMode,
-        overcommit_ratio: int,
-        boot_use_bytes: int | None,
-        pages_min: int | None,
-        prices: PriceBook,
-        *,
-        knows_siblings: bool = False,
-    ) -> None:
-        self.spec = spec
+    def __init__(self, spec: KernelSpec, box: Box, design: type[ReverseMap] | None = None) -> None:
+        hardware = _hardware(spec, box)
+        given = None if box.boot_use is None else _whole_pages(box.boot_use, "boot use")
+        design = design or spec.design_class()
+        siblings = box.ht != "off"
+        book = (
+            box.prices if isinstance(box.prices, PriceBook) else find_prices(box.prices or book_name(siblings=siblings))
+        )
+        self.spec, self.box = spec, box
         word = hardware.paging.word_bytes
-        use = BootUse.of(spec, hardware, design, boot_use_bytes)
+        self.boot_use = use = BootUse.of(spec, hardware, design, given)
         layout = Layout(
             lowmem_bytes=hardware.paging.lowmem_bytes,
             image=use.image,
             mem_map=use.mem_map,
             rule=WatermarkRule(spec.figure("watermarks", word)),
             per_cpu_lists=bool(spec.figure("per_cpu_lists", word)),
-            pages_min=pages_min,
+            pages_min=box.pages_min,
         )
-        sched = SchedRules(
-            timeslice_ns=spec.figure("timeslice_ms", word) * MS,
-            max_timeslice_ns=spec.figure("max_timeslice_ms", word) * MS,
-            tick_ns=spec.figure("tick_us", word) * 1000,
-            busy_balance_ns=spec.figure("busy_balance_ms", word) * MS,
-            one_queue=bool(spec.figure("one_run_queue", word)),
-            child_first=bool(spec.figure("child_runs_first", word)),
-            sync_wakes_move=bool(spec.figure("sync_wakes_move", word)),
-            knows_siblings=knows_siblings,
-        )
-        self.boot_use = use
         slub = bool(spec.figure("slub", word))
-        price_list = prices.price_list(spec.software)
+        sched, locks = _sched_rules(spec, box, word), MM_LOCKS + design.lock_classes
         encoding = ENCODINGS[EntryEra(spec.figure("pte_encoding", word))][hardware.arch]
-        self.machine = Machine(hardware, price_list, sched, layout, encoding, MM_LOCKS + design.lock_classes, slub=slub)
+        self.machine = Machine(hardware, book.price_list(spec.software), sched, layout, encoding, locks, slub=slub)
         use.take(self.machine)
         self.kernel = Kernel(
             self.machine,
             spec.rules(word),
             design(self.machine),
-            overcommit=overcommit,
-            overcommit_ratio=overcommit_ratio,
+            overcommit=OvercommitMode(box.overcommit),
+            overcommit_ratio=box.overcommit_ratio,
         )
 
     def spawn(self, program: Program | None = None) -> Task:

@@ -13,12 +13,20 @@ import numpy as np
 from rmaplab.kernels.system import System
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.table_reader import read_page_tables
-from rmaplab.objects.flags import PROT_READ, PROT_WRITE, VM_DONTCOPY, VM_LOCKED_MASK, VM_WIPEONFORK
+from rmaplab.objects.flags import (
+    PROT_READ,
+    PROT_WRITE,
+    VM_DONTCOPY,
+    VM_LOCKED_MASK,
+    VM_RAND_READ,
+    VM_SEQ_READ,
+    VM_WIPEONFORK,
+)
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 WORDS = PAGE_SIZE // 8
-MARKS = VM_LOCKED_MASK | VM_DONTCOPY | VM_WIPEONFORK
+MARKS = VM_LOCKED_MASK | VM_DONTCOPY | VM_WIPEONFORK | VM_RAND_READ | VM_SEQ_READ
 Spans = Iterable[tuple[int, int]]  # (first page, number of pages)
 
 

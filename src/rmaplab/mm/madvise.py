@@ -11,7 +11,7 @@ does stop it.
 
 Not modelled: HUGEPAGE and COLLAPSE (huge pages), and what needs reclaim when there is swap.
 
-Source: mm/madvise.c of 2.6.2 (advice 0 to 4) and 6.18, madvise_vma_behavior, madvise_dontneed_free, madvise_walk_vmas; eras.md 6.3.
+Source: 2.4.27 mm/filemap.c, mm/madvise.c of 2.6.2 (both: advice 0 to 4) and 6.18, madvise_vma_behavior, madvise_dontneed_free, madvise_walk_vmas; eras.md 6.3.
 """
 
 import errno
@@ -59,7 +59,7 @@ from rmaplab.objects.flags import (
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SIZE, page_align
 
-MADV_HWPOISON = 100
+MADV_HWPOISON, MADV_SOFT_OFFLINE = 100, 101
 
 FLAGS = {  # advice: (vm_flags that go, vm_flags that come)
     MADV_NORMAL: (VM_RAND_READ | VM_SEQ_READ, 0),
@@ -75,49 +75,45 @@ FLAGS = {  # advice: (vm_flags that go, vm_flags that come)
     MADV_WIPEONFORK: (0, VM_WIPEONFORK),
     MADV_KEEPONFORK: (VM_WIPEONFORK, 0),
 }
+NOT_MODELLED = dict.fromkeys((MADV_HUGEPAGE, MADV_COLLAPSE), "huge pages") | dict.fromkeys(
+    (MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_HWPOISON, MADV_SOFT_OFFLINE), "guard regions and poisoned pages"
+)
 NOT_ON_LOCKED = (MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_REMOVE)
 
 
 def is_known(k: Kernel, advice: int) -> bool:
     """Whether the kernel knows the advice at all. Raises NotModelled where it does and this version does not."""
-    if k.rules.madvise_advice >> MADV_COLLAPSE & 1 and advice in (
-        MADV_GUARD_INSTALL,
-        MADV_GUARD_REMOVE,
-        MADV_HWPOISON,
-        MADV_HWPOISON + 1,
-    ):
-        raise NotModelled(f"madvise({advice}): guard regions and poisoned pages are not modelled yet; leave it out")
-    known = 0 <= advice <= MADV_COLLAPSE and bool(k.rules.madvise_advice >> advice & 1)
-    if known and advice in (MADV_HUGEPAGE, MADV_COLLAPSE):
-        raise NotModelled(f"madvise({advice}): huge pages are not modelled yet; leave it out")
+    known = advice >= 0 and bool(k.rules.madvise_advice >> advice & 1)
+    if known and advice in NOT_MODELLED:
+        raise NotModelled(f"madvise({advice}): {NOT_MODELLED[advice]} are not modelled yet; leave it out")
     return known
 
 
 def check_range(k: Kernel, start: int, length: int, advice: int) -> int:
-    """Where the range ends. Raises SyscallError(EINVAL): advice, alignment, a range that wraps."""
+    """Where the range ends. Raises SyscallError(EINVAL): advice, where it is looked at first; alignment, a range that wraps."""
     end = start + page_align(length)
-    if not is_known(k, advice) or start % PAGE_SIZE or length < 0 or end > 1 << (8 * k.machine.paging.word_bytes):
+    unknown = k.rules.madvise_checks_advice_first and not is_known(k, advice)
+    if unknown or start % PAGE_SIZE or length < 0 or end > 1 << (8 * k.machine.paging.word_bytes):
         raise SyscallError(errno.EINVAL, "madvise")
     return end
 
 
 def do_madvise(k: Kernel, mm: MmStruct, start: int, length: int, advice: int) -> None:
-    """Raises SyscallError: EINVAL (unknown advice; a VMA that cannot take it), ENOMEM (a hole, though the rest is done; no memory)."""
+    """Raises SyscallError: EINVAL (unknown advice; not for this VMA), ENOMEM (a hole, though the rest is done), EAGAIN (no VMA)."""
     end = check_range(k, start, length, advice)
     hole = False
     for vma, address, stop in mm.stretches(start, end):
         if vma is None:
             hole = True
             continue
-        try:
-            _advise_vma(k, mm, vma, address, stop, advice)
-        except NoMemory as failure:
-            raise failure.or_errno(errno.EAGAIN, "madvise", "no memory for a VMA") from None
+        _advise_vma(k, mm, vma, address, stop, advice)
     if hole:
         raise SyscallError(errno.ENOMEM, "madvise", "a part of the range is not mapped; the rest is done")
 
 
 def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advice: int) -> None:
+    if not is_known(k, advice):
+        raise SyscallError(errno.EINVAL, "madvise", "unknown advice")
     if (advice in NOT_ON_LOCKED and vma.flags & VM_LOCKED) or advice == MADV_REMOVE:
         raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
     if advice in FLAGS:
@@ -125,8 +121,13 @@ def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advi
         if advice == MADV_DOFORK and vma.flags & VM_IO:
             raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
         flags = vma.flags & ~go | come
-        if flags != vma.flags:
-            vma_modify(k, vma, start, end, flags, "madvise", merge=k.rules.merges_everywhere)
+        if flags != vma.flags or not k.rules.madvise_skips_unchanged:
+            try:
+                vma_modify(k, vma, start, end, flags, "madvise", merge=k.rules.madvise_merges)
+            except NoMemory as failure:
+                raise failure.or_errno(errno.EAGAIN, "madvise", "no memory for a VMA") from None
+            except SyscallError:
+                raise SyscallError(errno.EAGAIN, "madvise", "too many mappings") from None
             k.machine.charge("vma_advise")
     elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         _zap(k, mm, start, end)
@@ -134,7 +135,7 @@ def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advi
         _mark(k, mm, start, end, DIRTY | ACCESSED if advice == MADV_FREE else ACCESSED)
     elif advice == MADV_PAGEOUT and k.machine.swap_pages:
         raise NoMemory("MADV_PAGEOUT: this version does not swap", waiting_helps=True)
-    elif advice == MADV_WILLNEED and not k.rules.merges_everywhere:
+    elif advice == MADV_WILLNEED and k.rules.willneed_needs_file:
         raise SyscallError(errno.EBADF, "madvise", "MADV_WILLNEED is for files")
 
 

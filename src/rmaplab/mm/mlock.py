@@ -9,14 +9,19 @@ The range is done VMA by VMA up to a hole: then ENOMEM, and what precedes it is 
 
 Who may: up to 2.6.8 CAP_IPC_LOCK, within RLIMIT_MEMLOCK; since then RLIMIT_MEMLOCK, or CAP_IPC_LOCK without limit.
 
-Source: mm/mlock.c of 2.6.2 and 6.18, do_mlock, apply_vma_lock_flags, mlock_fixup, apply_mlockall_flags; history.md 1.5.11.
+When pages come: up to 3.8 with each VMA, under mmap_sem, and the first VMA whose pages cannot be had ends the call (2.4 does not look);
+now when the whole range is locked and mmap_sem is free again (mm/populate.py).
+
+Source: mm/mlock.c of 2.4.27, 2.6.2 and 6.18, do_mlock, apply_vma_lock_flags, mlock_fixup, apply_mlockall_flags; make_pages_present and
+get_user_pages of 2.6.2 mm/memory.c; history.md 1.5.11.
 """
 
 import errno
 from contextlib import suppress
 
 from rmaplab.errors import NoMemory, SyscallError
-from rmaplab.mm.kernel import Kernel, null_is_fine
+from rmaplab.mm.fault import touch
+from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import vma_modify
 from rmaplab.objects.flags import (
     MCL_CURRENT,
@@ -26,34 +31,35 @@ from rmaplab.objects.flags import (
     VM_LOCKED,
     VM_LOCKED_MASK,
     VM_LOCKONFAULT,
+    VM_READ,
+    VM_WRITE,
 )
 from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 
-def do_mlock(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int, flags: int) -> Range:
-    """Lock a range of addresses; the whole pages that it meets, which are to be faulted in next.
+def do_mlock(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int, flags: int) -> Range | None:
+    """Lock a range of addresses, the whole pages that it meets: what of it is to be faulted in next.
 
-    Raises SyscallError: EINVAL (flags), EPERM, ENOMEM (a hole; more than RLIMIT_MEMLOCK allows; too many mappings).
+    Raises SyscallError: EINVAL (flags), EPERM, ENOMEM (a hole; more than may be locked), EAGAIN (no VMA), EFAULT (no access).
     """
     if flags & ~MLOCK_ONFAULT:
         raise SyscallError(errno.EINVAL, "mlock2", "unknown flags")
-    _check_may_lock(k, limits, "mlock")
+    _can_do_mlock(k, limits, "mlock")
     end = page_align(start + length)
     start &= -PAGE_SIZE
-    nr_pages = (end - start) >> PAGE_SHIFT
-    locked = mm.locked_vm + nr_pages
-    if not k.rules.mlock_needs_capability:
-        locked = 0 if limits.may_lock else locked - _locked_in(mm, start, end)
-    if locked > limits.memlock >> PAGE_SHIFT:
-        raise SyscallError(errno.ENOMEM, "mlock", "more than RLIMIT_MEMLOCK allows")
+    locked = mm.locked_vm + ((end - start) >> PAGE_SHIFT)
+    if k.rules.mlock_counts_pages_once:
+        locked -= _locked_in(mm, start, end)
+    _check_limit(k, limits, locked, "mlock")
+    _check_capable(k.rules.mlock_needs_capability, limits, "mlock")
     lock = VM_LOCKED | (VM_LOCKONFAULT if flags & MLOCK_ONFAULT else 0)
     _apply(k, mm, start, end, lock, "mlock")
-    return start, end
+    return None if k.rules.mlock_faults_each_vma else (start, end)
 
 
 def do_munlock(k: Kernel, mm: MmStruct, start: int, length: int) -> None:
-    """Unlock a range. Raises SyscallError: ENOMEM (a hole, too many mappings), EINVAL (it wraps)."""
+    """Unlock a range. Raises SyscallError: ENOMEM (a hole), ENOMEM or EAGAIN (no VMA), EINVAL (it wraps)."""
     _apply(k, mm, start & -PAGE_SIZE, page_align(start + length), 0, "munlock")
 
 
@@ -62,32 +68,49 @@ def do_mlockall(k: Kernel, mm: MmStruct, limits: Limits, flags: int) -> tuple[No
 
     Raises SyscallError: EINVAL, EPERM, ENOMEM (RLIMIT_MEMLOCK).
     """
-    known = MCL_CURRENT | MCL_FUTURE | (MCL_ONFAULT if k.rules.mlock2_known else 0)
+    known = MCL_CURRENT | MCL_FUTURE | (MCL_ONFAULT if k.rules.mcl_onfault_known else 0)
     if not flags or flags & ~known or flags == MCL_ONFAULT:
         raise SyscallError(errno.EINVAL, "mlockall", "unknown flags, or MCL_ONFAULT alone")
-    _check_may_lock(k, limits, "mlockall")
-    old = k.rules.mlock_needs_capability
-    limited = old or (flags & MCL_CURRENT and not limits.may_lock)
-    if limited and mm.total_vm > limits.memlock >> PAGE_SHIFT:
-        raise SyscallError(errno.ENOMEM, "mlockall", "more is mapped than RLIMIT_MEMLOCK allows")
+    _can_do_mlock(k, limits, "mlockall")
+    if flags & MCL_CURRENT or k.rules.memlock_limits_future:
+        _check_limit(k, limits, mm.total_vm, "mlockall")
+    _check_capable(k.rules.mlock_needs_capability, limits, "mlockall")
     lock = VM_LOCKED | (VM_LOCKONFAULT if flags & MCL_ONFAULT else 0)
     mm.def_flags = mm.def_flags & ~VM_LOCKED_MASK | (lock if flags & MCL_FUTURE else 0)
     if not flags & MCL_CURRENT:
+        if k.rules.mlockall_future_unlocks:
+            _apply_to_all(k, mm, 0)
         return None, None
     _apply_to_all(k, mm, lock)
-    return None, (0, k.machine.paging.task_size)
+    return None, None if k.rules.mlock_faults_each_vma else (0, k.machine.paging.task_size)
 
 
-def do_munlockall(k: Kernel, mm: MmStruct) -> None:
-    """Nothing is locked, and nothing will be."""
+def do_munlockall(k: Kernel, mm: MmStruct, limits: Limits) -> tuple[None, None]:
+    """Nothing is locked, and nothing will be. Raises SyscallError(EPERM)."""
+    _check_capable(k.rules.munlockall_needs_capability, limits, "munlockall")
     mm.def_flags &= ~VM_LOCKED_MASK
     _apply_to_all(k, mm, 0)
+    return None, None
 
 
-def _check_may_lock(k: Kernel, limits: Limits, call: str) -> None:
-    """can_do_mlock."""
-    if not limits.may_lock and (k.rules.mlock_needs_capability or not limits.memlock):
+def _can_do_mlock(k: Kernel, limits: Limits, call: str) -> None:
+    """can_do_mlock, where a limit is all that one needs: it comes first. Raises SyscallError(EPERM)."""
+    if not k.rules.mlock_needs_capability and not limits.memlock:
+        _check_capable(True, limits, call)
+
+
+def _check_capable(needed: bool, limits: Limits, call: str) -> None:
+    if needed and not limits.may_lock:
         raise SyscallError(errno.EPERM, call, "CAP_IPC_LOCK is not there")
+
+
+def _check_limit(k: Kernel, limits: Limits, nr_pages: int, call: str) -> None:
+    """Whether so many pages in all may be locked. Raises SyscallError(ENOMEM)."""
+    limited = k.rules.memlock_limits_all or not limits.may_lock
+    if limited and nr_pages > limits.memlock >> PAGE_SHIFT:
+        raise SyscallError(errno.ENOMEM, call, "more than RLIMIT_MEMLOCK allows")
+    if k.rules.mlock_half_of_ram and nr_pages > k.machine.frames.nr // 2:
+        raise SyscallError(errno.ENOMEM, call, "more than half of all memory")
 
 
 def _locked_in(mm: MmStruct, start: int, end: int) -> int:
@@ -106,28 +129,53 @@ def _apply(k: Kernel, mm: MmStruct, start: int, end: int, lock: int, call: str) 
     for vma, address, stop in mm.stretches(start, end):
         if vma is None:
             raise SyscallError(errno.ENOMEM, call, f"nothing is mapped at {address:#x}")
-        try:
-            _fixup(k, mm, vma, address, stop, lock, call)
-        except NoMemory as failure:
-            raise failure.or_errno(errno.ENOMEM, call) from None
+        _fixup(k, mm, vma, address, stop, lock, call)
 
 
 def _apply_to_all(k: Kernel, mm: MmStruct, lock: int) -> None:
-    """apply_mlockall_flags: a VMA that cannot be merged for want of memory stays as it is."""
+    """apply_mlockall_flags: a VMA that cannot be merged for want of memory stays as it is, and no error is told."""
     address = 0
     while (vma := mm.find_vma(address)) is not None:
         address = vma.end
-        with null_is_fine(), suppress(SyscallError):
+        with suppress(SyscallError):
             _fixup(k, mm, vma, vma.start, vma.end, lock, "mlockall")
 
 
 def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, lock: int, call: str) -> None:
-    """mlock_fixup: the part [start, end) of one VMA."""
+    """mlock_fixup: the part [start, end) of one VMA. Raises SyscallError."""
     flags = vma.flags & ~VM_LOCKED_MASK | lock
-    if flags == vma.flags or vma.flags & k.rules.vm_special:
+    if flags == vma.flags or vma.flags & k.rules.mlock_leaves:
         return
     was = vma.flags & VM_LOCKED
-    vma_modify(k, vma, start, end, flags, call, merge=k.rules.mlock_merges)
+    code = errno.EAGAIN if k.rules.mlock_split_is_eagain else errno.ENOMEM
+    try:
+        vma = vma_modify(k, vma, start, end, flags, call, merge=k.rules.mlock_merges)
+    except NoMemory as failure:
+        raise failure.or_errno(code, call, "no memory for a VMA") from None
+    except SyscallError:
+        raise SyscallError(code, call, "too many mappings") from None
     if bool(was) != bool(lock):
         mm.locked_vm += ((end - start) >> PAGE_SHIFT) * (1 if lock else -1)
     k.machine.charge("vma_lock")
+    if lock and k.rules.mlock_faults_each_vma:
+        _make_pages_present(k, mm, vma, start, end, call)
+
+
+def _make_pages_present(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, call: str) -> None:
+    """The pages of a part that is locked now. Raises SyscallError, where the kernel of the day looks: EFAULT, ENOMEM.
+
+    A failure after some pages is 2.6.2's -1, which means EPERM; here it is ENOMEM like one at the first page.
+    """
+    write = bool(vma.flags & VM_WRITE)
+    code = errno.EFAULT
+    if vma.flags & (VM_WRITE if write else VM_READ):  # get_user_pages: VM_EXEC alone does not do
+        try:
+            touch(k, mm, None, start, end, write)
+        except NoMemory as failure:
+            if failure.waiting_helps:
+                raise
+            code = errno.ENOMEM
+        else:
+            return
+    if k.rules.mlock_tells_faults:
+        raise SyscallError(code, call, f"{vma} is locked, but its pages cannot be had")

@@ -72,7 +72,7 @@ def do_mmap(
             "huge pages and droppable memory are not modelled yet: leave MAP_HUGETLB and MAP_DROPPABLE out"
         )
     length = page_align(length)
-    too_long = rules.mmap_topdown and length > paging.task_size
+    too_long = rules.mmap_too_long_is_enomem and length > paging.task_size
     if length <= 0 or (length > paging.task_size and not too_long):
         raise SyscallError(errno.EINVAL, "mmap", "a length of 0, or beyond the address space")
     if flags & MAP_TYPE != MAP_PRIVATE or not flags & MAP_ANONYMOUS:
@@ -92,7 +92,7 @@ def do_mmap(
         if known & MAP_NORESERVE and rules.noreserve_is_a_flag:
             vm_flags |= VM_NORESERVE
     if vm_flags & VM_LOCKED:
-        check_lock_limit(mm, limits, vm_flags, length >> PAGE_SHIFT, "mmap", asked=bool(known & MAP_LOCKED))
+        check_lock_limit(k, mm, limits, vm_flags, length >> PAGE_SHIFT, "mmap", asked=bool(known & MAP_LOCKED))
     replaced: list[VmArea] = []
     if flags & MAP_FIXED and mm.overlapping(start, end):
         if rules.mmap_replaces_last:
@@ -106,10 +106,10 @@ def do_mmap(
 
 
 def check_lock_limit(
-    mm: MmStruct, limits: Limits, flags: int, nr_pages: int, call: str, *, asked: bool = False
+    k: Kernel, mm: MmStruct, limits: Limits, flags: int, nr_pages: int, call: str, *, asked: bool = False
 ) -> None:
     """can_do_mlock (if it was `asked` for by name) and mlock_future_ok. Raises SyscallError: EPERM, EAGAIN."""
-    if limits.may_lock:
+    if limits.may_lock and not k.rules.memlock_limits_all:
         return
     if asked and not limits.memlock:
         raise SyscallError(errno.EPERM, call, "RLIMIT_MEMLOCK is 0, and CAP_IPC_LOCK is not there")
@@ -182,7 +182,7 @@ def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, 
         if not k.rules.heap_is_executable:
             flags &= ~VM_EXEC
         try:
-            check_lock_limit(mm, limits, flags, (new_end - old_end) >> PAGE_SHIFT, "brk")
+            check_lock_limit(k, mm, limits, flags, (new_end - old_end) >> PAGE_SHIFT, "brk")
         except SyscallError:
             raise SyscallError(errno.ENOMEM, "brk", "RLIMIT_MEMLOCK") from None
         map_anonymous(k, mm, limits, old_end, new_end, flags, (), reserve=True, call="brk")

@@ -46,12 +46,12 @@ def do_mprotect(k: Kernel, mm: MmStruct, start: int, length: int, prot: int) -> 
     Raises SyscallError: EINVAL (unaligned, unknown bits), ENOMEM (a hole in the range, overcommit, a failed split).
     """
     unknown = prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM)
-    if start % PAGE_SIZE or length < 0 or (unknown and not k.rules.mprotect_length_first):
+    if start % PAGE_SIZE or length < 0 or (unknown and not k.rules.mprotect_checks_length_first):
         raise SyscallError(errno.EINVAL, "mprotect")
     end = start + page_align(length)
     if start < 0 or end >= 1 << (8 * k.machine.paging.word_bytes):
         raise SyscallError(
-            errno.ENOMEM if k.rules.mprotect_length_first else errno.EINVAL, "mprotect", "the range wraps"
+            errno.ENOMEM if k.rules.mprotect_wrap_is_enomem else errno.EINVAL, "mprotect", "the range wraps"
         )
     if length and unknown:
         raise SyscallError(errno.EINVAL, "mprotect", "unknown bits of protection")
@@ -59,7 +59,7 @@ def do_mprotect(k: Kernel, mm: MmStruct, start: int, length: int, prot: int) -> 
         if vma is None:
             raise SyscallError(errno.ENOMEM, "mprotect", f"nothing is mapped at {address:#x}")
         _fixup(k, mm, vma, address, stop, vma.flags & ~ACCESS | prot & ACCESS)
-    if end > start and k.rules.mprotect_merges and not k.rules.merges_everywhere:
+    if end > start and k.rules.mprotect_merges and not k.rules.mprotect_asks_both:
         _merge_with_next(k, mm, end)
 
 
@@ -69,7 +69,7 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: in
         return
     charged = refund = 0
     free = VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE
-    if k.rules.commit_is_accounted and flags & VM_WRITE and not vma.flags & free:
+    if k.rules.mprotect_charges and flags & VM_WRITE and not vma.flags & free:
         charged = (end - start) >> PAGE_SHIFT
         if not k.vm_enough_memory(charged):
             raise SyscallError(errno.ENOMEM, "mprotect", "overcommit: less is free than could now be written")
@@ -77,10 +77,14 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: in
     elif not flags & VM_WRITE and vma.flags & VM_ACCOUNT and _loses_charge(k, vma):
         flags &= ~VM_ACCOUNT
         refund = (end - start) >> PAGE_SHIFT
-    early_cow = vma.flags & (VM_WRITE | VM_SHARED | VM_LOCKED_MASK) == VM_LOCKED and bool(flags & VM_WRITE)
+    early_cow = (
+        k.rules.mprotect_breaks_cow_of_locked
+        and vma.flags & (VM_WRITE | VM_SHARED | VM_LOCKED_MASK) == VM_LOCKED
+        and bool(flags & VM_WRITE)
+    )
     try:
         vma_modify(
-            k, vma, start, end, flags, "mprotect", merge=k.rules.mprotect_merges, with_next=k.rules.merges_everywhere
+            k, vma, start, end, flags, "mprotect", merge=k.rules.mprotect_merges, with_next=k.rules.mprotect_asks_both
         )
     except (NoMemory, SyscallError) as failure:
         k.vm_unacct_memory(charged)

@@ -17,12 +17,13 @@ import errno
 from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import merge_new_range
+from rmaplab.mm.mmap import check_lock_limit
 from rmaplab.mm.move_ptes import Remap, move_back, move_page_tables
 from rmaplab.mm.mremap_linked import mremap_linked
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import link_vma, set_range, vm_area_dup, vm_area_free
-from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, VM_ACCOUNT, VM_DONTEXPAND, VM_WRITE
+from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, VM_ACCOUNT, VM_DONTEXPAND, VM_LOCKED, VM_WRITE
 from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
@@ -41,7 +42,7 @@ def do_mremap(
     if k.rules.mremap_links_first:
         return mremap_linked(k, mm, limits, Remap(old, page_align(old_length), page_align(new_length), flags, new))
     task_size = k.machine.paging.task_size
-    if flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE) or old % PAGE_SIZE or min(old_length, new_length) < 0:
+    if flags & ~k.rules.mremap_flags or old % PAGE_SIZE or min(old_length, new_length) < 0:
         raise SyscallError(errno.EINVAL, "mremap")
     old_length, new_length = page_align(old_length), page_align(new_length)
     if new_length == 0 and not k.rules.mremap_to_nothing_unmaps:
@@ -63,13 +64,16 @@ def do_mremap(
         old_length = new_length
     remap = Remap(old, old_length, new_length, flags, new)
     vma, charged = _vma_to_resize(k, mm, limits, remap)
+    locked = vma.flags & VM_LOCKED
     try:
-        return _grow_or_move(k, vma, remap), None
+        address = _grow_or_move(k, vma, remap)
     except _Moved:
         raise
     except (SyscallError, NoMemory) as failure:
         k.vm_unacct_memory(charged)
         raise (failure.or_errno(errno.ENOMEM, "mremap") if isinstance(failure, NoMemory) else failure) from None
+    grown = bool(locked) and new_length > old_length
+    return address, (address + old_length, address + new_length) if grown else None
 
 
 def _vma_to_resize(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> tuple[VmArea, int]:
@@ -81,6 +85,7 @@ def _vma_to_resize(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> tup
     growth = (new_length - old_length) >> PAGE_SHIFT
     if vma.flags & VM_DONTEXPAND and growth:
         raise SyscallError(errno.EFAULT, "mremap")
+    check_lock_limit(k, mm, limits, vma.flags, growth, "mremap")
     if mm.total_vm + growth > limits.address_space >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, "mremap", "RLIMIT_AS")
     accounted = vma.flags & VM_ACCOUNT or (not k.rules.commit_is_accounted and vma.flags & VM_WRITE)
@@ -98,7 +103,9 @@ def _grow_or_move(k: Kernel, vma: VmArea, remap: Remap) -> int:
         room = (after.start if after is not None else k.machine.paging.task_size) - old
         if room >= new_length:  # in place: the end moves, and nobody is merged with
             set_range(k, vma, vma.start, old + new_length)
-            mm.total_vm += (new_length - old_length) >> PAGE_SHIFT
+            grown = (new_length - old_length) >> PAGE_SHIFT
+            mm.total_vm += grown
+            mm.locked_vm += grown if vma.flags & VM_LOCKED else 0
             k.machine.charge("mremap_grow")
             return old
     if not may_move:
@@ -126,11 +133,13 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> None:
     except NoMemory:
         if merged:  # a neighbour that has grown stays grown, and nobody has counted that
             mm.total_vm_drift += nr_pages
+            mm.locked_vm_drift -= nr_pages if vma.flags & VM_LOCKED else 0
             k.committed_drift += nr_pages if vma.flags & VM_ACCOUNT else 0
         else:
             vm_area_free(k, target)
         raise
     mm.total_vm += nr_pages
+    mm.locked_vm += nr_pages if vma.flags & VM_LOCKED else 0
     if old_length:
         accounted = old_length >> PAGE_SHIFT if vma.flags & VM_ACCOUNT else 0
         k.committed_pages += accounted  # the charge moves along: munmap must not take it back

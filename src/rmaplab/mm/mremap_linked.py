@@ -59,7 +59,7 @@ def mremap_linked(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> tupl
             do_munmap(k, mm, old + new_length, old_length - new_length, "mremap")
         return old, None
     cut = max(old_length - new_length, 0)
-    remap = _check_source(vma, limits, remap)
+    remap = _check_source(k, vma, limits, remap)
     if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
         return _move_to(k, mm, limits, remap, cut)
     return _grow(k, vma, remap)
@@ -69,7 +69,7 @@ def _check_arguments(k: Kernel, mm: MmStruct, remap: Remap) -> None:
     """check_mremap_params: what can be said without looking at VMAs."""
     old, old_length, new_length, flags, new = remap
     task_size = k.machine.paging.task_size
-    if flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE | MREMAP_DONTUNMAP) or old % PAGE_SIZE or old_length < 0:
+    if flags & ~k.rules.mremap_flags or old % PAGE_SIZE or old_length < 0:
         raise SyscallError(errno.EINVAL, "mremap", "unknown flags, or an address that is not a page's")
     if not 0 < new_length <= task_size:
         raise SyscallError(errno.EINVAL, "mremap", "a new length of 0, or beyond the address space")
@@ -92,7 +92,7 @@ def _vma_at(mm: MmStruct, address: int) -> VmArea:
     return vma
 
 
-def _check_source(vma: VmArea, limits: Limits, remap: Remap) -> Remap:
+def _check_source(k: Kernel, vma: VmArea, limits: Limits, remap: Remap) -> Remap:
     """check_prep_vma: what is to be done without what a shrink cuts off; that may lie in other VMAs."""
     old, old_length, new_length, _, _ = remap
     if not old_length:
@@ -105,7 +105,7 @@ def _check_source(vma: VmArea, limits: Limits, remap: Remap) -> Remap:
     if growth:
         if vma.flags & VM_DONTEXPAND:
             raise SyscallError(errno.EFAULT, "mremap")
-        check_lock_limit(vma.mm, limits, vma.flags, growth, "mremap")
+        check_lock_limit(k, vma.mm, limits, vma.flags, growth, "mremap")
         _check_total(vma.mm, limits, growth)
     return remap
 
@@ -170,7 +170,7 @@ def _move_run(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> int:
         if result is not None:
             target += start - last_end
         last_end = vma.end
-        part = _check_source(vma, limits, Remap(start, stop - start, stop - start, remap.flags, target))
+        part = _check_source(k, vma, limits, Remap(start, stop - start, stop - start, remap.flags, target))
         moved, _ = _move_to(k, mm, limits, part, 0)  # it does not grow: nothing is to be faulted in
         result = moved if result is None else result
         target = moved + stop - start

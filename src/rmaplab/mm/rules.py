@@ -1,7 +1,8 @@
-"""What differs between kernels and is a number or a yes: the rules that mm/ goes by.
+"""What differs between kernels and is a number or a yes: the rules that mm/ goes by, grouped by the file that reads them.
 
 Nothing in this house compares kernel names. A kernel is a value of this class, a reverse-mapping design and a few sizes,
-composed in kernels/, where every figure has its source.
+composed in kernels/, where every figure has its history and its sources. A rule is one fact: two things that came with the
+same release are two rules, and no rule is read as a sign of another.
 """
 
 from dataclasses import dataclass
@@ -11,84 +12,146 @@ from dataclasses import dataclass
 class Rules:
     """One kernel's rules. Sizes in bytes, for the architecture it was booted on."""
 
+    # -- kernel.py: what objects take -----------------------------------------------------------------------------------
     task_struct_bytes: int
     thread_stack_bytes: int
     sighand_bytes: int
     mm_struct_bytes: int
     vm_area_struct_bytes: int
     """Without what the reverse-mapping design adds."""
+    pagevec_size: int
+    """Pages that wait per CPU to go to the LRU, each with a reference; 0 if they go at once."""
+    small_allocations_fail: bool
+    """A request for a page returns nothing when nothing can be reclaimed, instead of trying for ever."""
     commit_is_accounted: bool
     """VMAs carry their charge (VM_ACCOUNT); without it a request is only compared with what is free."""
+
+    # -- overcommit.py ---------------------------------------------------------------------------------------------------
+    root_reserve_divisor: int
+    """1/n of what is free is kept from users who are not root."""
+    overcommit_totals: bool
+    """Mode 0 compares a request with all RAM and swap, free or not."""
+    overcommit_strict: bool
+    """There is a mode 2; without it every mode but 0 means always."""
+
+    # -- fork.py -----------------------------------------------------------------------------------------------------------
     fork_charges: bool
     """fork asks vm_enough_memory for every VM_ACCOUNT VMA."""
     fork_failure_uncharges_twice: bool
     """A failed fork takes its charges back, and exit_mmap of the half-made child does so again."""
-    root_reserve_divisor: int
-    """1/n of what is free is kept from users who are not root."""
-    overcommit_totals: bool
-    """Overcommit mode 0 compares a request with all RAM and swap, free or not."""
-    overcommit_strict: bool
-    """There is a mode 2; without it every mode but 0 means always."""
-    max_map_count: int
     fork_cond_resched: bool
     """copy_page_range offers the CPU as it goes."""
-    pagevec_size: int
-    """Pages that wait per CPU to go to the LRU, each with a reference; 0 if they go at once."""
-    mmap_of_nothing_succeeds: bool
-    """mmap of length 0 returns the address."""
-    mprotect_merges: bool
-    mremap_merges: bool
-    mremap_to_nothing_unmaps: bool
-    """mremap to length 0 unmaps the range."""
-    munmap_needs_spare_vma: bool
-    """munmap takes a VMA beforehand, and fails without one."""
-    small_allocations_fail: bool
-    """A request for a page returns nothing when nothing can be reclaimed, instead of trying for ever."""
-
-    # -- later kernels -----------------------------------------------------------------------------------------------
-    vm_special: int
-    """VMAs with one of these vm_flags never merge."""
-    merges_everywhere: bool
-    """Every call that gives VMAs a range or flags merges them with their neighbours, on both sides (mm/merge.py)."""
-    mremap_links_first: bool
-    """The new VMA is linked before entries move (mm/mremap_linked.py), not after."""
-    mremap_by_table: bool
-    """The destination gets a page table wherever the source has one, even if nothing of it moves."""
-    write_implies_read: bool
-    """A page that may be written may be read, even the first time."""
     lazy_fork: bool
     """A VMA that has no anonymous pages is not copied entry by entry: the child faults again."""
+
+    # -- fault.py ----------------------------------------------------------------------------------------------------------
+    write_implies_read: bool
+    """A page that may be written may be read, even the first time."""
     anon_exclusive: bool
     """A bit in struct page says that nobody shares it (PageAnonExclusive)."""
-    frees_tables_by_level: bool
-    """munmap frees every page table that nobody needs, not only whole entries of the top table."""
-    dontneed_frees_tables: bool
-    """MADV_DONTNEED of a whole leaf table's range frees the table (PT_RECLAIM)."""
-    munmap_counts_holes_only: bool
-    """The limit of mappings is only looked at where munmap makes two of one."""
+
+    # -- vma.py, merge.py --------------------------------------------------------------------------------------------------
+    max_map_count: int
+    vm_special: int
+    """VMAs with one of these vm_flags never merge."""
+
+    # -- mmap.py, unmapped_area.py, stack.py -------------------------------------------------------------------------------
+    mmap_of_nothing_succeeds: bool
+    """mmap of length 0 returns the address."""
+    mmap_too_long_is_enomem: bool
+    """A length beyond the address space is ENOMEM, not EINVAL."""
+    mmap_flags: int
+    """The MAP_ bits it knows beside type, MAP_ANONYMOUS and MAP_FIXED; others are ignored."""
+    mmap_rounds_hint_down: bool
+    """An address that is asked for loses its offset into the page; otherwise it goes up to the next page."""
     mmap_topdown: bool
     """Mappings go below the last one, not above."""
+    mmap_remembers_hole: bool
+    """Upwards, the search begins where the last one ended (free_area_cache)."""
     mmap_aligns_huge: bool
     """A mapping of whole huge pages goes where they could be."""
     mmap_replaces_last: bool
     """MAP_FIXED takes away what was there only when nothing can fail any more."""
-    mmap_flags: int
-    """The MAP_ bits it knows beside type, MAP_ANONYMOUS and MAP_FIXED; others are ignored."""
-    heap_is_executable: bool
     noreserve_is_a_flag: bool
     """MAP_NORESERVE leaves VM_NORESERVE behind, which is compared when VMAs merge."""
-    unfaulted_loses_charge: bool
-    """mprotect to read-only gives back what was charged for a VMA that has no anonymous pages."""
-    mprotect_length_first: bool
-    """A length of 0 is fine whatever else is asked, and a range that wraps is ENOMEM."""
-    mlock_needs_capability: bool
-    """Nobody locks memory without CAP_IPC_LOCK; RLIMIT_MEMLOCK holds for all (up to 2.6.8)."""
-    mlock2_known: bool
-    mlock_merges: bool
-    mincore_knows_anonymous: bool
-    madvise_advice: int
-    """The advice it knows, bit by number."""
-    memlock_limit_bytes: int
-    """RLIMIT_MEMLOCK of a first task."""
+    heap_is_executable: bool
     stack_guard_gap_pages: int
     """Pages that stay free below a mapping that grows down."""
+
+    # -- munmap.py, zap.py -------------------------------------------------------------------------------------------------
+    munmap_needs_spare_vma: bool
+    """munmap takes a VMA beforehand, and fails without one."""
+    munmap_counts_holes_only: bool
+    """The limit of mappings is only looked at where munmap makes two of one."""
+    frees_tables_by_level: bool
+    """munmap frees every page table that nobody needs, not only whole entries of the top table."""
+
+    # -- mprotect.py -------------------------------------------------------------------------------------------------------
+    mprotect_merges: bool
+    """VMAs that it has made alike are joined."""
+    mprotect_asks_both: bool
+    """For each part it asks the VMA before it and the one after it; otherwise before it, and after it at the end of the call."""
+    mprotect_charges: bool
+    """What becomes writable is asked of vm_enough_memory."""
+    mprotect_checks_length_first: bool
+    """A length of 0 is fine even with bits of protection that it does not know."""
+    mprotect_wrap_is_enomem: bool
+    """A range that wraps is ENOMEM, not EINVAL."""
+    mprotect_breaks_cow_of_locked: bool
+    """A locked VMA that becomes writable has its pages copied now: a locked page must not fault later."""
+    unfaulted_loses_charge: bool
+    """mprotect to read-only gives back what was charged for a VMA that has no anonymous pages."""
+
+    # -- mremap.py, mremap_linked.py, move_ptes.py -------------------------------------------------------------------------
+    mremap_flags: int
+    """The MREMAP_ bits it knows; others are EINVAL."""
+    mremap_merges: bool
+    mremap_to_nothing_unmaps: bool
+    """mremap to length 0 unmaps the range."""
+    mremap_links_first: bool
+    """The new VMA is linked before entries move (mm/mremap_linked.py), not after."""
+    mremap_by_table: bool
+    """The destination gets a page table wherever the source has one, even if nothing of it moves."""
+
+    # -- madvise.py --------------------------------------------------------------------------------------------------------
+    madvise_advice: int
+    """The advice it knows, bit by number."""
+    madvise_checks_advice_first: bool
+    """An advice that it does not know is EINVAL whatever the range; otherwise only a VMA of the range finds that out."""
+    madvise_skips_unchanged: bool
+    """A VMA that has the flags already is left as it is; otherwise it is split all the same."""
+    madvise_merges: bool
+    """A VMA whose flags it changes is joined with its neighbours."""
+    willneed_needs_file: bool
+    """MADV_WILLNEED of anonymous memory is EBADF."""
+    dontneed_frees_tables: bool
+    """MADV_DONTNEED of a whole leaf table's range frees the table (PT_RECLAIM)."""
+
+    # -- mlock.py, mincore.py ----------------------------------------------------------------------------------------------
+    mlock2_known: bool
+    mcl_onfault_known: bool
+    mlock_needs_capability: bool
+    """Nobody locks memory without CAP_IPC_LOCK."""
+    munlockall_needs_capability: bool
+    mlock_half_of_ram: bool
+    """No more than half of all frames may be locked."""
+    memlock_limit_bytes: int
+    """RLIMIT_MEMLOCK of a first task."""
+    memlock_limits_all: bool
+    """RLIMIT_MEMLOCK holds for those with CAP_IPC_LOCK too."""
+    memlock_limits_future: bool
+    """mlockall(MCL_FUTURE) alone is refused where more is mapped than RLIMIT_MEMLOCK allows."""
+    mlock_counts_pages_once: bool
+    """Pages of the range that are locked already do not count again towards RLIMIT_MEMLOCK."""
+    mlock_faults_each_vma: bool
+    """Pages come VMA by VMA, under mmap_sem, where they were not locked before; otherwise those of the whole range, at the end."""
+    mlock_tells_faults: bool
+    """Pages that cannot come are an error of mlock."""
+    mlock_split_is_eagain: bool
+    """A VMA that cannot be split is EAGAIN, not ENOMEM."""
+    mlockall_future_unlocks: bool
+    """mlockall(MCL_FUTURE) alone unlocks what is locked."""
+    mlock_merges: bool
+    mlock_leaves: int
+    """VMAs with one of these vm_flags it passes over."""
+    mincore_knows_anonymous: bool

@@ -1,14 +1,14 @@
 """Where a new mapping goes: the search for a hole in an address space.
 
     2004    TASK_SIZE/3 |- A -|-- B --|..hole..|- C -|.......          upwards, from where the last search ended
-                                       ^^^^^^^^                        (free_area_cache); then once more from the beginning
+                                       ^^^^^^^^                        (free_area_cache, since 2.6); then once more from the beginning
     later   ......|-- B --|..hole..|guard|= grows down =|- A -| mmap_base
                            ^^^^^^^^                                    downwards from mmap_base; upwards only if nothing is left
 
 An address that was asked for comes first, if it is free; with MAP_FIXED it is an order, and what lies there is the caller's business.
 Later kernels leave a gap below a mapping that grows down, and put a mapping of whole huge pages where such pages could be.
 
-Source: 2.6.2 mm/mmap.c, get_unmapped_area, arch_get_unmapped_area; 6.18 mm/mmap.c, generic_get_unmapped_area_topdown, mm/vma.c,
+Source: 2.4.27, 2.6.2 mm/mmap.c, get_unmapped_area, arch_get_unmapped_area; 6.18 mm/mmap.c, generic_get_unmapped_area_topdown, mm/vma.c,
 unmapped_area_topdown, mm/huge_memory.c, __thp_get_unmapped_area; the guard gap is Hugh Dickins' 1be7107fbe18 (4.12).
 """
 
@@ -36,7 +36,7 @@ def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fix
         found = _aligned_hole(k, mm, length)
         if found is not None:
             return found
-    address = address & -PAGE_SIZE if k.rules.mmap_topdown else page_align(address)
+    address = address & -PAGE_SIZE if k.rules.mmap_rounds_hint_down else page_align(address)
     if address and address + length <= paging.task_size:
         after = mm.find_vma(address)
         if after is None or address + length <= _start_gap(k, after):
@@ -57,7 +57,7 @@ def _next_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
     """The first hole from where the last search ended, else from the beginning."""
     paging = k.machine.paging
     base = paging.unmapped_base
-    first = mm.free_area_cache or base
+    first = (mm.free_area_cache or base) if k.rules.mmap_remembers_hole else base
     while True:
         address = first
         for vma in mm.overlapping(address, paging.task_size):

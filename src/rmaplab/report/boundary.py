@@ -7,8 +7,8 @@ from itertools import groupby
 from rich.console import Group
 from rich.text import Text
 
+from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.boundary import FAILS, LETTERS, NEW, OLD, PASSES, REACHES, BoundaryRow, Panel
-from rmaplab.lab.announcement.experiment import Box
 from rmaplab.report.emit import Report
 from rmaplab.units import PAGE_SIZE, format_size
 

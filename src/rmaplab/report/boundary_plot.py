@@ -9,8 +9,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.boundary import BoundaryRow
-from rmaplab.lab.announcement.experiment import Box
 from rmaplab.report.boundary import MEANING, describe
 from rmaplab.report.plots import STYLE, save_plot
 from rmaplab.units import PAGE_SIZE, format_size, parse_size

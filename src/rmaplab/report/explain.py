@@ -35,7 +35,7 @@ def scenario_lines(scenario: Scenario) -> list[str]:
     return lines
 
 
-def heading(story: str, spec: KernelSpec, paging: str) -> list[str]:
+def heading(story: str, spec: KernelSpec, paging: str | None) -> list[str]:
     """What is told, on what; and what the reverse map's own file says first of it."""
     design = spec.design_class()
     about = (sys.modules[design.__module__].__doc__ or design.name).strip().splitlines()[0]

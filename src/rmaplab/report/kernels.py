@@ -1,26 +1,21 @@
-"""What a kernel consists of, as tables."""
+"""What a kernel consists of, as tables or as JSON: every figure as it is at that kernel, since when, and who says so."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
-from rmaplab.kernels.spec import KernelSpec, Status
+from rmaplab.kernels.history import Bits, Status
+from rmaplab.kernels.spec import KernelSpec
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.announcement.claims import CONFIGURATIONS, LINES
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
+from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, new_table
-
-
-def kernel_list(specs: Iterable[KernelSpec]) -> Table:
-    """One line per kernel."""
-    table = new_table(
-        None, "kernel|released|reverse map|what it is", caption="rmaplab kernels NAME shows what one consists of"
-    )
-    for spec in specs:
-        table.add_row(spec.name, spec.released, spec.design_class().name, spec.about)
-    return table
 
 
 def object_sizes(spec: KernelSpec) -> Iterator[Table]:
@@ -62,34 +57,120 @@ def _packing(cache: SlabCache) -> str:
     return f"{per_slab} x {stride:,}{pages}"
 
 
-def kernel_details(spec: KernelSpec, paging: Paging, *, highpte: bool) -> Iterator[Table]:
+@dataclass(frozen=True)
+class KernelRow:
+    """A kernel of the list."""
+
+    kernel: str
+    released: str
+    design: str
+    about: str
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """A figure as it is at a kernel; `since` is when its value came."""
+
+    figure: str
+    value: int | str
+    status: str
+    since: str
+    source: str
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
+
+
+class KernelList(Report[KernelRow]):
+    """All kernels."""
+
+    @classmethod
+    def of(cls, specs: Iterable[KernelSpec]) -> "KernelList":
+        """A row per kernel."""
+        return cls([KernelRow(spec.name, spec.released, spec.design_class().name, spec.about) for spec in specs])
+
+    def text(self) -> Table:
+        """One line per kernel."""
+        caption = "rmaplab kernels NAME shows what one consists of"
+        table = new_table(None, "kernel|released|reverse map|what it is", caption=caption)
+        for row in self.rows:
+            table.add_row(row.kernel, row.released, row.design, row.about)
+        return table
+
+
+@dataclass(frozen=True)
+class KernelDetails(Report[FigureRow]):
     """One kernel: what it is made of, and every figure with its source and how far it can be trusted."""
-    design = spec.design_class()
-    made_of = new_table(f"Linux {spec.name}, {spec.released}: {spec.about}", "made of|by|what it does")
-    if spec.base:
-        made_of.add_row(spec.base, "mainline", "the base")
-    for patch in spec.patches:
-        made_of.add_row(f"+ {patch.name}", patch.author, patch.about)
-    made_of.add_row(f"reverse map: {design.name}", "", (design.__doc__ or "").splitlines()[0])
-    yield made_of
-    figures = new_table(f"figures on {paging.name}", "figure|>value|status|source")
-    for name, figure in spec.figures.items():
-        figures.add_row(name, _value(figure.on(paging.word_bytes)), figure.status.value, figure.source)
-    yield figures
-    sizes = new_table(f"what {design.name} makes of them", "object|>bytes|status|source")
+
+    spec: KernelSpec
+    paging: Paging
+    highpte: bool
+
+    @classmethod
+    def of(cls, spec: KernelSpec, paging: Paging, *, highpte: bool) -> "KernelDetails":
+        """A row per figure."""
+        found = ((name, figure, figure.on(paging.word_bytes)) for name, figure in spec.figures.items())
+        rows = [
+            FigureRow(
+                name,
+                value.name.lower() if isinstance(value, Enum) else value,
+                figure.status.value,
+                figure.since,
+                figure.source,
+            )
+            for name, figure, value in found
+        ]
+        return cls(rows, spec, paging, highpte)
+
+    def as_json(self) -> dict[str, Any]:
+        """The kernel, what it is made of, its figures, and what its design makes of them."""
+        spec = self.spec
+        return {
+            **KernelRow(spec.name, spec.released, spec.design_class().name, spec.about).as_json(),
+            "base": spec.base,
+            "patches": [{"name": patch.name, "author": patch.author, "about": patch.about} for patch in spec.patches],
+            "paging": self.paging.name,
+            "figures": super().as_json(),
+            "objects": [
+                {"object": name, "size_bytes": size, "status": status.value, "source": source}
+                for name, size, status, source in _objects(spec, self.paging, highpte=self.highpte)
+            ],
+        }
+
+    def text(self) -> Group:
+        """Tables."""
+        spec, design = self.spec, self.spec.design_class()
+        made_of = new_table(f"Linux {spec.name}, {spec.released}: {spec.about}", "made of|by|what it does")
+        if spec.base:
+            made_of.add_row(spec.base, "mainline", "the base")
+        for patch in spec.patches:
+            made_of.add_row(f"+ {patch.name}", patch.author, patch.about)
+        made_of.add_row(f"reverse map: {design.name}", "", (design.__doc__ or "").splitlines()[0])
+        figures = new_table(f"figures on {self.paging.name}", "figure|>value|status|since|source")
+        for row in self.rows:
+            figures.add_row(row.figure, _value(row.value), row.status, row.since, row.source)
+        sizes = new_table(f"what {design.name} makes of them", "object|>bytes|status|source")
+        for name, size, status, source in _objects(spec, self.paging, highpte=self.highpte):
+            sizes.add_row(name, f"{size:,}", status.value, source)
+        return Group(made_of, figures, sizes, *object_sizes(spec))
+
+
+def _objects(spec: KernelSpec, paging: Paging, *, highpte: bool) -> Iterator[tuple[str, int, Status, str]]:
+    """Objects with their bytes, as published where that agrees."""
     for name, size in spec.sizes(paging, highpte=highpte).items():
         published = spec.published.get(name)
-        agrees = published is not None and published.value == size
-        status = published.status.value if published and agrees else Status.BELIEVED.value
-        sizes.add_row(
-            name,
-            f"{size:,}",
-            status,
-            published.source if published and agrees else "computed from the figures above and the design",
-        )
-    yield sizes
-    yield from object_sizes(spec)
+        if published is not None and published.value == size:
+            yield name, size, published.status, published.source
+        else:
+            yield name, size, Status.BELIEVED, "computed from the figures above and the design"
 
 
-def _value(value: int) -> str:
-    return value.name.lower() if isinstance(value, Enum) else f"{value:,}"
+def _value(value: int | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:#x}" if isinstance(value, Bits) else f"{value:,}"

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from rmaplab.errors import UsageError
-from rmaplab.lab.announcement.experiment import Box, Result
+from rmaplab.kernels.box import Box
+from rmaplab.lab.announcement.experiment import Result
 from rmaplab.lab.announcement.published import FIGURES, FORKBENCH
 from rmaplab.report.plots import COLOURS, MARKERS, STYLE, Line, save_plot, write_names
 from rmaplab.report.results import describe_box

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from rmaplab.lab.announcement.experiment import Box, Result
+from rmaplab.kernels.box import Box
+from rmaplab.lab.announcement.experiment import Result
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, new_table
 from rmaplab.units import format_size
@@ -68,7 +69,7 @@ def outcome_of(result: Result) -> str:
 
 def describe_box(box: Box) -> str:
     """The box in words, for a title."""
-    parts = [box.paging + (" with HIGHPTE" if box.highpte and box.paging == "i386-pae" else "")]
+    parts = [f"{box.paging}" + (" with HIGHPTE" if box.highpte and box.paging == "i386-pae" else "")]
     cpus = f"{box.cpus} CPUs" if box.ht == "off" else f"{box.cpus} CPUs, two to a core"
     parts += [f"{box.ram} RAM", f"{box.swap} swap", cpus, f"{box.l1_cache_bytes}-byte cache lines"]
     parts += [f"split {box.split}"] if box.split else []

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from rich.console import Group
 from rich.table import Table
 
+from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.baselines import Score, published_costs
-from rmaplab.lab.announcement.experiment import Box, Result
+from rmaplab.lab.announcement.experiment import Result
 from rmaplab.lab.announcement.fit import FITTED_LEVEL
 from rmaplab.lab.announcement.published import FIGURES, published_kernels
 from rmaplab.report.emit import Report

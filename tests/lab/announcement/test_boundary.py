@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 import rmaplab
+from rmaplab.kernels.box import Box, announced
 from rmaplab.lab.announcement.boundary import (
     ENOMEM,
     SCHEDULERS,
@@ -20,11 +21,11 @@ from rmaplab.lab.announcement.boundary import (
     demand_of,
     with_scheduler,
 )
-from rmaplab.lab.announcement.experiment import Box, run_forkbench
+from rmaplab.lab.announcement.experiment import run_forkbench
 from rmaplab.mm.overcommit import OvercommitMode, Request
 from rmaplab.units import PAGE_SIZE
 
-BOX = Box(ram="700M")
+BOX = announced(ram="700M")
 MODES = (OvercommitMode.HEURISTIC, OvercommitMode.STRICT)
 
 
@@ -90,7 +91,7 @@ def test_what_is_not_certain_has_another_letter() -> None:
 
 def test_a_run_goes_on_with_more_ram_where_it_needed_reclaim() -> None:
     """A box too small by itself: until memory was out both runs met the same, and then the pages free go below nothing."""
-    small = demand_of("2.6.5-rc1-aa1", 6, Box(ram="600M"))
+    small = demand_of("2.6.5-rc1-aa1", 6, announced(ram="600M"))
     assert small.outcome == "needs reclaim"
     seen, whole = small.requests, small.beyond
     assert len(whole) > len(seen)
@@ -98,7 +99,7 @@ def test_a_run_goes_on_with_more_ram_where_it_needed_reclaim() -> None:
         [r.nr_free for r in seen], abs=200
     )  # CPU lists differ
     assert min(r.nr_free for r in whole) < 0
-    roomy = demand_of("2.6.5-rc1-aa1", 6, Box(ram="700M")).swap_needed(OvercommitMode.HEURISTIC)
+    roomy = demand_of("2.6.5-rc1-aa1", 6, announced(ram="700M")).swap_needed(OvercommitMode.HEURISTIC)
     need = small.swap_needed(OvercommitMode.HEURISTIC)
     assert need is not None
     assert roomy is not None
@@ -115,7 +116,7 @@ def test_rows_come_panel_by_panel_and_runs_are_shared(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("rmaplab.lab.announcement.boundary.demand_of", counted)
     panels = [Panel(high, 128, "own", OvercommitMode(mode)) for high in (True, False) for mode in (0, 2)]
-    rows = list(boundary(panels, ["20M", "38M"], Box()))
+    rows = list(boundary(panels, ["20M", "38M"], announced()))
     assert [(r.panel, r.boot_use_bytes >> 20) for r in rows] == [(p, use) for p in panels for use in (20, 38)]
     assert len(ran) == 2 * 2 * 3
     assert rows[0].as_json()["holds_below_swap_bytes"] is None

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 import rmaplab.lab.announcement.fit as fitting
 from rmaplab.errors import UsageError
+from rmaplab.kernels.box import announced
 from rmaplab.kernels.prices import CHOSEN, GIVEN, MODELS, NULL, Model, Parameter, find_prices, price_books
+from rmaplab.kernels.system import boot
 from rmaplab.lab.announcement.baselines import Score, baselines, published_costs
-from rmaplab.lab.announcement.experiment import Box, Result, run_forkbench
+from rmaplab.lab.announcement.experiment import Result, run_forkbench
 from rmaplab.lab.announcement.fit import STILL, Fit, fit, nnls
 from rmaplab.lab.announcement.published import FIGURES, published_kernels
 from rmaplab.lab.announcement.timeline import Timeline
@@ -60,7 +62,7 @@ def test_nnls_with_nothing_to_fit() -> None:
 @pytest.mark.parametrize("ht", ["off", "on"])
 def test_weights_times_prices_are_the_seconds(kernel: str, ht: str) -> None:
     """For all three figures, but for the moments in which no CPU works: less than a tick for each of them."""
-    system = Box(ht=ht).boot(kernel)
+    system = boot(kernel, announced(ht=ht))
     timeline = Timeline(system)
     Forkbench(3).run(system)
     seconds, prices = timeline.seconds(), system.machine.ledger.prices.ns
@@ -72,7 +74,7 @@ def test_weights_times_prices_are_the_seconds(kernel: str, ht: str) -> None:
 
 def test_user_and_system_weights_are_counts() -> None:
     """Where nobody waits and no core is shared, an operation weighs in user or system time what the ledger counted of it."""
-    system = Box().boot("2.6.5-rc1-aa1")
+    system = boot("2.6.5-rc1-aa1", announced())
     timeline = Timeline(system)
     Forkbench(2).run(system)
     weights, counts = timeline.weights(), system.machine.ledger.counts
@@ -90,7 +92,7 @@ def test_user_and_system_weights_are_counts() -> None:
 
 def test_fitting_again_from_the_stored_prices_changes_nothing() -> None:
     """`rmaplab fit --save` has been run on this very code: the prices stand still where they are stored."""
-    found = fit(MODELS[CHOSEN], Box(), start=find_prices("2004"))
+    found = fit(MODELS[CHOSEN], announced(), start=find_prices("2004"))
     assert found.settled
     stored = find_prices("2004").parameters_ns
     for name, ns in found.book.parameters_ns.items():
@@ -100,7 +102,7 @@ def test_fitting_again_from_the_stored_prices_changes_nothing() -> None:
 def test_fitting_from_elsewhere_comes_to_the_same() -> None:
     """From 500 ns for everything: the same prices, as near as the fit itself asks for."""
     heard: list[None] = []
-    found: Fit = fit(MODELS[CHOSEN], Box(), turn=lambda: heard.append(None))
+    found: Fit = fit(MODELS[CHOSEN], announced(), turn=lambda: heard.append(None))
     assert found.settled
     assert (found.rank, len(found.figures), found.turns) == (5, 9, len(heard))
     stored = find_prices("2004").parameters_ns
@@ -113,7 +115,7 @@ def test_never_more_parameters_than_figures(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(fitting, "_linear", None)
     many = tuple(Parameter(str(i), {}, "") for i in range(10))
     with pytest.raises(UsageError, match="10 parameters for 9 figures"):
-        fit(Model("many", "", many), Box())
+        fit(Model("many", "", many), announced())
 
 
 def test_one_price_for_the_hardware_one_per_line_of_software() -> None:
@@ -136,13 +138,13 @@ def test_one_price_for_the_hardware_one_per_line_of_software() -> None:
 @pytest.fixture(scope="module")
 def seven() -> list[Result]:
     """The announcement's kernels at level 7, on its box, with prices that come from level 6 alone."""
-    return [run_forkbench(kernel, 7, Box()) for kernel in published_kernels(7)]
+    return [run_forkbench(kernel, 7, announced()) for kernel in published_kernels(7)]
 
 
 @pytest.fixture(scope="module")
 def scores(seven: list[Result]) -> dict[str, Score]:
     """This prediction and the two baselines."""
-    return {score.name: score for score in baselines(seven, Box())}
+    return {score.name: score for score in baselines(seven, announced())}
 
 
 def test_level_7_is_predicted_from_level_6(seven: list[Result], scores: dict[str, Score]) -> None:
@@ -164,7 +166,7 @@ def test_it_is_better_than_knowing_nothing(scores: dict[str, Score]) -> None:
 
 def test_the_surcharge_of_chains_grows_with_sharing(scores: dict[str, Score]) -> None:
     """Published: 0.73 us per entry at level 6, 0.97 at level 7. From counted walks: a constant price cannot do that."""
-    six = {kernel: run_forkbench(kernel, 6, Box()).time_s or {} for kernel in ("2.6.2", "2.6.5-rc1-aa1")}
+    six = {kernel: run_forkbench(kernel, 6, announced()).time_s or {} for kernel in ("2.6.2", "2.6.5-rc1-aa1")}
     entries = 63 * 131072
     at_six = (six["2.6.2"]["sys"] - six["2.6.5-rc1-aa1"]["sys"]) * 1e6 / entries
     at_seven = scores["this table"].surcharge_us
@@ -178,7 +180,7 @@ def test_the_surcharge_of_chains_grows_with_sharing(scores: dict[str, Score]) ->
 @pytest.mark.parametrize("ht", ["off", "on"])
 def test_the_same_inputs_give_the_same_times_to_the_last_digit(ht: str) -> None:
     """Time is whole nanoseconds: user time is touches times their price, exactly, and a second run is the first one again."""
-    box = Box(ht=ht)
+    box = announced(ht=ht)
     one, again = (run_forkbench("2.6.2", 4, box) for _ in range(2))
     assert one.time_s == again.time_s
     assert (one.locks, one.ledger) == (again.locks, again.ledger)
@@ -190,7 +192,19 @@ def test_the_same_inputs_give_the_same_times_to_the_last_digit(ht: str) -> None:
 
 def test_published_figures_belong_to_the_announcements_box() -> None:
     """What is not known of it may be chosen; another amount of RAM, or more CPUs, is another box."""
-    for same in (Box(), Box(swap="1G"), Box(ht="on"), Box(overcommit=1), Box(prices="2004-constant")):
+    for same in (
+        announced(),
+        announced(swap="1G"),
+        announced(ht="on"),
+        announced(overcommit=1),
+        announced(prices="2004-constant"),
+    ):
         assert same.is_the_announcements
-    for other in (Box(ram="2G"), Box(cpus=2), Box(paging="i386"), Box(l1_cache_bytes=64), Box(highpte=False)):
+    for other in (
+        announced(ram="2G"),
+        announced(cpus=2),
+        announced(paging="i386"),
+        announced(l1_cache_bytes=64),
+        announced(highpte=False),
+    ):
         assert not other.is_the_announcements

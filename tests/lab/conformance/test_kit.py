@@ -8,11 +8,16 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, find, settings
+from hypothesis.errors import NoSuchExample
 
 import rmaplab
 from rmaplab.errors import UsageError
+from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.designs import designs, load_design
-from rmaplab.lab.conformance.kit import conformance
+from rmaplab.lab.conformance.kit import conformance, scripts
+from rmaplab.lab.conformance.operations import MARKING, TREATING, Madvise, Mlock
+from rmaplab.lab.conformance.run import Step
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import VmArea
@@ -145,6 +150,27 @@ def test_memory_that_is_out_again_and_again_loses_nothing(kernel: str, paging: s
     A task of 6.18 alone takes more than a box of 2004: its slabs are of eight pages, its stack of four.
     """
     frames = spare + (64 if kernel.startswith("6.18") else 28)
-    report = conformance(kernel, paging=paging, examples=12, steps=50, seed=frames, frames=frames)
+    report = conformance(kernel, paging=paging, examples=24, steps=50, seed=frames, frames=frames)
     assert report.counterexample is None, report.counterexample.source
     assert report.nr_short > 5
+
+
+@pytest.mark.parametrize("kernel", ["2.4.21", "2.6.2", "2.6.5-rc1-aa1", "6.18"])
+def test_every_kernel_is_asked_what_it_knows(kernel: str) -> None:
+    """Advice and locks are in everybody's scripts: the advice and the calls that the kernel's own rules name, all of them."""
+    rules = find_kernel(kernel).rules(8)
+    seen: dict[str, set[object]] = {"madvise": set(), "lock": set()}
+
+    def note(script: tuple[Step | None, ...]) -> bool:
+        for step in script:
+            if step is not None and isinstance(step.op, Madvise):
+                seen["madvise"].add(step.op.advice)
+            elif step is not None and isinstance(step.op, Mlock):
+                seen["lock"].add(step.op.call)
+        return False
+
+    with pytest.raises(NoSuchExample):
+        find(scripts(50, rules), note, settings=settings(max_examples=60, database=None, phases=[Phase.generate]))
+    known = {advice for advice in (*MARKING, *TREATING) if rules.madvise_advice >> advice & 1}
+    assert seen["madvise"] == known >= {0, 1, 2, 4}
+    assert seen["lock"] == {"mlock", "munlock"} | ({"mlock2"} if kernel == "6.18" else set())

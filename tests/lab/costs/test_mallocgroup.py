@@ -12,7 +12,7 @@ import pytest
 
 from rmaplab.cli import main
 from rmaplab.errors import UsageError
-from rmaplab.lab.announcement.experiment import Box
+from rmaplab.kernels.box import announced
 from rmaplab.lab.costs.mallocgroup import WalkResult, compare_mallocgroup
 from rmaplab.workloads.mallocgroup import MallocGroup
 
@@ -20,7 +20,7 @@ KERNELS = ["2.6.5-rc1-aa1", "6.18", "2.6.5-rc1+anon_vma_chain", "2.6.5-rc1", "2.
 
 
 def run(kernel: str, children: int, pages: int) -> WalkResult:
-    (result,) = compare_mallocgroup([kernel], children, pages, 50, Box(paging="x86-64"))
+    (result,) = compare_mallocgroup([kernel], children, pages, 50, announced(paging="x86-64"))
     return result
 
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from rmaplab.errors import UsageError
-from rmaplab.lab.announcement.experiment import Box
+from rmaplab.kernels.box import Box, announced
+from rmaplab.kernels.system import boot
 from rmaplab.lab.costs.sweep import (
     MAX_CHILDREN,
     STRIDE,
@@ -43,7 +44,7 @@ def sweep(
     kernels: tuple[str, ...], children: list[int], vmas: list[int], box: Box | None = None
 ) -> dict[tuple[str, int, int], MemoryPoint]:
     points, _ = grid(children, vmas, 10_000)
-    found = sweep_memory(kernels, points, box or Box(ram="128M"))
+    found = sweep_memory(kernels, points, box or announced(ram="128M"))
     return {(point.kernel, point.children, point.vmas): point for point in found}
 
 
@@ -54,7 +55,7 @@ def sweep(
 @pytest.mark.parametrize("children", [1, 3, 10])
 @pytest.mark.parametrize("paging", SIZES)
 def test_the_bytes_are_those_of_the_sources(paging: str, children: int, vmas: int) -> None:
-    sizes, box = SIZES[paging], Box(ram="128M", paging=paging)
+    sizes, box = SIZES[paging], announced(ram="128M", paging=paging)
     points = sweep((ANONMM, ANON_VMA), [children], [vmas], box)
     anonmm, anon_vma = points[ANONMM, children, vmas], points[ANON_VMA, children, vmas]
     processes = children + 1
@@ -100,7 +101,7 @@ def test_slabs_hold_what_the_sources_say_they_hold() -> None:
 @pytest.mark.parametrize("kernel", [*KERNELS, "2.4.21", "2.6.2+anon_vma"])
 def test_the_system_is_what_it_is_said_to_be(kernel: str) -> None:
     """All VMAs apart, all processes alive, every page found in all of them, and everything agrees with the judge."""
-    system = Box(ram="128M").boot(kernel)
+    system = boot(kernel, announced(ram="128M"))
     parent = with_vmas(system, 5)
     for _ in range(4):
         parent.fork()
@@ -167,7 +168,12 @@ def test_a_grid_that_makes_no_sense(children: list[int], vmas: list[int], limit:
 
 @pytest.mark.parametrize(
     ("kernel", "vmas", "box"),
-    [("2.7.0", 1, Box()), (ANON_VMA, 65_537, Box()), (ANON_VMA, 1, Box(ram="1M")), (ANON_VMA, 1, Box(paging="vax"))],
+    [
+        ("2.7.0", 1, announced()),
+        (ANON_VMA, 65_537, announced()),
+        (ANON_VMA, 1, announced(ram="1M")),
+        (ANON_VMA, 1, announced(paging="vax")),
+    ],
 )
 def test_refused_before_the_first_measurement(kernel: str, vmas: int, box: Box) -> None:
     with pytest.raises(UsageError):
@@ -177,4 +183,4 @@ def test_refused_before_the_first_measurement(kernel: str, vmas: int, box: Box) 
 @pytest.mark.parametrize("kernel", [*KERNELS, "2.4.21"])
 def test_a_box_that_is_too_small_is_an_answer_with_a_next_step(kernel: str) -> None:
     with pytest.raises(UsageError, match="try a larger --ram"):
-        list(sweep_memory([kernel], [Combination(5_000, 1)], Box(ram="64M", swap="0")))
+        list(sweep_memory([kernel], [Combination(5_000, 1)], announced(ram="64M", swap="0")))

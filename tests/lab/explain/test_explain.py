@@ -15,8 +15,9 @@ from collections import Counter
 import pytest
 
 from rmaplab.errors import UsageError
+from rmaplab.kernels.box import Box, announced
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.lab.announcement.experiment import Box
+from rmaplab.kernels.system import boot
 from rmaplab.lab.explain import STORIES, Scene, Stage, explain
 from rmaplab.lab.explain.picture import draw_memory, read_all_entries, read_page
 from rmaplab.lab.explain.trace import recorded_walk
@@ -27,7 +28,7 @@ FORMATS = ["i386", "i386-pae", "x86-64"]
 
 
 def box(paging: str = "i386-pae", **changes: object) -> Box:
-    return Box(ram="64M", swap="0", paging=paging, **changes)  # type: ignore[arg-type]
+    return announced(ram="64M", swap="0", paging=paging, **changes)
 
 
 def tell(story: str, kernel: str, paging: str = "i386-pae") -> list[Scene]:
@@ -53,7 +54,7 @@ def count(step: Scene, operation: str) -> int:
 @pytest.mark.parametrize("story", STORIES)
 def test_every_step_shows_the_system_as_it_is(story: str, kernel: str, paging: str) -> None:
     """At each step: entries, counts and mappers in the picture are those of page tables and frames, and the judge agrees."""
-    stage = Stage(box(paging).boot(kernel))
+    stage = Stage(boot(kernel, box(paging)))
     nr = 0
     for step in STORIES[story](stage):
         nr += 1
@@ -86,7 +87,7 @@ def test_every_step_shows_the_system_as_it_is(story: str, kernel: str, paging: s
 @pytest.mark.parametrize("story", STORIES)
 def test_looking_on_changes_nothing(story: str, kernel: str) -> None:
     """What the ledger counts from step to step is what the step's bill says: nothing for walks, drawings and the judge."""
-    stage = Stage(box().boot(kernel))
+    stage = Stage(boot(kernel, box()))
     steps = STORIES[story](stage)
     next(steps)
     before = stage.machine.ledger.counts.copy()
@@ -117,7 +118,9 @@ def test_addresses_are_not_written_beforehand() -> None:
     assert "40000000" not in pictures[2]
     assert "40000000" in pictures[1]
     assert len(set(pictures)) == len(FORMATS)
-    smaller, larger = (next(iter(next(iter(explain("who", "2.6.2", Box(ram=ram)))).answers)) for ram in ("64M", "256M"))
+    smaller, larger = (
+        next(iter(next(iter(explain("who", "2.6.2", announced(ram=ram)))).answers)) for ram in ("64M", "256M")
+    )
     assert smaller != larger
 
 
@@ -271,7 +274,7 @@ def test_what_mremap_does_to_the_structures() -> None:
 
 def test_a_block_can_be_full() -> None:
     """Eight mappers of a page and seven slots a block: the chain is drawn with its second block."""
-    stage = Stage(box("i386", l1_cache_bytes=32).boot("2.6.2"))
+    stage = Stage(boot("2.6.2", box("i386", l1_cache_bytes=32)))
     task = stage.system.spawn()
     address = task.mmap("4K")
     task.write(address, b"x")
@@ -288,7 +291,7 @@ def test_a_block_can_be_full() -> None:
 
 def test_a_design_that_draws_nothing() -> None:
     """The protocol's default says that there is nothing, whatever the design."""
-    stage = Stage(box().boot("2.6.5-rc1-aa1"))
+    stage = Stage(boot("2.6.5-rc1-aa1", box()))
     assert stage.design.draw(stage.machine.frames.nr - 1)[0].endswith("anon_vma keeps nothing for it")
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rmaplab.cli.options import Output
 from rmaplab.cli.work.progress import gather
+from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.boundary import Panel, boundary
-from rmaplab.lab.announcement.experiment import Box
 from rmaplab.mm.overcommit import OvercommitMode
 from rmaplab.report.boundary import BoundaryReport, describe
 from rmaplab.report.emit import emit
@@ -17,17 +16,16 @@ def map_boundary(
     combinations: Sequence[tuple[str, bool, int, int]],
     uses: Sequence[str],
     swaps: Sequence[int],
-    box: dict[str, Any],
+    box: Box,
     plot: Path | None,
     out: Output,
 ) -> None:
     """`combinations` are of scheduler, HIGHPTE, cache line and overcommit mode; `uses` after boot are rows, `swaps` columns."""
     panels = [Panel(high, line, name, OvercommitMode(mode)) for name, high, line, mode in combinations]
-    the_box = Box(**box)
-    runs = boundary(panels, uses, the_box)
+    runs = boundary(panels, uses, box)
     rows = gather(runs, "compiling", len(panels) * len(uses), lambda row: describe(row.panel))
-    emit(BoundaryReport(rows, swaps, the_box), *out)
+    emit(BoundaryReport(rows, swaps, box), *out)
     if plot is not None:
         from rmaplab.report.boundary_plot import plot_boundary  # noqa: PLC0415  (matplotlib is optional, and slow)
 
-        plot_boundary(rows, swaps, the_box, plot)
+        plot_boundary(rows, swaps, box, plot)

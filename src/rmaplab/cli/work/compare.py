@@ -2,12 +2,12 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from rmaplab.cli.options import Output
-from rmaplab.cli.work.box import make_box
+from rmaplab.cli.work.box import with_paging
 from rmaplab.cli.work.progress import COUNTED, progress
 from rmaplab.host.forkbench import HostForkbench
+from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.baselines import baselines
 from rmaplab.lab.announcement.experiment import compare_forkbench
 from rmaplab.lab.costs.mallocgroup import compare_mallocgroup
@@ -17,10 +17,10 @@ from rmaplab.report.times import Comparison, Scaling
 
 
 def forkbench(
-    kernels: list[str], levels: list[int], typed: list[dict[str, Any]], plot: Path | None, out: Output, *, host: bool
+    kernels: list[str], levels: list[int], typed: list[Box], plot: Path | None, out: Output, *, host: bool
 ) -> None:
     """The fork benchmark on each of these boxes; on the real kernel too, if `host`."""
-    boxes = [make_box(box, kernels) for box in typed]
+    boxes = [with_paging(box, kernels) for box in typed]
     several = len(boxes) > 1
     results = []
     with ExitStack() as stack:
@@ -39,6 +39,6 @@ def forkbench(
         plot_times(results, boxes[0], plot)
 
 
-def mallocgroup(kernels: list[str], sizes: tuple[int, int, int], box: dict[str, Any], out: Output) -> None:
+def mallocgroup(kernels: list[str], sizes: tuple[int, int, int], box: Box, out: Output) -> None:
     """`sizes`: children, pages and walks."""
-    emit(WalksReport(list(compare_mallocgroup(kernels, *sizes, make_box(box, kernels)))), *out)
+    emit(WalksReport(list(compare_mallocgroup(kernels, *sizes, with_paging(box, kernels)))), *out)

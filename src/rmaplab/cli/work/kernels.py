@@ -1,19 +1,20 @@
 """`rmaplab kernels`: the list, or one of them."""
 
+from rmaplab.cli.options import Output
+from rmaplab.files import check_writable
 from rmaplab.kernels.catalogue import KERNELS, find_kernel
 from rmaplab.machine.paging import paging_format
-from rmaplab.report.kernels import kernel_details, kernel_list
-from rmaplab.report.tables import console
+from rmaplab.report.emit import emit
+from rmaplab.report.kernels import KernelDetails, KernelList
 
 
-def show_kernels(name: str | None, paging: str | None, *, highpte: bool) -> None:
+def show_kernels(name: str | None, paging: str | None, out: Output, *, highpte: bool) -> None:
     """All, or the one of this name. Raises UsageError for a kernel or a format there is not."""
-    out = console()
+    check_writable(out.path)
     if name is None:
         if paging is not None:
             paging_format(paging)
-        out.print(kernel_list(KERNELS.values()))
+        emit(KernelList.of(KERNELS.values()), *out)
         return
     spec = find_kernel(name)
-    for table in kernel_details(spec, spec.paging(paging), highpte=highpte):
-        out.print(table)
+    emit(KernelDetails.of(spec, spec.paging(paging), highpte=highpte), *out)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from rmaplab.cli.options import Output
-from rmaplab.cli.work.box import make_box
+from rmaplab.cli.work.box import with_paging
 from rmaplab.cli.work.progress import gather
+from rmaplab.kernels.box import Box
 from rmaplab.lab.costs.sweep import Combination, grid, sweep_memory
 from rmaplab.report.emit import emit
 from rmaplab.report.sweep import MemoryReport
@@ -19,12 +19,12 @@ def sweep_over(
     vmas: list[int],
     limit: int,
     kernels: list[str],
-    box: dict[str, Any],
+    box: Box,
     plot: Path | None,
     out: Output,
 ) -> None:
     """Measure each kernel at each place but those of more than `limit` children times VMAs."""
-    the_box = make_box(box, kernels)
+    the_box = with_paging(box, kernels)
     places, skipped = grid(children, vmas, limit)
     runs = sweep_memory(kernels, places, the_box)
     if skipped:

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from rmaplab.kernels.box import Box, announced
 from rmaplab.kernels.prices import CHOSEN, MODELS, NULL, Model, book_name, price_books
-from rmaplab.lab.announcement.experiment import Box, Result, run_forkbench
+from rmaplab.lab.announcement.experiment import Result, run_forkbench
 from rmaplab.lab.announcement.fit import FITTED_LEVEL, Fit, fit
 from rmaplab.lab.announcement.published import CHAINS, FIGURES, FORKBENCH, OBJECTS, published_kernels
 from rmaplab.workloads.forkbench import NR_PAGES
@@ -135,6 +136,6 @@ def judge_fit(model: Model, box: Box) -> PricedFit:
 
 def fits_to_show() -> list[Callable[[], PricedFit]]:
     """What `rmaplab fit` does: all models on four CPUs, and on two with two threads each the chosen one and the null one."""
-    four, threads = Box(), Box(ht="on")
+    four, threads = announced(), announced(ht="on")
     jobs = [(model, four) for model in MODELS.values()] + [(MODELS[CHOSEN], threads), (MODELS[NULL], threads)]
     return [partial(judge_fit, model, box) for model, box in jobs]

@@ -26,11 +26,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from rmaplab.errors import NoMemory, UsageError
+from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.kernels.linux_2_4 import LINUX_2_4_21
-from rmaplab.kernels.spec import Figure, KernelSpec, Status
-from rmaplab.kernels.system import System
-from rmaplab.lab.announcement.experiment import Box
+from rmaplab.kernels.history import Figure, Status
+from rmaplab.kernels.releases import LINUX_2_4_21
+from rmaplab.kernels.spec import KernelSpec
+from rmaplab.kernels.system import System, boot
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.units import PAGE_SIZE, parse_size
 from rmaplab.workloads.forkbench import Forkbench
@@ -217,7 +218,7 @@ def demand_of(kernel: str, level: int, box: Box, scheduler: str = "own") -> Dema
 
 def _run(spec: KernelSpec, level: int, box: Box) -> tuple[System, tuple[Request, ...], str]:
     gc.collect()  # a system is full of cycles: the RAM of the last one goes when they do
-    system = replace(box, overcommit=int(OvercommitMode.ALWAYS)).boot(spec)
+    system = boot(spec, box, overcommit=int(OvercommitMode.ALWAYS))
     system.kernel.commit_requests = []
     outcome = "ok"
     try:
@@ -239,7 +240,7 @@ def boundary(panels: Sequence[Panel], boot_uses: Sequence[str], box: Box) -> Ite
     for panel in panels:
         with_scheduler(OLD, panel.scheduler)
     for use in boot_uses:  # everything that can be refused is refused before the first run
-        replace(box, boot_use=use).boot(OLD)
+        boot(OLD, box, boot_use=use)
     return _rows(panels, boot_uses, box)
 
 

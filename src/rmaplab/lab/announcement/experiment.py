@@ -6,14 +6,13 @@ it is our own running time on the machine at hand, with the loops compiled befor
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rmaplab.errors import NoMemory
 from rmaplab.host.forkbench import HostForkbench
+from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.kernels.prices import PriceBook
-from rmaplab.kernels.spec import KernelSpec
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.announcement.contention import estimates
 from rmaplab.lab.announcement.published import FORKBENCH
@@ -21,35 +20,6 @@ from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.forkbench import Forkbench
 
 NS = 10**9  # to divide by: the quotient of two ints is the same on every machine
-
-
-@dataclass(frozen=True)
-class Box:
-    """The hardware of an experiment, as boot() takes it. The default is the announcement's, as far as it is known."""
-
-    ram: str = "1G"
-    swap: str = "512M"
-    cpus: int = 4
-    paging: str = "i386-pae"
-    l1_cache_bytes: int = 128
-    highpte: bool = True
-    split: str | None = None
-    """How i386 divides its addresses; 3:1 if not given."""
-    boot_use: str | None = None
-    """What kernel and user land hold after boot besides mem_map; the kernel's own figures if not given."""
-    overcommit: int = 0
-    ht: str = "off"
-    prices: str | PriceBook | None = None
-
-    def boot(self, kernel: str | KernelSpec) -> System:
-        """A kernel on this box. Raises UsageError."""
-        return boot(kernel, **{entry.name: getattr(self, entry.name) for entry in fields(self)})
-
-    @property
-    def is_the_announcements(self) -> bool:
-        """As far as that is known: swap, boot use, overcommit mode and whether CPUs share cores are not (docs/time.md)."""
-        unknown = {"swap": Box.swap, "boot_use": Box.boot_use, "overcommit": Box.overcommit, "ht": Box.ht}
-        return replace(self, **unknown, prices=None) == Box()  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -97,7 +67,7 @@ class Result:
 def run_forkbench(kernel: str, level: int, box: Box) -> Result:
     """The fork benchmark at one level. Raises UsageError; running out of memory is an outcome."""
     workload = Forkbench(level)
-    system = box.boot(kernel)
+    system = boot(kernel, box)
     workload.check_ram(system.machine.hardware.ram_bytes)
     began = time.perf_counter()
     out_of_memory = False
@@ -162,7 +132,7 @@ def hardware_as_json(system: System) -> dict[str, Any]:
 
 def warm_up(kernel: str, box: Box) -> None:
     """Have every loop that forkbench needs compiled, so that wall times are not the compiler's."""
-    Forkbench(2).run(box.boot(kernel))
+    Forkbench(2).run(boot(kernel, box))
 
 
 def compare_forkbench(
@@ -179,7 +149,7 @@ def compare_forkbench(
     for kernel in kernels:
         find_kernel(kernel)
         for box in boxes:
-            Forkbench.check_ram(box.boot(kernel).machine.hardware.ram_bytes)
+            Forkbench.check_ram(boot(kernel, box).machine.hardware.ram_bytes)
     return _compare(kernels, levels, boxes, host)
 
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from rmaplab.errors import UsageError
+from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.prices import Model, PriceBook, book_name
-from rmaplab.lab.announcement.experiment import Box
+from rmaplab.kernels.system import boot
 from rmaplab.lab.announcement.published import FIGURES, FORKBENCH, published_kernels
 from rmaplab.lab.announcement.timeline import Timeline
 from rmaplab.machine.arrays import F64
@@ -167,7 +168,7 @@ def _linear(book: PriceBook, box: Box, kernels: list[str]) -> tuple[F64, F64, F6
     now: list[float] = []
     counts: list[Mapping[str, int]] = []
     for kernel in kernels:
-        system = box.boot(kernel)
+        system = boot(kernel, box)
         timeline = Timeline(system)
         Forkbench(FITTED_LEVEL).run(system)
         weights, seconds = timeline.weights(), timeline.seconds()

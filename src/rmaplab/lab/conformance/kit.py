@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from rmaplab.calls.table import CALLS
 from rmaplab.errors import UsageError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.system import boot
@@ -175,9 +176,11 @@ def scripts(steps: int, rules: Rules) -> SearchStrategy[tuple[Step | None, ...]]
     prot = st.sampled_from([READ_WRITE, READ_WRITE, PROT_READ, PROT_NONE])
     most_writable = st.sampled_from([*[READ_WRITE] * 8, PROT_READ, PROT_NONE])
     ways = [MREMAP_MAYMOVE, MREMAP_MAYMOVE | MREMAP_FIXED, 0]
-    if rules.mremap_links_first:
+    if rules.mremap_flags & MREMAP_DONTUNMAP:
         ways += [MREMAP_MAYMOVE | MREMAP_DONTUNMAP, MREMAP_MAYMOVE | MREMAP_DONTUNMAP | MREMAP_FIXED]
     how = st.sampled_from(ways)
+    advice = [nr for nr in (*MARKING, *TREATING) if rules.madvise_advice >> nr & 1]
+    locking = [name for name in LOCKING if CALLS[name].is_known(rules)]
     often = {
         st.builds(Mmap, task, length, most_writable): 4,
         st.builds(Mmap, task, length, most_writable, anywhere, st.booleans()): 3,
@@ -194,12 +197,10 @@ def scripts(steps: int, rules: Rules) -> SearchStrategy[tuple[Step | None, ...]]
         st.builds(Brk, task, st.integers(0, 12)): 2,
         st.builds(Vfork, task, place): 1,
         st.builds(Spawn): 1,
+        st.builds(Madvise, task, place, some_or_all, st.sampled_from(advice)): 5,
+        st.builds(Madvise, task, start, st.just(0), st.sampled_from([nr for nr in advice if nr in MARKING])): 3,
+        st.builds(Mlock, task, place, some_or_all, st.sampled_from(locking)): 3,
     }
-    advice = [nr for nr in (*MARKING, *TREATING) if rules.madvise_advice >> nr & 1]
-    if rules.mlock2_known:
-        often[st.builds(Madvise, task, place, some_or_all, st.sampled_from(advice))] = 5
-        often[st.builds(Madvise, task, start, st.just(0), st.sampled_from([*MARKING]))] = 3
-        often[st.builds(Mlock, task, place, some_or_all, st.sampled_from([*LOCKING]))] = 3
     grants = st.sampled_from([*[None] * 40, *range(16)])
     steps_by_weight = [st.none(), *(st.builds(Step, op, grants) for op, times in often.items() for _ in range(times))]
     step = st.sampled_from(range(len(steps_by_weight))).flatmap(steps_by_weight.__getitem__)  # one_of drops doubles

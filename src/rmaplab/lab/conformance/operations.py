@@ -1,7 +1,7 @@
 """The operations of a script: each makes its call and says what should have come of it.
 
     Mmap  Munmap  Mprotect  Mremap  Brk         the address space changes; so does the model
-    Madvise  Mlock                              where the kernel knows them
+    Madvise  Mlock                              with what the kernel knows of them
     Touch  Write                                pages come, and are copied where they are shared
     Spawn  Fork  Vfork  Exit                    tasks come and go
 
@@ -25,8 +25,11 @@ from rmaplab.objects.flags import (
     MADV_DONTNEED_LOCKED,
     MADV_FREE,
     MADV_KEEPONFORK,
+    MADV_NORMAL,
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
+    MADV_RANDOM,
+    MADV_SEQUENTIAL,
     MADV_WIPEONFORK,
     MAP_ANONYMOUS,
     MAP_FIXED,
@@ -39,6 +42,8 @@ from rmaplab.objects.flags import (
     VM_LOCKED,
     VM_LOCKED_MASK,
     VM_LOCKONFAULT,
+    VM_RAND_READ,
+    VM_SEQ_READ,
     VM_WIPEONFORK,
 )
 from rmaplab.units import PAGE_SHIFT
@@ -46,6 +51,9 @@ from rmaplab.units import PAGE_SHIFT
 READ_WRITE = PROT_READ | PROT_WRITE
 FIXED = Named(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, "MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED")
 MARKING = {  # advice: (marks that go, marks that come)
+    MADV_NORMAL: (VM_RAND_READ | VM_SEQ_READ, 0),
+    MADV_RANDOM: (VM_SEQ_READ, VM_RAND_READ),
+    MADV_SEQUENTIAL: (VM_RAND_READ, VM_SEQ_READ),
     MADV_DONTFORK: (0, VM_DONTCOPY),
     MADV_DOFORK: (VM_DONTCOPY, 0),
     MADV_WIPEONFORK: (0, VM_WIPEONFORK),
@@ -316,12 +324,18 @@ class Mlock(Ranged):
     call: str
 
     def run(self, run: Run) -> None:
-        """Up to a hole; and pages that nobody may read are locked all the same, with an error."""
+        """Up to a hole; and pages that nobody may read are locked all the same, with an error where the kernel looks."""
         process, at, first, nr = self.find(run)
         memory, call, come = process.memory, CALLS[self.call], LOCKING[self.call]
-        bad = memory.has_hole(first, nr)
-        if come and not come & VM_LOCKONFAULT:  # they are brought in
-            bad |= any(not memory.prots.get(page, 0) for page in range(first, first + nr))
+        bad, rules = memory.has_hole(first, nr), run.system.kernel.rules
+        if come and not come & VM_LOCKONFAULT and rules.mlock_tells_faults:  # they are brought in
+            locked = (
+                VM_LOCKED if rules.mlock_faults_each_vma else 0
+            )  # whose pages have come, or not, are not asked again
+            bad |= any(
+                not memory.prots.get(page, 0) and not memory.marks.get(page, 0) & locked
+                for page in range(first, first + nr)
+            )
         kinds = [argument.kind for argument in call.arguments if isinstance(argument.kind, FlagsKind)]
         flags = [named(kind, sum(kind.words.values())) for kind in kinds]
         run.call(process, call.method, at, pages(nr), *flags, stake=Stake([(first, nr)]), refusable=bad)

@@ -219,7 +219,10 @@ class Run:
                 self._short(failure)
             raise Refused
 
-        self.start(Memory(), make)
+        first = self.start(Memory(), make)
+        if self.system.kernel.rules.mlock_needs_capability:  # or nothing would ever be locked
+            self._write(first.name, Task.cap_ipc_lock.__name__, (), {"granted": True})
+            first.task.cap_ipc_lock(granted=True)
 
     def exit(self, process: Process) -> None:
         """One less."""

@@ -14,9 +14,10 @@ import numpy as np
 
 from rmaplab.calls.task import Task
 from rmaplab.errors import KernelBug, UsageError
+from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.kernels.system import System
-from rmaplab.lab.announcement.experiment import Box, hardware_as_json
+from rmaplab.kernels.system import System, boot
+from rmaplab.lab.announcement.experiment import hardware_as_json
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.table_reader import read_page_tables
@@ -69,12 +70,12 @@ def compare_mallocgroup(
     box = replace(box, ram=f"{-(-group.ram_bytes(SPARE_BYTES) >> 20)}M")
     for kernel in kernels:
         find_kernel(kernel)
-        box.boot(kernel)
+        boot(kernel, box)
     return (_run(kernel, group, walks, box) for kernel in kernels)
 
 
 def _run(kernel: str, group: MallocGroup, walks: int, box: Box) -> WalkResult:
-    system = box.boot(kernel)
+    system = boot(kernel, box)
     began = time.perf_counter()
     parent, children = group.run(system)
     inherited = _pages(system, parent)

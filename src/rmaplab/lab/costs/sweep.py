@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 
 from rmaplab.calls.task import Task
 from rmaplab.errors import NoMemory, OomKilled, SyscallError, UsageError
+from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.kernels.system import System
-from rmaplab.lab.announcement.experiment import Box, hardware_as_json
+from rmaplab.kernels.system import System, boot
+from rmaplab.lab.announcement.experiment import hardware_as_json
 from rmaplab.mm.process import PID_MAX, RESERVED_PIDS
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from rmaplab.units import PAGE_SIZE
@@ -107,7 +108,7 @@ def sweep_memory(kernels: Sequence[str], points: Sequence[Combination], box: Box
     """
     for kernel in kernels:
         spec = find_kernel(kernel)
-        system = box.boot(kernel)
+        system = boot(kernel, box)
         most = spec.figure("max_map_count", system.machine.paging.word_bytes)
         wanted = max(point.vmas for point in points)
         if wanted > most:
@@ -123,7 +124,7 @@ def _sweep(kernels: Sequence[str], points: Sequence[Combination], box: Box) -> I
 
 def _grow(kernel: str, vmas: int, counts: Sequence[int], box: Box) -> Iterator[MemoryPoint]:
     """One machine: the process, then its children up to each count."""
-    system = box.boot(kernel)
+    system = boot(kernel, box)
     children = 0
     try:
         parent = with_vmas(system, vmas)

@@ -12,7 +12,8 @@ Nothing in a step is written beforehand but words: addresses, frames, counts and
 from collections.abc import Iterator
 
 from rmaplab.errors import UsageError
-from rmaplab.lab.announcement.experiment import Box
+from rmaplab.kernels.box import Box
+from rmaplab.kernels.system import boot
 from rmaplab.lab.explain.scenarios import SCENARIOS
 from rmaplab.lab.explain.stage import Scene, Stage
 from rmaplab.lab.explain.stories import STORIES
@@ -29,4 +30,4 @@ def explain(story: str, kernel: str, box: Box) -> Iterator[Scene]:
         raise UsageError(
             f"no story {story!r}: choose one of {', '.join([*STORIES, *SCENARIOS])} (see: rmaplab explain --help)"
         )
-    return STORIES[story](Stage(box.boot(kernel)))
+    return STORIES[story](Stage(boot(kernel, box)))

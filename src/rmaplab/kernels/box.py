@@ -1,0 +1,60 @@
+"""The box that a kernel is booted on: one record from the command line to boot().
+
+    rmaplab compare forkbench --ram 2G --split 4:4 ---+
+    boot("2.6.2", ram="2G", split="4:4") -------------+--> Box(ram="2G", split="4:4", ...) --> System: hardware, RAM laid out,
+    boot("2.6.2", announced(ram="2G")) ---------------+                                        overcommit, prices
+
+A box is what was said, not what comes of it: a size may be "2G", and what is None the kernel decides. What nobody could build is
+refused when a kernel boots on it. Light to import: the command line is made of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rmaplab.kernels.prices import PriceBook
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box as it is described. Sizes are bytes or "512M"."""
+
+    ram: int | str = "1G"
+    swap: int | str = "0"
+    """It counts for overcommit; nothing is swapped out yet (NoMemory)."""
+    cpus: int = 4
+    paging: str | None = None
+    """ "i386", "i386-pae" or "x86-64", by default the kernel's own (that of 2004 is the announcement's "i386-pae")."""
+    l1_cache_bytes: int = 128
+    """The line of its CPUs, 128 on a Pentium 4."""
+    highpte: bool = True
+    """Whether page tables may lie in high memory, which makes a pte_chain's slots 8 bytes wide under PAE."""
+    split: str | None = None
+    """How i386 divides its addresses: "3:1" if not given, "2:2" or "4:4"."""
+    boot_use: int | str | None = None
+    """What kernel and user land hold after boot besides mem_map; the kernel's own figures if not given."""
+    overcommit: int = 0
+    """vm.overcommit_memory."""
+    overcommit_ratio: int = 50
+    """vm.overcommit_ratio: the percentage for mode 2."""
+    pages_min: int | None = None
+    """In place of the watermark rule's own sum, for boxes of a few hundred frames."""
+    ht: str = "off"
+    """Whether two CPUs each share a core: "off"; "on", known to the scheduler as far as the kernel's is; "aware" and "blind" decide
+    that against the kernel."""
+    prices: str | PriceBook | None = None
+    """A price list of simulated time, or its name (kernels/prices.py)."""
+
+    @property
+    def is_the_announcements(self) -> bool:
+        """As far as that is known: swap, boot use, overcommit mode and whether CPUs share cores are not (docs/time.md)."""
+        known = announced()
+        unknown = {name: getattr(known, name) for name in ("swap", "boot_use", "overcommit", "ht", "prices")}
+        return replace(self, **unknown) == known
+
+
+def announced(**changes: Any) -> Box:
+    """The announcement's box, as far as it is known, but for `changes`."""
+    return replace(Box(swap="512M", paging="i386-pae"), **changes)

@@ -1,0 +1,357 @@
+"""The rules of mm/ since 2.4, in the order of mm/rules.py: who set each, and when.
+
+Sources are named where they were read: a path in the tree of the release named before it, or a commit (those before 2.6.12 are
+in the history of BitKeeper's tree). 2.4 is read in 2.4.27, for want of a 2.4.21. What stands under 6.18 as validated was seen on a
+running 6.18.44, by the scripts in tests/ or by hand.
+"""
+
+from rmaplab.kernels.history import Bits, History, Status, since
+
+V = Status.VALIDATED
+
+MAYMOVE, FIXED, DONTUNMAP = 1, 2, 4
+NORESERVE, GROWSDOWN, LOCKED, POPULATE, NONBLOCK, STACK = 0x4000, 0x100, 0x2000, 0x8000, 0x1_0000, 0x2_0000
+DROPPABLE, HUGETLB, FIXED_NOREPLACE = 0x8, 0x4_0000, 0x10_0000
+OF_2026 = NORESERVE | GROWSDOWN | LOCKED | POPULATE | NONBLOCK | STACK | DROPPABLE | HUGETLB | FIXED_NOREPLACE
+IO, DONTCOPY, DONTEXPAND, RESERVED = 0x4000, 0x2_0000, 0x4_0000, 0x8_0000
+
+
+def _advice(*numbers: int) -> Bits:
+    return Bits(sum(1 << nr for nr in numbers))
+
+
+RULES: dict[str, History] = {
+    # -- kernel.py -------------------------------------------------------------------------------------------------------
+    "pagevec_size": (
+        since("2.4", 0, "2.4.27 mm/swap.c, lru_cache_add: at once"),
+        since("2.6", 16, "2.6.2 include/linux/pagevec.h, PAGEVEC_SIZE; mm/swap.c, lru_cache_add_active"),
+        since("2.6.34", 14, "2.6.34 include/linux/pagevec.h, PAGEVEC_SIZE"),
+        since("6.18", 0, "mm/memory.c, wp_can_reuse_anon_folio drains this CPU's first: 31 wait, and do not show"),
+    ),
+    "small_allocations_fail": (
+        since("2.4", 1, "2.4.27 mm/page_alloc.c, balance_classzone"),
+        since("2.6", 0, "2.6.2 mm/page_alloc.c, __alloc_pages: order 3 and below are retried for ever"),
+        since("6.18", 0, "mm/page_alloc.c, __alloc_pages_slowpath: order 3 and below go on"),
+    ),
+    "commit_is_accounted": (
+        since("2.4", 0, "2.4.27 mm/mmap.c, vm_enough_memory: a comparison, no count"),
+        since("2.6", 1, "2.6.2 mm/mmap.c, do_mmap_pgoff: VM_ACCOUNT (c60bacf725, July 2002)"),
+        since("6.18", 1, "mm/mmap.c, do_mmap; mm/vma.c: VM_ACCOUNT", V),
+    ),
+    # -- overcommit.py ---------------------------------------------------------------------------------------------------
+    "root_reserve_divisor": (
+        since("2.4", 0, "2.4.27 mm/mmap.c, vm_enough_memory: no reserve"),
+        since("2.6", 32, "2.6.2 security/commoncap.c, cap_vm_enough_memory: 3 % for root"),
+        since("6.18", 0, "mm/util.c, __vm_enough_memory: mode 0 looks at totals only"),
+    ),
+    "overcommit_totals": (
+        since("2.4", 0, "2.4.27 mm/mmap.c, vm_enough_memory; 2.6.2 security/commoncap.c: what is free now"),
+        since("6.18", 1, "mm/util.c, __vm_enough_memory, OVERCOMMIT_GUESS", V),
+    ),
+    "overcommit_strict": (
+        since("2.4", 0, "2.4.27 mm/mmap.c, vm_enough_memory: anything but 0 is always"),
+        since("2.6", 1, "2.6.2 Documentation/vm/overcommit-accounting: mode 2"),
+        since("6.18", 1, "mm/util.c, __vm_enough_memory, OVERCOMMIT_NEVER; its reserves are left out"),
+    ),
+    # -- fork.py ---------------------------------------------------------------------------------------------------------
+    "fork_charges": (
+        since("2.4", 0, "2.4.27 kernel/fork.c, dup_mmap: no vm_enough_memory"),
+        since("2.6", 1, "2.6.2 kernel/fork.c, dup_mmap: security_vm_enough_memory per VM_ACCOUNT VMA"),
+        since("6.18", 1, "mm/mmap.c, dup_mmap: security_vm_enough_memory_mm per VM_ACCOUNT VMA"),
+    ),
+    "fork_failure_uncharges_twice": (
+        since("2.4", 0, "2.4.27 kernel/fork.c, dup_mmap: nothing is charged"),
+        since("2.6", 1, "2.6.2 kernel/fork.c, dup_mmap, and mm/mmap.c, exit_mmap"),
+        since("2.6.7", 0, "ca6dbf6b62 and a6a7e5bf84, June 2004"),
+    ),
+    "fork_cond_resched": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.5-rc1 mm/memory.c, copy_page_range"),
+        since("2.6.7", 1, "mm/memory.c, copy_page_range: cond_resched_lock (369bfc8a8a, May 2004)"),
+        since("6.18", 1, "mm/memory.c, copy_pte_range"),
+    ),
+    "lazy_fork": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, copy_page_range: every entry"),
+        since("2.6.14", 1, "d992895ba2b2; 2.6.34 mm/memory.c, copy_page_range"),
+        since("6.18", 1, "mm/memory.c, vma_needs_copy", V),
+    ),
+    # -- fault.py --------------------------------------------------------------------------------------------------------
+    "write_implies_read": (
+        since("2.4", 0, "2.4.27, 2.6.2 arch/i386/mm/fault.c, do_page_fault: VM_READ or VM_EXEC"),
+        since("2.6.34", 1, "2.6.34 arch/x86/mm/fault.c, access_error"),
+        since("6.18", 1, "arch/x86/mm/fault.c, access_error", V),
+    ),
+    "anon_exclusive": (
+        since("2.4", 0, "struct page has no such bit: 2.4.27, 2.6.2 include/linux/page-flags.h, mm.h"),
+        since("5.19", 1, "PG_anon_exclusive; from memory"),
+        since("6.18", 1, "include/linux/page-flags.h, PageAnonExclusive", V),
+    ),
+    # -- vma.py, merge.py ------------------------------------------------------------------------------------------------
+    "max_map_count": (
+        since("2.4", 65536, "2.4.27 include/linux/sched.h, DEFAULT_MAX_MAP_COUNT; 2.6.2 MAX_MAP_COUNT"),
+        since("2.6.34", 65530, "2.6.34 include/linux/sched.h, DEFAULT_MAX_MAP_COUNT"),
+        since("6.18", 65530, "include/linux/mm.h, DEFAULT_MAX_MAP_COUNT", V),
+    ),
+    "vm_special": (
+        since("2.4", Bits(0), "2.4.27 mm/mmap.c, can_vma_merge: no flag is looked at by name"),
+        since("2.6", Bits(IO | DONTCOPY | DONTEXPAND | RESERVED), "2.6.2 include/linux/mm.h, VM_SPECIAL"),
+        since("2.6.34", Bits(IO | DONTEXPAND | RESERVED), "2.6.34 include/linux/mm.h, VM_SPECIAL; PFNMAP is not here"),
+        since("6.18", Bits(IO | DONTEXPAND), "include/linux/mm.h, VM_SPECIAL: IO, DONTEXPAND; what is not here"),
+    ),
+    # -- mmap.py, unmapped_area.py, stack.py -----------------------------------------------------------------------------
+    "mmap_of_nothing_succeeds": (
+        since("2.4", 1, "2.4.27, 2.6.2, 2.6.7 mm/mmap.c, do_mmap_pgoff"),
+        since("2.6.34", 0, "2.6.34 mm/mmap.c, do_mmap_pgoff: EINVAL"),
+        since("6.18", 0, "mm/mmap.c, do_mmap: EINVAL", V),
+    ),
+    "mmap_too_long_is_enomem": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.7 mm/mmap.c, do_mmap_pgoff: EINVAL beyond TASK_SIZE"),
+        since("2.6.34", 1, "2.6.34 mm/mmap.c, do_mmap_pgoff"),
+        since("6.18", 1, "mm/mmap.c, get_unmapped_area", V),
+    ),
+    "mmap_flags": (
+        since(
+            "2.4",
+            Bits(NORESERVE),
+            "2.4.27, 2.6.2 mm/mmap.c: MAP_NORESERVE; LOCKED, GROWSDOWN, POPULATE are not modelled",
+        ),
+        since("6.18", Bits(OF_2026), "include/uapi/linux/mman.h; mm/mmap.c, do_mmap", V),
+    ),
+    "mmap_rounds_hint_down": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, arch_get_unmapped_area: PAGE_ALIGN"),
+        since("2.6.34", 1, "2.6.34 mm/mmap.c, round_hint_to_min"),
+        since("6.18", 1, "mm/mmap.c, do_mmap: round_hint_to_min", V),
+    ),
+    "mmap_topdown": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, arch_get_unmapped_area: from TASK_UNMAPPED_BASE upwards"),
+        since("2.6.34", 1, "2.6.34 mm/mmap.c, arch_get_unmapped_area_topdown"),
+        since("6.18", 1, "arch/x86/kernel/sys_x86_64.c, arch_get_unmapped_area_topdown", V),
+    ),
+    "mmap_remembers_hole": (
+        since("2.4", 0, "2.4.27 mm/mmap.c, arch_get_unmapped_area: from TASK_UNMAPPED_BASE every time"),
+        since("2.6", 1, "2.6.2, 2.6.34 mm/mmap.c, arch_get_unmapped_area: free_area_cache"),
+    ),
+    "mmap_aligns_huge": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, arch_get_unmapped_area"),
+        since("6.7", 1, "mm/huge_memory.c, thp_get_unmapped_area for anonymous memory; from memory"),
+        since("6.18", 1, "mm/huge_memory.c, __thp_get_unmapped_area; whatever THP is set to", V),
+    ),
+    "mmap_replaces_last": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, do_mmap_pgoff: munmap_back"),
+        since("6.18", 1, "mm/vma.c, __mmap_region: vms_complete_munmap_vmas after the charge"),
+    ),
+    "noreserve_is_a_flag": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, do_mmap_pgoff"),
+        since("2.6.34", 1, "2.6.34 mm/mmap.c, mmap_region: VM_NORESERVE"),
+        since("6.18", 1, "mm/mmap.c, do_mmap: VM_NORESERVE", V),
+    ),
+    "heap_is_executable": (
+        since("2.4", 1, "2.4.27 include/linux/mm.h, 2.6.2 include/asm-i386/page.h, VM_DATA_DEFAULT_FLAGS"),
+        since("2.6.34", 0, "2.6.34, 6.18 arch/x86/include/asm/page_types.h, VM_DATA_DEFAULT_FLAGS"),
+    ),
+    "stack_guard_gap_pages": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c: VMAs may touch"),
+        since("4.12", 256, "1be7107fbe18, Hugh Dickins"),
+        since("6.18", 256, "mm/mmap.c, stack_guard_gap", V),
+    ),
+    # -- munmap.py, zap.py -----------------------------------------------------------------------------------------------
+    "munmap_needs_spare_vma": (
+        since("2.4", 1, "2.4.27 mm/mmap.c, do_munmap"),
+        since("2.6", 0, "2.6.2 mm/mmap.c, do_munmap: split_vma allocates when it splits"),
+        since("6.18", 0, "mm/vma.c, vms_gather_munmap_vmas: a VMA when it splits", V),
+    ),
+    "munmap_counts_holes_only": (
+        since("2.4", 1, "2.4.27 mm/mmap.c, do_munmap"),
+        since("2.6", 0, "2.6.2 mm/mmap.c, split_vma counts always"),
+        since("2.6.34", 1, "2.6.34 mm/mmap.c, do_munmap, __split_vma"),
+        since("6.18", 1, "mm/vma.c, vms_gather_munmap_vmas"),
+    ),
+    "frees_tables_by_level": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, free_pgtables: whole entries of the top table"),
+        since("2.6.34", 1, "2.6.34 mm/memory.c, free_pgd_range"),
+        since("6.18", 1, "mm/memory.c, free_pgd_range", V),
+    ),
+    # -- mprotect.py -----------------------------------------------------------------------------------------------------
+    "mprotect_merges": (
+        since(
+            "2.4", 1, "2.4.27 mm/mprotect.c, mprotect_fixup_all; 2.6.2 mprotect_attempt_merge: anonymous memory only"
+        ),
+        since("2.6.7", 1, "mm/mprotect.c, mprotect_fixup: vma_merge (c88a6aaa44)"),
+        since("6.18", 1, "mm/mprotect.c, mprotect_fixup: vma_modify_flags", V),
+    ),
+    "mprotect_asks_both": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mprotect.c: the one before it, and at the end of sys_mprotect the next"),
+        since("2.6.7", 1, "mm/mprotect.c, mprotect_fixup: vma_merge (c88a6aaa44)"),
+        since("6.18", 1, "mm/vma.c, vma_modify", V),
+    ),
+    "mprotect_charges": (
+        since("2.4", 0, "2.4.27 mm/mprotect.c, mprotect_fixup"),
+        since("2.6", 1, "2.6.2 mm/mprotect.c, mprotect_fixup (c60bacf725, July 2002)"),
+        since("6.18", 1, "mm/mprotect.c, mprotect_fixup", V),
+    ),
+    "mprotect_checks_length_first": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mprotect.c, sys_mprotect"),
+        since("2.6.34", 1, "2.6.34 mm/mprotect.c, sys_mprotect"),
+        since("6.18", 1, "mm/mprotect.c, do_mprotect_pkey", V),
+    ),
+    "mprotect_wrap_is_enomem": (
+        since("2.4", 1, "2.4.27 mm/mprotect.c, sys_mprotect"),
+        since("2.6", 0, "2.6.2 mm/mprotect.c, sys_mprotect: EINVAL"),
+        since("2.6.5-rc3", 1, "e4dad6aefe, 20 March 2004"),
+        since("6.18", 1, "mm/mprotect.c, do_mprotect_pkey", V),
+    ),
+    "mprotect_breaks_cow_of_locked": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.34 mm/mprotect.c, mprotect_fixup"),
+        since("4.2", 1, "mm/mprotect.c, mprotect_fixup; from memory"),
+        since("6.18", 1, "mm/mprotect.c, mprotect_fixup: populate_vma_page_range", V),
+    ),
+    "unfaulted_loses_charge": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.34 mm/mprotect.c, mprotect_fixup"),
+        since("6.18", 1, "mm/mprotect.c, mprotect_fixup", V),
+    ),
+    # -- mremap.py, mremap_linked.py, move_ptes.py -----------------------------------------------------------------------
+    "mremap_flags": (
+        since("2.4", Bits(MAYMOVE | FIXED), "2.4.27, 2.6.2, 2.6.34 mm/mremap.c, do_mremap: MAYMOVE, FIXED"),
+        since("5.7", Bits(MAYMOVE | FIXED | DONTUNMAP), "mm/mremap.c: DONTUNMAP; from memory"),
+        since("6.18", Bits(MAYMOVE | FIXED | DONTUNMAP), "mm/mremap.c, check_mremap_params: DONTUNMAP too", V),
+    ),
+    "mremap_merges": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/mremap.c, move_vma: anonymous memory only"),
+        since("2.6.7", 1, "mm/mmap.c, copy_vma: vma_merge"),
+        since("6.18", 1, "mm/vma.c, copy_vma: vma_merge_new_range", V),
+    ),
+    "mremap_to_nothing_unmaps": (
+        since("2.4", 1, "2.4.27 mm/mremap.c, do_mremap"),
+        since("2.6", 0, "2.6.2 mm/mremap.c, do_mremap: EINVAL"),
+        since("6.18", 0, "mm/mremap.c, check_mremap_params: EINVAL", V),
+    ),
+    "mremap_links_first": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mremap.c, move_vma"),
+        since("2.6.6", 1, "e01346d8e9, April 2004: copy_vma"),
+        since("6.18", 1, "mm/mremap.c, move_vma", V),
+    ),
+    "mremap_by_table": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mremap.c, move_one_page: looks at the entry first"),
+        since("2.6.34", 1, "2.6.34 mm/mremap.c, move_page_tables: alloc_new_pmd"),
+        since("6.18", 1, "mm/mremap.c, move_page_tables: pte_alloc before move_ptes", V),
+    ),
+    # -- madvise.py ------------------------------------------------------------------------------------------------------
+    "madvise_advice": (
+        since("2.4", _advice(*range(5)), "2.4.27 mm/filemap.c, 2.6.2 mm/madvise.c, madvise_vma: NORMAL to DONTNEED"),
+        since(
+            "2.6.34",
+            _advice(*range(5), *range(9, 14), 100, 101),
+            "2.6.34 mm/madvise.c: REMOVE, DONTFORK, DOFORK, MERGEABLE, UNMERGEABLE, HWPOISON",
+        ),
+        since(
+            "3.19",
+            _advice(*range(5), *range(9, 18), 100, 101),
+            "3.19 mm/madvise.c: HUGEPAGE, NOHUGEPAGE, DONTDUMP, DODUMP",
+        ),
+        since("6.18", _advice(*range(5), *range(8, 26), *range(100, 104)), "mm/madvise.c, madvise_behavior_valid", V),
+    ),
+    "madvise_checks_advice_first": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, 2.6.2 mm/madvise.c, madvise_vma: the last case"),
+        since("2.6.34", 1, "2.6.34 mm/madvise.c, madvise_behavior_valid"),
+        since("6.18", 1, "mm/madvise.c, madvise_behavior_valid", V),
+    ),
+    "madvise_skips_unchanged": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, 2.6.2 mm/madvise.c, madvise_behavior"),
+        since("2.6.34", 1, "2.6.34 mm/madvise.c, madvise_behavior"),
+        since("6.18", 1, "mm/madvise.c, madvise_update_vma", V),
+    ),
+    "madvise_merges": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, 2.6.2 mm/madvise.c, madvise_behavior: splits only"),
+        since("2.6.34", 1, "2.6.34 mm/madvise.c, madvise_behavior: vma_merge"),
+        since("6.18", 1, "mm/madvise.c, madvise_update_vma: vma_modify_flags", V),
+    ),
+    "willneed_needs_file": (
+        since("2.4", 1, "2.4.27 mm/filemap.c, 2.6.2, 2.6.34 mm/madvise.c, madvise_willneed"),
+        since("3.9", 0, "mm/madvise.c: swap is read ahead; from memory"),
+        since("6.18", 0, "mm/madvise.c, madvise_willneed", V),
+    ),
+    "dontneed_frees_tables": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, 2.6.2 mm/madvise.c, madvise_dontneed: zap_page_range"),
+        since("6.14", 1, "mm/pt_reclaim.c, with CONFIG_PT_RECLAIM; from memory"),
+        since("6.18", 1, "mm/pt_reclaim.c, with CONFIG_PT_RECLAIM", V),
+    ),
+    # -- mlock.py, mincore.py --------------------------------------------------------------------------------------------
+    "mlock2_known": (
+        since("2.4", 0, "2.4.27, 2.6.2 arch/i386/kernel/entry.S: no such call"),
+        since("4.4", 1, "mm/mlock.c, mlock2; from memory"),
+        since("6.18", 1, "mm/mlock.c, mlock2", V),
+    ),
+    "mcl_onfault_known": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.34 mm/mlock.c, sys_mlockall"),
+        since("4.4", 1, "mm/mlock.c, mlockall; from memory"),
+        since("6.18", 1, "mm/mlock.c, mlockall", V),
+    ),
+    "mlock_needs_capability": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/mlock.c, do_mlock: CAP_IPC_LOCK"),
+        since("2.6.9", 0, "2731280441, August 2004: can_do_mlock"),
+        since("6.18", 0, "mm/mlock.c, can_do_mlock", V),
+    ),
+    "munlockall_needs_capability": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/mlock.c, do_mlockall, which sys_munlockall calls"),
+        since("2.6.9", 0, "2731280441, August 2004"),
+        since("6.18", 0, "mm/mlock.c, munlockall", V),
+    ),
+    "mlock_half_of_ram": (
+        since("2.4", 1, "2.4.27 mm/mlock.c, sys_mlock, sys_mlockall: num_physpages/2"),
+        since("2.6", 0, "944a871e88, March 2003; 2.6.2 mm/mlock.c"),
+    ),
+    "memlock_limit_bytes": (
+        since("2.4", 1 << 62, "2.4.27 include/asm-i386/resource.h, 2.6.2 asm-generic/resource.h: RLIM_INFINITY"),
+        since("2.6.34", 64 << 10, "2.6.34 include/linux/resource.h, MLOCK_LIMIT"),
+        since("6.18", 8 << 20, "include/uapi/linux/resource.h, MLOCK_LIMIT", V),
+    ),
+    "memlock_limits_all": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/mlock.c, sys_mlock, sys_mlockall"),
+        since("2.6.9", 0, "2731280441, August 2004: or CAP_IPC_LOCK"),
+        since("6.18", 0, "mm/mlock.c, do_mlock", V),
+    ),
+    "memlock_limits_future": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/mlock.c, sys_mlockall"),
+        since("2.6.9", 0, "da8dc97633, October 2004"),
+        since("6.18", 0, "mm/mlock.c, mlockall", V),
+    ),
+    "mlock_counts_pages_once": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.34 mm/mlock.c, sys_mlock"),
+        since("4.9", 1, "mm/mlock.c, count_mm_mlocked_page_nr; from memory"),
+        since("6.18", 1, "mm/mlock.c, count_mm_mlocked_page_nr", V),
+    ),
+    "mlock_faults_each_vma": (
+        since("2.4", 1, "2.4.27, 2.6.2, 2.6.34 mm/mlock.c, mlock_fixup"),
+        since("3.9", 0, "mm/mlock.c, __mm_populate; from memory"),
+        since("6.18", 0, "mm/mlock.c, do_mlock: __mm_populate", V),
+    ),
+    "mlock_tells_faults": (
+        since("2.4", 0, "2.4.27 mm/mlock.c, mlock_fixup"),
+        since("2.6", 1, "3a85d5d070, September 2003; 2.6.2 mm/mlock.c, mlock_fixup"),
+        since("6.18", 1, "mm/mlock.c, __mlock_posix_error_return", V),
+    ),
+    "mlock_split_is_eagain": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/mlock.c, mlock_fixup"),
+        since("2.6.34", 0, "2.6.34 mm/mlock.c, mlock_fixup"),
+        since("6.18", 0, "mm/mlock.c, mlock_fixup", V),
+    ),
+    "mlockall_future_unlocks": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/mlock.c, do_mlockall"),
+        since("2.6.9", 0, "b1f90fbaab, October 2004"),
+        since("6.18", 0, "mm/mlock.c, apply_mlockall_flags", V),
+    ),
+    "mlock_merges": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mlock.c, mlock_fixup: splits only"),
+        since("2.6.12", 1, "9c7306731e, March 2005"),
+        since("6.18", 1, "mm/mlock.c, mlock_fixup: vma_modify_flags", V),
+    ),
+    "mlock_leaves": (
+        since("2.4", Bits(0), "2.4.27, 2.6.2 mm/mlock.c, mlock_fixup: none"),
+        since("2.6.34", Bits(IO | DONTEXPAND | RESERVED), "2.6.34 mm/mlock.c, mlock_fixup"),
+        since("6.18", Bits(IO | DONTEXPAND), "mm/mlock.c, mlock_fixup: VM_SPECIAL"),
+    ),
+    "mincore_knows_anonymous": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, 2.6.2 mm/mincore.c, mincore_vma: ENOMEM without a file"),
+        since("2.6.34", 1, "2.6.34 mm/mincore.c"),
+        since("6.18", 1, "mm/mincore.c", V),
+    ),
+}

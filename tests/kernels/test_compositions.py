@@ -1,0 +1,107 @@
+"""BASE, then patches, then a reverse map: what composes is a kernel, what does not is one line."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+import rmaplab
+from rmaplab.errors import UsageError
+from rmaplab.kernels.catalogue import KERNELS, find_kernel
+from rmaplab.kernels.releases import PATCHES
+from rmaplab.lab.conformance.kit import conformance
+from rmaplab.units import PAGE_SIZE
+
+EXTRAVERSION, OBJRMAP, ANON_VMA = "00000_extraversion-1", "00100_objrmap-core-1", "00101_anon_vma-1"
+
+
+def refused(name: str) -> str:
+    """The message: one line."""
+    with pytest.raises(UsageError) as error:
+        find_kernel(name)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_patches_are_the_announcements() -> None:
+    """Numbers and names as its list has them, in its order; the numbers are enough to tell them apart."""
+    (patches,) = PATCHES.values()
+    assert [patch.name for patch in patches] == [EXTRAVERSION, OBJRMAP, ANON_VMA]
+    assert [patch.number for patch in patches] == ["00000", "00100", "00101"]
+
+
+def test_all_patches_make_aa1() -> None:
+    """By number or by name: the same figures, design and sizes."""
+    aa1 = KERNELS["2.6.5-rc1-aa1"]
+    for names in (("00000", "00100", "00101"), (EXTRAVERSION, OBJRMAP, ANON_VMA), ("00100", "00000", ANON_VMA)):
+        made = find_kernel("+".join(("2.6.5-rc1", *names)))
+        assert (made.figures, made.design, made.published) == (aa1.figures, aa1.design, aa1.published)
+        assert {patch.name for patch in made.patches} == {patch.name for patch in aa1.patches}
+        assert made.base == "2.6.5-rc1"
+
+
+@pytest.mark.parametrize("patch", ["00100", OBJRMAP])
+def test_objrmap_alone_is_a_kernel(patch: str) -> None:
+    """Anonymous pages are on chains, VMAs merge: in what is modelled yet it is its base."""
+    base, made = KERNELS["2.6.5-rc1"], find_kernel(f"2.6.5-rc1+{patch}")
+    assert made.name == f"2.6.5-rc1+{patch}"
+    assert (made.figures, made.design) == (base.figures, base.design)
+    assert [each.name for each in made.patches] == [OBJRMAP]
+    system = rmaplab.boot(made.name, ram="64M")
+    task = system.spawn()
+    address = task.mmap(PAGE_SIZE)
+    task.write(address, b"x")
+    task.fork()
+    assert system.machine.caches["pte_chain"].nr_objects
+    assert len(system.who_maps(task, address)) == 2
+    system.check()
+
+
+def test_the_split_that_the_announcement_wished_for() -> None:
+    """Anonmm on objrmap-core: its reverse map, and merging as in mainline; on top of aa1 merging stays off."""
+    made, on_aa1 = find_kernel("2.6.5-rc1+00100+anonmm"), find_kernel("2.6.5-rc1-aa1+anonmm")
+    assert made.design == on_aa1.design == find_kernel("2.6.5-rc1+anonmm").design
+    assert made.rules(4).mprotect_merges
+    assert not on_aa1.rules(4).mprotect_merges
+    assert on_aa1.base == "2.6.5-rc1-aa1"
+    assert OBJRMAP in made.about
+    assert "anonmm" in made.about
+    report = conformance("2.6.5-rc1+00100+anonmm", examples=8, steps=40)
+    assert report.counterexample is None
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("2.6.5-rc1+00100+00100", ["2.6.5-rc1+00100", OBJRMAP, "already"]),
+        ("2.6.5-rc1+00100+00100_objrmap-core-1", [OBJRMAP, "already"]),
+        ("2.6.5-rc1-aa1+00101", ["2.6.5-rc1-aa1", ANON_VMA, "already"]),
+        ("2.6.5-rc1+00101", [ANON_VMA, OBJRMAP, "put 00100 before it"]),
+        ("2.6.5-rc1+00101+00100", [ANON_VMA, OBJRMAP]),
+        ("2.6.5-rc1+00102", ["00102", EXTRAVERSION, OBJRMAP, ANON_VMA]),
+        ("2.6.2+00100", ["00100", "2.6.2", OBJRMAP, "2.6.5-rc1"]),
+        ("2.6.5-rc1+anonmm+00100", ["anonmm", "BASE+PATCH+DESIGN"]),
+        ("2.6.5-rc1+anonmm+pte_chain", ["anonmm", "BASE+PATCH+DESIGN"]),
+        ("2.6.5-rc1+00100+nothing", ["'nothing'", "anon_vma_chain", "rmaplab designs"]),
+        ("2.6.5-rc1+00100+", ["''", "rmaplab designs"]),
+        ("2.7+00100", ["2.7", *KERNELS]),
+    ],
+)
+def test_what_does_not_compose_is_one_line(name: str, said: list[str]) -> None:
+    """It names what is wrong, and what there is or what to write."""
+    message = refused(name)
+    assert all(word in message for word in said), message
+
+
+def test_every_order_composes_or_says_why() -> None:
+    """Of all sequences of patches those compose in which 00101 comes after 00100."""
+    numbers = ["00000", "00100", "00101"]
+    for length in (1, 2, 3):
+        for order in permutations(numbers, length):
+            name = "+".join(("2.6.5-rc1", *order))
+            needed = "00101" not in order or "00100" in order[: order.index("00101")]
+            if needed:
+                assert [patch.number for patch in find_kernel(name).patches] == list(order)
+            else:
+                assert "put 00100 before it" in refused(name)
