@@ -269,8 +269,7 @@ class Scheduler:
         """Work of `ns`; it takes longer while a sibling works, and what it took is what is accounted."""
         cpu, began = entity.cpu, self.now_ns
         if cpu is None or not cpu.siblings:
-            self._at(began + ns, _GO_ON, entity)
-            self._switch_to_hub()
+            self._go_on_at(began + ns, entity)
         else:
             cpu.left_ns = ns
             self._at(self.smt.set_off(cpu, began), _GO_ON, entity)
@@ -286,6 +285,16 @@ class Scheduler:
         if self.observer is not None:
             self.observer.work(entity, began, self.now_ns, user=user)
         self._use_slice(entity, took)
+
+    def _go_on_at(self, when_ns: int, entity: SchedEntity) -> None:
+        """The running task goes on then; without a switch if nobody is due before."""
+        if self._events and self._events[0][:2] <= (when_ns, _GO_ON):
+            self._at(when_ns, _GO_ON, entity)
+            self._switch_to_hub()
+            return
+        self._sequence += 1
+        entity.sequence = self._sequence
+        self.now_ns = max(self.now_ns, when_ns)
 
     def _core_changed(self, cpu: Cpu) -> None:
         """A CPU began or ended to work: its siblings' work goes on at another pace."""

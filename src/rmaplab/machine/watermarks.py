@@ -36,6 +36,8 @@ class Gfp(Enum):
     KERNEL = "KERNEL"  # may sleep and reclaim; low memory only
     HIGHUSER = "HIGHUSER"  # may sleep and reclaim; any memory
 
+    __hash__ = object.__hash__  # that of Enum is a call of Python, on the way of every page
+
 
 class WatermarkRule(IntEnum):
     """Which kernel's marks."""
