@@ -244,6 +244,24 @@ def test_mremap_takes_the_lock_along(kernel: str) -> None:
     system.check()
 
 
+@pytest.mark.parametrize("kernel", ["2.4.21", "2.6.2", "2.6.5-rc1"])
+def test_a_locked_neighbour_that_has_grown_for_nothing(kernel: str) -> None:
+    """Those that merge grow the neighbour first, and do not undo it when entries cannot move; nobody has counted what it locks then."""
+    system, task = boot(kernel)
+    border = 1 << 30  # the page table of what lies above it is not there
+    for address in (border - P, BASE):
+        task.mlock(area(task, 1, address=address), P)
+    system.machine.allocator.fail_after = 0
+    assert refusal(task.mremap, BASE, P, P, MREMAP_MAYMOVE | MREMAP_FIXED, border) == "ENOMEM"
+    system.machine.allocator.fail_after = None
+    assert [(first, last) for first, last, _ in locked(task)] == [
+        ((border - BASE) // P - 1, (border - BASE) // P + 1),
+        (0, 1),
+    ]
+    assert locked_pages(task) == 2
+    system.check()
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_mprotect_does_not_break_cow_of_locked_pages(kernel: str) -> None:
     """That came later: a locked zero page stays where it is until it is written to."""
