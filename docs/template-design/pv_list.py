@@ -31,13 +31,14 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.batch import Batch
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable_edit import leaf_tables
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
+from rmaplab.rmap.protocol import Mapping, ReverseMap
 
 
 class PvList(ReverseMap):

@@ -24,11 +24,12 @@ from typing import ClassVar
 import numpy as np
 
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.batch import Batch
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable_edit import find_pfn
 from rmaplab.machine.paging import Paging
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
+from rmaplab.rmap.protocol import Mapping, ReverseMap
 
 
 class VirtualScan(ReverseMap):

@@ -19,11 +19,12 @@ from rmaplab.errors import SyscallError, UsageError
 from rmaplab.kernels.system import System
 from rmaplab.lab.explain.picture import Entry, Page, draw_memory, read_all_entries, read_page
 from rmaplab.lab.explain.trace import TracedWalk, recorded_walk
+from rmaplab.machine.batch import Batch
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable import lookup
 from rmaplab.rmap.brute_force import mappings_of
-from rmaplab.rmap.protocol import Batch, Mapping, ReverseMap
+from rmaplab.rmap.protocol import Mapping, ReverseMap
 
 R = TypeVar("R")
 QUERIES = ("walk", "draw", "tracked", "check", "caches", "declared_unfindable")
