@@ -198,7 +198,7 @@ def test_pages_name_the_anon_vma_of_whom_they_belong_to() -> None:
     grandchild = child.fork()
 
     def named(task: rmaplab.Task, page: int) -> int:
-        return int(design.mapping[_pfn(system, task, page)])
+        return int(design.frames.mapping[_pfn(system, task, page)])
 
     assert named(child, 0) == named(grandchild, 0) == own(parent).address
     assert named(child, 1) == named(grandchild, 1) == own(child).address
@@ -311,13 +311,13 @@ def test_check_finds_what_is_wrong(field: str, message: str) -> None:
     parent.fork()
     pfn = _pfn(system, parent, 0)
     if field == "mapping":
-        design.mapping[pfn] = own(parent, 4).address
+        design.frames.mapping[pfn] = own(parent, 4).address
     elif field == "index":
-        design.index[pfn] += 1
+        design.frames.index[pfn] += 1
     else:
         setattr(own(parent), field, getattr(own(parent), field) + 1)
     with pytest.raises(KernelBug, match=message):
-        design.check(list(system.kernel.mms.values()), design.mapcount.astype("int64"))
+        design.check(list(system.kernel.mms.values()), design.frames.mapcount.astype("int64"))
 
 
 @pytest.mark.parametrize("nth", range(12))

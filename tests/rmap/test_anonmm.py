@@ -80,7 +80,7 @@ def test_a_fork_counts_and_no_more(paging: str) -> None:
     counts = system.machine.ledger.counts
     assert counts["anonmm_alloc"] - before["anonmm_alloc"] == 1
     assert design.tracked().tolist() == pfns.tolist()
-    assert (design.mapcount[pfns] == 2).all()
+    assert (design.frames.mapcount[pfns] == 2).all()
     system.check()
 
 
@@ -209,7 +209,7 @@ def test_mremap_tells_private_pages_and_copies_shared_ones() -> None:
     #   the originals are the parent's alone, who can reuse them
     for page in range(1, 4):
         assert walk(system, parent, page) == ([parent.pid], 1, 0, 0)
-    assert (design.mapcount[design.tracked()] <= 2).all()
+    assert (design.frames.mapcount[design.tracked()] <= 2).all()
     system.check()
     #   once everybody else has gone, moving costs no copy: the page that names the dead is told too
     parent.exit()

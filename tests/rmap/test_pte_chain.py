@@ -211,8 +211,8 @@ def test_a_leaf_table_says_whose_it_is_and_where_it_begins(paging: str) -> None:
     tasks = [parent, parent.fork()]
 
     def known() -> dict[int, tuple[int, int]]:
-        frames = np.flatnonzero(chains.table_mm).tolist()
-        return {frame: (int(chains.table_mm[frame]), int(chains.table_base[frame])) for frame in frames}
+        owners, index = chains.frames.mapping, chains.frames.index
+        return {frame: (int(owners[frame]), int(index[frame])) for frame in np.flatnonzero(owners).tolist()}
 
     def real() -> dict[int, tuple[int, int]]:
         found = {}

@@ -21,7 +21,7 @@ import numpy as np
 from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.buddy import FreeLists
-from rmaplab.machine.frames import PG_RESERVED, Frames, clear_frames
+from rmaplab.machine.frames import PG_RESERVED, Frames, clear_frames, free_pages_check
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.watermarks import Gfp, WatermarkRule, watermarks
@@ -199,11 +199,16 @@ class PageAllocator:
         return blocks
 
     def free(self, blocks: I64, *, order: int = 0) -> None:
-        """Give blocks back, whatever their count; their flags are cleared."""
+        """Give blocks back, whatever their count; flags and the owner of an anonymous page are cleared. KernelBug: somebody still has one."""
         if not blocks.size:
             return
-        self.frames.count[blocks] = 0
-        self.frames.flags[blocks] = 0
+        frames = self.frames
+        bad = free_pages_check(frames.flags, frames.count, frames.mapcount, frames.mapping, blocks)
+        if bad >= 0:
+            raise KernelBug(
+                "bad_page",
+                f"page {bad} is freed with mapcount {frames.mapcount[bad]}, mapping {frames.mapping[bad]:#x}",
+            )
         self._give(blocks, order)
 
     def _give(self, blocks: I64, order: int = 0) -> None:

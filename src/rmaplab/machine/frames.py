@@ -1,16 +1,24 @@
 """struct page is a row: the columns that every kernel keeps about every frame.
 
-    pfn      flags          count   scribbled
-    0        PG_reserved    1       0           the zero page: nobody owns it, its count does not move
-    1..      PG_reserved    1       0           the kernel's image and mem_map
-    n        PG_anon        3       1           an anonymous page that three page-table entries map
-    m        PG_slab        1       1           a page of some slab cache
-    k        -              0       1           free, with somebody's old bytes in it
+    pfn   flags         count  mapcount  mapping          index
+    0     PG_reserved   1      0         0                -        the zero page: nobody owns it, its count does not move
+    1..   PG_reserved   1      0         0                -        the kernel's image and mem_map
+    n     PG_anon       3      2         an anon_vma      pgoff    an anonymous page: two entries map it, a pagevec has it too
+    f     -             2      1         address_space    pgoff    a page of a file: one entry maps it, the page cache has it too
+    t     PG_table      1      0         an mm            address  a page table in 2.6.2, which maps from that address on
+    m     PG_slab       1      0         0                -        a page of some slab cache
+    k     -             0      0         0                -        free, with somebody's old bytes in it
 
-`count` is page->count (references, 0 when free). `scribbled` is ours, not Linux's: it says that a frame's bytes may not
-be zero, so that clearing a page that never was written costs the host nothing.
+`count` is page->count (references, 0 when free), `mapcount` how many page-table entries map the page. `mapping` is the address of
+who owns it, and PG_anon says of which kind that is; `index` is where the page lies in it: stale when there is no owner. `private`
+is the owner's as well. `next` and `prev` are the links of a list of pages, by frame number; 0 is none, as frame 0 is on no list.
 
-A reverse-mapping design adds columns of its own with `column()`: mapcount, mapping, index, the pte union.
+Two columns are ours and not Linux's. 2.4 and 2.6.2 have no mapcount: whoever wants it there counts slots or entries. `scribbled`
+says that a frame's bytes may not be zero, so that clearing a page that never was written costs the host nothing.
+
+What a reverse-mapping design keeps beside these it adds with `column()`: the pte union of pte_chain.
+
+Source: include/linux/mm.h, struct page, of 2.6.2 and 2.6.7; include/asm-generic/rmap.h of 2.6.2 (page tables); eras.md 1.1, 1.2.
 """
 
 from typing import Any
@@ -30,6 +38,7 @@ PG_DIRECT = 1 << 4
 PG_ANON_EXCLUSIVE = 1 << 5  # PageAnonExclusive: one entry maps it, and nobody else may
 PG_SWAPCACHE = 1 << 6  # its place in a swap area is in `private`
 PG_DIRTY = 1 << 7
+PG_REFERENCED = 1 << 8
 
 ZERO_PFN = 0  # ZERO_PAGE: frame 0, which nothing ever writes
 
@@ -41,7 +50,12 @@ class Frames:
         self.nr = nr
         self.flags: U32 = np.zeros(nr, np.uint32)
         self.count: I32 = np.zeros(nr, np.int32)
+        self.mapcount: I32 = np.zeros(nr, np.int32)
+        self.mapping: I64 = np.zeros(nr, np.int64)
+        self.index: I64 = np.zeros(nr, np.int64)
         self.private: I64 = np.zeros(nr, np.int64)
+        self.next: I64 = np.zeros(nr, np.int64)
+        self.prev: I64 = np.zeros(nr, np.int64)
         self.scribbled: U8 = np.zeros(nr, np.uint8)
 
     def column(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -81,6 +95,23 @@ def put_runs(count: I32, pages: I64, runs: int, freed: I64) -> int:
                     freed[nr_freed] = first + i
                     nr_freed += 1
     return nr_freed
+
+
+@kernel
+def free_pages_check(flags: U32, count: I32, mapcount: I32, mapping: I64, pfns: I64) -> int:
+    """Clear what a freed page must not keep: its flags, its count, the owner of an anonymous page.
+
+    Returns the first of `pfns` that somebody maps, or that another owner has not let go of: bad_page. -1 if there is none.
+    """
+    for i in range(pfns.size):
+        pfn = np.uint64(pfns[i])
+        if flags[pfn] & PG_ANON:
+            mapping[pfn] = 0
+        if mapcount[pfn] or mapping[pfn]:
+            return pfns[i]
+        flags[pfn] = 0
+        count[pfn] = 0
+    return -1
 
 
 @kernel

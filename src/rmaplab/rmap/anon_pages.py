@@ -21,10 +21,7 @@ class AnonPages(ReverseMap):
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
         frames = machine.frames
-        self.mapcount: I32 = frames.column(np.int32)
-        self.mapping: I64 = frames.column(np.int64)
-        self.index: I64 = frames.column(np.int64)
-        self._columns = (frames.flags, self.mapcount, self.mapping, self.index)
+        self._columns = (frames.flags, self.frames.mapcount, self.frames.mapping, self.frames.index)
 
     @staticmethod
     def page_bytes(paging: Paging, *, highpte: bool) -> int:
@@ -34,16 +31,16 @@ class AnonPages(ReverseMap):
 
     def tracked(self) -> I64:
         """Pages with a mapcount."""
-        return np.flatnonzero(self.mapcount).astype(np.int64)
+        return np.flatnonzero(self.frames.mapcount).astype(np.int64)
 
     def is_mapped(self, pfn: int) -> bool:
         """It has a mapcount."""
-        return bool(self.mapcount[pfn])
+        return bool(self.frames.mapcount[pfn])
 
     def check_mapcount(self, mapped: I64) -> None:
         """Raises KernelBug for a page that counts other than its entries are many (`mapped`, by PFN)."""
-        if not np.array_equal(self.mapcount, mapped):
-            wrong = np.flatnonzero(self.mapcount != mapped)[0]
+        if not np.array_equal(self.frames.mapcount, mapped):
+            wrong = np.flatnonzero(self.frames.mapcount != mapped)[0]
             raise KernelBug("mapcount", f"page {wrong} counts other than its entries")
 
 

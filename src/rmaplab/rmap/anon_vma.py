@@ -177,10 +177,10 @@ class AnonVmaMap(AnonPages):
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """Every VMA on the object: where the page's index lies in it, and whether this frame is there."""
         machine = self.machine
-        anon_vma = self._at.get(int(self.mapping[pfn])) if machine.frames.flags[pfn] & PG_ANON else None
+        anon_vma = self._at.get(int(self.frames.mapping[pfn])) if machine.frames.flags[pfn] & PG_ANON else None
         if anon_vma is None:
             return
-        index = int(self.index[pfn])
+        index = int(self.frames.index[pfn])
         for vma in anon_vma.vmas():
             machine.charge("vma_visit")
             address = vma.address_of(index)
@@ -195,16 +195,16 @@ class AnonVmaMap(AnonPages):
 
     def draw(self, pfn: int) -> list[str]:
         """The page, its object, and the VMAs on it, newest first: where the page's index lies in each."""
-        anon_vma = self._at.get(int(self.mapping[pfn])) if self.machine.frames.flags[pfn] & PG_ANON else None
+        anon_vma = self._at.get(int(self.frames.mapping[pfn])) if self.frames.flags[pfn] & PG_ANON else None
         if anon_vma is None:
             return super().draw(pfn)
-        index = int(self.index[pfn])
+        index = int(self.frames.index[pfn])
         hanging = []
         for nr, vma in enumerate(anon_vma.vmas(), 1):
             address = vma.address_of(index)
             where = f"at {address:x}" if vma.start <= address < vma.end else "outside"
             hanging.append(f"{nr}  pid {vma.mm.pid}  VMA {vma.start:x}-{vma.end:x}  pgoff {vma.pgoff:x}: {where}")
-        fields = [f"mapcount {self.mapcount[pfn]}", f"index {index:x}"]
+        fields = [f"mapcount {self.frames.mapcount[pfn]}", f"index {index:x}"]
         target = (
             f"anon_vma {anon_vma.address:x}, {self.cache.object_bytes} bytes: its VMAs, and index {index:x} in each"
         )
@@ -222,10 +222,10 @@ class AnonVmaMap(AnonPages):
             raise KernelBug("anon_vma", f"{self.cache.nr_objects} objects in the slab, {len(self._at)} in use")
         self.check_mapcount(mapped)
         named = mapped > 0
-        anon = self.machine.frames.flags & PG_ANON != 0
-        if not np.array_equal(named, anon) or not np.array_equal(named, self.mapping != 0):
+        anon = self.frames.flags & PG_ANON != 0
+        if not np.array_equal(named, anon) or not np.array_equal(named, self.frames.mapping != 0):
             raise KernelBug("anon_vma", "mapcount, PG_anon and mapping disagree")
-        if not set(np.unique(self.mapping[named]).tolist()) <= self._at.keys():
+        if not set(np.unique(self.frames.mapping[named]).tolist()) <= self._at.keys():
             raise KernelBug("anon_vma", "a page names an object that is gone")
 
 

@@ -232,7 +232,7 @@ class AnonVmaChainMap(AnonVmaObjects):
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """folio_try_dup_anon_rmap_ptes: mapcount + 1; the page keeps its anon_vma, on which the child's VMA is."""
-        map_again(self.mapcount, batch.columns, batch.runs)
+        map_again(self.frames.mapcount, batch.columns, batch.runs)
 
     def remove(self, batch: Batch) -> None:
         """folio_remove_rmap_ptes: mapcount - 1."""
@@ -243,7 +243,7 @@ class AnonVmaChainMap(AnonVmaObjects):
         """folio_move_anon_rmap: who reuses a page takes it to its own anon_vma, so that its walk gets shorter."""
         if not isinstance(vma.anon_vma, ChainedAnonVma):
             raise KernelBug("folio_move_anon_rmap", f"{vma} was not prepared")
-        self.mapping[batch.pfns] = vma.anon_vma.address
+        self.frames.mapping[batch.pfns] = vma.anon_vma.address
 
     # -- queries -------------------------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class AnonVmaChainMap(AnonVmaObjects):
         anon_vma = self._anon_vma_of(pfn)
         if anon_vma is None:
             return
-        index = int(self.index[pfn])
+        index = int(self.frames.index[pfn])
         for avc in anon_vma.tree.overlapping(index, index):
             vma = avc.vma
             address = vma.address_of(index)
@@ -266,20 +266,20 @@ class AnonVmaChainMap(AnonVmaObjects):
         machine.charge("interval_search", anon_vma.tree.looked_at)
 
     def _anon_vma_of(self, pfn: int) -> ChainedAnonVma | None:
-        return self.at.get(int(self.mapping[pfn])) if self.machine.frames.flags[pfn] & PG_ANON else None
+        return self.at.get(int(self.frames.mapping[pfn])) if self.frames.flags[pfn] & PG_ANON else None
 
     def draw(self, pfn: int) -> list[str]:
         """The page, its anon_vma, and the VMAs that cover its index, in the order of the walk; each with its chain."""
         anon_vma = self._anon_vma_of(pfn)
         if anon_vma is None:
             return super().draw(pfn)
-        index = int(self.index[pfn])
+        index = int(self.frames.index[pfn])
         hanging = []
         for nr, avc in enumerate(anon_vma.tree.overlapping(index, index), 1):
             vma = avc.vma
             chain = " ".join(f"{other.anon_vma.address:x}" for other in reversed(self.chains[vma]))
             hanging.append(f"{nr}  pid {vma.mm.pid}  VMA {vma.start:x}-{vma.end:x}  chain {chain}")
-        fields = [f"mapcount {self.mapcount[pfn]}", f"index {index:x}"]
+        fields = [f"mapcount {self.frames.mapcount[pfn]}", f"index {index:x}"]
         kin = "a root" if anon_vma.root is anon_vma else f"root {anon_vma.root.address:x}"
         target = f"anon_vma {anon_vma.address:x}, {kin}: a tree of {len(anon_vma.tree)}, and who covers index {index:x}"
         return draw_page(pfn, fields, "mapping", target, hanging)

@@ -65,7 +65,7 @@ def check_pages(design: AnonVmaObjects, mms: list[MmStruct], mapped: I64) -> Non
     design.check_mapcount(mapped)
     named = mapped > 0
     anon = design.machine.frames.flags & PG_ANON != 0
-    if not np.array_equal(named, anon) or not np.array_equal(named, design.mapping != 0):
+    if not np.array_equal(named, anon) or not np.array_equal(named, design.frames.mapping != 0):
         raise KernelBug("anon_vma", "mapcount, PG_anon and mapping disagree")
     for mm in mms:
         present, _ = read_page_tables(design.machine, mm.pgd)
@@ -77,10 +77,10 @@ def check_pages(design: AnonVmaObjects, mms: list[MmStruct], mapped: I64) -> Non
             if not pfns.size:
                 continue
             on = {avc.anon_vma.address: avc.anon_vma for avc in design.chains.get(vma, ())}
-            for address in np.unique(design.mapping[pfns]).tolist():
+            for address in np.unique(design.frames.mapping[pfns]).tolist():
                 if address not in on:
                     raise KernelBug("anon_vma", f"a page of {vma} names {address:#x}, which is not on its chain (I3)")
                 if on[address].root is not vma.anon_vma.root:  # type: ignore[attr-defined]
                     raise KernelBug("anon_vma", f"a page of {vma} names {address:#x}, of another root (I2)")
-            if (design.index[pfns] != (addresses >> PAGE_SHIFT) + vma.pgoff - (vma.start >> PAGE_SHIFT)).any():
+            if (design.frames.index[pfns] != (addresses >> PAGE_SHIFT) + vma.pgoff - (vma.start >> PAGE_SHIFT)).any():
                 raise KernelBug("anon_vma", f"a page of {vma} has an index that lies elsewhere (I7)")

@@ -137,7 +137,7 @@ class AnonMmMap(AnonPages):
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapcount + 1."""
         self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
-        map_again(self.mapcount, batch.columns, batch.runs)
+        map_again(self.frames.mapcount, batch.columns, batch.runs)
 
     def remove(self, batch: Batch) -> None:
         """Mapcount - 1; at 0 the page forgets its mm, which may have waited for that."""
@@ -161,16 +161,16 @@ class AnonMmMap(AnonPages):
         """page_update_anon_rmap: pages nobody else maps name this mm, at the batch's addresses."""
         anonmm = self._of_mm[vma.mm.address]
         pfns = batch.pfns
-        old = self.mapping[pfns]
-        self.mapping[pfns] = anonmm.address
-        self.index[pfns] = batch.addresses
+        old = self.frames.mapping[pfns]
+        self.frames.mapping[pfns] = anonmm.address
+        self.frames.index[pfns] = batch.addresses
         anonmm.nr_pages += batch.nr
         self._drop_pages(old)
 
     def move_verdict(self, batch: Batch, vma: VmArea) -> Bools | None:
         """mremap: pages that somebody else maps too could not be found at a new address; they must be copied."""
         del vma
-        return self.mapcount[batch.pfns] > 1
+        return self.frames.mapcount[batch.pfns] > 1
 
     def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
         """The others are told where they are now."""
@@ -180,10 +180,10 @@ class AnonMmMap(AnonPages):
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """The mm the page names, then its family, each at the page's one address, until mapcount are found."""
         machine = self.machine
-        anonmm = self._at.get(int(self.mapping[pfn])) if machine.frames.flags[pfn] & PG_ANON else None
+        anonmm = self._at.get(int(self.frames.mapping[pfn])) if machine.frames.flags[pfn] & PG_ANON else None
         if anonmm is None:
             return
-        address, left = int(self.index[pfn]), int(self.mapcount[pfn])
+        address, left = int(self.frames.index[pfn]), int(self.frames.mapcount[pfn])
         for member in self._family(anonmm):
             machine.charge("mm_visit")
             mm = member.mm
@@ -206,16 +206,16 @@ class AnonMmMap(AnonPages):
 
     def draw(self, pfn: int) -> list[str]:
         """The page, its anonmm, and the family in the order of the walk: all are looked at where the page says."""
-        anonmm = self._at.get(int(self.mapping[pfn])) if self.machine.frames.flags[pfn] & PG_ANON else None
+        anonmm = self._at.get(int(self.frames.mapping[pfn])) if self.frames.flags[pfn] & PG_ANON else None
         if anonmm is None:
             return super().draw(pfn)
-        address = int(self.index[pfn])
+        address = int(self.frames.index[pfn])
         hanging = []
         for nr, member in enumerate(self._family(anonmm), 1):
             whose = f"pid {member.mm.pid}" if member.mm is not None else "mm gone"
             head = ", the head" if member is anonmm.head else ""
             hanging.append(f"{nr}  {whose}  anonmm {member.address:x}, pages that name it: {member.nr_pages}{head}")
-        fields = [f"mapcount {self.mapcount[pfn]}", f"index {address:x}"]
+        fields = [f"mapcount {self.frames.mapcount[pfn]}", f"index {address:x}"]
         target = f"anonmm {anonmm.address:x}, {self.cache.object_bytes} bytes: its family, to be tried at {address:x}"
         return draw_page(pfn, fields, "mapping", target, hanging)
 
@@ -224,9 +224,9 @@ class AnonMmMap(AnonPages):
         if {mm.address for mm in mms} != self._of_mm.keys() or self.cache.nr_objects != len(self._at):
             raise KernelBug("anonmm", "objects are not one per living mm plus the remembered dead")
         self.check_mapcount(mapped)
-        if not np.array_equal(mapped > 0, self.machine.frames.flags & PG_ANON != 0):
+        if not np.array_equal(mapped > 0, self.frames.flags & PG_ANON != 0):
             raise KernelBug("anonmm", "mapcount and PG_anon disagree")
-        named, counts = np.unique(self.mapping[mapped > 0], return_counts=True)
+        named, counts = np.unique(self.frames.mapping[mapped > 0], return_counts=True)
         pages = dict(zip(named.tolist(), counts.tolist(), strict=True))
         if not pages.keys() <= self._at.keys():
             raise KernelBug("anonmm", "a page names an object that is gone")

@@ -64,7 +64,7 @@ class ReverseMap(ABC):
     """Its locks, in order; they come after those of mm/ (mmap_sem, mmlist_lock, page_table_lock)."""
 
     def __init__(self, machine: Machine) -> None:
-        self.machine = machine
+        self.machine, self.frames = machine, machine.frames
 
     # -- what it costs -------------------------------------------------------------------------------------------
 

@@ -67,8 +67,6 @@ class PteChain(ReverseMap):
         self.nrpte = (hardware.l1_cache_bytes - machine.paging.word_bytes) // slot
         self.cache = machine.cache("pte_chain", hardware.l1_cache_bytes, hwcache_align=True)
         self.pte: I64 = machine.frames.column(np.int64)  # the union: an entry's address if PG_direct, else a block's
-        self.table_mm: I64 = machine.frames.column(np.int64)
-        self.table_base: I64 = machine.frames.column(np.int64)
         self._nodes: Words = machine.ram.words(slot)
         self._slot_shift = slot.bit_length() - 1
         self._mms: dict[int, MmStruct] = {}
@@ -108,12 +106,12 @@ class PteChain(ReverseMap):
         most = (end - start) // self.machine.paging.leaf_span + 2
         tables, bases = np.empty(most, np.int64), np.empty(most, np.int64)
         nr = leaf_tables(*self.machine.geometry, mm.pgd, start, end, tables, bases)
-        self.table_mm[tables[:nr]] = mm.address
-        self.table_base[tables[:nr]] = bases[:nr]
+        self.frames.mapping[tables[:nr]] = mm.address
+        self.frames.index[tables[:nr]] = bases[:nr]
 
     def tables_removed(self, tables: I64) -> None:
         """pgtable_remove_rmap."""
-        self.table_mm[tables] = 0
+        self.frames.mapping[tables] = self.frames.index[tables] = 0
 
     def reserve(self, batch: Batch) -> None:
         """The blocks that duplicate(batch) will use: one per direct pointer and per full head. Whoever slept for them counts again."""
@@ -165,7 +163,7 @@ class PteChain(ReverseMap):
     def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
         """page_remove_rmap and page_add_rmap: a block that becomes empty is at hand for the insertion that may need one."""
         if self._emptied.size < old.nr:
-            self._emptied = np.empty(max(old.nr, self.machine.frames.nr >> 6), np.int64)
+            self._emptied = np.empty(max(old.nr, self.frames.nr >> 6), np.int64)
         nr_emptied, slots, lines = self._remove(*self._columns, old.columns, old.runs, self._emptied)
         emptied = self._emptied[: max(nr_emptied, 0)]
         need = self._need(*self._columns, new.columns, new.runs)
@@ -189,15 +187,15 @@ class PteChain(ReverseMap):
         """rmap_ptep_map: whose entry it is, and what it maps, from its table's struct page and its place in the table."""
         table = pte >> PAGE_SHIFT
         index = (pte & (PAGE_SIZE - 1)) // self.machine.paging.entry_bytes
-        address = int(self.table_base[table]) + (index << PAGE_SHIFT)
-        mm = self._mms.get(int(self.table_mm[table]))
+        address = int(self.frames.index[table]) + (index << PAGE_SHIFT)
+        mm = self._mms.get(int(self.frames.mapping[table]))
         if mm is None:
             raise KernelBug("ptep_to_mm", f"the entry at {pte:#x} is in no page table")
         return Mapping(mm, address)
 
     def _slots(self, pfn: int) -> Iterator[int]:
         block = int(self.pte[pfn])
-        if self.machine.frames.flags[pfn] & PG_DIRECT:
+        if self.frames.flags[pfn] & PG_DIRECT:
             yield block
             return
         while block:
@@ -212,7 +210,7 @@ class PteChain(ReverseMap):
         block = int(self.pte[pfn])
         if not block:
             return super().draw(pfn)
-        if self.machine.frames.flags[pfn] & PG_DIRECT:
+        if self.frames.flags[pfn] & PG_DIRECT:
             return draw_page(pfn, ["flags PG_direct"], "pte.direct", f"1  {self._draw_entry(block)}", [])
         hanging: list[str] = []
         nr, first = 0, block
@@ -243,7 +241,7 @@ class PteChain(ReverseMap):
             raise KernelBug("pte_chain", "the mms it knows are not the living ones")
         if self._spare.size:
             raise KernelBug("pte_chain", f"{self._spare.size} reserved blocks are left over")
-        direct = self.machine.frames.flags & PG_DIRECT != 0
+        direct = self.frames.flags & PG_DIRECT != 0
         length = direct.astype(np.int64)
         nr_blocks = 0
         for pfn in np.flatnonzero((self.pte != 0) & ~direct).tolist():

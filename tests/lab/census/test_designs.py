@@ -52,9 +52,9 @@ def look(system: System, tasks: list[Task]) -> tuple[Graph, Pages]:
     pages = Pages(
         np.array(pfns),
         np.array([mm_of[tasks[who].pid] for who, _ in PLACES]),
-        np.array([row_of[int(design.mapping[pfn])] for pfn in pfns]),
-        design.index[pfns],
-        design.mapcount[pfns].astype(np.int64),
+        np.array([row_of[int(design.frames.mapping[pfn])] for pfn in pfns]),
+        design.frames.index[pfns],
+        design.frames.mapcount[pfns].astype(np.int64),
         np.ones(len(pfns)),
     )
     return graph, pages

@@ -129,9 +129,9 @@ def snapshot_of(system: System) -> Snapshot:
         columns[0] += pfns
         columns[1] += [mm] * len(pfns)
     pfn, of_mm = (np.array(column, np.int64) for column in columns)
-    anon_vma = np.array([row_of[int(address)] for address in design.mapping[pfn]], np.int64)
-    mapcount = design.mapcount[pfn].astype(np.int64)
-    pages = Pages(pfn, of_mm, anon_vma, design.index[pfn], mapcount, 1 / mapcount)
+    anon_vma = np.array([row_of[int(address)] for address in design.frames.mapping[pfn]], np.int64)
+    mapcount = design.frames.mapcount[pfn].astype(np.int64)
+    pages = Pages(pfn, of_mm, anon_vma, design.frames.index[pfn], mapcount, 1 / mapcount)
     nothing = np.zeros(len(graph.processes.pid), np.int64)
     return Snapshot(
         graph=replace(graph, pages=pages),
