@@ -8,6 +8,8 @@ from rmaplab.kernels.linux_2_6 import FIGURES_2_6_2
 from rmaplab.kernels.spec import Figure, KernelSpec, Status
 from rmaplab.machine.entries import EntryEra
 from rmaplab.machine.watermarks import WatermarkRule
+from rmaplab.mm.mmu_gather import FastMode, TableFree
+from rmaplab.mm.move_ptes import MoveFlush
 
 B = Status.BELIEVED
 
@@ -38,6 +40,13 @@ LINUX_2_4_21 = KernelSpec(
         "mremap_to_nothing_unmaps": Figure(1, "2.4.27 mm/mremap.c, do_mremap", B),
         "munmap_needs_spare_vma": Figure(1, "2.4.27 mm/mmap.c, do_munmap", B),
         "small_allocations_fail": Figure(1, "2.4.27 mm/page_alloc.c, balance_classzone", B),
+        "gather_pages": Figure(508, "2.4.27 include/asm-generic/tlb.h, FREE_PTE_NR", B),
+        "gather_fast_mode": Figure(
+            FastMode.ONE_USER, "2.4.27 include/asm-generic/tlb.h, tlb_gather_mmu: mm_users is 1, at exit 0", B
+        ),
+        "gather_per_vma": Figure(1, "2.4.27 mm/memory.c, zap_page_range; exit_mmap has one for all", B),
+        "gather_tables": Figure(TableFree.AFTER, "2.4.27 mm/memory.c, clear_page_tables: pte_free", B),
+        "mremap_flushes": Figure(MoveFlush.RANGE, "2.4.27 mm/mremap.c, move_page_tables: flush_tlb_range", B),
         "timeslice_ms": Figure(60, "2.4.27 kernel/sched.c, NICE_TO_TICKS at HZ 100", B),
         "tick_us": Figure(10_000, "2.4 include/asm-i386/param.h, HZ 100", B),
         "one_run_queue": Figure(1, "2.4.27 kernel/sched.c, runqueue_head", B),

@@ -7,6 +7,8 @@ itself. "computed" figures are sums of the fields in that source.
 from rmaplab.kernels.spec import Figure, KernelSpec, Patch, Status
 from rmaplab.machine.entries import EntryEra
 from rmaplab.machine.watermarks import WatermarkRule
+from rmaplab.mm.mmu_gather import FastMode, TableFree
+from rmaplab.mm.move_ptes import MoveFlush
 
 V, B = Status.VALIDATED, Status.BELIEVED
 
@@ -79,6 +81,21 @@ FIGURES_2_6_2 = {
     "madvise_advice": Figure(0x1F, "mm/madvise.c: NORMAL to DONTNEED", B),
     "memlock_limit_bytes": Figure(1 << 62, "include/asm-generic/resource.h: RLIM_INFINITY", B),
     "stack_guard_gap_pages": Figure(0, "of 4.12", B),
+    # TLBs
+    "gather_pages": Figure(506, "include/asm-generic/tlb.h, FREE_PTE_NR", B),
+    "gather_fast_mode": Figure(FastMode.ONE_CPU, "include/asm-generic/tlb.h, tlb_gather_mmu: num_online_cpus", B),
+    "gather_per_vma": Figure(0, "mm/mmap.c, unmap_region: one for the call", B),
+    "gather_tables": Figure(
+        TableFree.AS_PAGES, "include/asm-i386/pgalloc.h, __pte_free_tlb; asm-x86_64 frees middle tables at once", B
+    ),
+    "madvise_gathers_once": Figure(0, "mm/memory.c, zap_page_range: a gather for each VMA's part", B),
+    "mprotect_gathers": Figure(0, "mm/mprotect.c, change_protection: flush_tlb_range", B),
+    "mremap_flushes": Figure(
+        MoveFlush.PAGE, "mm/mremap.c, move_one_page: ptep_clear_flush, or flush_tlb_page where nothing is", B
+    ),
+    "cow_reuse_flushes": Figure(1, "mm/memory.c, do_wp_page: ptep_establish", B),
+    "switch_mm_clears_mask": Figure(1, "include/asm-i386/mmu_context.h, switch_mm", B),
+    "lazy_cpus_spared": Figure(0, "arch/i386/kernel/smp.c, smp_invalidate_interrupt: leave_mm", B),
     # the O(1) scheduler
     "timeslice_ms": Figure(102, "kernel/sched.c, task_timeslice at nice 0", B),
     "max_timeslice_ms": Figure(200, "kernel/sched.c, MAX_TIMESLICE", B),
@@ -107,7 +124,13 @@ LINUX_2_6_5_RC1 = KernelSpec(
     released="2004-03-16",
     about="mainline, the base of the announcement's kernel; reverse mapping as in 2.6.2",
     design=PTE_CHAIN,
-    figures=FIGURES_2_6_2 | {"fork_cond_resched": Figure(1, "mm/memory.c, copy_page_range: cond_resched_lock", B)},
+    figures=FIGURES_2_6_2
+    | {
+        "fork_cond_resched": Figure(1, "mm/memory.c, copy_page_range: cond_resched_lock", B),
+        "mremap_flushes": Figure(
+            MoveFlush.ENTRY, "mm/mremap.c, move_one_page, since BK 12eda644ee of 2004-02-16: ptep_clear_flush alone", B
+        ),
+    },
 )
 
 OBJRMAP_CORE = Patch(

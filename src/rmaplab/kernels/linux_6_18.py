@@ -8,6 +8,8 @@ from rmaplab.kernels.linux_2_6 import FIGURES_2_6_2
 from rmaplab.kernels.spec import Figure, KernelSpec, Status
 from rmaplab.machine.entries import EntryEra
 from rmaplab.machine.watermarks import WatermarkRule
+from rmaplab.mm.mmu_gather import FastMode, TableFree
+from rmaplab.mm.move_ptes import MoveFlush
 
 V, B = Status.VALIDATED, Status.BELIEVED
 
@@ -88,6 +90,18 @@ LINUX_6_18 = KernelSpec(
         "madvise_advice": Figure(ADVICE, "mm/madvise.c, madvise_behavior_valid", V),
         "memlock_limit_bytes": Figure(8 << 20, "include/uapi/linux/resource.h, MLOCK_LIMIT", V),
         "stack_guard_gap_pages": Figure(256, "mm/mmap.c, stack_guard_gap", V),
+        # TLBs: counted with the tracepoint tlb:tlb_flush
+        "gather_pages": Figure(9678, "mm/mmu_gather.c: 8 and 19 batches of 510, in each one place is kept free", V),
+        "gather_fast_mode": Figure(FastMode.NEVER, "mm/mmu_gather.c, __tlb_remove_folio_pages_size", B),
+        "gather_tables": Figure(TableFree.BATCHED, "mm/mmu_gather.c, tlb_remove_table", V),
+        "madvise_gathers_once": Figure(1, "mm/madvise.c, madvise_do_behavior: one gather, from 6.16", V),
+        "mprotect_gathers": Figure(1, "mm/mprotect.c, do_mprotect_pkey: one gather, pte_needs_flush", V),
+        "mremap_flushes": Figure(
+            MoveFlush.TABLE, "mm/mremap.c, move_ptes: flush_tlb_range under the page table's lock", V
+        ),
+        "cow_reuse_flushes": Figure(0, "arch/x86/mm/pgtable.c, ptep_set_access_flags: no flush, from 3.8", V),
+        "switch_mm_clears_mask": Figure(0, "arch/x86/mm/tlb.c, flush_tlb_func clears it, from 6.14", V),
+        "lazy_cpus_spared": Figure(1, "arch/x86/mm/tlb.c, tlb_is_not_lazy, from 4.20; not where tables are freed", B),
         # the scheduler
         "fork_cond_resched": Figure(1, "mm/memory.c, copy_pte_range", B),
         "one_run_queue": Figure(0, "kernel/sched/core.c: a struct rq per CPU; EEVDF itself is not modelled", B),

@@ -13,11 +13,15 @@ from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, REUSE, SHARED, ZER
 
 
 @kernel
-def decide(codes: I8, nr: int, pfns: I64, write: bool, count: I32) -> tuple[int, int]:
-    """What is to be done (`install`) where `nr` codes of `classify` say what was found; `pfns` are the SHARED ones. (Copies, reuses)."""
-    copies = reuses = 0
+def decide(codes: I8, nr: int, pfns: I64, write: bool, count: I32) -> tuple[int, int, int]:
+    """What is to be done (`install`) where `nr` codes of `classify` say what was found; `pfns` are the SHARED ones.
+
+    Returns (copies, reuses, zero pages replaced).
+    """
+    copies = reuses = zeros = 0
     for i in range(nr):
         if codes[i] in (EMPTY, ZERO):
+            zeros += codes[i] == ZERO
             codes[i] = NEW if write else ZERO_PAGE
         elif codes[i] == SHARED:
             if count[pfns[copies + reuses]] == 1:
@@ -26,4 +30,4 @@ def decide(codes: I8, nr: int, pfns: I64, write: bool, count: I32) -> tuple[int,
             else:
                 codes[i] = COPY
                 copies += 1
-    return copies, reuses
+    return copies, reuses, zeros

@@ -5,8 +5,10 @@ The functions of mm/ take it as their first argument `k`, where C code would rea
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rmaplab.errors import KernelBug, NoMemory
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.machine import Machine
@@ -28,6 +30,13 @@ MM_LOCKS: LockClasses = (
 """The locks of mm/ in order; those of the reverse-mapping design follow. Source: eras.md 9."""
 
 BURST_TABLES = 32  # leaf tables a burst of work covers at most
+
+
+class PageHolder(Protocol):
+    """Who has references to pages besides page tables: a page's count is the sum of its holders."""
+
+    def references(self) -> I64:
+        """The PFNs, one for each reference."""
 
 
 class Kernel:
@@ -69,6 +78,7 @@ class Kernel:
         self.nr_alive = self.nr_alive_peak = 0  # not yet exited: now, and at most
         self.mmlist_lock = machine.locks.new("mmlist_lock")
         self.lru_add = LruAdd(machine.allocator, machine.ledger, machine.hardware.cpus, rules.pagevec_size)
+        self.holders: list[PageHolder] = [self.lru_add]
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
         self.burst_bytes = BURST_TABLES * paging.leaf_span

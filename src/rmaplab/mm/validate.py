@@ -12,8 +12,8 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, Bools
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
 from rmaplab.machine.entries import RW
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
 from rmaplab.machine.table_reader import Entries, read_page_tables
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_WRITE
@@ -43,7 +43,8 @@ def check(k: Kernel) -> None:
     mapped[ZERO_PFN] = 0
     _check_writable(k, mapped, np.concatenate(writable))
     references = mapped.copy()
-    np.add.at(references, k.lru_add.references(), 1)
+    for holder in k.holders:
+        np.add.at(references, holder.references(), 1)
     _check_pages(k, mapped, references)
     k.rmap.check(mms, mapped)
     pages = np.union1d(np.flatnonzero(mapped), k.rmap.tracked())
@@ -105,8 +106,10 @@ def _check_writable(k: Kernel, mapped: I64, writable: I64) -> None:
     if (mapped[writable] != 1).any():
         raise KernelBug("pte", f"page {writable[mapped[writable] != 1][0]} is shared, and somebody may write to it")
     if k.rules.anon_exclusive:
-        exclusive = np.flatnonzero(k.machine.frames.flags & PG_ANON_EXCLUSIVE)
-        if (mapped[exclusive] != 1).any() or not np.isin(writable, exclusive).all():
+        exclusive = np.flatnonzero(
+            k.machine.frames.flags & PG_ANON_EXCLUSIVE
+        )  # mapped once, or not any more and not freed yet
+        if (mapped[exclusive] > 1).any() or not np.isin(writable, exclusive).all():
             raise KernelBug("PageAnonExclusive", "a shared page has the bit, or one that may be written has it not")
 
 
