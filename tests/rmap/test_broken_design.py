@@ -278,9 +278,9 @@ def test_a_freed_page_that_is_still_counted() -> None:
     task = system.spawn()
     address = task.mmap(PAGE_SIZE)
     task.write(address, b"x")
+    system.kernel.lru_add.drain_all()
     with pytest.raises(rmaplab.KernelBug, match="bad_page"):
         task.munmap(address, PAGE_SIZE)
-        system.kernel.lru_add.drain_all()
 
 
 # -- walks that lie, on both designs ---------------------------------------------------------------------------------

@@ -108,6 +108,7 @@ class Task(MemoryCalls):
         except NoMemory as failure:
             raise failure.or_errno(errno.ENOMEM, "execve") from None
         self.mm = mm
+        k.machine.tlb.activate_mm(self)
         parent = self.parent
         if mm_release(self) and parent is not None and parent.waits:
             parent.waits = False

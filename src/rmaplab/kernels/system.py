@@ -20,6 +20,7 @@ from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.smt import NO_SMT, Smt
+from rmaplab.machine.tlb import TlbRules
 from rmaplab.machine.watermarks import WatermarkRule
 from rmaplab.machine.zones import DMA_FRAMES
 from rmaplab.mm.kernel import MM_LOCKS, Kernel
@@ -195,7 +196,12 @@ class System:
         slub = bool(spec.figure("slub", word))
         sched, locks = _sched_rules(spec, box, word), MM_LOCKS + design.lock_classes
         encoding = ENCODINGS[EntryEra(spec.figure("pte_encoding", word))][hardware.arch]
-        self.machine = Machine(hardware, book.price_list(spec.software), sched, layout, encoding, locks, slub=slub)
+        tlb = TlbRules(
+            switch_clears_mask=bool(spec.figure("switch_mm_clears_mask", word)),
+            spares_lazy_cpus=bool(spec.figure("lazy_cpus_spared", word)),
+        )
+        price_list = book.price_list(spec.software)
+        self.machine = Machine(hardware, price_list, sched, layout, encoding, locks, slub=slub, tlb=tlb)
         use.take(self.machine)
         self.kernel = Kernel(
             self.machine,

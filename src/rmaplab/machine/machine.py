@@ -16,6 +16,7 @@ from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.slab import SlabCache, SlabPages
 from rmaplab.machine.smt import NO_SMT, Smt
+from rmaplab.machine.tlb import Tlb, TlbRules
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -53,6 +54,7 @@ class Machine:
         locks: LockClasses = (),
         *,
         slub: bool = False,
+        tlb: TlbRules | None = None,
     ) -> None:
         nr_frames = hardware.ram_bytes >> PAGE_SHIFT
         self.hardware = hardware
@@ -68,6 +70,7 @@ class Machine:
         self.charge = self.ledger.charge
         """Count an operation; its time is due at the end of the burst."""
         self.locks = Locks(locks, self.sched, self.ledger)
+        self.tlb = Tlb(tlb or TlbRules(), self.sched, self.charge)
         self.swap_pages = hardware.swap_bytes >> PAGE_SHIFT
         self.nr_tables = self.nr_tables_peak = 0
         self._table_gfp = Gfp.HIGHUSER if hardware.highpte else Gfp.KERNEL

@@ -7,14 +7,22 @@ Source: 2.6.2 kernel/sched.c, schedule, scheduler_tick, wake_up_forked_process.
 """
 
 from collections import deque
+from typing import Protocol
 
 from greenlet import greenlet
+
+
+class CpuMask(Protocol):
+    """An address space, as far as CPUs load it: bit n of `cpu_vm_mask` says that CPU n is told of its changes (tlb.py)."""
+
+    cpu_vm_mask: int
 
 
 class SchedEntity:
     """What the scheduler knows about a task (the sched part of task_struct)."""
 
     def __init__(self) -> None:
+        self.mm: CpuMask | None = None
         self.context: greenlet | None = None
         self.cpu: Cpu | None = None
         self.slice_ns = 0

@@ -65,6 +65,8 @@ class Scheduler:
         self.switches = 0
         self._hub: greenlet | None = None
         self._alive: dict[SchedEntity, None] = {}
+        self.switch_mm: Callable[[Cpu, SchedEntity], None] = _no_mm
+        """Is told who runs next on a CPU (tlb.py)."""
 
     # -- tasks come, sleep and wake ------------------------------------------------------------------------------
 
@@ -241,6 +243,7 @@ class Scheduler:
         if entity is not None:
             entity.cpu = cpu
             cpu.last = entity
+            self.switch_mm(cpu, entity)
             self._at(self.now_ns, _GO_ON, entity)
         if cpu.siblings:
             self._core_changed(cpu)
@@ -319,3 +322,7 @@ class Scheduler:
         self.dispatch(entity.cpu)
         self._policy.wake_idle()
         self._switch_to_hub()
+
+
+def _no_mm(cpu: Cpu, entity: SchedEntity) -> None:
+    """Nobody counts."""

@@ -18,14 +18,15 @@ from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, REUSE, SHARED, ZER
 @kernel
 def decide(
     codes: I8, nr: int, pfns: I64, write: bool, count: I32, flags: U32, private: I64, users: I32
-) -> tuple[int, int]:  # fmt: skip
-    """What is to be done (`install`) where `nr` codes of `classify` say what was found; `pfns` are the SHARED ones. (Copies, reuses).
+) -> tuple[int, int, int]:  # fmt: skip
+    """What is to be done (`install`) where `nr` codes of `classify` say what was found; `pfns` are the SHARED ones.
 
-    `users` are the uses of slots in swap, `private` the slot of a page in the swap cache.
+    `users` are the uses of slots in swap, `private` the slot of a page in the swap cache. Returns (copies, reuses, zero pages replaced).
     """
-    copies = reuses = 0
+    copies = reuses = zeros = 0
     for i in range(nr):
         if codes[i] in (EMPTY, ZERO):
+            zeros += codes[i] == ZERO
             codes[i] = NEW if write else ZERO_PAGE
         elif codes[i] == SHARED:
             pfn = pfns[copies + reuses]
@@ -36,4 +37,4 @@ def decide(
             else:
                 codes[i] = COPY
                 copies += 1
-    return copies, reuses
+    return copies, reuses, zeros

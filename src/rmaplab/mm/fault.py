@@ -182,7 +182,7 @@ def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     tables, pages = _NOTHING, _NOTHING
     while True:
         nr = (end - start) >> PAGE_SHIFT
-        copies, reuses = decide(found.codes, nr, found.pfns, write, *_holders(k))
+        copies, reuses, zeros = decide(found.codes, nr, found.pfns, write, *_holders(k))
         wanted = copies + (found.empty if write else 0)
         try:
             if wanted:
@@ -214,6 +214,8 @@ def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
         if found.there > start or found.other >= 0:
             _give_back(k, tables, pages)
             return start
+    if stale := copies + zeros + (reuses if k.rules.cow_reuse_flushes else 0):
+        machine.tlb.flush_page(mm, stale)
     _give_back(k, tables[found.missing :], pages[wanted:])
     _install(k, vma, found, write, tables[: found.missing], pages[:wanted], copies, reuses)
     return end

@@ -54,6 +54,8 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
             k.vm_unacct_memory(charged - linked)
         mmput(k, child)
         raise (failure.or_errno(errno.ENOMEM, "fork") if isinstance(failure, NoMemory) else failure) from None
+    finally:
+        k.machine.tlb.flush_mm(parent)  # its entries may have become read-only, however that ended
     return child
 
 

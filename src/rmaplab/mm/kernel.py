@@ -33,12 +33,11 @@ MM_LOCKS: LockClasses = (
 BURST_TABLES = 32  # leaf tables a burst of work covers at most
 
 
-class Holder(Protocol):
-    """Somebody who has references on pages: a page's count is that of the entries that map it, and theirs."""
+class PageHolder(Protocol):
+    """Who has references to pages besides page tables: a page's count is the sum of its holders."""
 
     def references(self) -> I64:
-        """PFNs, one for each reference."""
-        ...
+        """The PFNs, one for each reference."""
 
 
 class Kernel:
@@ -83,8 +82,7 @@ class Kernel:
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
         self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.swap_pages)
-        self.holders: list[Holder] = [self.lru_add, self.swap]
-        """Who refers to pages, page tables apart."""
+        self.holders: list[PageHolder] = [self.lru_add, self.swap]
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
         self.one = Batch(1, paging.entry_bytes)

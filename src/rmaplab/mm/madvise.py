@@ -21,7 +21,8 @@ from rmaplab.machine.entries import ACCESSED, DIRTY
 from rmaplab.machine.pagetable_edit import clear_bits, read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import vma_modify
-from rmaplab.mm.zap import zap_vma_range, zap_whole_tables
+from rmaplab.mm.mmu_gather import MmuGather
+from rmaplab.mm.zap import zap_page_range
 from rmaplab.objects.flags import (
     MADV_COLD,
     MADV_COLLAPSE,
@@ -102,16 +103,17 @@ def do_madvise(k: Kernel, mm: MmStruct, start: int, length: int, advice: int) ->
     """Raises SyscallError: EINVAL (unknown advice; not for this VMA), ENOMEM (a hole, though the rest is done), EAGAIN (no VMA)."""
     end = check_range(k, start, length, advice)
     hole = False
-    for vma, address, stop in mm.stretches(start, end):
-        if vma is None:
-            hole = True
-            continue
-        _advise_vma(k, mm, vma, address, stop, advice)
+    with MmuGather(k, mm) as tlb:
+        for vma, address, stop in mm.stretches(start, end):
+            if vma is None:
+                hole = True
+                continue
+            _advise_vma(k, tlb, vma, address, stop, advice)
     if hole:
         raise SyscallError(errno.ENOMEM, "madvise", "a part of the range is not mapped; the rest is done")
 
 
-def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advice: int) -> None:
+def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, advice: int) -> None:
     if not is_known(k, advice):
         raise SyscallError(errno.EINVAL, "madvise", "unknown advice")
     if (advice in NOT_ON_LOCKED and vma.flags & VM_LOCKED) or advice == MADV_REMOVE:
@@ -130,26 +132,18 @@ def _advise_vma(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, advi
                 raise SyscallError(errno.EAGAIN, "madvise", "too many mappings") from None
             k.machine.charge("vma_advise")
     elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
-        _zap(k, mm, start, end)
+        zap_page_range(k, tlb, start, end)
+        if not k.rules.madvise_gathers_once:
+            tlb.flush()
     elif advice in (MADV_FREE, MADV_COLD):
-        _mark(k, mm, start, end, DIRTY | ACCESSED if advice == MADV_FREE else ACCESSED)
+        _mark(k, tlb, start, end, DIRTY | ACCESSED if advice == MADV_FREE else ACCESSED)
     elif advice == MADV_PAGEOUT and k.machine.swap_pages:
         raise NoMemory("MADV_PAGEOUT: this version does not swap", waiting_helps=True)
     elif advice == MADV_WILLNEED and k.rules.willneed_needs_file:
         raise SyscallError(errno.EBADF, "madvise", "MADV_WILLNEED is for files")
 
 
-def _zap(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
-    """Entries go, the VMA stays."""
-    k.lru_add.drain(k.this_cpu())
-    k.machine.locks.take(mm.page_table_lock)
-    zap_vma_range(k, mm, start, end)
-    if k.rules.dontneed_frees_tables:
-        zap_whole_tables(k, mm, start, end)
-    k.machine.locks.drop(mm.page_table_lock)
-
-
-def _mark(k: Kernel, mm: MmStruct, start: int, end: int, bits: int) -> None:
+def _mark(k: Kernel, tlb: MmuGather, start: int, end: int, bits: int) -> None:
     """Entries lose `bits`. Only reclaim will see it: a page that is clean then goes without being written anywhere."""
     machine = k.machine
     address = start
@@ -157,8 +151,9 @@ def _mark(k: Kernel, mm: MmStruct, start: int, end: int, bits: int) -> None:
         stop = k.burst_end(address, end)
         with k.batch() as batch:
             batch.runs, batch.nr, _ = read_range(
-                *machine.geometry, mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
+                *machine.geometry, tlb.mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
             )
+            tlb.need_flush |= batch.nr > 0
             clear_bits(machine.words, machine.paging.bits, batch.columns, batch.runs, bits)
         machine.charge("pte_mark", batch.nr)
         machine.end_burst()

@@ -8,13 +8,14 @@ that others share copied first. If memory runs out, what was moved moves back.
 Source: mm/mremap.c, move_page_tables, of 2.6.5 -aa; later kernels start with the lowest; nobody can tell, because mmap_sem is held.
 """
 
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 
 from rmaplab.errors import NoMemory
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.batch import ADDRESS, ENTRY, PFN
+from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
 from rmaplab.machine.pagetable_edit import (
     count_tables_at,
@@ -28,6 +29,19 @@ from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.swap_in import do_swap_page
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+
+class MoveFlush(IntEnum):
+    """How often a move of entries flushes TLBs."""
+
+    RANGE = 0
+    """Once, when all have moved."""
+    PAGE = 1
+    """For each page, whether or not there is one."""
+    ENTRY = 2
+    """For each entry."""
+    TABLE = 3
+    """For each stretch that lies in one page table, before and after, and has a page."""
 
 
 class Remap(NamedTuple):
@@ -59,6 +73,9 @@ def move_page_tables(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> No
     except NoMemory:
         move_back(k, target, vma, start, old + length, new - old)
         raise
+    finally:
+        if k.rules.mremap_flushes == MoveFlush.RANGE:
+            k.machine.tlb.flush_range(vma.mm)
 
 
 def move_back(k: Kernel, target: VmArea, vma: VmArea, start: int, end: int, delta: int) -> None:
@@ -114,10 +131,28 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
             k.rmap.tables_added(mm, start + delta, end + delta)
         if before.nr:
             k.rmap.moved(before, after, target)
+        _flush(k, mm, before, (end - start) >> PAGE_SHIFT, moved, delta)
     if moved:
         machine.locks.count("page_table_lock", moved)  # taken page by page
         machine.charge("pte_move", moved)
         machine.end_burst()
+
+
+def _flush(k: Kernel, mm: MmStruct, moved: Batch, nr_pages: int, nr_moved: int, delta: int) -> None:
+    """TLBs hear of a burst of a move: `nr_pages` were looked at, `nr_moved` entries and the pages of `moved` have moved."""
+    tlb, how = k.machine.tlb, k.rules.mremap_flushes
+    if how == MoveFlush.PAGE:
+        tlb.flush_page(mm, nr_pages)
+    elif how == MoveFlush.ENTRY and nr_moved:
+        tlb.flush_page(mm, nr_moved)
+    elif how == MoveFlush.TABLE and moved.nr:
+        span = k.machine.paging.leaf_span
+        first = moved.columns[ADDRESS, : moved.runs]
+        last = first + (moved.columns[LENGTH, : moved.runs] << PAGE_SHIFT) - PAGE_SIZE
+        shifted = delta if delta % span else 0  # else tables begin together on both sides
+        stretch, stretch_end = ((at + shifted) // span + (at // span if shifted else 0) for at in (first, last))
+        again = np.count_nonzero(stretch[1:] == stretch_end[:-1])
+        tlb.flush_range(mm, int((stretch_end - stretch + 1).sum()) - int(again))
 
 
 def _make_tables(k: Kernel, mm: MmStruct, old: int, new: int, length: int) -> None:

@@ -19,6 +19,7 @@ from rmaplab.machine.pagetable_edit import protect_range
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel, null_is_fine
 from rmaplab.mm.merge import continues, vma_modify
+from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.vma import absorb
 from rmaplab.objects.flags import (
     PROT_EXEC,
@@ -55,15 +56,16 @@ def do_mprotect(k: Kernel, mm: MmStruct, start: int, length: int, prot: int) -> 
         )
     if length and unknown:
         raise SyscallError(errno.EINVAL, "mprotect", "unknown bits of protection")
-    for vma, address, stop in mm.stretches(start, end):
-        if vma is None:
-            raise SyscallError(errno.ENOMEM, "mprotect", f"nothing is mapped at {address:#x}")
-        _fixup(k, mm, vma, address, stop, vma.flags & ~ACCESS | prot & ACCESS)
+    with MmuGather(k, mm) as tlb:
+        for vma, address, stop in mm.stretches(start, end):
+            if vma is None:
+                raise SyscallError(errno.ENOMEM, "mprotect", f"nothing is mapped at {address:#x}")
+            _fixup(k, tlb, vma, address, stop, vma.flags & ~ACCESS | prot & ACCESS)
     if end > start and k.rules.mprotect_merges and not k.rules.mprotect_asks_both:
         _merge_with_next(k, mm, end)
 
 
-def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: int) -> None:
+def _fixup(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, flags: int) -> None:
     """One VMA's part. Raises SyscallError(ENOMEM)."""
     if flags == vma.flags:
         return
@@ -90,10 +92,10 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, flags: in
         k.vm_unacct_memory(charged)
         raise (failure.or_errno(errno.ENOMEM, "mprotect") if isinstance(failure, NoMemory) else failure) from None
     k.vm_unacct_memory(refund)
-    _change_protection(k, mm, start, end, flags)
+    _change_protection(k, tlb, start, end, flags)
     if early_cow:  # a locked page must not fault later
         with null_is_fine():
-            touch(k, mm, None, start, end, write=True)
+            touch(k, vma.mm, None, start, end, write=True)
 
 
 def _loses_charge(k: Kernel, vma: VmArea) -> bool:
@@ -115,16 +117,19 @@ def _merge_with_next(k: Kernel, mm: MmStruct, end: int) -> None:
             k.machine.charge("vma_merge")
 
 
-def _change_protection(k: Kernel, mm: MmStruct, start: int, end: int, flags: int) -> None:
-    """change_protection: entries lose the write bit, and with PROT_NONE the present bit, in bursts."""
+def _change_protection(k: Kernel, tlb: MmuGather, start: int, end: int, flags: int) -> None:
+    """change_protection: entries lose the write bit, and with PROT_NONE the present bit, in bursts; TLBs hear of it."""
+    mm = tlb.mm
     present = PRESENT if flags & ACCESS else k.machine.encoding.hidden
     k.machine.locks.take(mm.page_table_lock)
     address = start
     while address < end:
         stop = k.burst_end(address, end)
-        k.machine.charge(
-            "pte_protect", protect_range(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, present)
-        )
+        nr = protect_range(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, present)
+        tlb.need_flush |= nr > 0 and k.rules.mprotect_gathers
+        k.machine.charge("pte_protect", nr)
         k.machine.end_burst()
         address = stop
+    if not k.rules.mprotect_gathers:
+        k.machine.tlb.flush_range(mm)
     k.machine.locks.drop(mm.page_table_lock)

@@ -15,8 +15,9 @@ import errno
 
 from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.vma import remove_vma, split_vma, unlink_vma
-from rmaplab.mm.zap import free_pgtables, zap_vma_range
+from rmaplab.mm.zap import free_pgtables, unmap_page_range
 from rmaplab.objects.flags import VM_ACCOUNT, VM_LOCKED
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SIZE, page_align
@@ -43,14 +44,16 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
             mm.free_area_cache = vma.start
     k.lru_add.drain(k.this_cpu())
     locks.take(mm.page_table_lock)
-    for vma in doomed:
-        zap_vma_range(k, mm, vma.start, vma.end)
-        mm.total_vm -= vma.nr_pages
-        if vma.flags & VM_ACCOUNT:
-            k.vm_unacct_memory(vma.nr_pages)
-        if vma.flags & VM_LOCKED:
-            mm.locked_vm -= vma.nr_pages
-    free_pgtables(k, mm, before.end if before else 0, start, end, after.start if after else None)
+    with MmuGather(k, mm) as tlb:
+        for vma in doomed:
+            unmap_page_range(k, tlb, vma.start, vma.end)
+            tlb.end_vma()
+            mm.total_vm -= vma.nr_pages
+            if vma.flags & VM_ACCOUNT:
+                k.vm_unacct_memory(vma.nr_pages)
+            if vma.flags & VM_LOCKED:
+                mm.locked_vm -= vma.nr_pages
+        free_pgtables(k, tlb, before.end if before else 0, start, end, after.start if after else None)
     locks.drop(mm.page_table_lock)
     for vma in doomed:
         remove_vma(k, vma)

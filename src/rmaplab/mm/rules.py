@@ -155,3 +155,21 @@ class Rules:
     mlock_leaves: int
     """VMAs with one of these vm_flags it passes over."""
     mincore_knows_anonymous: bool
+
+    # -- TLBs (mm/mmu_gather.py) ---------------------------------------------------------------------------------------
+    gather_pages: int
+    """Pages that an mmu_gather holds: with so many it flushes."""
+    gather_fast_mode: int
+    """When pages need not wait for the flush (FastMode)."""
+    gather_per_vma: bool
+    """munmap and madvise have a gather for each VMA's part; without it there is one for the call."""
+    gather_tables: int
+    """How page tables are freed (TableFree)."""
+    madvise_gathers_once: bool
+    """One gather for all that an madvise takes away."""
+    mprotect_gathers: bool
+    """mprotect flushes once, at its end, if any entry has changed; without it once for each VMA's part, whether or not one has."""
+    mremap_flushes: int
+    """How often a move of entries flushes (MoveFlush)."""
+    cow_reuse_flushes: bool
+    """A fault that only makes an entry writable flushes its page."""

@@ -16,7 +16,7 @@ import numpy as np
 from rmaplab.errors import KernelBug
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import Batch
+from rmaplab.machine.batch import LENGTH, PFN, Batch
 from rmaplab.machine.entries import PRESENT, READABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_SWAPCACHE
 from rmaplab.machine.pagetable import lookup
@@ -107,11 +107,14 @@ def put_page(k: Kernel, pfn: int) -> None:
         k.machine.charge("page_free")
 
 
-def drop_swap_cache(k: Kernel, batch: Batch) -> None:
-    """free_page_and_swap_cache: pages of `batch`, which has been unmapped, that only its references and the cache hold leave the cache."""
+def drop_swap_cache(k: Kernel, columns: I64, runs: int) -> None:
+    """free_page_and_swap_cache: of unmapped pages, those that only the reference of their entry and the cache hold leave the cache."""
     if not k.swap.cached:
         return
-    frames, pfns = k.machine.frames, batch.pfns
+    frames = k.machine.frames
+    pfns = np.concatenate(
+        [np.arange(columns[PFN, run], columns[PFN, run] + columns[LENGTH, run]) for run in range(runs)]
+    )
     for pfn in pfns[frames.flags[pfns] & PG_SWAPCACHE != 0].tolist():
         if frames.count[pfn] == 2 and k.swap.users[frames.private[pfn]] == 1:
             k.swap.delete(pfn)

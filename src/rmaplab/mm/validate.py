@@ -110,8 +110,10 @@ def _check_writable(k: Kernel, mapped: I64, writable: I64) -> None:
     if (mapped[writable] != 1).any():
         raise KernelBug("pte", f"page {writable[mapped[writable] != 1][0]} is shared, and somebody may write to it")
     if k.rules.anon_exclusive:
-        exclusive = np.flatnonzero(k.machine.frames.flags & PG_ANON_EXCLUSIVE)
-        if (mapped[exclusive] != 1).any() or not np.isin(writable, exclusive).all():
+        exclusive = np.flatnonzero(
+            k.machine.frames.flags & PG_ANON_EXCLUSIVE
+        )  # mapped once, or not any more and not freed yet
+        if (mapped[exclusive] > 1).any() or not np.isin(writable, exclusive).all():
             raise KernelBug("PageAnonExclusive", "a shared page has the bit, or one that may be written has it not")
 
 

@@ -1,31 +1,32 @@
-"""Taking mappings away: zap_page_range, free_pgtables, exit_mmap.
+"""Taking mappings away: unmap_page_range, zap_page_range, free_pgtables, exit_mmap.
 
-The order matters to a reverse map: entries first, then the page tables, then the VMA leaves its anon_vma. So whoever walks
+What is unmapped goes into a gather (mmu_gather.py), which flushes TLBs and then frees it. The order matters to a reverse map: entries first, then the page tables, then the VMA leaves its anon_vma. So whoever walks
 finds a VMA without entries at worst, never an entry without its VMA.
 
-Source: 2.6.2 mm/memory.c (zap_page_range, clear_page_tables), mm/mmap.c (unmap_region, free_pgtables, exit_mmap).
+Source: 2.6.2 mm/memory.c (unmap_page_range, zap_page_range, clear_page_tables), mm/mmap.c (unmap_region, free_pgtables, exit_mmap).
 """
 
 import numpy as np
 
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ENTRY
-from rmaplab.machine.frames import put_runs
 from rmaplab.machine.pagetable import unhook_tables, zap_range
 from rmaplab.machine.pagetable_edit import free_level, free_range
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.swap_in import drop_swap_cache, free_swap_and_cache
+from rmaplab.mm.mmu_gather import MmuGather
+from rmaplab.mm.swap_in import free_swap_and_cache
 from rmaplab.mm.vma import remove_all
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT
 
 
-def zap_vma_range(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
-    """Clear all entries of [start, end), forget them in the reverse map, free pages that nobody else has. A burst at a time.
+def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
+    """Clear all entries of [start, end), forget them in the reverse map, gather their pages. A burst at a time.
 
     The caller holds page_table_lock, for as long as that takes.
     """
-    machine = k.machine
+    machine, mm = k.machine, tlb.mm
     address = start
     while address < end:
         stop = k.burst_end(address, end)
@@ -35,12 +36,10 @@ def zap_vma_range(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
             )
             if batch.nr:
                 k.rmap.remove(batch)
-                drop_swap_cache(k, batch)
-                freed = np.empty(batch.nr, np.int64)
-                nr_freed = put_runs(machine.frames.count, batch.columns, batch.runs, freed)
-                machine.allocator.free(freed[:nr_freed])
-                machine.charge("page_free", nr_freed)
                 mm.rss -= batch.nr
+                tlb.remove_pages(batch)
+            elif cleared:  # of the zero page only
+                tlb.need_flush = True
             if batch.nr_others:
                 free_swap_and_cache(k, batch.others[ENTRY, : batch.nr_others])
         if cleared:
@@ -49,7 +48,18 @@ def zap_vma_range(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
         address = stop
 
 
-def free_pgtables(k: Kernel, mm: MmStruct, floor: int, start: int, end: int, ceiling: int | None) -> None:
+def zap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
+    """What madvise takes away: the entries go, the VMA stays. The page tables go too where nothing else can be in them (PT_RECLAIM)."""
+    k.lru_add.drain(k.this_cpu())
+    k.machine.locks.take(tlb.mm.page_table_lock)
+    unmap_page_range(k, tlb, start, end)
+    if k.rules.dontneed_frees_tables:
+        _remove_tables(k, tlb, whole_tables(k, tlb.mm, start, end))
+    tlb.end_vma()
+    k.machine.locks.drop(tlb.mm.page_table_lock)
+
+
+def free_pgtables(k: Kernel, tlb: MmuGather, floor: int, start: int, end: int, ceiling: int | None) -> None:
     """Free the page tables under [start, end), as far as no neighbour uses them: whole entries of the top table only.
 
     `floor` is where the previous VMA ends, `ceiling` where the next begins. With PAE one such entry spans 1 GiB, so tables
@@ -59,55 +69,49 @@ def free_pgtables(k: Kernel, mm: MmStruct, floor: int, start: int, end: int, cei
     if k.rules.frees_tables_by_level:
         paging = k.machine.paging
         last = -(-paging.task_size // paging.top_span) * paging.top_span if ceiling is None else ceiling
-        _free_tables(k, mm, start, end, floor, last)
+        tables = np.empty(tlb.mm.nr_tables, np.int64)
+        nr = free_range(*k.machine.geometry, tlb.mm.pgd, start, end, floor, last, tables)
+        _remove_tables(k, tlb, tables[:nr])
         return
     span = k.machine.paging.top_span
     first = max(start // span, -(-floor // span))
     last = -(-end // span) if ceiling is None else min(-(-end // span), ceiling // span)
     if first < last:
-        _clear_page_tables(k, mm, first, last)
+        _clear_page_tables(k, tlb, first, last)
 
 
 def exit_mmap(k: Kernel, mm: MmStruct) -> None:
     """An address space ends: zap everything, free its tables, then unlink its VMAs and free them."""
     k.lru_add.drain(k.this_cpu())
     k.machine.locks.take(mm.page_table_lock)
-    for vma in mm.vmas:
-        zap_vma_range(k, mm, vma.start, vma.end)
-        if vma.flags & VM_ACCOUNT:
-            k.vm_unacct_memory(vma.nr_pages)
-    _clear_page_tables(k, mm, 0, -(-k.machine.paging.task_size // k.machine.paging.top_span))
+    with MmuGather(k, mm) as tlb:
+        for vma in mm.vmas:
+            unmap_page_range(k, tlb, vma.start, vma.end)
+            if vma.flags & VM_ACCOUNT:
+                k.vm_unacct_memory(vma.nr_pages)
+        _clear_page_tables(k, tlb, 0, -(-k.machine.paging.task_size // k.machine.paging.top_span))
     k.machine.locks.drop(mm.page_table_lock)
     remove_all(k, mm)
     mm.total_vm = mm.locked_vm = 0
 
 
-def _free_tables(k: Kernel, mm: MmStruct, start: int, end: int, floor: int, ceiling: int) -> None:
-    """Those below the top one that map something of [start, end) and nothing outside [floor, ceiling)."""
-    machine = k.machine
-    nr = mm.nr_tables
-    tables = np.empty(nr, np.int64)
-    tables = tables[: free_range(*machine.geometry, mm.pgd, start, end, floor, ceiling, tables)]
-    if tables.size:
-        k.rmap.tables_removed(tables)
-        machine.free_tables(tables)
-        mm.nr_tables -= tables.size
+def whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> I64:
+    """Unhook the leaf tables that [start, end), which is empty, covers whole."""
+    span = k.machine.paging.leaf_span
+    first, last = -(-start // span) * span, end // span * span
+    if first >= last:
+        return _NOTHING
+    tables = np.empty(mm.nr_tables, np.int64)
+    return tables[: free_level(*k.machine.geometry, mm.pgd, 1, first, last, tables, 0)]
 
 
 def zap_whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
-    """Free the leaf tables that [start, end), which is empty, covers whole.
-
-    MADV_DONTNEED does that with PT_RECLAIM; and a move of whole tables leaves none behind.
-    """
-    span = k.machine.paging.leaf_span
-    first, last = -(-start // span) * span, end // span * span
-    if first < last:
-        tables = np.empty(mm.nr_tables, np.int64)
-        nr = free_level(*k.machine.geometry, mm.pgd, 1, first, last, tables, 0)
-        if nr:
-            k.rmap.tables_removed(tables[:nr])
-            k.machine.free_tables(tables[:nr])
-            mm.nr_tables -= nr
+    """A move of whole tables leaves none behind."""
+    tables = whole_tables(k, mm, start, end)
+    if tables.size:
+        k.rmap.tables_removed(tables)
+        k.machine.free_tables(tables)
+        mm.nr_tables -= tables.size
 
 
 def free_pgd(k: Kernel, mm: MmStruct) -> None:
@@ -123,16 +127,22 @@ def free_pgd(k: Kernel, mm: MmStruct) -> None:
     k.pgd_cache.free(mm.pgd)
 
 
-def _clear_page_tables(k: Kernel, mm: MmStruct, first: int, last: int) -> None:
+def _clear_page_tables(k: Kernel, tlb: MmuGather, first: int, last: int) -> None:
     machine, paging = k.machine, k.machine.paging
     words, levels, bits = machine.geometry
     if paging.tables_at_birth:  # they stay until the pgd goes: clear what hangs below each of them
-        middle = (words[(mm.pgd >> (12 - bits)) + np.arange(first, last)].astype(np.int64) >> 12) << 12
+        middle = (words[(tlb.mm.pgd >> (12 - bits)) + np.arange(first, last)].astype(np.int64) >> 12) << 12
         found = [t for pmd in middle.tolist() for t in unhook_tables(words, levels - 1, bits, pmd, 0, 1 << bits)]
     else:
-        found = unhook_tables(words, levels, bits, mm.pgd, first, last)
-    tables = np.concatenate(found)
+        found = unhook_tables(words, levels, bits, tlb.mm.pgd, first, last)
+    _remove_tables(k, tlb, np.concatenate(found))
+
+
+def _remove_tables(k: Kernel, tlb: MmuGather, tables: I64) -> None:
     if tables.size:
         k.rmap.tables_removed(tables)
-        machine.free_tables(tables)
-        mm.nr_tables -= tables.size
+        tlb.remove_tables(tables)
+        tlb.mm.nr_tables -= tables.size
+
+
+_NOTHING: I64 = np.empty(0, np.int64)

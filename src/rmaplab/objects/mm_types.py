@@ -105,6 +105,8 @@ class MmStruct:
         """Pages of locked VMAs."""
         self.locked_vm_drift = 0
         """Pages still counted as locked that are not (MREMAP_DONTUNMAP of a locked mapping)."""
+        self.cpu_vm_mask = 0
+        """CPUs, bit by bit, that have its page tables loaded (machine/tlb.py)."""
         self.users = 1
         """Tasks that live in it: more than one after vfork or clone."""
         self._starts: list[int] = []

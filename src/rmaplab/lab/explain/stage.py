@@ -221,5 +221,6 @@ def _change(old: int, new: int) -> str:
 
 
 def listed(counts: Counter[str]) -> str:
-    """Counts in words, by name."""
-    return ", ".join(f"{operation} {nr}" for operation, nr in sorted(counts.items()) if nr) or "nothing counted"
+    """Counts in words, by name; those of TLBs, of which no story tells, are left out."""
+    told = {operation: nr for operation, nr in counts.items() if nr and not operation.startswith("tlb_")}
+    return ", ".join(f"{operation} {nr}" for operation, nr in sorted(told.items())) or "nothing counted"
