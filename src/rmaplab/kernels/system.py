@@ -16,6 +16,7 @@ from rmaplab.kernels.spec import KernelSpec
 from rmaplab.machine.allocator import Gfp, Layout
 from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import PG_RESERVED
+from rmaplab.machine.locks import Listener
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.sched_policy import SchedRules
@@ -222,6 +223,14 @@ class System:
     def close(self) -> None:
         """Let go of programs that cannot go on, after NoMemory say: its RAM is the host's again. Not to be used after."""
         self.machine.sched.abandon()
+
+    def watch(self, listener: Listener | None) -> None:
+        """Tell `listener` of every point at which another task may act: a lock is about to be taken, memory is asked for. None ends it.
+
+        Work goes page by page then, every lock is really taken, and the listener may act at once as somebody else: through the tasks of
+        this system, or the functions of mm/. docs/locking.md says what is assumed.
+        """
+        self.machine.watch(listener)
 
     def who_maps(self, task: Task, address: int) -> list[Mapping]:
         """Who maps the page that `task` has at `address`, by this kernel's reverse map.

@@ -27,8 +27,9 @@ Source: eras.md 9 for who takes what in which order; the order of 2.6.2 to 2.6.7
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
@@ -87,6 +88,24 @@ class LockOwner:
     held: list[Lock] = field(default_factory=list)
 
 
+MIGHT_SLEEP = "might_sleep"
+"""The point at which memory is asked for, by a request that may sleep."""
+
+
+class Point(NamedTuple):
+    """A place where another task may act. `name` is the class of the lock that is about to be taken, or what else is about to happen.
+
+    `of` names the object of a lock, `held` are the classes of locks that whoever has come here holds.
+    """
+
+    name: str
+    of: str = ""
+    held: tuple[str, ...] = ()
+
+
+Listener = Callable[[Point], None]
+"""Is told of a point, and may act there as somebody else would: what it takes it must give back before it returns."""
+
 LockClasses = tuple[tuple[str, bool, bool], ...]
 """Classes in the order in which they may be taken: (name, whether a waiter sleeps, whether two may be nested)."""
 
@@ -103,6 +122,11 @@ class Locks:
         self._sched, self._ledger = sched, ledger
         self._sweeps: dict[tuple[str, int], int] = {}  # (class, first page) -> when the last burst over it ends
         self._sweeping: list[tuple[str, int]] = []  # by the burst under way
+        self.listener: Listener | None = None
+        """Who is told of points; Machine.watch sets it."""
+        self.visits = 0
+        """How many points it was told of."""
+        self._bits: dict[tuple[str, int], Lock] = {}  # bit locks, if somebody watches
         self._outside = LockOwner(None)
         self._holders: dict[SchedEntity, LockOwner] = {}
 
@@ -112,6 +136,8 @@ class Locks:
 
     def take(self, lock: Lock, *, write: bool = True) -> None:
         """Take it, waiting if somebody else holds it. Raises KernelBug against the order."""
+        if self.listener is not None:
+            self.reach(lock.type.name, lock.of)
         holder = self._outside if self._sched.current is None else self._holder()
         if holder.held:
             self._check_order(holder, lock)
@@ -126,8 +152,22 @@ class Locks:
         else:
             self._grant(lock, holder, write)
 
+    def enter(self, lock: Lock) -> None:
+        """Take it for what follows within this burst, which ends with leave(). It is really held if somebody watches, else passed through."""
+        if self.listener is None:
+            self.pass_through(lock)
+        else:
+            self.take(lock)
+
+    def leave(self, lock: Lock) -> None:
+        """What followed enter() is done."""
+        if self.listener is not None:
+            self.drop(lock)
+
     def pass_through(self, lock: Lock, *, write: bool = True) -> None:
         """Take and drop within one burst: the waiting, the order and the count of it."""
+        if self.listener is not None:
+            self.reach(lock.type.name, lock.of)
         holder = self._outside if self._sched.current is None else self._holder()
         if holder.held:
             self._check_order(holder, lock)
@@ -198,6 +238,34 @@ class Locks:
             self._sweeps[place] = max(until, sched.now_ns + sched.lasts(ns + waited))
         self._sweeping.clear()
         return waited
+
+    def enter_bits(self, class_name: str, batch: I64, nr: int) -> None:
+        """sweep(), before the work: if somebody watches, a batch is one page, and its bit lock is really held until leave_bits()."""
+        if self.listener is None or nr != 1:
+            self.sweep(class_name, batch, nr)
+        else:
+            pfn = int(batch[0, 0])
+            self.take(self._bits.setdefault((class_name, pfn), Lock(self.classes[class_name], f"page {pfn}")))
+
+    def leave_bits(self, class_name: str, batch: I64, nr: int) -> None:
+        """The work is done."""
+        if self.listener is not None and nr == 1:
+            self.drop(self._bits.pop((class_name, int(batch[0, 0]))))
+
+    def reach(self, name: str, of: str = "") -> None:
+        """A point: whoever watches may act here, as somebody of his own, who holds nothing. Nothing is asked for if nobody watches."""
+        if self.listener is None:
+            return
+        point = Point(name, of, tuple(lock.type.name for lock in self.held()))
+        self.visits += 1
+        outside, self._outside = self._outside, LockOwner(None)
+        running, self._sched.current = self._sched.current, None
+        try:
+            self.listener(point)
+            if self._outside.held:
+                raise KernelBug("watch", f"who acted at {name} has kept {self._outside.held[0].type.name}")
+        finally:
+            self._outside, self._sched.current = outside, running
 
     def held(self) -> list[Lock]:
         """What the running task holds: nothing, between system calls."""

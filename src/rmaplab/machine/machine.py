@@ -8,7 +8,7 @@ from rmaplab.machine.arrays import I64, Bools, Words
 from rmaplab.machine.entries import PFN_MASK, Encoding
 from rmaplab.machine.frames import PG_TABLE, Frames
 from rmaplab.machine.ledger import Ledger, PriceList
-from rmaplab.machine.locks import LockClasses, Locks
+from rmaplab.machine.locks import MIGHT_SLEEP, Listener, LockClasses, Locks
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.ram import Ram
@@ -84,7 +84,23 @@ class Machine:
     @property
     def changes(self) -> int:
         """A number that moves when others may have changed what was read before: somebody slept for memory, or another task ran."""
-        return self.allocator.sleeps + self.sched.switches
+        return self.allocator.sleeps + self.sched.switches + self.locks.visits
+
+    @property
+    def watched(self) -> bool:
+        """Whether a listener is told of every point: then work goes page by page."""
+        return self.locks.listener is not None
+
+    def watch(self, listener: Listener | None) -> None:
+        """Tell `listener` of every point from now on (locks.py); None ends it."""
+        self.locks.listener = listener
+        self.allocator.might_sleep = None if listener is None else self._might_sleep
+
+    def _might_sleep(self) -> None:
+        for lock in self.locks.held():
+            if not lock.type.sleeps:
+                raise KernelBug("might_sleep", f"memory is asked for with {lock.type.name} held")
+        self.locks.reach(MIGHT_SLEEP)
 
     def maps(self, pgd: int, address: int, pfn: int) -> bool:
         """One walk of a page table: whether the entry for `address` maps frame `pfn`."""

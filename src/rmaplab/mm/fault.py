@@ -25,6 +25,7 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I8, I32, I64, U32
 from rmaplab.machine.entries import WRITABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
+from rmaplab.machine.pagetable import count_tables
 from rmaplab.machine.pagetable_fault import COPY, NEW, ZERO_PAGE, hook_tables, install, install_one, touch_scan
 from rmaplab.mm.cow import decide
 from rmaplab.mm.kernel import Kernel, halves
@@ -120,7 +121,7 @@ def _first_write(k: Kernel, mm: MmStruct, address: int) -> bool:
         return False
     machine = k.machine
     ready = machine.allocator.ready(Gfp.HIGHUSER)
-    if ready is None or mm.mmap_sem.busy(write=False) or mm.page_table_lock.busy(write=True):
+    if ready is None or machine.watched or mm.mmap_sem.busy(write=False) or mm.page_table_lock.busy(write=True):
         return False
     page = ready[-1]
     entry = (page << PAGE_SHIFT) | WRITABLE
@@ -149,18 +150,19 @@ def _first_write(k: Kernel, mm: MmStruct, address: int) -> bool:
 def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     """handle_mm_fault for every page from found.there on, inside one VMA and one burst. How far it has got, `found.end` at most."""
     there, end = found.there, min(found.end, vma.end)
-    if found.other == 0:
-        if found.seen == k.machine.changes:
-            do_swap_page(k, vma, there)
-        return there
-    if found.other > 0:
-        end = min(end, there + found.other * PAGE_SIZE)
-    if found.shared:
-        end = _until_the_pagevec_drains(k, found, end)
     if end < found.end or found.seen != k.machine.changes:
         found = _look(k, vma.mm, there, end, write)
-        if found.there > there or found.other >= 0:
-            return there
+    if found.there > there:
+        return there
+    if found.other == 0:
+        do_swap_page(k, vma, there)
+        return there
+    if found.other > 0:
+        end = there + found.other * PAGE_SIZE
+    if found.shared:
+        end = _until_the_pagevec_drains(k, found, end)
+    if end < found.end:
+        found = _look(k, vma.mm, there, end, write)
     return _anonymous(k, vma, found, write)
 
 
@@ -177,48 +179,67 @@ def _until_the_pagevec_drains(k: Kernel, found: Found, end: int) -> int:
 
 def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     """New pages, copies and reuses for all of what was found. Returns its end, or its beginning where it has become something else meanwhile."""
-    machine, mm = k.machine, vma.mm
+    machine, mm, locks = k.machine, vma.mm, k.machine.locks
     start, end = found.there, found.end
+    nr = (end - start) >> PAGE_SHIFT
     tables, pages = _NOTHING, _NOTHING
+    locked = False
     while True:
-        nr = (end - start) >> PAGE_SHIFT
         copies, reuses, zeros = decide(found.codes, nr, found.pfns, write, *_holders(k))
         wanted = copies + (found.empty if write else 0)
-        try:
-            if wanted:
-                k.rmap.vma_prepare(vma)
-        except NoMemory:
-            _give_back(k, tables, pages)
-            raise
-        try:
-            if found.missing > tables.size:
-                tables = _and(tables, machine.alloc_tables(found.missing - tables.size))
-            if wanted > pages.size:
-                pages = _and(pages, machine.allocator.alloc(wanted - pages.size, Gfp.HIGHUSER, zeroed=True))
-        except NoMemory:
-            if nr > 1:
-                _give_back(k, tables, pages)
-                return _halve(k, vma, found, write)
-            if (
-                tables.size and found.seen == machine.changes
-            ):  # the page cannot be had; its page tables stay, as pte_alloc_map leaves them
-                hook_tables(*machine.geometry, mm.pgd, start, tables)
-                _tables_added(k, mm, start, end, tables.size)
-                tables = _NOTHING
-            _give_back(k, tables, pages)
-            raise
-        machine.locks.pass_through(mm.page_table_lock)
-        if found.seen == machine.changes:
+        enough = tables.size >= found.missing and pages.size >= wanted
+        if locked and enough:
             break
-        found = _look(k, mm, start, end, write)  # somebody slept
+        if locked:
+            locks.leave(mm.page_table_lock)
+            locked = False
+        if not enough:
+            try:
+                if wanted:
+                    k.rmap.vma_prepare(vma)
+            except NoMemory:
+                _give_back(k, tables, pages)
+                raise
+            try:
+                if found.missing > tables.size:
+                    tables = _and(tables, machine.alloc_tables(found.missing - tables.size))
+                if wanted > pages.size:
+                    pages = _and(pages, machine.allocator.alloc(wanted - pages.size, Gfp.HIGHUSER, zeroed=True))
+            except NoMemory:
+                _give_back(k, _NOTHING, pages)
+                if nr > 1:
+                    _give_back(k, tables, _NOTHING)
+                    return _halve(k, vma, found, write)
+                _leave_tables(k, mm, start, tables)
+                raise
+        if found.seen == machine.changes:
+            locks.enter(mm.page_table_lock)
+            locked = True
+            if found.seen == machine.changes:
+                break
+        found = _look(k, mm, start, end, write)  # somebody slept, or waited
         if found.there > start or found.other >= 0:
+            if locked:
+                locks.leave(mm.page_table_lock)
             _give_back(k, tables, pages)
             return start
     if stale := copies + zeros + (reuses if k.rules.cow_reuse_flushes else 0):
         machine.tlb.flush_page(mm, stale)
-    _give_back(k, tables[found.missing :], pages[wanted:])
     _install(k, vma, found, write, tables[: found.missing], pages[:wanted], copies, reuses)
+    locks.leave(mm.page_table_lock)
+    _give_back(k, tables[found.missing :], pages[wanted:])
+    machine.end_burst()
     return end
+
+
+def _leave_tables(k: Kernel, mm: MmStruct, start: int, tables: I64) -> None:
+    """A page cannot be had; its page tables stay, as pte_alloc_map leaves them, if they are missing still."""
+    missing, _ = count_tables(*k.machine.geometry, mm.pgd, -1, start, start + PAGE_SIZE)
+    if tables.size and missing == tables.size:
+        hook_tables(*k.machine.geometry, mm.pgd, start, tables)
+        _tables_added(k, mm, start, start + PAGE_SIZE, tables.size)
+    else:
+        _give_back(k, tables, _NOTHING)
 
 
 def _holders(k: Kernel) -> tuple[I32, U32, I64, I32]:
@@ -281,7 +302,6 @@ def _install(
             machine.charge("anon_fault", found.empty)
         if not write:
             machine.charge("zero_fault", found.empty)
-        machine.end_burst()
 
 
 def _copied(found: Found) -> I64:

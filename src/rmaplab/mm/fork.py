@@ -91,18 +91,26 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
     machine, geometry, locks = k.machine, k.machine.geometry, k.machine.locks
     parent, child = vma.mm, new.mm
     tables: I64 = _NOTHING
+    locked = False
     with k.batch() as batch:
         while True:
             seen = machine.changes
             missing, leaves = count_tables(*geometry, child.pgd, parent.pgd, start, end)
+            batch.nr = batch.runs = 0
+            if k.rmap.reserves and leaves:
+                batch.runs, batch.nr, batch.nr_others = read_range(
+                    *geometry, parent.pgd, machine.mapped, start, end, batch.columns, batch.others
+                )
+            if locked:  # somebody slept, or waited: is it still enough?
+                if missing <= tables.size and k.rmap.reserved(batch):
+                    break
+                locks.drop(parent.page_table_lock)
+                locks.drop(child.page_table_lock)
+                locked = False
             try:
                 if missing > tables.size:
                     tables = np.concatenate((tables, machine.alloc_tables(missing - tables.size)))
-                if k.rmap.reserves and leaves:
-                    batch.runs, batch.nr, batch.nr_others = read_range(
-                        *geometry, parent.pgd, machine.mapped, start, end, batch.columns, batch.others
-                    )
-                    k.rmap.reserve(batch)
+                k.rmap.reserve(batch)
             except NoMemory:
                 k.rmap.unreserve()
                 machine.free_tables(tables)
@@ -111,12 +119,12 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
                 for low, high in halves(start, end):
                     _copy_burst(k, vma, new, low, high)
                 return
-            locks.take(child.page_table_lock)
-            locks.take(parent.page_table_lock)
             if seen == machine.changes:
-                break
-            locks.drop(parent.page_table_lock)
-            locks.drop(child.page_table_lock)
+                locks.take(child.page_table_lock)
+                locks.take(parent.page_table_lock)
+                locked = True
+                if seen == machine.changes:
+                    break
         if leaves or missing:
             _copy_entries(k, vma, new, start, end, tables, batch)
         machine.end_burst()

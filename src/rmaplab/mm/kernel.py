@@ -98,12 +98,17 @@ class Kernel:
 
     def burst_start(self, end: int) -> int:
         """Where a burst that ends at `end` begins, for work that allocates and goes downwards."""
-        if self.machine.allocator.fail_after is not None:
+        if self.machine.allocator.fail_after is not None or self.machine.watched:
             return end - PAGE_SIZE
         return (end - 1) // self.burst_bytes * self.burst_bytes
 
     def burst_end(self, address: int, end: int) -> int:
-        """Where the burst of work that begins at `address` ends: a bounded number of leaf tables, never beyond `end`."""
+        """Where the burst of work that begins at `address` ends: a bounded number of leaf tables, never beyond `end`.
+
+        A page, if somebody watches (System.watch).
+        """
+        if self.machine.watched:
+            return min(end, address + PAGE_SIZE)
         return min(end, (address // self.burst_bytes + 1) * self.burst_bytes)
 
     def alloc_burst_end(self, address: int, end: int) -> int:

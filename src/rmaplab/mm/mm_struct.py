@@ -24,8 +24,9 @@ def mm_alloc(k: Kernel, pid: int) -> MmStruct:
     mm = MmStruct(pid, address, pgd, k.machine.locks)
     mm.nr_tables = nr_tables
     mm.start_brk = mm.brk = k.machine.paging.heap_base
-    k.machine.locks.pass_through(k.mmlist_lock)
+    k.machine.locks.enter(k.mmlist_lock)
     k.mms[address] = mm
+    k.machine.locks.leave(k.mmlist_lock)
     k.machine.charge("mm_alloc")
     return mm
 

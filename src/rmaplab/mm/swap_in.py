@@ -45,18 +45,20 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
         present = PRESENT if vma.flags & VM_ACCESS else machine.encoding.hidden
         batch.columns[:, 0] = pfn, pte, address, 1, (pfn << PAGE_SHIFT) | (READABLE & ~PRESENT) | present
         try:
-            seen = -1
-            while seen != machine.changes:
-                seen = machine.changes
-                k.rmap.vma_prepare(vma)
+            k.rmap.vma_prepare(vma)
+            k.rmap.reserve(batch)
+            machine.locks.enter(mm.page_table_lock)
+            while not k.rmap.reserved(batch):
+                machine.locks.leave(mm.page_table_lock)
                 k.rmap.reserve(batch)
-                machine.locks.pass_through(mm.page_table_lock)
+                machine.locks.enter(mm.page_table_lock)
             if lookup(*machine.geometry, mm.pgd, address) == (entry, pte) and k.swap.cached.get(slot) == pfn:
                 machine.words[pte // machine.paging.entry_bytes] = batch.columns[4, 0]
                 frames.count[pfn] += 1
                 mm.rss += 1
                 _map(k, vma, batch, slot)
                 machine.charge("swap_in")
+            machine.locks.leave(mm.page_table_lock)
         finally:
             k.rmap.unreserve()
             put_page(k, pfn)

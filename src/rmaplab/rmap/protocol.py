@@ -173,6 +173,10 @@ class ReverseMap(ABC):
     def reserve(self, batch: Batch) -> None:
         """Take at least what duplicate(batch) will need, on top of what is reserved already. May sleep; raises NoMemory."""
 
+    def reserved(self, batch: Batch) -> bool:
+        """Whether what is reserved is enough for duplicate(batch) as things are now."""
+        return True
+
     def unreserve(self) -> None:
         """Give back what was reserved and not used."""
 

@@ -120,6 +120,10 @@ class PteChain(ReverseMap):
             self._spare = np.concatenate((self._spare, more))
             self.machine.charge("chain_block_alloc", short)
 
+    def reserved(self, batch: Batch) -> bool:
+        """As many blocks as it would take."""
+        return bool(self._need(*self._columns, batch.columns, batch.runs) <= self._spare.size)
+
     def unreserve(self) -> None:
         """Blocks that were not needed after all, because somebody has unmapped pages meanwhile."""
         if self._spare.size:
@@ -140,9 +144,10 @@ class PteChain(ReverseMap):
         self._add(batch)
 
     def _add(self, batch: Batch) -> None:
-        if self._need(*self._columns, batch.columns, batch.runs) > self._spare.size:
+        used = self._insert(*self._columns, batch.columns, batch.runs, self._spare)
+        if used < 0:
             raise KernelBug("page_add_rmap", f"{self._spare.size} blocks are not enough")
-        self._spare = self._spare[self._insert(*self._columns, batch.columns, batch.runs, self._spare) :]
+        self._spare = self._spare[used:]
         self.machine.locks.sweep("PG_chainlock", batch.columns, batch.nr)
         self.machine.charge("chain_add", batch.nr)
 
@@ -287,7 +292,7 @@ def _need_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
 
 @cache
 def _insert_kernel(shift: int, nrpte: int, step: int) -> Callable[..., Any]:
-    """Adds a batch, into `spare` blocks; how many of them it has used."""
+    """Adds a batch, into `spare` blocks; how many of them it has used, or -1 if they are not enough."""
 
     @kernel
     def insert(nodes: Words, flags: U32, pte: I64, pages: I64, runs: int, spare: I64) -> int:
@@ -300,6 +305,8 @@ def _insert_kernel(shift: int, nrpte: int, step: int) -> Callable[..., Any]:
                     pte[pfn] = entry
                     flags[pfn] |= np.uint32(PG_DIRECT)
                 elif flags[pfn] & PG_DIRECT:
+                    if used == spare.size:
+                        return -1
                     word = np.uint64(spare[used] >> shift)
                     nodes[word] = nrpte - 2
                     nodes[word + np.uint64(nrpte)] = first
@@ -315,6 +322,8 @@ def _insert_kernel(shift: int, nrpte: int, step: int) -> Callable[..., Any]:
                         nodes[word + np.uint64(free)] = entry
                         nodes[word] = head - 1
                     else:
+                        if used == spare.size:
+                            return -1
                         word = np.uint64(spare[used] >> shift)
                         nodes[word] = first | (nrpte - 1)
                         nodes[word + np.uint64(nrpte)] = entry

@@ -1,4 +1,4 @@
-"""Somebody who takes pages away whenever the kernel sleeps for memory: reclaim without a policy, and without mercy.
+"""Somebody who takes pages away whenever the kernel sleeps for memory, and before it takes a lock: reclaim without a policy, and without mercy.
 
     alloc_pages, may sleep  ->  the thief: some pages of some process, the caller's own included, go to swap
                             ->  the caller goes on, and must read again what it had read
@@ -8,9 +8,9 @@ Whose page_table_lock is held is safe for now, as are locked pages (page_out.py)
 
 from random import Random
 
-from rmaplab.errors import KernelBug
 from rmaplab.kernels.system import System
 from rmaplab.machine.frames import ZERO_PFN
+from rmaplab.machine.locks import MIGHT_SLEEP, Point
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.reclaim.page_out import page_out
 
@@ -22,14 +22,13 @@ class Thief:
         self._system = system
         self._random = Random(seed)  # noqa: S311
         self.nr_taken = 0
-        system.machine.allocator.might_sleep = self
+        system.watch(self)
 
-    def __call__(self) -> None:
-        """One visit."""
+    def __call__(self, point: Point) -> None:
+        """One visit: at a sleep, and now and then where a lock is about to be taken."""
         k, random = self._system.kernel, self._random
-        for lock in k.machine.locks.held():
-            if not lock.type.sleeps:
-                raise KernelBug("might_sleep", f"memory is asked for with {lock.type.name} held")
+        if point.name != MIGHT_SLEEP and random.random() < 0.9:
+            return
         if not k.mms or random.random() < 0.3:
             return
         mm = random.choice(list(k.mms.values()))
