@@ -36,8 +36,8 @@ FIXED = 0x32  # MAP_PRIVATE, MAP_ANONYMOUS, MAP_FIXED
 LOOK = 400 * PAGE_SIZE  # what a look takes, in pages touched
 
 
-def boot(kernel: str, cpus: int = 2, ram: str = "256M") -> tuple[rmaplab.System, rmaplab.Task]:
-    system = rmaplab.boot(kernel, ram=ram, cpus=cpus, boot_use="8M")
+def boot(kernel: str, cpus: int = 2, overcommit: int = 0) -> tuple[rmaplab.System, rmaplab.Task]:
+    system = rmaplab.boot(kernel, ram="256M", cpus=cpus, boot_use="8M", overcommit=overcommit)
     return system, system.spawn()
 
 
@@ -188,6 +188,37 @@ def test_no_page_is_free_before_its_flush(kernel: str, monkeypatch: pytest.Monke
     assert allocator.nr_unused - before >= 20_000
 
 
+@pytest.mark.parametrize(("kernel", "expected"), [("2.4.21", 2), ("2.6.2", 3), ("2.6.5-rc1-aa1", 3), ("6.18", 1)])
+def test_no_page_table_is_free_before_the_flush(kernel: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """600 page tables of one page each: in 2.6 they are gathered behind the pages; in 2.4 and 6.18 they go when all pages have gone."""
+    system, task = boot(kernel, overcommit=1)
+    task.clone_vm()
+    span, machine = system.machine.paging.leaf_span, system.machine
+    address = task.mmap(600 * span, PROT_READ | PROT_WRITE, FIXED, BASE)
+    for i in range(600):
+        task.write(address + i * span, b"x")
+    system.kernel.lru_add.drain_all()
+    before, tables, freed, flush = (
+        machine.allocator.nr_unused,
+        machine.nr_tables,
+        list[tuple[int, int]](),
+        machine.tlb.flush_mm,
+    )
+
+    def spy(_: object, nr: int = 1) -> None:
+        gone = tables - machine.nr_tables
+        freed.extend([(machine.allocator.nr_unused - before - gone, gone)] * nr)
+        flush(task.mm, nr)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(machine.tlb, "flush_mm", spy)
+    task.munmap(address, 600 * span)
+    assert len(freed) == expected
+    at_flushes = [(0, 0), (506, 0), (600, 2 * 506 - 600)] if expected == 3 else [(0, 0), (508, 0)]
+    assert freed == at_flushes[:expected]
+    assert tables - machine.nr_tables >= 600
+    system.check()
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_gather_is_a_holder_of_references(kernel: str) -> None:
     """While a task works through its range another looks: the pages in the gather have their reference, and check() knows whose it is."""
@@ -228,7 +259,7 @@ def test_gathered_by_runs_as_page_by_page(room: int) -> None:
     """Whatever runs a batch has, the same pages are freed in the same order as if each had been put into the gather by itself."""
     rng = np.random.default_rng(room)
     for _ in range(40):
-        system, task = boot("2.6.2", ram="64M")
+        system, task = boot("2.6.2")
         k, mm = system.kernel, task.mm
         assert mm is not None
         lengths = [rng.integers(1, 9, rng.integers(1, 6)).tolist() for _ in range(3)]

@@ -40,6 +40,8 @@ class Paging:
     max_ram_bytes: int
     lowmem_bytes: int
     split: str = ""
+    switches_tables: bool = False
+    """User and kernel have page tables of their own: they are switched at every kernel entry and exit."""
 
     @property
     def entry_bytes(self) -> int:
@@ -72,6 +74,11 @@ class Split:
     def lowmem_bytes(self) -> int:
         """MAXMEM: what lies above PAGE_OFFSET but for the 128 MiB kept for vmalloc."""
         return (1 << 32) - self.page_offset - _VMALLOC_RESERVE
+
+    @property
+    def overlaps(self) -> bool:
+        """One address means two things, to the user and to the kernel: no single page table can say both."""
+        return self.page_offset < self.task_size
 
 
 # asm-i386/page.h: 3:1 is mainline; the others as in Martin Bligh's tree of 14 March 2004 (210-config_page_offset, and
@@ -138,4 +145,5 @@ def paging_format(name: str, split: str | None = None) -> Paging:
         unmapped_base=page_align(chosen.task_size // 3),
         tables_at_birth=-(-chosen.task_size >> 30) if paging.tables_at_birth else 0,
         lowmem_bytes=chosen.lowmem_bytes,
+        switches_tables=chosen.overlaps,
     )

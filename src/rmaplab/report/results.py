@@ -31,6 +31,35 @@ def comparison(results: Sequence[Result], box: Box) -> Table:
     return table
 
 
+def kernel_entries(results: Sequence[Result]) -> list[Table]:
+    """Of the results on a 4:4 split: entries, and the flushes they are. No table where there are none."""
+    split = [(result, result.kernel_entries) for result in results if result.kernel_entries is not None]
+    if not split:
+        return []
+    table = new_table(
+        "split 4:4: two TLB flushes per kernel entry",
+        "level|kernel|>system calls|>faults|>ticks|>kernel entries|>TLB flushes|>with another split",
+        caption=(
+            "User and kernel have page tables of their own: cr3 is loaded at every entry and every exit, and\n"
+            'that flushes (Ingo Molnar\'s 4G/4G patch, July 2003; the announcement: "the 4:4 slowdown"). ticks:\n'
+            "in simulated user time. with another split: what mm and context switches ask for.\n"
+            "Flushes have no price: none of the seconds above is longer for them."
+        ),
+    )
+    for i, (result, entries) in enumerate(split):
+        numbers = (
+            entries.system_calls,
+            entries.faults,
+            entries.ticks,
+            entries.nr,
+            entries.flushes,
+            entries.flushes_unsplit,
+        )
+        last = i + 1 == len(split) or split[i + 1][0].level != result.level
+        table.add_row(str(result.level), result.kernel, *(f"{nr:,}" for nr in numbers), end_section=last)
+    return [table]
+
+
 def _comparison_row(result: Result, peers: Sequence[Result]) -> list[str]:
     memory, ledger = result.memory_peak_bytes, result.ledger
     row = [str(result.level), result.kernel, outcome_of(result)]
@@ -108,6 +137,14 @@ class OneRun(Report[Result]):
         table.add_section()
         for name, count in (result.ledger or {}).items():
             table.add_row(name, f"{count:,}", "counted")
+        if (entries := result.kernel_entries) is not None:
+            table.add_section()
+            kinds = f"{entries.system_calls:,} system calls, {entries.faults:,} faults, {entries.ticks:,} ticks in user mode"
+            table.add_row("kernel entries", f"{entries.nr:,}", kinds)
+            told = (
+                f"2 per entry, cr3 is loaded (4G/4G patch, July 2003); {entries.flushes_unsplit:,} with another split"
+            )
+            table.add_row("TLB flushes, split 4:4", f"{entries.flushes:,}", told)
         table.add_section()
         for name, seconds in (result.time_s or {}).items():
             table.add_row(f"{name} time", f"{seconds:.2f} s", f"simulated, prices {result.prices}")

@@ -12,7 +12,7 @@ from rmaplab.lab.announcement.experiment import Result
 from rmaplab.lab.announcement.fit import FITTED_LEVEL
 from rmaplab.lab.announcement.published import FIGURES, published_kernels
 from rmaplab.report.emit import Report
-from rmaplab.report.results import comparison, outcome_of
+from rmaplab.report.results import comparison, kernel_entries, outcome_of
 from rmaplab.report.tables import DASH, new_table
 
 NOT_KNOWN = [DASH] * 3
@@ -29,7 +29,7 @@ class Comparison(Report[Result]):
         """What was counted, the baselines, and then the times."""
         simulated = [result for result in self.rows if result.time_s is not None]  # the real kernel is not
         scores = [_scores(self.scores)] if self.scores else []
-        return Group(comparison(self.rows, self.box), *scores, _times(simulated))
+        return Group(comparison(self.rows, self.box), *scores, _times(simulated), *kernel_entries(self.rows))
 
 
 def _times(results: Sequence[Result]) -> Table:

@@ -15,6 +15,7 @@ from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.announcement.contention import estimates
+from rmaplab.lab.announcement.kernel_entries import KernelEntries, kernel_entries
 from rmaplab.lab.announcement.published import FORKBENCH
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.forkbench import Forkbench
@@ -52,6 +53,8 @@ class Result:
     """real, user, sys: simulated."""
     published_s: dict[str, float] | None = None
     """The same as published for this kernel, level and box: the mean of the runs."""
+    kernel_entries: KernelEntries | None = None
+    """Where page tables are switched at every one of them (a 4:4 split)."""
     wall_s: float = field(default=0.0)
 
     @property
@@ -60,8 +63,10 @@ class Result:
         return {name: kind["wait_s"] for name, kind in (self.locks or {}).items() if kind["waits"]}
 
     def as_json(self) -> dict[str, Any]:
-        """A JSON object; sizes in bytes, times in seconds."""
-        return asdict(self)
+        """A JSON object; sizes in bytes, times in seconds. `kernel_entries` is there only where it means something."""
+        row = asdict(self)
+        del row["kernel_entries"]
+        return row if self.kernel_entries is None else row | {"kernel_entries": self.kernel_entries.as_json()}
 
 
 def run_forkbench(kernel: str, level: int, box: Box) -> Result:
@@ -108,6 +113,7 @@ def run_forkbench(kernel: str, level: int, box: Box) -> Result:
             "user": machine.sched.user_ns / NS,
             "sys": machine.sched.system_ns / NS,
         },
+        kernel_entries=kernel_entries(system),
         published_s=row.mean_s if box.is_the_announcements and row is not None else None,
         wall_s=wall_s,
     )
