@@ -8,7 +8,8 @@ import pytest
 
 import rmaplab
 from rmaplab.cli import main
-from rmaplab.lab.announcement.experiment import Box, run_forkbench
+from rmaplab.kernels.box import Box
+from rmaplab.lab.announcement.experiment import run_forkbench
 from rmaplab.lab.announcement.kernel_entries import KernelEntries, kernel_entries
 from rmaplab.machine.paging import FORMATS, SPLITS, paging_format
 from rmaplab.units import PAGE_SIZE
