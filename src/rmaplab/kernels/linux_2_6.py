@@ -51,6 +51,7 @@ FIGURES_2_6_2 = {
     "munmap_needs_spare_vma": Figure(0, "mm/mmap.c, do_munmap: split_vma allocates when it splits", B),
     "small_allocations_fail": Figure(0, "mm/page_alloc.c, __alloc_pages: order 3 and below are retried for ever", B),
     "fork_cond_resched": Figure(0, "mm/memory.c, copy_page_range", B),
+    "anon_mapping_dies_at_free": Figure(0, "2.6.7 mm/rmap.c, page_remove_rmap: clear_page_anon at the last entry", B),
     "pte_encoding": Figure(EntryEra.LINUX_2_6, "include/asm-i386/pgtable.h, pgtable-2level.h, pgtable-3level.h", B),
     # what came later
     "slub": Figure(0, "mm/slab.c", B),

@@ -74,6 +74,7 @@ LINUX_6_18 = KernelSpec(
         "mremap_by_table": Figure(1, "mm/mremap.c, move_page_tables: pte_alloc before move_ptes", V),
         "write_implies_read": Figure(1, "arch/x86/mm/fault.c, access_error", V),
         "pte_encoding": Figure(EntryEra.LINUX_6_18, "arch/x86/include/asm/pgtable_64.h, __swp_entry", B),
+        "anon_mapping_dies_at_free": Figure(1, "mm/page_alloc.c, free_pages_prepare: as since 2.6.34 at least", B),
         "lazy_fork": Figure(1, "mm/memory.c, vma_needs_copy", V),
         "anon_exclusive": Figure(1, "include/linux/page-flags.h, PageAnonExclusive", V),
         "frees_tables_by_level": Figure(1, "mm/memory.c, free_pgd_range", V),

@@ -108,7 +108,7 @@ def free_pages_check(flags: U32, count: I32, mapcount: I32, mapping: I64, pfns: 
         if flags[pfn] & PG_ANON:
             mapping[pfn] = 0
         if mapcount[pfn] or mapping[pfn]:
-            return pfns[i]
+            return int(pfns[i])
         flags[pfn] = 0
         count[pfn] = 0
     return -1

@@ -35,7 +35,7 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
     child.start_brk, child.brk = parent.start_brk, parent.brk
     charged = 0
     try:
-        k.rmap.mm_fork(parent, child)
+        k.design.mm_fork(parent, child)
         for vma in parent.vmas:
             if vma.flags & VM_DONTCOPY:
                 continue
@@ -64,13 +64,13 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
     k.machine.charge("vma_copy")
     try:
         if not wiped:
-            k.rmap.vma_fork(vma, new)
+            k.design.vma_fork(vma, new)
     except NoMemory:
         vm_area_free(k, new)
         raise
     link_vma(new)
     child.total_vm += new.nr_pages
-    if wiped or (k.rules.lazy_fork and not k.rmap.vma_is_faulted(vma)):
+    if wiped or (k.rules.lazy_fork and not k.design.vma_is_faulted(vma)):
         return  # the child's faults will find zeros, as the parent's did
     address = vma.start
     while address < vma.end:
@@ -96,13 +96,13 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
             try:
                 if missing > tables.size:
                     tables = np.concatenate((tables, machine.alloc_tables(missing - tables.size)))
-                if k.rmap.reserves and leaves:
+                if k.design.reserves and leaves:
                     batch.runs, batch.nr, batch.nr_others = read_range(
                         *geometry, parent.pgd, machine.mapped, start, end, batch.columns, batch.others
                     )
-                    k.rmap.reserve(batch)
+                    k.design.reserve(batch)
             except NoMemory:
-                k.rmap.unreserve()
+                k.design.unreserve()
                 machine.free_tables(tables)
                 if end - start <= PAGE_SIZE:
                     raise
@@ -132,13 +132,13 @@ def _copy_entries(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int, tab
     )  # fmt: skip
     if tables.size:
         child.nr_tables += tables.size
-        k.rmap.tables_added(child, start, end)
+        k.design.tables_added(child, start, end)
     if batch.nr:
         k.rmap.duplicate(batch, new)
         if k.rules.anon_exclusive:
             machine.frames.flags[batch.pfns] &= ~np.uint32(PG_ANON_EXCLUSIVE)
         child.rss += batch.nr
-    k.rmap.unreserve()
+    k.design.unreserve()
     machine.charge("pte_copy", copied)
 
 

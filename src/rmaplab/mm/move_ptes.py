@@ -110,9 +110,9 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
         after.runs, after.nr = before.runs, before.nr
         if missing:
             mm.nr_tables += missing
-            k.rmap.tables_added(mm, start + delta, end + delta)
+            k.design.tables_added(mm, start + delta, end + delta)
         if before.nr:
-            k.rmap.moved(before, after, target)
+            k.design.moved(before, after, target)
     if moved:
         machine.locks.count("page_table_lock", moved)  # taken page by page
         machine.charge("pte_move", moved)
@@ -139,7 +139,7 @@ def _make_tables(k: Kernel, mm: MmStruct, old: int, new: int, length: int) -> No
     if missing:
         hang_tables(*machine.geometry, mm.pgd, guides, delta, machine.alloc_tables(missing))
         mm.nr_tables += missing
-        k.rmap.tables_added(mm, new, new + length)
+        k.design.tables_added(mm, new, new + length)
 
 
 def _unshare(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int) -> None:
@@ -152,7 +152,7 @@ def _unshare(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int) -> No
             batch.runs, batch.nr, _ = read_range(
                 *machine.geometry, vma.mm.pgd, machine.mapped, start, end, batch.columns, batch.others
             )
-            verdict = k.rmap.move_verdict(batch, target) if batch.nr else None
+            verdict = k.design.move_verdict(batch, target) if batch.nr else None
             wanted = 0 if verdict is None else int(verdict.sum())
             try:
                 if wanted > pages.size:

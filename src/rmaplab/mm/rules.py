@@ -45,6 +45,10 @@ class Rules:
     small_allocations_fail: bool
     """A request for a page returns nothing when nothing can be reclaimed, instead of trying for ever."""
 
+    # -- rmap/ -------------------------------------------------------------------------------------------------------
+    anon_mapping_dies_at_free: bool
+    """An anonymous page keeps page->mapping and PG_anon until it is freed; otherwise it loses them with its last entry."""
+
     # -- later kernels -----------------------------------------------------------------------------------------------
     vm_special: int
     """VMAs with one of these vm_flags never merge."""

@@ -46,7 +46,7 @@ def check(k: Kernel) -> None:
     np.add.at(references, k.lru_add.references(), 1)
     _check_pages(k, mapped, references)
     k.rmap.check(mms, mapped)
-    pages = np.union1d(np.flatnonzero(mapped), k.rmap.tracked())
+    pages = np.union1d(np.flatnonzero(mapped), k.design.tracked())
     judge(k.rmap, mms, pages[:: -(-pages.size // WALKS) or 1].tolist())
     k.machine.ledger.restore(before)
 

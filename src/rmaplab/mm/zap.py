@@ -84,7 +84,7 @@ def _free_tables(k: Kernel, mm: MmStruct, start: int, end: int, floor: int, ceil
     tables = np.empty(nr, np.int64)
     tables = tables[: free_range(*machine.geometry, mm.pgd, start, end, floor, ceiling, tables)]
     if tables.size:
-        k.rmap.tables_removed(tables)
+        k.design.tables_removed(tables)
         machine.free_tables(tables)
         mm.nr_tables -= tables.size
 
@@ -100,7 +100,7 @@ def zap_whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
         tables = np.empty(mm.nr_tables, np.int64)
         nr = free_level(*k.machine.geometry, mm.pgd, 1, first, last, tables, 0)
         if nr:
-            k.rmap.tables_removed(tables[:nr])
+            k.design.tables_removed(tables[:nr])
             k.machine.free_tables(tables[:nr])
             mm.nr_tables -= nr
 
@@ -128,6 +128,6 @@ def _clear_page_tables(k: Kernel, mm: MmStruct, first: int, last: int) -> None:
         found = unhook_tables(words, levels, bits, mm.pgd, first, last)
     tables = np.concatenate(found)
     if tables.size:
-        k.rmap.tables_removed(tables)
+        k.design.tables_removed(tables)
         machine.free_tables(tables)
         mm.nr_tables -= tables.size

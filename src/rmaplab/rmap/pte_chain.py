@@ -58,6 +58,7 @@ class PteChain(ReverseMap):
 
     name: ClassVar[str] = "pte_chain"
     reserves: ClassVar[bool] = True
+    page_lock: ClassVar[str | None] = "PG_chainlock"
     lock_classes: ClassVar[LockClasses] = (("PG_chainlock", False, False),)
 
     def __init__(self, machine: Machine) -> None:
@@ -116,7 +117,8 @@ class PteChain(ReverseMap):
     def reserve(self, batch: Batch) -> None:
         """The blocks that duplicate(batch) will use: one per direct pointer and per full head. Whoever slept for them counts again."""
         while (short := self._need(*self._columns, batch.columns, batch.runs) - self._spare.size) > 0:
-            self._spare = np.concatenate((self._spare, self.cache.alloc_bulk(short)))
+            more = self.cache.alloc_bulk(short)  # others may take from the spare ones meanwhile
+            self._spare = np.concatenate((self._spare, more))
             self.machine.charge("chain_block_alloc", short)
 
     def unreserve(self) -> None:
@@ -138,7 +140,6 @@ class PteChain(ReverseMap):
         if self._need(*self._columns, batch.columns, batch.runs) > self._spare.size:
             raise KernelBug("page_add_rmap", f"{self._spare.size} blocks are not enough")
         self._spare = self._spare[self._insert(*self._columns, batch.columns, batch.runs, self._spare) :]
-        self.machine.locks.sweep("PG_chainlock", batch.columns, batch.nr)
         self.machine.charge("chain_add", batch.nr)
 
     def remove(self, batch: Batch) -> None:
@@ -150,7 +151,6 @@ class PteChain(ReverseMap):
             raise KernelBug("page_remove_rmap", "an entry is not in its page's chain")
         if nr_emptied:
             self.cache.free_bulk(self._emptied[:nr_emptied])
-        self.machine.locks.sweep("PG_chainlock", batch.columns, batch.nr)
         self.machine.charge("chain_block_free", nr_emptied)
         self.machine.charge("chain_slot_search", slots)
         self.machine.charge("chain_line_visit", lines)
@@ -168,6 +168,7 @@ class PteChain(ReverseMap):
         if nr_emptied > need:
             self.cache.free_bulk(emptied[need:])
         self.machine.locks.count("PG_chainlock", old.nr)
+        self.machine.locks.sweep("PG_chainlock", new.columns, new.nr)
         self.machine.charge("chain_slot_search", slots)
         self.machine.charge("chain_line_visit", lines)
         self._add(new)
@@ -186,7 +187,7 @@ class PteChain(ReverseMap):
         mm = self._mms.get(int(self.frames.mapping[table]))
         if mm is None:
             raise KernelBug("ptep_to_mm", f"the entry at {pte:#x} is in no page table")
-        return Mapping(mm, address)
+        return Mapping(mm, address, pte=pte)
 
     def _slots(self, pfn: int) -> Iterator[int]:
         block = int(self.pte[pfn])
@@ -223,8 +224,8 @@ class PteChain(ReverseMap):
         return draw_page(pfn, ["flags -"], "pte.chain", target, hanging)
 
     def _draw_entry(self, pte: int) -> str:
-        mm, address = self._mapping(pte)
-        return f"entry at {pte:x}; its table says: pid {mm.pid}, {address:x}"
+        mapping = self._mapping(pte)
+        return f"entry at {pte:x}; its table says: pid {mapping.mm.pid}, {mapping.address:x}"
 
     def tracked(self) -> I64:
         """Pages whose union is not empty."""
