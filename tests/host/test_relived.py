@@ -69,7 +69,7 @@ def test_the_graph_of_real_processes_comes_out(
     assert now.objects == was.objects
     chosen, history, _ = choose(census, [head_of(census, pids[0])])
     system, tasks = relive("anon_vma_chain", history, complete=chosen.complete)
-    design = system.kernel.rmap
+    design = system.kernel.design
     assert isinstance(design, AnonVmaChainMap)
     again = graph_of(design, system.kernel.tasks.values()).graph.part([task.pid for task in tasks], BASE, END)
     assert census.graph.part(pids, BASE, END).unlike(again) is None

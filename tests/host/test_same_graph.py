@@ -42,7 +42,7 @@ def modelled(vmas: int, children: int, depth: int, *, write: bool) -> tuple[Syst
         for task in tasks[1:]:
             for i in range(vmas):
                 task.touch(BASE + i * STEP, 1, write=True)
-    design = system.kernel.rmap
+    design = system.kernel.design
     assert isinstance(design, AnonVmaChainMap)
     return system, graph_of(design, system.kernel.tasks.values()).graph.part([task.pid for task in tasks], BASE, END)
 

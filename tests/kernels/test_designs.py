@@ -58,7 +58,7 @@ def test_a_design_of_another_package_is_found_and_boots(install: Install) -> Non
     assert list(OURS) == [name for name in designs() if name in OURS]
     system = rmaplab.boot("2.6.5-rc1+good", ram="64M")
     assert system.spec.name == "2.6.5-rc1+good"
-    assert system.kernel.rmap.name == "good"
+    assert system.kernel.design.name == "good"
     task = system.spawn()
     address = task.mmap("64K")
     task.write(address, b"x")
@@ -81,7 +81,7 @@ def test_one_of_ours_cannot_be_replaced(install: Install) -> None:
         ("raise RuntimeError('two\\nlines')", "elsewhere:Good", "RuntimeError: two lines"),
         (MODULE, "elsewhere:NoDesign", "is not a ReverseMap"),
         (MODULE, "elsewhere:Old", "speaks protocol 0"),
-        (MODULE, "elsewhere:Unfinished", "does not say add, duplicate, page_bytes"),
+        (MODULE, "elsewhere:Unfinished", "does not say page_bytes, walk"),
     ],
 )
 def test_a_broken_one_is_refused_in_one_line(install: Install, module: str, value: str, words: str) -> None:

@@ -80,7 +80,7 @@ def test_designs() -> None:
     designs = {name: KERNELS[name].design_class() for name in OF_2004}
     assert designs == {"2.6.2": PteChain, "2.6.5-rc1": PteChain, "2.6.5-rc1-aa1": AnonVmaMap}
     for name, design in designs.items():
-        assert type(rmaplab.boot(name, ram="64M").kernel.rmap) is design
+        assert type(rmaplab.boot(name, ram="64M").kernel.design) is design
 
 
 # -- patches ---------------------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def test_boot_takes_a_spec_and_a_design() -> None:
     system = rmaplab.boot(mine, ram="64M", design=AnonVmaMap)
     assert system.spec is mine
     assert system.kernel.rules.max_map_count == 7
-    assert isinstance(system.kernel.rmap, AnonVmaMap)
+    assert isinstance(system.kernel.design, AnonVmaMap)
     assert "mine" in repr(system)
 
 

@@ -226,7 +226,7 @@ class Life:
         assert not kernel.tasks
         assert not kernel.mms
         assert machine.nr_tables == 0
-        assert kernel.rmap.tracked().size == 0
+        assert kernel.design.tracked().size == 0
         assert kernel.committed_pages + kernel.committed_drift == 0
         for cache in machine.caches.values():
             assert cache.nr_objects == 0, (cache.name, self.failed)

@@ -454,4 +454,4 @@ def test_whatever_needs_memory_on_a_full_box_leaves_it_consistent(kernel: str, p
     system.check()
     assert system.kernel.committed_pages + system.kernel.committed_drift == 0
     assert system.machine.nr_tables == 0
-    assert system.kernel.rmap.tracked().size == 0
+    assert system.kernel.design.tracked().size == 0

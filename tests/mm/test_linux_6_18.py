@@ -688,7 +688,7 @@ def test_execve(kernel: str) -> None:
     task.execve()
     assert task.mm is not None
     assert (task.mm.map_count, task.mm.rss, task.limits.address_space) == (0, 0, 1 << 20)
-    assert system.kernel.rmap.tracked().size == 0
+    assert system.kernel.design.tracked().size == 0
     system.check()
 
 

@@ -23,8 +23,8 @@ BASE = 0x5000_0000
 
 def boot(paging: str = "i386-pae") -> tuple[rmaplab.System, AnonVmaMap, rmaplab.Task]:
     system = rmaplab.boot("2.6.5-rc1-aa1", ram="64M", paging=paging)
-    assert isinstance(system.kernel.rmap, AnonVmaMap)
-    return system, system.kernel.rmap, system.spawn()
+    assert isinstance(system.kernel.design, AnonVmaMap)
+    return system, system.kernel.design, system.spawn()
 
 
 def at(page: int) -> int:

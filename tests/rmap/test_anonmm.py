@@ -29,13 +29,13 @@ BASE = 0x5000_0000
 def boot(paging: str = "i386-pae", nr_pages: int = 16) -> tuple[rmaplab.System, AnonMmMap, rmaplab.Task]:
     """A task with an area whose pages have been written."""
     system = rmaplab.boot("2.6.5-rc1+anonmm", ram="64M", paging=paging)
-    assert isinstance(system.kernel.rmap, AnonMmMap)
+    assert isinstance(system.kernel.design, AnonMmMap)
     task = system.spawn()
     flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
     task.mmap(nr_pages * PAGE_SIZE, PROT_READ | PROT_WRITE, flags, BASE)
     task.touch(BASE, nr_pages * PAGE_SIZE, write=True)
     system.kernel.lru_add.drain_all()
-    return system, system.kernel.rmap, task
+    return system, system.kernel.design, task
 
 
 def write(task: rmaplab.Task, page: int) -> None:

@@ -66,8 +66,8 @@ def boot(
     line: int, paging: str = "i386", *, highpte: bool = False, ram: str = "64M"
 ) -> tuple[rmaplab.System, PteChain]:
     system = rmaplab.boot("2.6.2", ram=ram, paging=paging, l1_cache_bytes=line, highpte=highpte)
-    assert isinstance(system.kernel.rmap, PteChain)
-    return system, system.kernel.rmap
+    assert isinstance(system.kernel.design, PteChain)
+    return system, system.kernel.design
 
 
 def one_page(system: rmaplab.System) -> tuple[rmaplab.Task, int, int]:

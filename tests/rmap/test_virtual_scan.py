@@ -52,7 +52,7 @@ def found(system: rmaplab.System, task: rmaplab.Task, page: int) -> set[tuple[in
 def test_it_keeps_nothing(paging: str) -> None:
     """No bytes in any structure, no objects, no page it knows, no work at fork and exit."""
     system, task = boot(paging)
-    design, form = system.kernel.rmap, paging_format(paging)
+    design, form = system.kernel.design, paging_format(paging)
     assert isinstance(design, VirtualScan)
     sizes = design.page_bytes(form, highpte=True), design.vma_bytes(form), design.mm_bytes(form)
     assert (sizes, design.object_bytes(form, highpte=True), design.caches()) == ((0, 0, 0), {}, [])

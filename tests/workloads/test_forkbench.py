@@ -60,7 +60,7 @@ def test_nothing_is_left(kernel: str, levels: int) -> None:
     assert system.machine.nr_tables == 0
     assert system.kernel.committed_pages == 0
     assert system.kernel.nr_alive == 0
-    assert system.kernel.rmap.tracked().size == 0
+    assert system.kernel.design.tracked().size == 0
     assert all(cache.nr_objects == 0 for cache in system.machine.caches.values())
     system.check()
     for cache in system.machine.caches.values():

@@ -85,6 +85,14 @@ RULES: dict[str, History] = {
         since("5.19", 1, "PG_anon_exclusive; from memory"),
         since("6.18", 1, "include/linux/page-flags.h, PageAnonExclusive", V),
     ),
+    # -- rmap/pages.py ---------------------------------------------------------------------------------------------------
+    "anon_mapping_dies_at_free": (
+        since(
+            "2.4", 0, "2.6.7 mm/rmap.c, page_remove_rmap: clear_page_anon at the last entry; before, nobody keeps one"
+        ),
+        since("2.6.34", 1, "2.6.34 mm/page_alloc.c, free_pages_prepare"),
+        since("6.18", 1, "mm/page_alloc.c, free_pages_prepare"),
+    ),
     # -- vma.py, merge.py ------------------------------------------------------------------------------------------------
     "max_map_count": (
         since("2.4", 65536, "2.4.27 include/linux/sched.h, DEFAULT_MAX_MAP_COUNT; 2.6.2 MAX_MAP_COUNT"),

@@ -21,7 +21,7 @@ import numpy as np
 from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.buddy import FreeLists
-from rmaplab.machine.frames import PG_RESERVED, Frames, clear_frames, free_pages_check
+from rmaplab.machine.frames import PG_ANON, PG_RESERVED, Frames, clear_frames, free_pages_check
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.watermarks import Gfp, WatermarkRule, watermarks
@@ -78,6 +78,8 @@ class PageAllocator:
         self.reclaim: Callable[[int, int], None] = _nothing_to_reclaim
         self.might_sleep: Callable[[], None] | None = None
         """Told of every request that may sleep, before it is met: then others may act (System.watch)."""
+        self.disowned: Callable[[I64], None] | None = None
+        """Told what anonymous pages have named that are freed: one address per page."""
         self.sleeps = 0
         """How often somebody slept for memory."""
         self.fail_after: int | None = None  # the failure injector: requests still granted before one is refused
@@ -203,6 +205,8 @@ class PageAllocator:
         if not blocks.size:
             return
         frames = self.frames
+        if self.disowned is not None:
+            self.disowned(frames.mapping[blocks[frames.flags[blocks] & PG_ANON != 0]])
         bad = free_pages_check(frames.flags, frames.count, frames.mapcount, frames.mapping, blocks)
         if bad >= 0:
             raise KernelBug(

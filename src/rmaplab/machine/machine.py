@@ -102,10 +102,10 @@ class Machine:
                 raise KernelBug("might_sleep", f"memory is asked for with {lock.type.name} held")
         self.locks.reach(MIGHT_SLEEP)
 
-    def maps(self, pgd: int, address: int, pfn: int) -> bool:
-        """One walk of a page table: whether the entry for `address` maps frame `pfn`."""
-        entry, _ = lookup(*self.geometry, pgd, address)
-        return entry & self.mapped != 0 and (entry >> PAGE_SHIFT) & PFN_MASK == pfn
+    def entry_of(self, pgd: int, address: int, pfn: int) -> int:
+        """One walk of a page table: the physical address of the entry for `address` if it maps frame `pfn`, else -1."""
+        entry, pte = lookup(*self.geometry, pgd, address)
+        return pte if entry & self.mapped and (entry >> PAGE_SHIFT) & PFN_MASK == pfn else -1
 
     def cache(self, name: str, object_bytes: int, *, hwcache_align: bool = False) -> SlabCache:
         """kmem_cache_create: a new cache of this machine."""

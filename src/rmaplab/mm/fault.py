@@ -117,7 +117,7 @@ def access_vma(k: Kernel, mm: MmStruct, limits: Limits | None, address: int, *, 
 def _first_write(k: Kernel, mm: MmStruct, address: int) -> bool:
     """The first write to one page, where its page table is there and a page is at hand. False if it is another kind of touch: nothing is done."""
     vma = mm.find_vma(address)
-    if vma is None or vma.start > address or not vma.flags & VM_WRITE or not k.rmap.vma_is_faulted(vma):
+    if vma is None or vma.start > address or not vma.flags & VM_WRITE or not k.design.vma_is_faulted(vma):
         return False
     machine = k.machine
     ready = machine.allocator.ready(Gfp.HIGHUSER)
@@ -196,7 +196,7 @@ def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
         if not enough:
             try:
                 if wanted:
-                    k.rmap.vma_prepare(vma)
+                    k.design.vma_prepare(vma)
             except NoMemory:
                 _give_back(k, tables, pages)
                 raise
@@ -294,7 +294,7 @@ def _install(
             k.lru_add.add(k.this_cpu(), pages)
             mm.rss += added.nr - copies
         if reuses:
-            k.rmap.rehome(reused, vma)
+            k.design.rehome(reused, vma)
             if k.rules.anon_exclusive:
                 frames.flags[reused.pfns] |= np.uint32(PG_ANON_EXCLUSIVE)
             machine.charge("cow_reuse", reuses)
@@ -325,7 +325,7 @@ def _and(some: I64, more: I64) -> I64:
 def _tables_added(k: Kernel, mm: MmStruct, start: int, end: int, nr: int) -> None:
     if nr:
         mm.nr_tables += nr
-        k.rmap.tables_added(mm, start, end)
+        k.design.tables_added(mm, start, end)
 
 
 _NOTHING: I64 = np.empty(0, np.int64)

@@ -35,7 +35,7 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
     child.start_brk, child.brk = parent.start_brk, parent.brk
     charged = 0
     try:
-        k.rmap.mm_fork(parent, child)
+        k.design.mm_fork(parent, child)
         for vma in parent.vmas:
             if vma.flags & VM_DONTCOPY:
                 continue
@@ -66,13 +66,13 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
     k.machine.charge("vma_copy")
     try:
         if not wiped:
-            k.rmap.vma_fork(vma, new)
+            k.design.vma_fork(vma, new)
     except NoMemory:
         vm_area_free(k, new)
         raise
     link_vma(new)
     child.total_vm += new.nr_pages
-    if wiped or (k.rules.lazy_fork and not k.rmap.vma_is_faulted(vma)):
+    if wiped or (k.rules.lazy_fork and not k.design.vma_is_faulted(vma)):
         return  # the child's faults will find zeros, as the parent's did
     address = vma.start
     while address < vma.end:
@@ -97,12 +97,12 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
             seen = machine.changes
             missing, leaves = count_tables(*geometry, child.pgd, parent.pgd, start, end)
             batch.nr = batch.runs = 0
-            if k.rmap.reserves and leaves:
+            if k.design.reserves and leaves:
                 batch.runs, batch.nr, batch.nr_others = read_range(
                     *geometry, parent.pgd, machine.mapped, start, end, batch.columns, batch.others
                 )
             if locked:  # somebody slept, or waited: is it still enough?
-                if missing <= tables.size and k.rmap.reserved(batch):
+                if missing <= tables.size and k.design.reserved(batch):
                     break
                 locks.drop(parent.page_table_lock)
                 locks.drop(child.page_table_lock)
@@ -110,9 +110,9 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
             try:
                 if missing > tables.size:
                     tables = np.concatenate((tables, machine.alloc_tables(missing - tables.size)))
-                k.rmap.reserve(batch)
+                k.design.reserve(batch)
             except NoMemory:
-                k.rmap.unreserve()
+                k.design.unreserve()
                 machine.free_tables(tables)
                 if end - start <= PAGE_SIZE:
                     raise
@@ -142,7 +142,7 @@ def _copy_entries(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int, tab
     )  # fmt: skip
     if tables.size:
         child.nr_tables += tables.size
-        k.rmap.tables_added(child, start, end)
+        k.design.tables_added(child, start, end)
     if batch.nr:
         k.rmap.duplicate(batch, new)
         if k.rules.anon_exclusive:
@@ -150,7 +150,7 @@ def _copy_entries(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int, tab
         child.rss += batch.nr
     if batch.nr_others:
         k.swap.duplicate(batch.others[ENTRY, : batch.nr_others])
-    k.rmap.unreserve()
+    k.design.unreserve()
     machine.charge("pte_copy", copied)
 
 

@@ -19,6 +19,7 @@ from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.mm_types import MmStruct, Range
 from rmaplab.objects.task import TaskStruct
+from rmaplab.rmap.pages import Rmap
 from rmaplab.rmap.protocol import ReverseMap
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -47,21 +48,22 @@ class Kernel:
         self,
         machine: Machine,
         rules: Rules,
-        rmap: ReverseMap,
+        design: ReverseMap,
         *,
         overcommit: OvercommitMode = OvercommitMode.HEURISTIC,
         overcommit_ratio: int = 50,
     ) -> None:
-        self.machine, self.rules, self.rmap = machine, rules, rmap
+        self.machine, self.rules, self.design = machine, rules, design
+        self.rmap = Rmap(design, owner_dies_at_free=rules.anon_mapping_dies_at_free)
         self.this_cpu = machine.sched.this_cpu
         paging = machine.paging
         # where there is no task_struct cache, the task lies at the foot of its kernel stack
         task_bytes = rules.task_struct_bytes
         self.task_cache = machine.cache("task_struct", task_bytes, hwcache_align=True) if task_bytes else None
         self.sighand_cache = machine.cache("sighand_cache", rules.sighand_bytes)
-        mm_bytes = rules.mm_struct_bytes + rmap.mm_bytes(paging)
+        mm_bytes = rules.mm_struct_bytes + design.mm_bytes(paging)
         self.mm_cache = machine.cache("mm_struct", mm_bytes, hwcache_align=True)
-        vma_bytes = rules.vm_area_struct_bytes + rmap.vma_bytes(paging)
+        vma_bytes = rules.vm_area_struct_bytes + design.vma_bytes(paging)
         self.vma_cache = machine.cache("vm_area_struct", vma_bytes)
         pgd_in_slab = paging.pgd_bytes < 4096
         self.pgd_cache = machine.cache("pgd", paging.pgd_bytes, hwcache_align=True) if pgd_in_slab else None

@@ -37,25 +37,25 @@ def merge_new_range(
     nr_pages = (end - start) >> PAGE_SHIFT
     if before is not None and (before.end != start or not continues(k, before, flags, pgoff - before.nr_pages, source)):
         before = None
-    asked = grows and source is not None and k.rmap.vma_is_faulted(source)  # below, by vma_can_merge
+    asked = grows and source is not None and k.design.vma_is_faulted(source)  # below, by vma_can_merge
     if after is not None and (
         after.start != end or not continues(k, after, flags, pgoff + nr_pages, source, asked=asked)
     ):
         after = None
-    if before is not None and after is not None and not k.rmap.vma_can_merge(before, after):
+    if before is not None and after is not None and not k.design.vma_can_merge(before, after):
         after = None
     target = before or after
     if target is None:
         return None, source
     if source is not None and source is not target:
-        k.rmap.vma_adopt(target, source)
+        k.design.vma_adopt(target, source)
     if before is not None and after is not None:
         absorb(k, before, after)
         source = before if source is after else source
     else:
         set_range(k, target, min(start, target.start), max(end, target.end))
     if source is not None and source is not target:
-        k.rmap.vma_adjust(target, source)
+        k.design.vma_adjust(target, source)
     k.machine.charge("vma_merge")
     return target, source
 
@@ -98,8 +98,8 @@ def continues(
     """
     return (
         neighbour.flags == flags
-        and (neighbour.pgoff == pgoff or not k.rmap.linear)
-        and (asked or k.rmap.vma_can_grow(neighbour, source))
+        and (neighbour.pgoff == pgoff or not k.design.linear)
+        and (asked or k.design.vma_can_grow(neighbour, source))
     )
 
 
@@ -118,10 +118,10 @@ def _merge_existing(k: Kernel, vma: VmArea, start: int, end: int, flags: int, *,
         after is not None and (after.start != end or not continues(k, after, flags, vma.pgoff + vma.nr_pages, vma))
     ):
         after = None
-    if before is not None and after is not None and not k.rmap.vma_can_merge(before, after):
+    if before is not None and after is not None and not k.design.vma_can_merge(before, after):
         after = None
     if before is not None and after is not None:
-        k.rmap.vma_adopt(before, after if k.rmap.vma_is_faulted(after) else vma)
+        k.design.vma_adopt(before, after if k.design.vma_is_faulted(after) else vma)
         absorb(k, before, vma)
         absorb(k, before, after)
         return before

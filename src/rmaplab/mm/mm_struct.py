@@ -35,7 +35,7 @@ def new_mm(k: Kernel, pid: int) -> MmStruct:
     """What execve gives a task. Raises NoMemory with nothing left behind."""
     mm = mm_alloc(k, pid)
     try:
-        k.rmap.mm_new(mm)
+        k.design.mm_new(mm)
     except NoMemory:
         mmput(k, mm)
         raise
@@ -49,7 +49,7 @@ def mmput(k: Kernel, mm: MmStruct) -> None:
         return
     exit_mmap(k, mm)
     k.machine.locks.pass_through(k.mmlist_lock)
-    k.rmap.mm_exit(mm)
+    k.design.mm_exit(mm)
     free_pgd(k, mm)
     del k.mms[mm.address]
     k.mm_cache.free(mm.address)

@@ -128,9 +128,9 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
         after.runs, after.nr = before.runs, before.nr
         if missing:
             mm.nr_tables += missing
-            k.rmap.tables_added(mm, start + delta, end + delta)
+            k.design.tables_added(mm, start + delta, end + delta)
         if before.nr:
-            k.rmap.moved(before, after, target)
+            k.design.moved(before, after, target)
         _flush(k, mm, before, (end - start) >> PAGE_SHIFT, moved, delta)
     if moved:
         machine.locks.count("page_table_lock", moved)  # taken page by page
@@ -175,13 +175,13 @@ def _make_tables(k: Kernel, mm: MmStruct, old: int, new: int, length: int) -> No
     if missing:
         hang_tables(*machine.geometry, mm.pgd, guides, delta, machine.alloc_tables(missing))
         mm.nr_tables += missing
-        k.rmap.tables_added(mm, new, new + length)
+        k.design.tables_added(mm, new, new + length)
 
 
 def _unshare(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int) -> None:
     """Give the task its own copies of pages that the design could not find at their new place: an early COW. Raises as an allocation."""
     machine, frames = k.machine, k.machine.frames
-    if k.rmap.unshares_moves:
+    if k.design.unshares_moves:
         _bring_in(k, vma, start, end)
     with k.batch() as batch:
         pages = np.empty(0, np.int64)
@@ -190,7 +190,7 @@ def _unshare(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int) -> No
             batch.runs, batch.nr, _ = read_range(
                 *machine.geometry, vma.mm.pgd, machine.mapped, start, end, batch.columns, batch.others
             )
-            verdict = k.rmap.move_verdict(batch, target) if batch.nr else None
+            verdict = k.design.move_verdict(batch, target) if batch.nr else None
             wanted = 0 if verdict is None else int(verdict.sum())
             try:
                 if wanted > pages.size:

@@ -99,7 +99,7 @@ def _fixup(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, flags: 
 
 
 def _loses_charge(k: Kernel, vma: VmArea) -> bool:
-    return k.rules.unfaulted_loses_charge and not k.rmap.vma_is_faulted(vma)
+    return k.rules.unfaulted_loses_charge and not k.design.vma_is_faulted(vma)
 
 
 def _merge_with_next(k: Kernel, mm: MmStruct, end: int) -> None:

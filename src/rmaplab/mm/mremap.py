@@ -157,7 +157,7 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> None:
 def _link_target(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> None:
     """The new VMA joins the reverse map and the mm; if the design has no memory for it, all entries go back."""
     try:
-        k.rmap.vma_clone(vma, target)
+        k.design.vma_clone(vma, target)
     except NoMemory:
         move_back(k, target, vma, remap.old, remap.old + remap.old_length, remap.new - remap.old)
         raise

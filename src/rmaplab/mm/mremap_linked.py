@@ -229,7 +229,7 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
 def _copy_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[VmArea, VmArea]:
     """copy_vma: (the VMA that covers the new place, linked; and the source, which may have become part of it)."""
     new, end = remap.new, remap.new + remap.new_length
-    pgoff = remap.pgoff_in(vma) if k.rmap.vma_is_faulted(vma) else new >> PAGE_SHIFT
+    pgoff = remap.pgoff_in(vma) if k.design.vma_is_faulted(vma) else new >> PAGE_SHIFT
     target, source = merge_new_range(k, vma.mm, vma, new, end, vma.flags, pgoff)
     if target is not None:
         return target, source or vma
@@ -249,7 +249,7 @@ def _leave_source(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> None:
         vma.mm.locked_vm_drift += vma.nr_pages
     vma.flags &= ~VM_LOCKED_MASK
     if vma is not target and (vma.start, vma.end) == (old, end):
-        k.rmap.vma_unlink(vma)
+        k.design.vma_unlink(vma)
     span = k.machine.paging.leaf_span
     if (remap.new - old) % span == 0:  # whole tables have moved as they are (move_normal_pmd)
         zap_whole_tables(k, vma.mm, old - (old % span if _aligns_down(vma, target, remap, span) else 0), end)

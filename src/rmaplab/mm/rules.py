@@ -50,6 +50,10 @@ class Rules:
     anon_exclusive: bool
     """A bit in struct page says that nobody shares it (PageAnonExclusive)."""
 
+    # -- rmap/pages.py -----------------------------------------------------------------------------------------------------
+    anon_mapping_dies_at_free: bool
+    """An anonymous page keeps page->mapping and PG_anon until it is freed; otherwise it loses them with its last entry."""
+
     # -- vma.py, merge.py --------------------------------------------------------------------------------------------------
     max_map_count: int
     vm_special: int

@@ -23,7 +23,7 @@ def expand_stack(k: Kernel, vma: VmArea, address: int, limits: Limits) -> None:
     gap = k.rules.stack_guard_gap_pages << PAGE_SHIFT
     if before is not None and start - before.end < gap and before.flags & VM_ACCESS and not before.flags & VM_GROWSDOWN:
         raise SegmentationFault(address, f"{vma} may not grow so near to {before}")
-    k.rmap.vma_prepare(vma)  # whoever walks must not see the borders move: that needs an anon_vma's lock
+    k.design.vma_prepare(vma)  # whoever walks must not see the borders move: that needs an anon_vma's lock
     grow = (vma.start - start) >> PAGE_SHIFT
     locked = mm.locked_vm + grow if vma.flags & VM_LOCKED else 0
     if mm.total_vm + grow > limits.address_space >> PAGE_SHIFT or vma.end - start > limits.stack:

@@ -45,12 +45,12 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
         present = PRESENT if vma.flags & VM_ACCESS else machine.encoding.hidden
         batch.columns[:, 0] = pfn, pte, address, 1, (pfn << PAGE_SHIFT) | (READABLE & ~PRESENT) | present
         try:
-            k.rmap.vma_prepare(vma)
-            k.rmap.reserve(batch)
+            k.design.vma_prepare(vma)
+            k.design.reserve(batch)
             machine.locks.enter(mm.page_table_lock)
-            while not k.rmap.reserved(batch):
+            while not k.design.reserved(batch):
                 machine.locks.leave(mm.page_table_lock)
-                k.rmap.reserve(batch)
+                k.design.reserve(batch)
                 machine.locks.enter(mm.page_table_lock)
             if lookup(*machine.geometry, mm.pgd, address) == (entry, pte) and k.swap.cached.get(slot) == pfn:
                 machine.words[pte // machine.paging.entry_bytes] = batch.columns[4, 0]
@@ -60,7 +60,7 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
                 machine.charge("swap_in")
             machine.locks.leave(mm.page_table_lock)
         finally:
-            k.rmap.unreserve()
+            k.design.unreserve()
             put_page(k, pfn)
     machine.end_burst()
 

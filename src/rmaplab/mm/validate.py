@@ -50,7 +50,7 @@ def check(k: Kernel) -> None:
     _check_pages(k, mapped, references)
     k.swap.check(np.concatenate(others))
     k.rmap.check(mms, mapped)
-    pages = np.union1d(np.flatnonzero(mapped), k.rmap.tracked())
+    pages = np.union1d(np.flatnonzero(mapped), k.design.tracked())
     judge(k.rmap, mms, pages[:: -(-pages.size // WALKS) or 1].tolist())
     k.machine.ledger.restore(before)
 

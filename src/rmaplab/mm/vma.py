@@ -50,7 +50,7 @@ def clone_vma(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int) -> VmAre
     """A copy of `vma` at [start, end), in the reverse map and not linked yet. Raises as an allocation."""
     new = vm_area_dup(k, vma, vma.mm, start, end, pgoff)
     try:
-        k.rmap.vma_clone(vma, new)
+        k.design.vma_clone(vma, new)
     except NoMemory:
         vm_area_free(k, new)
         raise
@@ -59,11 +59,11 @@ def clone_vma(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int) -> VmAre
 
 def set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
     """Move the borders of a linked VMA, within its gap; pgoff moves with the start."""
-    k.rmap.vma_pre_update(vma)
+    k.design.vma_pre_update(vma)
     if start != vma.start:
         vma.mm.move_start(vma, start, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT))
     vma.end = end
-    k.rmap.vma_post_update(vma)
+    k.design.vma_post_update(vma)
 
 
 def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, limited: bool = True) -> VmArea:
@@ -85,35 +85,35 @@ def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, limited: bool 
 
 def absorb(k: Kernel, vma: VmArea, other: VmArea) -> None:
     """`vma` grows over its neighbour `other`, and over a gap between them; `other` goes. Raises as an allocation, then all is as before."""
-    k.rmap.vma_adopt(vma, other)
+    k.design.vma_adopt(vma, other)
     unlink_vma(other)
     set_range(k, vma, min(vma.start, other.start), max(vma.end, other.end))
-    k.rmap.vma_merge(vma, other)
+    k.design.vma_merge(vma, other)
     vm_area_free(k, other)
 
 
 def move_border(k: Kernel, vma: VmArea, other: VmArea, border: int) -> None:
     """`vma` takes from the adjacent `other` what lies on its side of `border`. Raises as an allocation, then all is as before."""
-    k.rmap.vma_adopt(vma, other)
+    k.design.vma_adopt(vma, other)
     if vma.start < other.start:
         set_range(k, other, border, other.end)
         set_range(k, vma, vma.start, border)
     else:
         set_range(k, other, other.start, border)
         set_range(k, vma, border, vma.end)
-    k.rmap.vma_adjust(vma, other)
+    k.design.vma_adjust(vma, other)
 
 
 def remove_vma(k: Kernel, vma: VmArea) -> None:
     """The last of an unlinked VMA whose entries are gone: off its reverse map, and its bytes back."""
-    k.rmap.vma_unlink(vma)
+    k.design.vma_unlink(vma)
     vm_area_free(k, vma)
 
 
 def remove_all(k: Kernel, mm: MmStruct) -> None:
     """All VMAs of an address space that ends, when their entries are gone."""
     for vma in mm.vmas:
-        k.rmap.vma_unlink(vma)
+        k.design.vma_unlink(vma)
     for vma in mm.vmas:
         vm_area_free(k, vma)
     mm.vmas.clear()

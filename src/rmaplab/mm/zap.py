@@ -109,7 +109,7 @@ def zap_whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
     """A move of whole tables leaves none behind."""
     tables = whole_tables(k, mm, start, end)
     if tables.size:
-        k.rmap.tables_removed(tables)
+        k.design.tables_removed(tables)
         k.machine.free_tables(tables)
         mm.nr_tables -= tables.size
 
@@ -140,7 +140,7 @@ def _clear_page_tables(k: Kernel, tlb: MmuGather, first: int, last: int) -> None
 
 def _remove_tables(k: Kernel, tlb: MmuGather, tables: I64) -> None:
     if tables.size:
-        k.rmap.tables_removed(tables)
+        k.design.tables_removed(tables)
         tlb.remove_tables(tables)
         tlb.mm.nr_tables -= tables.size
 

@@ -43,7 +43,7 @@ def object_sizes(spec: KernelSpec) -> Iterator[Table]:
 
 def _sizes(system: System) -> dict[str, int]:
     """Struct page, what comes from caches, the kernel stack, a page table's entry."""
-    hardware, design = system.machine.hardware, system.kernel.rmap
+    hardware, design = system.machine.hardware, system.kernel.design
     word = hardware.paging.word_bytes
     page = system.spec.figure("page_struct_bytes", word) + design.page_bytes(hardware.paging, highpte=hardware.highpte)
     caches = {name: cache.object_bytes for name, cache in system.machine.caches.items()}

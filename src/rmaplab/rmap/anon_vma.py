@@ -28,21 +28,15 @@ The pointer in page->mapping is the object's address in the slab; PG_anon tells 
 from collections.abc import Iterator
 from typing import ClassVar
 
-import numpy as np
-
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I32, I64, U32
-from rmaplab.machine.batch import ADDRESS, LENGTH, PFN, Batch
-from rmaplab.machine.frames import PG_ANON
-from rmaplab.machine.jit import kernel
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.rmap.anon_pages import AnonPages, name_new, unmap
-from rmaplab.rmap.protocol import Mapping, draw_page
-from rmaplab.units import PAGE_SHIFT
+from rmaplab.rmap.objrmap import ObjRmap, draw_place, walk_vmas
+from rmaplab.rmap.protocol import Mapping
 
 
 class AnonVma:
@@ -71,17 +65,17 @@ class AnonVma:
         return list(reversed(self._vmas))
 
 
-class AnonVmaMap(AnonPages):
+class AnonVmaMap(ObjRmap[AnonVma]):
     """The design of 2.6.5-rc1-aa1, anonymous side."""
 
     name: ClassVar[str] = "anon_vma"
     linear: ClassVar[bool] = True
+    page_lock: ClassVar[str | None] = "PG_maplock"
     lock_classes: ClassVar[LockClasses] = (("PG_maplock", False, False), ("anon_vma_lock", False, False))
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
         self.cache = machine.cache("anon_vma", self.object_bytes(machine.paging, highpte=False)["anon_vma"])
-        self._at: dict[int, AnonVma] = {}
 
     @staticmethod
     def vma_bytes(paging: Paging) -> int:
@@ -108,7 +102,7 @@ class AnonVmaMap(AnonPages):
             address = self.cache.alloc()
             anon_vma = AnonVma(address, self.machine.locks.new("anon_vma_lock", f"anon_vma {address:#x}"))
             self.machine.charge("anon_vma_alloc")
-            self._at[anon_vma.address] = anon_vma
+            self.at[anon_vma.address] = anon_vma
             anon_vma.link(vma)
 
     def vma_fork(self, vma: VmArea, child: VmArea) -> None:
@@ -141,7 +135,7 @@ class AnonVmaMap(AnonPages):
             return
         self.machine.locks.pass_through(anon_vma.lock)
         if anon_vma.unlink(vma):
-            del self._at[anon_vma.address]
+            del self.at[anon_vma.address]
             self.cache.free(anon_vma.address)
 
     def _join(self, vma: VmArea, other: VmArea) -> None:
@@ -150,98 +144,41 @@ class AnonVmaMap(AnonPages):
             vma.anon_vma.link(other)
             self.machine.charge("anon_vma_link")
 
-    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
-        """The 0 -> 1 transition: the page learns its object and its index."""
+    def owner(self, vma: VmArea, *, exclusive: bool) -> int:
+        """The 0 -> 1 transition: the page learns its VMA's object, and its index."""
         if not isinstance(vma.anon_vma, AnonVma):
             raise KernelBug("page_add_rmap", f"{vma} was not prepared")
-        shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
-        if not name_new(*self._columns, batch.columns, batch.runs, vma.anon_vma.address, PAGE_SHIFT, shift):
-            raise KernelBug("page_add_rmap", "a new page is mapped already")
-        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
-
-    def duplicate(self, batch: Batch, vma: VmArea) -> None:
-        """Mapcount + 1, and the invariant the kernel asserts: same object, same index."""
-        anon_vma = vma.anon_vma
-        address = anon_vma.address if isinstance(anon_vma, AnonVma) else 0
-        shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
-        if not _duplicate(*self._columns, batch.columns, batch.runs, address, shift):
-            raise KernelBug("page_add_rmap", f"a page shared with {vma} has another anon_vma or index")
-        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
-
-    def remove(self, batch: Batch) -> None:
-        """Mapcount - 1; at 0 the page forgets its object."""
-        if not unmap(*self._columns, batch.columns, batch.runs):
-            raise KernelBug("page_remove_rmap", "a page was not mapped")
-        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
+        return vma.anon_vma.address
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
-        """Every VMA on the object: where the page's index lies in it, and whether this frame is there."""
-        machine = self.machine
-        anon_vma = self._at.get(int(self.frames.mapping[pfn])) if machine.frames.flags[pfn] & PG_ANON else None
-        if anon_vma is None:
-            return
-        index = int(self.frames.index[pfn])
-        for vma in anon_vma.vmas():
-            machine.charge("vma_visit")
-            address = vma.address_of(index)
-            if not vma.start <= address < vma.end:
-                machine.charge("visit_out_of_range")
-                continue
-            machine.charge("table_walk")
-            if machine.maps(vma.mm.pgd, address, pfn):
-                yield Mapping(vma.mm, address)
-            else:
-                machine.charge("visit_other_page")
+        """Every VMA on the object, newest first."""
+        anon_vma = self.owner_of(pfn)
+        return walk_vmas(self.machine, pfn, anon_vma.vmas() if anon_vma is not None else ())
 
-    def draw(self, pfn: int) -> list[str]:
-        """The page, its object, and the VMAs on it, newest first: where the page's index lies in each."""
-        anon_vma = self._at.get(int(self.frames.mapping[pfn])) if self.frames.flags[pfn] & PG_ANON else None
-        if anon_vma is None:
-            return super().draw(pfn)
-        index = int(self.frames.index[pfn])
+    def draw_owner(self, owner: AnonVma, index: int) -> tuple[str, list[str]]:
+        """The VMAs on the object, newest first: where the page's index lies in each."""
         hanging = []
-        for nr, vma in enumerate(anon_vma.vmas(), 1):
+        for nr, vma in enumerate(owner.vmas(), 1):
             address = vma.address_of(index)
             where = f"at {address:x}" if vma.start <= address < vma.end else "outside"
-            hanging.append(f"{nr}  pid {vma.mm.pid}  VMA {vma.start:x}-{vma.end:x}  pgoff {vma.pgoff:x}: {where}")
-        fields = [f"mapcount {self.frames.mapcount[pfn]}", f"index {index:x}"]
-        target = (
-            f"anon_vma {anon_vma.address:x}, {self.cache.object_bytes} bytes: its VMAs, and index {index:x} in each"
+            hanging.append(f"{draw_place(nr, vma)}  pgoff {vma.pgoff:x}: {where}")
+        return (
+            f"anon_vma {owner.address:x}, {self.cache.object_bytes} bytes: its VMAs, and index {index:x} in each",
+            hanging,
         )
-        return draw_page(pfn, fields, "mapping", target, hanging)
+
+    def check_owner(self, vma: VmArea, owner: int) -> None:
+        """A page names its VMA's object: the same for all who map it."""
+        if vma.anon_vma is None or self.at.get(owner) is not vma.anon_vma:
+            raise KernelBug("anon_vma", f"a page of {vma} names an object that is gone, or another VMA's")
 
     def check(self, mms: list[MmStruct], mapped: I64) -> None:
-        """Objects and VMAs know each other; a mapped page is PG_anon and names a living object; nothing is counted twice."""
-        linked = {vma for anon_vma in self._at.values() for vma in anon_vma.vmas()}
-        for anon_vma in self._at.values():
+        """Objects and VMAs know each other; nothing is counted twice."""
+        linked = {vma for anon_vma in self.at.values() for vma in anon_vma.vmas()}
+        for anon_vma in self.at.values():
             if not anon_vma.vmas() or any(vma.anon_vma is not anon_vma for vma in anon_vma.vmas()):
                 raise KernelBug("anon_vma", f"the list at {anon_vma.address:#x} is empty or has a VMA of another")
         if linked != {vma for mm in mms for vma in mm.vmas if vma.anon_vma is not None}:
             raise KernelBug("anon_vma", "a VMA of no living mm is on a list, or one that should be is not")
-        if self.cache.nr_objects != len(self._at):
-            raise KernelBug("anon_vma", f"{self.cache.nr_objects} objects in the slab, {len(self._at)} in use")
-        self.check_mapcount(mapped)
-        named = mapped > 0
-        anon = self.frames.flags & PG_ANON != 0
-        if not np.array_equal(named, anon) or not np.array_equal(named, self.frames.mapping != 0):
-            raise KernelBug("anon_vma", "mapcount, PG_anon and mapping disagree")
-        if not set(np.unique(self.frames.mapping[named]).tolist()) <= self._at.keys():
-            raise KernelBug("anon_vma", "a page names an object that is gone")
-
-
-@kernel
-def _duplicate(
-    flags: U32, mapcount: I32, mapping: I64, index: I64, pages: I64, runs: int, anon_vma: int, shift: int
-) -> bool:
-    for run in range(runs):
-        first, last = pages[PFN, run], pages[PFN, run] + pages[LENGTH, run]
-        counts, names, indexes = mapcount[first:last], mapping[first:last], index[first:last]
-        where = (pages[ADDRESS, run] >> PAGE_SHIFT) + shift
-        wrong = np.int64(0)
-        for i in range(counts.size):
-            wrong |= (names[i] ^ anon_vma) | (indexes[i] ^ (where + i))
-        if wrong:
-            return False
-        for i in range(counts.size):
-            counts[i] += np.int32(1)
-    return True
+        if self.cache.nr_objects != len(self.at):
+            raise KernelBug("anon_vma", f"{self.cache.nr_objects} objects in the slab, {len(self.at)} in use")

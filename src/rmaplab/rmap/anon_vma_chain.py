@@ -42,14 +42,12 @@ from typing import ClassVar
 from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
-from rmaplab.machine.frames import PG_ANON
 from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.rmap.anon_pages import map_again, name_new, unmap
-from rmaplab.rmap.anon_vma_chain_check import check_chains, check_pages
+from rmaplab.rmap.anon_vma_chain_check import check_chains
 from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
-from rmaplab.rmap.protocol import Mapping, draw_page
-from rmaplab.units import PAGE_SHIFT
+from rmaplab.rmap.objrmap import draw_place, walk_vmas
+from rmaplab.rmap.protocol import Mapping
 
 ACCESS = VM_READ | VM_WRITE | VM_EXEC
 
@@ -221,73 +219,48 @@ class AnonVmaChainMap(AnonVmaObjects):
 
     # -- pages ---------------------------------------------------------------------------------------------------
 
-    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
-        """folio_add_new_anon_rmap: exclusive to this VMA, they name its own anon_vma; else the root, on which all are who may share them."""
+    def owner(self, vma: VmArea, *, exclusive: bool) -> int:
+        """__folio_set_anon: the VMA's own anon_vma; of pages that others may share the root, which all are on who may."""
         if not isinstance(vma.anon_vma, ChainedAnonVma):
-            raise KernelBug("folio_add_new_anon_rmap", f"{vma} was not prepared")
-        shift = vma.pgoff - (vma.start >> PAGE_SHIFT)
-        name = (vma.anon_vma if exclusive else vma.anon_vma.root).address
-        if not name_new(*self._columns, batch.columns, batch.runs, name, PAGE_SHIFT, shift):
-            raise KernelBug("folio_add_new_anon_rmap", "a new page is mapped already")
-
-    def duplicate(self, batch: Batch, vma: VmArea) -> None:
-        """folio_try_dup_anon_rmap_ptes: mapcount + 1; the page keeps its anon_vma, on which the child's VMA is."""
-        map_again(self.frames.mapcount, batch.columns, batch.runs)
-
-    def remove(self, batch: Batch) -> None:
-        """folio_remove_rmap_ptes: mapcount - 1."""
-        if not unmap(*self._columns, batch.columns, batch.runs):
-            raise KernelBug("folio_remove_rmap_pte", "a page was not mapped")
+            raise KernelBug("__folio_set_anon", f"{vma} was not prepared")
+        return (vma.anon_vma if exclusive else vma.anon_vma.root).address
 
     def rehome(self, batch: Batch, vma: VmArea) -> None:
         """folio_move_anon_rmap: who reuses a page takes it to its own anon_vma, so that its walk gets shorter."""
-        if not isinstance(vma.anon_vma, ChainedAnonVma):
-            raise KernelBug("folio_move_anon_rmap", f"{vma} was not prepared")
-        self.frames.mapping[batch.pfns] = vma.anon_vma.address
+        self.frames.mapping[batch.pfns] = self.owner(vma, exclusive=True)
 
     # -- queries -------------------------------------------------------------------------------------------------
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """rmap_walk_anon: the VMAs of the page's anon_vma that cover its index, and whether this frame is there."""
-        machine = self.machine
-        anon_vma = self._anon_vma_of(pfn)
-        if anon_vma is None:
-            return
-        index = int(self.frames.index[pfn])
-        for avc in anon_vma.tree.overlapping(index, index):
-            vma = avc.vma
-            address = vma.address_of(index)
-            machine.charge("vma_visit")
-            machine.charge("table_walk")
-            if machine.maps(vma.mm.pgd, address, pfn):
-                yield Mapping(vma.mm, address)
-            else:
-                machine.charge("visit_other_page")
-        machine.charge("interval_search", anon_vma.tree.looked_at)
+        anon_vma, index = self.owner_of(pfn), int(self.frames.index[pfn])
+        if anon_vma is not None:
+            yield from walk_vmas(self.machine, pfn, (avc.vma for avc in anon_vma.tree.overlapping(index, index)))
+            self.machine.charge("interval_search", anon_vma.tree.looked_at)
 
-    def _anon_vma_of(self, pfn: int) -> ChainedAnonVma | None:
-        return self.at.get(int(self.frames.mapping[pfn])) if self.frames.flags[pfn] & PG_ANON else None
-
-    def draw(self, pfn: int) -> list[str]:
-        """The page, its anon_vma, and the VMAs that cover its index, in the order of the walk; each with its chain."""
-        anon_vma = self._anon_vma_of(pfn)
-        if anon_vma is None:
-            return super().draw(pfn)
-        index = int(self.frames.index[pfn])
+    def draw_owner(self, owner: ChainedAnonVma, index: int) -> tuple[str, list[str]]:
+        """The VMAs that cover the page's index, in the order of the walk; each with its chain."""
         hanging = []
-        for nr, avc in enumerate(anon_vma.tree.overlapping(index, index), 1):
-            vma = avc.vma
-            chain = " ".join(f"{other.anon_vma.address:x}" for other in reversed(self.chains[vma]))
-            hanging.append(f"{nr}  pid {vma.mm.pid}  VMA {vma.start:x}-{vma.end:x}  chain {chain}")
-        fields = [f"mapcount {self.frames.mapcount[pfn]}", f"index {index:x}"]
-        kin = "a root" if anon_vma.root is anon_vma else f"root {anon_vma.root.address:x}"
-        target = f"anon_vma {anon_vma.address:x}, {kin}: a tree of {len(anon_vma.tree)}, and who covers index {index:x}"
-        return draw_page(pfn, fields, "mapping", target, hanging)
+        for nr, avc in enumerate(owner.tree.overlapping(index, index), 1):
+            chain = " ".join(f"{other.anon_vma.address:x}" for other in reversed(self.chains[avc.vma]))
+            hanging.append(f"{draw_place(nr, avc.vma)}  chain {chain}")
+        kin = "a root" if owner.root is owner else f"root {owner.root.address:x}"
+        return (
+            f"anon_vma {owner.address:x}, {kin}: a tree of {len(owner.tree)}, and who covers index {index:x}",
+            hanging,
+        )
+
+    def check_owner(self, vma: VmArea, owner: int) -> None:
+        """I2 and I3: a page names an anon_vma that its VMA is on, of the VMA's own root."""
+        anon_vma = self.at.get(owner)
+        if not any(avc.anon_vma is anon_vma for avc in self.chains.get(vma, ())):
+            raise KernelBug("anon_vma", f"a page of {vma} names {owner:#x}, which is not on its chain (I3)")
+        if anon_vma.root is not vma.anon_vma.root:  # type: ignore[attr-defined, union-attr]
+            raise KernelBug("anon_vma", f"a page of {vma} names {owner:#x}, of another root (I2)")
 
     def check(self, mms: list[MmStruct], mapped: I64) -> None:
-        """The invariants of 6.x, recounted: anon_vma_chain_check.py."""
+        """The other invariants of 6.x, recounted: anon_vma_chain_check.py."""
         check_chains(self, mms)
-        check_pages(self, mms, mapped)
 
 
 class NewestFirst(AnonVmaChainMap):

@@ -1,11 +1,11 @@
-"""What must hold of anon_vmas, chains and the pages that name them, on 6.x: recounted, nothing believed.
+"""What must hold of anon_vmas, chains and the pages that name them, on 6.x: recounted, nothing believed. Here: I4 and I5.
 
     I1  every entry that maps an anonymous page is found by walking from the page          the judge sees to that
-    I2  the root of a page's anon_vma is the root of every VMA that maps the page
-    I3  a page's anon_vma is alive, and on the chain of every VMA that maps the page
+    I2  the root of a page's anon_vma is the root of every VMA that maps the page        check_owner
+    I3  a page's anon_vma is alive, and on the chain of every VMA that maps the page     check_owner
     I4  VMAs with the same anon_vma have the same chain                                    CVE-2022-42703 broke it
     I5  num_active_vmas, num_children, refcount and the trees are what a recount says
-    I7  the page's index says where it is, in every VMA that maps it
+    I7  the page's index says where it is, in every VMA that maps it                     pages.py
     I8  an entry that may be written maps a page that nobody else maps, and that is marked so    mm/validate.py, where kept
 
 I6, at most two anon_vmas per VMA, is what the reuse rule was to guarantee (7a3ef208e662); 6.18 reaches three. Source: modern.md 2.8.
@@ -13,15 +13,9 @@ I6, at most two anon_vmas per VMA, is what the reuse rule was to guarantee (7a3e
 
 from collections import Counter
 
-import numpy as np
-
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I64
-from rmaplab.machine.frames import PG_ANON, ZERO_PFN
-from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
-from rmaplab.units import PAGE_SHIFT
 
 
 def check_chains(design: AnonVmaObjects, mms: list[MmStruct]) -> None:
@@ -58,29 +52,3 @@ def check_chains(design: AnonVmaObjects, mms: list[MmStruct]) -> None:
             raise KernelBug("anon_vma", f"{anon_vma.address:#x} says {counted} of {names}; a recount {real} (I5)")
     if design.cache.nr_objects != len(design.at) or design.chain_cache.nr_objects != sum(hanging.values()):
         raise KernelBug("anon_vma", "objects in the slabs are not those in use")
-
-
-def check_pages(design: AnonVmaObjects, mms: list[MmStruct], mapped: I64) -> None:
-    """I2, I3 and I7, and mapcounts: what each page says about itself is true in every VMA that maps it. Raises KernelBug."""
-    design.check_mapcount(mapped)
-    named = mapped > 0
-    anon = design.machine.frames.flags & PG_ANON != 0
-    if not np.array_equal(named, anon) or not np.array_equal(named, design.frames.mapping != 0):
-        raise KernelBug("anon_vma", "mapcount, PG_anon and mapping disagree")
-    for mm in mms:
-        present, _ = read_page_tables(design.machine, mm.pgd)
-        for vma in mm.vmas:
-            first, last = np.searchsorted(present.addresses, (vma.start, vma.end))
-            pfns, addresses = present.pfns[first:last], present.addresses[first:last]
-            real = pfns != ZERO_PFN
-            pfns, addresses = pfns[real], addresses[real]
-            if not pfns.size:
-                continue
-            on = {avc.anon_vma.address: avc.anon_vma for avc in design.chains.get(vma, ())}
-            for address in np.unique(design.frames.mapping[pfns]).tolist():
-                if address not in on:
-                    raise KernelBug("anon_vma", f"a page of {vma} names {address:#x}, which is not on its chain (I3)")
-                if on[address].root is not vma.anon_vma.root:  # type: ignore[attr-defined]
-                    raise KernelBug("anon_vma", f"a page of {vma} names {address:#x}, of another root (I2)")
-            if (design.frames.index[pfns] != (addresses >> PAGE_SHIFT) + vma.pgoff - (vma.start >> PAGE_SHIFT)).any():
-                raise KernelBug("anon_vma", f"a page of {vma} has an index that lies elsewhere (I7)")

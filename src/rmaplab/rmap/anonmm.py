@@ -31,17 +31,16 @@ from typing import ClassVar
 import numpy as np
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I32, I64, U32, Bools
-from rmaplab.machine.batch import LENGTH, PFN, Batch
+from rmaplab.machine.arrays import I64, Bools
+from rmaplab.machine.batch import Batch
 from rmaplab.machine.frames import PG_ANON
-from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.rmap.anon_pages import AnonPages, map_again, name_new
-from rmaplab.rmap.protocol import Mapping, draw_page
+from rmaplab.rmap.objrmap import ObjRmap, look
+from rmaplab.rmap.protocol import Mapping
 
 
 class AnonMm:
@@ -59,17 +58,18 @@ class AnonMm:
         self.head.family[self] = None
 
 
-class AnonMmMap(AnonPages):
+class AnonMmMap(ObjRmap[AnonMm]):
     """anonmm with its remedy for mremap."""
 
     name: ClassVar[str] = "anonmm"
+    counts_pages: ClassVar[bool] = True
     unshares_moves: ClassVar[bool] = True
+    page_lock: ClassVar[str | None] = "PG_maplock"
     lock_classes: ClassVar[LockClasses] = (("PG_maplock", False, False), ("anonmm_lock", False, False))
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
         self.cache = machine.cache("anonmm", self.object_bytes(machine.paging, highpte=False)["anonmm"])
-        self._at: dict[int, AnonMm] = {}
         self._of_mm: dict[int, AnonMm] = {}
 
     @staticmethod
@@ -101,7 +101,7 @@ class AnonMmMap(AnonPages):
             self.machine.locks.pass_through(head.lock)
         anonmm = AnonMm(address, mm, head, self.machine.locks.new("anonmm_lock", f"anonmm {address:#x}"))
         self.machine.charge("anonmm_alloc")
-        self._at[anonmm.address] = self._of_mm[mm.address] = anonmm
+        self.at[anonmm.address] = self._of_mm[mm.address] = anonmm
 
     def mm_exit(self, mm: MmStruct) -> None:
         """The mm is gone; the object stays while pages name it."""
@@ -123,54 +123,39 @@ class AnonMmMap(AnonPages):
             self._free(head)
 
     def _free(self, anonmm: AnonMm) -> None:
-        if self._at.pop(anonmm.address, None) is not None:
+        if self.at.pop(anonmm.address, None) is not None:
             self.cache.free(anonmm.address)
 
-    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
-        """First mapping: the page learns this mm and its address here."""
-        anonmm = self._of_mm[vma.mm.address]
-        if not name_new(*self._columns, batch.columns, batch.runs, anonmm.address, 0, 0):
-            raise KernelBug("page_add_anon_rmap", "a new page is mapped already")
-        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
-        anonmm.nr_pages += batch.nr
+    def owner(self, vma: VmArea, *, exclusive: bool) -> int:
+        """First mapping: the page learns this mm, and its address here."""
+        return self._of_mm[vma.mm.address].address
 
-    def duplicate(self, batch: Batch, vma: VmArea) -> None:
-        """Mapcount + 1."""
-        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
-        map_again(self.frames.mapcount, batch.columns, batch.runs)
+    def owned(self, vma: VmArea, nr: int) -> None:
+        """The object is kept for them."""
+        self._of_mm[vma.mm.address].nr_pages += nr
 
-    def remove(self, batch: Batch) -> None:
-        """Mapcount - 1; at 0 the page forgets its mm, which may have waited for that."""
-        left = np.empty(batch.nr, np.int64)
-        nr = _remove(*self._columns, batch.columns, batch.runs, left)
-        if nr < 0:
-            raise KernelBug("page_remove_rmap", "a page was not mapped")
-        self.machine.locks.sweep("PG_maplock", batch.columns, batch.nr)
-        self._drop_pages(left[:nr])
-
-    def _drop_pages(self, addresses: I64) -> None:
-        if not addresses.size:
-            return
-        named, counts = np.unique(addresses, return_counts=True)
+    def disowned(self, owners: I64) -> None:
+        """Pages forget their mms, which may have waited for that."""
+        named, counts = np.unique(owners, return_counts=True)
         for address, count in zip(named.tolist(), counts.tolist(), strict=True):
-            anonmm = self._at[address]
+            anonmm = self.at[address]
             anonmm.nr_pages -= count
             self._put(anonmm)
 
     def rehome(self, batch: Batch, vma: VmArea) -> None:
         """page_update_anon_rmap: pages nobody else maps name this mm, at the batch's addresses."""
-        anonmm = self._of_mm[vma.mm.address]
-        pfns = batch.pfns
-        old = self.frames.mapping[pfns]
-        self.frames.mapping[pfns] = anonmm.address
-        self.frames.index[pfns] = batch.addresses
-        anonmm.nr_pages += batch.nr
-        self._drop_pages(old)
+        pfns, frames = batch.pfns, self.frames
+        old = frames.mapping[pfns]
+        frames.mapping[pfns] = self.owner(vma, exclusive=True)
+        frames.index[pfns] = batch.addresses
+        self.owned(vma, batch.nr)
+        self.disowned(old)
 
     def move_verdict(self, batch: Batch, vma: VmArea) -> Bools | None:
         """mremap: pages that somebody else maps too could not be found at a new address; they must be copied."""
         del vma
-        return self.frames.mapcount[batch.pfns] > 1
+        shared: Bools = self.frames.mapcount[batch.pfns] > 1
+        return shared
 
     def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
         """The others are told where they are now."""
@@ -179,77 +164,50 @@ class AnonMmMap(AnonPages):
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """The mm the page names, then its family, each at the page's one address, until mapcount are found."""
-        machine = self.machine
-        anonmm = self._at.get(int(self.frames.mapping[pfn])) if machine.frames.flags[pfn] & PG_ANON else None
+        anonmm, machine = self.owner_of(pfn), self.machine
         if anonmm is None:
             return
         address, left = int(self.frames.index[pfn]), int(self.frames.mapcount[pfn])
         for member in self._family(anonmm):
             machine.charge("mm_visit")
-            mm = member.mm
-            if mm is None or not mm.rss:
+            if member.mm is None or not member.mm.rss:
                 machine.charge("visit_empty_mm")
-                continue
-            machine.charge("table_walk")
-            if machine.maps(mm.pgd, address, pfn):
-                yield Mapping(mm, address)
+            elif found := look(machine, pfn, member.mm, address):
+                yield found
                 left -= 1
                 if not left:
                     return
-            else:
-                machine.charge("visit_other_page")
 
     @staticmethod
     def _family(anonmm: AnonMm) -> list[AnonMm]:
         """The page's own first, then the others in order of birth."""
         return [anonmm, *(other for other in anonmm.head.family if other is not anonmm)]
 
-    def draw(self, pfn: int) -> list[str]:
-        """The page, its anonmm, and the family in the order of the walk: all are looked at where the page says."""
-        anonmm = self._at.get(int(self.frames.mapping[pfn])) if self.frames.flags[pfn] & PG_ANON else None
-        if anonmm is None:
-            return super().draw(pfn)
-        address = int(self.frames.index[pfn])
+    def draw_owner(self, owner: AnonMm, index: int) -> tuple[str, list[str]]:
+        """The family in the order of the walk: all are looked at where the page says."""
         hanging = []
-        for nr, member in enumerate(self._family(anonmm), 1):
+        for nr, member in enumerate(self._family(owner), 1):
             whose = f"pid {member.mm.pid}" if member.mm is not None else "mm gone"
-            head = ", the head" if member is anonmm.head else ""
+            head = ", the head" if member is owner.head else ""
             hanging.append(f"{nr}  {whose}  anonmm {member.address:x}, pages that name it: {member.nr_pages}{head}")
-        fields = [f"mapcount {self.frames.mapcount[pfn]}", f"index {address:x}"]
-        target = f"anonmm {anonmm.address:x}, {self.cache.object_bytes} bytes: its family, to be tried at {address:x}"
-        return draw_page(pfn, fields, "mapping", target, hanging)
+        return (
+            f"anonmm {owner.address:x}, {self.cache.object_bytes} bytes: its family, to be tried at {index:x}",
+            hanging,
+        )
+
+    def check_owner(self, vma: VmArea, owner: int) -> None:
+        """A page names one of the family."""
+        if owner not in self.at or self.at[owner].head is not self._of_mm[vma.mm.address].head:
+            raise KernelBug("anonmm", f"a page of {vma} names an object that is gone, or another family's")
 
     def check(self, mms: list[MmStruct], mapped: I64) -> None:
-        """One object per living mm; page counts are right; no object without a reason, no page without an object."""
-        if {mm.address for mm in mms} != self._of_mm.keys() or self.cache.nr_objects != len(self._at):
+        """One object per living mm; page counts are right; no object without a reason."""
+        if {mm.address for mm in mms} != self._of_mm.keys() or self.cache.nr_objects != len(self.at):
             raise KernelBug("anonmm", "objects are not one per living mm plus the remembered dead")
-        self.check_mapcount(mapped)
-        if not np.array_equal(mapped > 0, self.frames.flags & PG_ANON != 0):
-            raise KernelBug("anonmm", "mapcount and PG_anon disagree")
-        named, counts = np.unique(self.frames.mapping[mapped > 0], return_counts=True)
+        frames = self.frames
+        named, counts = np.unique(frames.mapping[frames.flags & PG_ANON != 0], return_counts=True)
         pages = dict(zip(named.tolist(), counts.tolist(), strict=True))
-        if not pages.keys() <= self._at.keys():
-            raise KernelBug("anonmm", "a page names an object that is gone")
-        for anonmm in self._at.values():
+        for anonmm in self.at.values():
             needed = anonmm.mm is not None or anonmm.nr_pages or len(anonmm.family) > 1
             if anonmm.nr_pages != pages.get(anonmm.address, 0) or not needed or anonmm not in anonmm.head.family:
                 raise KernelBug("anonmm", f"the object at {anonmm.address:#x} counts {anonmm.nr_pages} pages")
-
-
-@kernel
-def _remove(flags: U32, mapcount: I32, mapping: I64, index: I64, pages: I64, runs: int, left: I64) -> int:
-    """Number of pages nobody maps any more; `left` gets what they named."""
-    nr_left = 0
-    for run in range(runs):
-        for i in range(pages[LENGTH, run]):
-            pfn = np.uint64(pages[PFN, run] + i)
-            count = mapcount[pfn] - 1
-            if count < 0:
-                return -1
-            mapcount[pfn] = count
-            if count == 0:
-                left[nr_left] = mapping[pfn]
-                nr_left += 1
-                mapping[pfn] = 0
-                flags[pfn] &= ~np.uint32(PG_ANON)
-    return nr_left

@@ -12,7 +12,8 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.mm_types import MmStruct
-from rmaplab.rmap.protocol import Mapping, ReverseMap
+from rmaplab.rmap.pages import Rmap
+from rmaplab.rmap.protocol import Mapping
 
 
 def mappings_of(machine: Machine, mms: Iterable[MmStruct], pfn: int) -> Iterator[Mapping]:
@@ -23,7 +24,7 @@ def mappings_of(machine: Machine, mms: Iterable[MmStruct], pfn: int) -> Iterator
             yield Mapping(mm, address)
 
 
-def judge(design: ReverseMap, mms: list[MmStruct], pfns: Iterable[int]) -> None:
+def judge(rmap: Rmap, mms: list[MmStruct], pfns: Iterable[int]) -> None:
     """walk(pfn) must answer what the page tables say: all of it, nothing else, nothing twice, for each of `pfns`.
 
     A page the design declares unfindable may be answered in part. Raises KernelBug with the difference.
@@ -31,18 +32,18 @@ def judge(design: ReverseMap, mms: list[MmStruct], pfns: Iterable[int]) -> None:
     truth: dict[int, set[tuple[int, int]]] = {}
     wanted = set(pfns)
     for mm in mms:
-        present, _ = read_page_tables(design.machine, mm.pgd)
+        present, _ = read_page_tables(rmap.machine, mm.pgd)
         for pfn, address in zip(present.pfns.tolist(), present.addresses.tolist(), strict=True):
             if pfn in wanted:
                 truth.setdefault(pfn, set()).add((mm.address, address))
-    unfindable = design.declared_unfindable()
+    unfindable = rmap.design.declared_unfindable()
     for pfn in sorted(wanted):
-        answer = [(m.mm.address, m.address) for m in design.walk(pfn)]
+        answer = [(m.mm.address, m.address) for m in rmap.walk(pfn)]
         found, real = set(answer), truth.get(pfn, set())
         missed, invented = real - found, found - real
         if invented or len(found) < len(answer) or (missed and pfn not in unfindable):
             raise KernelBug(
                 "judge",
-                f"{design.name}, page {pfn}: {len(missed)} mappings missed, {len(invented)} invented, "
+                f"{rmap.design.name}, page {pfn}: {len(missed)} mappings missed, {len(invented)} invented, "
                 f"{len(answer) - len(found)} told twice, of {len(real)}",
             )

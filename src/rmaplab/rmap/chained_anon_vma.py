@@ -17,8 +17,8 @@ from rmaplab.machine.machine import Machine
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import VmArea
-from rmaplab.rmap.anon_pages import AnonPages
 from rmaplab.rmap.interval_tree import IntervalTree, Node
+from rmaplab.rmap.objrmap import ObjRmap
 
 
 class ChainedAnonVma:
@@ -49,8 +49,8 @@ class AnonVmaChain(Node):
         self.anon_vma = anon_vma
 
 
-class AnonVmaObjects(AnonPages):
-    """The anon_vmas by address (`at`), the chains by VMA, and what each page says (mapcount, mapping, index)."""
+class AnonVmaObjects(ObjRmap[ChainedAnonVma]):
+    """The anon_vmas by address (`at`), and the chains by VMA."""
 
     lock_classes: ClassVar[LockClasses] = (("anon_vma_rwsem", True, False),)
 
@@ -59,7 +59,6 @@ class AnonVmaObjects(AnonPages):
         sizes = self.object_bytes(machine.paging, highpte=False)
         self.cache = machine.cache("anon_vma", sizes["anon_vma"] + self._free_pointer(machine.paging))
         self.chain_cache = machine.cache("anon_vma_chain", sizes["anon_vma_chain"])
-        self.at: dict[int, ChainedAnonVma] = {}
         self.chains: dict[VmArea, list[AnonVmaChain]] = {}
 
     # -- what it costs -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The seam: what a reverse-mapping design is asked, and when. Version 1.
+"""The seam: what a reverse-mapping design is asked, and when. Version 2.dev: it may still change until reclaim has used it.
 
     mm/ (the verbs)                          a design (rmap/pte_chain.py, rmap/anon_vma.py, yours)
     -----------------------------------      -----------------------------------------------------
@@ -8,14 +8,23 @@
     a VMA's borders move                     vma_pre_update, vma_post_update
     page-table page comes and goes           tables_added, tables_removed
     entries are about to be added            reserve(batch)          may fail, nothing has changed yet
-    entries were added, copied, removed      add, duplicate, remove  cannot fail
     mremap                                   move_verdict (which pages must be copied?), moved
     a page became exclusive (COW reuse)      rehome
-    who maps this page?                      walk(pfn) -> (mm, address) ...
+
+    rmap/pages.py (what mm/ tells of pages)
+    -----------------------------------
+    entries were added, copied, removed      add, duplicate, remove  cannot fail; mapcounts are right by then
+    whom do new pages of a VMA name?         owner; owned and disowned, for a design that counts them
+    who maps this page?                      walk(pfn) -> Mapping, Mapping ...
+
+There are two kinds of designs. One covers every page and keeps something for each (pte_chain), or searches (virtual_scan). The other
+covers anonymous pages only: such a page names an owner in page->mapping, with PG_anon set, and a design finds from there whoever may map
+it (objrmap.py). Pages of a file name the file, and are found through that whatever the design.
 
 A design never imports mm/: it answers, and where the answer is "copy this page" mm/ acts. It owns its object sizes (in slab
-caches of the simulated RAM), its columns beside struct page, and its say in merging. Work in bulk comes as batches of runs, pages
-one behind the other (machine/batch.py): one call per batch, never one per page.
+caches of the simulated RAM), what it keeps beside struct page, and its say in merging. struct page is the kernel's: nobody but
+rmap/pages.py counts in it. Work in bulk comes as batches of runs, pages one behind the other (machine/batch.py): one call per batch,
+never one per page.
 
 Every verb has a default that does nothing, so that a design's file holds its story and nothing else.
 """
@@ -23,6 +32,8 @@ Every verb has a default that does nothing, so that a design's file holds its st
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
+
+import numpy as np
 
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.batch import Batch
@@ -32,14 +43,19 @@ from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
 
-VERSION = 1
+VERSION = "2.dev"
 
 
 class Mapping(NamedTuple):
-    """One answer to "who maps this page?": an address space and the virtual address in it."""
+    """One answer to "who maps this page?": an address space and the virtual address in it.
+
+    `vma` and `pte`, the physical address of the entry, are told by a walk that has come by them: else None and -1.
+    """
 
     mm: MmStruct
     address: int
+    vma: VmArea | None = None
+    pte: int = -1
 
     def __repr__(self) -> str:
         return f"Mapping(pid={self.mm.pid}, address={self.address:#x})"
@@ -49,19 +65,25 @@ class ReverseMap(ABC):
     """A design. One instance serves one booted machine."""
 
     name: ClassVar[str]
-    protocol_version: ClassVar[int] = VERSION
+    protocol_version: ClassVar[str | int] = VERSION
     """The protocol it was written for; a design from outside states its own."""
+    covers_files: ClassVar[bool] = True
+    """Whether it finds every page. Otherwise only those that name an owner, and a file's are found through the file."""
+    counts_pages: ClassVar[bool] = False
+    """Whether it hears of `owned` and `disowned`."""
     reserves: ClassVar[bool] = False
     """Whether duplicate() takes memory: then PFNs are read and reserve() is called before entries are copied."""
 
     linear: ClassVar[bool] = False
-    """Whether a page is found through its VMA's pgoff: then anonymous neighbours merge only where pgoff continues."""
-
+    """Whether a page is found through its VMA's pgoff: then page->index is counted in pages of the object behind the VMA (else it is the
+    address), and anonymous neighbours merge only where pgoff continues."""
     unshares_moves: ClassVar[bool] = False
-    """Whether move_verdict ever asks for copies: then pages in swap that are shared come back before mremap moves their entries."""
+    """Whether move_verdict ever asks for copies."""
 
     lock_classes: ClassVar[LockClasses] = ()
     """Its locks, in order; they come after those of mm/ (mmap_sem, mmlist_lock, page_table_lock)."""
+    page_lock: ClassVar[str | None] = None
+    """The bit lock in page->flags, one of these, under which a page's mappings are counted and its owner is written."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.frames = machine, machine.frames
@@ -180,22 +202,25 @@ class ReverseMap(ABC):
     def unreserve(self) -> None:
         """Give back what was reserved and not used."""
 
-    @abstractmethod
-    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
-        """Pages that nobody maps are mapped in `vma` (page_add_rmap). Cannot fail.
+    def owner(self, vma: VmArea, *, exclusive: bool) -> int:
+        """What pages that become mapped in `vma` are to name: the address of an object. Of those that do not cover files.
 
-        They are new, or have come back from swap; not `exclusive` if somebody else's entries name their slots too.
+        Not `exclusive`: somebody else's entries name them in swap, so others may map them too.
         """
+        raise NotImplementedError
 
-    def is_mapped(self, pfn: int) -> bool:
-        """Whether anybody maps the page, as far as the design knows."""
-        return next(self.walk(pfn), None) is not None
+    def owned(self, vma: VmArea, nr: int) -> None:
+        """`nr` pages name owner(vma) from now on."""
 
-    @abstractmethod
+    def disowned(self, owners: I64) -> None:
+        """Pages name nothing any more, that have named these: one address per page."""
+
+    def add(self, batch: Batch, vma: VmArea) -> None:
+        """Pages are mapped in `vma` (page_add_rmap): new ones, a file's, or back from swap. Cannot fail."""
+
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapped pages are mapped once more, in the fork's child `vma`. Cannot fail."""
 
-    @abstractmethod
     def remove(self, batch: Batch) -> None:
         """Entries are gone (page_remove_rmap); the pages are still referenced. Cannot fail."""
 
@@ -214,15 +239,18 @@ class ReverseMap(ABC):
 
     @abstractmethod
     def walk(self, pfn: int) -> Iterator[Mapping]:
-        """Who maps this page? Every mapping once; visits in vain are counted in the ledger, not answered."""
+        """Who maps this page? Every mapping once; visits in vain are counted in the ledger, not answered. Asked of a mapped page."""
 
     def draw(self, pfn: int) -> list[str]:
         """What it keeps for this page, as it stands, in lines of ASCII: for a reader. What walk() visits is numbered, in order."""
         return [f"struct page {pfn}: {self.name} keeps nothing for it"]
 
-    @abstractmethod
     def tracked(self) -> I64:
-        """The PFNs it has an entry for, ascending. For check(). O(frames)."""
+        """The PFNs it knows a mapping of, ascending. For check(). O(frames)."""
+        return np.flatnonzero(self.frames.mapcount)
+
+    def check_owner(self, vma: VmArea, owner: int) -> None:
+        """Pages that `vma` maps name `owner`: whether they may. Raises KernelBug."""
 
     def check(self, mms: list[MmStruct], mapped: I64) -> None:
         """Its own structures agree with each other, with `mms` and with `mapped`: by PFN, the entries that map it.

@@ -58,6 +58,7 @@ class PteChain(ReverseMap):
 
     name: ClassVar[str] = "pte_chain"
     reserves: ClassVar[bool] = True
+    page_lock: ClassVar[str | None] = "PG_chainlock"
     lock_classes: ClassVar[LockClasses] = (("PG_chainlock", False, False),)
 
     def __init__(self, machine: Machine) -> None:
@@ -131,11 +132,7 @@ class PteChain(ReverseMap):
             self.machine.charge("chain_block_free", self._spare.size)
             self._spare = self._none
 
-    def is_mapped(self, pfn: int) -> bool:
-        """It has a chain, or a direct pointer."""
-        return bool(self.pte[pfn])
-
-    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
+    def add(self, batch: Batch, vma: VmArea) -> None:
         """page_add_rmap of fresh pages: direct pointers, no block."""
         self._add(batch)
 
@@ -144,11 +141,9 @@ class PteChain(ReverseMap):
         self._add(batch)
 
     def _add(self, batch: Batch) -> None:
-        used = self._insert(*self._columns, batch.columns, batch.runs, self._spare)
-        if used < 0:
+        if self._need(*self._columns, batch.columns, batch.runs) > self._spare.size:
             raise KernelBug("page_add_rmap", f"{self._spare.size} blocks are not enough")
-        self._spare = self._spare[used:]
-        self.machine.locks.sweep("PG_chainlock", batch.columns, batch.nr)
+        self._spare = self._spare[self._insert(*self._columns, batch.columns, batch.runs, self._spare) :]
         self.machine.charge("chain_add", batch.nr)
 
     def remove(self, batch: Batch) -> None:
@@ -160,7 +155,6 @@ class PteChain(ReverseMap):
             raise KernelBug("page_remove_rmap", "an entry is not in its page's chain")
         if nr_emptied:
             self.cache.free_bulk(self._emptied[:nr_emptied])
-        self.machine.locks.sweep("PG_chainlock", batch.columns, batch.nr)
         self.machine.charge("chain_block_free", nr_emptied)
         self.machine.charge("chain_slot_search", slots)
         self.machine.charge("chain_line_visit", lines)
@@ -178,6 +172,7 @@ class PteChain(ReverseMap):
         if nr_emptied > need:
             self.cache.free_bulk(emptied[need:])
         self.machine.locks.count("PG_chainlock", old.nr)
+        self.machine.locks.sweep("PG_chainlock", new.columns, new.nr)
         self.machine.charge("chain_slot_search", slots)
         self.machine.charge("chain_line_visit", lines)
         self._add(new)
@@ -196,7 +191,7 @@ class PteChain(ReverseMap):
         mm = self._mms.get(int(self.frames.mapping[table]))
         if mm is None:
             raise KernelBug("ptep_to_mm", f"the entry at {pte:#x} is in no page table")
-        return Mapping(mm, address)
+        return Mapping(mm, address, pte=pte)
 
     def _slots(self, pfn: int) -> Iterator[int]:
         block = int(self.pte[pfn])
@@ -233,8 +228,8 @@ class PteChain(ReverseMap):
         return draw_page(pfn, ["flags -"], "pte.chain", target, hanging)
 
     def _draw_entry(self, pte: int) -> str:
-        mm, address = self._mapping(pte)
-        return f"entry at {pte:x}; its table says: pid {mm.pid}, {address:x}"
+        mapping = self._mapping(pte)
+        return f"entry at {pte:x}; its table says: pid {mapping.mm.pid}, {mapping.address:x}"
 
     def tracked(self) -> I64:
         """Pages whose union is not empty."""

@@ -24,11 +24,10 @@ from typing import ClassVar
 import numpy as np
 
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import Batch
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable_edit import find_pfn
 from rmaplab.machine.paging import Paging
-from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 
 
@@ -59,19 +58,6 @@ class VirtualScan(ReverseMap):
     def mm_exit(self, mm: MmStruct) -> None:
         """Off the mmlist."""
         del self._mmlist[mm.address]
-
-    def is_mapped(self, pfn: int) -> bool:
-        """Nobody knows."""
-        return False
-
-    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
-        """Nothing is kept."""
-
-    def duplicate(self, batch: Batch, vma: VmArea) -> None:
-        """Nothing is kept."""
-
-    def remove(self, batch: Batch) -> None:
-        """Nothing is kept."""
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """Look everywhere."""

@@ -43,7 +43,7 @@ def pfn_at(system: System, task: Task, address: int) -> int:
 
 def look(system: System, tasks: list[Task]) -> tuple[Graph, Pages]:
     """The graph of 6.18, and the page at each place, as a census has them."""
-    design = system.kernel.rmap
+    design = system.kernel.design
     assert isinstance(design, AnonVmaChainMap)
     graph, _, anon_vmas = graph_of(design, system.kernel.tasks.values())
     row_of = {anon_vma.address: row for row, anon_vma in enumerate(anon_vmas)}

@@ -116,7 +116,7 @@ HISTORIES = (generations, somebody_ended, the_first_ended, parts_of_one, moved)
 
 def snapshot_of(system: System) -> Snapshot:
     """What `rmaplab live` would see of this machine."""
-    design = system.kernel.rmap
+    design = system.kernel.design
     assert isinstance(design, AnonVmaChainMap)
     tasks = {task.pid: task for task in system.kernel.tasks.values() if task.mm is not None}
     graph, _, anon_vmas = graph_of(design, tasks.values())
@@ -197,7 +197,7 @@ def test_the_graph_is_the_same_up_to_renaming(history: History, tmp_path: Path) 
     _, census = census_of(history, tmp_path / "census")
     chosen, lived, _ = choose(census, [row.pid for row in census.trees()])
     system, _ = relive("anon_vma_chain", lived, complete=chosen.complete)
-    design = system.kernel.rmap
+    design = system.kernel.design
     assert isinstance(design, AnonVmaChainMap)
     again: Graph = graph_of(design, system.kernel.tasks.values()).graph
     assert census.graph.unlike(again) is None
@@ -216,7 +216,7 @@ def test_walks_are_those_of_the_same_history_under_the_design(history: History, 
     assert now.visits is not None
     assert now.visits.p50 == visits[(len(visits) - 1) // 2]
     assert now.visits.max == visits[-1]
-    found = {cache.name: cache.nr_objects for cache in there.kernel.rmap.caches()}
+    found = {cache.name: cache.nr_objects for cache in there.kernel.design.caches()}
     assert now.objects == found or design == "pte_chain"  # its blocks tell of what was shared once, too
 
 

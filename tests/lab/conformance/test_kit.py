@@ -114,7 +114,7 @@ def test_the_template_passes() -> None:
     task.write(address, b"x")
     child = task.fork()
     assert {m.mm.pid for m in system.who_maps(child, address)} == {task.pid, child.pid}
-    (cache,) = system.kernel.rmap.caches()
+    (cache,) = system.kernel.design.caches()
     assert isinstance(cache, SlabCache)
     assert (cache.nr_objects, cache.object_bytes) == (1, 12)
 

@@ -110,7 +110,7 @@ def test_the_system_is_what_it_is_said_to_be(kernel: str) -> None:
     assert (point.nr_mms, point.nr_vmas, system.kernel.nr_alive) == (5, 25, 5)
     base = system.machine.paging.unmapped_base
     for address in range(base, base + 5 * STRIDE, STRIDE):
-        assert len({mm.pid for mm, _ in system.who_maps(parent, address)}) == 5
+        assert len({m.mm.pid for m in system.who_maps(parent, address)}) == 5
 
 
 def test_growing_step_by_step_is_the_same_as_at_once() -> None:

@@ -285,7 +285,7 @@ def test_a_block_can_be_full() -> None:
     assert len(re.findall(r"slot \d  entry at", "\n".join(drawing))) == 9 == len(list(stage.design.walk(pfn)))
     assert any("next: block" in line for line in drawing)
     assert len([line for line in draw_memory(stage.kernel) if line.startswith("pid")]) == 9
-    walk = recorded_walk(stage.machine, stage.design, pfn)
+    walk = recorded_walk(stage.kernel.rmap, pfn)
     assert walk.useful == len(walk.visits) == walk.counts["chain_slot_visit"] == 9
 
 

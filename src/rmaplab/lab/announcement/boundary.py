@@ -212,7 +212,7 @@ def demand_of(kernel: str, level: int, box: Box, scheduler: str = "own") -> Dema
         beyond=beyond,
         kswapd_wakes=allocator.kswapd_wakes,
         tables_peak_bytes=system.machine.nr_tables_peak * PAGE_SIZE,
-        rmap_peak_bytes=sum(cache.bytes_peak for cache in system.kernel.rmap.caches()),
+        rmap_peak_bytes=sum(cache.bytes_peak for cache in system.kernel.design.caches()),
     )
 
 

@@ -95,11 +95,11 @@ def run_forkbench(kernel: str, level: int, box: Box) -> Result:
         outcome=outcome,
         failed_call=failed.call if failed else None,
         processes=k.nr_processes,
-        design=k.rmap.name,
+        design=k.design.name,
         processes_peak=k.nr_alive_peak,
         memory_peak_bytes={
             "page_tables": machine.nr_tables_peak * PAGE_SIZE,
-            "rmap": sum(cache.bytes_peak for cache in k.rmap.caches()),
+            "rmap": sum(cache.bytes_peak for cache in k.design.caches()),
             "by_cache": by_cache,
         },
         ledger=dict(sorted(machine.ledger.counts.items())),

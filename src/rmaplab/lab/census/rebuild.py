@@ -145,7 +145,7 @@ def walk_under(design: str, census: Census, chosen: Chosen, history: History, pa
     rows = history.entries.row[first[sample]]
     weight = np.bincount(history.entries.page, pages.weight[history.entries.row], len(like))[sample].astype(np.float64)
     one = np.zeros(len(sample), np.int64)
-    caches = system.kernel.rmap.caches()
+    caches = system.kernel.design.caches()
     total = float((visits * weight).sum())
     as_live = int((visits == census.page_candidates[rows]).sum()) if own else None
     return WalkedUnder(

@@ -310,7 +310,7 @@ class Run:
         drop_unused(kernel)
         self.verify()
         self.claim(not kernel.mms and not kernel.tasks, "assert not system.kernel.mms and not system.kernel.tasks")
-        self.claim(not kernel.rmap.tracked().size, "assert system.kernel.rmap.tracked().size == 0")
+        self.claim(not kernel.design.tracked().size, "assert system.kernel.design.tracked().size == 0")
         self.claim(not machine.nr_tables, "assert system.machine.nr_tables == 0")
         committed = kernel.committed_pages + kernel.committed_drift
         self.claim(not committed, "assert system.kernel.committed_pages + system.kernel.committed_drift == 0")

@@ -82,7 +82,7 @@ def _run(kernel: str, group: MallocGroup, walks: int, box: Box) -> WalkResult:
     copied = np.concatenate([_pages(system, child) for child in children[:: -(-len(children) // walks)]])
     first, rest = _walk(system, _sample(inherited, walks)), _walk(system, _sample(copied, walks))
     wall_s = time.perf_counter() - began
-    rmap = system.kernel.rmap
+    design = system.kernel.design
     nr = group.children + 1
 
     def mean(kind: str) -> float:
@@ -91,7 +91,7 @@ def _run(kernel: str, group: MallocGroup, walks: int, box: Box) -> WalkResult:
     return WalkResult(
         workload=group.name,
         kernel=system.spec.name,
-        design=rmap.name,
+        design=design.name,
         hardware=hardware_as_json(system),
         children=group.children,
         pages=group.pages,
@@ -101,8 +101,8 @@ def _run(kernel: str, group: MallocGroup, walks: int, box: Box) -> WalkResult:
         visits_mean=mean("visits"),
         visits_max=int(max(first.visits.max(), rest.visits.max())),
         table_walks_mean=mean("table_walks"),
-        rmap_bytes=sum(cache.bytes for cache in rmap.caches()),
-        rmap_objects={cache.name: cache.nr_objects for cache in rmap.caches()},
+        rmap_bytes=sum(cache.bytes for cache in design.caches()),
+        rmap_objects={cache.name: cache.nr_objects for cache in design.caches()},
         wall_s=wall_s,
     )
 

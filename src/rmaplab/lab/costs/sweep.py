@@ -150,7 +150,7 @@ def with_vmas(system: System, vmas: int) -> Task:
 
 def measure(system: System, children: int, vmas: int) -> MemoryPoint:
     """Read the machine as it stands. O(slab caches)."""
-    machine, k, rmap = system.machine, system.kernel, system.kernel.rmap
+    machine, k, rmap = system.machine, system.kernel, system.kernel.design
     caches = rmap.caches()
     objects_bytes = sum(cache.nr_objects * cache.object_bytes for cache in caches)
     vma_bytes = k.vma_cache.nr_objects * rmap.vma_bytes(machine.paging)

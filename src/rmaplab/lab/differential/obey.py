@@ -91,7 +91,7 @@ class Obedient:
 
     def graph(self) -> Graph | None:
         """The anon_vma graph of the window, if the design has one."""
-        design, low = self.system.kernel.rmap, self.places.w
+        design, low = self.system.kernel.design, self.places.w
         if not isinstance(design, AnonVmaChainMap):
             return None
         tasks = list(self.tasks.values())

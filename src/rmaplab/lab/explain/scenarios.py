@@ -96,7 +96,7 @@ class Scenario:
 def judge_all(system: System) -> None:
     """walk() against the page tables, for every page that is mapped. Raises KernelBug."""
     mms = list(system.kernel.mms.values())
-    tracked = system.kernel.rmap.tracked().tolist()
+    tracked = system.kernel.design.tracked().tolist()
     mapped = {pfn for mm in mms for pfn in read_page_tables(system.machine, mm.pgd)[0].pfns.tolist() if pfn}
     judge(system.kernel.rmap, mms, sorted(mapped.union(tracked)))
 

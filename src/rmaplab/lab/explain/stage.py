@@ -1,16 +1,17 @@
 """The running system under observation: a call is made, measured, and becomes a Scene.
 
-    mm/  --->  Listener  --->  the design
-               which verbs, how many pages, what was charged meanwhile
+    mm/  --->  a verb of the design  --->  told: which one, how many pages, what was charged meanwhile
 
-The Listener stands in the design's place while the story is told, so that what mm/ asks of the reverse map can be shown and
+While a story is told the design is of a class of its own, derived from its real one, whose verbs tell the stage what they are asked: so
 what the reverse map costs can be told from the rest, whatever the design.
 """
+
+from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,13 +22,14 @@ from rmaplab.lab.explain.picture import Entry, Page, draw_memory, read_all_entri
 from rmaplab.lab.explain.trace import TracedWalk, recorded_walk
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.frames import ZERO_PFN
-from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable import lookup
 from rmaplab.rmap.brute_force import mappings_of
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 
 R = TypeVar("R")
-QUERIES = ("walk", "draw", "tracked", "check", "caches", "declared_unfindable")
+PAGES = ("add", "duplicate", "remove")
+VERBS = (*PAGES, "rehome", "move_verdict", "moved", "reserve")
+"""Those of pages; all that begin with mm_, vma_ or tables_ are verbs too. PAGES are told of whatever the design makes of them."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +55,30 @@ class Cost:
     """Per slab cache of the design: name, bytes an object, objects before, and after."""
 
 
-class Listener:
-    """Passes on what mm/ asks of a design, and notes it in `cost`."""
+def _tell(stage: Stage, design: ReverseMap) -> None:
+    """From now on `design` notes in stage.cost what it is asked, and what it has charged for that."""
+    own = type(design)
+    verbs = [name for name in dir(own) if name in VERBS or name.startswith(("mm_", "vma_", "tables_"))]
+    told = [name for name in verbs if name in PAGES or getattr(own, name) is not getattr(ReverseMap, name, None)]
+    asked = [name for name in told if not name.endswith("_bytes")]
+    design.__class__ = type(own.__name__, (own,), {name: _telling(stage, getattr(own, name)) for name in asked})
 
-    def __init__(self, design: ReverseMap, machine: Machine) -> None:
-        self.design, self._machine = design, machine
-        self.cost = Cost()
 
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self.design, name)
-        implements = getattr(type(self.design), name, None) is not getattr(ReverseMap, name, None)
-        if not callable(value) or name in QUERIES or not implements:
-            return value
+def _telling(stage: Stage, verb: Callable[..., Any]) -> Callable[..., Any]:
+    def ask(*arguments: Any) -> Any:
+        if stage.asking:  # one of its verbs makes use of another
+            return verb(*arguments)
+        stage.asking = True
+        before = stage.machine.ledger.counts.copy()
+        try:
+            answer = verb(*arguments)
+        finally:
+            stage.asking = False
+        stage.cost.of_design += stage.machine.ledger.counts - before
+        stage.cost.asked.append(verb.__name__ + _extent(arguments, answer))
+        return answer
 
-        def ask(*arguments: Any) -> Any:
-            before = self._machine.ledger.counts.copy()
-            answer = value(*arguments)
-            self.cost.of_design += self._machine.ledger.counts - before
-            self.cost.asked.append(name + _extent(arguments, answer))
-            return answer
-
-        return ask
+    return ask
 
 
 def _extent(arguments: tuple[Any, ...], answer: Any) -> str:
@@ -89,13 +94,16 @@ class Stage:
 
     def __init__(self, system: System) -> None:
         self.system, self.kernel, self.machine = system, system.kernel, system.kernel.machine
-        self.design = self.kernel.rmap
-        self._listener = Listener(self.design, self.machine)
-        self.kernel.rmap = cast("ReverseMap", self._listener)
+        self.design = self.kernel.design
+        self.cost = Cost()
+        """Of the call that is being made."""
+        self.asking = False
+        """A verb of the design is at work."""
+        _tell(self, self.design)
 
     def call(self, call: Callable[[], R]) -> tuple[R, Cost]:
         """Make a call and measure it. Raises UsageError where the box is too small for a story."""
-        cost = self._listener.cost = Cost()
+        cost = self.cost = Cost()
         counts = self.machine.ledger.counts.copy()
         tables = self.machine.nr_tables
         objects = [cache.nr_objects for cache in self.design.caches()]
@@ -145,14 +153,14 @@ class Stage:
     def step(self, title: str, said: list[str], cost: Cost, pfns: list[int]) -> Scene:
         """The step that has just been made, with the pages `pfns` followed up the reverse map."""
         pfns = list(dict.fromkeys(pfns))
-        walks = [recorded_walk(self.machine, self.design, pfn) for pfn in pfns]
+        walks = [recorded_walk(self.kernel.rmap, pfn) for pfn in pfns]
         who = [self._verdict(walk) for walk in walks]
         sections = [("", draw_memory(self.kernel)), ("", self._draw(pfns)), ("who maps it", who), *_bill(cost)]
         return Scene(title, said, sections, {walk.pfn: walk.answers for walk in walks})
 
     def ask(self, title: str, said: list[str], pfns: list[int]) -> Scene:
         """A step in which nothing is done but asking: the walk itself, visit by visit."""
-        walks = [recorded_walk(self.machine, self.design, pfn) for pfn in pfns]
+        walks = [recorded_walk(self.kernel.rmap, pfn) for pfn in pfns]
         sections: list[tuple[str, list[str]]] = []
         for walk in walks:
             sections += [("", self._draw([walk.pfn])), ("the walk", _visits(walk))]

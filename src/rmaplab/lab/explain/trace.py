@@ -13,8 +13,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from rmaplab.machine.ledger import Ledger
-from rmaplab.machine.machine import Machine
-from rmaplab.rmap.protocol import Mapping, ReverseMap
+from rmaplab.rmap.pages import Rmap
+from rmaplab.rmap.protocol import Mapping
 
 
 @dataclass
@@ -74,13 +74,14 @@ class TracedWalk:
         return sum(bool(visit.found) for visit in self.visits)
 
 
-def recorded_walk(machine: Machine, design: ReverseMap, pfn: int) -> TracedWalk:
-    """Ask `design` who maps `pfn`, with a tape in the ledger's place."""
+def recorded_walk(rmap: Rmap, pfn: int) -> TracedWalk:
+    """Ask who maps `pfn`, with a tape in the ledger's place."""
+    machine = rmap.machine
     ledger = machine.ledger
     tape = Tape(ledger)
     machine.ledger, machine.charge = tape, tape.charge
     try:
-        for mapping in design.walk(pfn):
+        for mapping in rmap.walk(pfn):
             tape.answer(mapping)
     finally:
         machine.ledger, machine.charge = ledger, ledger.charge

@@ -1,0 +1,88 @@
+"""Object-based reverse mapping: a page names an owner, and whoever may map it is found from there.
+
+    struct page            owner                          who may map it, and where
+    +------------+         +-----------------------+
+    | mapping ------------> | anonmm                | ---> address spaces, at the address `index`
+    | index      |         | anon_vma              | ---> VMAs, at start + (index - pgoff) * 4096
+    | mapcount   |         | a file's address_space| ---> VMAs, likewise
+    +------------+         +-----------------------+
+
+Nothing is kept per page but that one pointer, so nothing is done per page when a process forks. The price is paid by who asks: whether
+somebody who may map the page does, only his page table says (`look`), and a look in vain is waste.
+
+What is here: the look; the walk over VMAs by page offset, for anon_vmas and files alike; what designs whose pages name an owner share.
+
+Sources: Dave McCracken's objrmap (LKML, February 2003; 00100_objrmap-core-1 of the -aa tree), 2.6.7 mm/rmap.c, page_referenced_one,
+vma_address; history.md 1.3.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Generic, TypeVar
+
+from rmaplab.machine.frames import PG_ANON
+from rmaplab.machine.machine import Machine
+from rmaplab.machine.paging import Paging
+from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
+
+Owner = TypeVar("Owner")
+
+
+def look(machine: Machine, pfn: int, mm: MmStruct, address: int, vma: VmArea | None = None) -> Mapping | None:
+    """Read one entry of a page table: the page is there, or the visit was in vain."""
+    machine.charge("table_walk")
+    pte = machine.entry_of(mm.pgd, address, pfn)
+    if pte >= 0:
+        return Mapping(mm, address, vma, pte)
+    machine.charge("visit_other_page")
+    return None
+
+
+def walk_vmas(machine: Machine, pfn: int, vmas: Iterable[VmArea]) -> Iterator[Mapping]:
+    """Every one of these VMAs: where the page's index lies in it, and whether this frame is there."""
+    index = int(machine.frames.index[pfn])
+    for vma in vmas:
+        machine.charge("vma_visit")
+        address = vma.address_of(index)
+        if not vma.start <= address < vma.end:
+            machine.charge("visit_out_of_range")
+        elif found := look(machine, pfn, vma.mm, address, vma):
+            yield found
+
+
+class ObjRmap(ReverseMap, Generic[Owner]):
+    """A design whose anonymous pages name an Owner. `at` has those that are alive, by address."""
+
+    covers_files: ClassVar[bool] = False
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
+        self.at: dict[int, Owner] = {}
+
+    @staticmethod
+    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+        """mapcount, an unsigned long in 2004, since then an int and what follows it to the next word; mapping and index are there anyway."""
+        del highpte
+        return paging.word_bytes
+
+    def owner_of(self, pfn: int) -> Owner | None:
+        """What an anonymous page names."""
+        return self.at.get(int(self.frames.mapping[pfn])) if self.frames.flags[pfn] & PG_ANON else None
+
+    def draw(self, pfn: int) -> list[str]:
+        """The page, its owner, and who may map it, in the order of the walk."""
+        owner = self.owner_of(pfn)
+        if owner is None:
+            return super().draw(pfn)
+        index = int(self.frames.index[pfn])
+        fields = [f"mapcount {self.frames.mapcount[pfn]}", f"index {index:x}"]
+        return draw_page(pfn, fields, "mapping", *self.draw_owner(owner, index))
+
+    def draw_owner(self, owner: Owner, index: int) -> tuple[str, list[str]]:
+        """The owner in words, and a line for each who may map its page `index`."""
+        raise NotImplementedError
+
+
+def draw_place(nr: int, vma: VmArea) -> str:
+    """A VMA that a walk visits as number `nr`, for draw_owner()."""
+    return f"{nr}  pid {vma.mm.pid}  VMA {vma.start:x}-{vma.end:x}"

@@ -1,0 +1,213 @@
+"""What mm/ tells the reverse map of pages, and whom it asks: k.rmap. struct page is counted in here and nowhere else.
+
+    mm/        k.rmap.add(batch, vma)           a batch: entries that have been added, copied, removed (machine/batch.py)
+                    |
+    pages.py        +-- an anonymous page: mapcount, and when it is nobody's yet it names owner(vma): mapping, index, PG_anon
+                    |   a file's page (mapping, no PG_anon): mapcount
+                    +-- the design hears of the batch
+
+    walk(pfn)       a file's page: the file's VMAs, by page offset (objrmap.py)        any other, or all: the design's walk
+
+An anonymous page forgets its owner when the last entry goes, up to 2.6.7; since then it keeps it, in the swap cache too, until it is freed.
+Much hangs on that: a page that comes back from swap finds itself the old owner's, and one that nobody maps still says whose it was.
+
+Which pages of a batch are of which kind is decided page by page, inside the loops that count them: that costs nothing. One call per
+batch, run by run.
+
+Sources: 2.6.2 mm/rmap.c, page_add_rmap, page_remove_rmap; 2.6.7 mm/rmap.c, page_add_anon_rmap, page_add_file_rmap, page_dup_rmap, clear_page_anon;
+6.18 mm/rmap.c, __folio_set_anon; mm/page_alloc.c, free_pages_prepare; eras.md 1.1, 2.3.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I32, I64, U32
+from rmaplab.machine.batch import ADDRESS, LENGTH, PFN, Batch
+from rmaplab.machine.frames import PG_ANON, ZERO_PFN
+from rmaplab.machine.jit import kernel
+from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.objects.address_space import AddressSpace
+from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.rmap.objrmap import walk_vmas
+from rmaplab.rmap.protocol import Mapping, ReverseMap
+from rmaplab.units import PAGE_SHIFT
+
+
+class Rmap:
+    """The pages of one machine, its files, and a design. `owner_dies_at_free` is the kernel's rule for anonymous pages."""
+
+    def __init__(self, design: ReverseMap, *, owner_dies_at_free: bool) -> None:
+        self.design, self.machine, self.frames = design, design.machine, design.frames
+        self.owner_dies_at_free = owner_dies_at_free
+        self.files: dict[int, AddressSpace] = {}
+        """What pages of files name, by its address."""
+        self._unit = PAGE_SHIFT if design.linear else 0
+        frames = self.frames
+        self._owned = (frames.flags, frames.mapcount, frames.mapping, frames.index)
+        self._counted = (frames.flags, frames.mapcount, frames.mapping)
+        if design.counts_pages:
+            self.machine.allocator.disowned = design.disowned
+
+    # -- entries come and go -----------------------------------------------------------------------------------------
+
+    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
+        """Pages are mapped in `vma`: new ones, a file's, or back from swap (not `exclusive` if others name them there). Cannot fail."""
+        design = self.design
+        if design.covers_files:
+            map_again(self.frames.mapcount, batch.columns, batch.runs)
+            owned = 0
+        else:
+            owner = design.owner(vma, exclusive=exclusive)
+            owned = own(*self._owned, batch.columns, batch.runs, owner, self._unit, self._shift(vma))
+            if owned < 0:
+                raise KernelBug("page_add_rmap", "a page that is nobody's is mapped already")
+        if design.page_lock is not None:
+            self.machine.locks.sweep(design.page_lock, batch.columns, batch.nr)
+        design.add(batch, vma)
+        if owned and design.counts_pages:
+            design.owned(vma, owned)
+
+    def duplicate(self, batch: Batch, vma: VmArea) -> None:
+        """Mapped pages are mapped once more, in the fork's child `vma` (page_dup_rmap). Cannot fail."""
+        map_again(self.frames.mapcount, batch.columns, batch.runs)
+        if self.design.page_lock is not None:
+            self.machine.locks.sweep(self.design.page_lock, batch.columns, batch.nr)
+        self.design.duplicate(batch, vma)
+
+    def remove(self, batch: Batch) -> None:
+        """Entries are gone (page_remove_rmap); the pages are still referenced. Cannot fail."""
+        design = self.design
+        counts = design.counts_pages and not self.owner_dies_at_free
+        left = np.empty(batch.nr if counts else 0, np.int64)
+        nr_left = unmap(*self._counted, batch.columns, batch.runs, self.owner_dies_at_free, left)
+        if nr_left < 0:
+            raise KernelBug("page_remove_rmap", "a page was not mapped")
+        if design.page_lock is not None:
+            self.machine.locks.sweep(design.page_lock, batch.columns, batch.nr)
+        design.remove(batch)
+        if nr_left:
+            design.disowned(left[:nr_left])
+
+    def _shift(self, vma: VmArea) -> int:
+        """What page->index is more than the address, in its units."""
+        return vma.pgoff - (vma.start >> PAGE_SHIFT) if self._unit else 0
+
+    # -- queries -----------------------------------------------------------------------------------------------------
+
+    def is_mapped(self, pfn: int) -> bool:
+        """page_mapped()."""
+        return bool(self.frames.mapcount[pfn])
+
+    def file_of(self, pfn: int) -> AddressSpace | None:
+        """The file that a page names: None if it is anonymous, or nobody's."""
+        return None if self.frames.flags[pfn] & PG_ANON else self.files.get(int(self.frames.mapping[pfn]))
+
+    def walk(self, pfn: int) -> Iterator[Mapping]:
+        """Who maps this page? Every mapping once; visits in vain are counted in the ledger, not answered."""
+        if self.design.covers_files:
+            return self.design.walk(pfn)
+        if not self.frames.mapcount[pfn]:
+            return iter(())
+        file = self.file_of(pfn)
+        return self.design.walk(pfn) if file is None else walk_vmas(self.machine, pfn, file.i_mmap)
+
+    # -- checking ----------------------------------------------------------------------------------------------------
+
+    def check(self, mms: list[MmStruct], mapped: I64) -> None:
+        """Mapcounts are `mapped`, by PFN the entries there are; owners are there and indexes right; the design checks itself. KernelBug."""
+        frames = self.frames
+        wrong = np.flatnonzero(frames.mapcount != mapped)
+        if wrong.size:
+            raise KernelBug(
+                "mapcount", f"page {wrong[0]} says {frames.mapcount[wrong[0]]} entries, there are {mapped[wrong[0]]}"
+            )
+        if not self.design.covers_files:
+            self._check_owners(mms, mapped)
+        self.design.check(mms, mapped)
+
+    def _check_owners(self, mms: list[MmStruct], mapped: I64) -> None:
+        """A mapped page has an owner, which every VMA that maps it may have pages of, and lies there where its index says."""
+        frames = self.frames
+        anon = frames.flags & PG_ANON != 0
+        if ((anon | (mapped > 0)) & (frames.mapping == 0)).any():
+            raise KernelBug("page_mapping", "a page is anonymous or mapped, and nobody's")
+        if (anon & (frames.count == 0 if self.owner_dies_at_free else mapped == 0)).any():
+            raise KernelBug("PageAnon", "a page has an owner longer than it should")
+        for mm in mms:
+            present, _ = read_page_tables(self.machine, mm.pgd)
+            real = (present.pfns != ZERO_PFN) & anon[present.pfns]
+            pfns, addresses = present.pfns[real], present.addresses[real]
+            starts = np.array([vma.start for vma in mm.vmas], np.int64)
+            row = np.searchsorted(starts, addresses, side="right") - 1
+            shift = np.array([self._shift(vma) for vma in mm.vmas], np.int64)
+            if (frames.index[pfns] != (addresses >> self._unit) + shift[row]).any():
+                raise KernelBug("page_index", f"a page of mm {mm.pid} has an index that lies elsewhere")
+            for at, owner in np.unique(np.stack((row, frames.mapping[pfns])), axis=1).T.tolist():
+                self.design.check_owner(mm.vmas[at], owner)
+
+
+# -- the loops: pages of a batch, run by run ---------------------------------------------------------------------------
+
+
+@kernel
+def own(
+    flags: U32, mapcount: I32, mapping: I64, index: I64, pages: I64, runs: int, owner: int, unit: int, shift: int
+) -> int:
+    """Pages are mapped. One that is nobody's is anonymous from now on: `owner`'s, at its address in units of 2^unit bytes, plus `shift`.
+
+    Returns how many were nobody's; -1 if one of those was mapped.
+    """
+    owned = 0
+    for run in range(runs):
+        first, length = pages[PFN, run], pages[LENGTH, run]
+        for i in range(length):
+            pfn = np.uint64(first + i)
+            if not mapping[pfn]:
+                if mapcount[pfn]:
+                    return -1
+                flags[pfn] |= np.uint32(PG_ANON)
+                mapping[pfn] = owner
+                index[pfn] = ((pages[ADDRESS, run] + (i << PAGE_SHIFT)) >> unit) + shift
+                owned += 1
+            mapcount[pfn] += np.int32(1)
+    return owned
+
+
+@kernel
+def map_again(mapcount: I32, pages: I64, runs: int) -> None:
+    """Mapcount + 1."""
+    for run in range(runs):
+        counts = mapcount[pages[PFN, run] : pages[PFN, run] + pages[LENGTH, run]]
+        for i in range(counts.size):
+            counts[i] += np.int32(1)
+
+
+@kernel
+def unmap(flags: U32, mapcount: I32, mapping: I64, pages: I64, runs: int, keep: bool, left: I64) -> int:
+    """Mapcount - 1; at 0 an anonymous page is nobody's, unless they `keep` their owners. -1 if one is not mapped.
+
+    What those have named goes to `left`, if there is room for it: returns how many.
+    """
+    nr_left = 0
+    for run in range(runs):
+        first = pages[PFN, run]
+        counts = mapcount[first : first + pages[LENGTH, run]]
+        last, negative = False, False
+        for i in range(counts.size):
+            now = counts[i] - np.int32(1)
+            counts[i] = now
+            last |= now == 0
+            negative |= now < 0
+        if negative:
+            return -1
+        if last and not keep:
+            for i in range(counts.size):
+                if counts[i] == 0 and flags[first + i] & PG_ANON:
+                    if left.size:
+                        left[nr_left] = mapping[first + i]
+                        nr_left += 1
+                    mapping[first + i] = 0
+                    flags[first + i] &= ~np.uint32(PG_ANON)
+    return nr_left
