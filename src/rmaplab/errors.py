@@ -1,6 +1,6 @@
 """What can go wrong, told apart by whose fault it is.
 
-the simulated program's     SyscallError, SegmentationFault                Linux would say so too
+the simulated program's     SyscallError, SegmentationFault, BusError      Linux would say so too
 the simulated machine's     NoMemory, OomKilled                            memory ran out
 ours                        KernelBug                                      an impossible state, as a panic
 the user's                  UsageError, NotModelled                        one line and a next step, exit code 2
@@ -49,6 +49,14 @@ class SegmentationFault(RmaplabError):
         super().__init__(f"SIGSEGV at {address:#x}: {cause}")
         self.address = address
         self.cause = cause
+
+
+class BusError(SegmentationFault):
+    """SIGBUS: the address is mapped, but what it shows is not there: a page of a file behind its end."""
+
+    def __str__(self) -> str:
+        """As a SegmentationFault, but for the signal."""
+        return super().__str__().replace("SIGSEGV", "SIGBUS", 1)
 
 
 class NoMemory(RmaplabError):

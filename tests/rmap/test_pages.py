@@ -19,8 +19,7 @@ from rmaplab.machine.batch import Batch
 from rmaplab.machine.entries import READABLE
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.pagetable import lookup
-from rmaplab.objects.address_space import AddressSpace
-from rmaplab.objects.mm_types import VmArea
+from rmaplab.objects.mm_types import AddressSpace, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 KERNELS = ["2.4.21", "2.6.2", "2.6.5-rc1-aa1", "2.6.5-rc1+anonmm", "6.18", "6.18+anonmm", "6.18+pte_chain"]
@@ -46,7 +45,7 @@ class CachedPage:
         self.system, frames = system, system.machine.frames
         self.pfn = pfn = int(system.machine.allocator.alloc(1, Gfp.HIGHUSER)[0])
         frames.mapping[pfn], frames.index[pfn] = FILE, INDEX
-        self.space = system.kernel.rmap.files[FILE] = AddressSpace(FILE)
+        self.space = system.kernel.rmap.files[FILE] = AddressSpace(FILE, b"")
         others = system.kernel.lru_add.references
         system.kernel.lru_add.references = lambda: np.append(others(), pfn)  # type: ignore[method-assign]
 

@@ -26,8 +26,9 @@ from rmaplab.machine.arrays import I8, I32, I64, U32
 from rmaplab.machine.entries import WRITABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
 from rmaplab.machine.pagetable import count_tables
-from rmaplab.machine.pagetable_fault import COPY, NEW, ZERO_PAGE, hook_tables, install, install_one, touch_scan
+from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, ZERO_PAGE, hook_tables, install, install_one, touch_scan
 from rmaplab.mm.cow import decide
+from rmaplab.mm.filemap import do_no_page
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.stack import expand_stack
 from rmaplab.mm.swap_in import do_swap_page
@@ -157,8 +158,13 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     if found.other == 0:
         do_swap_page(k, vma, there)
         return there
+    if vma.file is not None:
+        if found.codes[0] == EMPTY:
+            do_no_page(k, vma, there, write)
+            return there
+        end = there + PAGE_SIZE
     if found.other > 0:
-        end = there + found.other * PAGE_SIZE
+        end = min(end, there + found.other * PAGE_SIZE)
     if found.shared:
         end = _until_the_pagevec_drains(k, found, end)
     if end < found.end:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from rmaplab.cache.page_cache import PageCache
 from rmaplab.cache.swap import Swap
 from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64
@@ -84,7 +85,8 @@ class Kernel:
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
         self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.swap_pages)
-        self.holders: list[PageHolder] = [self.lru_add, self.swap]
+        self.page_cache = PageCache(machine.ram, machine.frames, self.rmap.files)
+        self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
         self.one = Batch(1, paging.entry_bytes)

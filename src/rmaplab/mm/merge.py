@@ -98,6 +98,7 @@ def continues(
     """
     return (
         neighbour.flags == flags
+        and neighbour.file is (source.file if source is not None else None)
         and (neighbour.pgoff == pgoff or not k.design.linear)
         and (asked or k.design.vma_can_grow(neighbour, source))
     )

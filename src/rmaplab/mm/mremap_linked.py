@@ -229,7 +229,8 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
 def _copy_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[VmArea, VmArea]:
     """copy_vma: (the VMA that covers the new place, linked; and the source, which may have become part of it)."""
     new, end = remap.new, remap.new + remap.new_length
-    pgoff = remap.pgoff_in(vma) if k.design.vma_is_faulted(vma) else new >> PAGE_SHIFT
+    numbered = vma.file is not None or k.design.vma_is_faulted(vma)
+    pgoff = remap.pgoff_in(vma) if numbered else new >> PAGE_SHIFT
     target, source = merge_new_range(k, vma.mm, vma, new, end, vma.flags, pgoff)
     if target is not None:
         return target, source or vma

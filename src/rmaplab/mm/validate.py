@@ -49,6 +49,7 @@ def check(k: Kernel) -> None:
         np.add.at(references, holder.references(), 1)
     _check_pages(k, mapped, references)
     k.swap.check(np.concatenate(others))
+    k.page_cache.check()
     k.rmap.check(mms, mapped)
     pages = np.union1d(np.flatnonzero(mapped), k.design.tracked())
     judge(k.rmap, mms, pages[:: -(-pages.size // WALKS) or 1].tolist())

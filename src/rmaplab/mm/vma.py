@@ -28,17 +28,23 @@ def vm_area_alloc(k: Kernel, mm: MmStruct, start: int, end: int, flags: int, pgo
 
 def vm_area_dup(k: Kernel, vma: VmArea, mm: MmStruct, start: int, end: int, pgoff: int) -> VmArea:
     """A copy of `vma` for [start, end) of `mm` that nobody knows of yet. Raises as an allocation."""
-    return VmArea(mm, start, end, vma.flags, pgoff, k.vma_cache.alloc())
+    new = VmArea(mm, start, end, vma.flags, pgoff, k.vma_cache.alloc())
+    new.file = vma.file
+    return new
 
 
 def vm_area_free(k: Kernel, vma: VmArea) -> None:
-    """Its bytes back."""
+    """Off its file's list, now that its entries are gone, and its bytes back."""
+    if vma.file is not None and vma in vma.file.i_mmap:
+        vma.file.i_mmap.remove(vma)
     k.vma_cache.free(vma.address)
 
 
 def link_vma(vma: VmArea) -> None:
-    """From now on find_vma finds it."""
+    """From now on find_vma finds it, and whoever looks for the pages of its file."""
     vma.mm.insert(vma)
+    if vma.file is not None:
+        vma.file.i_mmap.append(vma)
 
 
 def unlink_vma(vma: VmArea) -> None:

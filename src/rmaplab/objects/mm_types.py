@@ -1,4 +1,4 @@
-"""The two nouns of an address space, in one module as in Linux's mm_types.h, since each knows the other.
+"""The nouns of an address space, in one module, since each knows the others: mm_struct, vm_area_struct, and a file's address_space.
 
     mm_struct         VMAs in order, the top page table, counters
       |    ^
@@ -7,6 +7,13 @@
 
     address space   0 ........ start =============== end ........ TASK_SIZE
     object          . . . . .  pgoff   pgoff + 1 ...               (in pages)
+
+    struct page                  address_space               vm_area_struct
+    +-------------------+       +-----------------+     +--> pid 1  start 0x40000000, pgoff 0
+    | mapping ----------------->| i_mmap ---------------+
+    | index   7         |       | pages  7: PFN   |     +--> pid 2  start 0x50000000, pgoff 4: page 7 is at 0x50003000
+    | PG_anon clear     |       +-----------------+
+    +-------------------+
 
 `pgoff` says which page of the object behind the VMA its first page is. For anonymous memory there is no object, and a
 kernel either ignores it (2.6.2) or sets it to start / 4096 when the VMA is made, so that a page's index outlives a move
@@ -23,7 +30,7 @@ from dataclasses import dataclass
 from rmaplab.errors import KernelBug
 from rmaplab.machine.locks import Locks
 from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_READ, VM_SHARED, VM_WRITE
-from rmaplab.units import PAGE_SHIFT
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 RLIM_INFINITY = 1 << 62
 STACK_LIMIT = 8 << 20  # _STK_LIM
@@ -43,9 +50,12 @@ class Limits:
 
 
 class VmArea:
-    """[start, end) of `mm`. `address` is where its bytes lie in the slab; `anon_vma` belongs to the reverse-mapping design."""
+    """[start, end) of `mm`. `address` is where its bytes lie in the slab; `anon_vma` belongs to the reverse-mapping design.
 
-    __slots__ = ("address", "anon_vma", "end", "flags", "mm", "pgoff", "start")
+    `file` is what it shows, from page `pgoff` on; None: nothing, its pages are anonymous.
+    """
+
+    __slots__ = ("address", "anon_vma", "end", "file", "flags", "mm", "pgoff", "start")
 
     def __init__(self, mm: "MmStruct", start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
         self.mm = mm
@@ -55,6 +65,7 @@ class VmArea:
         self.pgoff = pgoff
         self.address = address
         self.anon_vma: object = None
+        self.file: AddressSpace | None = None
 
     @property
     def nr_pages(self) -> int:
@@ -71,6 +82,26 @@ class VmArea:
             letter if self.flags & bit else "-" for letter, bit in (("r", VM_READ), ("w", VM_WRITE), ("x", VM_EXEC))
         )
         return f"{self.start:08x}-{self.end:08x} {rwx}{'s' if self.flags & VM_SHARED else 'p'} {self.pgoff << PAGE_SHIFT:08x}"
+
+
+class AddressSpace:
+    """`address` is what page->mapping says; `i_mmap` are the VMAs that map the file, private and shared, oldest first.
+
+    `pages` are those in the page cache: index -> PFN. `data` is what the file is made of.
+    """
+
+    __slots__ = ("address", "data", "i_mmap", "pages")
+
+    def __init__(self, address: int, data: bytes) -> None:
+        self.address = address
+        self.data = data
+        self.i_mmap: list[VmArea] = []
+        self.pages: dict[int, int] = {}
+
+    @property
+    def nr_pages(self) -> int:
+        """Pages that the file has, the last of them perhaps not full."""
+        return -(-len(self.data) // PAGE_SIZE)
 
 
 class MmStruct:

@@ -25,6 +25,8 @@ from rmaplab.rmap.protocol import Mapping
 def page_out(k: Kernel, pfn: int) -> bool:
     """Take the page from everybody who maps it, and free it: whether it has gone. Never sleeps; a full area is False."""
     frames, swap = k.machine.frames, k.swap
+    if k.rmap.file_of(pfn) is not None:
+        return False
     if not frames.flags[pfn] & PG_SWAPCACHE:
         slot = swap.get_slot()
         if not slot:

@@ -154,13 +154,19 @@ class AnonMmMap(ObjRmap[AnonMm]):
     def move_verdict(self, batch: Batch, vma: VmArea) -> Bools | None:
         """mremap: pages that somebody else maps too could not be found at a new address; they must be copied."""
         del vma
-        shared: Bools = self.frames.mapcount[batch.pfns] > 1
+        shared: Bools = (self.frames.mapcount[batch.pfns] > 1) & self._anonymous(batch)
         return shared
 
     def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
         """The others are told where they are now."""
         del old
-        self.rehome(new, vma)
+        anonymous = self._anonymous(new)
+        self.rehome(new if anonymous.all() else new.select(anonymous), vma)
+
+    def _anonymous(self, batch: Batch) -> Bools:
+        """Which of the pages are; a file's are found through the file."""
+        anonymous: Bools = self.frames.flags[batch.pfns] & PG_ANON != 0
+        return anonymous
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """The mm the page names, then its family, each at the page's one address, until mapcount are found."""

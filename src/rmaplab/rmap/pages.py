@@ -28,8 +28,7 @@ from rmaplab.machine.batch import ADDRESS, LENGTH, PFN, Batch
 from rmaplab.machine.frames import PG_ANON, ZERO_PFN
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.table_reader import read_page_tables
-from rmaplab.objects.address_space import AddressSpace
-from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmArea
 from rmaplab.rmap.objrmap import walk_vmas
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 from rmaplab.units import PAGE_SHIFT
@@ -53,7 +52,7 @@ class Rmap:
     # -- entries come and go -----------------------------------------------------------------------------------------
 
     def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
-        """Pages are mapped in `vma`: new ones, a file's, or back from swap (not `exclusive` if others name them there). Cannot fail."""
+        """Anonymous pages are mapped in `vma`: new, or back from swap (not `exclusive` if others name them there). Cannot fail."""
         design = self.design
         if design.covers_files:
             map_again(self.frames.mapcount, batch.columns, batch.runs)
@@ -68,6 +67,13 @@ class Rmap:
         design.add(batch, vma)
         if owned and design.counts_pages:
             design.owned(vma, owned)
+
+    def add_file(self, batch: Batch, vma: VmArea) -> None:
+        """Pages of a file are mapped in `vma` (page_add_file_rmap): they have their owner. Cannot fail."""
+        map_again(self.frames.mapcount, batch.columns, batch.runs)
+        if self.design.page_lock is not None:
+            self.machine.locks.sweep(self.design.page_lock, batch.columns, batch.nr)
+        self.design.add(batch, vma)
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapped pages are mapped once more, in the fork's child `vma` (page_dup_rmap). Cannot fail."""

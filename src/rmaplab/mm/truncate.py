@@ -1,0 +1,30 @@
+"""vmtruncate: a file gets shorter, and nobody may keep a page of what is cut off.
+
+    1  the size            no fault brings such a page from now on
+    2  unmapped            through the file's VMAs (i_mmap): every entry beyond the cut, private copies too, of everybody who maps it
+    3  the pages           out of the page cache, and free
+
+Source: 2.6.2 mm/memory.c, vmtruncate, invalidate_mmap_range; mm/truncate.c, truncate_inode_pages.
+"""
+
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.mmu_gather import MmuGather
+from rmaplab.mm.swap_in import put_page
+from rmaplab.mm.zap import unmap_page_range
+from rmaplab.objects.mm_types import AddressSpace
+from rmaplab.units import PAGE_SIZE
+
+
+def vmtruncate(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
+    """Cut `file` to its first `nr_pages` pages."""
+    file.data = file.data[: nr_pages * PAGE_SIZE]
+    for vma in list(file.i_mmap):
+        start = max(vma.start, vma.address_of(nr_pages))
+        if start < vma.end:
+            k.machine.locks.take(vma.mm.page_table_lock)
+            with MmuGather(k, vma.mm) as tlb:
+                unmap_page_range(k, tlb, start, vma.end)
+            k.machine.locks.drop(vma.mm.page_table_lock)
+    for index in [index for index in file.pages if index >= nr_pages]:
+        k.machine.frames.count[file.pages[index]] += 1
+        put_page(k, k.page_cache.remove(file, index))
