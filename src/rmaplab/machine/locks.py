@@ -126,6 +126,7 @@ class Locks:
         """Who is told of points; Machine.watch sets it."""
         self.visits = 0
         """How many points it was told of."""
+        self._acting = False
         self._bits: dict[tuple[str, int], Lock] = {}  # bit locks, if somebody watches
         self._outside = LockOwner(None)
         self._holders: dict[SchedEntity, LockOwner] = {}
@@ -250,21 +251,26 @@ class Locks:
     def leave_bits(self, class_name: str, batch: I64, nr: int) -> None:
         """The work is done."""
         if self.listener is not None and nr == 1:
-            self.drop(self._bits.pop((class_name, int(batch[0, 0]))))
+            self.drop(self._bits[class_name, int(batch[0, 0])])
 
     def reach(self, name: str, of: str = "") -> None:
-        """A point: whoever watches may act here, as somebody of his own, who holds nothing. Nothing is asked for if nobody watches."""
-        if self.listener is None:
+        """A point: whoever watches may act here, as somebody of his own, who holds nothing.
+
+        What he does has points too, and nobody is told of them.
+        """
+        if self.listener is None or self._acting:
             return
         point = Point(name, of, tuple(lock.type.name for lock in self.held()))
         self.visits += 1
         outside, self._outside = self._outside, LockOwner(None)
         running, self._sched.current = self._sched.current, None
+        self._acting = True
         try:
             self.listener(point)
             if self._outside.held:
                 raise KernelBug("watch", f"who acted at {name} has kept {self._outside.held[0].type.name}")
         finally:
+            self._acting = False
             self._outside, self._sched.current = outside, running
 
     def held(self) -> list[Lock]:

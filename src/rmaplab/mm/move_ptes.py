@@ -121,6 +121,8 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
             break
     if missing < tables.size:
         machine.free_tables(tables[missing:])
+    if machine.watched:  # page by page anyway
+        machine.locks.take(mm.page_table_lock)
     with k.batch() as before, k.batch() as after:
         before.runs, before.nr, moved = move_range(
             *geometry, mm.pgd, machine.mapped, start, end, delta, tables, before.columns, after.columns
@@ -132,8 +134,11 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
         if before.nr:
             k.design.moved(before, after, target)
         _flush(k, mm, before, (end - start) >> PAGE_SHIFT, moved, delta)
-    if moved:
+    if machine.watched:
+        machine.locks.drop(mm.page_table_lock)
+    elif moved:
         machine.locks.count("page_table_lock", moved)  # taken page by page
+    if moved:
         machine.charge("pte_move", moved)
         machine.end_burst()
 

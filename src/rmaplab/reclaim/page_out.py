@@ -54,7 +54,11 @@ def _unmap_one(k: Kernel, mapping: Mapping, pfn: int, entry: int) -> None:
     machine, mm = k.machine, mapping.mm
     if mm.page_table_lock.busy(write=True):
         return
+    machine.locks.enter(mm.page_table_lock)
     old, pte = lookup(*machine.geometry, mm.pgd, mapping.address)
+    if machine.entry_of(mm.pgd, mapping.address, pfn) < 0:  # it was there when the walk came by
+        machine.locks.leave(mm.page_table_lock)
+        return
     machine.words[pte // machine.paging.entry_bytes] = entry
     frames = machine.frames
     if old & DIRTY:
@@ -67,6 +71,7 @@ def _unmap_one(k: Kernel, mapping: Mapping, pfn: int, entry: int) -> None:
     frames.flags[pfn] &= ~np.uint32(PG_ANON_EXCLUSIVE)
     frames.count[pfn] -= 1
     mm.rss -= 1
+    machine.locks.leave(mm.page_table_lock)
     machine.charge("swap_out")
 
 

@@ -54,47 +54,56 @@ class Rmap:
     def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
         """Anonymous pages are mapped in `vma`: new, or back from swap (not `exclusive` if others name them there). Cannot fail."""
         design = self.design
+        self._lock(batch)
+        owned = 0
         if design.covers_files:
             map_again(self.frames.mapcount, batch.columns, batch.runs)
-            owned = 0
         else:
             owner = design.owner(vma, exclusive=exclusive)
             owned = own(*self._owned, batch.columns, batch.runs, owner, self._unit, self._shift(vma))
             if owned < 0:
                 raise KernelBug("page_add_rmap", "a page that is nobody's is mapped already")
-        if design.page_lock is not None:
-            self.machine.locks.sweep(design.page_lock, batch.columns, batch.nr)
         design.add(batch, vma)
         if owned and design.counts_pages:
             design.owned(vma, owned)
+        self._unlock(batch)
 
     def add_file(self, batch: Batch, vma: VmArea) -> None:
         """Pages of a file are mapped in `vma` (page_add_file_rmap): they have their owner. Cannot fail."""
+        self._lock(batch)
         map_again(self.frames.mapcount, batch.columns, batch.runs)
-        if self.design.page_lock is not None:
-            self.machine.locks.sweep(self.design.page_lock, batch.columns, batch.nr)
         self.design.add(batch, vma)
+        self._unlock(batch)
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapped pages are mapped once more, in the fork's child `vma` (page_dup_rmap). Cannot fail."""
+        self._lock(batch)
         map_again(self.frames.mapcount, batch.columns, batch.runs)
-        if self.design.page_lock is not None:
-            self.machine.locks.sweep(self.design.page_lock, batch.columns, batch.nr)
         self.design.duplicate(batch, vma)
+        self._unlock(batch)
 
     def remove(self, batch: Batch) -> None:
         """Entries are gone (page_remove_rmap); the pages are still referenced. Cannot fail."""
         design = self.design
         counts = design.counts_pages and not self.owner_dies_at_free
         left = np.empty(batch.nr if counts else 0, np.int64)
+        self._lock(batch)
         nr_left = unmap(*self._counted, batch.columns, batch.runs, self.owner_dies_at_free, left)
         if nr_left < 0:
             raise KernelBug("page_remove_rmap", "a page was not mapped")
-        if design.page_lock is not None:
-            self.machine.locks.sweep(design.page_lock, batch.columns, batch.nr)
         design.remove(batch)
+        self._unlock(batch)
         if nr_left:
             design.disowned(left[:nr_left])
+
+    def _lock(self, batch: Batch) -> None:
+        """PG_chainlock, PG_maplock: page by page, or of the one page that there is if somebody watches."""
+        if self.design.page_lock is not None:
+            self.machine.locks.enter_bits(self.design.page_lock, batch.columns, batch.nr)
+
+    def _unlock(self, batch: Batch) -> None:
+        if self.design.page_lock is not None:
+            self.machine.locks.leave_bits(self.design.page_lock, batch.columns, batch.nr)
 
     def _shift(self, vma: VmArea) -> int:
         """What page->index is more than the address, in its units."""
