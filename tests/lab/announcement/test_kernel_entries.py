@@ -8,7 +8,7 @@ import pytest
 
 import rmaplab
 from rmaplab.cli import main
-from rmaplab.kernels.box import Box
+from rmaplab.kernels.box import announced
 from rmaplab.lab.announcement.experiment import run_forkbench
 from rmaplab.lab.announcement.kernel_entries import KernelEntries, kernel_entries
 from rmaplab.machine.paging import FORMATS, SPLITS, paging_format
@@ -66,13 +66,13 @@ def test_each_entry_is_counted_once() -> None:
 
 def test_forkbench_is_mostly_faults() -> None:
     """Level L: a fault per page of the 512 MiB, 2^L exits, forks and waits; what it costs beside another split is there too."""
-    split = run_forkbench("2.6.5-rc1-aa1", 3, Box(split="4:4"))
+    split = run_forkbench("2.6.5-rc1-aa1", 3, announced(split="4:4"))
     found = split.kernel_entries
     assert found is not None
     assert found.faults == 131_072
     assert found.system_calls == 1 + 7 + 7 + 8  # mmap, forks, waits, exits
     assert found.flushes == 2 * found.nr
-    other = run_forkbench("2.6.5-rc1-aa1", 3, Box(ram="2G", split="2:2"))
+    other = run_forkbench("2.6.5-rc1-aa1", 3, announced(ram="2G", split="2:2"))
     assert other.kernel_entries is None
     assert other.ledger is not None
     #   8 exits of 131,072 pages and 256 page tables, 506 a time, and 7 forks; and some context switches
