@@ -80,7 +80,7 @@ def objects(design: AnonVmaChainMap) -> tuple[int, int]:
 def test_sizes() -> None:
     """BTF and slabinfo of 6.18: 96 bytes in a slot of 104, 39 a page; 64 and 64."""
     _, design, _ = boot()
-    assert design.object_bytes(design.machine.paging, highpte=False) == {"anon_vma": 96, "anon_vma_chain": 64}
+    assert design.object_bytes(design.machine.hardware) == {"anon_vma": 96, "anon_vma_chain": 64}
     assert (design.cache.packing.stride, design.cache.packing.per_slab) == (104, 39)
     assert (design.chain_cache.packing.stride, design.chain_cache.packing.per_slab) == (64, 64)
     assert design.cache.packing.order == design.chain_cache.packing.order == 0

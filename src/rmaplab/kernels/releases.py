@@ -14,11 +14,12 @@ needs its design and its bodies as well before it can be booted.
 from rmaplab.kernels.figures_box import SCHEDULER, SIZES
 from rmaplab.kernels.figures_mm import RULES
 from rmaplab.kernels.figures_tlb import TLB
+from rmaplab.kernels.figures_walks import AA_WALKS, WALKS
 from rmaplab.kernels.history import Figure, Status, figures_at
 from rmaplab.kernels.spec import KernelSpec, Patch
 
 V, B = Status.VALIDATED, Status.BELIEVED
-HISTORIES = SIZES | RULES | TLB | SCHEDULER
+HISTORIES = SIZES | RULES | WALKS | TLB | SCHEDULER
 
 VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"
 PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"
@@ -38,6 +39,7 @@ ANON_VMA_1 = Patch(
     "Andrea Arcangeli",
     "anonymous pages are found through a 12-byte object per group of related VMAs; pte chains are gone",
     figures={
+        **AA_WALKS,
         "mprotect_merges": _NO_MERGING,
         "mremap_merges": _NO_MERGING,
         "fork_cond_resched": Figure(

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from rmaplab.errors import UsageError
 from rmaplab.kernels.designs import load_design
 from rmaplab.kernels.history import Figure
+from rmaplab.machine.machine import Hardware
 from rmaplab.machine.paging import Paging, paging_format
 from rmaplab.mm.rules import Rules
+from rmaplab.rmap.walk_rules import WalkRules
 
 if TYPE_CHECKING:
     from rmaplab.rmap.protocol import ReverseMap
@@ -102,19 +104,25 @@ class KernelSpec:
 
     def rules(self, word_bytes: int) -> Rules:
         """The rules mm/ goes by: the figures that carry a rule's name."""
-        values: dict[str, Any] = {}
-        for rule in fields(Rules):
-            value = self.figure(rule.name, word_bytes)
-            values[rule.name] = bool(value) if rule.type is bool else value
-        return Rules(**values)
+        return Rules(**self._figures_of(Rules, word_bytes))
 
-    def sizes(self, paging: Paging, *, highpte: bool) -> dict[str, int]:
-        """Bytes of what the kernel and its design share, and of the design's own objects."""
-        design, word = self.design_class(), paging.word_bytes
+    def walk_rules(self, word_bytes: int) -> WalkRules:
+        """The rules a walk from a page goes by, likewise."""
+        return WalkRules(**self._figures_of(WalkRules, word_bytes))
+
+    def _figures_of(self, record: type[Rules | WalkRules], word_bytes: int) -> dict[str, Any]:
         return {
-            "struct page": self.figure("page_struct_bytes", word) + design.page_bytes(paging, highpte=highpte),
-            "struct vm_area_struct": self.figure("vm_area_struct_bytes", word) + design.vma_bytes(paging),
-            **design.object_bytes(paging, highpte=highpte),
+            rule.name: (rule.type if isinstance(rule.type, type) else int)(self.figure(rule.name, word_bytes))
+            for rule in fields(record)
+        }
+
+    def sizes(self, hardware: Hardware) -> dict[str, int]:
+        """Bytes of what the kernel and its design share, and of the design's own objects."""
+        design, word = self.design_class(), hardware.paging.word_bytes
+        return {
+            "struct page": self.figure("page_struct_bytes", word) + design.page_bytes(hardware),
+            "struct vm_area_struct": self.figure("vm_area_struct_bytes", word) + design.vma_bytes(hardware.paging),
+            **design.object_bytes(hardware),
         }
 
     def design_class(self) -> type[ReverseMap]:

@@ -24,7 +24,7 @@ from rmaplab.machine.smt import NO_SMT, Smt
 from rmaplab.machine.tlb import TlbRules
 from rmaplab.machine.watermarks import WatermarkRule
 from rmaplab.machine.zones import DMA_FRAMES
-from rmaplab.mm.kernel import MM_LOCKS, Kernel
+from rmaplab.mm.kernel import Kernel, lock_order
 from rmaplab.mm.overcommit import OvercommitMode
 from rmaplab.mm.validate import check
 from rmaplab.rmap.protocol import Mapping, ReverseMap
@@ -109,9 +109,7 @@ class BootUse:
     def of(cls, spec: KernelSpec, hardware: Hardware, design: type[ReverseMap], given_bytes: int | None) -> BootUse:
         """By the kernel's figures; `given_bytes`, if given, is shared out as they would. Raises UsageError."""
         word = hardware.paging.word_bytes
-        page_struct = spec.figure("page_struct_bytes", word) + design.page_bytes(
-            hardware.paging, highpte=hardware.highpte
-        )
+        page_struct = spec.figure("page_struct_bytes", word) + design.page_bytes(hardware)
         mem_map = -(-(hardware.ram_bytes >> PAGE_SHIFT) * page_struct // PAGE_SIZE)
         names = ("image_bytes", "boot_kernel_bytes", "boot_user_bytes")
         image, kernel, user = (-(-spec.figure(name, word) // PAGE_SIZE) for name in names)
@@ -195,7 +193,7 @@ class System:
             pages_min=box.pages_min,
         )
         slub = bool(spec.figure("slub", word))
-        sched, locks = _sched_rules(spec, box, word), MM_LOCKS + design.lock_classes
+        sched, locks = _sched_rules(spec, box, word), lock_order(design)
         encoding = ENCODINGS[EntryEra(spec.figure("pte_encoding", word))][hardware.arch]
         tlb = TlbRules(
             switch_clears_mask=bool(spec.figure("switch_mm_clears_mask", word)),
@@ -208,6 +206,7 @@ class System:
             self.machine,
             spec.rules(word),
             design(self.machine),
+            spec.walk_rules(word),
             overcommit=OvercommitMode(box.overcommit),
             overcommit_ratio=box.overcommit_ratio,
         )

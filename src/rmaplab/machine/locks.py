@@ -51,7 +51,6 @@ class LockClass:
     reads: int = 0
     writes: int = 0
     trylock_failures: int = 0
-    """None yet: those who try are reclaim's."""
     waits: int = 0
     wait_ns: int = 0
     held_ns: int = 0
@@ -152,6 +151,16 @@ class Locks:
             holder.held.append(lock)
         else:
             self._grant(lock, holder, write)
+
+    def try_take(self, lock: Lock, *, write: bool = True) -> bool:
+        """spin_trylock, down_read_trylock: whether it was free, and is taken. Allowed against the order: that is what they are for."""
+        if self.listener is not None:
+            self.reach(lock.type.name, lock.of)
+        if lock.busy(write):
+            lock.type.trylock_failures += 1
+            return False
+        self._grant(lock, self._outside if self._sched.current is None else self._holder(), write)
+        return True
 
     def enter(self, lock: Lock) -> None:
         """Take it for what follows within this burst, which ends with leave(). It is really held if somebody watches, else passed through."""

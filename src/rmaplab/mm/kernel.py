@@ -22,6 +22,7 @@ from rmaplab.objects.mm_types import MmStruct, Range
 from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.pages import Rmap
 from rmaplab.rmap.protocol import ReverseMap
+from rmaplab.rmap.walk_rules import WalkRules
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 MM_LOCKS: LockClasses = (
@@ -30,7 +31,13 @@ MM_LOCKS: LockClasses = (
     ("mmlist_lock", False, False),
     ("page_table_lock", False, True),  # fork: the child's, then the parent's
 )
-"""The locks of mm/ in order; those of the reverse-mapping design follow. Source: eras.md 9."""
+"""The locks of mm/ in order. Source: eras.md 9."""
+
+
+def lock_order(design: type[ReverseMap]) -> LockClasses:
+    """All locks in order: those that a walk holds while it waits for a page_table_lock come before that, the design's others after it."""
+    return (*MM_LOCKS[:-1], *design.outer_lock_classes, MM_LOCKS[-1], *design.lock_classes)
+
 
 BURST_TABLES = 32  # leaf tables a burst of work covers at most
 
@@ -50,12 +57,13 @@ class Kernel:
         machine: Machine,
         rules: Rules,
         design: ReverseMap,
+        walks: WalkRules,
         *,
         overcommit: OvercommitMode = OvercommitMode.HEURISTIC,
         overcommit_ratio: int = 50,
     ) -> None:
         self.machine, self.rules, self.design = machine, rules, design
-        self.rmap = Rmap(design, owner_dies_at_free=rules.anon_mapping_dies_at_free)
+        self.rmap = Rmap(design, walks, owner_dies_at_free=rules.anon_mapping_dies_at_free)
         self.this_cpu = machine.sched.this_cpu
         paging = machine.paging
         # where there is no task_struct cache, the task lies at the foot of its kernel stack

@@ -12,7 +12,7 @@ from rmaplab.kernels.history import Bits, Status
 from rmaplab.kernels.spec import KernelSpec
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.announcement.claims import CONFIGURATIONS, LINES
-from rmaplab.machine.paging import Paging
+from rmaplab.machine.machine import Hardware
 from rmaplab.machine.slab import SlabCache
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, new_table
@@ -45,7 +45,7 @@ def _sizes(system: System) -> dict[str, int]:
     """Struct page, what comes from caches, the kernel stack, a page table's entry."""
     hardware, design = system.machine.hardware, system.kernel.design
     word = hardware.paging.word_bytes
-    page = system.spec.figure("page_struct_bytes", word) + design.page_bytes(hardware.paging, highpte=hardware.highpte)
+    page = system.spec.figure("page_struct_bytes", word) + design.page_bytes(hardware)
     caches = {name: cache.object_bytes for name, cache in system.machine.caches.items()}
     stack = {"kernel stack": 4096 << system.kernel.stack_order, "page-table entry": hardware.paging.entry_bytes}
     return {"struct page": page, **caches, **stack}
@@ -108,13 +108,12 @@ class KernelDetails(Report[FigureRow]):
     """One kernel: what it is made of, and every figure with its source and how far it can be trusted."""
 
     spec: KernelSpec
-    paging: Paging
-    highpte: bool
+    hardware: Hardware
 
     @classmethod
-    def of(cls, spec: KernelSpec, paging: Paging, *, highpte: bool) -> "KernelDetails":
+    def of(cls, spec: KernelSpec, hardware: Hardware) -> "KernelDetails":
         """A row per figure."""
-        found = ((name, figure, figure.on(paging.word_bytes)) for name, figure in spec.figures.items())
+        found = ((name, figure, figure.on(hardware.paging.word_bytes)) for name, figure in spec.figures.items())
         rows = [
             FigureRow(
                 name,
@@ -125,7 +124,7 @@ class KernelDetails(Report[FigureRow]):
             )
             for name, figure, value in found
         ]
-        return cls(rows, spec, paging, highpte)
+        return cls(rows, spec, hardware)
 
     def as_json(self) -> dict[str, Any]:
         """The kernel, what it is made of, its figures, and what its design makes of them."""
@@ -134,11 +133,11 @@ class KernelDetails(Report[FigureRow]):
             **KernelRow(spec.name, spec.released, spec.design_class().name, spec.about).as_json(),
             "base": spec.base,
             "patches": [{"name": patch.name, "author": patch.author, "about": patch.about} for patch in spec.patches],
-            "paging": self.paging.name,
+            "paging": self.hardware.paging.name,
             "figures": super().as_json(),
             "objects": [
                 {"object": name, "size_bytes": size, "status": status.value, "source": source}
-                for name, size, status, source in _objects(spec, self.paging, highpte=self.highpte)
+                for name, size, status, source in _objects(spec, self.hardware)
             ],
         }
 
@@ -151,18 +150,18 @@ class KernelDetails(Report[FigureRow]):
         for patch in spec.patches:
             made_of.add_row(f"+ {patch.name}", patch.author, patch.about)
         made_of.add_row(f"reverse map: {design.name}", "", (design.__doc__ or "").splitlines()[0])
-        figures = new_table(f"figures on {self.paging.name}", "figure|>value|status|since|source")
+        figures = new_table(f"figures on {self.hardware.paging.name}", "figure|>value|status|since|source")
         for row in self.rows:
             figures.add_row(row.figure, _value(row.value), row.status, row.since, row.source)
         sizes = new_table(f"what {design.name} makes of them", "object|>bytes|status|source")
-        for name, size, status, source in _objects(spec, self.paging, highpte=self.highpte):
+        for name, size, status, source in _objects(spec, self.hardware):
             sizes.add_row(name, f"{size:,}", status.value, source)
         return Group(made_of, figures, sizes, *object_sizes(spec))
 
 
-def _objects(spec: KernelSpec, paging: Paging, *, highpte: bool) -> Iterator[tuple[str, int, Status, str]]:
+def _objects(spec: KernelSpec, hardware: Hardware) -> Iterator[tuple[str, int, Status, str]]:
     """Objects with their bytes, as published where that agrees."""
-    for name, size in spec.sizes(paging, highpte=highpte).items():
+    for name, size in spec.sizes(hardware).items():
         published = spec.published.get(name)
         if published is not None and published.value == size:
             yield name, size, published.status, published.source

@@ -18,7 +18,7 @@ def comparison(results: Sequence[Result], box: Box) -> Table:
         f"{results[0].workload} on {describe_box(box)}",
         "level|kernel|outcome|>processes|>PTEs copied|>page tables|>reverse map|design|>slots searched|>kswapd|>memory|>wall|>rel.",
         caption=(
-            "processes: at peak. page tables, reverse map: each at its own peak. slots searched: by page_remove_rmap in pte chains.\n"
+            "processes: at peak. page tables, reverse map: each at its own peak. slots searched: by the reverse map, for the mapping that goes.\n"
             "kswapd: how many requests would have woken it; from the first on the real kernel makes room, and here nobody does.\n"
             "memory: both together, relative to the best of the level. wall: our running time (the host's own, in its row) and the same ratio.\n"
             f"Simulated time decides who is alive when; prices: {results[0].prices or DASH}."
@@ -66,7 +66,7 @@ def _comparison_row(result: Result, peers: Sequence[Result]) -> list[str]:
     if memory is None or ledger is None:
         row += [f"{result.processes:,}", *[DASH] * 7]
     else:
-        slots = ledger.get("chain_slot_search", 0)
+        slots = result.searched
         row += [
             f"{result.processes_peak:,}",
             f"{ledger.get('pte_copy', 0):,}",

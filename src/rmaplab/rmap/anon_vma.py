@@ -31,10 +31,11 @@ from typing import ClassVar
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.locks import Lock, LockClasses
-from rmaplab.machine.machine import Machine
+from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.rmap.live import ROOTS, Live
 from rmaplab.rmap.objrmap import ObjRmap, draw_place, walk_vmas
 from rmaplab.rmap.protocol import Mapping
 
@@ -69,13 +70,14 @@ class AnonVmaMap(ObjRmap[AnonVma]):
     """The design of 2.6.5-rc1-aa1, anonymous side."""
 
     name: ClassVar[str] = "anon_vma"
+    live: ClassVar[Live | None] = ROOTS
     linear: ClassVar[bool] = True
     page_lock: ClassVar[str | None] = "PG_maplock"
     lock_classes: ClassVar[LockClasses] = (("PG_maplock", False, False), ("anon_vma_lock", False, False))
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
-        self.cache = machine.cache("anon_vma", self.object_bytes(machine.paging, highpte=False)["anon_vma"])
+        self.cache = machine.cache("anon_vma", self.object_bytes(machine.hardware)["anon_vma"])
 
     @staticmethod
     def vma_bytes(paging: Paging) -> int:
@@ -83,10 +85,9 @@ class AnonVmaMap(ObjRmap[AnonVma]):
         return 3 * paging.word_bytes
 
     @staticmethod
-    def object_bytes(paging: Paging, *, highpte: bool) -> dict[str, int]:
+    def object_bytes(hardware: Hardware) -> dict[str, int]:
         """spinlock_t and list_head: three words."""
-        del highpte
-        return {"anon_vma": 3 * paging.word_bytes}
+        return {"anon_vma": 3 * hardware.paging.word_bytes}
 
     def caches(self) -> list[SlabCache]:
         """One: the 12-byte objects."""

@@ -36,16 +36,20 @@ Sources: commits 5beb49305251 (2010), bf181b9f9d8d (interval tree, 3.7), 7a3ef20
 6.0); mm/rmap.c of 6.12 and 6.18, anon_vma_prepare, anon_vma_clone, anon_vma_fork, unlink_anon_vmas; modern.md 1.1 to 1.5, 2.8.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
 from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
+from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.anon_vma_chain_check import check_chains
 from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
+from rmaplab.rmap.graph_of import graph_of
+from rmaplab.rmap.live import ANON_VMAS, Live
 from rmaplab.rmap.objrmap import draw_place, walk_vmas
 from rmaplab.rmap.protocol import Mapping
 
@@ -56,6 +60,7 @@ class AnonVmaChainMap(AnonVmaObjects):
     """The design of Linux 6.x."""
 
     name: ClassVar[str] = "anon_vma_chain"
+    live: ClassVar[Live | None] = ANON_VMAS
     linear: ClassVar[bool] = True
 
     reuse_newest_first: ClassVar[bool] = False
@@ -249,6 +254,10 @@ class AnonVmaChainMap(AnonVmaObjects):
             f"anon_vma {owner.address:x}, {kin}: a tree of {len(owner.tree)}, and who covers index {index:x}",
             hanging,
         )
+
+    def graph(self, tasks: Iterable[TaskStruct]) -> Graph | None:
+        """As the live kernel's."""
+        return graph_of(self, tasks).graph
 
     def check_owner(self, vma: VmArea, owner: int) -> None:
         """I2 and I3: a page names an anon_vma that its VMA is on, of the VMA's own root."""

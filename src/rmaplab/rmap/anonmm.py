@@ -35,25 +35,26 @@ from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.locks import Lock, LockClasses
-from rmaplab.machine.machine import Machine
+from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.rmap.live import FAMILIES, Live
 from rmaplab.rmap.objrmap import ObjRmap, look
 from rmaplab.rmap.protocol import Mapping
 
 
 class AnonMm:
-    """struct anonmm. `family` is kept in the head only: its own members, itself included, in order of birth."""
+    """struct anonmm. `family` and the lock are the head's: its own members, itself included, in order of birth."""
 
     __slots__ = ("address", "family", "head", "lock", "mm", "nr_pages")
 
     def __init__(self, address: int, mm: MmStruct, head: "AnonMm | None", lock: Lock) -> None:
         self.address = address
-        self.lock = lock
         self.mm: MmStruct | None = mm
         self.nr_pages = 0
         self.head: AnonMm = head or self
+        self.lock: Lock = head.lock if head else lock
         self.family: dict[AnonMm, None] = {}
         self.head.family[self] = None
 
@@ -62,6 +63,7 @@ class AnonMmMap(ObjRmap[AnonMm]):
     """anonmm with its remedy for mremap."""
 
     name: ClassVar[str] = "anonmm"
+    live: ClassVar[Live | None] = FAMILIES
     counts_pages: ClassVar[bool] = True
     unshares_moves: ClassVar[bool] = True
     page_lock: ClassVar[str | None] = "PG_maplock"
@@ -69,7 +71,7 @@ class AnonMmMap(ObjRmap[AnonMm]):
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
-        self.cache = machine.cache("anonmm", self.object_bytes(machine.paging, highpte=False)["anonmm"])
+        self.cache = machine.cache("anonmm", self.object_bytes(machine.hardware)["anonmm"])
         self._of_mm: dict[int, AnonMm] = {}
 
     @staticmethod
@@ -78,10 +80,9 @@ class AnonMmMap(ObjRmap[AnonMm]):
         return paging.word_bytes
 
     @staticmethod
-    def object_bytes(paging: Paging, *, highpte: bool) -> dict[str, int]:
+    def object_bytes(hardware: Hardware) -> dict[str, int]:
         """Count, lock, mm, head, list of two: 24 bytes, or 40 where a pointer has 8 and an int 4."""
-        del highpte
-        return {"anonmm": 24 if paging.word_bytes == 4 else 40}
+        return {"anonmm": 24 if hardware.paging.word_bytes == 4 else 40}
 
     def caches(self) -> list[SlabCache]:
         """One."""
@@ -175,9 +176,9 @@ class AnonMmMap(ObjRmap[AnonMm]):
             return
         address, left = int(self.frames.index[pfn]), int(self.frames.mapcount[pfn])
         for member in self._family(anonmm):
-            machine.charge("mm_visit")
+            machine.ledger.visit("mm_visit")
             if member.mm is None or not member.mm.rss:
-                machine.charge("visit_empty_mm")
+                machine.ledger.waste("visit_empty_mm")
             elif found := look(machine, pfn, member.mm, address):
                 yield found
                 left -= 1

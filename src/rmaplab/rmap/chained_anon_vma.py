@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rmaplab.machine.locks import Lock, LockClasses
-from rmaplab.machine.machine import Machine
+from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import VmArea
@@ -52,11 +52,11 @@ class AnonVmaChain(Node):
 class AnonVmaObjects(ObjRmap[ChainedAnonVma]):
     """The anon_vmas by address (`at`), and the chains by VMA."""
 
-    lock_classes: ClassVar[LockClasses] = (("anon_vma_rwsem", True, False),)
+    outer_lock_classes: ClassVar[LockClasses] = (("anon_vma_rwsem", True, False),)
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
-        sizes = self.object_bytes(machine.paging, highpte=False)
+        sizes = self.object_bytes(machine.hardware)
         self.cache = machine.cache("anon_vma", sizes["anon_vma"] + self._free_pointer(machine.paging))
         self.chain_cache = machine.cache("anon_vma_chain", sizes["anon_vma_chain"])
         self.chains: dict[VmArea, list[AnonVmaChain]] = {}
@@ -69,10 +69,9 @@ class AnonVmaObjects(ObjRmap[ChainedAnonVma]):
         return 3 * paging.word_bytes
 
     @staticmethod
-    def object_bytes(paging: Paging, *, highpte: bool) -> dict[str, int]:
+    def object_bytes(hardware: Hardware) -> dict[str, int]:
         """By the BTF of 6.18 on x86-64; on 32 bits half of that, a rwsem of 20 and three counters of 4."""
-        del highpte
-        if paging.word_bytes == 8:
+        if hardware.paging.word_bytes == 8:
             return {"anon_vma": 96, "anon_vma_chain": 64}
         return {"anon_vma": 52, "anon_vma_chain": 32}
 

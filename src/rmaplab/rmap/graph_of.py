@@ -1,6 +1,6 @@
 """The graph of anon_vma_chain in a booted system, as objects/graph.py has it: to be laid beside the live kernel's.
 
-    AnonVmaChainMap.chains: VMA -> its AVCs, oldest first      kernel: vma->anon_vma_chain, a list whose head is the newest
+    AnonVmaObjects.chains: VMA -> its AVCs, oldest first      kernel: vma->anon_vma_chain, a list whose head is the newest
 
 So a VMA's chains are told newest first, as the live kernel's list has them. Everything else is a copy of fields.
 """
@@ -14,8 +14,7 @@ from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
 from rmaplab.objects.mm_types import VmArea
 from rmaplab.objects.task import TaskStruct
-from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
-from rmaplab.rmap.chained_anon_vma import ChainedAnonVma
+from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
 
 
 class Modelled(NamedTuple):
@@ -26,7 +25,7 @@ class Modelled(NamedTuple):
     anon_vmas: list[ChainedAnonVma]
 
 
-def graph_of(design: AnonVmaChainMap, tasks: Iterable[TaskStruct]) -> Modelled:
+def graph_of(design: AnonVmaObjects, tasks: Iterable[TaskStruct]) -> Modelled:
     """Of these tasks; one that has exited has no part in it. O(chains log chains)."""
     alive = [(task, task.mm) for task in tasks if task.mm is not None]
     mms = {mm.address: mm for _, mm in alive}

@@ -17,15 +17,23 @@ vma_address; history.md 1.3.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from rmaplab.machine.frames import PG_ANON
-from rmaplab.machine.machine import Machine
-from rmaplab.machine.paging import Paging
+from rmaplab.machine.locks import Lock
+from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
 
-Owner = TypeVar("Owner")
+
+class Owning(Protocol):
+    """What a page may name. `lock` keeps its list of VMAs or address spaces still."""
+
+    address: int
+    lock: Lock
+
+
+Owner = TypeVar("Owner", bound=Owning)
 
 
 def look(machine: Machine, pfn: int, mm: MmStruct, address: int, vma: VmArea | None = None) -> Mapping | None:
@@ -34,7 +42,7 @@ def look(machine: Machine, pfn: int, mm: MmStruct, address: int, vma: VmArea | N
     pte = machine.entry_of(mm.pgd, address, pfn)
     if pte >= 0:
         return Mapping(mm, address, vma, pte)
-    machine.charge("visit_other_page")
+    machine.ledger.waste("visit_other_page")
     return None
 
 
@@ -42,10 +50,10 @@ def walk_vmas(machine: Machine, pfn: int, vmas: Iterable[VmArea]) -> Iterator[Ma
     """Every one of these VMAs: where the page's index lies in it, and whether this frame is there."""
     index = int(machine.frames.index[pfn])
     for vma in vmas:
-        machine.charge("vma_visit")
+        machine.ledger.visit("vma_visit")
         address = vma.address_of(index)
         if not vma.start <= address < vma.end:
-            machine.charge("visit_out_of_range")
+            machine.ledger.waste("visit_out_of_range")
         elif found := look(machine, pfn, vma.mm, address, vma):
             yield found
 
@@ -60,14 +68,18 @@ class ObjRmap(ReverseMap, Generic[Owner]):
         self.at: dict[int, Owner] = {}
 
     @staticmethod
-    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+    def page_bytes(hardware: Hardware) -> int:
         """mapcount, an unsigned long in 2004, since then an int and what follows it to the next word; mapping and index are there anyway."""
-        del highpte
-        return paging.word_bytes
+        return hardware.paging.word_bytes
 
     def owner_of(self, pfn: int) -> Owner | None:
         """What an anonymous page names."""
         return self.at.get(int(self.frames.mapping[pfn])) if self.frames.flags[pfn] & PG_ANON else None
+
+    def owner_lock(self, pfn: int) -> Lock | None:
+        """The owner's."""
+        owner = self.owner_of(pfn)
+        return None if owner is None else owner.lock
 
     def draw(self, pfn: int) -> list[str]:
         """The page, its owner, and who may map it, in the order of the walk."""

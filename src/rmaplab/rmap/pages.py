@@ -31,14 +31,16 @@ from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmArea
 from rmaplab.rmap.objrmap import walk_vmas
 from rmaplab.rmap.protocol import Mapping, ReverseMap
+from rmaplab.rmap.walk_rules import WalkRules
 from rmaplab.units import PAGE_SHIFT
 
 
 class Rmap:
-    """The pages of one machine, its files, and a design. `owner_dies_at_free` is the kernel's rule for anonymous pages."""
+    """The pages of one machine, its files, and a design. `walks` are the kernel's rules for queries.py, `owner_dies_at_free` for pages."""
 
-    def __init__(self, design: ReverseMap, *, owner_dies_at_free: bool) -> None:
+    def __init__(self, design: ReverseMap, walks: WalkRules, *, owner_dies_at_free: bool) -> None:
         self.design, self.machine, self.frames = design, design.machine, design.frames
+        self.walks = walks
         self.owner_dies_at_free = owner_dies_at_free
         self.files: dict[int, AddressSpace] = {}
         """What pages of files name, by its address."""
@@ -54,7 +56,7 @@ class Rmap:
     def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
         """Anonymous pages are mapped in `vma`: new, or back from swap (not `exclusive` if others name them there). Cannot fail."""
         design = self.design
-        self._lock(batch)
+        self.enter_bits(batch)
         owned = 0
         if design.covers_files:
             map_again(self.frames.mapcount, batch.columns, batch.runs)
@@ -66,42 +68,47 @@ class Rmap:
         design.add(batch, vma)
         if owned and design.counts_pages:
             design.owned(vma, owned)
-        self._unlock(batch)
+        self.leave_bits(batch)
 
     def add_file(self, batch: Batch, vma: VmArea) -> None:
         """Pages of a file are mapped in `vma` (page_add_file_rmap): they have their owner. Cannot fail."""
-        self._lock(batch)
+        self.enter_bits(batch)
         map_again(self.frames.mapcount, batch.columns, batch.runs)
         self.design.add(batch, vma)
-        self._unlock(batch)
+        self.leave_bits(batch)
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapped pages are mapped once more, in the fork's child `vma` (page_dup_rmap). Cannot fail."""
-        self._lock(batch)
+        self.enter_bits(batch)
         map_again(self.frames.mapcount, batch.columns, batch.runs)
         self.design.duplicate(batch, vma)
-        self._unlock(batch)
+        self.leave_bits(batch)
 
     def remove(self, batch: Batch) -> None:
         """Entries are gone (page_remove_rmap); the pages are still referenced. Cannot fail."""
-        design = self.design
-        counts = design.counts_pages and not self.owner_dies_at_free
-        left = np.empty(batch.nr if counts else 0, np.int64)
-        self._lock(batch)
-        nr_left = unmap(*self._counted, batch.columns, batch.runs, self.owner_dies_at_free, left)
+        self.enter_bits(batch)
+        left = self.forget(batch)
+        self.leave_bits(batch)
+        if left.size:
+            self.design.disowned(left)
+
+    def forget(self, batch: Batch) -> I64:
+        """The same for who has the pages' bit locks. Returns what pages have named that name nothing now, if the design counts them."""
+        keep = self.owner_dies_at_free
+        left = np.empty(batch.nr if self.design.counts_pages and not keep else 0, np.int64)
+        nr_left = unmap(*self._counted, batch.columns, batch.runs, keep, left)
         if nr_left < 0:
             raise KernelBug("page_remove_rmap", "a page was not mapped")
-        design.remove(batch)
-        self._unlock(batch)
-        if nr_left:
-            design.disowned(left[:nr_left])
+        self.design.remove(batch)
+        return left[:nr_left]
 
-    def _lock(self, batch: Batch) -> None:
+    def enter_bits(self, batch: Batch) -> None:
         """PG_chainlock, PG_maplock: page by page, or of the one page that there is if somebody watches."""
         if self.design.page_lock is not None:
             self.machine.locks.enter_bits(self.design.page_lock, batch.columns, batch.nr)
 
-    def _unlock(self, batch: Batch) -> None:
+    def leave_bits(self, batch: Batch) -> None:
+        """And they are free again."""
         if self.design.page_lock is not None:
             self.machine.locks.leave_bits(self.design.page_lock, batch.columns, batch.nr)
 

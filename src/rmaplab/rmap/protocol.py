@@ -30,18 +30,21 @@ Every verb has a default that does nothing, so that a design's file holds its st
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.batch import Batch
-from rmaplab.machine.locks import LockClasses
-from rmaplab.machine.machine import Machine
+from rmaplab.machine.locks import Lock, LockClasses
+from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
+from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.task import TaskStruct
+from rmaplab.rmap.live import Live
 
 VERSION = "2.dev"
 
@@ -81,7 +84,11 @@ class ReverseMap(ABC):
     """Whether move_verdict ever asks for copies."""
 
     lock_classes: ClassVar[LockClasses] = ()
-    """Its locks, in order; they come after those of mm/ (mmap_sem, mmlist_lock, page_table_lock)."""
+    """Its locks, in order, that are taken under page_table_lock. A walk that holds one of them must not wait for that, and tries."""
+    outer_lock_classes: ClassVar[LockClasses] = ()
+    """Those that are never taken under page_table_lock: a walk may hold them and wait for it."""
+    live: ClassVar[Live | None] = None
+    """What it would hold on a live machine, if that can be counted."""
     page_lock: ClassVar[str | None] = None
     """The bit lock in page->flags, one of these, under which a page's mappings are counted and its owner is written."""
 
@@ -92,7 +99,7 @@ class ReverseMap(ABC):
 
     @staticmethod
     @abstractmethod
-    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+    def page_bytes(hardware: Hardware) -> int:
         """Bytes it adds to struct page."""
 
     @staticmethod
@@ -108,14 +115,22 @@ class ReverseMap(ABC):
         return 0
 
     @staticmethod
-    def object_bytes(paging: Paging, *, highpte: bool) -> dict[str, int]:
-        """Bytes of each kind of object it allocates, by name. For `rmaplab kernels`."""
-        del paging, highpte
+    def object_bytes(hardware: Hardware) -> dict[str, int]:
+        """Bytes of each kind of object it allocates, by name."""
+        del hardware
         return {}
 
     def caches(self) -> list[SlabCache]:
         """The slab caches it keeps its objects in."""
         return []
+
+    def owner_lock(self, pfn: int) -> Lock | None:
+        """What keeps the list still that walk(pfn) goes by, if there is one."""
+        del pfn
+        return None
+
+    def asked(self, pfn: int) -> None:
+        """page_referenced has walked."""
 
     def declared_unfindable(self) -> set[int]:
         """PFNs that are mapped and that walk() cannot find, because the design it models cannot."""
@@ -244,6 +259,11 @@ class ReverseMap(ABC):
     def draw(self, pfn: int) -> list[str]:
         """What it keeps for this page, as it stands, in lines of ASCII: for a reader. What walk() visits is numbered, in order."""
         return [f"struct page {pfn}: {self.name} keeps nothing for it"]
+
+    def graph(self, tasks: Iterable[TaskStruct]) -> Graph | None:
+        """Its objects and the VMAs of these tasks as the live kernel's are read, if it is of that kind."""
+        del tasks
+        return None
 
     def tracked(self) -> I64:
         """The PFNs it knows a mapping of, ascending. For check(). O(frames)."""

@@ -22,7 +22,7 @@ What each verb costs.
     add a mapping       O(1), the head block only; every NRPTE-th takes a new block (128 bytes on a Pentium 4)
     remove a mapping    a search from the head: O(n) slots, O(n / NRPTE) cache lines; the head's first entry fills the hole
     walk                O(n), every visit a hit
-    A chain never turns back into a direct pointer here: only page_referenced does that.
+    A chain turns back into a direct pointer only when page_referenced finds one entry in it.
 
 Sources: 2.6.2 mm/rmap.c, page_add_rmap, page_remove_rmap, pte_chain_alloc; include/asm-generic/rmap.h; history.md 1.2.
 """
@@ -39,24 +39,20 @@ from rmaplab.machine.batch import LENGTH, PFN, PTE, Batch
 from rmaplab.machine.frames import PG_DIRECT
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import LockClasses
-from rmaplab.machine.machine import Machine
+from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable_edit import leaf_tables
-from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.rmap.live import CHAINS, Live
 from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
-
-
-def slot_bytes(paging: Paging, *, highpte: bool) -> int:
-    """sizeof(pte_addr_t): a pointer, or a physical address where entries can lie in high memory (8 bytes under PAE)."""
-    return 8 if highpte and paging.entry_bytes == 8 else paging.word_bytes
 
 
 class PteChain(ReverseMap):
     """The design of 2.6.2. `nrpte` is the number of slots in a block."""
 
     name: ClassVar[str] = "pte_chain"
+    live: ClassVar[Live | None] = CHAINS
     reserves: ClassVar[bool] = True
     page_lock: ClassVar[str | None] = "PG_chainlock"
     lock_classes: ClassVar[LockClasses] = (("PG_chainlock", False, False),)
@@ -64,7 +60,7 @@ class PteChain(ReverseMap):
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
         hardware = machine.hardware
-        slot = slot_bytes(machine.paging, highpte=hardware.highpte)
+        slot = self.page_bytes(hardware)
         self.nrpte = (hardware.l1_cache_bytes - machine.paging.word_bytes) // slot
         self.cache = machine.cache("pte_chain", hardware.l1_cache_bytes, hwcache_align=True)
         self.pte: I64 = machine.frames.column(np.int64)  # the union: an entry's address if PG_direct, else a block's
@@ -81,9 +77,14 @@ class PteChain(ReverseMap):
         self._emptied = self._none
 
     @staticmethod
-    def page_bytes(paging: Paging, *, highpte: bool) -> int:
-        """The pte union."""
-        return slot_bytes(paging, highpte=highpte)
+    def page_bytes(hardware: Hardware) -> int:
+        """The pte union, a pte_addr_t: a pointer, or a physical address where entries can lie in high memory (8 bytes under PAE)."""
+        return 8 if hardware.highpte and hardware.paging.entry_bytes == 8 else hardware.paging.word_bytes
+
+    @staticmethod
+    def object_bytes(hardware: Hardware) -> dict[str, int]:
+        """A block is a cache line."""
+        return {"pte_chain": hardware.l1_cache_bytes}
 
     def caches(self) -> list[SlabCache]:
         """One: the blocks."""
@@ -156,7 +157,7 @@ class PteChain(ReverseMap):
         if nr_emptied:
             self.cache.free_bulk(self._emptied[:nr_emptied])
         self.machine.charge("chain_block_free", nr_emptied)
-        self.machine.charge("chain_slot_search", slots)
+        self.machine.ledger.search("chain_slot_search", slots)
         self.machine.charge("chain_line_visit", lines)
 
     def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
@@ -173,15 +174,25 @@ class PteChain(ReverseMap):
             self.cache.free_bulk(emptied[need:])
         self.machine.locks.count("PG_chainlock", old.nr)
         self.machine.locks.sweep("PG_chainlock", new.columns, new.nr)
-        self.machine.charge("chain_slot_search", slots)
+        self.machine.ledger.search("chain_slot_search", slots)
         self.machine.charge("chain_line_visit", lines)
         self._add(new)
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """Read the list; each slot's page table says the rest."""
         for pte in self._slots(pfn):
-            self.machine.charge("chain_slot_visit")
+            self.machine.ledger.visit("chain_slot_visit")
             yield self._mapping(pte)
+
+    def asked(self, pfn: int) -> None:
+        """page_referenced: a chain of one entry turns into a direct pointer again."""
+        block, word = int(self.pte[pfn]), int(self.pte[pfn]) >> self._slot_shift
+        if block and not self.frames.flags[pfn] & PG_DIRECT and int(self._nodes[word]) == self.nrpte - 1:
+            self.pte[pfn] = self._nodes[word + self.nrpte]
+            self.frames.flags[pfn] |= PG_DIRECT
+            self._nodes[word] = self._nodes[word + self.nrpte] = 0
+            self.cache.free(block)
+            self.machine.charge("chain_block_free")
 
     def _mapping(self, pte: int) -> Mapping:
         """rmap_ptep_map: whose entry it is, and what it maps, from its table's struct page and its place in the table."""

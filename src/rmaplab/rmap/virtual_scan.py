@@ -24,10 +24,10 @@ from typing import ClassVar
 import numpy as np
 
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.machine import Machine
+from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable_edit import find_pfn
-from rmaplab.machine.paging import Paging
 from rmaplab.objects.mm_types import MmStruct
+from rmaplab.rmap.live import SEARCHES, Live
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 
 
@@ -35,15 +35,16 @@ class VirtualScan(ReverseMap):
     """The kernels before rmap."""
 
     name: ClassVar[str] = "virtual_scan"
+    live: ClassVar[Live | None] = SEARCHES
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
         self._mmlist: dict[int, MmStruct] = {}
 
     @staticmethod
-    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+    def page_bytes(hardware: Hardware) -> int:
         """Nothing."""
-        del paging, highpte
+        del hardware
         return 0
 
     def mm_new(self, mm: MmStruct) -> None:
@@ -63,16 +64,16 @@ class VirtualScan(ReverseMap):
         """Look everywhere."""
         machine = self.machine
         for mm in list(self._mmlist.values()):
-            machine.charge("mm_visit")
+            machine.ledger.visit("mm_visit")
             for vma in mm.vmas:
-                machine.charge("vma_visit")
+                machine.ledger.visit("vma_visit")
                 address = vma.start
                 while address < vma.end:
                     found, scanned = find_pfn(*machine.geometry, mm.pgd, machine.mapped, address, vma.end, pfn)
                     machine.charge("pte_scan", scanned)
                     if found < 0:
                         break
-                    yield Mapping(mm, found)
+                    yield Mapping(mm, found, vma, machine.entry_of(mm.pgd, found, pfn))
                     address = found + 4096
 
     def draw(self, pfn: int) -> list[str]:

@@ -168,14 +168,14 @@ def relived(census: Census, design: str) -> tuple[WalkedUnder, WalkedUnder]:
 
 def visits_of(system: System) -> list[int]:
     """Of a walk for each page that is mapped, sorted; at least those that find something."""
-    counts = system.machine.ledger.counts
+    ledger = system.machine.ledger
     mms = [task.mm for task in system.kernel.tasks.values() if task.mm is not None]
     pfns = np.unique(np.concatenate([read_page_tables(system.machine, mm.pgd)[0].pfns for mm in mms]))
     found = []
     for pfn in pfns.tolist():
-        before = sum(counts[name] for name in rebuild.VISITS)
+        before = ledger.visits
         useful = len(list(system.kernel.rmap.walk(pfn)))
-        found.append(max(sum(counts[name] for name in rebuild.VISITS) - before, useful))
+        found.append(max(ledger.visits - before, useful))
     return sorted(found)
 
 

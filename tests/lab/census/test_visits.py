@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmaplab.lab.census.visits import Quantiles, candidates_of, quantiles
+from rmaplab.lab.census.visits import Quantiles, quantiles
+from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, Pages
 
 # of each anon_vma, stretches one after another: (gap before it, its length, VMAs that cover it)

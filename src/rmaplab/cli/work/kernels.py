@@ -2,7 +2,9 @@
 
 from rmaplab.cli.options import Output
 from rmaplab.files import check_writable
+from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import KERNELS, find_kernel
+from rmaplab.machine.machine import Hardware
 from rmaplab.machine.paging import paging_format
 from rmaplab.report.emit import emit
 from rmaplab.report.kernels import KernelDetails, KernelList
@@ -17,4 +19,4 @@ def show_kernels(name: str | None, paging: str | None, out: Output, *, highpte: 
         emit(KernelList.of(KERNELS.values()), *out)
         return
     spec = find_kernel(name)
-    emit(KernelDetails.of(spec, spec.paging(paging), highpte=highpte), *out)
+    emit(KernelDetails.of(spec, Hardware(0, 0, 1, spec.paging(paging), Box().l1_cache_bytes, highpte)), *out)

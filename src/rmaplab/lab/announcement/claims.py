@@ -21,7 +21,6 @@ from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.system import System, boot
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.slab import pack
-from rmaplab.rmap.pte_chain import slot_bytes
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.forkbench import SIZE
 
@@ -63,7 +62,7 @@ def page_struct_claims() -> Iterator[Claim]:
         spec = find_kernel(kernel)
         for paging, highpte in CONFIGURATIONS:
             small, large = (boot(kernel, ram=ram, paging=paging, highpte=highpte, boot_use=0) for ram in ("1G", "2G"))
-            size = spec.sizes(small.machine.paging, highpte=highpte)["struct page"]
+            size = spec.sizes(small.machine.hardware)["struct page"]
             weighed = (_taken_at_boot(large) - _taken_at_boot(small)) * PAGE_SIZE // (GIB // PAGE_SIZE)
             name = f"{kernel}, {paging}{', HIGHPTE' if highpte else ''}"
             yield Claim(name, size, weighed, "bytes", published.get((kernel, paging, highpte)))
@@ -72,7 +71,7 @@ def page_struct_claims() -> Iterator[Claim]:
 def mem_map_claims() -> Iterator[Claim]:
     """mem_map from 1 to 64 GiB with PAE and HIGHPTE: RAM / 4 KiB x struct page, against the frames taken at boot."""
     for kernel in KERNELS:
-        size = find_kernel(kernel).sizes(boot(kernel).machine.paging, highpte=True)["struct page"]
+        size = find_kernel(kernel).sizes(boot(kernel).machine.hardware)["struct page"]
         for gib in RAM_GIB:
             taken = _taken_at_boot(boot(kernel, ram=f"{gib}G", boot_use=0)) * PAGE_SIZE
             yield Claim(f"{kernel}, {gib} GiB", gib * GIB // PAGE_SIZE * size, taken, "bytes")
@@ -110,7 +109,8 @@ def chain_claims() -> Iterator[Claim]:
             system = boot("2.6.2", ram="2G", l1_cache_bytes=line, highpte=highpte, overcommit=1)
             parent = _filled(system, CHAIN_PAGES * PAGE_SIZE)
             cache = system.machine.caches["pte_chain"]
-            nrpte = (line - system.machine.paging.word_bytes) // slot_bytes(system.machine.paging, highpte=highpte)
+            slot = system.kernel.design.page_bytes(system.machine.hardware)  # a pte_addr_t, as in a block
+            nrpte = (line - system.machine.paging.word_bytes) // slot
             packing = pack(line, line, system.machine.paging.word_bytes, hwcache_align=True)
             mapped = 1
             for level in LEVELS:

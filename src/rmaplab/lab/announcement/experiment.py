@@ -55,6 +55,8 @@ class Result:
     """The same as published for this kernel, level and box: the mean of the runs."""
     kernel_entries: KernelEntries | None = None
     """Where page tables are switched at every one of them (a 4:4 split)."""
+    searched: int | None = None
+    """Mappings that the design went through to take others away; the ledger has them by its own name for it."""
     wall_s: float = field(default=0.0)
 
     @property
@@ -65,7 +67,7 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         """A JSON object; sizes in bytes, times in seconds. `kernel_entries` is there only where it means something."""
         row = asdict(self)
-        del row["kernel_entries"]
+        del row["kernel_entries"], row["searched"]
         return row if self.kernel_entries is None else row | {"kernel_entries": self.kernel_entries.as_json()}
 
 
@@ -103,6 +105,7 @@ def run_forkbench(kernel: str, level: int, box: Box) -> Result:
             "by_cache": by_cache,
         },
         ledger=dict(sorted(machine.ledger.counts.items())),
+        searched=machine.ledger.searched,
         locks=machine.locks.as_json(),
         locks_estimated_s=estimates(machine.ledger, machine.sched.now_ns, box.cpus),
         kswapd_wakes=machine.allocator.kswapd_wakes,

@@ -21,8 +21,9 @@ from rmaplab.errors import UsageError
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
 from rmaplab.lab.census.designs import Held, held_under_designs
 from rmaplab.lab.census.rows import CensusRow, FileRow
-from rmaplab.lab.census.visits import Quantiles, Walk, candidates_of, quantiles
+from rmaplab.lab.census.visits import Quantiles, Walk, quantiles
 from rmaplab.machine.arrays import I64, Bools
+from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, UNKNOWN, unique_pairs
 
 NR_FILES = 10

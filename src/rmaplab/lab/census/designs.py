@@ -1,31 +1,28 @@
 """What the same machine would hold under the designs we have: their own object sizes times what the snapshot counts.
 
-    design          objects on this machine                            and in every
-    virtual_scan    -                                                  -
-    pte_chain       blocks, by the mapcounts of its anonymous pages    struct page
-    anonmm          one per address space                              struct page, mm
-    anon_vma        one per root anon_vma: 2004's had no children      struct page, VMA
-    this kernel     its anon_vmas and chains, by its own slabs
+    this kernel     its anon_vmas and chains, by its own slabs, and what they add to struct page and vm_area_struct
+    each of ours    its objects, and what it adds to struct page, vm_area_struct and mm_struct
 
-Sizes come from the classes, for x86-64; counts from the live graph. A design that we have no counting rule for says so.
-
-Where pages are known, so is what a walk for each would visit: chains, the entries there are; this kernel, the VMAs on the
-page's anon_vma that cover it; anon_vma, all VMAs of the root; anonmm, one mm if the page is its own, else at most the
-family's.
+Sizes come from the classes, for x86-64; counts from the live graph, as each design counts (rmap/live.py). Where pages are known, so is
+what a walk for each would visit.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rmaplab.host.snapshot import Snapshot
+from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.designs import OURS, load_design
-from rmaplab.lab.census.visits import Quantiles, candidates_of, quantiles
-from rmaplab.machine.arrays import I64
+from rmaplab.lab.census.relive import KERNEL
+from rmaplab.lab.census.visits import Quantiles, quantiles
+from rmaplab.machine.machine import Hardware
 from rmaplab.machine.paging import paging_format
 from rmaplab.objects.graph import NONE, Graph, Pages
+from rmaplab.rmap.live import Sight
+from rmaplab.rmap.protocol import ReverseMap
+from rmaplab.units import PAGE_SHIFT
 
 PAGING = "x86-64"
 
@@ -56,19 +53,25 @@ class Held:
 
 
 def held_under_designs(snapshot: Snapshot) -> list[Held]:
-    """This kernel's own, then our designs."""
-    designs = {name: path for name, path in OURS.items() if name not in VARIANTS}
-    found = [_own(snapshot), *(_under(name, path, snapshot) for name, path in designs.items())]
+    """This kernel's own, then our designs; those that count as another does are left out."""
+    designs = {name: load_design(path) for name, path in OURS.items()}
+    counted = {name: design for name, design in designs.items() if "live" in vars(design)}
+    found = [_own(snapshot), *(_under(name, design, snapshot) for name, design in counted.items())]
     pages = snapshot.graph.pages
     if pages is None or not snapshot.knows_anon_vmas:
         return found
     known = pages.anon_vma != NONE
     pages = Pages(*(column[known] for column in pages))
-    one_group = np.zeros(len(pages.pfn), np.int64)
-    visits = {
-        name: quantiles(one_group, rule(snapshot.graph, pages), pages.weight, 1)[0] for name, rule in VISITING.items()
-    }
-    return [replace(held, visits=visits.get(held.design, visits[OWN] if held is found[0] else None)) for held in found]
+    walked = [find_kernel(KERNEL).design_class(), *counted.values()]
+    return [
+        replace(held, visits=_visits(design, snapshot.graph, pages)) for held, design in zip(found, walked, strict=True)
+    ]
+
+
+def _visits(design: type[ReverseMap], graph: Graph, pages: Pages) -> Quantiles | None:
+    if design.live is None or design.live.visits is None:
+        return None
+    return quantiles(np.zeros(len(pages.pfn), np.int64), design.live.visits(graph, pages), pages.weight, 1)[0]
 
 
 def _own(snapshot: Snapshot) -> Held:
@@ -90,83 +93,20 @@ def _own(snapshot: Snapshot) -> Held:
     )
 
 
-def _under(name: str, path: str, snapshot: Snapshot) -> Held:
-    design, paging, graph = load_design(path), paging_format(PAGING), snapshot.graph
+def _under(name: str, design: type[ReverseMap], snapshot: Snapshot) -> Held:
+    ram_bytes = snapshot.nr_pages << PAGE_SHIFT
+    hardware = Hardware(ram_bytes, 0, 1, paging_format(PAGING), snapshot.cache_line_bytes, highpte=False)
+    graph, paging = snapshot.graph, hardware.paging
     fields: dict[str, Any] = {
         "vma_bytes": len(graph.vmas.mm) * design.vma_bytes(paging),
         "mm_bytes": graph.nr_mms * design.mm_bytes(paging),
-        "page_bytes": snapshot.nr_pages * design.page_bytes(paging, highpte=False),
+        "page_bytes": snapshot.nr_pages * design.page_bytes(hardware),
     }
-    rule = COUNTING.get(name)
-    if rule is None:
+    if design.live is None:
         return Held(name, {}, None, **fields, note="no rule yet that counts its objects on a live machine")
-    counted = rule(snapshot)
+    counted = design.live.held(Sight(graph, snapshot.knows_anon_vmas, hardware))
     if isinstance(counted, str):
         return Held(name, {}, None, **fields, note=counted)
-    sizes = {**design.object_bytes(paging, highpte=False), "pte_chain": snapshot.cache_line_bytes}
+    sizes = design.object_bytes(hardware)
     total = sum(count * sizes[kind] for kind, count in counted.items())
-    return Held(name, counted, total, **fields, note=NOTES.get(name, ""))
-
-
-def _blocks(snapshot: Snapshot) -> dict[str, int] | str:
-    """A block holds a next-and-index word and the rest of a cache line in slots; a page mapped once has none."""
-    pages = snapshot.graph.pages
-    if pages is None:
-        return "needs pages: CAP_SYS_ADMIN"
-    slots = snapshot.cache_line_bytes // 8 - 1
-    blocks = np.where(pages.mapcount > 1, -(-pages.mapcount // slots), 0)
-    return {"pte_chain": round(float((blocks * pages.weight).sum()))}
-
-
-def _roots(snapshot: Snapshot) -> dict[str, int] | str:
-    if not snapshot.knows_anon_vmas:
-        return "needs the anon_vma graph"
-    return {"anon_vma": len(np.unique(snapshot.graph.anon_vmas.root))}
-
-
-def _anon_vmas_and_chains(snapshot: Snapshot) -> dict[str, int] | str:
-    if not snapshot.knows_anon_vmas:
-        return "needs the anon_vma graph"
-    return {"anon_vma": len(snapshot.graph.anon_vmas.root), "anon_vma_chain": len(snapshot.graph.chains.vma)}
-
-
-def _visits_of_roots(graph: Graph, pages: Pages) -> I64:
-    """2.6.5-rc1-aa1 walks a plain list: also VMAs that do not cover the index are visited."""
-    owned = graph.vmas.anon_vma[graph.vmas.anon_vma != NONE]
-    root = graph.anon_vmas.root
-    return np.bincount(root[owned], minlength=len(root))[root[pages.anon_vma]]
-
-
-def _visits_of_family(graph: Graph, pages: Pages) -> I64:
-    """A page that its anon_vma's owner maps, and nobody else, is found at once; for others the family is tried."""
-    owner = np.full(len(graph.anon_vmas.root), NONE)
-    owned = np.flatnonzero(graph.vmas.anon_vma != NONE)
-    owner[graph.vmas.anon_vma[owned]] = graph.vmas.mm[owned]
-    family = graph.families()
-    at_most = np.bincount(family)[family[pages.mm]]
-    return np.where((pages.mapcount == 1) & (owner[pages.anon_vma] == pages.mm), 1, at_most)
-
-
-OWN = "anon_vma_chain"
-VISITING: dict[str, Callable[[Graph, Pages], I64]] = {
-    "pte_chain": lambda _, pages: pages.mapcount,
-    "anonmm": _visits_of_family,
-    "anon_vma": _visits_of_roots,
-    OWN: lambda graph, pages: candidates_of(pages, graph.candidates()),
-}
-COUNTING: dict[str, Callable[[Snapshot], dict[str, int] | str]] = {
-    "virtual_scan": lambda _: {},
-    "pte_chain": _blocks,
-    "anonmm": lambda snapshot: {"anonmm": snapshot.graph.nr_mms},
-    "anon_vma": _roots,
-    "anon_vma_chain": _anon_vmas_and_chains,
-}
-VARIANTS = ("anon_vma_chain_newest",)
-"""Left out: the objects of another design, another one chosen for reuse. What differs by that is in the history, not in a snapshot."""
-NOTES = {
-    "virtual_scan": "searches instead",
-    "pte_chain": "for anonymous pages only; it would hold blocks for file pages too",
-    "anonmm": "address spaces alive; one that ended stays while its pages do",
-    "anon_vma": "one per root: a child shared its parent's",
-    "anon_vma_chain": "sizeof; a slot of the slab may be larger",
-}
+    return Held(name, counted, total, **fields, note=design.live.note)

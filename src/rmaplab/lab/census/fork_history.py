@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.lab.census.family import FamilyNode, Piece, by_birth, family_tree, generation, line
-from rmaplab.lab.census.visits import covering
 from rmaplab.machine.arrays import I64
+from rmaplab.objects.covering import covering
 from rmaplab.objects.graph import ACCESS, NONE, Graph, Pages
 
 

@@ -30,7 +30,6 @@ from rmaplab.objects.graph import NONE, Pages
 
 MAX_ENTRIES = 1 << 18  # a GiB if nothing is shared; trees beyond that are left out, and it is said
 WALKS = 2000
-VISITS = ("vma_visit", "mm_visit", "chain_slot_visit")
 
 
 @dataclass(frozen=True)
@@ -228,12 +227,12 @@ def _compare(system: System, entries: FoundEntries, pages: Pages, tasks: list[Ta
 
 def _walk(system: System, pfns: I64) -> tuple[I64, I64]:
     """(visits, mappings found) by page; a slot or an entry found is a visit too."""
-    counts = system.machine.ledger.counts
+    ledger = system.machine.ledger
     visits, useful = np.empty(len(pfns), np.int64), np.empty(len(pfns), np.int64)
     for i, pfn in enumerate(pfns.tolist()):
-        before = sum(counts[name] for name in VISITS)
+        before = ledger.visits
         useful[i] = len(list(system.kernel.rmap.walk(pfn)))
-        visits[i] = max(sum(counts[name] for name in VISITS) - before, useful[i])
+        visits[i] = max(ledger.visits - before, useful[i])
         if not useful[i]:
             raise KernelBug("rebuild", f"page {pfn} is mapped, and the walk finds nothing")
     return visits, useful

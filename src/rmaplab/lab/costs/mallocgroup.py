@@ -23,7 +23,6 @@ from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.workloads.mallocgroup import MallocGroup
 
-VISITS = ("vma_visit", "mm_visit", "chain_slot_visit")
 SPARE_BYTES = 512 << 20  # the kernel's own, and room below its watermarks
 
 
@@ -124,13 +123,13 @@ def _sample(pfns: I64, nr: int) -> I64:
 
 def _walk(system: System, pfns: I64) -> _Walks:
     """Walk from each page and count. Raises KernelBug if one is not mapped exactly once."""
-    counts = system.machine.ledger.counts
+    ledger = system.machine.ledger
     visits, tables = np.empty(pfns.size, np.int64), np.empty(pfns.size, np.int64)
     for i, pfn in enumerate(pfns.tolist()):
-        seen, walked = sum(counts[name] for name in VISITS), counts["table_walk"]
+        seen, walked = ledger.visits, ledger.counts["table_walk"]
         found = len(list(system.kernel.rmap.walk(pfn)))
         if found != 1:
             raise KernelBug("mallocgroup", f"page {pfn} is mapped once, and {found} mappings were found")
-        visits[i] = sum(counts[name] for name in VISITS) - seen
-        tables[i] = counts["table_walk"] - walked
+        visits[i] = ledger.visits - seen
+        tables[i] = ledger.counts["table_walk"] - walked
     return _Walks(visits, tables)

@@ -156,7 +156,7 @@ def measure(system: System, children: int, vmas: int) -> MemoryPoint:
     vma_bytes = k.vma_cache.nr_objects * rmap.vma_bytes(machine.paging)
     mm_bytes = k.mm_cache.nr_objects * rmap.mm_bytes(machine.paging)
     own_slabs_bytes = sum(cache.bytes for cache in caches)
-    page_bytes = rmap.page_bytes(machine.paging, highpte=machine.hardware.highpte)
+    page_bytes = rmap.page_bytes(machine.hardware)
     return MemoryPoint(
         kernel=system.spec.name,
         design=rmap.name,

@@ -19,8 +19,6 @@ from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, ZERO_PFN
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct
-from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
-from rmaplab.rmap.graph_of import graph_of
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import FIRST, WORD, Op, Script
@@ -92,10 +90,9 @@ class Obedient:
     def graph(self) -> Graph | None:
         """The anon_vma graph of the window, if the design has one."""
         design, low = self.system.kernel.design, self.places.w
-        if not isinstance(design, AnonVmaChainMap):
-            return None
         tasks = list(self.tasks.values())
-        return graph_of(design, tasks).graph.part([task.pid for task in tasks], low, low + REACH)
+        graph = design.graph(tasks)
+        return None if graph is None else graph.part([task.pid for task in tasks], low, low + REACH)
 
     # -- the calls -------------------------------------------------------------------------------------------------------
 

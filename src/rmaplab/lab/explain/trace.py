@@ -1,12 +1,12 @@
 """The walk, visit by visit, as the ledger hears of it.
 
-A design charges what it does while it walks: `..._visit` when it looks at something (a VMA, an mm, a chain's slot),
-`visit_...` when that was in vain, and what a look cost. Put in order with the answers, that is the walk:
+A design tells the ledger what it does while it walks: a visit when it looks at something (a VMA, an mm, a chain's slot), waste when that
+was in vain, and what a look cost. Put in order with the answers, that is the walk:
 
     1  vma_visit, table_walk                    -> pid 2 at 40000000
     2  vma_visit, table_walk, visit_other_page  in vain
 
-The real ledger hears nothing of it: looking on must not change what is counted.
+Afterwards the ledger is as it was before: looking on must not change what is counted.
 """
 
 from collections import Counter
@@ -19,40 +19,49 @@ from rmaplab.rmap.protocol import Mapping
 
 @dataclass
 class TracedVisit:
-    """One thing that was looked at: what was charged for it, and what was found there."""
+    """One thing that was looked at: what was charged for it, and what was found there. `looks` are the charges that are visits."""
 
     charges: Counter[str] = field(default_factory=Counter)
+    looks: set[str] = field(default_factory=set)
     found: list[Mapping] = field(default_factory=list)
 
     @property
     def began(self) -> bool:
-        """Whether more than the looking has happened: the next ..._visit is another visit then."""
-        return bool(self.found) or any(not operation.endswith("_visit") for operation in self.charges)
+        """Whether more than the looking has happened: the next look is another visit then."""
+        return bool(self.found) or len(self.charges) > len(self.looks)
 
     def __str__(self) -> str:
         return ", ".join(operation if nr == 1 else f"{operation} {nr}" for operation, nr in self.charges.items())
 
 
-class Tape(Ledger):
-    """A ledger that also keeps the order."""
+class Tape:
+    """What a ledger hears, cut into visits: what it counts while one lasts is that visit's."""
 
     def __init__(self, ledger: Ledger) -> None:
-        super().__init__(ledger.prices)
+        self._ledger = ledger
         self.visits: list[TracedVisit] = []
 
-    def charge(self, operation: str, nr: int = 1) -> None:
-        """Count it, and put it to the visit it belongs to."""
-        super().charge(operation, nr)
+    def visit(self, operation: str) -> None:
+        """The ledger is about to count a look. What goes on with the last visit is part of that: an mm, and its first VMA."""
         last = self.visits[-1] if self.visits else None
-        if last is None or (operation.endswith("_visit") and (last.began or operation in last.charges)):
-            self.visits.append(TracedVisit())
-        self.visits[-1].charges[operation] += nr
+        if last is None or last.began or operation in last.charges:
+            last = self._next()
+        last.looks.add(operation)
 
     def answer(self, mapping: Mapping) -> None:
         """Note what was found."""
-        if not self.visits:
-            self.visits.append(TracedVisit())
-        self.visits[-1].found.append(mapping)
+        (self.visits[-1] if self.visits else self._next()).found.append(mapping)
+
+    def end(self) -> None:
+        """The walk is over. If it has visited nothing, what it has counted is told all the same."""
+        if not self.visits and self._ledger.counts:
+            self._next()
+
+    def _next(self) -> TracedVisit:
+        """What is counted from here on goes to another visit; what was counted before the first one goes to that."""
+        self.visits.append(TracedVisit(self._ledger.counts if not self.visits else Counter()))
+        self._ledger.counts = self.visits[-1].charges
+        return self.visits[-1]
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,11 @@ class TracedWalk:
 
     pfn: int
     visits: list[TracedVisit]
-    counts: Counter[str]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """All that was charged."""
+        return sum((visit.charges for visit in self.visits), Counter())
 
     @property
     def answers(self) -> list[Mapping]:
@@ -75,14 +88,15 @@ class TracedWalk:
 
 
 def recorded_walk(rmap: Rmap, pfn: int) -> TracedWalk:
-    """Ask who maps `pfn`, with a tape in the ledger's place."""
-    machine = rmap.machine
-    ledger = machine.ledger
-    tape = Tape(ledger)
-    machine.ledger, machine.charge = tape, tape.charge
+    """Ask who maps `pfn`, and take down what the ledger hears."""
+    ledger = rmap.machine.ledger
+    before, tape = ledger.snapshot(), Tape(ledger)
+    ledger.counts, ledger.told = Counter(), tape.visit
     try:
         for mapping in rmap.walk(pfn):
             tape.answer(mapping)
+        tape.end()
     finally:
-        machine.ledger, machine.charge = ledger, ledger.charge
-    return TracedWalk(pfn, tape.visits, tape.counts)
+        ledger.told = None
+        ledger.restore(before)
+    return TracedWalk(pfn, tape.visits)

@@ -1,0 +1,278 @@
+"""What reclaim and write-out ask of the reverse map, for batches of pages: find, referenced, unmap, mkclean. Written once, for every design.
+
+    pfns --> walk(pfn): a place --> its page_table_lock --> the entry, read again --> what is done to it
+                 |                        |
+                 the design's order       tried or waited for: the era's rules (walk_rules.py);
+                                          tried, if the design's own locks are taken under it
+
+What a place costs is charged by the walk. Finding the VMA of one is charged here, as `find_vma`, to every design whose walk does not come
+by VMAs. Whoever cannot be found, because the design cannot find him, is not found here either: then a page stays mapped, and says so.
+
+Nothing sleeps or allocates where the era only tries its locks; so unmap() may be called by a reclaim hook, whatever the caller of the
+allocator is in the middle of. The bit lock of a page is taken here, once per query; Linux's shrink_list takes it once for both.
+
+In 2.4 nobody asks so: what its swap_out does to the entries it meets is done to those that a search finds.
+
+Sources: 2.6.2 mm/rmap.c; the -aa tree's mm/objrmap.c; mm/rmap.c of 2.6.7, 2.6.34, 3.19 and 6.18: page_referenced, try_to_unmap,
+page_mkclean (since 2.6.19); reclaim.md E.
+"""
+
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I64, Bools
+from rmaplab.machine.batch import Batch
+from rmaplab.machine.entries import ACCESSED, DIRTY, RW
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
+from rmaplab.machine.locks import Lock
+from rmaplab.objects.flags import VM_LOCKED, VM_SHARED
+from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.rmap.pages import Rmap
+from rmaplab.rmap.protocol import Mapping
+from rmaplab.rmap.walk_rules import IfLocked, LockWay, PgReferenced
+
+
+class Found(NamedTuple):
+    """Who maps pages, a row per entry: which of the pages it was, its VMA (None if there is none), address, and entry (physical address)."""
+
+    row: I64
+    vma: list[VmArea | None]
+    address: I64
+    pte: I64
+
+
+class Referenced(NamedTuple):
+    """By page: how many references were found; whether a VMA with VM_LOCKED ended the walk; whether its list was busy, and not walked."""
+
+    nr: I64
+    vm_locked: Bools
+    contended: Bools
+
+
+class Outcome(IntEnum):
+    """Of try_to_unmap for a page: nobody maps it any more; somebody could not be reached just now; somebody will not let it go; mlocked."""
+
+    SUCCESS = 0
+    AGAIN = 1
+    FAIL = 2
+    MLOCK = 3
+
+
+class Unmapped(NamedTuple):
+    """By page: the outcome, and how many entries were replaced. What is done stays done, whatever the outcome."""
+
+    outcome: I64
+    replaced: I64
+
+
+def find(rmap: Rmap, pfns: I64) -> Found:
+    """Everybody who maps `pfns`, in the order of the pages and of the walks. Takes no locks."""
+    places = [
+        (row, mapping, _vma_of(rmap, mapping)) for row, pfn in enumerate(pfns.tolist()) for mapping in rmap.walk(pfn)
+    ]
+    columns = [(row, mapping.address, _entry_of(rmap, int(pfns[row]), mapping)) for row, mapping, _ in places]
+    rows, addresses, ptes = np.array(columns, np.int64).reshape(-1, 3).T
+    return Found(rows, [vma for _, _, vma in places], addresses, ptes)
+
+
+def referenced(rmap: Rmap, pfns: I64) -> Referenced:
+    """page_referenced: how many have used each page since this was asked last. What was young is old afterwards."""
+    nr, vm_locked, contended = np.zeros(pfns.size, np.int64), *np.zeros((2, pfns.size), np.bool_)
+    for row, pfn in enumerate(pfns.tolist()):
+        with _Walk(rmap, pfn, rmap.walks.referenced_owner, rmap.walks.referenced_tables) as walk:
+            contended[row] = walk.contended
+            nr[row], vm_locked[row] = _referenced(rmap, walk)
+            rmap.design.asked(pfn)
+    return Referenced(nr, vm_locked, contended)
+
+
+def unmap(rmap: Rmap, pfns: I64, entries: I64, replacing: Callable[[int], None] | None = None) -> Unmapped:
+    """try_to_unmap: put entries[i] (0: nothing) wherever pfns[i] is mapped. Dirty bits go to the pages, references and rss down.
+
+    The caller has locked the pages and refers to each himself. `replacing` is told of an entry each time before it is put: swap_duplicate.
+    """
+    outcome, replaced = np.zeros((2, pfns.size), np.int64)
+    late: dict[MmStruct, None] = {}
+    for row, (pfn, entry) in enumerate(zip(pfns.tolist(), entries.tolist(), strict=True)):
+        with _Walk(rmap, pfn, LockWay.WAITED, rmap.walks.unmap_tables) as walk:
+            stopped, replaced[row] = _unmap(rmap, walk, entry, replacing, late)
+        outcome[row] = (stopped or Outcome.AGAIN) if rmap.is_mapped(pfn) else Outcome.SUCCESS
+    for mm in late:
+        rmap.machine.tlb.flush_mm(mm)
+    return Unmapped(outcome, replaced)
+
+
+def mkclean(rmap: Rmap, pfns: I64) -> I64:
+    """page_mkclean: shared mappings of a file's pages become read-only and clean, so that the next write is noticed. By page: how many were."""
+    machine, cleaned = rmap.machine, np.zeros(pfns.size, np.int64)
+    for row, pfn in enumerate(pfns.tolist()):
+        with _Walk(rmap, pfn, LockWay.WAITED, LockWay.WAITED) as walk:
+            for place in walk.places():
+                entry = walk.entry(place)
+                if (vma := _vma_of(rmap, place)) is not None and vma.flags & VM_SHARED and entry & (DIRTY | RW):
+                    walk.put(place, entry & ~(DIRTY | RW))
+                    machine.tlb.flush_page(place.mm)
+                    cleaned[row] += 1
+    return cleaned
+
+
+# -- one page ----------------------------------------------------------------------------------------------------------
+
+
+class _Walk:
+    """A walk from one page: its bit lock and that of the list are held, and each place is handed out with its page_table_lock as asked."""
+
+    def __init__(self, rmap: Rmap, pfn: int, owner: LockWay, tables: LockWay) -> None:
+        self.rmap, self.pfn = rmap, pfn
+        self.contended = False
+        self._owner = owner
+        self._tables = LockWay.TRIED if tables is LockWay.WAITED and rmap.design.lock_classes else tables
+        self._lock: Lock | None = None
+        self._words, self._bytes = rmap.machine.words, rmap.machine.paging.entry_bytes
+        self.one = Batch(1, self._bytes)
+        self.one.nr = self.one.runs = 1
+        self.one.columns[:, 0] = pfn, 0, 0, 1, 0
+        self.disowned: list[I64] = []
+
+    def __enter__(self) -> Self:
+        self.rmap.enter_bits(self.one)
+        lock = self.rmap.design.owner_lock(self.pfn)
+        if lock is not None and self._owner is not LockWay.LEFT:
+            self.contended = not _take(self.rmap, lock, self._owner, write=not lock.type.sleeps)
+            self._lock = None if self.contended else lock
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self.rmap.machine.locks.drop(self._lock)
+        self.rmap.leave_bits(self.one)
+        for owners in self.disowned:
+            self.rmap.design.disowned(owners)
+
+    def places(self) -> Iterator[Mapping]:
+        """Where the page is mapped; whose page_table_lock is busy is left out. Whoever waited for one has read the entry again."""
+        if self.contended:
+            return
+        rmap, locks = self.rmap, self.rmap.machine.locks
+        left = int(rmap.frames.mapcount[self.pfn])
+        for mapping in rmap.walk(self.pfn):
+            lock = mapping.mm.page_table_lock
+            if self._tables is not LockWay.LEFT and not _take(rmap, lock, self._tables):
+                continue
+            try:
+                pte = _entry_of(rmap, self.pfn, mapping)
+                if pte >= 0:
+                    left -= 1
+                    yield mapping._replace(pte=pte)
+            finally:
+                if self._tables is not LockWay.LEFT:
+                    locks.drop(lock)
+            if rmap.walks.walk_stops and left <= 0:
+                return
+
+    def entry(self, place: Mapping) -> int:
+        """What is there."""
+        return int(self._words[place.pte // self._bytes])
+
+    def put(self, place: Mapping, entry: int) -> None:
+        """What is to be there."""
+        self._words[place.pte // self._bytes] = entry
+
+    def forget(self, place: Mapping, entry: int) -> None:
+        """page_remove_rmap: `entry`, which was there, is gone."""
+        self.one.columns[:, 0] = self.pfn, place.pte, place.address, 1, entry
+        owners = self.rmap.forget(self.one)
+        if owners.size:
+            self.disowned.append(owners.copy())
+
+
+def _take(rmap: Rmap, lock: Lock, way: LockWay, *, write: bool = True) -> bool:
+    """Whether it is held now."""
+    if way is LockWay.TRIED:
+        return rmap.machine.locks.try_take(lock, write=write)
+    rmap.machine.locks.take(lock, write=write)
+    return True
+
+
+def _vma_of(rmap: Rmap, mapping: Mapping) -> VmArea | None:
+    """The VMA of a place, if the walk has not come by it."""
+    if mapping.vma is not None:
+        return mapping.vma
+    rmap.machine.charge("find_vma")
+    vma = mapping.mm.find_vma(mapping.address)
+    return vma if vma is not None and vma.start <= mapping.address else None
+
+
+def _entry_of(rmap: Rmap, pfn: int, mapping: Mapping) -> int:
+    """The entry of a place, read again; looked for if the walk has not come by it. -1: it does not map the page any more."""
+    if mapping.pte < 0:
+        rmap.machine.charge("table_walk")
+    return rmap.machine.entry_of(mapping.mm.pgd, mapping.address, pfn)
+
+
+def _referenced(rmap: Rmap, walk: _Walk) -> tuple[int, bool]:
+    """(References, whether a VMA with VM_LOCKED ended it)."""
+    rules, flags, pfn = rmap.walks, rmap.frames.flags, walk.pfn
+    nr = 0
+    counts_flag = rules.referenced_flag is PgReferenced.ALWAYS or rmap.is_mapped(pfn)
+    if rules.referenced_flag is not PgReferenced.LEFT and counts_flag and flags[pfn] & PG_REFERENCED:
+        flags[pfn] &= ~np.uint32(PG_REFERENCED)
+        nr = 1
+    for place in walk.places():
+        if rules.referenced_locked is not IfLocked.IGNORED and (vma := _vma_of(rmap, place)) is not None:
+            if vma.flags & VM_LOCKED and rules.referenced_locked is IfLocked.STOPS:
+                return nr, True
+            if vma.flags & VM_LOCKED and vma.flags & VM_SHARED and rmap.file_of(pfn) is not None:
+                return nr + 1, False
+        entry = walk.entry(place)
+        if entry & ACCESSED:
+            walk.put(place, entry & ~ACCESSED)
+            nr += 1
+            if rules.referenced_flushes:
+                rmap.machine.tlb.flush_page(place.mm)
+    return nr, False
+
+
+def _unmap(
+    rmap: Rmap, walk: _Walk, entry: int, replacing: Callable[[int], None] | None, late: dict[MmStruct, None]
+) -> tuple[Outcome | None, int]:
+    """(What has ended it, how many entries are replaced). `late` gets whose TLBs are to be flushed at the end."""
+    rules, machine, frames, pfn = rmap.walks, rmap.machine, rmap.frames, walk.pfn
+    in_cache = bool(frames.flags[pfn] & PG_SWAPCACHE)
+    nr = 0
+    for place in walk.places():
+        vma, old, mm = _vma_of(rmap, place), walk.entry(place), place.mm
+        if vma is None or vma.flags & VM_LOCKED:
+            if vma is None or not rules.unmap_locked_mlocks:
+                return Outcome.FAIL, nr
+            if machine.locks.try_take(mm.mmap_sem, write=False):
+                machine.locks.drop(mm.mmap_sem)
+                return Outcome.MLOCK, nr
+            continue
+        if rules.unmap_spares_young and old & ACCESSED:
+            walk.put(place, old & ~ACCESSED)
+            machine.tlb.flush_page(mm)
+            return Outcome.FAIL, nr
+        if rules.unmap_counts_holders and in_cache and frames.count[pfn] != frames.mapcount[pfn] + 2:
+            return Outcome.FAIL, nr
+        if replacing is not None:
+            replacing(entry)
+        walk.put(place, entry)
+        if rules.unmap_flushes_late:
+            late[mm] = None
+        else:
+            machine.tlb.flush_page(mm)
+        frames.flags[pfn] |= np.uint32(PG_DIRTY if old & DIRTY else 0)
+        frames.flags[pfn] &= ~np.uint32(PG_ANON_EXCLUSIVE)
+        walk.forget(place, old)
+        frames.count[pfn] -= 1
+        if not frames.count[pfn]:
+            raise KernelBug("try_to_unmap", f"page {pfn} is unmapped, and its caller has no reference of his own")
+        mm.rss -= 1
+        machine.charge("pte_unmap")
+        nr += 1
+    return None, nr

@@ -1,0 +1,61 @@
+"""How an era walks: what page_referenced and try_to_unmap do with what a walk finds. queries.py goes by these rules.
+
+    page p is mapped by   pid 1 (VM_LOCKED)    pid 2 (young)                 pid 3 (page_table_lock is held)
+    page_referenced       is that looked at?   1, made old; flushed?         skipped, or waited for?
+    try_to_unmap          FAIL, or MLOCK       taken, or spared: FAIL        AGAIN, and on; or waited for
+
+In which order the places come is the design's: newest entry first in a pte chain, newest VMA first on an anon_vma of 2004, by page offset
+in an interval tree. Values, with their sources, are in kernels/figures_walks.py (reclaim.md E.1, E.2).
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class LockWay(IntEnum):
+    """How a lock is taken on the way: not at all, by a trylock, or whatever it takes."""
+
+    LEFT = 0
+    TRIED = 1
+    WAITED = 2
+
+
+class PgReferenced(IntEnum):
+    """When page_referenced counts and clears PG_referenced."""
+
+    LEFT = 0
+    IF_MAPPED = 1
+    ALWAYS = 2
+
+
+class IfLocked(IntEnum):
+    """What page_referenced makes of a VMA with VM_LOCKED: nothing; a reference if it is a file's that is shared; the end of the walk."""
+
+    IGNORED = 0
+    FILE_COUNTS = 1
+    STOPS = 2
+
+
+@dataclass(frozen=True)
+class WalkRules:
+    """One kernel's."""
+
+    walk_stops: bool
+    """A walk ends when as many entries have been found as the page has mapcount."""
+    referenced_flag: PgReferenced
+    referenced_owner: LockWay
+    """The lock of the list that the walk goes by. If it was tried in vain, the page is contended and nobody looks at it."""
+    referenced_tables: LockWay
+    """page_table_lock."""
+    referenced_locked: IfLocked
+    referenced_flushes: bool
+    """A young entry that is made old is flushed from the TLB."""
+    unmap_tables: LockWay
+    unmap_spares_young: bool
+    """A young entry is made old, and stays."""
+    unmap_counts_holders: bool
+    """A page in the swap cache that others than the cache, its entries and the caller refer to stays mapped."""
+    unmap_locked_mlocks: bool
+    """A VMA with VM_LOCKED sends its page to the unevictable ones, if mmap_sem can be had."""
+    unmap_flushes_late: bool
+    """TLBs are flushed once, for all pages that go."""
