@@ -133,7 +133,9 @@ def test_a_fault_looks_again(kernel: str) -> None:
     system, task, at = box(kernel)
     child = task.fork()
     visits = itertools.count()
-    at_every_sleep(system, lambda: None if next(visits) % 3 else take_one(system, child))  # always, and nobody gets anywhere
+    at_every_sleep(
+        system, lambda: None if next(visits) % 3 else take_one(system, child)
+    )  # always, and nobody gets anywhere
     for i in reversed(range(NR)):
         child.write(at + i * PAGE_SIZE + 4, b"+")
     child.touch(at, NR * PAGE_SIZE, write=True)

@@ -94,6 +94,11 @@ RULES: dict[str, History] = {
         since("6.18", 1, "mm/page_alloc.c, free_pages_prepare"),
     ),
     # -- vma.py, merge.py ------------------------------------------------------------------------------------------------
+    "split_holds_page_table_lock": (
+        since("2.4", 1, "2.4.27 mm/mmap.c, 2.6.2 mm/mmap.c, split_vma; the -aa tree's too"),
+        since("2.6.7", 0, "2.6.7 mm/mmap.c, vma_adjust: i_mmap_lock, anon_vma->lock"),
+        since("6.18", 0, "mm/vma.c, vma_prepare: i_mmap_rwsem, anon_vma->root->rwsem"),
+    ),
     "max_map_count": (
         since("2.4", 65536, "2.4.27 include/linux/sched.h, DEFAULT_MAX_MAP_COUNT; 2.6.2 MAX_MAP_COUNT"),
         since("2.6.34", 65530, "2.6.34 include/linux/sched.h, DEFAULT_MAX_MAP_COUNT"),

@@ -125,7 +125,8 @@ class Locks:
         """Who is told of points; Machine.watch sets it."""
         self.visits = 0
         """How many points it was told of."""
-        self._acting = False
+        self.acting = False
+        """A listener acts at a point: he can wait for nobody, and does better to try."""
         self._bits: dict[tuple[str, int], Lock] = {}  # bit locks, if somebody watches
         self._outside = LockOwner(None)
         self._holders: dict[SchedEntity, LockOwner] = {}
@@ -267,19 +268,19 @@ class Locks:
 
         What he does has points too, and nobody is told of them.
         """
-        if self.listener is None or self._acting:
+        if self.listener is None or self.acting:
             return
         point = Point(name, of, tuple(lock.type.name for lock in self.held()))
         self.visits += 1
         outside, self._outside = self._outside, LockOwner(None)
         running, self._sched.current = self._sched.current, None
-        self._acting = True
+        self.acting = True
         try:
             self.listener(point)
             if self._outside.held:
                 raise KernelBug("watch", f"who acted at {name} has kept {self._outside.held[0].type.name}")
         finally:
-            self._acting = False
+            self.acting = False
             self._outside, self._sched.current = outside, running
 
     def held(self) -> list[Lock]:

@@ -56,6 +56,8 @@ class Rules:
 
     # -- vma.py, merge.py --------------------------------------------------------------------------------------------------
     max_map_count: int
+    split_holds_page_table_lock: bool
+    """A VMA is split under it; later the locks of what indexes VMAs are enough."""
     vm_special: int
     """VMAs with one of these vm_flags never merge."""
 

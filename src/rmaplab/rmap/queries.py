@@ -191,8 +191,8 @@ class _Walk:
 
 
 def _take(rmap: Rmap, lock: Lock, way: LockWay, *, write: bool = True) -> bool:
-    """Whether it is held now."""
-    if way is LockWay.TRIED:
+    """Whether it is held now. Who acts at a point of somebody else (Locks.reach) tries in any case."""
+    if way is LockWay.TRIED or rmap.machine.locks.acting:
         return rmap.machine.locks.try_take(lock, write=write)
     rmap.machine.locks.take(lock, write=write)
     return True

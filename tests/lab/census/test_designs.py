@@ -5,8 +5,8 @@ import pytest
 
 import rmaplab
 from rmaplab.calls.task import Task
-from rmaplab.kernels.system import System
 from rmaplab.kernels.designs import find_design, load_design
+from rmaplab.kernels.system import System
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.pagetable import lookup
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE
