@@ -62,7 +62,7 @@ class MmuGather:
             rules.gather_fast_mode == FastMode.ONE_CPU and k.machine.hardware.cpus == 1
         )
         self._room = rules.gather_pages
-        self._held: list[I64] = []  # columns of runs (machine/batch.py)
+        self._held: list[tuple[I64, int]] = []  # columns of runs (machine/batch.py), and the pages in them
         self._nr = 0
         self._tables: list[I64] = []
         self.need_flush = False
@@ -91,7 +91,7 @@ class MmuGather:
         if keep < batch.nr:
             self._put(batch.columns, runs, batch.nr - keep)
         if last is not None:
-            self._held.append(last)
+            self._held.append((last, keep))
             self._nr += keep
 
     def remove_tables(self, tables: I64) -> None:
@@ -124,19 +124,20 @@ class MmuGather:
         if self.need_flush:
             self.need_flush = False
             self._k.machine.tlb.flush_mm(self.mm)
-        self._release()
+        if self._held or self._tables:
+            self._release()
 
     def references(self) -> I64:
         """The PFNs of the pages that are held here, one for each reference."""
-        runs = [np.arange(first, first + nr) for held in self._held for first, nr in held[(PFN, LENGTH), :].T.tolist()]
+        runs = [np.arange(first, first + nr) for held, _ in self._held for first, nr in held[(PFN, LENGTH), :].T.tolist()]
         return np.concatenate(runs) if runs else np.empty(0, np.int64)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _release(self) -> None:
         """Everything that is held is freed, in the order in which it came: pages, then tables."""
-        for held in self._held:
-            self._put(held, held.shape[1], int(held[LENGTH].sum()))
+        for held, nr in self._held:
+            self._put(held, held.shape[1], nr)
         self._held.clear()
         for tables in self._tables:
             self._k.machine.free_tables(tables)

@@ -85,14 +85,18 @@ def test_every_step_shows_the_system_as_it_is(story: str, kernel: str, paging: s
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("story", STORIES)
 def test_looking_on_changes_nothing(story: str, kernel: str) -> None:
-    """What the ledger counts from step to step is what the step's bill says: nothing for walks, drawings and the judge."""
+    """What the ledger counts from step to step is what the step's bill says: nothing for walks, drawings and the judge.
+
+    What TLBs are told is on no bill.
+    """
     stage = Stage(box().boot(kernel))
     steps = STORIES[story](stage)
     next(steps)
     before = stage.machine.ledger.counts.copy()
     for step in steps:
         after = stage.machine.ledger.counts.copy()
-        assert billed(step) == after - before
+        counted = Counter({kind: nr for kind, nr in (after - before).items() if not kind.startswith("tlb_")})
+        assert billed(step) == counted
         before = after
 
 
