@@ -115,6 +115,33 @@ def free_pages_check(flags: U32, count: I32, mapcount: I32, mapping: I64, pfns: 
 
 
 @kernel
+def split_runs(pages: I64, runs: int, stay: int, rest: I64) -> tuple[int, int]:
+    """Cut the runs of a batch behind its first `stay` pages: (runs that stay, runs behind them, which `rest` gets: PFN and length)."""
+    left = stay
+    for run in range(runs):
+        length = pages[3, run]
+        if left < length:
+            cut = 1 if left else 0
+            rest[0, 0], rest[3, 0] = pages[0, run] + left, length - left
+            pages[3, run] = left if cut else length
+            for other in range(run + 1, runs):
+                rest[0, other - run], rest[3, other - run] = pages[0, other], pages[3, other]
+            return run + cut, runs - run
+        left -= length
+    return runs, 0
+
+
+@kernel
+def put_gathered(
+    count: I32, held: I64, nr_held: int, pages: I64, runs: int, stay: int, freed: I64, rest: I64
+) -> tuple[int, int]:  # fmt: skip
+    """put_runs of what is held, then of the first `stay` pages of a batch: (pages freed, runs behind them, which `rest` gets)."""
+    nr_freed = put_runs(count, held, nr_held, freed)
+    runs, behind = split_runs(pages, runs, stay, rest)
+    return nr_freed + put_runs(count, pages, runs, freed[nr_freed:]), behind
+
+
+@kernel
 def copy_frames(ram: U8, scribbled: U8, old: I64, new: I64) -> None:
     """copy_user_highpage for each pair: bytes of frame old[i] to frame new[i], which is zero so far."""
     for i in range(old.size):

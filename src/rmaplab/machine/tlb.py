@@ -81,6 +81,8 @@ class Tlb:
 
     def _flush(self, mm: CpuMask, nr: int) -> None:
         """The CPUs that have the mm loaded. Driven from outside, it is CPU 0 that works for the mm."""
+        if not mm.cpu_vm_mask:
+            return
         current = self._sched.current
         here = self._sched.this_cpu()
         if current is not None and current.mm is None and self._loaded[here] is mm:

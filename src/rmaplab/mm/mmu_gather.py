@@ -24,8 +24,8 @@ from typing import Self
 import numpy as np
 
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
-from rmaplab.machine.frames import put_runs
+from rmaplab.machine.batch import LENGTH, PFN, Batch
+from rmaplab.machine.frames import put_gathered, put_runs
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import drop_swap_cache
 from rmaplab.objects.mm_types import MmStruct
@@ -54,7 +54,7 @@ class TableFree(IntEnum):
 class MmuGather:
     """`with MmuGather(k, mm) as tlb`: what is unmapped meanwhile. Its end flushes and frees what is left."""
 
-    __slots__ = ("_fast", "_held", "_k", "_nr", "_room", "_tables", "mm", "need_flush")
+    __slots__ = ("_fast", "_held", "_k", "_nr", "_room", "_runs", "_tables", "mm", "need_flush")
 
     def __init__(self, k: Kernel, mm: MmStruct) -> None:
         rules = k.rules
@@ -63,8 +63,9 @@ class MmuGather:
             rules.gather_fast_mode == FastMode.ONE_CPU and k.machine.hardware.cpus == 1
         )
         self._room = rules.gather_pages
-        self._held: list[I64] = []  # columns of runs (machine/batch.py)
-        self._nr = 0
+        self._nr = 0  # places that are filled: pages, and tables that count as such
+        self._held = _NOTHING  # the pages as columns of runs (machine/batch.py), of which PFN and LENGTH count,
+        self._runs = 0  # and how many runs
         self._tables: list[I64] = []
         self.need_flush = False
         """Whether an entry was changed that a TLB may know."""
@@ -78,22 +79,33 @@ class MmuGather:
         self._k.holders.remove(self)
 
     def remove_pages(self, batch: Batch) -> None:
-        """The pages of a batch are unmapped: their references go with the flush."""
+        """The pages of a batch are unmapped: their references go with the flush. The batch may be cut."""
         self.need_flush = True
-        flushes = 0 if self._fast else (self._nr + batch.nr) // self._room
-        keep = 0 if self._fast else (self._nr + batch.nr) % self._room if flushes else batch.nr
+        flushes, keep = (0, 0) if self._fast else divmod(self._nr + batch.nr, self._room)
+        if not flushes and not self._fast:
+            columns = batch.columns[:, : batch.runs]
+            self._held = (
+                np.concatenate((self._held[:, : self._runs], columns), axis=1) if self._runs else columns.copy()
+            )
+            self._runs, self._nr = self._runs + batch.runs, keep
+            return
+        machine = self._k.machine
         if flushes:
-            self._k.machine.tlb.flush_mm(self.mm, flushes)
-            self._release()
+            machine.tlb.flush_mm(self.mm, flushes)
             self.need_flush = keep > 0
-        runs, last = batch.runs, None
-        if keep:
-            runs, last = self._keep(batch, keep)
-        if keep < batch.nr:
-            self._put(batch.columns, runs, batch.nr - keep)
-        if last is not None:
-            self._held.append(last)
-            self._nr += keep
+        drop_swap_cache(self._k, self._held, self._runs)
+        drop_swap_cache(self._k, batch.columns, batch.runs)
+        stay = batch.nr - keep
+        freed = np.empty(self._nr + stay, np.int64)
+        rest = np.empty((5, min(batch.runs, keep)), np.int64)
+        nr_freed, behind = put_gathered(
+            machine.frames.count, self._held, self._runs, batch.columns, batch.runs, stay, freed, rest
+        )
+        if nr_freed:
+            self._free(freed[:nr_freed])
+        if self._tables:
+            self._free_tables()
+        self._held, self._runs, self._nr = rest, behind, keep
 
     def remove_tables(self, tables: I64) -> None:
         """Page tables are unhooked: the machine gets them back as this kernel does it."""
@@ -125,49 +137,31 @@ class MmuGather:
         if self.need_flush:
             self.need_flush = False
             self._k.machine.tlb.flush_mm(self.mm)
-        self._release()
+        if self._runs:
+            drop_swap_cache(self._k, self._held, self._runs)
+            freed = np.empty(self._nr, np.int64)
+            self._free(freed[: put_runs(self._k.machine.frames.count, self._held, self._runs, freed)])
+        if self._tables:
+            self._free_tables()
+        self._runs = self._nr = 0
 
     def references(self) -> I64:
         """The PFNs of the pages that are held here, one for each reference."""
-        runs = [np.arange(first, first + nr) for held in self._held for first, nr in held[(PFN, LENGTH), :].T.tolist()]
-        return np.concatenate(runs) if runs else np.empty(0, np.int64)
+        runs = self._held[(PFN, LENGTH), : self._runs].T.tolist()
+        return np.concatenate([np.empty(0, np.int64), *(np.arange(first, first + nr) for first, nr in runs)])
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _release(self) -> None:
-        """Everything that is held is freed, in the order in which it came: pages, then tables."""
-        for held in self._held:
-            self._put(held, held.shape[1], int(held[LENGTH].sum()))
-        self._held.clear()
+    def _free(self, pages: I64) -> None:
+        """Nobody has a reference to them any more."""
+        self._k.machine.allocator.free(pages)
+        self._k.machine.charge("page_free", pages.size)
+
+    def _free_tables(self) -> None:
+        """Those that waited for the flush, behind the pages that did."""
         for tables in self._tables:
             self._k.machine.free_tables(tables)
         self._tables.clear()
-        self._nr = 0
 
-    def _put(self, columns: I64, runs: int, nr: int) -> None:
-        """`nr` references of pages go, and with the last one of a page the page."""
-        machine = self._k.machine
-        drop_swap_cache(self._k, columns, runs)
-        freed = np.empty(nr, np.int64)
-        nr_freed = put_runs(machine.frames.count, columns, runs, freed)
-        machine.allocator.free(freed[:nr_freed])
-        machine.charge("page_free", nr_freed)
 
-    @staticmethod
-    def _keep(batch: Batch, keep: int) -> tuple[int, I64]:
-        """The last `keep` pages of a batch leave it: (the runs that stay, the columns of those that go)."""
-        if keep == batch.nr:
-            return 0, batch.columns[:, : batch.runs].copy()
-        lengths = batch.columns[LENGTH, : batch.runs]
-        stays = batch.nr - keep
-        ends = np.cumsum(lengths)
-        cut = int(np.searchsorted(ends, stays, side="left"))  # the run in which the last page that stays lies
-        over = int(ends[cut]) - stays
-        gone = batch.columns[:, cut + (over == 0) : batch.runs].copy()
-        if over:
-            skipped = int(lengths[cut]) - over
-            gone[PFN, 0] += skipped
-            gone[ENTRY, 0] += skipped << 12
-            gone[LENGTH, 0] = over
-            batch.columns[LENGTH, cut] -= over
-        return cut + 1, gone
+_NOTHING: I64 = np.empty((5, 0), np.int64)

@@ -111,7 +111,7 @@ def put_page(k: Kernel, pfn: int) -> None:
 
 def drop_swap_cache(k: Kernel, columns: I64, runs: int) -> None:
     """free_page_and_swap_cache: of unmapped pages, those that only the reference of their entry and the cache hold leave the cache."""
-    if not k.swap.cached:
+    if not runs or not k.swap.cached:
         return
     frames = k.machine.frames
     pfns = np.concatenate(
