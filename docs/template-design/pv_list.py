@@ -33,9 +33,8 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.jit import kernel
-from rmaplab.machine.machine import Machine
+from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable_edit import leaf_tables
-from rmaplab.machine.paging import Paging
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.protocol import Mapping, ReverseMap
@@ -45,7 +44,7 @@ class PvList(ReverseMap):
     """A list of (mm, address) per page."""
 
     name: ClassVar[str] = "pv_list"
-    protocol_version: ClassVar[int] = 1
+    protocol_version: ClassVar[str | int] = "2.dev"
     reserves: ClassVar[bool] = True
 
     def __init__(self, machine: Machine) -> None:
@@ -71,14 +70,14 @@ class PvList(ReverseMap):
     # -- what it costs -----------------------------------------------------------------------------------------------
 
     @staticmethod
-    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+    def page_bytes(hardware: Hardware) -> int:
         """mm, address, more."""
-        return 3 * paging.word_bytes
+        return 3 * hardware.paging.word_bytes
 
     @staticmethod
-    def object_bytes(paging: Paging, *, highpte: bool) -> dict[str, int]:
+    def object_bytes(hardware: Hardware) -> dict[str, int]:
         """next, mm, address."""
-        return {"pv_entry": 3 * paging.word_bytes}
+        return {"pv_entry": 3 * hardware.paging.word_bytes}
 
     def caches(self) -> list[SlabCache]:
         """One."""
@@ -112,27 +111,40 @@ class PvList(ReverseMap):
     # -- pages -------------------------------------------------------------------------------------------------------
 
     def reserve(self, batch: Batch) -> None:
-        """All pages of a fork are mapped already: an entry each."""
-        self._spare = self.cache.alloc_bulk(batch.nr)
-        self.machine.charge("pv_entry_alloc", batch.nr)
+        """An entry for each page that is mapped already. Whoever slept for them counts again: somebody may have taken some meanwhile."""
+        while (short := self._needed(batch) - self._spare.size) > 0:
+            more = self.cache.alloc_bulk(short)
+            self._spare = np.concatenate((self._spare, more))
+            self.machine.charge("pv_entry_alloc", short)
 
-    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
-        """New pages: struct page has room for it."""
-        pfns = batch.pfns
-        if self._first_mm[pfns].any():
-            raise KernelBug("pv_add", "a new page is mapped already")
-        self._first_mm[pfns] = vma.mm.address
-        self._first_address[pfns] = batch.addresses
+    def reserved(self, batch: Batch) -> bool:
+        """As many entries as it would take now."""
+        return self._needed(batch) <= self._spare.size
+
+    def unreserve(self) -> None:
+        """What was not needed after all."""
+        if self._spare.size:
+            self.cache.free_bulk(self._spare)
+            self._spare = self._spare[:0]
+
+    def _needed(self, batch: Batch) -> int:
+        return int(np.count_nonzero(self._first_mm[batch.pfns]))
+
+    def add(self, batch: Batch, vma: VmArea) -> None:
+        """A page that nobody maps has room for it in struct page."""
+        self.duplicate(batch, vma)
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
-        """One entry more for each page, from those that were reserved."""
-        _insert(*self._columns, batch.columns, batch.nr, vma.mm.address, self._spare)
-        self._spare = self._spare[batch.nr :]
+        """For each page one entry more, from those that were reserved."""
+        used = _insert(*self._columns, _rows(batch), vma.mm.address, self._spare)
+        if used < 0:
+            raise KernelBug("pv_add", "what was reserved is not enough")
+        self._spare = self._spare[used:]
 
     def remove(self, batch: Batch) -> None:
         """Find (mm, address) and let the head of the list fill its place."""
         emptied = np.empty(batch.nr, np.int64)
-        nr, visited = _remove(*self._columns, self._table_mm, batch.columns, batch.nr, emptied)
+        nr, visited = _remove(*self._columns, self._table_mm, _rows(batch), emptied)
         if nr < 0:
             raise KernelBug("pv_remove", "a mapping is not on its page's list")
         self.cache.free_bulk(emptied[:nr])
@@ -140,7 +152,7 @@ class PvList(ReverseMap):
 
     def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
         """The same mapping at another address."""
-        visited = _move(*self._columns, old.columns, new.columns, old.nr, vma.mm.address)
+        visited = _move(*self._columns, _rows(old), _rows(new), vma.mm.address)
         if visited < 0:
             raise KernelBug("pv_move", "a mapping that moves is not on its page's list")
         self.machine.charge("pv_entry_visit", visited)
@@ -174,26 +186,39 @@ class PvList(ReverseMap):
 # An entry at address e is words[e >> shift] and the two that follow: next, mm, address.
 
 
+def _rows(batch: Batch) -> I64:
+    """A batch is runs of pages (rmaplab.machine.batch); the loops here want a column for each: PFN, entry address, virtual address."""
+    return np.stack((batch.pfns, batch.ptes, batch.addresses))
+
+
 @kernel
-def _insert(
-    words: I64, shift: int, mms: I64, addresses: I64, more: I64, batch: I64, nr: int, mm: int, spare: I64
-) -> None:
-    for i in range(nr):
-        pfn, entry = batch[0, i], spare[i] >> shift
+def _insert(words: I64, shift: int, mms: I64, addresses: I64, more: I64, rows: I64, mm: int, spare: I64) -> int:
+    """How many of the spare entries it has used; -1 if they are not enough."""
+    used = 0
+    for i in range(rows.shape[1]):
+        pfn = rows[0, i]
+        if not mms[pfn]:
+            mms[pfn], addresses[pfn] = mm, rows[2, i]
+            continue
+        if used == spare.size:
+            return -1
+        entry = spare[used] >> shift
         words[entry] = more[pfn]
         words[entry + 1] = mm
-        words[entry + 2] = batch[2, i]
-        more[pfn] = spare[i]
+        words[entry + 2] = rows[2, i]
+        more[pfn] = spare[used]
+        used += 1
+    return used
 
 
 @kernel
 def _remove(
-    words: I64, shift: int, mms: I64, addresses: I64, more: I64, table_mm: I64, batch: I64, nr: int, emptied: I64
+    words: I64, shift: int, mms: I64, addresses: I64, more: I64, table_mm: I64, rows: I64, emptied: I64
 ) -> tuple[int, int]:
     """(entries that are empty now, entries looked at); -1 if a mapping is not found. The head's contents fill the gap."""
     nr_emptied = visited = 0
-    for i in range(nr):
-        pfn, mm, address = batch[0, i], table_mm[batch[1, i] >> 12], batch[2, i]
+    for i in range(rows.shape[1]):
+        pfn, mm, address = rows[0, i], table_mm[rows[1, i] >> 12], rows[2, i]
         head = more[pfn]
         top = head >> shift
         if mms[pfn] == mm and addresses[pfn] == address:
@@ -219,10 +244,10 @@ def _remove(
 
 
 @kernel
-def _move(words: I64, shift: int, mms: I64, addresses: I64, more: I64, old: I64, new: I64, nr: int, mm: int) -> int:
+def _move(words: I64, shift: int, mms: I64, addresses: I64, more: I64, old: I64, new: I64, mm: int) -> int:
     """Entries looked at; -1 if a mapping is not found."""
     visited = 0
-    for i in range(nr):
+    for i in range(old.shape[1]):
         pfn, address = old[0, i], old[2, i]
         if mms[pfn] == mm and addresses[pfn] == address:
             addresses[pfn] = new[2, i]
