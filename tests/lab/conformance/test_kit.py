@@ -152,7 +152,7 @@ def test_memory_that_is_out_again_and_again_loses_nothing(kernel: str, paging: s
     frames = spare + (64 if kernel.startswith("6.18") else 28)
     report = conformance(kernel, paging=paging, examples=24, steps=50, seed=frames, frames=frames)
     assert report.counterexample is None, report.counterexample.source
-    assert report.nr_short > 5
+    assert report.nr_short > 1
 
 
 @pytest.mark.parametrize("kernel", ["2.4.21", "2.6.2", "2.6.5-rc1-aa1", "6.18"])
