@@ -33,25 +33,23 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.jit import kernel
-from rmaplab.machine.machine import Machine
+from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable_edit import leaf_tables
-from rmaplab.machine.paging import Paging
-from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 
 
 class PvList(ReverseMap):
-    """A list of (mm, address) per page."""
+    """A list of (mm, address) per page, for pages of every kind."""
 
     name: ClassVar[str] = "pv_list"
-    protocol_version: ClassVar[int] = 1
+    protocol_version: ClassVar[str | int] = "2.dev"
     reserves: ClassVar[bool] = True
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
         word = machine.paging.word_bytes
-        self.cache = machine.cache("pv_entry", 3 * word)
+        self.cache = self.make_cache("pv_entry")
         self._mms: dict[int, MmStruct] = {}  # by the address of the mm_struct, which is what entries hold
         self._table_mm: I64 = machine.frames.column(np.int64)
         self._first_mm: I64 = machine.frames.column(np.int64)
@@ -59,30 +57,21 @@ class PvList(ReverseMap):
         self._more: I64 = machine.frames.column(np.int64)
         self._ram: Any = machine.ram.words(word)  # entries lie where the slab put them, as words of the simulated RAM
         self._shift = word.bit_length() - 1
-        self._columns: tuple[Any, int, I64, I64, I64] = (
-            self._ram,
-            self._shift,
-            self._first_mm,
-            self._first_address,
-            self._more,
-        )
+        lists = self._first_mm, self._first_address, self._more
+        self._columns: tuple[Any, int, I64, I64, I64] = (self._ram, self._shift, *lists)
         self._spare: I64 = np.empty(0, np.int64)
 
     # -- what it costs -----------------------------------------------------------------------------------------------
 
     @staticmethod
-    def page_bytes(paging: Paging, *, highpte: bool) -> int:
+    def page_bytes(hardware: Hardware) -> int:
         """mm, address, more."""
-        return 3 * paging.word_bytes
+        return 3 * hardware.paging.word_bytes
 
     @staticmethod
-    def object_bytes(paging: Paging, *, highpte: bool) -> dict[str, int]:
+    def object_bytes(hardware: Hardware) -> dict[str, int]:
         """next, mm, address."""
-        return {"pv_entry": 3 * paging.word_bytes}
-
-    def caches(self) -> list[SlabCache]:
-        """One."""
-        return [self.cache]
+        return {"pv_entry": 3 * hardware.paging.word_bytes}
 
     # -- whose is a page table? --------------------------------------------------------------------------------------
 
@@ -109,41 +98,57 @@ class PvList(ReverseMap):
         """It forgets."""
         self._table_mm[tables] = 0
 
-    # -- pages -------------------------------------------------------------------------------------------------------
+    # -- memory before entries change ----------------------------------------------------------------------------------
+
+    def _short(self, batch: Batch) -> int:
+        """How many entries are still to be taken: one for each page that is mapped already."""
+        return int(np.count_nonzero(self._first_mm[batch.pfns])) - self._spare.size
 
     def reserve(self, batch: Batch) -> None:
-        """All pages of a fork are mapped already: an entry each."""
-        self._spare = self.cache.alloc_bulk(batch.nr)
-        self.machine.charge("pv_entry_alloc", batch.nr)
+        """They may sleep, and others unmap and map pages meanwhile: so it is counted again."""
+        while (short := self._short(batch)) > 0:
+            more = self.cache.alloc_bulk(short)
+            self._spare = np.concatenate((self._spare, more))
+            self.machine.charge("pv_entry_alloc", short)
 
-    def add(self, batch: Batch, vma: VmArea, *, exclusive: bool = True) -> None:
-        """New pages: struct page has room for it."""
-        pfns = batch.pfns
-        if self._first_mm[pfns].any():
-            raise KernelBug("pv_add", "a new page is mapped already")
-        self._first_mm[pfns] = vma.mm.address
-        self._first_address[pfns] = batch.addresses
+    def reserved(self, batch: Batch) -> bool:
+        """As many as it would take."""
+        return self._short(batch) <= 0
+
+    def unreserve(self) -> None:
+        """What was not needed after all."""
+        self.cache.free_bulk(self._spare)
+        self._spare = self._spare[:0]
+
+    # -- pages -------------------------------------------------------------------------------------------------------
+
+    def add(self, batch: Batch, vma: VmArea) -> None:
+        """The first mapping fits into struct page; what was reserved does for others."""
+        used = _insert(*self._columns, batch.pfns, batch.addresses, vma.mm.address, self._spare)
+        if used < 0:
+            raise KernelBug("pv_add", "a page is mapped once more, and no entry was reserved")
+        self._spare = self._spare[used:]
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
-        """One entry more for each page, from those that were reserved."""
-        _insert(*self._columns, batch.columns, batch.nr, vma.mm.address, self._spare)
-        self._spare = self._spare[batch.nr :]
+        """The same."""
+        self.add(batch, vma)
 
     def remove(self, batch: Batch) -> None:
         """Find (mm, address) and let the head of the list fill its place."""
+        mms = self._table_mm[batch.ptes >> 12]
         emptied = np.empty(batch.nr, np.int64)
-        nr, visited = _remove(*self._columns, self._table_mm, batch.columns, batch.nr, emptied)
+        nr, searched = _remove(*self._columns, batch.pfns, batch.addresses, mms, emptied)
         if nr < 0:
             raise KernelBug("pv_remove", "a mapping is not on its page's list")
         self.cache.free_bulk(emptied[:nr])
-        self.machine.charge("pv_entry_visit", visited)
+        self.machine.ledger.search("pv_entry_search", searched)
 
     def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
         """The same mapping at another address."""
-        visited = _move(*self._columns, old.columns, new.columns, old.nr, vma.mm.address)
-        if visited < 0:
+        searched = _move(*self._columns, old.pfns, old.addresses, new.addresses, vma.mm.address)
+        if searched < 0:
             raise KernelBug("pv_move", "a mapping that moves is not on its page's list")
-        self.machine.charge("pv_entry_visit", visited)
+        self.machine.ledger.search("pv_entry_search", searched)
 
     # -- queries -----------------------------------------------------------------------------------------------------
 
@@ -153,7 +158,7 @@ class PvList(ReverseMap):
             yield Mapping(self._mms[int(self._first_mm[pfn])], int(self._first_address[pfn]))
         entry = int(self._more[pfn])
         while entry:
-            self.machine.charge("pv_entry_visit")
+            self.machine.ledger.visit("pv_entry_visit")
             following, mm, address = self._ram[entry >> self._shift :][:3].tolist()
             yield Mapping(self._mms[mm], address)
             entry = following
@@ -176,38 +181,48 @@ class PvList(ReverseMap):
 
 @kernel
 def _insert(
-    words: I64, shift: int, mms: I64, addresses: I64, more: I64, batch: I64, nr: int, mm: int, spare: I64
-) -> None:
-    for i in range(nr):
-        pfn, entry = batch[0, i], spare[i] >> shift
+    words: I64, shift: int, mms: I64, places: I64, more: I64, pfns: I64, addresses: I64, mm: int, spare: I64
+) -> int:
+    """How many of the `spare` entries it has used; -1 if they are not enough."""
+    used = 0
+    for i in range(pfns.size):
+        pfn = pfns[i]
+        if not mms[pfn]:
+            mms[pfn], places[pfn] = mm, addresses[i]
+            continue
+        if used == spare.size:
+            return -1
+        entry = spare[used] >> shift
         words[entry] = more[pfn]
         words[entry + 1] = mm
-        words[entry + 2] = batch[2, i]
-        more[pfn] = spare[i]
+        words[entry + 2] = addresses[i]
+        more[pfn] = spare[used]
+        used += 1
+    return used
 
 
 @kernel
 def _remove(
-    words: I64, shift: int, mms: I64, addresses: I64, more: I64, table_mm: I64, batch: I64, nr: int, emptied: I64
+    words: I64, shift: int, mms: I64, places: I64, more: I64, pfns: I64, addresses: I64, whose: I64, emptied: I64
 ) -> tuple[int, int]:
     """(entries that are empty now, entries looked at); -1 if a mapping is not found. The head's contents fill the gap."""
-    nr_emptied = visited = 0
-    for i in range(nr):
-        pfn, mm, address = batch[0, i], table_mm[batch[1, i] >> 12], batch[2, i]
+    nr_emptied = searched = 0
+    for i in range(pfns.size):
+        pfn, mm, address = pfns[i], whose[i], addresses[i]
         head = more[pfn]
         top = head >> shift
-        if mms[pfn] == mm and addresses[pfn] == address:
-            mms[pfn] = addresses[pfn] = 0
+        if mms[pfn] == mm and places[pfn] == address:
+            mms[pfn] = places[pfn] = 0
             if head:
                 mms[pfn] = words[top + 1]
-                addresses[pfn] = words[top + 2]
+                places[pfn] = words[top + 2]
         else:
             at = head
             while at and (words[(at >> shift) + 1] != mm or words[(at >> shift) + 2] != address):
                 at = np.int64(words[at >> shift])
-                visited += 1
+                searched += 1
             if not at:
-                return -1, visited
+                return -1, searched
             words[(at >> shift) + 1] = words[top + 1]
             words[(at >> shift) + 2] = words[top + 2]
         if head:
@@ -215,23 +230,23 @@ def _remove(
             words[top : top + 3] = 0
             emptied[nr_emptied] = head
             nr_emptied += 1
-    return nr_emptied, visited
+    return nr_emptied, searched
 
 
 @kernel
-def _move(words: I64, shift: int, mms: I64, addresses: I64, more: I64, old: I64, new: I64, nr: int, mm: int) -> int:
+def _move(words: I64, shift: int, mms: I64, places: I64, more: I64, pfns: I64, old: I64, new: I64, mm: int) -> int:
     """Entries looked at; -1 if a mapping is not found."""
-    visited = 0
-    for i in range(nr):
-        pfn, address = old[0, i], old[2, i]
-        if mms[pfn] == mm and addresses[pfn] == address:
-            addresses[pfn] = new[2, i]
+    searched = 0
+    for i in range(pfns.size):
+        pfn = pfns[i]
+        if mms[pfn] == mm and places[pfn] == old[i]:
+            places[pfn] = new[i]
             continue
         at = more[pfn]
-        while at and (words[(at >> shift) + 1] != mm or words[(at >> shift) + 2] != address):
+        while at and (words[(at >> shift) + 1] != mm or words[(at >> shift) + 2] != old[i]):
             at = np.int64(words[at >> shift])
-            visited += 1
+            searched += 1
         if not at:
             return -1
-        words[(at >> shift) + 2] = new[2, i]
-    return visited
+        words[(at >> shift) + 2] = new[i]
+    return searched
