@@ -16,6 +16,7 @@ import pytest
 import rmaplab
 from rmaplab.lab.conformance.kit import conformance
 from rmaplab.lab.conformance.thief import Thief
+from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE
 from rmaplab.reclaim.page_out import page_out
@@ -167,4 +168,4 @@ def test_the_thief_takes_pages_and_sees_a_spinlock_that_is_held() -> None:
     assert task.mm is not None
     system.machine.locks.take(task.mm.page_table_lock)
     with pytest.raises(rmaplab.KernelBug, match="page_table_lock held"):
-        task.fork()
+        system.machine.allocator.alloc(1, Gfp.KERNEL)

@@ -64,6 +64,8 @@ class Kernel:
     ) -> None:
         self.machine, self.rules, self.design = machine, rules, design
         self.rmap = Rmap(design, walks, owner_dies_at_free=rules.anon_mapping_dies_at_free)
+        self.splits_under_page_table_lock = rules.split_holds_page_table_lock and not design.outer_lock_classes
+        """A later design whose locks come before page_table_lock rules that out on an older kernel."""
         self.this_cpu = machine.sched.this_cpu
         paging = machine.paging
         # where there is no task_struct cache, the task lies at the foot of its kernel stack

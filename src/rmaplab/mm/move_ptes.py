@@ -16,7 +16,7 @@ import numpy as np
 from rmaplab.errors import NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, Batch
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_SWAPCACHE, copy_frames, put_runs
 from rmaplab.machine.pagetable_edit import (
     count_tables_at,
     count_tables_to,
@@ -196,6 +196,10 @@ def _unshare(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int) -> No
                 *machine.geometry, vma.mm.pgd, machine.mapped, start, end, batch.columns, batch.others
             )
             verdict = k.design.move_verdict(batch, target) if batch.nr else None
+            if verdict is not None:  # who names a page in swap may map it too, one day
+                pfns = batch.pfns
+                cached = frames.flags[pfns] & PG_SWAPCACHE != 0
+                verdict |= cached & (k.swap.users[frames.private[pfns]] > 1)
             wanted = 0 if verdict is None else int(verdict.sum())
             try:
                 if wanted > pages.size:

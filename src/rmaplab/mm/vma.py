@@ -81,11 +81,11 @@ def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, limited: bool 
     if limited and mm.map_count >= k.rules.max_map_count:
         raise SyscallError(errno.ENOMEM, call, "too many mappings")
     new = clone_vma(k, vma, address, vma.end, vma.pgoff + ((address - vma.start) >> PAGE_SHIFT))
-    if k.rules.split_holds_page_table_lock:
+    if k.splits_under_page_table_lock:
         k.machine.locks.enter(mm.page_table_lock)
     set_range(k, vma, vma.start, address)
     link_vma(new)
-    if k.rules.split_holds_page_table_lock:
+    if k.splits_under_page_table_lock:
         k.machine.locks.leave(mm.page_table_lock)
     k.machine.charge("vma_split")
     return new
