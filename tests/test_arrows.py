@@ -95,7 +95,9 @@ def arrows_up(source: str, module: str, *, is_package: bool = False) -> list[str
             wrong.append(f"{module} ({own}) imports the facade")
         elif (
             (own, floor) == ("mm", "rmap")
-            and not f"{name}.".startswith(("rmaplab.rmap.protocol.", "rmaplab.rmap.pages.", "rmaplab.rmap.queries."))
+            and not f"{name}.".startswith(
+                tuple(f"rmaplab.rmap.{room}." for room in ("protocol", "pages", "queries", "walk_rules"))
+            )
             and not judge_for_validate
         ):
             wrong.append(f"{module} imports {name}: mm/ knows pages, queries and the protocol, and no design")

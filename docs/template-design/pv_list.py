@@ -35,13 +35,12 @@ from rmaplab.machine.batch import Batch
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable_edit import leaf_tables
-from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 
 
 class PvList(ReverseMap):
-    """A list of (mm, address) per page."""
+    """A list of (mm, address) per page, for pages of every kind."""
 
     name: ClassVar[str] = "pv_list"
     protocol_version: ClassVar[str | int] = "2.dev"
@@ -50,7 +49,7 @@ class PvList(ReverseMap):
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
         word = machine.paging.word_bytes
-        self.cache = machine.cache("pv_entry", 3 * word)
+        self.cache = self.make_cache("pv_entry")
         self._mms: dict[int, MmStruct] = {}  # by the address of the mm_struct, which is what entries hold
         self._table_mm: I64 = machine.frames.column(np.int64)
         self._first_mm: I64 = machine.frames.column(np.int64)
@@ -58,13 +57,8 @@ class PvList(ReverseMap):
         self._more: I64 = machine.frames.column(np.int64)
         self._ram: Any = machine.ram.words(word)  # entries lie where the slab put them, as words of the simulated RAM
         self._shift = word.bit_length() - 1
-        self._columns: tuple[Any, int, I64, I64, I64] = (
-            self._ram,
-            self._shift,
-            self._first_mm,
-            self._first_address,
-            self._more,
-        )
+        lists = self._first_mm, self._first_address, self._more
+        self._columns: tuple[Any, int, I64, I64, I64] = (self._ram, self._shift, *lists)
         self._spare: I64 = np.empty(0, np.int64)
 
     # -- what it costs -----------------------------------------------------------------------------------------------
@@ -78,10 +72,6 @@ class PvList(ReverseMap):
     def object_bytes(hardware: Hardware) -> dict[str, int]:
         """next, mm, address."""
         return {"pv_entry": 3 * hardware.paging.word_bytes}
-
-    def caches(self) -> list[SlabCache]:
-        """One."""
-        return [self.cache]
 
     # -- whose is a page table? --------------------------------------------------------------------------------------
 
@@ -108,54 +98,57 @@ class PvList(ReverseMap):
         """It forgets."""
         self._table_mm[tables] = 0
 
-    # -- pages -------------------------------------------------------------------------------------------------------
+    # -- memory before entries change ----------------------------------------------------------------------------------
+
+    def _short(self, batch: Batch) -> int:
+        """How many entries are still to be taken: one for each page that is mapped already."""
+        return int(np.count_nonzero(self._first_mm[batch.pfns])) - self._spare.size
 
     def reserve(self, batch: Batch) -> None:
-        """An entry for each page that is mapped already. Whoever slept for them counts again: somebody may have taken some meanwhile."""
-        while (short := self._needed(batch) - self._spare.size) > 0:
+        """They may sleep, and others unmap and map pages meanwhile: so it is counted again."""
+        while (short := self._short(batch)) > 0:
             more = self.cache.alloc_bulk(short)
             self._spare = np.concatenate((self._spare, more))
             self.machine.charge("pv_entry_alloc", short)
 
     def reserved(self, batch: Batch) -> bool:
-        """As many entries as it would take now."""
-        return self._needed(batch) <= self._spare.size
+        """As many as it would take."""
+        return self._short(batch) <= 0
 
     def unreserve(self) -> None:
         """What was not needed after all."""
-        if self._spare.size:
-            self.cache.free_bulk(self._spare)
-            self._spare = self._spare[:0]
+        self.cache.free_bulk(self._spare)
+        self._spare = self._spare[:0]
 
-    def _needed(self, batch: Batch) -> int:
-        return int(np.count_nonzero(self._first_mm[batch.pfns]))
+    # -- pages -------------------------------------------------------------------------------------------------------
 
     def add(self, batch: Batch, vma: VmArea) -> None:
-        """A page that nobody maps has room for it in struct page."""
-        self.duplicate(batch, vma)
+        """The first mapping fits into struct page; what was reserved does for others."""
+        used = _insert(*self._columns, batch.pfns, batch.addresses, vma.mm.address, self._spare)
+        if used < 0:
+            raise KernelBug("pv_add", "a page is mapped once more, and no entry was reserved")
+        self._spare = self._spare[used:]
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
-        """For each page one entry more, from those that were reserved."""
-        used = _insert(*self._columns, _rows(batch), vma.mm.address, self._spare)
-        if used < 0:
-            raise KernelBug("pv_add", "what was reserved is not enough")
-        self._spare = self._spare[used:]
+        """The same."""
+        self.add(batch, vma)
 
     def remove(self, batch: Batch) -> None:
         """Find (mm, address) and let the head of the list fill its place."""
+        mms = self._table_mm[batch.ptes >> 12]
         emptied = np.empty(batch.nr, np.int64)
-        nr, visited = _remove(*self._columns, self._table_mm, _rows(batch), emptied)
+        nr, searched = _remove(*self._columns, batch.pfns, batch.addresses, mms, emptied)
         if nr < 0:
             raise KernelBug("pv_remove", "a mapping is not on its page's list")
         self.cache.free_bulk(emptied[:nr])
-        self.machine.charge("pv_entry_visit", visited)
+        self.machine.ledger.search("pv_entry_search", searched)
 
     def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
         """The same mapping at another address."""
-        visited = _move(*self._columns, _rows(old), _rows(new), vma.mm.address)
-        if visited < 0:
+        searched = _move(*self._columns, old.pfns, old.addresses, new.addresses, vma.mm.address)
+        if searched < 0:
             raise KernelBug("pv_move", "a mapping that moves is not on its page's list")
-        self.machine.charge("pv_entry_visit", visited)
+        self.machine.ledger.search("pv_entry_search", searched)
 
     # -- queries -----------------------------------------------------------------------------------------------------
 
@@ -165,7 +158,7 @@ class PvList(ReverseMap):
             yield Mapping(self._mms[int(self._first_mm[pfn])], int(self._first_address[pfn]))
         entry = int(self._more[pfn])
         while entry:
-            self.machine.charge("pv_entry_visit")
+            self.machine.ledger.visit("pv_entry_visit")
             following, mm, address = self._ram[entry >> self._shift :][:3].tolist()
             yield Mapping(self._mms[mm], address)
             entry = following
@@ -186,26 +179,23 @@ class PvList(ReverseMap):
 # An entry at address e is words[e >> shift] and the two that follow: next, mm, address.
 
 
-def _rows(batch: Batch) -> I64:
-    """A batch is runs of pages (rmaplab.machine.batch); the loops here want a column for each: PFN, entry address, virtual address."""
-    return np.stack((batch.pfns, batch.ptes, batch.addresses))
-
-
 @kernel
-def _insert(words: I64, shift: int, mms: I64, addresses: I64, more: I64, rows: I64, mm: int, spare: I64) -> int:
-    """How many of the spare entries it has used; -1 if they are not enough."""
+def _insert(
+    words: I64, shift: int, mms: I64, places: I64, more: I64, pfns: I64, addresses: I64, mm: int, spare: I64
+) -> int:
+    """How many of the `spare` entries it has used; -1 if they are not enough."""
     used = 0
-    for i in range(rows.shape[1]):
-        pfn = rows[0, i]
+    for i in range(pfns.size):
+        pfn = pfns[i]
         if not mms[pfn]:
-            mms[pfn], addresses[pfn] = mm, rows[2, i]
+            mms[pfn], places[pfn] = mm, addresses[i]
             continue
         if used == spare.size:
             return -1
         entry = spare[used] >> shift
         words[entry] = more[pfn]
         words[entry + 1] = mm
-        words[entry + 2] = rows[2, i]
+        words[entry + 2] = addresses[i]
         more[pfn] = spare[used]
         used += 1
     return used
@@ -213,26 +203,26 @@ def _insert(words: I64, shift: int, mms: I64, addresses: I64, more: I64, rows: I
 
 @kernel
 def _remove(
-    words: I64, shift: int, mms: I64, addresses: I64, more: I64, table_mm: I64, rows: I64, emptied: I64
+    words: I64, shift: int, mms: I64, places: I64, more: I64, pfns: I64, addresses: I64, whose: I64, emptied: I64
 ) -> tuple[int, int]:
     """(entries that are empty now, entries looked at); -1 if a mapping is not found. The head's contents fill the gap."""
-    nr_emptied = visited = 0
-    for i in range(rows.shape[1]):
-        pfn, mm, address = rows[0, i], table_mm[rows[1, i] >> 12], rows[2, i]
+    nr_emptied = searched = 0
+    for i in range(pfns.size):
+        pfn, mm, address = pfns[i], whose[i], addresses[i]
         head = more[pfn]
         top = head >> shift
-        if mms[pfn] == mm and addresses[pfn] == address:
-            mms[pfn] = addresses[pfn] = 0
+        if mms[pfn] == mm and places[pfn] == address:
+            mms[pfn] = places[pfn] = 0
             if head:
                 mms[pfn] = words[top + 1]
-                addresses[pfn] = words[top + 2]
+                places[pfn] = words[top + 2]
         else:
             at = head
             while at and (words[(at >> shift) + 1] != mm or words[(at >> shift) + 2] != address):
                 at = np.int64(words[at >> shift])
-                visited += 1
+                searched += 1
             if not at:
-                return -1, visited
+                return -1, searched
             words[(at >> shift) + 1] = words[top + 1]
             words[(at >> shift) + 2] = words[top + 2]
         if head:
@@ -240,23 +230,23 @@ def _remove(
             words[top : top + 3] = 0
             emptied[nr_emptied] = head
             nr_emptied += 1
-    return nr_emptied, visited
+    return nr_emptied, searched
 
 
 @kernel
-def _move(words: I64, shift: int, mms: I64, addresses: I64, more: I64, old: I64, new: I64, mm: int) -> int:
+def _move(words: I64, shift: int, mms: I64, places: I64, more: I64, pfns: I64, old: I64, new: I64, mm: int) -> int:
     """Entries looked at; -1 if a mapping is not found."""
-    visited = 0
-    for i in range(old.shape[1]):
-        pfn, address = old[0, i], old[2, i]
-        if mms[pfn] == mm and addresses[pfn] == address:
-            addresses[pfn] = new[2, i]
+    searched = 0
+    for i in range(pfns.size):
+        pfn = pfns[i]
+        if mms[pfn] == mm and places[pfn] == old[i]:
+            places[pfn] = new[i]
             continue
         at = more[pfn]
-        while at and (words[(at >> shift) + 1] != mm or words[(at >> shift) + 2] != address):
+        while at and (words[(at >> shift) + 1] != mm or words[(at >> shift) + 2] != old[i]):
             at = np.int64(words[at >> shift])
-            visited += 1
+            searched += 1
         if not at:
             return -1
-        words[(at >> shift) + 2] = new[2, i]
-    return visited
+        words[(at >> shift) + 2] = new[i]
+    return searched

@@ -15,13 +15,22 @@ from rmaplab.kernels.designs import OURS, designs, find_design, load_design
 
 MODULE = """
 from rmaplab.rmap.anon_vma import AnonVmaMap
-from rmaplab.rmap.protocol import ReverseMap
+from rmaplab.rmap.protocol import Batch, ReverseMap
+from rmaplab.objects.mm import MmStruct
+from rmaplab.objects.vma import VmArea
 
 class Good(AnonVmaMap):
     name = "good"
 
 class Old(AnonVmaMap):
     protocol_version = 0
+
+class OfVersion1(ReverseMap):
+    name = "of_version_1"
+    protocol_version = 1
+
+    def tracked(self):
+        return [MmStruct, VmArea, Batch]
 
 class Unfinished(ReverseMap):
     name = "unfinished"
@@ -81,6 +90,7 @@ def test_one_of_ours_cannot_be_replaced(install: Install) -> None:
         ("raise RuntimeError('two\\nlines')", "elsewhere:Good", "RuntimeError: two lines"),
         (MODULE, "elsewhere:NoDesign", "is not a ReverseMap"),
         (MODULE, "elsewhere:Old", "speaks protocol 0"),
+        (MODULE, "elsewhere:OfVersion1", r"speaks protocol 1, this is 2\.dev: .* port it by docs/writing-a-design\.md"),
         (MODULE, "elsewhere:Unfinished", "does not say page_bytes, walk"),
     ],
 )

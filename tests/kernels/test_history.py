@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from enum import Enum
 from itertools import pairwise
 
 import pytest
@@ -125,7 +126,7 @@ def test_what_is_shown_is_what_holds(name: str, capsys: pytest.CaptureFixture[st
     for key, figure in spec.figures.items():
         row, value = rows[key], figure.on(word_bytes)
         assert (row["status"], row["since"], row["source"]) == (figure.status.value, figure.since, figure.source)
-        if key != "watermarks":
+        if not isinstance(figure.value, Enum):  # shown by its name
             assert row["value"] == value
             assert (f"{value:#x}" if isinstance(value, Bits) else f"{value:,}") in lines[key]
         assert re.search(

@@ -71,8 +71,13 @@ def load_design(path: str) -> type[ReverseMap]:
         raise UsageError(f"design {path} is not a ReverseMap: derive it from rmaplab.rmap.protocol.ReverseMap")
     if found.protocol_version != VERSION:
         raise UsageError(
+<<<<<<< HEAD
             f"design {path} speaks protocol {found.protocol_version}, and batches are runs since {VERSION}: "
             "update the package (docs/writing-a-design.md)"
+=======
+            f"design {path} speaks protocol {found.protocol_version}, this is {VERSION}: update the package, or port it by "
+            f'docs/writing-a-design.md and give it protocol_version = "{VERSION}"'
+>>>>>>> a60692a (The four designs are shorter: what is linear, caches and draws are common; protocol 2.dev: docs, template, a message for version 1; decision 9 (issue 12: 3, must show 3) ready)
         )
     if missing := sorted(found.__abstractmethods__):
         raise UsageError(f"design {path} does not say {', '.join(missing)}: see docs/writing-a-design.md")

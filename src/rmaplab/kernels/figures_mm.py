@@ -87,9 +87,7 @@ RULES: dict[str, History] = {
     ),
     # -- rmap/pages.py ---------------------------------------------------------------------------------------------------
     "anon_mapping_dies_at_free": (
-        since(
-            "2.4", 0, "2.6.7 mm/rmap.c, page_remove_rmap: clear_page_anon at the last entry; before, nobody keeps one"
-        ),
+        since("2.4", 0, "2.4.27, 2.6.2: no page keeps one; 2.6.7 mm/rmap.c, page_remove_rmap: clear_page_anon"),
         since("2.6.34", 1, "2.6.34 mm/page_alloc.c, free_pages_prepare"),
         since("6.18", 1, "mm/page_alloc.c, free_pages_prepare"),
     ),

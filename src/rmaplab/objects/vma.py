@@ -1,3 +1,3 @@
-"""Where designs of protocol 1 look for VmArea; it goes with that version."""
+"""Where designs of protocol 1 look for VmArea: they must load before they can be told that it has changed (kernels/designs.py)."""
 
 from rmaplab.objects.mm_types import VmArea  # noqa: F401

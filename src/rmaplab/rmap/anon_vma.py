@@ -32,11 +32,9 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Hardware, Machine
-from rmaplab.machine.paging import Paging
-from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import ROOTS, Live
-from rmaplab.rmap.objrmap import ObjRmap, draw_place, walk_vmas
+from rmaplab.rmap.objrmap import LinearRmap, draw_place, walk_vmas
 from rmaplab.rmap.protocol import Mapping
 
 
@@ -66,36 +64,22 @@ class AnonVma:
         return list(reversed(self._vmas))
 
 
-class AnonVmaMap(ObjRmap[AnonVma]):
+class AnonVmaMap(LinearRmap[AnonVma]):
     """The design of 2.6.5-rc1-aa1, anonymous side."""
 
     name: ClassVar[str] = "anon_vma"
     live: ClassVar[Live | None] = ROOTS
-    linear: ClassVar[bool] = True
     page_lock: ClassVar[str | None] = "PG_maplock"
     lock_classes: ClassVar[LockClasses] = (("PG_maplock", False, False), ("anon_vma_lock", False, False))
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
-        self.cache = machine.cache("anon_vma", self.object_bytes(machine.hardware)["anon_vma"])
-
-    @staticmethod
-    def vma_bytes(paging: Paging) -> int:
-        """anon_vma_node and anon_vma: three pointers."""
-        return 3 * paging.word_bytes
+        self.cache = self.make_cache("anon_vma")
 
     @staticmethod
     def object_bytes(hardware: Hardware) -> dict[str, int]:
         """spinlock_t and list_head: three words."""
         return {"anon_vma": 3 * hardware.paging.word_bytes}
-
-    def caches(self) -> list[SlabCache]:
-        """One: the 12-byte objects."""
-        return [self.cache]
-
-    def vma_is_faulted(self, vma: VmArea) -> bool:
-        """It has its object."""
-        return vma.anon_vma is not None
 
     def vma_prepare(self, vma: VmArea) -> None:
         """anon_vma_prepare: the first anonymous fault of a VMA makes its object. No lock: nobody else knows it yet."""
@@ -113,10 +97,6 @@ class AnonVmaMap(ObjRmap[AnonVma]):
     def vma_clone(self, vma: VmArea, new: VmArea) -> None:
         """A split, or mremap's new place: both are on the object."""
         self._join(vma, new)
-
-    def vma_can_merge(self, vma: VmArea, other: VmArea) -> bool:
-        """The same object, or one that has none: pages must find their VMA through the object they name."""
-        return vma.anon_vma is None or other.anon_vma is None or vma.anon_vma is other.anon_vma
 
     def vma_merge(self, vma: VmArea, dying: VmArea) -> None:
         """anon_vma_merge: the survivor inherits what only the dying one has."""

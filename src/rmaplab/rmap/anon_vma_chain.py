@@ -61,16 +61,11 @@ class AnonVmaChainMap(AnonVmaObjects):
 
     name: ClassVar[str] = "anon_vma_chain"
     live: ClassVar[Live | None] = ANON_VMAS
-    linear: ClassVar[bool] = True
 
     reuse_newest_first: ClassVar[bool] = False
     """From which end of the chain an anon_vma to be reused is looked for: the oldest on 6.12 and 6.18 (seen on 6.18)."""
 
     # -- VMAs ----------------------------------------------------------------------------------------------------
-
-    def vma_is_faulted(self, vma: VmArea) -> bool:
-        """It has an anon_vma."""
-        return vma.anon_vma is not None
 
     def vma_prepare(self, vma: VmArea) -> None:
         """__anon_vma_prepare: a neighbour's anon_vma, or a new one, and an AVC."""
@@ -165,10 +160,6 @@ class AnonVmaChainMap(AnonVmaObjects):
         """Whether a fork of `vma` may give the child this anon_vma of its chain as its own."""
         del vma
         return anon_vma.num_active_vmas == 0 and anon_vma.num_children < 2
-
-    def vma_can_merge(self, vma: VmArea, other: VmArea) -> bool:
-        """Two neighbours and what is between them become one: the same anon_vma, or one that has none."""
-        return vma.anon_vma is None or other.anon_vma is None or vma.anon_vma is other.anon_vma
 
     def vma_can_grow(self, vma: VmArea, source: VmArea | None) -> bool:
         """is_mergeable_anon_vma: if only one of them has an anon_vma, that one must not be a fork's child."""

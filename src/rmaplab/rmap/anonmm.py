@@ -37,7 +37,6 @@ from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.paging import Paging
-from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import FAMILIES, Live
 from rmaplab.rmap.objrmap import ObjRmap, look
@@ -71,7 +70,7 @@ class AnonMmMap(ObjRmap[AnonMm]):
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
-        self.cache = machine.cache("anonmm", self.object_bytes(machine.hardware)["anonmm"])
+        self.cache = self.make_cache("anonmm")
         self._of_mm: dict[int, AnonMm] = {}
 
     @staticmethod
@@ -83,10 +82,6 @@ class AnonMmMap(ObjRmap[AnonMm]):
     def object_bytes(hardware: Hardware) -> dict[str, int]:
         """Count, lock, mm, head, list of two: 24 bytes, or 40 where a pointer has 8 and an int 4."""
         return {"anonmm": 24 if hardware.paging.word_bytes == 4 else 40}
-
-    def caches(self) -> list[SlabCache]:
-        """One."""
-        return [self.cache]
 
     def mm_new(self, mm: MmStruct) -> None:
         """exec: the head of a new family."""

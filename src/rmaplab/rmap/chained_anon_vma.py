@@ -14,11 +14,9 @@ from typing import ClassVar
 
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Hardware, Machine
-from rmaplab.machine.paging import Paging
-from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import VmArea
 from rmaplab.rmap.interval_tree import IntervalTree, Node
-from rmaplab.rmap.objrmap import ObjRmap
+from rmaplab.rmap.objrmap import LinearRmap
 
 
 class ChainedAnonVma:
@@ -49,24 +47,19 @@ class AnonVmaChain(Node):
         self.anon_vma = anon_vma
 
 
-class AnonVmaObjects(ObjRmap[ChainedAnonVma]):
+class AnonVmaObjects(LinearRmap[ChainedAnonVma]):
     """The anon_vmas by address (`at`), and the chains by VMA."""
 
     outer_lock_classes: ClassVar[LockClasses] = (("anon_vma_rwsem", True, False),)
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
-        sizes = self.object_bytes(machine.hardware)
-        self.cache = machine.cache("anon_vma", sizes["anon_vma"] + self._free_pointer(machine.paging))
-        self.chain_cache = machine.cache("anon_vma_chain", sizes["anon_vma_chain"])
+        # the slab's link to the next free one lies behind the object: readers may still look at one that is free
+        self.cache = self.make_cache("anon_vma", extra_bytes=machine.paging.word_bytes)
+        self.chain_cache = self.make_cache("anon_vma_chain")
         self.chains: dict[VmArea, list[AnonVmaChain]] = {}
 
     # -- what it costs -------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def vma_bytes(paging: Paging) -> int:
-        """anon_vma_chain, a list head, and anon_vma."""
-        return 3 * paging.word_bytes
 
     @staticmethod
     def object_bytes(hardware: Hardware) -> dict[str, int]:
@@ -74,15 +67,6 @@ class AnonVmaObjects(ObjRmap[ChainedAnonVma]):
         if hardware.paging.word_bytes == 8:
             return {"anon_vma": 96, "anon_vma_chain": 64}
         return {"anon_vma": 52, "anon_vma_chain": 32}
-
-    @staticmethod
-    def _free_pointer(paging: Paging) -> int:
-        """The slab's link to the next free one lies behind the object: readers may still look at one that is free."""
-        return paging.word_bytes
-
-    def caches(self) -> list[SlabCache]:
-        """anon_vmas and AVCs."""
-        return [self.cache, self.chain_cache]
 
     # -- objects -------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@
 Nothing is kept per page but that one pointer, so nothing is done per page when a process forks. The price is paid by who asks: whether
 somebody who may map the page does, only his page table says (`look`), and a look in vain is waste.
 
-What is here: the look; the walk over VMAs by page offset, for anon_vmas and files alike; what designs whose pages name an owner share.
+What is here: the look; the walk over VMAs by page offset, for anon_vmas and files alike; what the designs share whose pages name an owner (ObjRmap), and those among them that go by page offset (LinearRmap).
 
 Sources: Dave McCracken's objrmap (LKML, February 2003; 00100_objrmap-core-1 of the -aa tree), 2.6.7 mm/rmap.c, page_referenced_one,
 vma_address; history.md 1.3.
@@ -22,6 +22,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.locks import Lock
 from rmaplab.machine.machine import Hardware, Machine
+from rmaplab.machine.paging import Paging
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
 
@@ -93,6 +94,25 @@ class ObjRmap(ReverseMap, Generic[Owner]):
     def draw_owner(self, owner: Owner, index: int) -> tuple[str, list[str]]:
         """The owner in words, and a line for each who may map its page `index`."""
         raise NotImplementedError
+
+
+class LinearRmap(ObjRmap[Owner]):
+    """One that finds a page through its VMA's page offset: a VMA says by `anon_vma` whom its pages name."""
+
+    linear: ClassVar[bool] = True
+
+    @staticmethod
+    def vma_bytes(paging: Paging) -> int:
+        """anon_vma, and the two pointers of a list: of the VMAs on an anon_vma (2004), of the chains of a VMA (2010)."""
+        return 3 * paging.word_bytes
+
+    def vma_is_faulted(self, vma: VmArea) -> bool:
+        """It has an anon_vma."""
+        return vma.anon_vma is not None
+
+    def vma_can_merge(self, vma: VmArea, other: VmArea) -> bool:
+        """The same anon_vma, or one that has none: pages must find their VMA through the one that they name."""
+        return vma.anon_vma is None or other.anon_vma is None or vma.anon_vma is other.anon_vma
 
 
 def draw_place(nr: int, vma: VmArea) -> str:

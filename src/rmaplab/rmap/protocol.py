@@ -94,6 +94,7 @@ class ReverseMap(ABC):
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.frames = machine, machine.frames
+        self._caches: list[SlabCache] = []
 
     # -- what it costs -------------------------------------------------------------------------------------------
 
@@ -120,9 +121,15 @@ class ReverseMap(ABC):
         del hardware
         return {}
 
+    def make_cache(self, name: str, *, extra_bytes: int = 0, hwcache_align: bool = False) -> SlabCache:
+        """A slab cache for its objects of this name, each of object_bytes and `extra_bytes`."""
+        size = self.object_bytes(self.machine.hardware)[name] + extra_bytes
+        self._caches.append(self.machine.cache(name, size, hwcache_align=hwcache_align))
+        return self._caches[-1]
+
     def caches(self) -> list[SlabCache]:
         """The slab caches it keeps its objects in."""
-        return []
+        return self._caches
 
     def owner_lock(self, pfn: int) -> Lock | None:
         """What keeps the list still that walk(pfn) goes by, if there is one."""

@@ -41,7 +41,6 @@ from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable_edit import leaf_tables
-from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import CHAINS, Live
 from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
@@ -62,7 +61,7 @@ class PteChain(ReverseMap):
         hardware = machine.hardware
         slot = self.page_bytes(hardware)
         self.nrpte = (hardware.l1_cache_bytes - machine.paging.word_bytes) // slot
-        self.cache = machine.cache("pte_chain", hardware.l1_cache_bytes, hwcache_align=True)
+        self.cache = self.make_cache("pte_chain", hwcache_align=True)
         self.pte: I64 = machine.frames.column(np.int64)  # the union: an entry's address if PG_direct, else a block's
         self._nodes: Words = machine.ram.words(slot)
         self._slot_shift = slot.bit_length() - 1
@@ -85,10 +84,6 @@ class PteChain(ReverseMap):
     def object_bytes(hardware: Hardware) -> dict[str, int]:
         """A block is a cache line."""
         return {"pte_chain": hardware.l1_cache_bytes}
-
-    def caches(self) -> list[SlabCache]:
-        """One: the blocks."""
-        return [self.cache]
 
     def mm_new(self, mm: MmStruct) -> None:
         """Page tables will point to it."""
@@ -134,49 +129,45 @@ class PteChain(ReverseMap):
             self._spare = self._none
 
     def add(self, batch: Batch, vma: VmArea) -> None:
-        """page_add_rmap of fresh pages: direct pointers, no block."""
-        self._add(batch)
+        """page_add_rmap: direct pointers for fresh pages; for others, what has been reserved."""
+        used = self._insert(*self._columns, batch.columns, batch.runs, self._spare)
+        if used < 0:
+            raise KernelBug("page_add_rmap", f"{self._spare.size} blocks are not enough")
+        self._spare = self._spare[used:]
+        self.machine.charge("chain_add", batch.nr)
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
-        """page_add_rmap of pages that have mappings already, into the blocks that were reserved."""
-        self._add(batch)
-
-    def _add(self, batch: Batch) -> None:
-        if self._need(*self._columns, batch.columns, batch.runs) > self._spare.size:
-            raise KernelBug("page_add_rmap", f"{self._spare.size} blocks are not enough")
-        self._spare = self._spare[self._insert(*self._columns, batch.columns, batch.runs, self._spare) :]
-        self.machine.charge("chain_add", batch.nr)
+        """As add."""
+        self.add(batch, vma)
 
     def remove(self, batch: Batch) -> None:
         """page_remove_rmap: search, fill the hole, free the head block when it is empty."""
-        if self._emptied.size < batch.nr:
-            self._emptied = np.empty(max(batch.columns.shape[1], batch.nr), np.int64)
-        nr_emptied, slots, lines = self._remove(*self._columns, batch.columns, batch.runs, self._emptied)
-        if nr_emptied < 0:
-            raise KernelBug("page_remove_rmap", "an entry is not in its page's chain")
-        if nr_emptied:
-            self.cache.free_bulk(self._emptied[:nr_emptied])
-        self.machine.charge("chain_block_free", nr_emptied)
-        self.machine.ledger.search("chain_slot_search", slots)
-        self.machine.charge("chain_line_visit", lines)
+        emptied = self._take_out(batch)
+        if emptied.size:
+            self.cache.free_bulk(emptied)
+        self.machine.charge("chain_block_free", emptied.size)
 
     def moved(self, old: Batch, new: Batch, vma: VmArea) -> None:
         """page_remove_rmap and page_add_rmap: a block that becomes empty is at hand for the insertion that may need one."""
-        if self._emptied.size < old.nr:
-            self._emptied = np.empty(max(old.nr, self.frames.nr >> 6), np.int64)
-        nr_emptied, slots, lines = self._remove(*self._columns, old.columns, old.runs, self._emptied)
-        emptied = self._emptied[: max(nr_emptied, 0)]
+        emptied = self._take_out(old)
         need = self._need(*self._columns, new.columns, new.runs)
-        if nr_emptied < need:
-            raise KernelBug("page_remove_rmap", "an entry that moves is not in its page's chain")
         self._spare = emptied[:need].copy()
-        if nr_emptied > need:
+        if emptied.size > need:
             self.cache.free_bulk(emptied[need:])
         self.machine.locks.count("PG_chainlock", old.nr)
         self.machine.locks.sweep("PG_chainlock", new.columns, new.nr)
+        self.add(new, vma)
+
+    def _take_out(self, batch: Batch) -> I64:
+        """The entries leave their chains. Returns the blocks that are empty now, until the next call."""
+        if self._emptied.size < batch.nr:
+            self._emptied = np.empty(max(batch.nr, batch.columns.shape[1], self.frames.nr >> 6), np.int64)
+        nr_emptied, slots, lines = self._remove(*self._columns, batch.columns, batch.runs, self._emptied)
+        if nr_emptied < 0:
+            raise KernelBug("page_remove_rmap", "an entry is not in its page's chain")
         self.machine.ledger.search("chain_slot_search", slots)
         self.machine.charge("chain_line_visit", lines)
-        self._add(new)
+        return self._emptied[:nr_emptied]
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """Read the list; each slot's page table says the rest."""
@@ -204,37 +195,34 @@ class PteChain(ReverseMap):
             raise KernelBug("ptep_to_mm", f"the entry at {pte:#x} is in no page table")
         return Mapping(mm, address, pte=pte)
 
-    def _slots(self, pfn: int) -> Iterator[int]:
-        block = int(self.pte[pfn])
-        if self.frames.flags[pfn] & PG_DIRECT:
-            yield block
-            return
+    def _blocks(self, pfn: int) -> Iterator[tuple[int, int]]:
+        """The blocks of its chain, each with its first used slot."""
+        block = 0 if self.frames.flags[pfn] & PG_DIRECT else int(self.pte[pfn])
         while block:
-            word = block >> self._slot_shift
-            head = int(self._nodes[word])
-            for slot in range(head & self.nrpte, self.nrpte):
-                yield int(self._nodes[word + 1 + slot])
+            head = int(self._nodes[block >> self._slot_shift])
+            yield block, head & self.nrpte
             block = head & ~self.nrpte
+
+    def _slots(self, pfn: int) -> Iterator[int]:
+        if self.frames.flags[pfn] & PG_DIRECT:
+            yield int(self.pte[pfn])
+        for block, used in self._blocks(pfn):
+            word = (block >> self._slot_shift) + 1
+            yield from self._nodes[word + used : word + self.nrpte].tolist()
 
     def draw(self, pfn: int) -> list[str]:
         """The page and its direct pointer, or its chain of blocks, slot by slot."""
-        block = int(self.pte[pfn])
-        if not block:
+        first = int(self.pte[pfn])
+        if not first:
             return super().draw(pfn)
+        entries = [f"{nr}  {{}}{self._draw_entry(pte)}" for nr, pte in enumerate(self._slots(pfn), 1)]
         if self.frames.flags[pfn] & PG_DIRECT:
-            return draw_page(pfn, ["flags PG_direct"], "pte.direct", f"1  {self._draw_entry(block)}", [])
+            return draw_page(pfn, ["flags PG_direct"], "pte.direct", entries[0].format(""), [])
         hanging: list[str] = []
-        nr, first = 0, block
-        while block:
-            word = block >> self._slot_shift
-            head = int(self._nodes[word])
-            used = head & self.nrpte
+        for block, used in self._blocks(pfn):
             hanging += [f"next: block {block:x}"] if block != first else []
             hanging += [f"idx {used}, the slots below are free"] if used else []
-            for slot in range(used, self.nrpte):
-                nr += 1
-                hanging.append(f"{nr}  slot {slot}  {self._draw_entry(int(self._nodes[word + 1 + slot]))}")
-            block = head & ~self.nrpte
+            hanging += [entries.pop(0).format(f"slot {slot}  ") for slot in range(used, self.nrpte)]
         target = f"block {first:x}, {self.cache.object_bytes} bytes, {self.nrpte} slots"
         return draw_page(pfn, ["flags -"], "pte.chain", target, hanging)
 
@@ -256,18 +244,16 @@ class PteChain(ReverseMap):
         length = direct.astype(np.int64)
         nr_blocks = 0
         for pfn in np.flatnonzero((self.pte != 0) & ~direct).tolist():
-            first = block = int(self.pte[pfn])
-            while block and nr_blocks <= self.cache.nr_objects:
-                head = int(self._nodes[block >> self._slot_shift])
-                if block & self.nrpte or (block != first and head & self.nrpte):
+            for nr, (block, used) in enumerate(self._blocks(pfn)):
+                if block & self.nrpte or (nr and used):
                     raise KernelBug("pte_chain", f"page {pfn}: block {block:#x} has free slots and is not the head")
-                length[pfn] += self.nrpte - (head & self.nrpte)
+                length[pfn] += self.nrpte - used
                 nr_blocks += 1
-                block = head & ~self.nrpte
+                if nr_blocks > self.cache.nr_objects:
+                    break  # in a circle
         if not np.array_equal(length, mapped):
-            raise KernelBug(
-                "pte_chain", f"page {np.flatnonzero(length != mapped)[0]}: more or fewer slots than entries"
-            )
+            wrong = np.flatnonzero(length != mapped)[0]
+            raise KernelBug("pte_chain", f"page {wrong}: more or fewer slots than entries")
         if nr_blocks != self.cache.nr_objects:
             raise KernelBug("pte_chain", f"{nr_blocks} blocks in chains, {self.cache.nr_objects} in the slab")
 

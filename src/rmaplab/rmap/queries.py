@@ -36,7 +36,7 @@ from rmaplab.rmap.protocol import Mapping
 from rmaplab.rmap.walk_rules import IfLocked, LockWay, PgReferenced
 
 
-class Found(NamedTuple):
+class Mappings(NamedTuple):
     """Who maps pages, a row per entry: which of the pages it was, its VMA (None if there is none), address, and entry (physical address)."""
 
     row: I64
@@ -69,21 +69,21 @@ class Unmapped(NamedTuple):
     replaced: I64
 
 
-def find(rmap: Rmap, pfns: I64) -> Found:
+def find(rmap: Rmap, pfns: I64) -> Mappings:
     """Everybody who maps `pfns`, in the order of the pages and of the walks. Takes no locks."""
     places = [
         (row, mapping, _vma_of(rmap, mapping)) for row, pfn in enumerate(pfns.tolist()) for mapping in rmap.walk(pfn)
     ]
     columns = [(row, mapping.address, _entry_of(rmap, int(pfns[row]), mapping)) for row, mapping, _ in places]
     rows, addresses, ptes = np.array(columns, np.int64).reshape(-1, 3).T
-    return Found(rows, [vma for _, _, vma in places], addresses, ptes)
+    return Mappings(rows, [vma for _, _, vma in places], addresses, ptes)
 
 
 def referenced(rmap: Rmap, pfns: I64) -> Referenced:
     """page_referenced: how many have used each page since this was asked last. What was young is old afterwards."""
     nr, vm_locked, contended = np.zeros(pfns.size, np.int64), *np.zeros((2, pfns.size), np.bool_)
     for row, pfn in enumerate(pfns.tolist()):
-        with _Walk(rmap, pfn, rmap.walks.referenced_owner, rmap.walks.referenced_tables) as walk:
+        with _PageWalk(rmap, pfn, rmap.walks.referenced_owner, rmap.walks.referenced_tables) as walk:
             contended[row] = walk.contended
             nr[row], vm_locked[row] = _referenced(rmap, walk)
             rmap.design.asked(pfn)
@@ -98,7 +98,7 @@ def unmap(rmap: Rmap, pfns: I64, entries: I64, replacing: Callable[[int], None] 
     outcome, replaced = np.zeros((2, pfns.size), np.int64)
     late: dict[MmStruct, None] = {}
     for row, (pfn, entry) in enumerate(zip(pfns.tolist(), entries.tolist(), strict=True)):
-        with _Walk(rmap, pfn, LockWay.WAITED, rmap.walks.unmap_tables) as walk:
+        with _PageWalk(rmap, pfn, LockWay.WAITED, rmap.walks.unmap_tables) as walk:
             stopped, replaced[row] = _unmap(rmap, walk, entry, replacing, late)
         outcome[row] = (stopped or Outcome.AGAIN) if rmap.is_mapped(pfn) else Outcome.SUCCESS
     for mm in late:
@@ -110,7 +110,7 @@ def mkclean(rmap: Rmap, pfns: I64) -> I64:
     """page_mkclean: shared mappings of a file's pages become read-only and clean, so that the next write is noticed. By page: how many were."""
     machine, cleaned = rmap.machine, np.zeros(pfns.size, np.int64)
     for row, pfn in enumerate(pfns.tolist()):
-        with _Walk(rmap, pfn, LockWay.WAITED, LockWay.WAITED) as walk:
+        with _PageWalk(rmap, pfn, LockWay.WAITED, LockWay.WAITED) as walk:
             for place in walk.places():
                 entry = walk.entry(place)
                 if (vma := _vma_of(rmap, place)) is not None and vma.flags & VM_SHARED and entry & (DIRTY | RW):
@@ -123,7 +123,7 @@ def mkclean(rmap: Rmap, pfns: I64) -> I64:
 # -- one page ----------------------------------------------------------------------------------------------------------
 
 
-class _Walk:
+class _PageWalk:
     """A walk from one page: its bit lock and that of the list are held, and each place is handed out with its page_table_lock as asked."""
 
     def __init__(self, rmap: Rmap, pfn: int, owner: LockWay, tables: LockWay) -> None:
@@ -214,7 +214,7 @@ def _entry_of(rmap: Rmap, pfn: int, mapping: Mapping) -> int:
     return rmap.machine.entry_of(mapping.mm.pgd, mapping.address, pfn)
 
 
-def _referenced(rmap: Rmap, walk: _Walk) -> tuple[int, bool]:
+def _referenced(rmap: Rmap, walk: _PageWalk) -> tuple[int, bool]:
     """(References, whether a VMA with VM_LOCKED ended it)."""
     rules, flags, pfn = rmap.walks, rmap.frames.flags, walk.pfn
     nr = 0
@@ -238,7 +238,7 @@ def _referenced(rmap: Rmap, walk: _Walk) -> tuple[int, bool]:
 
 
 def _unmap(
-    rmap: Rmap, walk: _Walk, entry: int, replacing: Callable[[int], None] | None, late: dict[MmStruct, None]
+    rmap: Rmap, walk: _PageWalk, entry: int, replacing: Callable[[int], None] | None, late: dict[MmStruct, None]
 ) -> tuple[Outcome | None, int]:
     """(What has ended it, how many entries are replaced). `late` gets whose TLBs are to be flushed at the end."""
     rules, machine, frames, pfn = rmap.walks, rmap.machine, rmap.frames, walk.pfn
