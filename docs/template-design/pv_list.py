@@ -40,7 +40,7 @@ from rmaplab.rmap.protocol import Mapping, ReverseMap
 
 
 class PvList(ReverseMap):
-    """A list of (mm, address) per page, for pages of every kind."""
+    """A list of (mm, address) per page."""
 
     name: ClassVar[str] = "pv_list"
     protocol_version: ClassVar[str | int] = "2.dev"

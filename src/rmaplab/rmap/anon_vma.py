@@ -82,9 +82,12 @@ class AnonVmaMap(LinearRmap[AnonVma]):
         return {"anon_vma": 3 * hardware.paging.word_bytes}
 
     def vma_prepare(self, vma: VmArea) -> None:
-        """anon_vma_prepare: the first anonymous fault of a VMA makes its object. No lock: nobody else knows it yet."""
+        """anon_vma_prepare: the first anonymous fault of a VMA makes its object. Another thread may have been faster while this one slept."""
         if vma.anon_vma is None:
             address = self.cache.alloc()
+            if vma.anon_vma is not None:
+                self.cache.free(address)
+                return
             anon_vma = AnonVma(address, self.machine.locks.new("anon_vma_lock", f"anon_vma {address:#x}"))
             self.machine.charge("anon_vma_alloc")
             self.at[anon_vma.address] = anon_vma
