@@ -21,9 +21,9 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.entries import ACCESSED, DIRTY, RW
 from rmaplab.machine.frames import PG_DIRTY, PG_REFERENCED
-from rmaplab.machine.locks import LockOwner
+from rmaplab.machine.locks import LockOwner, Point
 from rmaplab.machine.pagetable import lookup
-from rmaplab.objects.flags import VM_LOCKED, VM_SHARED
+from rmaplab.objects.flags import MADV_DONTNEED, VM_LOCKED, VM_SHARED
 from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmArea
 from rmaplab.rmap.brute_force import mappings_of
 from rmaplab.rmap.queries import Outcome, find, mkclean, referenced, unmap
@@ -298,6 +298,26 @@ def test_a_list_that_is_busy(kernel: str, contended: bool) -> None:
     lock.writer = None
     assert (found.nr.tolist(), found.contended.tolist()) == ([0], [contended])
     assert referenced(family.rmap, family.pfns).nr.tolist() == [1]
+
+
+def test_an_entry_is_read_again_once_its_lock_is_held() -> None:
+    """Somebody lets go of the page while the walk waits for his page_table_lock: nothing is put where it was."""
+    family = Family("6.18")
+    referenced(family.rmap, family.pfns)
+    other = family.tasks[1]
+    entries = family.swap_entries()
+
+    def listen(point: Point) -> None:
+        if (point.name, point.of) == ("page_table_lock", f"mm of pid {other.pid}") and "anon_vma_rwsem" in point.held:
+            other.madvise(family.address, PAGE_SIZE, MADV_DONTNEED)
+
+    family.system.watch(listen)
+    done = unmap(family.rmap, family.pfns, entries, family.replacing)
+    family.system.watch(None)
+    assert (done.outcome.tolist(), done.replaced.tolist()) == ([Outcome.SUCCESS], [2])
+    assert [bool(family.entry(who)) for who in range(3)] == [True, False, True]
+    family.system.machine.frames.count[family.pfns] -= 1
+    family.system.check()
 
 
 def test_a_chain_of_one_turns_direct_again() -> None:
