@@ -112,10 +112,14 @@ class PteChain(ReverseMap):
 
     def reserve(self, batch: Batch) -> None:
         """The blocks that duplicate(batch) will use: one per direct pointer and per full head. Whoever slept for them counts again."""
-        while (short := self._need(*self._columns, batch.columns, batch.runs) - self._spare.size) > 0:
-            more = self.cache.alloc_bulk(short)  # others may take from the spare ones meanwhile
-            self._spare = np.concatenate((self._spare, more))
-            self.machine.charge("chain_block_alloc", short)
+        seen = -1
+        while seen != self.machine.changes:
+            seen = self.machine.changes
+            short = self._need(*self._columns, batch.columns, batch.runs) - self._spare.size
+            if short > 0:
+                more = self.cache.alloc_bulk(short)  # others may take from the spare ones meanwhile
+                self._spare = np.concatenate((self._spare, more))
+                self.machine.charge("chain_block_alloc", short)
 
     def reserved(self, batch: Batch) -> bool:
         """As many blocks as it would take."""
