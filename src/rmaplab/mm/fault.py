@@ -26,7 +26,7 @@ from rmaplab.machine.arrays import I8, I32, I64, U32
 from rmaplab.machine.entries import WRITABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
 from rmaplab.machine.pagetable import count_tables
-from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, ZERO_PAGE, hook_tables, install, install_one, touch_scan
+from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, hook_tables, install, install_one, touch_scan
 from rmaplab.mm.cow import decide
 from rmaplab.mm.filemap import do_no_page
 from rmaplab.mm.kernel import Kernel, halves
@@ -275,7 +275,7 @@ def _install(
     start, end = found.there, found.end
     more = ((end - start) >> PAGE_SHIFT) - 1
     if more:  # a fault per page, each with its locks
-        more = found.empty + found.shared - 1 if write else int((found.codes[: more + 1] == ZERO_PAGE).sum()) - 1
+        more = found.empty + found.shared - 1
         machine.locks.count("mmap_sem", more, write=False)
         machine.locks.count("page_table_lock", more)
     with k.batch() as added, k.batch() as removed, k.batch() as reused:

@@ -124,6 +124,11 @@ def drop_swap_cache(k: Kernel, columns: I64, runs: int) -> None:
 
 def free_swap_and_cache(k: Kernel, entries: I64) -> None:
     """Entries that name slots are gone; and with them pages that are in the cache for nobody any more."""
-    for pfn in k.swap.free(entries):
+    free_cached(k, k.swap.free(entries))
+
+
+def free_cached(k: Kernel, pfns: list[int]) -> None:
+    """Pages that only the swap cache holds leave it, and are free."""
+    for pfn in pfns:
         k.swap.delete(pfn)
         k.machine.allocator.free(np.array([pfn], np.int64))

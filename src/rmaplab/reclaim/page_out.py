@@ -12,10 +12,9 @@ Source: 2.6.2 mm/vmscan.c, shrink_list; reclaim.md D.3, E.2.
 
 import numpy as np
 
-from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_DIRTY, PG_SWAPCACHE
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.swap_in import put_page
+from rmaplab.mm.swap_in import free_cached, put_page
 from rmaplab.rmap.queries import unmap
 
 
@@ -42,10 +41,7 @@ def page_out(k: Kernel, pfn: int) -> bool:
     return not mapped and not frames.count[pfn]
 
 
-def drop_unused(k: Kernel) -> I64:
-    """Cached pages that nobody maps, names or holds: they go, as they would when reclaim met them. Their PFNs."""
+def drop_unused(k: Kernel) -> None:
+    """Cached pages that nobody maps, names or holds: they go, as they would when reclaim met them."""
     pfns = [p for s, p in k.swap.cached.items() if k.machine.frames.count[p] == 1 and k.swap.users[s] == 1]
-    for pfn in pfns:
-        k.swap.delete(pfn)
-        k.machine.allocator.free(np.array([pfn], np.int64))
-    return np.array(pfns, np.int64)
+    free_cached(k, pfns)
