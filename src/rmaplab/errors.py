@@ -76,6 +76,11 @@ class NoMemory(RmaplabError):
         return self if self.waiting_helps else SyscallError(errno, call, why)
 
 
+def as_errno(failure: NoMemory | SyscallError, errno: int, call: str) -> Exception:
+    """What a system call raises whose work has failed so: an errno it has already, or that of NoMemory.or_errno."""
+    return failure.or_errno(errno, call) if isinstance(failure, NoMemory) else failure
+
+
 class OomKilled(RmaplabError):
     """The out-of-memory killer chose this task."""
 

@@ -14,7 +14,7 @@ import errno
 
 import numpy as np
 
-from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.errors import NoMemory, SyscallError, as_errno
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ENTRY, Batch
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE
@@ -53,7 +53,7 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
         else:
             k.vm_unacct_memory(charged - linked)
         mmput(k, child)
-        raise (failure.or_errno(errno.ENOMEM, "fork") if isinstance(failure, NoMemory) else failure) from None
+        raise as_errno(failure, errno.ENOMEM, "fork") from None
     finally:
         k.machine.tlb.flush_mm(parent)  # its entries may have become read-only, however that ended
     return child

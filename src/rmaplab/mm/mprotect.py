@@ -13,7 +13,7 @@ Source: 2.6.2 mm/mprotect.c, sys_mprotect, mprotect_fixup, mprotect_attempt_merg
 
 import errno
 
-from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.errors import NoMemory, SyscallError, as_errno
 from rmaplab.machine.entries import PRESENT
 from rmaplab.machine.pagetable_edit import protect_range
 from rmaplab.mm.fault import touch
@@ -90,7 +90,7 @@ def _fixup(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, flags: 
         )
     except (NoMemory, SyscallError) as failure:
         k.vm_unacct_memory(charged)
-        raise (failure.or_errno(errno.ENOMEM, "mprotect") if isinstance(failure, NoMemory) else failure) from None
+        raise as_errno(failure, errno.ENOMEM, "mprotect") from None
     k.vm_unacct_memory(refund)
     _change_protection(k, tlb, start, end, flags)
     if early_cow:  # a locked page must not fault later

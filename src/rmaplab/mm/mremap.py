@@ -14,7 +14,7 @@ Source: 2.6.5 -aa mm/mremap.c (do_mremap, move_vma, move_page_tables), 2.6.2 and
 
 import errno
 
-from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.errors import NoMemory, SyscallError, as_errno
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.mmap import check_lock_limit
@@ -71,7 +71,7 @@ def do_mremap(
         raise
     except (SyscallError, NoMemory) as failure:
         k.vm_unacct_memory(charged)
-        raise (failure.or_errno(errno.ENOMEM, "mremap") if isinstance(failure, NoMemory) else failure) from None
+        raise as_errno(failure, errno.ENOMEM, "mremap") from None
     grown = bool(locked) and new_length > old_length
     return address, (address + old_length, address + new_length) if grown else None
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.errors import NoMemory, SyscallError, as_errno
 from rmaplab.machine.allocator import Gfp
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput
@@ -46,7 +46,7 @@ def copy_process(k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: C
     except (SyscallError, NoMemory) as failure:
         for step in reversed(undo):
             step()
-        raise (failure.or_errno(errno.ENOMEM, "fork") if isinstance(failure, NoMemory) else failure) from None
+        raise as_errno(failure, errno.ENOMEM, "fork") from None
     limits = replace(parent.limits) if parent is not None else Limits(memlock=k.rules.memlock_limit_bytes)
     task = kind(pid, parent, mm, limits, address, stack, sighand)
     k.tasks[pid] = task
