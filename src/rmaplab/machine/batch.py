@@ -50,6 +50,11 @@ class Batch:
         if self._pool is not None:
             self._pool.append(self)
 
+    def hold_one(self, pfn: int, pte: int, address: int, entry: int) -> None:
+        """One page, and nothing else."""
+        self.nr = self.runs = 1
+        self.columns[:, 0] = pfn, pte, address, 1, entry
+
     @property
     def pfns(self) -> I64:
         """Frame numbers, one per page."""

@@ -49,8 +49,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
         raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
     copy, tables = _NOTHING, _NOTHING
     with k.batch() as batch:
-        batch.nr = batch.runs = 1
-        batch.columns[:, 0] = page, 0, address, 1, 0
+        batch.hold_one(page, 0, address, 0)
         try:
             if write:
                 k.design.vma_prepare(vma)

@@ -41,9 +41,8 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
     if pfn < 0:
         return
     with k.batch() as batch:
-        batch.nr = batch.runs = 1
         present = PRESENT if vma.flags & VM_ACCESS else machine.encoding.hidden
-        batch.columns[:, 0] = pfn, pte, address, 1, (pfn << PAGE_SHIFT) | (READABLE & ~PRESENT) | present
+        batch.hold_one(pfn, pte, address, (pfn << PAGE_SHIFT) | (READABLE & ~PRESENT) | present)
         try:
             k.design.vma_prepare(vma)
             k.design.reserve(batch)

@@ -134,8 +134,7 @@ class _PageWalk:
         self._lock: Lock | None = None
         self._words, self._bytes = rmap.machine.words, rmap.machine.paging.entry_bytes
         self.one = Batch(1, self._bytes)
-        self.one.nr = self.one.runs = 1
-        self.one.columns[:, 0] = pfn, 0, 0, 1, 0
+        self.one.hold_one(pfn, 0, 0, 0)
         self.disowned: list[I64] = []
 
     def __enter__(self) -> Self:
@@ -184,7 +183,7 @@ class _PageWalk:
 
     def forget(self, place: Mapping, entry: int) -> None:
         """page_remove_rmap: `entry`, which was there, is gone."""
-        self.one.columns[:, 0] = self.pfn, place.pte, place.address, 1, entry
+        self.one.hold_one(self.pfn, place.pte, place.address, entry)
         owners = self.rmap.forget(self.one)
         if owners.size:
             self.disowned.append(owners.copy())
