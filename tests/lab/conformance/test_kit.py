@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import Phase, find, settings
-from hypothesis.errors import NoSuchExample
 
 import rmaplab
 from rmaplab.errors import UsageError
@@ -160,17 +159,21 @@ def test_every_kernel_is_asked_what_it_knows(kernel: str) -> None:
     """Advice and locks are in everybody's scripts: the advice and the calls that the kernel's own rules name, all of them."""
     rules = find_kernel(kernel).rules(8)
     seen: dict[str, set[object]] = {"madvise": set(), "lock": set()}
+    known: dict[str, set[object]] = {
+        "madvise": {advice for advice in (*MARKING, *TREATING) if rules.madvise_advice >> advice & 1},
+        "lock": {"mlock", "munlock"} | ({"mlock2"} if kernel == "6.18" else set()),
+    }
 
-    def note(script: tuple[Step | None, ...]) -> bool:
+    def all_seen(script: tuple[Step | None, ...]) -> bool:
+        """Scripts are drawn until nothing is missing; an advice the kernel does not know is never in one."""
         for step in script:
             if step is not None and isinstance(step.op, Madvise):
                 seen["madvise"].add(step.op.advice)
             elif step is not None and isinstance(step.op, Mlock):
                 seen["lock"].add(step.op.call)
-        return False
+        return all(seen[kind] >= known[kind] for kind in known)
 
-    with pytest.raises(NoSuchExample):
-        find(scripts(50, rules), note, settings=settings(max_examples=60, database=None, phases=[Phase.generate]))
-    known = {advice for advice in (*MARKING, *TREATING) if rules.madvise_advice >> advice & 1}
-    assert seen["madvise"] == known >= {0, 1, 2, 4}
-    assert seen["lock"] == {"mlock", "munlock"} | ({"mlock2"} if kernel == "6.18" else set())
+    # Sixty scripts of fifty calls miss one of thirteen now and then; a thousand never do.
+    find(scripts(50, rules), all_seen, settings=settings(max_examples=1000, database=None, phases=[Phase.generate]))
+    assert seen == known
+    assert known["madvise"] >= {0, 1, 2, 4}
