@@ -186,12 +186,9 @@ def fault(box: Box, space: Space, start: int, end: int, *, write: bool) -> None:
     leaves = len({a // box.paging.leaf_span for a in pages(start, end)})
     missing, _ = counted = pagetable.count_tables(*geometry, space.pgd, -1, start, end)
     assert counted == (len(missing_tables), leaves)
-    # touch_scan says all of it at once, if the first page faults; else it marks entries, which `touch` is about
-    if not lookup_allows(before, start, write=write):
-        again = np.full_like(codes, GUARD)
-        at_once = pagetable_fault.touch_scan(*geometry, space.pgd, start, end, write, again, shared)
-        assert at_once == (start, *scanned, missing)
-        assert again.tolist() == codes.tolist()
+    again = np.full_like(codes, GUARD)  # and both at once
+    assert pagetable_fault.fault_scan(*geometry, space.pgd, start, end, write, again, shared) == (*scanned, missing)
+    assert again.tolist() == codes.tolist()
 
     for wanted, code in (
         (fresh, pagetable_fault.NEW),
@@ -228,16 +225,11 @@ def classify_other(box: Box, space: Space, address: int) -> None:
     """A swap entry stops a touch of either kind, and nothing of it changes."""
     for write in (False, True):
         codes, pfns = np.empty(1, np.int8), np.empty(1, np.int64)
-        found = pagetable_fault.touch_scan(*box.geometry, space.pgd, address, address + PAGE_SIZE, write, codes, pfns)
-        assert found == (address, 0, 0, 0, 0)
+        page = address, address + PAGE_SIZE
+        assert pagetable.touch_range(*box.geometry, space.pgd, *page, write) == address
+        assert pagetable_fault.fault_scan(*box.geometry, space.pgd, *page, write, codes, pfns) == (0, 0, 0, 0)
         assert codes[0] == pagetable_fault.OTHER
     assert box.encoding.kind(space.others[address]) is EntryKind.SWAP
-
-
-def lookup_allows(tree: Tree, address: int, *, write: bool) -> bool:
-    """Whether the MMU lets a task touch this page without a fault."""
-    need = PRESENT | RW if write else PRESENT
-    return tree.entries.get(address, (0, 0))[0] & need == need
 
 
 def touch(box: Box, space: Space, start: int, end: int, *, write: bool) -> None:
@@ -400,16 +392,20 @@ def zap(box: Box, space: Space, start: int, end: int) -> None:
     assert box.agrees(space).tables == before.tables
 
 
-def unhook(box: Box, space: Space, first: int, last: int) -> None:
-    """Unhook what hangs below some entries of the top table: exactly those tables, by level, and none of the others."""
+def unhook(box: Box, space: Space, first: int, last: int, *, stay: bool) -> None:
+    """Unhook what hangs below some entries of the top table: exactly those tables, by level, and none of the others.
+
+    Those right below the top one may `stay`, as PAE's do until the end: then it is one of them after the other.
+    """
     before = box.agrees(space)
     top = box.paging.top_span
     below = {key: frame for key, frame in before.tables.items() if first <= key[1] // top < last}
-    found = pagetable.unhook_tables(*box.geometry, space.pgd, first, last)
-    levels = range(box.paging.levels - 2, -1, -1)
-    assert [sorted(frames.tolist()) for frames in found] == [
-        sorted(frame for (level, _), frame in below.items() if level == wanted) for wanted in levels
-    ]
+    if stay:
+        below = {key: frame for key, frame in below.items() if key[0] < box.paging.levels - 2}
+    frames = np.empty(len(below), np.int64)
+    assert pagetable.unhook_tables(*box.geometry, space.pgd, first, last, stay, frames) == len(below)
+    places = sorted(below, key=lambda key: (key[1] // top if stay else 0, -key[0], key[1]))
+    assert frames.tolist() == [below[place] for place in places], "top down, and each level in order"
     assert box.agrees(space).tables == {k: v for k, v in before.tables.items() if k not in below}
     assert not box.ram.bytes[list(below.values())].any()
 
@@ -419,8 +415,9 @@ def end_all(box: Box) -> None:
     for space in box.spaces:
         zap(box, space, 0, box.limit)
         nr_top = box.paging.pgd_bytes // box.paging.entry_bytes
-        unhook(box, space, 0, 1)
-        unhook(box, space, 1, nr_top)
+        unhook(box, space, 0, nr_top // 2, stay=True)
+        unhook(box, space, 0, 1, stay=False)
+        unhook(box, space, 1, nr_top, stay=False)
         assert not box.tree(space).tables
     assert not box.ram.bytes[sorted(box.tables_ever)].any()
     assert not box.count[box.next_frame :].any()

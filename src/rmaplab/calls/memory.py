@@ -113,7 +113,7 @@ class MemoryCalls(TaskStruct):
             if populate is not None:
                 self._locked(populate_locked, *populate, write=False)
         finally:
-            self._end_of_call()
+            self.kernel.machine.end_call()
 
     def munlock(self, address: int, length: int | str) -> None:
         """munlock(2). Raises SyscallError: ENOMEM (a hole)."""
@@ -188,11 +188,8 @@ class MemoryCalls(TaskStruct):
                 return call(k, mm, *arguments)
             finally:
                 locks.drop(lock)
-        finally:  # _end_of_call, without the call: this is the most travelled path
-            machine.charge("syscall")
-            machine.end_burst()
-            if machine.sched.current is not None:
-                machine.sched.cond_resched()
+        finally:
+            machine.end_call()
 
     def _call_and_populate(self, call: Callable[..., tuple[R, Range | None]], *arguments: int) -> R:
         """A system call that obeys the task's limits and says what it wants faulted in: that comes when mmap_sem is free again."""
@@ -207,7 +204,7 @@ class MemoryCalls(TaskStruct):
             if populate is not None:
                 self._locked(mm_populate, *populate, write=False)
         finally:
-            self._end_of_call()
+            k.machine.end_call()
         return result
 
     def _locked(self, call: Callable[..., R], *arguments: int | Limits, write: bool = True) -> R:
@@ -228,11 +225,3 @@ class MemoryCalls(TaskStruct):
                 raise
             do_exit(self.kernel, self, -SIGKILL)
             raise OomKilled(f"task {self.pid}: a page fault got no memory ({failure})") from None
-
-    def _end_of_call(self) -> None:
-        """Back to user mode: the call has taken its time, and others may be due."""
-        machine = self.kernel.machine
-        machine.charge("syscall")
-        machine.end_burst()
-        if machine.sched.current is not None:
-            machine.sched.cond_resched()

@@ -54,7 +54,7 @@ class Task(MemoryCalls):
         k.machine.end_burst()
         if program is not None:
             start_program(child, program)
-        self._end_of_call()
+        self.kernel.machine.end_call()
         return child
 
     def vfork(self, program: Program | None = None) -> Task:
@@ -77,7 +77,7 @@ class Task(MemoryCalls):
         child = self._share("clone_vm", program)
         if program is not None:
             start_program(child, program)
-        self._end_of_call()
+        self.kernel.machine.end_call()
         return child
 
     def _share(self, call: str, program: Program | None) -> Task:
@@ -115,7 +115,7 @@ class Task(MemoryCalls):
             k.machine.sched.wake(parent)
         mmput(k, old)
         k.machine.charge("exec")
-        self._end_of_call()
+        self.kernel.machine.end_call()
 
     def wait(self) -> tuple[int, int]:
         """wait(2) for any child: (its pid, its exit code). Sleeps until there is one. Raises SyscallError: ECHILD."""
@@ -126,7 +126,7 @@ class Task(MemoryCalls):
             for child in self.children:
                 if child.exit_code is not None:
                     release_task(k, child)
-                    self._end_of_call()
+                    self.kernel.machine.end_call()
                     return child.pid, child.exit_code
             if not self._runs():
                 pids = ", ".join(str(child.pid) for child in self.children)

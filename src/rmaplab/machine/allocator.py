@@ -87,7 +87,10 @@ class PageAllocator:
     @property
     def nr_free(self) -> int:
         """nr_free_pages(): without the pages on the CPUs' lists."""
-        return sum(zone.buddy.nr_free for zone in self.zones)
+        nr = 0  # every mmap asks: no generator
+        for zone in self.zones:
+            nr += zone.buddy.nr_free
+        return nr
 
     @property
     def nr_unused(self) -> int:
@@ -137,15 +140,17 @@ class PageAllocator:
             clear_frames(self.ram.bytes, self.frames.scribbled, pfns)
         return blocks
 
-    def ready(self, gfp: Gfp) -> list[int] | None:
-        """This CPU's list whose last page a request for a zeroed one would get at once, to be popped; None: ask alloc()."""
+    def take_at_once(self, gfp: Gfp) -> int:
+        """A zeroed page from the zone that is asked first, as long as that is above its low mark; -1: nothing is done, ask alloc()."""
+        if self.fail_after is not None:
+            return -1
         zone, mark = self._first[gfp]
-        if not zone.batch or self.fail_after is not None:
-            return None
-        pages = zone.pcp[self._this_cpu()]
-        if len(pages) <= zone.low or zone.buddy.nr_free <= mark or self.frames.scribbled[pages[-1]]:
-            return None
-        return pages
+        pfn = zone.take_one(self._this_cpu(), mark)
+        if pfn >= 0:
+            self.frames.count[pfn] = 1
+            if self.frames.scribbled[pfn]:
+                clear_frames(self.ram.bytes, self.frames.scribbled, np.array((pfn,), np.int64))
+        return pfn
 
     def _take_one(self, gfp: Gfp, zeroed: bool) -> I64 | None:
         """A fault's page: scalars, not arrays."""
@@ -171,9 +176,13 @@ class PageAllocator:
         for attempt, zones in enumerate(self._passes[gfp]):
             woken = left if attempt else 0
             for zone, mark in zones:
-                if left and (got := zone.obtainable(cpu, mark, left)):
-                    taken.append(zone.take(cpu, mark, got))
-                    left -= got
+                pages = zone.take(cpu, mark, left)
+                left -= pages.size
+                taken.append(pages)
+                if not left:
+                    break
+            if not left:
+                break
         if left:
             self._wake_kswapd(1)  # the caller may try for less, and is counted then
             for pages in reversed(taken):

@@ -46,14 +46,19 @@ class Batch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """And back to it."""
+        self.done()
+
+    def done(self) -> None:
+        """Back to the pool."""
         if self._pool is not None:
             self._pool.append(self)
 
     def hold_one(self, pfn: int, pte: int, address: int, entry: int) -> None:
         """One page, and nothing else."""
         self.nr = self.runs = 1
-        self.columns[:, 0] = pfn, pte, address, 1, entry
+        columns = self.columns  # one by one: NumPy makes an array of a tuple first
+        columns[PFN, 0], columns[PTE, 0], columns[ADDRESS, 0] = pfn, pte, address
+        columns[LENGTH, 0], columns[ENTRY, 0] = 1, entry
 
     @property
     def pfns(self) -> I64:

@@ -36,7 +36,7 @@ class Ledger:
     def __init__(self, prices: PriceList) -> None:
         self.prices = prices
         self.counts: Counter[str] = Counter()
-        self._ns = prices.ns
+        self._price = dict(prices.ns).get
         self.pending_ns = 0
         self.visits = self.in_vain = self.searched = 0
         self.told: Callable[[str], None] | None = None
@@ -45,7 +45,7 @@ class Ledger:
     def charge(self, operation: str, nr: int = 1) -> None:
         """Count `nr` operations and add their price to the time that is due."""
         self.counts[operation] += nr
-        self.pending_ns += nr * self._ns.get(operation, 0)
+        self.pending_ns += nr * self._price(operation, 0)
 
     def visit(self, operation: str) -> None:
         """A walk from a page looks at something."""

@@ -142,14 +142,13 @@ class Locks:
         holder = self._outside if self._sched.current is None else self._holder()
         if holder.held:
             self._check_order(holder, lock)
-        if (lock.writer is not None or lock.readers or lock.waiters) and lock.busy(write):
-            self._wait(lock, holder, write)  # whoever drops it hands it over
-            return
-        if write and not lock.readers:  # _grant, without the call: this is the most travelled path
-            lock.type.writes += 1
+        if write and lock.writer is None and not lock.readers and not lock.waiters:
+            lock.type.writes += 1  # _grant, without the call: this is the most travelled path
             lock.writer = holder
             lock.since_ns = self._sched.now_ns + self._ledger.pending_ns
             holder.held.append(lock)
+        elif lock.busy(write):
+            self._wait(lock, holder, write)  # whoever drops it hands it over
         else:
             self._grant(lock, holder, write)
 
@@ -195,11 +194,12 @@ class Locks:
 
     def drop(self, lock: Lock) -> None:
         """Give it back; the next in line has it from now on."""
-        holder, kind = self._outside if self._sched.current is None else self._holder(), lock.type
-        if holder.held and holder.held[-1] is lock:
-            holder.held.pop()
-        elif lock in holder.held:
-            holder.held.remove(lock)
+        holder = self._outside if self._sched.current is None else self._holder()
+        kind, held = lock.type, holder.held
+        if held and held[-1] is lock:
+            held.pop()
+        elif lock in held:
+            held.remove(lock)
         else:
             raise KernelBug("unlock", f"{kind.name} of {lock.of} is not held by who drops it")
         held_ns = self._sched.now_ns + self._ledger.pending_ns - lock.since_ns
@@ -237,6 +237,8 @@ class Locks:
 
     def wait_for_sweeps(self, ns: int) -> int:
         """A burst of `ns` begins: how much longer it takes, because it cannot overtake those on other CPUs."""
+        if not self._sweeping:
+            return 0
         sched, waited = self._sched, 0
         for place in self._sweeping:
             until = self._sweeps.get(place, 0)
@@ -246,7 +248,8 @@ class Locks:
                 kind.waits += 1
                 kind.wait_ns += behind
                 waited += sched.work_in(behind)
-            self._sweeps[place] = max(until, sched.now_ns + sched.lasts(ns + waited))
+            ends = sched.now_ns + sched.lasts(ns + waited)
+            self._sweeps[place] = max(until, ends)
         self._sweeping.clear()
         return waited
 

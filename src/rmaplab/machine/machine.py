@@ -107,6 +107,10 @@ class Machine:
         entry, pte = lookup(*self.geometry, pgd, address)
         return pte if entry & self.mapped and (entry >> PAGE_SHIFT) & PFN_MASK == pfn else -1
 
+    def set_entry(self, pte: int, entry: int) -> None:
+        """set_pte: the entry at physical address `pte`."""
+        self.words[pte // self.paging.entry_bytes] = entry
+
     def cache(self, name: str, object_bytes: int, *, hwcache_align: bool = False) -> SlabCache:
         """kmem_cache_create: a new cache of this machine."""
         if name in self.caches:
@@ -140,7 +144,7 @@ class Machine:
         self.ledger.charge("table_free", tables.size)
 
     def _count_tables(self, tables: I64) -> None:
-        self.frames.flags[tables] |= PG_TABLE
+        self.frames.flags[tables] = PG_TABLE  # a free frame has none
         self.nr_tables += tables.size
         self.nr_tables_peak = max(self.nr_tables_peak, self.nr_tables)
         self.ledger.charge("table_alloc", tables.size)
@@ -160,6 +164,13 @@ class Machine:
         else:
             sched.now_ns += ns
             sched.system_ns += ns
+
+    def end_call(self) -> None:
+        """Back to user mode: the system call has taken its time, and others may be due."""
+        self.charge("syscall")
+        self.end_burst()
+        if self.sched.current is not None:
+            self.sched.cond_resched()
 
     def check(self) -> Bools:
         """Allocator and slab caches are consistent; which frames nobody has. O(frames)."""

@@ -8,7 +8,7 @@
 Every kernel begins with the same four arguments: `words` (RAM as words of one entry's size), `levels`, `bits` (the format,
 see paging.py) and `pgd` (physical address of the top table); `mapped` is what pte_present() looks at (entries.py). Ranges
 [start, end) are virtual addresses, whole pages. None of them allocates or can fail: whoever calls has counted what is missing
-(`count_tables`, `touch_scan`) and brings it along.
+(`count_tables`, `fault_scan`) and brings it along.
 
 What they meet goes to the rows of a batch (batch.py): `pages` its runs, `others` what is no page. Entries are int64 while they
 are worked on, whatever their size in memory (Numba makes floats of a mix).
@@ -162,12 +162,15 @@ def touch_range(words: Words, levels: int, bits: int, pgd: int, start: int, end:
         common = np.int64(-1)
         for i in range(entries.size):
             common &= np.int64(entries[i])
-        if common & (need | mark) != need | mark:
+        if common & need != need:
             for i in range(entries.size):
                 entry = np.int64(entries[i])
                 if entry & need != need:
                     return address + (i << 12)
                 entries[i] = entry | mark
+        elif common & mark != mark:
+            for i in range(entries.size):
+                entries[i] = np.int64(entries[i]) | mark
         address = stop
     return end
 
@@ -296,20 +299,48 @@ def zap_range(
     return runs, nr, nr_others, cleared
 
 
-def unhook_tables(words: Words, levels: int, bits: int, pgd: int, first: int, last: int) -> list[I64]:
-    """Unhook all tables below the entries [first, last) of the top table: their frames, one array per level, top down.
+@kernel
+def unhook_tables(
+    words: Words, levels: int, bits: int, pgd: int, first: int, last: int, stay: bool, tables: I64
+) -> int:  # fmt: skip
+    """Unhook all tables below the entries [first, last) of the top table. Where those right below it `stay`, all below these.
 
-    The leaf tables are empty by then, and every entry read here is cleared, so all of them are zero pages again.
-    One gather per level, whatever the number of tables.
+    Their frames go to `tables`, level by level, top down; returns their number. The leaf tables are empty by then, and every entry
+    read here is cleared, so all of them are zero pages again.
     """
-    levels_found: list[I64] = []
-    slots = (pgd >> (12 - bits)) + np.arange(first, last, dtype=np.int64)
-    for level in range(levels - 1):
-        entries = words[slots].astype(np.int64)
-        present = entries & PRESENT != 0
-        words[slots[present]] = 0
-        below = (entries[present] >> 12) & PFN_MASK
-        levels_found.append(below)
-        if level < levels - 2:
-            slots = ((below << bits)[:, None] + np.arange(1 << bits)).ravel()
-    return levels_found
+    if not stay:
+        return unhook_below(words, levels, bits, pgd, first, last, tables, 0)
+    nr = 0
+    for slot in range(first, last):
+        entry = np.int64(words[(pgd >> (12 - bits)) + slot])
+        if entry & PRESENT:
+            below = ((entry >> 12) & PFN_MASK) << 12
+            nr = unhook_below(words, levels - 1, bits, below, 0, 1 << bits, tables, nr)
+    return nr
+
+
+@inline
+def unhook_below(
+    words: Words, levels: int, bits: int, top: int, first: int, last: int, tables: I64, nr: int
+) -> int:  # fmt: skip
+    """The same for one top table of `levels`; `nr` frames are in `tables` already."""
+    begin = nr
+    nr = unhook_row(words, bits, top, first, last, tables, nr)
+    for _ in range(levels - 2):
+        end = nr
+        for i in range(begin, end):
+            nr = unhook_row(words, bits, tables[i] << 12, 0, 1 << bits, tables, nr)
+        begin = end
+    return nr
+
+
+@inline
+def unhook_row(words: Words, bits: int, table: int, first: int, last: int, tables: I64, nr: int) -> int:
+    """The entries [first, last) of one table."""
+    for slot in range((table >> (12 - bits)) + first, (table >> (12 - bits)) + last):
+        entry = np.int64(words[slot])
+        if entry & PRESENT:
+            words[slot] = 0
+            tables[nr] = (entry >> 12) & PFN_MASK
+            nr += 1
+    return nr

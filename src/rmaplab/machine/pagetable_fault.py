@@ -15,7 +15,7 @@ from rmaplab.machine.batch import note
 from rmaplab.machine.entries import ACCESSED, DIRTY, PFN_MASK, PRESENT, READABLE, RW, WRITABLE
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.jit import kernel
-from rmaplab.machine.pagetable import count_tables, leaf, leaf_make, touch_range
+from rmaplab.machine.pagetable import count_tables, leaf, leaf_make
 
 READY, EMPTY, ZERO, SHARED, OTHER = range(5)
 """What classify finds: nothing to do; no entry; the zero page, to be written; a read-only page, to be written; anything else."""
@@ -68,19 +68,13 @@ def classify(
 
 
 @kernel
-def touch_scan(
+def fault_scan(
     words: Words, levels: int, bits: int, pgd: int, start: int, end: int, write: bool, codes: I8, pfns: I64
-) -> tuple[int, int, int, int, int]:  # fmt: skip
-    """touch_range up to the first fault; from there on, what classify and count_tables say: one call for a whole touch.
-
-    Returns (first address that faults or `end`, pages EMPTY or ZERO, pages SHARED, the first OTHER or -1, tables missing).
-    """
-    there = touch_range(words, levels, bits, pgd, start, end, write)
-    if there == end:
-        return end, 0, 0, -1, 0
-    empty, shared, other = classify(words, levels, bits, pgd, there, end, write, codes, pfns)
-    missing, _ = count_tables(words, levels, bits, pgd, -1, there, end)
-    return there, empty, shared, other, missing
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """What classify and count_tables say, in one call: (pages EMPTY or ZERO, pages SHARED, the first OTHER or -1, tables missing)."""
+    empty, shared, other = classify(words, levels, bits, pgd, start, end, write, codes, pfns)
+    missing, _ = count_tables(words, levels, bits, pgd, -1, start, end)
+    return empty, shared, other, missing
 
 
 @kernel
@@ -127,16 +121,13 @@ def install(
 
 
 @kernel
-def install_one(words: Words, levels: int, bits: int, pgd: int, address: int, entry: int) -> int:
-    """The commonest fault: `entry` where there is a page table and nothing in it. Returns its physical address, or -1: nothing is done."""
+def empty_entry(words: Words, levels: int, bits: int, pgd: int, address: int) -> int:
+    """The commonest fault: the physical address of the entry, where there is a page table and nothing in it; else -1."""
     table = leaf(words, levels, bits, pgd, address)
     if table < 0:
         return -1
     slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-    if words[slot]:
-        return -1
-    words[slot] = entry
-    return slot << (12 - bits)
+    return -1 if words[slot] else slot << (12 - bits)
 
 
 @kernel

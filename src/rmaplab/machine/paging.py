@@ -19,6 +19,7 @@ small program would, behind its text and data.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from rmaplab.errors import UsageError
 from rmaplab.units import page_align
@@ -43,17 +44,17 @@ class Paging:
     switches_tables: bool = False
     """User and kernel have page tables of their own: they are switched at every kernel entry and exit."""
 
-    @property
+    @cached_property
     def entry_bytes(self) -> int:
         """Bytes of one page-table entry."""
         return 4096 >> self.bits
 
-    @property
+    @cached_property
     def leaf_span(self) -> int:
         """Bytes of address space that one leaf table maps."""
         return 4096 << self.bits
 
-    @property
+    @cached_property
     def top_span(self) -> int:
         """Bytes of address space under one entry of the top table (PGDIR_SIZE)."""
         return 4096 << (self.bits * (self.levels - 1))

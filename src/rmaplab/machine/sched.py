@@ -3,8 +3,8 @@
     hub (run)      pops the earliest event: (time, class, sequence)
       |  switch
       v
-    greenlet of task 7, on CPU 2:    ... fork copies 32 page tables ...  spend(25 ms) ----> back to the hub
-                                     ... goes on when the hub pops that event ...
+    greenlet of task 7, on CPU 2:    ... fork copies 32 page tables ...  spend(25 ms) ----> to the task that is due next, or to the hub
+                                     ... goes on when somebody pops that event ...
 
 A system call is a plain function. Between two bursts of work it calls `spend`, which in a task's greenlet means: other CPUs
 may now do what they do in that time. Kernel code is not preempted (the kernels of 2004 that we model are not built with
@@ -126,11 +126,13 @@ class Scheduler:
         if entity is None:
             raise KernelBug("spin_lock", "nobody is running that could spin")
         began = self.now_ns
-        self._switch_to_hub()
+        self._switch_away()
         spun = self.now_ns - began
         entity.system_ns += spun
         self.system_ns += spun
-        self._use_slice(entity, spun)
+        entity.slice_ns -= spun
+        if entity.slice_ns <= 0:
+            self._renew_slice(entity)
 
     def stop_spinning(self, entity: SchedEntity) -> None:
         """The lock that it spins for is free: it goes on now."""
@@ -164,13 +166,13 @@ class Scheduler:
 
     def work_in(self, ns: int) -> int:
         """How much work the running task gets done in `ns`, if its siblings go on as they do now."""
-        cpu = self.current.cpu if self.current else None
-        return ns if cpu is None else self.smt.work_in(cpu, ns)
+        cpu = self.current.cpu if self.current is not None else None
+        return ns if cpu is None or not cpu.siblings else self.smt.work_in(cpu, ns)
 
     def lasts(self, ns: int) -> int:
         """How long the running task needs for work of `ns`, if its siblings go on as they do now."""
-        cpu = self.current.cpu if self.current else None
-        return ns if cpu is None else self.smt.lasts(cpu, ns)
+        cpu = self.current.cpu if self.current is not None else None
+        return ns if cpu is None or not cpu.siblings else self.smt.lasts(cpu, ns)
 
     def cond_resched(self) -> None:
         """Give the CPU away if somebody else should have it: also what a task does on its way back to user mode."""
@@ -202,19 +204,14 @@ class Scheduler:
             if sequence != target.sequence:  # its work takes longer or shorter than was thought then
                 continue
             self.now_ns = max(self.now_ns, when_ns)  # whoever drove from outside may have been further
-            context = target.context
-            if context is None:
-                raise KernelBug("schedule", "a task without a context runs")
-            context.parent = self._hub
-            self.current = target
             try:
-                context.switch()
-            finally:
-                self.current = None
-                if context.dead and target.cpu is not None:
-                    cpu, target.cpu, target.context = target.cpu, None, None
-                    cpu.queue.forget(target)
-                    self._alive.pop(target, None)
+                self._switch_to(target)
+            finally:  # tasks switch to each other: who comes back is not always who went
+                last, self.current = self.current, None
+                if last is not None and last.context is not None and last.context.dead and last.cpu is not None:
+                    cpu, last.cpu, last.context = last.cpu, None, None
+                    cpu.queue.forget(last)
+                    self._alive.pop(last, None)
                     cpu.current = None
                     self.dispatch(cpu)
 
@@ -262,22 +259,45 @@ class Scheduler:
             target.sequence = self._sequence
         heapq.heappush(self._events, (when_ns, event_class, self._sequence, target))
 
-    def _switch_to_hub(self) -> None:
+    def _switch_away(self) -> None:
+        """The running task stops here: to whoever is due, straight if that is a task, else by way of the hub."""
         if self._hub is None:
             raise KernelBug("schedule", "no hub to switch to")
         self.switches += 1
+        if self._events:
+            when_ns, _, sequence, target = self._events[0]
+            if not isinstance(target, Cpu) and sequence == target.sequence:
+                heapq.heappop(self._events)
+                self.now_ns = max(self.now_ns, when_ns)
+                if target is not self.current:
+                    self._switch_to(target)
+                return
         self._hub.switch()
 
+    def _switch_to(self, entity: SchedEntity) -> None:
+        """A task goes on; when it comes to its end the hub does."""
+        context = entity.context
+        if context is None:
+            raise KernelBug("schedule", "a task without a context runs")
+        context.parent = self._hub
+        self.current = entity
+        context.switch()
+
     def _pass(self, entity: SchedEntity, ns: int, *, user: bool) -> None:
-        """Work of `ns`; it takes longer while a sibling works, and what it took is what is accounted."""
+        """Work of `ns`; it takes longer while a sibling works, and what it took is what is accounted. No switch if nobody is due before."""
         cpu, began = entity.cpu, self.now_ns
-        if cpu is None or not cpu.siblings:
-            self._go_on_at(began + ns, entity)
-        else:
+        if cpu is not None and cpu.siblings:
             cpu.left_ns = ns
             self._at(self.smt.set_off(cpu, began), _GO_ON, entity)
-            self._switch_to_hub()
+            self._switch_away()
             cpu.left_ns = 0
+        else:
+            self._sequence = entity.sequence = sequence = self._sequence + 1
+            if self._events and self._events[0][:2] <= (began + ns, _GO_ON):
+                heapq.heappush(self._events, (began + ns, _GO_ON, sequence, entity))
+                self._switch_away()
+            else:
+                self.now_ns = began + ns
         took = self.now_ns - began
         if user:
             self.user_ns += took
@@ -287,17 +307,9 @@ class Scheduler:
             entity.system_ns += took
         if self.observer is not None:
             self.observer.work(entity, began, self.now_ns, user=user)
-        self._use_slice(entity, took)
-
-    def _go_on_at(self, when_ns: int, entity: SchedEntity) -> None:
-        """The running task goes on then; without a switch if nobody is due before."""
-        if self._events and self._events[0][:2] <= (when_ns, _GO_ON):
-            self._at(when_ns, _GO_ON, entity)
-            self._switch_to_hub()
-            return
-        self._sequence += 1
-        entity.sequence = self._sequence
-        self.now_ns = max(self.now_ns, when_ns)
+        entity.slice_ns -= took
+        if entity.slice_ns <= 0:
+            self._renew_slice(entity)
 
     def _core_changed(self, cpu: Cpu) -> None:
         """A CPU began or ended to work: its siblings' work goes on at another pace."""
@@ -306,13 +318,11 @@ class Scheduler:
                 self.smt.set_down(sibling, self.now_ns)
                 self._at(self.smt.set_off(sibling, self.now_ns), _GO_ON, sibling.current)
 
-    def _use_slice(self, entity: SchedEntity, ns: int) -> None:
+    def _renew_slice(self, entity: SchedEntity) -> None:
         """scheduler_tick: a slice that is used up is renewed, and the task is to leave the CPU when it can."""
-        entity.slice_ns -= ns
-        if entity.slice_ns <= 0:
-            entity.slice_ns = self._policy.renewed_ns
-            entity.first_slice = False
-            entity.expired = entity.need_resched = True
+        entity.slice_ns = self._policy.renewed_ns
+        entity.first_slice = False
+        entity.expired = entity.need_resched = True
 
     def _leave(self, entity: SchedEntity) -> None:
         """schedule(): the CPU goes to the next task, and this one stops here until it is dispatched again."""
@@ -321,7 +331,7 @@ class Scheduler:
         entity.cpu.current = None
         self.dispatch(entity.cpu)
         self._policy.wake_idle()
-        self._switch_to_hub()
+        self._switch_away()
 
 
 def _no_mm(cpu: Cpu, entity: SchedEntity) -> None:

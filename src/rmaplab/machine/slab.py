@@ -199,7 +199,8 @@ class SlabCache:
         """kmem_cache_free of one object. What it held need not be cleared, except by whoever calls free_bulk."""
         stride = self.packing.stride
         scribbled = self._allocator.frames.scribbled
-        if scribbled[address >> PAGE_SHIFT] or scribbled[(address + stride - 1) >> PAGE_SHIFT]:
+        first, last = address >> PAGE_SHIFT, (address + stride - 1) >> PAGE_SHIFT
+        if scribbled[first] or (last != first and scribbled[last]):
             self._allocator.ram.bytes.reshape(-1)[address : address + stride] = 0
         if address not in self._single:  # one of many, or none of ours
             if address in self._array:

@@ -58,18 +58,16 @@ class Zone:
             return min(max(self.buddy.nr_free - mark, 0), most)
         return int(_plan(self.buddy.nr_free, len(self.pcp[cpu]), mark, self.low, self.batch, most)[0])
 
-    def take(self, cpu: int, mark: int, nr: int) -> I64:
-        """`nr` single pages that are obtainable(). O(nr)."""
+    def take(self, cpu: int, mark: int, most: int) -> I64:
+        """Single pages: as many as are obtainable(). O(their number)."""
         if not self.batch:
-            return self.buddy.alloc(nr)
+            return self.buddy.alloc(self.obtainable(cpu, mark, most))
         pages = self.pcp[cpu]
-        got, refilled = _plan(self.buddy.nr_free, len(pages), mark, self.low, self.batch, nr)
-        if got != nr:
-            raise KernelBug("rmqueue_bulk", f"{nr} pages of {self.name} promised, {got} found")
+        got, refilled = _plan(self.buddy.nr_free, len(pages), mark, self.low, self.batch, most)
         ahead = np.array(pages[::-1], np.int64)
         queue = np.concatenate((ahead, self.buddy.alloc(refilled))) if refilled else ahead
-        self.pcp[cpu] = queue[nr:][::-1].tolist()
-        return queue[:nr]
+        self.pcp[cpu] = queue[got:][::-1].tolist()
+        return queue[:got]
 
     def take_one(self, cpu: int, mark: int) -> int:
         """One page, or -1. O(1) but for a refill."""

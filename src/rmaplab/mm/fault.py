@@ -25,8 +25,8 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I8, I32, I64, U32
 from rmaplab.machine.entries import WRITABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
-from rmaplab.machine.pagetable import count_tables
-from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, hook_tables, install, install_one, touch_scan
+from rmaplab.machine.pagetable import count_tables, touch_range
+from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, empty_entry, fault_scan, hook_tables, install
 from rmaplab.mm.cow import decide
 from rmaplab.mm.filemap import do_no_page
 from rmaplab.mm.kernel import Kernel, halves
@@ -75,8 +75,9 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
         return
     while address < end:
         stop = end if end - address == PAGE_SIZE else k.alloc_burst_end(address, end)
-        found = _look(k, mm, address, stop, write)
-        if found.there < stop:
+        there = touch_range(*machine.geometry, mm.pgd, address, stop, write)
+        if there < stop:
+            found = _look(k, mm, there, stop, write)
             if limits is None:
                 stop = _handle_faults(k, access_vma(k, mm, limits, max(found.there, start), write=write), found, write)
             else:
@@ -94,10 +95,11 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
 
 def _look(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> Found:
     """Touch what can be touched, and say what the rest needs."""
-    nr = (end - start) >> PAGE_SHIFT
+    geometry, seen = k.machine.geometry, k.machine.changes
+    there = touch_range(*geometry, mm.pgd, start, end, write)
+    nr = (end - there) >> PAGE_SHIFT
     codes, pfns = np.empty(nr, np.int8), np.empty(nr, np.int64)
-    seen = k.machine.changes
-    there, empty, shared, other, missing = touch_scan(*k.machine.geometry, mm.pgd, start, end, write, codes, pfns)
+    empty, shared, other, missing = fault_scan(*geometry, mm.pgd, there, end, write, codes, pfns)
     return Found(there, end, codes, pfns, empty, shared, other, missing, seen)
 
 
@@ -120,23 +122,20 @@ def _first_write(k: Kernel, mm: MmStruct, address: int) -> bool:
     vma = mm.find_vma(address)
     if vma is None or vma.start > address or not vma.flags & VM_WRITE or not k.design.vma_is_faulted(vma):
         return False
-    machine = k.machine
-    ready = machine.allocator.ready(Gfp.HIGHUSER)
-    if ready is None or machine.watched or mm.mmap_sem.busy(write=False) or mm.page_table_lock.busy(write=True):
+    machine, locks = k.machine, k.machine.locks
+    if locks.listener is not None or mm.mmap_sem.busy(write=False) or mm.page_table_lock.busy(write=True):
         return False
-    page = ready[-1]
-    entry = (page << PAGE_SHIFT) | WRITABLE
-    pte = install_one(*machine.geometry, mm.pgd, address, entry)
+    pte = empty_entry(*machine.geometry, mm.pgd, address)
     if pte < 0:
         return False
-    ready.pop()
-    machine.frames.count[page] = 1
-    locks = machine.locks
+    page = machine.allocator.take_at_once(Gfp.HIGHUSER)
+    if page < 0:
+        return False
     locks.pass_through(mm.mmap_sem, write=False)
     locks.pass_through(mm.page_table_lock)
-    batch = k.one
-    batch.columns[:, 0] = page, pte, address, 1, entry
-    k.rmap.add(batch, vma)
+    entry = (page << PAGE_SHIFT) | WRITABLE
+    machine.set_entry(pte, entry)
+    k.rmap.add_one(page, pte, address, entry, vma)
     if k.rules.anon_exclusive:
         machine.frames.flags[page] |= PG_ANON_EXCLUSIVE
     k.lru_add.add_one(k.this_cpu(), page)

@@ -103,7 +103,7 @@ def _install_page(k: Kernel, vma: VmArea, batch: Batch, page: int, tables: I64) 
         k.design.tables_added(mm, address, address + PAGE_SIZE)
     _, pte = lookup(*machine.geometry, mm.pgd, address)
     entry = (new << PAGE_SHIFT) | (READABLE if new == page else WRITABLE)
-    machine.words[pte // machine.paging.entry_bytes] = entry
+    machine.set_entry(pte, entry)
     batch.columns[PTE, 0], batch.columns[ENTRY, 0] = pte, entry
     mm.rss += 1
     if new == page:

@@ -109,7 +109,8 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
                 locked = False
             try:
                 if missing > tables.size:
-                    tables = np.concatenate((tables, machine.alloc_tables(missing - tables.size)))
+                    more = machine.alloc_tables(missing - tables.size)
+                    tables = np.concatenate((tables, more)) if tables.size else more
                 k.design.reserve(batch)
             except NoMemory:
                 k.design.unreserve()

@@ -78,6 +78,8 @@ class Kernel:
         self.vma_cache = machine.cache("vm_area_struct", vma_bytes)
         pgd_in_slab = paging.pgd_bytes < 4096
         self.pgd_cache = machine.cache("pgd", paging.pgd_bytes, hwcache_align=True) if pgd_in_slab else None
+        self.tables_at_birth = paging.tables_at_birth if pgd_in_slab else 1
+        """Page-table frames of an address space below whose top table nothing hangs: it has no entry."""
         self.stack_order = (rules.thread_stack_bytes // 4096 - 1).bit_length()
         self.mms: dict[int, MmStruct] = {}  # by the address of the mm_struct: the mmlist
         self.tasks: dict[int, TaskStruct] = {}
@@ -99,9 +101,6 @@ class Kernel:
         self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
-        self.one = Batch(1, paging.entry_bytes)
-        """A batch of one page, for whoever does not sleep before its next use."""
-        self.one.nr = self.one.runs = 1
 
     def batch(self) -> Batch:
         """A batch for what one burst meets: `with k.batch() as batch`. From a pool, so that whoever sleeps keeps his own."""
@@ -112,7 +111,7 @@ class Kernel:
 
     def burst_start(self, end: int) -> int:
         """Where a burst that ends at `end` begins, for work that allocates and goes downwards."""
-        if self.machine.allocator.fail_after is not None or self.machine.watched:
+        if self.machine.allocator.fail_after is not None or self.machine.locks.listener is not None:
             return end - PAGE_SIZE
         return (end - 1) // self.burst_bytes * self.burst_bytes
 
@@ -121,18 +120,20 @@ class Kernel:
 
         A page, if somebody watches (System.watch).
         """
-        if self.machine.watched:
+        if self.machine.locks.listener is not None:
             return min(end, address + PAGE_SIZE)
-        return min(end, (address // self.burst_bytes + 1) * self.burst_bytes)
+        stop = (address // self.burst_bytes + 1) * self.burst_bytes
+        return min(end, stop)
 
     def alloc_burst_end(self, address: int, end: int) -> int:
         """As burst_end, for work that allocates.
 
         With the failure injector armed a burst is one page, so that requests come in the order of the kernel's own.
         """
-        if self.machine.allocator.fail_after is not None:
+        if self.machine.allocator.fail_after is not None or self.machine.locks.listener is not None:
             return min(end, address + PAGE_SIZE)
-        return self.burst_end(address, end)
+        stop = (address // self.burst_bytes + 1) * self.burst_bytes
+        return min(end, stop)
 
     def vm_enough_memory(self, nr_pages: int) -> bool:
         """Charge `nr_pages` if this box's overcommit rule allows it (overcommit.py)."""

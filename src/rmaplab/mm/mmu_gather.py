@@ -7,7 +7,7 @@
 
 So a munmap of n pages flushes once per 506 pages, not once per page, and no page is anybody else's before a flush. Where no other CPU can
 look (2.4: one user of the mm; 2.6: one CPU), pages are freed at once, and one flush at the end does for all (fast mode). A gather may live
-over many bursts, and is a holder of references meanwhile.
+over many bursts, and while it has pages it is a holder of references.
 
 Page tables go the same way in 2.6, as pages. In 2.4 they are freed after the last flush; in 6.18 they wait in a batch of their own.
 
@@ -51,43 +51,44 @@ class TableFree(IntEnum):
     """When all pages are; the gather then ends with a flush, whether or not a page was in it."""
 
 
-class MmuGather:
-    """`with MmuGather(k, mm) as tlb`: what is unmapped meanwhile. Its end flushes and frees what is left."""
+_NOTHING: I64 = np.empty((5, 0), np.int64)
+_NEVER, _ONE_USER, _ = FastMode  # read in the most travelled path, where an enum's attribute costs
 
-    __slots__ = ("_fast", "_held", "_k", "_nr", "_room", "_runs", "_tables", "mm", "need_flush")
+
+class MmuGather:
+    """`with MmuGather(k, mm) as tlb`, or finish(): what is unmapped meanwhile. Its end flushes and frees what is left."""
+
+    need_flush = False
+    """Whether an entry was changed that a TLB may know."""
+    _nr = 0  # places that are filled: pages, and tables that count as such
+    _held: I64 = _NOTHING  # the pages as columns of runs (machine/batch.py), of which PFN and LENGTH count,
+    _runs = 0  # and how many runs
+    _tables: tuple[I64, ...] = ()
 
     def __init__(self, k: Kernel, mm: MmStruct) -> None:
-        rules = k.rules
         self._k, self.mm = k, mm
-        self._fast = (rules.gather_fast_mode == FastMode.ONE_USER and mm.users == 1) or (
-            rules.gather_fast_mode == FastMode.ONE_CPU and k.machine.hardware.cpus == 1
-        )
-        self._room = rules.gather_pages
-        self._nr = 0  # places that are filled: pages, and tables that count as such
-        self._held = _NOTHING  # the pages as columns of runs (machine/batch.py), of which PFN and LENGTH count,
-        self._runs = 0  # and how many runs
-        self._tables: list[I64] = []
-        self.need_flush = False
-        """Whether an entry was changed that a TLB may know."""
+        mode = k.rules.gather_fast_mode
+        self._fast = mode != _NEVER and (mm.users == 1 if mode == _ONE_USER else k.machine.hardware.cpus == 1)
 
     def __enter__(self) -> Self:
-        self._k.holders.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.flush()
-        self._k.holders.remove(self)
+        self.finish()
+
+    def finish(self) -> None:
+        """tlb_finish_mmu."""
+        if self.need_flush or self._nr or self._tables:
+            self.flush()
 
     def remove_pages(self, batch: Batch) -> None:
         """The pages of a batch are unmapped: their references go with the flush. The batch may be cut."""
         self.need_flush = True
-        flushes, keep = (0, 0) if self._fast else divmod(self._nr + batch.nr, self._room)
+        flushes, keep = (0, 0) if self._fast else divmod(self._nr + batch.nr, self._k.rules.gather_pages)
         if not flushes and not self._fast:
             columns = batch.columns[:, : batch.runs]
-            self._held = (
-                np.concatenate((self._held[:, : self._runs], columns), axis=1) if self._runs else columns.copy()
-            )
-            self._runs, self._nr = self._runs + batch.runs, keep
+            held = np.concatenate((self._held[:, : self._runs], columns), axis=1) if self._runs else columns.copy()
+            self._hold(held, self._runs + batch.runs, keep)
             return
         machine = self._k.machine
         if flushes:
@@ -105,32 +106,31 @@ class MmuGather:
             self._free(freed[:nr_freed])
         if self._tables:
             self._free_tables()
-        self._held, self._runs, self._nr = rest, behind, keep
+        self._hold(rest, behind, keep)
 
     def remove_tables(self, tables: I64) -> None:
         """Page tables are unhooked: the machine gets them back as this kernel does it."""
         rules, machine = self._k.rules, self._k.machine
         self.need_flush |= rules.gather_tables != TableFree.AFTER
         if rules.gather_tables != TableFree.AS_PAGES:
-            self._tables.append(tables)
+            self._tables += (tables,)
             return
-        while not self._fast and self._nr + tables.size >= self._room:
-            fit = self._room - self._nr
-            self._tables.append(tables[:fit])
+        while not self._fast and self._nr + tables.size >= rules.gather_pages:
+            fit = rules.gather_pages - self._nr
+            self._tables += (tables[:fit],)
             tables = tables[fit:]
             self.flush()
         if self._fast:
             machine.free_tables(tables)
         elif tables.size:
-            self._tables.append(tables)
+            self._tables += (tables,)
             self._nr += tables.size
             self.need_flush = True
 
     def end_vma(self) -> None:
-        """All of one VMA's part is done. 2.4 has a gather for each, and in fast mode flushes whether or not anything was there."""
-        if self._k.rules.gather_per_vma:
-            self.need_flush |= self._fast
-            self.flush()
+        """All of one VMA's part is done, where each has a gather: in fast mode 2.4 flushes then, whether or not anything was there."""
+        self.need_flush |= self._fast
+        self.flush()
 
     def flush(self) -> None:
         """tlb_flush_mmu: the TLBs, if that is needed, then what was waiting for it."""
@@ -143,7 +143,8 @@ class MmuGather:
             self._free(freed[: put_runs(self._k.machine.frames.count, self._held, self._runs, freed)])
         if self._tables:
             self._free_tables()
-        self._runs = self._nr = 0
+        if self._nr:
+            self._hold(_NOTHING, 0, 0)
 
     def references(self) -> I64:
         """The PFNs of the pages that are held here, one for each reference."""
@@ -151,6 +152,12 @@ class MmuGather:
         return np.concatenate([np.empty(0, np.int64), *(np.arange(first, first + nr) for first, nr in runs)])
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _hold(self, held: I64, runs: int, nr: int) -> None:
+        """What is held from now on. A gather that holds pages is a holder of references."""
+        if bool(runs) != bool(self._runs):
+            (self._k.holders.append if runs else self._k.holders.remove)(self)
+        self._held, self._runs, self._nr = held, runs, nr
 
     def _free(self, pages: I64) -> None:
         """Nobody has a reference to them any more."""
@@ -161,7 +168,4 @@ class MmuGather:
         """Those that waited for the flush, behind the pages that did."""
         for tables in self._tables:
             self._k.machine.free_tables(tables)
-        self._tables.clear()
-
-
-_NOTHING: I64 = np.empty((5, 0), np.int64)
+        self._tables = ()

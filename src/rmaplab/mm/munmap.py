@@ -44,16 +44,19 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
             mm.free_area_cache = vma.start
     k.lru_add.drain(k.this_cpu())
     locks.take(mm.page_table_lock)
-    with MmuGather(k, mm) as tlb:
-        for vma in doomed:
-            unmap_page_range(k, tlb, vma.start, vma.end)
+    tlb = MmuGather(k, mm)
+    for vma in doomed:
+        unmap_page_range(k, tlb, vma.start, vma.end)
+        if k.rules.gather_per_vma:
             tlb.end_vma()
-            mm.total_vm -= vma.nr_pages
-            if vma.flags & VM_ACCOUNT:
-                k.vm_unacct_memory(vma.nr_pages)
-            if vma.flags & VM_LOCKED:
-                mm.locked_vm -= vma.nr_pages
-        free_pgtables(k, tlb, before.end if before else 0, start, end, after.start if after else None)
+        nr_pages = vma.nr_pages
+        mm.total_vm -= nr_pages
+        if vma.flags & VM_ACCOUNT:
+            k.committed_pages -= nr_pages
+        if vma.flags & VM_LOCKED:
+            mm.locked_vm -= nr_pages
+    free_pgtables(k, tlb, before.end if before else 0, start, end, after.start if after else None)
+    tlb.finish()
     locks.drop(mm.page_table_lock)
     for vma in doomed:
         remove_vma(k, vma)

@@ -29,6 +29,9 @@ class OvercommitMode(IntEnum):
     STRICT = 2
 
 
+_HEURISTIC = OvercommitMode.HEURISTIC
+
+
 class Request(NamedTuple):
     """A request and what it met, in pages: so that it can be asked again under another mode or with other swap."""
 
@@ -53,9 +56,9 @@ class Overcommit:
         """Whether a request passes in the state it met."""
         rules = self.rules
         nr_pages, nr_free, committed = request
-        if self.mode is OvercommitMode.ALWAYS or (self.mode is OvercommitMode.STRICT and not rules.overcommit_strict):
-            return True
-        if self.mode is OvercommitMode.STRICT:
+        if self.mode is not _HEURISTIC:
+            if self.mode is OvercommitMode.ALWAYS or not rules.overcommit_strict:
+                return True
             return committed + nr_pages < self.limit
         if rules.overcommit_totals:
             return nr_pages <= self.totalram + self.swap

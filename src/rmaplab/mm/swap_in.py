@@ -16,7 +16,7 @@ import numpy as np
 from rmaplab.errors import KernelBug
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import LENGTH, PFN, Batch
+from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.entries import PRESENT, READABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_SWAPCACHE
 from rmaplab.machine.pagetable import lookup
@@ -52,7 +52,7 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
                 k.design.reserve(batch)
                 machine.locks.enter(mm.page_table_lock)
             if lookup(*machine.geometry, mm.pgd, address) == (entry, pte) and k.swap.cached.get(slot) == pfn:
-                machine.words[pte // machine.paging.entry_bytes] = batch.columns[4, 0]
+                machine.set_entry(pte, batch.columns[ENTRY, 0])
                 frames.count[pfn] += 1
                 mm.rss += 1
                 _map(k, vma, batch, slot)

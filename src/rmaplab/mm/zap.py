@@ -27,22 +27,24 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
     The caller holds page_table_lock, for as long as that takes.
     """
     machine, mm = k.machine, tlb.mm
+    if mm.nr_tables == k.tables_at_birth:
+        return
     address = start
     while address < end:
         stop = k.burst_end(address, end)
-        with k.batch() as batch:
-            batch.runs, batch.nr, batch.nr_others, cleared = zap_range(
-                *machine.geometry, mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
-            )
-            if batch.nr:
-                k.rmap.remove(batch)
-                mm.rss -= batch.nr
-                tlb.remove_pages(batch)
-            elif cleared:  # of the zero page only
-                tlb.need_flush = True
-            if batch.nr_others:
-                free_swap_and_cache(k, batch.others[ENTRY, : batch.nr_others])
+        batch = k.batch()
+        batch.runs, batch.nr, batch.nr_others, cleared = zap_range(
+            *machine.geometry, mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
+        )
+        if batch.nr:
+            k.rmap.remove(batch)
+            mm.rss -= batch.nr
+            tlb.remove_pages(batch)
+        if batch.nr_others:
+            free_swap_and_cache(k, batch.others[ENTRY, : batch.nr_others])
+        batch.done()
         if cleared:
+            tlb.need_flush |= not batch.nr  # of the zero page only
             machine.charge("pte_zap", cleared)
             machine.end_burst()
         address = stop
@@ -55,7 +57,8 @@ def zap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
     unmap_page_range(k, tlb, start, end)
     if k.rules.dontneed_frees_tables:
         _remove_tables(k, tlb, whole_tables(k, tlb.mm, start, end))
-    tlb.end_vma()
+    if k.rules.gather_per_vma:
+        tlb.end_vma()
     k.machine.locks.drop(tlb.mm.page_table_lock)
 
 
@@ -66,6 +69,8 @@ def free_pgtables(k: Kernel, tlb: MmuGather, floor: int, start: int, end: int, c
     stay when a neighbour lives in the same GiB: that is what the kernels of 2004 do. Later ones look at every level
     (free_pgd_range).
     """
+    if tlb.mm.nr_tables == k.tables_at_birth:
+        return
     if k.rules.frees_tables_by_level:
         paging = k.machine.paging
         last = -(-paging.task_size // paging.top_span) * paging.top_span if ceiling is None else ceiling
@@ -74,8 +79,11 @@ def free_pgtables(k: Kernel, tlb: MmuGather, floor: int, start: int, end: int, c
         _remove_tables(k, tlb, tables[:nr])
         return
     span = k.machine.paging.top_span
-    first = max(start // span, -(-floor // span))
-    last = -(-end // span) if ceiling is None else min(-(-end // span), ceiling // span)
+    first, last = start // span, -(-end // span)
+    if floor > first * span:
+        first = -(-floor // span)
+    if ceiling is not None and ceiling < last * span:
+        last = ceiling // span
     if first < last:
         _clear_page_tables(k, tlb, first, last)
 
@@ -121,7 +129,8 @@ def free_pgd(k: Kernel, mm: MmStruct) -> None:
         machine.free_tables(np.array([mm.pgd >> PAGE_SHIFT], np.int64))
         mm.nr_tables -= 1
         return
-    born = unhook_tables(machine.words, 2, paging.bits, mm.pgd, 0, paging.tables_at_birth)[0]
+    born = np.empty(paging.tables_at_birth, np.int64)
+    unhook_tables(machine.words, 2, paging.bits, mm.pgd, 0, paging.tables_at_birth, False, born)
     machine.free_tables(born)
     mm.nr_tables -= born.size
     k.pgd_cache.free(mm.pgd)
@@ -129,13 +138,10 @@ def free_pgd(k: Kernel, mm: MmStruct) -> None:
 
 def _clear_page_tables(k: Kernel, tlb: MmuGather, first: int, last: int) -> None:
     machine, paging = k.machine, k.machine.paging
-    words, levels, bits = machine.geometry
-    if paging.tables_at_birth:  # they stay until the pgd goes: clear what hangs below each of them
-        middle = (words[(tlb.mm.pgd >> (12 - bits)) + np.arange(first, last)].astype(np.int64) >> 12) << 12
-        found = [t for pmd in middle.tolist() for t in unhook_tables(words, levels - 1, bits, pmd, 0, 1 << bits)]
-    else:
-        found = unhook_tables(words, levels, bits, tlb.mm.pgd, first, last)
-    _remove_tables(k, tlb, np.concatenate(found))
+    tables = np.empty(tlb.mm.nr_tables, np.int64)
+    stay = paging.tables_at_birth > 0  # until the pgd goes
+    nr = unhook_tables(*machine.geometry, tlb.mm.pgd, first, last, stay, tables)
+    _remove_tables(k, tlb, tables[:nr])
 
 
 def _remove_tables(k: Kernel, tlb: MmuGather, tables: I64) -> None:

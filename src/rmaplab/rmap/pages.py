@@ -44,10 +44,14 @@ class Rmap:
         self.owner_dies_at_free = owner_dies_at_free
         self.files: dict[int, AddressSpace] = {}
         """What pages of files name, by its address."""
+        self._locks, self._page_lock = self.machine.locks, design.page_lock
         self._unit = PAGE_SHIFT if design.linear else 0
         frames = self.frames
         self._owned = (frames.flags, frames.mapcount, frames.mapping, frames.index)
         self._counted = (frames.flags, frames.mapcount, frames.mapping)
+        self._adds = design.covers_files or type(design).add is not ReverseMap.add
+        """Whether the design hears of new pages."""
+        self._one = Batch(1, self.machine.paging.entry_bytes)
         if design.counts_pages:
             self.machine.allocator.disowned = design.disowned
 
@@ -69,6 +73,24 @@ class Rmap:
         if owned and design.counts_pages:
             design.owned(vma, owned)
         self.leave_bits(batch)
+
+    def add_one(self, pfn: int, pte: int, address: int, entry: int, vma: VmArea) -> None:
+        """add() of a new page, while nobody watches: the commonest of all, and the same without arrays for a design that asks for none."""
+        design, frames = self.design, self.frames
+        if self._adds:
+            self._one.hold_one(pfn, pte, address, entry)
+            self.add(self._one, vma)
+            return
+        if self._page_lock is not None:
+            self._locks.count(self._page_lock, 1)
+        if frames.mapping[pfn]:
+            raise KernelBug("page_add_rmap", "a new page is somebody's")
+        frames.mapcount[pfn] = 1
+        frames.flags[pfn] |= PG_ANON
+        frames.mapping[pfn] = design.owner(vma, exclusive=True)
+        frames.index[pfn] = (address >> self._unit) + self._shift(vma)
+        if design.counts_pages:
+            design.owned(vma, 1)
 
     def add_file(self, batch: Batch, vma: VmArea) -> None:
         """Pages of a file are mapped in `vma` (page_add_file_rmap): they have their owner. Cannot fail."""
@@ -104,13 +126,13 @@ class Rmap:
 
     def enter_bits(self, batch: Batch) -> None:
         """PG_chainlock, PG_maplock: page by page, or of the one page that there is if somebody watches."""
-        if self.design.page_lock is not None:
-            self.machine.locks.enter_bits(self.design.page_lock, batch.columns, batch.nr)
+        if self._page_lock is not None:
+            self._locks.enter_bits(self._page_lock, batch.columns, batch.nr)
 
     def leave_bits(self, batch: Batch) -> None:
         """And they are free again."""
-        if self.design.page_lock is not None:
-            self.machine.locks.leave_bits(self.design.page_lock, batch.columns, batch.nr)
+        if self._page_lock is not None and self._locks.listener is not None:
+            self._locks.leave_bits(self._page_lock, batch.columns, batch.nr)
 
     def _shift(self, vma: VmArea) -> int:
         """What page->index is more than the address, in its units."""
