@@ -68,16 +68,20 @@ def fault_under_the_scheduler(number: int = 300, stretches: int = 60) -> Measure
     return Measured(took[0], counts(system))
 
 
-def map_unmap(prot: int, neighbour: int | None, number: int = 300, stretches: int = 60) -> Measured:
+def map_unmap(
+    prot: int, neighbour: int | None, *, touched: bool = False, number: int = 300, stretches: int = 60
+) -> Measured:
     """Four pages that nobody touches: mmap + munmap.
 
     With a neighbour, a VMA of that protection lies beside them: munmap then leaves the page tables alone. If it has the same
-    protection, the four pages become part of it and are cut off again.
+    protection, the four pages become part of it and are cut off again. If it was `touched`, there are page tables to look at.
     """
     system = rmaplab.boot(AA1, ram="1G")
     task = system.spawn()
     if neighbour is not None:
-        task.mmap("512M", neighbour)
+        address = task.mmap("512M", neighbour)
+        if touched:
+            task.touch(address, "512M", write=True)
 
     def call() -> None:
         task.munmap(task.mmap(MAPPED_BYTES, prot), MAPPED_BYTES)
@@ -116,6 +120,7 @@ CALLS: dict[str, Callable[[], Measured]] = {
     "mmap + munmap, read-only, alone": partial(map_unmap, PROT_READ, None),
     "mmap + munmap, read-only, neighbour": partial(map_unmap, PROT_READ, READ_WRITE),
     "mmap + munmap, read-write, merges": partial(map_unmap, READ_WRITE, READ_WRITE),
+    "mmap + munmap, read-only, touched neighbour": partial(map_unmap, PROT_READ, READ_WRITE, touched=True),
     f"who_maps, {SHARERS} mappings": who_maps,
     "check() of a small system": check,
 }

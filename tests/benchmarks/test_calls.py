@@ -12,8 +12,10 @@ from benchmarks import calls
 SMALL = {
     "fault from outside": partial(calls.fault_from_outside, 3, 4),
     "fault under the scheduler": partial(calls.fault_under_the_scheduler, 3, 4),
-    "mmap + munmap, alone": partial(calls.map_unmap, PROT_READ, None, 3, 4),
-    "mmap + munmap, merges": partial(calls.map_unmap, calls.READ_WRITE, calls.READ_WRITE, 3, 4),
+    "mmap + munmap, alone": partial(calls.map_unmap, PROT_READ, None, number=3, stretches=4),
+    "mmap + munmap, merges": partial(
+        calls.map_unmap, calls.READ_WRITE, calls.READ_WRITE, touched=True, number=3, stretches=4
+    ),
     "who_maps": partial(calls.who_maps, 1, 2),
     "check()": partial(calls.check, 1, 2),
 }

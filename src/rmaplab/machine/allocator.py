@@ -226,11 +226,12 @@ class PageAllocator:
 
     def _give(self, blocks: I64, order: int = 0) -> None:
         """To their zones: single pages to the list of this CPU, blocks to the buddy system."""
-        if blocks.size == 1:
-            zone = self.zones[int(self._starts.searchsorted(blocks[0], side="right")) - 1]
-            parts = [(zone, blocks)]
+        if not blocks.size:
+            return
+        place = self._starts.searchsorted(blocks, side="right") - 1
+        if (place == place[0]).all():
+            parts = [(self.zones[int(place[0])], blocks)]
         else:
-            place = self._starts.searchsorted(blocks, side="right") - 1
             parts = [(zone, blocks[place == i]) for i, zone in enumerate(self.zones)]
         cpu = self._this_cpu()
         for zone, mine in parts:

@@ -224,7 +224,9 @@ def copy_range(
                     for i in range(length):
                         source[i] = np.int64(source[i]) & ~np.int64(RW)
                 pfn = (entry >> 12) & PFN_MASK
-                count[pfn : pfn + length] += np.int32(1)
+                references = count[pfn : pfn + length]
+                for i in range(length):
+                    references[i] += np.int32(1)
                 runs = note_run(pages, runs, pfn, pte, address, length, entry & ~dropped)
                 nr += length
                 copied += length

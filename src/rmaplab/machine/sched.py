@@ -159,7 +159,8 @@ class Scheduler:
             self._pass(entity, ns, user=False)
             return
         while ns > 0:
-            self.cond_resched()
+            if entity.need_resched:
+                self.cond_resched()
             step = min(ns, self.work_in(entity.slice_ns))
             self._pass(entity, step, user=True)
             ns -= step

@@ -117,7 +117,7 @@ class Rmap:
     def forget(self, batch: Batch) -> I64:
         """The same for who has the pages' bit locks. Returns what pages have named that name nothing now, if the design counts them."""
         keep = self.owner_dies_at_free
-        left = np.empty(batch.nr if self.design.counts_pages and not keep else 0, np.int64)
+        left = np.empty(batch.nr, np.int64) if self.design.counts_pages and not keep else _NOTHING
         nr_left = unmap(*self._counted, batch.columns, batch.runs, keep, left)
         if nr_left < 0:
             raise KernelBug("page_remove_rmap", "a page was not mapped")
@@ -190,6 +190,9 @@ class Rmap:
                 raise KernelBug("page_index", f"a page of mm {mm.pid} has an index that lies elsewhere")
             for at, owner in np.unique(np.stack((row, frames.mapping[pfns])), axis=1).T.tolist():
                 self.design.check_owner(mm.vmas[at], owner)
+
+
+_NOTHING: I64 = np.empty(0, np.int64)
 
 
 # -- the loops: pages of a batch, run by run ---------------------------------------------------------------------------
