@@ -48,10 +48,10 @@ class PageCache:
 
     def remove(self, file: AddressSpace, index: int) -> int:
         """remove_from_page_cache: the cache's reference goes; the page, which the caller frees if it was the last one."""
-        pfn = file.pages.pop(index)
-        frames = self._frames
+        frames, pfn = self._frames, file.pages[index]
         if frames.mapcount[pfn]:
             raise KernelBug("remove_from_page_cache", f"page {index} is mapped {frames.mapcount[pfn]} times")
+        del file.pages[index]
         frames.mapping[pfn] = 0
         frames.count[pfn] -= 1
         return pfn

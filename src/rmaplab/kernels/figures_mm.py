@@ -80,6 +80,12 @@ RULES: dict[str, History] = {
         since("2.6.34", 1, "2.6.34 arch/x86/mm/fault.c, access_error"),
         since("6.18", 1, "arch/x86/mm/fault.c, access_error", V),
     ),
+    "anon_rmap_after_unlock": (
+        since(
+            "2.4", 0, "2.4.27: nobody is told; 2.6.2 mm/memory.c, do_anonymous_page: under it; 2.6.7: before set_pte"
+        ),
+        since("6.18", 0, "mm/memory.c, do_anonymous_page: folio_add_new_anon_rmap, then set_ptes"),
+    ),
     "anon_exclusive": (
         since("2.4", 0, "struct page has no such bit: 2.4.27, 2.6.2 include/linux/page-flags.h, mm.h"),
         since("5.19", 1, "PG_anon_exclusive; from memory"),

@@ -127,7 +127,7 @@ class Locks:
         """How many points it was told of."""
         self.acting = False
         """A listener acts at a point: he can wait for nobody, and does better to try."""
-        self._bits: dict[tuple[str, int], Lock] = {}  # bit locks, if somebody watches
+        self._bits: dict[tuple[str, int], Lock] = {}  # bit locks that were ever really taken
         self._outside = LockOwner(None)
         self._holders: dict[SchedEntity, LockOwner] = {}
 
@@ -258,8 +258,11 @@ class Locks:
         if self.listener is None or nr != 1:
             self.sweep(class_name, batch, nr)
         else:
-            pfn = int(batch[0, 0])
-            self.take(self._bits.setdefault((class_name, pfn), Lock(self.classes[class_name], f"page {pfn}")))
+            self.take(self.bit(class_name, int(batch[0, 0])))
+
+    def bit(self, class_name: str, pfn: int) -> Lock:
+        """The bit lock of one page, for who really takes it."""
+        return self._bits.setdefault((class_name, pfn), Lock(self.classes[class_name], f"page {pfn}"))
 
     def leave_bits(self, class_name: str, batch: I64, nr: int) -> None:
         """The work is done."""

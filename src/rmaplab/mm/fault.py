@@ -22,7 +22,7 @@ import numpy as np
 
 from rmaplab.errors import NoMemory, SegmentationFault
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.arrays import I8, I32, I64, U32
+from rmaplab.machine.arrays import I8, I64
 from rmaplab.machine.entries import WRITABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
 from rmaplab.machine.pagetable import count_tables, touch_range
@@ -189,8 +189,12 @@ def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     nr = (end - start) >> PAGE_SHIFT
     tables, pages = _NOTHING, _NOTHING
     locked = False
+    to_copy = -1
     while True:
-        copies, reuses, zeros = decide(found.codes, nr, found.pfns, write, *_holders(k))
+        copies, reuses, zeros = _decide(k, found, nr, write, to_copy)
+        to_copy = (
+            int(found.pfns[0]) if nr == copies == 1 else -1
+        )  # that stands, whatever happens while memory is asked for
         wanted = copies + (found.empty if write else 0)
         enough = tables.size >= found.missing and pages.size >= wanted
         if locked and enough:
@@ -217,21 +221,18 @@ def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
                     return _halve(k, vma, found, write)
                 _leave_tables(k, mm, start, tables)
                 raise
+        locks.enter(mm.page_table_lock)
+        locked = True
         if found.seen == machine.changes:
-            locks.enter(mm.page_table_lock)
-            locked = True
-            if found.seen == machine.changes:
-                break
+            break
         found = _look(k, mm, start, end, write)  # somebody slept, or waited
         if found.there > start or found.other >= 0:
-            if locked:
-                locks.leave(mm.page_table_lock)
+            locks.leave(mm.page_table_lock)
             _give_back(k, tables, pages)
             return start
     if stale := copies + zeros + (reuses if k.rules.cow_reuse_flushes else 0):
         machine.tlb.flush_page(mm, stale)
     _install(k, vma, found, write, tables[: found.missing], pages[:wanted], copies, reuses)
-    locks.leave(mm.page_table_lock)
     _give_back(k, tables[found.missing :], pages[wanted:])
     machine.end_burst()
     return end
@@ -247,10 +248,21 @@ def _leave_tables(k: Kernel, mm: MmStruct, start: int, tables: I64) -> None:
         _give_back(k, tables, _NOTHING)
 
 
-def _holders(k: Kernel) -> tuple[I32, U32, I64, I32]:
-    """What says how many have a page: its count, and the uses of its slot in swap."""
-    frames = k.machine.frames
-    return frames.count, frames.flags, frames.private, k.swap.users
+def _decide(k: Kernel, found: Found, nr: int, write: bool, to_copy: int) -> tuple[int, int, int]:
+    """cow.decide. If somebody watches, it is asked under a trylock of the page: is that busy, or is it `to_copy`, the page is copied."""
+    frames, locks = k.machine.frames, k.machine.locks
+    holders = frames.count, frames.flags, frames.private, k.swap.users
+    if not found.shared or nr > 1:
+        return decide(found.codes, nr, found.pfns, write, *holders)
+    pfn = int(found.pfns[0])
+    lock = locks.bit("PG_locked", pfn) if locks.listener is not None else None
+    if pfn == to_copy or (lock is not None and not locks.try_take(lock)):
+        found.codes[0] = COPY
+        return 1, 0, 0
+    copies, reuses, zeros = decide(found.codes, nr, found.pfns, write, *holders)
+    if lock is not None:
+        locks.drop(lock)
+    return copies, reuses, zeros
 
 
 def _halve(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
@@ -269,9 +281,10 @@ def _halve(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
 def _install(
     k: Kernel, vma: VmArea, found: Found, write: bool, tables: I64, pages: I64, copies: int, reuses: int
 ) -> None:
-    """The entries change; copies get their contents, the reverse map hears of it, and everything is counted."""
+    """The entries change; copies get their contents, the reverse map hears of it, and everything is counted. Leaves page_table_lock."""
     machine, mm, frames = k.machine, vma.mm, k.machine.frames
     start, end = found.there, found.end
+    unlocks_first = k.rules.anon_rmap_after_unlock and machine.watched and not copies
     more = ((end - start) >> PAGE_SHIFT) - 1
     if more:  # a fault per page, each with its locks
         more = found.empty + found.shared - 1
@@ -290,14 +303,17 @@ def _install(
             freed = np.empty(copies, np.int64)
             machine.allocator.free(freed[: put_runs(frames.count, removed.columns, removed.runs, freed)])
             machine.charge("cow_copy", copies)
-        if copies or reuses:  # can_share_swap_page asks under a trylock of each page
+        if (copies or reuses) and not machine.watched:  # can_share_swap_page asks under a trylock of each page
             machine.locks.count("PG_locked", copies + reuses)
         if added.nr:
+            mm.rss += added.nr - copies
+            k.lru_add.add(k.this_cpu(), pages)
+            if unlocks_first:
+                machine.locks.leave(mm.page_table_lock)
+                machine.locks.reach("page_add_rmap", f"page {pages[0]}")
             k.rmap.add(added, vma)
             if k.rules.anon_exclusive:
                 frames.flags[pages] |= np.uint32(PG_ANON_EXCLUSIVE)
-            k.lru_add.add(k.this_cpu(), pages)
-            mm.rss += added.nr - copies
         if reuses:
             k.design.rehome(reused, vma)
             if k.rules.anon_exclusive:
@@ -307,6 +323,8 @@ def _install(
             machine.charge("anon_fault", found.empty)
         if not write:
             machine.charge("zero_fault", found.empty)
+        if not unlocks_first or not added.nr:
+            machine.locks.leave(mm.page_table_lock)
 
 
 def _copied(found: Found) -> I64:

@@ -46,6 +46,7 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
         try:
             k.design.vma_prepare(vma)
             k.design.reserve(batch)
+            machine.locks.enter_bits("PG_locked", batch.columns, 1)
             machine.locks.enter(mm.page_table_lock)
             while not k.design.reserved(batch):
                 machine.locks.leave(mm.page_table_lock)
@@ -58,6 +59,7 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
                 _map(k, vma, batch, slot)
                 machine.charge("swap_in")
             machine.locks.leave(mm.page_table_lock)
+            machine.locks.leave_bits("PG_locked", batch.columns, 1)
         finally:
             k.design.unreserve()
             put_page(k, pfn)

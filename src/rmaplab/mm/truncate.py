@@ -26,5 +26,12 @@ def vmtruncate(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
                 unmap_page_range(k, tlb, start, vma.end)
             k.machine.locks.drop(vma.mm.page_table_lock)
     for index in [index for index in file.pages if index >= nr_pages]:
-        k.machine.frames.count[file.pages[index]] += 1
-        put_page(k, k.page_cache.remove(file, index))
+        page = file.pages[index]
+        k.machine.frames.count[page] += 1
+        with k.batch() as batch:
+            batch.hold_one(page, 0, 0, 0)
+            k.machine.locks.enter_bits("PG_locked", batch.columns, 1)
+            if file.pages.get(index) == page:
+                k.page_cache.remove(file, index)
+            k.machine.locks.leave_bits("PG_locked", batch.columns, 1)
+        put_page(k, page)

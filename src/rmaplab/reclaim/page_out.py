@@ -1,5 +1,6 @@
 """One anonymous page goes to swap: what shrink_list does with it, without the policy that chooses it.
 
+    TestSetPageLocked  whoever has locked it keeps it
     add_to_swap        a slot, and the page in the swap cache
     try_to_unmap       every entry that maps it becomes a swap entry, by the era's rules (rmap/queries.py)
     writepage          its bytes to the slot
@@ -20,10 +21,23 @@ from rmaplab.rmap.queries import unmap
 
 def page_out(k: Kernel, pfn: int) -> bool:
     """Take the page from everybody who maps it, and free it: whether it has gone. Never sleeps; a full area is False."""
-    frames, swap = k.machine.frames, k.swap
-    if k.rmap.file_of(pfn) is not None:
+    lock = k.machine.locks.bit("PG_locked", pfn)
+    if k.rmap.file_of(pfn) is not None or not k.machine.locks.try_take(lock):
         return False
+    try:
+        return _page_out(k, pfn)
+    finally:
+        k.machine.locks.drop(lock)
+
+
+def _page_out(k: Kernel, pfn: int) -> bool:
+    """The same for who has locked the page."""
+    frames, swap = k.machine.frames, k.swap
     if not frames.flags[pfn] & PG_SWAPCACHE:
+        if not k.rmap.is_mapped(
+            pfn
+        ):  # nobody's, as far as anybody knows: its fault may be on the way (add_to_swap is for mapped pages)
+            return False
         slot = swap.get_slot()
         if not slot:
             return False

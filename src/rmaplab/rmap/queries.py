@@ -128,7 +128,7 @@ class _PageWalk:
 
     def __init__(self, rmap: Rmap, pfn: int, owner: LockWay, tables: LockWay) -> None:
         self.rmap, self.pfn = rmap, pfn
-        self.contended = False
+        self.contended = self._is_gone = False
         self._owner = owner
         self._tables = LockWay.TRIED if tables is LockWay.WAITED and rmap.design.lock_classes else tables
         self._lock: Lock | None = None
@@ -139,10 +139,19 @@ class _PageWalk:
 
     def __enter__(self) -> Self:
         self.rmap.enter_bits(self.one)
-        lock = self.rmap.design.owner_lock(self.pfn)
+        design, locks = self.rmap.design, self.rmap.machine.locks
+        lock = design.owner_lock(self.pfn)
         if lock is not None and self._owner is not LockWay.LEFT:
+            if (
+                design.page_lock is None
+            ):  # page->mapping is read with no lock: the owner may be another, or none, by the time it is locked
+                locks.reach("page->mapping", f"page {self.pfn}")
             self.contended = not _take(self.rmap, lock, self._owner, write=not lock.type.sleeps)
-            self._lock = None if self.contended else lock
+            if not self.contended and design.owner_lock(self.pfn) is not lock:
+                locks.drop(lock)
+                self._is_gone = True
+            elif not self.contended:
+                self._lock = lock
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,7 +163,7 @@ class _PageWalk:
 
     def places(self) -> Iterator[Mapping]:
         """Where the page is mapped; whose page_table_lock is busy is left out. Whoever waited for one has read the entry again."""
-        if self.contended:
+        if self.contended or self._is_gone:
             return
         rmap, locks = self.rmap, self.rmap.machine.locks
         left = int(rmap.frames.mapcount[self.pfn])
