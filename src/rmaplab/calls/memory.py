@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from rmaplab.errors import NoMemory, NotModelled, OomKilled, SyscallError, UsageError
 from rmaplab.machine.runqueue import SchedEntity
-from rmaplab.mm.access import read_bytes, write_bytes
+from rmaplab.mm.access import execute, read_bytes, write_bytes
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.madvise import check_range, do_madvise, is_known
@@ -162,6 +162,11 @@ class MemoryCalls(TaskStruct):
         """Read a byte of every page of the range, or write it back unchanged; in bulk. Raises SegmentationFault, OomKilled."""
         end = address + parse_size(length)
         self._access(touch, address, end, write)
+
+    def execute(self, address: int, length: int | str = 1) -> None:
+        """Fetch an instruction from every page of the range. Raises SegmentationFault, OomKilled."""
+        end = address + parse_size(length)
+        self._access(execute, address, end)
 
     # -- inside --------------------------------------------------------------------------------------------------
 

@@ -80,6 +80,10 @@ RULES: dict[str, History] = {
         since("2.6.34", 1, "2.6.34 arch/x86/mm/fault.c, access_error"),
         since("6.18", 1, "arch/x86/mm/fault.c, access_error", V),
     ),
+    "knows_nx": (
+        since("2.4", 0, "2.4.27, 2.6.2 include/asm-i386/pgtable.h: no such bit; asm-x86_64: _PAGE_NX", value64=1),
+        since("6.18", 1, "arch/x86/include/asm/pgtable_types.h, _PAGE_NX", V),
+    ),
     "anon_rmap_after_unlock": (
         since(
             "2.4", 0, "2.4.27: nobody is told; 2.6.2 mm/memory.c, do_anonymous_page: under it; 2.6.7: before set_pte"

@@ -40,9 +40,7 @@ ANON_VMA_1 = Patch(
     "anonymous pages are found through a 12-byte object per group of related VMAs; pte chains are gone",
     figures={
         **AA_WALKS,
-        "anon_rmap_after_unlock": Figure(
-            1, "mm/memory.c, do_anonymous_page, until the fix of 24 March 2004 (eras.md 2.1)", B
-        ),
+        "anon_rmap_after_unlock": Figure(1, "mm/memory.c, do_anonymous_page, until 24 March 2004 (eras.md 2.1)", B),
         "mprotect_merges": _NO_MERGING,
         "mremap_merges": _NO_MERGING,
         "fork_cond_resched": Figure(

@@ -1,8 +1,13 @@
-"""Loads and stores of a task: bytes in and out of its address space, with the faults that they meet.
+"""What a task's instructions do: loads and stores, bytes in and out of its address space, and their own fetches, with the faults that they meet.
 
     touch a stretch  ->  are all its entries there?  ->  bytes         what somebody took away again meanwhile is touched again
 
-Pages before a bad address are read or written, as a program would.
+Pages before a bad address are read, written or run, as a program would.
+
+A fetch is a read to the page tables and to do_page_fault, but for the NX bit of the entry, which is there where vm_flags have no VM_EXEC, if the
+format and the kernel know it. So a page that may not be run is faulted in first, as by a read; the fetch that is tried again is refused.
+
+Source: 2.4.27 include/asm-x86_64/pgtable.h, _PAGE_NX; 2.6.2 arch/x86_64/mm/fault.c, do_page_fault; 6.18 arch/x86/mm/fault.c, access_error.
 """
 
 import numpy as np
@@ -13,6 +18,7 @@ from rmaplab.machine.entries import PRESENT, RW
 from rmaplab.machine.pagetable_edit import read_entries
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.flags import VM_EXEC
 from rmaplab.objects.mm_types import Limits, MmStruct
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -43,6 +49,21 @@ def write_bytes(k: Kernel, mm: MmStruct, limits: Limits, start: int, data: bytes
             _store(k, mm, start + done, data[done : max(done, fault.address - start)])
             raise
         done += _store(k, mm, start + done, data[done:stop])
+
+
+def execute(k: Kernel, mm: MmStruct, limits: Limits, start: int, end: int) -> None:
+    """Fetch an instruction from every page of [start, end). Raises SegmentationFault at the first that may not be run; those before it are run."""
+    while start < end:
+        vma = mm.find_vma(start)
+        if vma is None or vma.start > start:
+            touch(k, mm, limits, start, start + 1, write=False)  # a fault: the stack grows, or nothing is there
+        elif k.rules.knows_nx and not vma.flags & VM_EXEC:
+            touch(k, mm, limits, start, start + 1, write=False)
+            raise SegmentationFault(start, f"fetch from {vma}, which is not executable")
+        else:
+            stop = min(end, vma.end)
+            touch(k, mm, limits, start, stop, write=False)
+            start = stop
 
 
 def _store(k: Kernel, mm: MmStruct, start: int, data: bytes) -> int:

@@ -47,6 +47,8 @@ class Rules:
     # -- fault.py ----------------------------------------------------------------------------------------------------------
     write_implies_read: bool
     """A page that may be written may be read, even the first time."""
+    knows_nx: bool
+    """An entry without VM_EXEC may not be run."""
     anon_rmap_after_unlock: bool
     """A new anonymous page is told to the reverse map when page_table_lock is free again; until then nobody finds it."""
     anon_exclusive: bool
