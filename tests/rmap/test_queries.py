@@ -222,7 +222,7 @@ def test_whose_table_is_locked_is_left_out(kernel: str) -> None:
     """A trylock fails: AGAIN, and on; what is done stays done (E.2). Once it is free the rest goes."""
     family = Family(kernel)
     referenced(family.rmap, family.pfns)
-    lock = family.mm(1).page_table_lock
+    lock = family.system.machine.pte_lock(family.mm(1), family.address)
     lock.writer = SOMEBODY
     entries = family.swap_entries()
     done = unmap(family.rmap, family.pfns, entries, family.replacing)
@@ -306,9 +306,10 @@ def test_an_entry_is_read_again_once_its_lock_is_held() -> None:
     referenced(family.rmap, family.pfns)
     other = family.tasks[1]
     entries = family.swap_entries()
+    lock = family.system.machine.pte_lock(family.mm(1), family.address)
 
     def listen(point: Point) -> None:
-        if (point.name, point.of) == ("page_table_lock", f"mm of pid {other.pid}") and "anon_vma_rwsem" in point.held:
+        if (point.name, point.of) == ("page_table_lock", lock.of) and "anon_vma_rwsem" in point.held:
             other.madvise(family.address, PAGE_SIZE, MADV_DONTNEED)
 
     family.system.watch(listen)

@@ -62,13 +62,14 @@ class LockClass:
 class Lock:
     """One lock. `of` names the object it protects, for "the one most fought over"."""
 
-    __slots__ = ("of", "readers", "since_ns", "type", "until_ns", "waiters", "waits", "writer")
+    __slots__ = ("grants", "of", "readers", "since_ns", "type", "until_ns", "waiters", "waits", "writer")
 
     def __init__(self, of_class: LockClass, of: str) -> None:
         self.type = of_class
         self.of = of
         self.writer: LockOwner | None = None
         self.readers = 0
+        self.grants = 0  # for writing, ever: which writer this is
         self.since_ns = 0
         self.until_ns = 0  # of the last moment for which pass_through held it
         self.waits = 0
@@ -145,6 +146,7 @@ class Locks:
         if write and lock.writer is None and not lock.readers and not lock.waiters:
             lock.type.writes += 1  # _grant, without the call: this is the most travelled path
             lock.writer = holder
+            lock.grants += 1
             lock.since_ns = self._sched.now_ns + self._ledger.pending_ns
             holder.held.append(lock)
         elif lock.busy(write):
@@ -331,6 +333,7 @@ class Locks:
         if write:
             lock.type.writes += 1
             lock.writer = holder
+            lock.grants += 1
         else:
             lock.type.reads += 1
             lock.readers += 1

@@ -1,6 +1,7 @@
 """A machine: RAM, frames, allocator, slab pages, page-table format, CPUs and the ledger, put together for one boot."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
@@ -8,7 +9,7 @@ from rmaplab.machine.arrays import I64, Bools, Words
 from rmaplab.machine.entries import PFN_MASK, Encoding
 from rmaplab.machine.frames import PG_TABLE, Frames
 from rmaplab.machine.ledger import Ledger, PriceList
-from rmaplab.machine.locks import MIGHT_SLEEP, Listener, LockClasses, Locks
+from rmaplab.machine.locks import MIGHT_SLEEP, Listener, Lock, LockClasses, Locks
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.ram import Ram
@@ -18,6 +19,13 @@ from rmaplab.machine.slab import SlabCache, SlabPages
 from rmaplab.machine.smt import NO_SMT, Smt
 from rmaplab.machine.tlb import Tlb, TlbRules
 from rmaplab.units import PAGE_SHIFT
+
+
+class HasTables(Protocol):
+    """An address space, as far as its page tables go."""
+
+    pgd: int
+    page_table_lock: Lock
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,9 @@ class Machine:
         self.words: Words = self.ram.words(self.paging.entry_bytes)
         self.geometry = (self.words, self.paging.levels, self.paging.bits)
         """What every kernel of pagetable.py begins with."""
+        self.locks_tables = False
+        """Every leaf table has a lock of its own for its entries, beside the mm's for the tables."""
+        self._table_locks: dict[int, Lock] = {}
         self.encoding = encoding
         self.mapped = encoding.mapped
         """What an entry must have one bit of to map a page: pte_present()."""
@@ -110,6 +121,20 @@ class Machine:
     def set_entry(self, pte: int, entry: int) -> None:
         """set_pte: the entry at physical address `pte`."""
         self.words[pte // self.paging.entry_bytes] = entry
+
+    def pte_lock(self, mm: HasTables, address: int) -> Lock:
+        """What the entry at `address` is changed under: page_table_lock, of the mm or of the leaf table; of the mm where there is no table yet."""
+        if not self.locks_tables:
+            return mm.page_table_lock
+        _, pte = lookup(*self.geometry, mm.pgd, address)
+        return mm.page_table_lock if pte < 0 else self.table_lock(pte >> PAGE_SHIFT)
+
+    def table_lock(self, table: int) -> Lock:
+        """The lock of the leaf table in frame `table`."""
+        lock = self._table_locks.get(table)
+        if lock is None:
+            lock = self._table_locks[table] = self.locks.new("page_table_lock", f"page table {table}")
+        return lock
 
     def cache(self, name: str, object_bytes: int, *, hwcache_align: bool = False) -> SlabCache:
         """kmem_cache_create: a new cache of this machine."""

@@ -25,6 +25,7 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I8, I64
 from rmaplab.machine.entries import WRITABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
+from rmaplab.machine.locks import Lock
 from rmaplab.machine.pagetable import count_tables, touch_range
 from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, empty_entry, fault_scan, hook_tables, install
 from rmaplab.mm.cow import decide
@@ -32,6 +33,7 @@ from rmaplab.mm.filemap import do_no_page
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.stack import expand_stack
 from rmaplab.mm.swap_in import do_swap_page
+from rmaplab.mm.vma_lock import is_write_locked, take_for_fault
 from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_GROWSDOWN, VM_READ, VM_WRITE
 from rmaplab.objects.mm_types import Limits, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -81,12 +83,12 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
             if limits is None:
                 stop = _handle_faults(k, access_vma(k, mm, limits, max(found.there, start), write=write), found, write)
             else:
-                machine.locks.take(mm.mmap_sem, write=False)
+                lock = take_for_fault(k, mm, max(found.there, start), write=write)
                 try:
                     vma = access_vma(k, mm, limits, max(found.there, start), write=write)
                     stop = _handle_faults(k, vma, found, write)
                 finally:
-                    machine.locks.drop(mm.mmap_sem)
+                    machine.locks.drop(lock)
         if limits is not None:
             machine.charge("page_touch", (stop - address) >> PAGE_SHIFT)
             machine.end_burst(user=True)
@@ -123,16 +125,20 @@ def _first_write(k: Kernel, mm: MmStruct, address: int) -> bool:
     if vma is None or vma.start > address or not vma.flags & VM_WRITE or not k.design.vma_is_faulted(vma):
         return False
     machine, locks = k.machine, k.machine.locks
-    if locks.listener is not None or mm.mmap_sem.busy(write=False) or mm.page_table_lock.busy(write=True):
+    outer = vma.lock or mm.mmap_sem
+    if locks.listener is not None or outer.busy(write=False) or is_write_locked(vma):
         return False
     pte = empty_entry(*machine.geometry, mm.pgd, address)
     if pte < 0:
         return False
+    inner = machine.table_lock(pte >> PAGE_SHIFT) if machine.locks_tables else mm.page_table_lock
+    if inner.busy(write=True):
+        return False
     page = machine.allocator.take_at_once(Gfp.HIGHUSER)
     if page < 0:
         return False
-    locks.pass_through(mm.mmap_sem, write=False)
-    locks.pass_through(mm.page_table_lock)
+    locks.pass_through(outer, write=False)
+    locks.pass_through(inner)
     entry = (page << PAGE_SHIFT) | WRITABLE
     machine.set_entry(pte, entry)
     k.rmap.add_one(page, pte, address, entry, vma)
@@ -188,20 +194,18 @@ def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     start, end = found.there, found.end
     nr = (end - start) >> PAGE_SHIFT
     tables, pages = _NOTHING, _NOTHING
-    locked = False
+    held: Lock | None = None
     to_copy = -1
     while True:
         copies, reuses, zeros = _decide(k, found, nr, write, to_copy)
-        to_copy = (
-            int(found.pfns[0]) if nr == copies == 1 else -1
-        )  # that stands, whatever happens while memory is asked for
+        if nr == 1:  # that it is copied stands, whatever happens while memory is asked for
+            to_copy = int(found.pfns[0]) if copies else -1
         wanted = copies + (found.empty if write else 0)
         enough = tables.size >= found.missing and pages.size >= wanted
-        if locked and enough:
-            break
-        if locked:
-            locks.leave(mm.page_table_lock)
-            locked = False
+        if held is not None:
+            if enough and held is machine.pte_lock(mm, start):
+                break
+            locks.leave(held)
         if not enough:
             try:
                 if wanted:
@@ -221,18 +225,18 @@ def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
                     return _halve(k, vma, found, write)
                 _leave_tables(k, mm, start, tables)
                 raise
-        locks.enter(mm.page_table_lock)
-        locked = True
+        held = machine.pte_lock(mm, start)
+        locks.enter(held)
         if found.seen == machine.changes:
             break
         found = _look(k, mm, start, end, write)  # somebody slept, or waited
         if found.there > start or found.other >= 0:
-            locks.leave(mm.page_table_lock)
+            locks.leave(held)
             _give_back(k, tables, pages)
             return start
     if stale := copies + zeros + (reuses if k.rules.cow_reuse_flushes else 0):
         machine.tlb.flush_page(mm, stale)
-    _install(k, vma, found, write, tables[: found.missing], pages[:wanted], copies, reuses)
+    _install(k, vma, found, write, tables[: found.missing], pages[:wanted], copies, reuses, held)
     _give_back(k, tables[found.missing :], pages[wanted:])
     machine.end_burst()
     return end
@@ -279,16 +283,16 @@ def _halve(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
 
 
 def _install(
-    k: Kernel, vma: VmArea, found: Found, write: bool, tables: I64, pages: I64, copies: int, reuses: int
+    k: Kernel, vma: VmArea, found: Found, write: bool, tables: I64, pages: I64, copies: int, reuses: int, held: Lock
 ) -> None:
-    """The entries change; copies get their contents, the reverse map hears of it, and everything is counted. Leaves page_table_lock."""
+    """The entries change; copies get their contents, the reverse map hears of it, and everything is counted. Leaves `held`, page_table_lock."""
     machine, mm, frames = k.machine, vma.mm, k.machine.frames
     start, end = found.there, found.end
     unlocks_first = k.rules.anon_rmap_after_unlock and machine.watched and not copies
     more = ((end - start) >> PAGE_SHIFT) - 1
     if more:  # a fault per page, each with its locks
         more = found.empty + found.shared - 1
-        machine.locks.count("mmap_sem", more, write=False)
+        machine.locks.count("vma_lock" if k.rules.vma_locks else "mmap_sem", more, write=False)
         machine.locks.count("page_table_lock", more)
     with k.batch() as added, k.batch() as removed, k.batch() as reused:
         added.runs, added.nr, removed.runs, removed.nr, reused.runs, reused.nr = install(
@@ -309,7 +313,7 @@ def _install(
             mm.rss += added.nr - copies
             k.lru_add.add(k.this_cpu(), pages)
             if unlocks_first:
-                machine.locks.leave(mm.page_table_lock)
+                machine.locks.leave(held)
                 machine.locks.reach("page_add_rmap", f"page {pages[0]}")
             k.rmap.add(added, vma)
             if k.rules.anon_exclusive:
@@ -324,7 +328,7 @@ def _install(
         if not write:
             machine.charge("zero_fault", found.empty)
         if not unlocks_first or not added.nr:
-            machine.locks.leave(mm.page_table_lock)
+            machine.locks.leave(held)
 
 
 def _copied(found: Found) -> I64:

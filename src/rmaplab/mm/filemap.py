@@ -59,13 +59,18 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
             if missing:
                 tables = machine.alloc_tables(missing)
             k.design.reserve(batch)
-            locks.enter(mm.page_table_lock)
-            same = vma.file.pages.get(index) == page and not lookup(*machine.geometry, mm.pgd, address)[0]
+            lock = machine.pte_lock(mm, address)
+            locks.enter(lock)
+            same = (
+                lock is machine.pte_lock(mm, address)
+                and vma.file.pages.get(index) == page
+                and not lookup(*machine.geometry, mm.pgd, address)[0]
+            )
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, address, address + PAGE_SIZE)
             if same and missing == tables.size and k.design.reserved(batch):
                 _install_page(k, vma, batch, page, tables)
                 copy, tables = _NOTHING, _NOTHING
-            locks.leave(mm.page_table_lock)
+            locks.leave(lock)
         finally:
             k.design.unreserve()
             machine.allocator.free(copy)

@@ -18,11 +18,13 @@ from rmaplab.errors import NoMemory, SyscallError, as_errno
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ENTRY, Batch
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE
+from rmaplab.machine.locks import Lock
 from rmaplab.machine.pagetable import copy_range, count_tables
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.mm_struct import mm_alloc, mmput
 from rmaplab.mm.vma import link_vma, vm_area_dup, vm_area_free
+from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.objects.flags import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_MAYWRITE, VM_SHARED, VM_WIPEONFORK
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SIZE
@@ -61,6 +63,7 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
 
 def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
     wiped = bool(vma.flags & VM_WIPEONFORK)
+    vma_start_write(k, vma)
     new = vm_area_dup(k, vma, child, vma.start, vma.end, vma.pgoff)
     new.flags &= ~VM_LOCKED_MASK
     k.machine.charge("vma_copy")
@@ -88,10 +91,10 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
 
     Memory first, then the page_table_locks, then a look whether that is still enough: whoever slept for it may find other entries.
     """
-    machine, geometry, locks = k.machine, k.machine.geometry, k.machine.locks
+    machine, geometry = k.machine, k.machine.geometry
     parent, child = vma.mm, new.mm
     tables: I64 = _NOTHING
-    locked = False
+    held: tuple[Lock, Lock] | None = None
     with k.batch() as batch:
         while True:
             seen = machine.changes
@@ -101,12 +104,11 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
                 batch.runs, batch.nr, batch.nr_others = read_range(
                     *geometry, parent.pgd, machine.mapped, start, end, batch.columns, batch.others
                 )
-            if locked:  # somebody slept, or waited: is it still enough?
+            if held:  # somebody slept, or waited: is it still enough?
                 if missing <= tables.size and k.design.reserved(batch):
                     break
-                locks.drop(parent.page_table_lock)
-                locks.drop(child.page_table_lock)
-                locked = False
+                _unlock(k, held)
+                held = None
             try:
                 if missing > tables.size:
                     more = machine.alloc_tables(missing - tables.size)
@@ -121,16 +123,20 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
                     _copy_burst(k, vma, new, low, high)
                 return
             if seen == machine.changes:
-                locks.take(child.page_table_lock)
-                locks.take(parent.page_table_lock)
-                locked = True
+                held = machine.pte_lock(child, start), machine.pte_lock(parent, start)
+                for lock in held:
+                    machine.locks.take(lock)
                 if seen == machine.changes:
                     break
         if leaves or missing:
             _copy_entries(k, vma, new, start, end, tables, batch)
         machine.end_burst()
-        locks.drop(parent.page_table_lock)
-        locks.drop(child.page_table_lock)
+        _unlock(k, held)
+
+
+def _unlock(k: Kernel, held: tuple[Lock, Lock]) -> None:
+    for lock in reversed(held):
+        k.machine.locks.drop(lock)
 
 
 def _copy_entries(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int, tables: I64, batch: Batch) -> None:

@@ -12,7 +12,7 @@ from rmaplab.cache.swap import Swap
 from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
-from rmaplab.machine.locks import LockClasses
+from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Machine
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.mm.pagevec import LruAdd
@@ -27,6 +27,7 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 MM_LOCKS: LockClasses = (
     ("mmap_sem", True, False),
+    ("vma_lock", True, False),
     ("PG_locked", True, False),
     ("mmlist_lock", False, False),
     ("page_table_lock", False, True),  # fork: the child's, then the parent's
@@ -66,6 +67,7 @@ class Kernel:
         self.rmap = Rmap(design, walks, owner_dies_at_free=rules.anon_mapping_dies_at_free)
         self.splits_under_page_table_lock = rules.split_holds_page_table_lock and not design.outer_lock_classes
         """A later design whose locks come before page_table_lock rules that out on an older kernel."""
+        machine.locks_tables = rules.table_locks
         self.this_cpu = machine.sched.this_cpu
         paging = machine.paging
         # where there is no task_struct cache, the task lies at the foot of its kernel stack
@@ -108,6 +110,24 @@ class Kernel:
             return self._batches.pop()
         paging = self.machine.paging
         return Batch(BURST_TABLES << paging.bits, paging.entry_bytes, self._batches)
+
+    def lock_entries(self, mm: MmStruct) -> None:
+        """page_table_lock, for as long as a call changes entries; where tables have locks of their own, each burst takes its first table's."""
+        if not self.machine.locks_tables:
+            self.machine.locks.take(mm.page_table_lock)
+
+    def unlock_entries(self, mm: MmStruct) -> None:
+        """It is done."""
+        if not self.machine.locks_tables:
+            self.machine.locks.drop(mm.page_table_lock)
+
+    def lock_burst(self, mm: MmStruct, address: int) -> Lock | None:
+        """A burst that begins at `address` begins, within lock_entries: what it drops at its end."""
+        if not self.machine.locks_tables:
+            return None
+        lock = self.machine.pte_lock(mm, address)
+        self.machine.locks.take(lock)
+        return lock
 
     def burst_start(self, end: int) -> int:
         """Where a burst that ends at `end` begins, for work that allocates and goes downwards."""

@@ -18,6 +18,7 @@ modern.md 1.8, history.md 4.
 
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma import absorb, move_border, set_range, split_vma
+from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
 
@@ -85,6 +86,7 @@ def vma_modify(
         vma = split_vma(k, vma, start, call)
     if end < vma.end:
         split_vma(k, vma, end, call)
+    vma_start_write(k, vma)
     vma.flags = flags
     return vma
 

@@ -121,8 +121,9 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
             break
     if missing < tables.size:
         machine.free_tables(tables[missing:])
+    lock = machine.pte_lock(mm, start)
     if machine.watched:  # page by page anyway
-        machine.locks.take(mm.page_table_lock)
+        machine.locks.take(lock)
     with k.batch() as before, k.batch() as after:
         before.runs, before.nr, moved = move_range(
             *geometry, mm.pgd, machine.mapped, start, end, delta, tables, before.columns, after.columns
@@ -135,7 +136,7 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
             k.design.moved(before, after, target)
         _flush(k, mm, before, (end - start) >> PAGE_SHIFT, moved, delta)
     if machine.watched:
-        machine.locks.drop(mm.page_table_lock)
+        machine.locks.drop(lock)
     elif moved:
         machine.locks.count("page_table_lock", moved)  # taken page by page
     if moved:

@@ -121,15 +121,18 @@ def _change_protection(k: Kernel, tlb: MmuGather, start: int, end: int, flags: i
     """change_protection: entries lose the write bit, and with PROT_NONE the present bit, in bursts; TLBs hear of it."""
     mm = tlb.mm
     present = PRESENT if flags & ACCESS else k.machine.encoding.hidden
-    k.machine.locks.take(mm.page_table_lock)
+    k.lock_entries(mm)
     address = start
     while address < end:
         stop = k.burst_end(address, end)
+        lock = k.lock_burst(mm, address)
         nr = protect_range(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, present)
         tlb.need_flush |= nr > 0 and k.rules.mprotect_gathers
         k.machine.charge("pte_protect", nr)
         k.machine.end_burst()
+        if lock is not None:
+            k.machine.locks.drop(lock)
         address = stop
     if not k.rules.mprotect_gathers:
         k.machine.tlb.flush_range(mm)
-    k.machine.locks.drop(mm.page_table_lock)
+    k.unlock_entries(mm)

@@ -36,14 +36,13 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
     if not doomed:
         return
     before, after = mm.gap_around(start, end)
-    machine = k.machine
-    locks, unmapped_base = machine.locks, machine.paging.unmapped_base
+    unmapped_base = k.machine.paging.unmapped_base
     for vma in doomed:
-        unlink_vma(vma)
+        unlink_vma(k, vma)
         if unmapped_base <= vma.start < mm.free_area_cache:
             mm.free_area_cache = vma.start
     k.lru_add.drain(k.this_cpu())
-    locks.take(mm.page_table_lock)
+    k.lock_entries(mm)
     tlb = MmuGather(k, mm)
     for vma in doomed:
         unmap_page_range(k, tlb, vma.start, vma.end)
@@ -57,7 +56,7 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
             mm.locked_vm -= nr_pages
     free_pgtables(k, tlb, before.end if before else 0, start, end, after.start if after else None)
     tlb.finish()
-    locks.drop(mm.page_table_lock)
+    k.unlock_entries(mm)
     for vma in doomed:
         remove_vma(k, vma)
 

@@ -47,6 +47,10 @@ class Rules:
     # -- fault.py ----------------------------------------------------------------------------------------------------------
     write_implies_read: bool
     """A page that may be written may be read, even the first time."""
+    vma_locks: bool
+    """A fault takes its VMA's lock, where that does, and not mmap_sem."""
+    table_locks: bool
+    """Entries are changed under a lock of their leaf table, not of the mm."""
     knows_nx: bool
     """An entry without VM_EXEC may not be run."""
     anon_rmap_after_unlock: bool

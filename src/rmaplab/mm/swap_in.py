@@ -47,18 +47,19 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
             k.design.vma_prepare(vma)
             k.design.reserve(batch)
             machine.locks.enter_bits("PG_locked", batch.columns, 1)
-            machine.locks.enter(mm.page_table_lock)
+            lock = machine.pte_lock(mm, address)
+            machine.locks.enter(lock)
             while not k.design.reserved(batch):
-                machine.locks.leave(mm.page_table_lock)
+                machine.locks.leave(lock)
                 k.design.reserve(batch)
-                machine.locks.enter(mm.page_table_lock)
+                machine.locks.enter(lock)
             if lookup(*machine.geometry, mm.pgd, address) == (entry, pte) and k.swap.cached.get(slot) == pfn:
                 machine.set_entry(pte, batch.columns[ENTRY, 0])
                 frames.count[pfn] += 1
                 mm.rss += 1
                 _map(k, vma, batch, slot)
                 machine.charge("swap_in")
-            machine.locks.leave(mm.page_table_lock)
+            machine.locks.leave(lock)
             machine.locks.leave_bits("PG_locked", batch.columns, 1)
         finally:
             k.design.unreserve()

@@ -21,10 +21,10 @@ def vmtruncate(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
     for vma in list(file.i_mmap):
         start = max(vma.start, vma.address_of(nr_pages))
         if start < vma.end:
-            k.machine.locks.take(vma.mm.page_table_lock)
+            k.lock_entries(vma.mm)
             with MmuGather(k, vma.mm) as tlb:
                 unmap_page_range(k, tlb, start, vma.end)
-            k.machine.locks.drop(vma.mm.page_table_lock)
+            k.unlock_entries(vma.mm)
     for index in [index for index in file.pages if index >= nr_pages]:
         page = file.pages[index]
         k.machine.frames.count[page] += 1

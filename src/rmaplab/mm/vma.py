@@ -17,18 +17,22 @@ import errno
 
 from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
 
 
 def vm_area_alloc(k: Kernel, mm: MmStruct, start: int, end: int, flags: int, pgoff: int) -> VmArea:
     """A VMA that nobody knows of yet. Raises as an allocation."""
-    return VmArea(mm, start, end, flags, pgoff, k.vma_cache.alloc())
+    new = VmArea(mm, start, end, flags, pgoff, k.vma_cache.alloc())
+    if k.rules.vma_locks:
+        new.lock = k.machine.locks.new("vma_lock", f"VMA {start:x} of pid {mm.pid}")
+    return new
 
 
 def vm_area_dup(k: Kernel, vma: VmArea, mm: MmStruct, start: int, end: int, pgoff: int) -> VmArea:
     """A copy of `vma` for [start, end) of `mm` that nobody knows of yet. Raises as an allocation."""
-    new = VmArea(mm, start, end, vma.flags, pgoff, k.vma_cache.alloc())
+    new = vm_area_alloc(k, mm, start, end, vma.flags, pgoff)
     new.file = vma.file
     return new
 
@@ -42,13 +46,15 @@ def vm_area_free(k: Kernel, vma: VmArea) -> None:
 
 def link_vma(vma: VmArea) -> None:
     """From now on find_vma finds it, and whoever looks for the pages of its file."""
+    vma.write_seq = vma.mm.mmap_sem.grants  # write-locked, without waiting: nobody has known it
     vma.mm.insert(vma)
     if vma.file is not None:
         vma.file.i_mmap.append(vma)
 
 
-def unlink_vma(vma: VmArea) -> None:
+def unlink_vma(k: Kernel, vma: VmArea) -> None:
     """From now on find_vma does not find it."""
+    vma_start_write(k, vma)
     vma.mm.remove(vma)
 
 
@@ -65,6 +71,7 @@ def clone_vma(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int) -> VmAre
 
 def set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
     """Move the borders of a linked VMA, within its gap; pgoff moves with the start."""
+    vma_start_write(k, vma)
     k.design.vma_pre_update(vma)
     if start != vma.start:
         vma.mm.move_start(vma, start, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT))
@@ -94,7 +101,7 @@ def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, limited: bool 
 def absorb(k: Kernel, vma: VmArea, other: VmArea) -> None:
     """`vma` grows over its neighbour `other`, and over a gap between them; `other` goes. Raises as an allocation, then all is as before."""
     k.design.vma_adopt(vma, other)
-    unlink_vma(other)
+    unlink_vma(k, other)
     set_range(k, vma, min(vma.start, other.start), max(vma.end, other.end))
     k.design.vma_merge(vma, other)
     vm_area_free(k, other)

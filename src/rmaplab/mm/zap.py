@@ -24,7 +24,7 @@ from rmaplab.units import PAGE_SHIFT
 def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
     """Clear all entries of [start, end), forget them in the reverse map, gather their pages. A burst at a time.
 
-    The caller holds page_table_lock, for as long as that takes.
+    The caller has called lock_entries(), for as long as that takes.
     """
     machine, mm = k.machine, tlb.mm
     if mm.nr_tables == k.tables_at_birth:
@@ -32,6 +32,7 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
     address = start
     while address < end:
         stop = k.burst_end(address, end)
+        lock = k.lock_burst(mm, address)
         batch = k.batch()
         batch.runs, batch.nr, batch.nr_others, cleared = zap_range(
             *machine.geometry, mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
@@ -47,19 +48,21 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
             tlb.need_flush |= not batch.nr  # of the zero page only
             machine.charge("pte_zap", cleared)
             machine.end_burst()
+        if lock is not None:
+            machine.locks.drop(lock)
         address = stop
 
 
 def zap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
     """What madvise takes away: the entries go, the VMA stays. The page tables go too where nothing else can be in them (PT_RECLAIM)."""
     k.lru_add.drain(k.this_cpu())
-    k.machine.locks.take(tlb.mm.page_table_lock)
+    k.lock_entries(tlb.mm)
     unmap_page_range(k, tlb, start, end)
     if k.rules.dontneed_frees_tables:
         _remove_tables(k, tlb, whole_tables(k, tlb.mm, start, end))
     if k.rules.gather_per_vma:
         tlb.end_vma()
-    k.machine.locks.drop(tlb.mm.page_table_lock)
+    k.unlock_entries(tlb.mm)
 
 
 def free_pgtables(k: Kernel, tlb: MmuGather, floor: int, start: int, end: int, ceiling: int | None) -> None:
@@ -91,14 +94,14 @@ def free_pgtables(k: Kernel, tlb: MmuGather, floor: int, start: int, end: int, c
 def exit_mmap(k: Kernel, mm: MmStruct) -> None:
     """An address space ends: zap everything, free its tables, then unlink its VMAs and free them."""
     k.lru_add.drain(k.this_cpu())
-    k.machine.locks.take(mm.page_table_lock)
+    k.lock_entries(mm)
     with MmuGather(k, mm) as tlb:
         for vma in mm.vmas:
             unmap_page_range(k, tlb, vma.start, vma.end)
             if vma.flags & VM_ACCOUNT:
                 k.vm_unacct_memory(vma.nr_pages)
         _clear_page_tables(k, tlb, 0, -(-k.machine.paging.task_size // k.machine.paging.top_span))
-    k.machine.locks.drop(mm.page_table_lock)
+    k.unlock_entries(mm)
     remove_all(k, mm)
     mm.total_vm = mm.locked_vm = 0
 

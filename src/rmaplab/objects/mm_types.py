@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.locks import Locks
+from rmaplab.machine.locks import Lock, Locks
 from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_READ, VM_SHARED, VM_WRITE
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -55,7 +55,7 @@ class VmArea:
     `file` is what it shows, from page `pgoff` on; None: nothing, its pages are anonymous.
     """
 
-    __slots__ = ("address", "anon_vma", "end", "file", "flags", "mm", "pgoff", "start")
+    __slots__ = ("address", "anon_vma", "end", "file", "flags", "lock", "mm", "pgoff", "start", "write_seq")
 
     def __init__(self, mm: "MmStruct", start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
         self.mm = mm
@@ -66,6 +66,8 @@ class VmArea:
         self.address = address
         self.anon_vma: object = None
         self.file: AddressSpace | None = None
+        self.lock: Lock | None = None  # where VMAs have one (mm/vma_lock.py)
+        self.write_seq = 0  # which writer of mmap_sem has write-locked it
 
     @property
     def nr_pages(self) -> int:

@@ -168,7 +168,7 @@ class _PageWalk:
         rmap, locks = self.rmap, self.rmap.machine.locks
         left = int(rmap.frames.mapcount[self.pfn])
         for mapping in rmap.walk(self.pfn):
-            lock = mapping.mm.page_table_lock
+            lock = rmap.machine.pte_lock(mapping.mm, mapping.address)
             if self._tables is not LockWay.LEFT and not _take(rmap, lock, self._tables):
                 continue
             try:
