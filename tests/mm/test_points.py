@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 import rmaplab
-from rmaplab.machine.locks import LockOwner, Point
+from rmaplab.machine.locks import MIGHT_SLEEP, LockOwner, Point
 from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.mm.fault import touch
+from rmaplab.objects.mm_types import Limits
 from rmaplab.reclaim.page_out import page_out
 from rmaplab.rmap.queries import Outcome, find, referenced, unmap
 from rmaplab.units import PAGE_SIZE
@@ -132,4 +134,28 @@ def test_whose_a_page_is_may_be_gone_when_its_list_is_locked(kernel: str) -> Non
     assert not system.machine.locks.held()
     system.machine.frames.count[pfn] -= 1
     system.machine.allocator.free(np.array([pfn]))
+    system.check()
+
+
+@kernels
+@pytest.mark.parametrize("nth", range(6))
+def test_two_threads_meet_in_one_fault(kernel: str, nth: int) -> None:
+    """At the n-th sleep of the first write to a VMA another thread writes to the same page, from its first fault to its last."""
+    system = rmaplab.boot(kernel, ram="64M")
+    task = system.spawn()
+    at, mm = task.mmap(4 * PAGE_SIZE), task.mm
+    assert mm is not None
+    sleeps: list[str] = []
+
+    def listener(point: Point) -> None:
+        if point.name == MIGHT_SLEEP:
+            sleeps.append(point.name)
+            if len(sleeps) == nth + 1:
+                touch(system.kernel, mm, Limits(), at, at + 1, write=True)
+
+    system.watch(listener)
+    task.write(at, b"once")
+    system.watch(None)
+    assert mm.rss == 1
+    assert task.read(at, 4) == b"once"
     system.check()

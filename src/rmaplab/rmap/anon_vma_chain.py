@@ -72,13 +72,18 @@ class AnonVmaChainMap(AnonVmaObjects):
         if vma.anon_vma is not None:
             return
         address = self.chain_cache.alloc()
-        anon_vma = self.find_mergeable(vma)
+        found = self.find_mergeable(vma)
         try:
-            anon_vma = anon_vma or self._new_anon_vma(None)
+            anon_vma = found or self._new_anon_vma(None)
         except NoMemory:
             self.chain_cache.free(address)
             raise
         self.machine.locks.pass_through(anon_vma.lock)
+        if vma.anon_vma is not None:  # another thread has been faster while this one slept
+            self.chain_cache.free(address)
+            if found is None:
+                self._put_anon_vma(anon_vma)
+            return
         vma.anon_vma = anon_vma
         anon_vma.num_active_vmas += 1
         self._link(vma, anon_vma, address)
