@@ -161,7 +161,7 @@ def test_fuzz_keeps_the_smallest_script(capsys: pytest.CaptureFixture[str], tmp_
         (["--fuzz", "3", "--kernel", "9.9"], "no kernel '9.9': choose from"),
         (
             ["--fuzz", "3", "--save", "/no/such/x"],
-            "/no/such/x cannot be written: give a path in a directory that is there",
+            "cannot write /no/such/x: give --save a file in a directory that exists and is yours",
         ),
         (["{bad}", "--save", "x"], "--save keeps what --fuzz finds"),
         (["--against", "{bad}"], "{bad} is no recording, or a damaged one: make one with --record FILE"),

@@ -1,11 +1,11 @@
 """`rmaplab check SCRIPT...`: the same script on the model and on the real kernel."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from rmaplab.errors import UsageError
+from rmaplab.files import check_writable
 
 FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path(dir_okay=False)}
 
@@ -46,9 +46,8 @@ def command(
         raise UsageError("--record keeps what the host does and --against leaves the host out: give one of them")
     if save is not None and fuzz is None:
         raise UsageError("--save keeps what --fuzz finds: give --fuzz N, or leave it out")
-    for path in (save, record):
-        if path is not None and not Path(path).parent.is_dir():
-            raise UsageError(f"{path} cannot be written: give a path in a directory that is there")
+    check_writable(save, "--save")
+    check_writable(record, "--record")
     from rmaplab.cli.work import check as work
 
     if record is not None:

@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import click
 from rich.text import Text
 
+from rmaplab.errors import UsageError
 from rmaplab.files import write_text
 from rmaplab.report.tables import console, plain
 
@@ -63,7 +64,11 @@ def emit(report: Report[Any], form: str, path: Path | None = None) -> None:
     if path is None:
         click.echo(text, nl=False)
     else:
-        write_text(path, "--output", text)
+        try:
+            write_text(path, "--output", text)
+        except UsageError:
+            click.echo(text, nl=False)  # what was found is not lost
+            raise
 
 
 def _as_csv(report: Report[Any]) -> str:

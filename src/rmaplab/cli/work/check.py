@@ -1,13 +1,12 @@
 """`rmaplab check`: scripts on both sides, what a file has recorded, or random ones; the first difference is shown."""
 
 import time
-from pathlib import Path
 
 import click
 
 from rmaplab.calls.table import CALLS
 from rmaplab.cli.work.progress import progress
-from rmaplab.errors import NotModelled
+from rmaplab.errors import NotModelled, UsageError
 from rmaplab.files import write_text
 from rmaplab.host.agent import Agent
 from rmaplab.kernels.catalogue import find_kernel
@@ -112,17 +111,22 @@ def _fuzz(kernel: str, nr: int, seed: int, save: str | None) -> int:
     if result.difference is None:
         click.echo(f"no difference in {result.coverage.scripts:,} scripts of seed {seed}")
         return 0
-    kept = Path(save or f"check-{seed}-{result.found_in}.script")
-    _keep(kept, result.difference, seed, result.found_in)
     click.echo("")
     _show(result.difference, host, f"model, {kernel}")
-    click.echo(f"\nsaved as {kept}: run it again with rmaplab check {kept}")
+    click.echo("")
+    click.echo(_keep(save or f"check-{seed}-{result.found_in}.script", result.difference, seed, result.found_in))
     return 1
 
 
-def _keep(path: Path, difference: Difference, seed: int, number: int | None) -> None:
-    text = f"# smallest of script {number} of seed {seed}: {difference.aspect} differs in line {difference.index + 2}\n"
-    write_text(path, "--save", text + str(difference.script), in_place=True)
+def _keep(path: str, difference: Difference, seed: int, number: int | None) -> str:
+    """Save what differs. What is to be said of it: the script itself, if it cannot be saved."""
+    head = f"# smallest of script {number} of seed {seed}: {difference.aspect} differs in line {difference.index + 2}\n"
+    text = head + str(difference.script)
+    try:
+        write_text(path, "--save", text, keep_old=True)
+    except UsageError as error:
+        return f"{text.rstrip()}\n\nnot saved: {error}"
+    return f"saved as {path}: run it again with rmaplab check {path}"
 
 
 def _show(difference: Difference, host: str, model: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from rmaplab.cli.census_options import RowsAsked
 from rmaplab.cli.options import Output
 from rmaplab.errors import UsageError
+from rmaplab.files import STDOUT
 from rmaplab.host.footprint import read_task
 from rmaplab.host.snapshot import CensusTaker, Rung, Snapshot
 from rmaplab.lab.census.census import Census, NobodyThere
@@ -24,9 +25,12 @@ def look(asked: RowsAsked, source: Path | None, save: Path | None, out: Output) 
     """One look, or one that was saved."""
     snapshot = load(source) if source is not None else _look_once(asked.pid)
     found = _choose(snapshot, asked, source)
-    if save is not None:
-        save_snapshot(snapshot, save)
-    emit(found, *out)
+    try:
+        if save is not None:
+            save_snapshot(snapshot, save)
+    finally:  # what was seen is shown, whether or not it can be saved
+        if save is None or str(save) not in STDOUT:
+            emit(found, *out)
 
 
 def _look_once(pid: int | None) -> Snapshot:

@@ -43,7 +43,7 @@ def save_snapshot(snapshot: Snapshot, path: Path) -> None:
         with part.open("wb") as file:
             np.savez_compressed(file, **columns)
 
-    write_whole(path, "--save", save)
+    write_whole(path, "--save", save, mode=0o600)
 
 
 def load(path: Path) -> Snapshot:

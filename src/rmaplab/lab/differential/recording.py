@@ -27,7 +27,7 @@ def save(path: str | Path, records: Sequence[Record], made_on: str) -> None:
     """Write records to a file. Raises UsageError where it cannot be written."""
     head = f'{{"format": {json.dumps(FORMAT)}, "made_on": {json.dumps(made_on)}, "scripts": [\n'
     text = head + ",\n".join(_as_text(record) for record in records) + "\n]}\n"
-    write_text(path, "--record", text, in_place=True)
+    write_text(path, "--record", text, keep_old=True)
 
 
 def load(path: str | Path) -> tuple[str, list[Record]]:
