@@ -17,6 +17,7 @@ from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.mm.fault import touch
 from rmaplab.objects.mm_types import Limits
 from rmaplab.reclaim.page_out import page_out
+from rmaplab.rmap.pte_chain import PteChain
 from rmaplab.rmap.queries import Outcome, find, referenced, unmap
 from rmaplab.units import PAGE_SIZE
 
@@ -183,3 +184,31 @@ def test_two_threads_meet_in_one_swap_in(kernel: str, where: str, *, write: bool
     assert met or where == "page_table_lock"  # it is taken under PG_locked, for which the other one would wait
     assert mm.rss == 1
     system.check()
+
+
+def test_a_chain_fills_up_while_fork_waits_for_a_lock() -> None:
+    """2.6.2: the head block has one slot left when fork has reserved what it needs, nothing; then somebody swaps the page in."""
+    system = rmaplab.boot("2.6.2", ram="64M", swap="4M", l1_cache_bytes=32)
+    design = system.kernel.design
+    assert isinstance(design, PteChain)
+    parent = system.spawn()
+    at = parent.mmap(PAGE_SIZE)
+    parent.write(at, b"ours")
+    others = [parent.fork() for _ in range(design.nrpte - 1)]
+    system.kernel.lru_add.drain_all()
+    assert page_out(system.kernel, page_at(system, parent, at))
+    for task in (parent, *others[:-1]):
+        task.read(at)
+    late: list[Point] = []
+
+    def listener(point: Point) -> None:
+        if point.name == "page_table_lock" and point.held == ("mmap_sem",) and not late:
+            late.append(point)
+            assert others[-1].read(at, 4) == b"ours"
+
+    system.watch(listener)
+    child = parent.fork()
+    system.watch(None)
+    assert late
+    system.check()
+    assert len(system.who_maps(child, at)) == design.nrpte + 1
