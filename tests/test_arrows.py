@@ -40,7 +40,7 @@ FLOORS = (
     "report",
     "cli",
 )
-EVERYBODY = ("errors", "units", "files")
+EVERYBODY = ("errors", "units", "files", "harmless")
 FACADE = "rmaplab"  # the package itself: what users import; inside the house, for cli/ only
 
 

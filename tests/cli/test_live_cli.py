@@ -94,6 +94,34 @@ def test_the_table_says_where_it_stands(capsys: pytest.CaptureFixture[str], fork
     assert "Files with most VMAs" in out
 
 
+def test_no_name_is_obeyed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A process calls itself a closing tag and an escape sequence, and maps a file of such a name."""
+    path = tmp_path / "a\nb\x1b[2J[x]"
+    path.write_bytes(bytes(4096))
+    program = (
+        "import ctypes, mmap, sys, time; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 4096, prot=1); m[0];"
+        "ctypes.CDLL(None).prctl(15, b'[/x]\\x1b]0;y\\x07'); print(hex(id(m)), flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        try:
+            maps = Path(f"/proc/{child.pid}/maps").read_text(encoding="utf-8", errors="surrogateescape")
+            address = next(line.split("-")[0] for line in maps.splitlines() if "\\012" in line or "[2J" in line)
+            for form in ("table", "csv"):
+                code, out, _ = run(capsys, "--pid", str(child.pid), "--format", form)
+                assert code == 0
+                assert r"[/x]\x1b]0;y\x07" in out
+                assert not [c for c in out if not c.isprintable() and c != "\n"]
+            with pytest.raises(SystemExit) as exit_:
+                main(["who", str(child.pid), address])
+            said = "".join(capsys.readouterr())
+            assert exit_.value.code == 0
+            assert not [c for c in said if not c.isprintable() and c != "\n"]
+        finally:
+            child.kill()
+
+
 @everything
 def test_csv_has_the_rung_in_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "--format", "csv", "--sort", "vmas")

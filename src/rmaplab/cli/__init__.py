@@ -11,6 +11,7 @@ import click
 
 from rmaplab import __version__
 from rmaplab.errors import RmaplabError, UsageError
+from rmaplab.harmless import printable
 
 VERBS = {
     "compare": "Run a workload on several kernels, side by side.",
@@ -97,5 +98,5 @@ def _report(error: BaseException) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    click.echo(f"rmaplab: {message}", err=True)
+    click.echo(f"rmaplab: {printable(message)}", err=True)
     return code

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from rich.table import Table
 
+from rmaplab.harmless import printable
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
 from rmaplab.lab.census.census import Census, circumstances
 from rmaplab.lab.census.designs import Held
@@ -187,7 +188,7 @@ def _notes(snapshot: Snapshot) -> Iterator[str]:
             "(processes just made or going, other PID namespaces)"
         )
     if snapshot.unseen:
-        names, more = ", ".join(snapshot.unseen[:5]), len(snapshot.unseen) - 5
+        names, more = ", ".join(map(printable, snapshot.unseen[:5])), len(snapshot.unseen) - 5
         rest = f" and {more:,} more" if more > 0 else ""
         yield f"not seen: {names}{rest}"
     if found["ended"]:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from rmaplab.errors import UsageError
 from rmaplab.files import write_text
+from rmaplab.harmless import harmless, printable
 from rmaplab.report.tables import console, plain
 
 
@@ -60,7 +61,7 @@ def emit(report: Report[Any], form: str, path: Path | None = None) -> None:
     if path is None and not isinstance(shown, str):
         console().print(shown, soft_wrap=isinstance(shown, Text))
         return
-    text = shown if isinstance(shown, str) else plain(shown)
+    text = harmless(shown if isinstance(shown, str) else plain(shown))
     if path is None:
         click.echo(text, nl=False)
     else:
@@ -78,7 +79,7 @@ def _as_csv(report: Report[Any]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: printable(v) if isinstance(v, str) else v for key, v in row.items()} for row in rows)
     return text.getvalue()
 
 

@@ -3,9 +3,12 @@
 import io
 
 from rich import box as borders
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
+
+from rmaplab.harmless import harmless, printable
 
 DASH = "-"
 WIDTH = 200
@@ -25,11 +28,20 @@ def plain(renderable: object) -> str:
     return "\n".join(line.rstrip() for line in out.file.getvalue().splitlines()) + "\n"  # type: ignore[attr-defined]
 
 
+class PlainTable(Table):
+    """A table whose cells are text: a string in it is never markup, and obeyed by nobody (harmless.py)."""
+
+    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
+        """A row, cell by cell."""
+        shown = (Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*shown, style=style, end_section=end_section)
+
+
 def new_table(title: str | None, columns: str, *, caption: str | None = None) -> Table:
     """A table whose columns are named in one string; those that begin with ">" are right-aligned."""
-    table = Table(
-        title=title,
-        caption=caption,
+    table = PlainTable(
+        title=None if title is None else Text(harmless(title), "table.title"),
+        caption=None if caption is None else Text(harmless(caption), "table.caption"),
         box=borders.SIMPLE_HEAD,
         title_justify="left",
         caption_justify="left",

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
+from rmaplab.harmless import printable
 from rmaplab.host.candidates import Visit
 from rmaplab.host.who import Answer
 from rmaplab.report.emit import Report
@@ -48,18 +49,17 @@ class WhoReport(Report[Answer]):
 
 def lines(answer: Answer, asked: str = "") -> list[Text]:
     """The whole answer: what was asked, the page, the drawing, the walk, the notes."""
-    said = [Text(asked, "bold"), Text()] if asked else []
+    notes = [Text(f"  {printable(note)}", "yellow") for note in answer.notes]
+    said = [Text(printable(asked), "bold"), Text()] if asked else []
     if answer.absent:
-        said.append(Text(f"  {answer.absent}", "yellow"))
+        said.append(Text(f"  {printable(answer.absent)}", "yellow"))
         if answer.candidates is None:
-            return said + [Text(f"  {note}", "yellow") for note in answer.notes]
+            return said + notes
         said.append(Text())
     said += [*_facts(answer), Text(), *_drawing(answer)]
     walk = _walk(answer)
     said += [Text(), *walk] if walk else []
-    if answer.notes:
-        said += [Text(), *(Text(f"  {note}", "yellow") for note in answer.notes)]
-    return said
+    return [*said, Text(), *notes] if notes else said
 
 
 def _facts(answer: Answer) -> list[Text]:
@@ -122,7 +122,7 @@ def _drawing(answer: Answer) -> list[Text]:
 
 
 def _cells(visit: Visit) -> tuple[str, str, str, str]:
-    return str(visit.pid), visit.comm, f"{visit.address:x}", visit.miss
+    return str(visit.pid), printable(visit.comm), f"{visit.address:x}", printable(visit.miss)
 
 
 def _branch(visit: Visit, widths: Sequence[int], *, last: bool) -> Text:
@@ -133,7 +133,7 @@ def _branch(visit: Visit, widths: Sequence[int], *, last: bool) -> Text:
     line.append(f"{address:>{widths[2]}}  ", "dim" if miss else "cyan")
     if widths[3]:
         line.append(f"{miss:<{widths[3]}}  ", "yellow")
-    return line.append(f"in {visit.vma}" if visit.vma else "in no VMA that is still there", "dim")
+    return line.append(f"in {printable(str(visit.vma))}" if visit.vma else "in no VMA that is still there", "dim")
 
 
 def _walk(answer: Answer) -> list[Text]:

@@ -8,6 +8,7 @@ from rmaplab.calls.table import CALLS
 from rmaplab.cli.work.progress import progress
 from rmaplab.errors import NotModelled, UsageError
 from rmaplab.files import write_text
+from rmaplab.harmless import harmless, printable
 from rmaplab.host.agent import Agent
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.lab.differential.campaign import campaign
@@ -52,7 +53,7 @@ def _scripts(paths: tuple[str, ...], kernel: str) -> int:
             if difference is not None:
                 _show(difference, f"host, Linux {agent.release}", f"model, {kernel}")
                 return 1
-            click.echo(f"{script.name}: no difference in {len(script.ops)} operations")
+            click.echo(f"{printable(script.name)}: no difference in {len(script.ops)} operations")
     if skipped:
         click.echo(f"{skipped} not compared")
     return 0
@@ -75,7 +76,7 @@ def _against(path: str, kernel: str) -> int:
             return 1
         operations += len(record.results)
     click.echo(
-        f"{path}: no difference in {len(records) - skipped} scripts, {operations} operations (recorded on {made_on})"
+        f"{printable(path)}: no difference in {len(records) - skipped} scripts, {operations} operations (recorded on {made_on})"
         + (f"; {skipped} not compared" if skipped else "")
     )
     return 0
@@ -89,7 +90,9 @@ def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int) -> in
         scripts += [make_script(seed, number, frozenset(CALLS) - agent.missing.keys()) for number in range(fuzz or 0)]
         records = [agent.run(script) for script in scripts]
         save_records(path, records, f"Linux {agent.release}")
-    click.echo(f"{path}: {len(records)} scripts, {sum(len(each.results) for each in records)} operations recorded")
+    click.echo(
+        f"{printable(path)}: {len(records)} scripts, {sum(len(each.results) for each in records)} operations recorded"
+    )
     return 0
 
 
@@ -126,12 +129,12 @@ def _keep(path: str, difference: Difference, seed: int, number: int | None) -> s
         write_text(path, "--save", text, keep_old=True)
     except UsageError as error:
         return f"{text.rstrip()}\n\nnot saved: {error}"
-    return f"saved as {path}: run it again with rmaplab check {path}"
+    return printable(f"saved as {path}: run it again with rmaplab check {path}")
 
 
 def _show(difference: Difference, host: str, model: str) -> None:
     for line in draw_difference(difference, host, model):
-        click.echo(line)
+        click.echo(harmless(line))
 
 
 def _say_what_is_missing(agent: Agent, *, for_record: bool = False) -> None:

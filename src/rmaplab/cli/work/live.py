@@ -12,6 +12,7 @@ from rmaplab.cli.census_options import RowsAsked
 from rmaplab.cli.options import Output
 from rmaplab.errors import UsageError
 from rmaplab.files import STDOUT
+from rmaplab.harmless import harmless
 from rmaplab.host.footprint import read_task
 from rmaplab.host.snapshot import CensusTaker, Rung, Snapshot
 from rmaplab.lab.census.census import Census, NobodyThere
@@ -69,7 +70,7 @@ def watch(asked: RowsAsked, interval: float, times: int | None, form: str) -> No
                     if looks == 1:
                         raise
                     found = CensusReport([], Census(snapshot), np.zeros(0, np.int64), asked.trees, asked.top)
-                click.echo(_one_look(found, form, looks, torn, broken))
+                click.echo(harmless(_one_look(found, form, looks, torn, broken)))
                 if not found.rows and asked.pid is not None:
                     break  # a PID does not come back
         except KeyboardInterrupt:

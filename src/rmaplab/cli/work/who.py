@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import click
 
+from rmaplab.harmless import printable
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.kernel_walk import KernelWalk
 from rmaplab.host.place import find_file_page, find_place
@@ -33,4 +34,4 @@ def who(pid_and_address: tuple[int, str] | None, path_and_offset: tuple[str, int
     emit(WhoReport([answer], asked), form)
     if form == "json":
         for note in filter(None, [answer.absent, *answer.notes]):
-            click.echo(f"rmaplab: {note}", err=True)
+            click.echo(f"rmaplab: {printable(note)}", err=True)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rmaplab.errors import UsageError
+from rmaplab.harmless import printable
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
 from rmaplab.lab.census.designs import Held, held_under_designs
 from rmaplab.lab.census.rows import CensusRow, FileRow
@@ -329,8 +330,7 @@ def circumstances(snapshot: Snapshot) -> dict[str, Any]:
 
 def name(comm: bytes) -> str:
     """A process's name, fit to print."""
-    text = comm.split(b"\0")[0].decode(errors="replace")
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return printable(comm.split(b"\0")[0].decode(errors="surrogateescape"))
 
 
 def _sum_known(values: I64, group: I64, nr: int) -> list[int | None]:
