@@ -59,7 +59,6 @@ class PvList(ReverseMap):
         self._shift = word.bit_length() - 1
         lists = self._first_mm, self._first_address, self._more
         self._columns: tuple[Any, int, I64, I64, I64] = (self._ram, self._shift, *lists)
-        self._spare: I64 = np.empty(0, np.int64)
 
     # -- what it costs -----------------------------------------------------------------------------------------------
 
@@ -102,13 +101,13 @@ class PvList(ReverseMap):
 
     def _short(self, batch: Batch) -> int:
         """How many entries are still to be taken: one for each page that is mapped already."""
-        return int(np.count_nonzero(self._first_mm[batch.pfns])) - self._spare.size
+        return int(np.count_nonzero(self._first_mm[batch.pfns])) - self.spare.size
 
     def reserve(self, batch: Batch) -> None:
         """They may sleep, and others unmap and map pages meanwhile: so it is counted again."""
         while (short := self._short(batch)) > 0:
             more = self.cache.alloc_bulk(short)
-            self._spare = np.concatenate((self._spare, more))
+            self.spare = np.concatenate((self.spare, more))
             self.machine.charge("pv_entry_alloc", short)
 
     def reserved(self, batch: Batch) -> bool:
@@ -117,17 +116,17 @@ class PvList(ReverseMap):
 
     def unreserve(self) -> None:
         """What was not needed after all."""
-        self.cache.free_bulk(self._spare)
-        self._spare = self._spare[:0]
+        self.cache.free_bulk(self.spare)
+        self.spare = self.spare[:0]
 
     # -- pages -------------------------------------------------------------------------------------------------------
 
     def add(self, batch: Batch, vma: VmArea) -> None:
         """The first mapping fits into struct page; what was reserved does for others."""
-        used = _insert(*self._columns, batch.pfns, batch.addresses, vma.mm.address, self._spare)
+        used = _insert(*self._columns, batch.pfns, batch.addresses, vma.mm.address, self.spare)
         if used < 0:
             raise KernelBug("pv_add", "a page is mapped once more, and no entry was reserved")
-        self._spare = self._spare[used:]
+        self.spare = self.spare[used:]
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """The same."""
@@ -172,7 +171,7 @@ class PvList(ReverseMap):
         if {mm.address for mm in mms} != self._mms.keys():
             raise KernelBug("pv_list", "the mms it knows are not the living ones")
         wanted = int(np.maximum(mapped - 1, 0).sum())
-        if self.cache.nr_objects != wanted or self._spare.size:
+        if self.cache.nr_objects != wanted or self._spares:
             raise KernelBug("pv_list", f"{self.cache.nr_objects} entries in the slab, {wanted} needed")
 
 

@@ -186,3 +186,21 @@ def test_what_has_pages_shows_no_file() -> None:
     shown.tasks[0].write(at, b"x")
     with pytest.raises(KernelBug, match="has pages already"):
         show_file(shown.vma(shown.tasks[0], at), AddressSpace(9, b""), 0)
+
+
+@everywhere
+def test_every_private_write_is_a_copy_of_the_files_page(kernel: str, paging: str) -> None:
+    """The second and later ones too, when the VMA has an anon_vma already; beyond the file's end there is nothing to copy."""
+    shown = Shown(kernel, paging)
+    task = shown.tasks[0]
+    assert task.mm is not None
+    vma = next(vma for vma in task.mm.vmas if vma.file is not None)
+    first = vma.pgoff
+    for page in range(first, len(DATA) // PAGE_SIZE):
+        at = vma.start + (page - first) * PAGE_SIZE
+        task.write(at + 5, b"!")
+        assert task.read(at, 6) == b"page !"
+    if vma.nr_pages > len(DATA) // PAGE_SIZE - first:
+        with pytest.raises(BusError):
+            task.write(vma.start + (len(DATA) // PAGE_SIZE - first) * PAGE_SIZE, b"x")
+    shown.system.check()

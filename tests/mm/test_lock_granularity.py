@@ -6,6 +6,10 @@
 Somebody acts at a point of somebody else (System.watch): what he would have to wait for is a deadlock there, and is one.
 """
 
+import contextlib
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -13,8 +17,18 @@ import rmaplab
 from rmaplab.errors import KernelBug
 from rmaplab.machine.locks import Point
 from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.mm.access import read_bytes
 from rmaplab.mm.fault import touch
-from rmaplab.objects.mm_types import Limits
+from rmaplab.objects.flags import (
+    MADV_DONTNEED,
+    MAP_ANONYMOUS,
+    MAP_GROWSDOWN,
+    MAP_PRIVATE,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+)
+from rmaplab.objects.mm_types import Limits, MmStruct
 from rmaplab.reclaim.page_out import page_out
 from rmaplab.rmap.queries import referenced
 from rmaplab.units import PAGE_SIZE
@@ -130,4 +144,84 @@ def test_what_a_fault_takes(kernel: str) -> None:
     task.touch(at, 64 * PAGE_SIZE, write=True)
     assert (classes["mmap_sem"].reads, classes["vma_lock"].reads) == ((1, 63) if kernel == "6.18" else (64, 0))
     assert classes["page_table_lock"].writes == 64
+    system.check()
+
+
+@pytest.mark.parametrize("flags", [MREMAP_MAYMOVE | MREMAP_FIXED, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP])
+def test_a_fault_waits_for_the_mremap_of_its_vma(flags: int) -> None:
+    """6.18: at every point of the move the source is write-locked; nothing is read of it that was moved away, and no store is lost."""
+    for nth in range(1, 40):
+        system = rmaplab.boot("6.18", ram="64M")
+        task = system.spawn()
+        at, mm = task.mmap(8 * PAGE_SIZE), task.mm
+        assert mm is not None
+        for page in range(8):
+            task.write(at + page * PAGE_SIZE, b"%d" % page)
+        seen: list[bytes | str] = []
+        points = itertools.count(1)
+
+        def listener(point: Point, mm: MmStruct = mm, nth: int = nth, points: Iterator[int] = points) -> None:
+            if "mmap_sem" in point.held and next(points) == nth:
+                try:
+                    seen.append(read_bytes(system.kernel, mm, Limits(), at + 7 * PAGE_SIZE, 1))  # noqa: B023
+                except KernelBug as bug:
+                    seen.append(str(bug))  # noqa: B023
+
+        system.watch(listener)
+        new = task.mremap(at, 8 * PAGE_SIZE, 8 * PAGE_SIZE, flags, at - (1 << 30))
+        system.watch(None)
+        assert seen in ([], [b"7"]) or "mmap_sem" in str(seen[0])
+        assert [task.read(new + page * PAGE_SIZE, 1) for page in range(8)] == [b"%d" % page for page in range(8)]
+        system.check()
+        if not seen:
+            break
+    assert nth > 10
+
+
+def test_a_table_that_a_fault_has_used_again_stays() -> None:
+    """6.18, as programs: one thread writes behind a table that another one has just emptied with MADV_DONTNEED (PT_RECLAIM)."""
+    system = rmaplab.boot("6.18", ram="256M", cpus=2)
+    span = system.machine.paging.leaf_span
+    done: list[bool] = []
+    base: list[int] = []
+
+    def writer(task: rmaplab.Task) -> None:
+        while not done:
+            task.write(base[0] + 7 * PAGE_SIZE, b"y")
+
+    def main(task: rmaplab.Task) -> None:
+        base.append(-(-task.mmap(20 * span) // span) * span)
+        task.clone_vm(writer)
+        for _ in range(8):
+            for table in range(18):
+                task.write(base[0] + table * span, b"x")
+            task.madvise(base[0], 18 * span, MADV_DONTNEED)
+        done.append(True)
+        task.wait()
+        system.check()
+
+    system.spawn(main)
+    system.run()
+
+
+def test_two_threads_that_make_one_stack_grow() -> None:
+    """6.18: the second waits until the first is done, and finds that it need not."""
+    system = rmaplab.boot("6.18", ram="64M")
+    task = system.spawn()
+    at = task.mmap(4 * PAGE_SIZE, flags=MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN)
+    task.write(at, b"x")
+    mm = task.mm
+    assert mm is not None
+    seen: list[str] = []
+
+    def listener(point: Point) -> None:
+        if "mmap_sem" in point.held:
+            with contextlib.suppress(KernelBug):
+                touch(system.kernel, mm, Limits(), at - 5 * PAGE_SIZE, at - 5 * PAGE_SIZE + 1, write=True)
+                seen.append(point.name)
+
+    system.watch(listener)
+    task.write(at - 2 * PAGE_SIZE, b"y")
+    system.watch(None)
+    assert not seen
     system.check()

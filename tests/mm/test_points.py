@@ -8,6 +8,9 @@
 Source: eras.md 2.1, 2.2; reclaim.md C.3; 6.18 mm/rmap.c, folio_lock_anon_vma_read.
 """
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -212,3 +215,51 @@ def test_a_chain_fills_up_while_fork_waits_for_a_lock() -> None:
     assert late
     system.check()
     assert len(system.who_maps(child, at)) == design.nrpte + 1
+
+
+def test_who_acts_in_the_middle_of_a_fork_may_fork() -> None:
+    """2.6.2: blocks that one task has reserved are not another's to give back, or to use."""
+    for nth in range(1, 60):
+        system = rmaplab.boot("2.6.2", ram="64M")
+        task = system.spawn()
+        at = task.mmap(16 * PAGE_SIZE)
+        for page in range(6):
+            task.write(at + page * PAGE_SIZE, b"%d" % page)
+        child = task.fork()
+        task.write(at, b"0")
+        points = itertools.count(1)
+        acted: list[Point] = []
+
+        def listener(point: Point, nth: int = nth, points: Iterator[int] = points) -> None:
+            if next(points) == nth:
+                acted.append(point)  # noqa: B023
+                child.fork()  # noqa: B023
+                child.mremap(at, 4 * PAGE_SIZE, 4 * PAGE_SIZE, 3, at + (1 << 28))  # noqa: B023
+
+        system.watch(listener)
+        task.fork()
+        system.watch(None)
+        system.check()
+        if not acted:
+            break
+    assert nth > 12
+
+
+@kernels
+def test_a_listener_may_end_itself(kernel: str) -> None:
+    """At any point: what was really taken for it is dropped."""
+    for name in ("mmap_sem", "vma_lock", "page_table_lock", "PG_chainlock", "PG_maplock", "PG_locked", MIGHT_SLEEP):
+        system, task, at = box(kernel)
+
+        def listener(point: Point, system: rmaplab.System = system, name: str = name) -> None:
+            if point.name == name:
+                system.watch(None)
+
+        system.watch(listener)
+        task.write(at + PAGE_SIZE, b"y")
+        task.fork()
+        system.watch(None)
+        task.write(at, b"z")
+        task.munmap(at, PAGE_SIZE)
+        assert not system.machine.locks.held()
+        system.check()

@@ -85,6 +85,11 @@ RULES: dict[str, History] = {
         since("6.4", 1, "mm/memory.c, lock_vma_under_rcu; from memory"),
         since("6.18", 1, "mm/mmap_lock.c, lock_vma_under_rcu; arch/x86/mm/fault.c, do_user_addr_fault"),
     ),
+    "stack_grows_under_write": (
+        since("2.4", 0, "2.4.27, 2.6.2 arch/i386/mm/fault.c, do_page_fault: expand_stack under down_read"),
+        since("6.5", 1, "mm/memory.c, lock_mm_and_find_vma; from memory"),
+        since("6.18", 1, "mm/mmap_lock.c, lock_mm_and_find_vma: upgrade_mmap_lock_carefully"),
+    ),
     "table_locks": (
         since("2.4", 0, "2.4.27, 2.6.2, 2.6.7 mm/memory.c, handle_mm_fault: mm->page_table_lock"),
         since("2.6.15", 1, "include/linux/mm.h, pte_lockptr; from memory"),

@@ -128,6 +128,8 @@ class Locks:
         """How many points it was told of."""
         self.acting = False
         """A listener acts at a point: he can wait for nobody, and does better to try."""
+        self.bits_held = 0
+        """Bit locks between enter_bits and leave_bits that were really taken."""
         self._bits: dict[tuple[str, int], Lock] = {}  # bit locks that were ever really taken
         self._outside = LockOwner(None)
         self._holders: dict[SchedEntity, LockOwner] = {}
@@ -172,8 +174,8 @@ class Locks:
             self.take(lock)
 
     def leave(self, lock: Lock) -> None:
-        """What followed enter() is done."""
-        if self.listener is not None:
+        """What followed enter() is done. Whoever listens may have ended that meanwhile: what was really taken is dropped."""
+        if lock.writer is not None and lock.writer is self._holder():
             self.drop(lock)
 
     def pass_through(self, lock: Lock, *, write: bool = True) -> None:
@@ -260,6 +262,7 @@ class Locks:
         if self.listener is None or nr != 1:
             self.sweep(class_name, batch, nr)
         else:
+            self.bits_held += 1
             self.take(self.bit(class_name, int(batch[0, 0])))
 
     def bit(self, class_name: str, pfn: int) -> Lock:
@@ -268,8 +271,10 @@ class Locks:
 
     def leave_bits(self, class_name: str, batch: I64, nr: int) -> None:
         """The work is done."""
-        if self.listener is not None and nr == 1:
-            self.drop(self._bits[class_name, int(batch[0, 0])])
+        lock = self._bits.get((class_name, int(batch[0, 0]))) if self.bits_held and nr == 1 else None
+        if lock is not None and lock.writer is self._holder():
+            self.bits_held -= 1
+            self.drop(lock)
 
     def reach(self, name: str, of: str = "") -> None:
         """A point: whoever watches may act here, as somebody of his own, who holds nothing.
@@ -290,6 +295,11 @@ class Locks:
         finally:
             self.acting = False
             self._outside, self._sched.current = outside, running
+
+    @property
+    def owner(self) -> LockOwner:
+        """Who takes locks now: the running task, or whoever acts from outside."""
+        return self._holder()
 
     def held(self) -> list[Lock]:
         """What the running task holds: nothing, between system calls."""

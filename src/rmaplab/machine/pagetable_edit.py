@@ -244,9 +244,12 @@ def find_pfn(
 
 @kernel
 def free_level(
-    words: Words, levels: int, bits: int, pgd: int, level: int, start: int, end: int, tables: I64, nr: int
+    words: Words, levels: int, bits: int, pgd: int, level: int, start: int, end: int, looks: bool, tables: I64, nr: int
 ) -> int:  # fmt: skip
-    """Unhook the tables of one level (1: leaf tables) that map [start, end), whole tables: into tables[nr:]; the new `nr`."""
+    """Unhook the tables of one level (1: leaf tables) that map [start, end), whole tables: into tables[nr:]; the new `nr`.
+
+    If it `looks`, those in which there is something stay.
+    """
     span = np.int64(4096) << (bits * level)
     address = np.int64(start)
     while address < end:
@@ -260,9 +263,11 @@ def free_level(
             slot = (table >> (12 - bits)) + ((address >> shift) & ((1 << bits) - 1))
             entry = np.int64(words[slot])
         if entry & PRESENT:
-            tables[nr] = (entry >> 12) & PFN_MASK
-            words[slot] = 0
-            nr += 1
+            first = ((entry >> 12) & PFN_MASK) << bits
+            if not (looks and words[first : first + (1 << bits)].any()):
+                tables[nr] = (entry >> 12) & PFN_MASK
+                words[slot] = 0
+                nr += 1
             address += span
         else:  # nothing below this entry
             address = ((address >> shift) + 1) << shift
@@ -282,5 +287,5 @@ def free_range(
         span = np.int64(4096) << (bits * level)
         first = max(start // span, -(-floor // span)) * span
         last = min(-(-end // span), ceiling // span) * span
-        nr = free_level(words, levels, bits, pgd, level, first, last, tables, nr)
+        nr = free_level(words, levels, bits, pgd, level, first, last, False, tables, nr)
     return nr

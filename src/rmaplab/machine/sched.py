@@ -64,6 +64,7 @@ class Scheduler:
         self._sequence = 0
         self.switches = 0
         self._hub: greenlet | None = None
+        self._abandoned = False
         self._alive: dict[SchedEntity, None] = {}
         self.switch_mm: Callable[[Cpu, SchedEntity], None] = _no_mm
         """Is told who runs next on a CPU (tlb.py)."""
@@ -221,6 +222,8 @@ class Scheduler:
 
         A suspended greenlet's stack is out of the garbage collector's sight, and holds the whole machine.
         """
+        self._events.clear()
+        self._abandoned = True
         for entity in list(self._alive):
             if entity.context is not None and entity.context and not entity.context.dead:
                 self.current = entity
@@ -231,6 +234,7 @@ class Scheduler:
         self._alive.clear()
         self._events.clear()
         self.current = None
+        self._abandoned = False
 
     # -- what the policy asks of the engine ------------------------------------------------------------------------------
 
@@ -262,6 +266,8 @@ class Scheduler:
 
     def _switch_away(self) -> None:
         """The running task stops here: to whoever is due, straight if that is a task, else by way of the hub."""
+        if self._abandoned:  # what it does on its way out takes no time, and nobody else runs
+            raise GreenletExit
         if self._hub is None:
             raise KernelBug("schedule", "no hub to switch to")
         self.switches += 1

@@ -122,7 +122,9 @@ def access_vma(k: Kernel, mm: MmStruct, limits: Limits | None, address: int, *, 
 def _first_write(k: Kernel, mm: MmStruct, address: int) -> bool:
     """The first write to one page, where its page table is there and a page is at hand. False if it is another kind of touch: nothing is done."""
     vma = mm.find_vma(address)
-    if vma is None or vma.start > address or not vma.flags & VM_WRITE or not k.design.vma_is_faulted(vma):
+    if vma is None or vma.start > address or vma.file is not None or not vma.flags & VM_WRITE:
+        return False
+    if not k.design.vma_is_faulted(vma):
         return False
     machine, locks = k.machine, k.machine.locks
     outer = vma.lock or mm.mmap_sem

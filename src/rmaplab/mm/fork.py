@@ -105,7 +105,8 @@ def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> No
                     *geometry, parent.pgd, machine.mapped, start, end, batch.columns, batch.others
                 )
             if held:  # somebody slept, or waited: is it still enough?
-                if missing <= tables.size and k.design.reserved(batch):
+                locked = machine.pte_lock(child, start), machine.pte_lock(parent, start)
+                if held == locked and missing <= tables.size and k.design.reserved(batch):
                     break
                 _unlock(k, held)
                 held = None

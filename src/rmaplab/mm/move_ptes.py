@@ -121,8 +121,8 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
             break
     if missing < tables.size:
         machine.free_tables(tables[missing:])
-    lock = machine.pte_lock(mm, start)
-    if machine.watched:  # page by page anyway
+    lock, is_held = machine.pte_lock(mm, start), machine.watched
+    if is_held:  # page by page anyway
         machine.locks.take(lock)
     with k.batch() as before, k.batch() as after:
         before.runs, before.nr, moved = move_range(
@@ -135,7 +135,7 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
         if before.nr:
             k.design.moved(before, after, target)
         _flush(k, mm, before, (end - start) >> PAGE_SHIFT, moved, delta)
-    if machine.watched:
+    if is_held:
         machine.locks.drop(lock)
     elif moved:
         machine.locks.count("page_table_lock", moved)  # taken page by page

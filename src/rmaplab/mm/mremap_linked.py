@@ -27,6 +27,7 @@ from rmaplab.mm.move_ptes import Remap, move_page_tables
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import clone_vma, link_vma
+from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.mm.zap import zap_whole_tables
 from rmaplab.objects.flags import (
     MREMAP_DONTUNMAP,
@@ -201,6 +202,7 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
         raise SyscallError(errno.ENOMEM, "mremap", "too many mappings")
     stays = flags & MREMAP_DONTUNMAP
     charged = _charge(k, vma, (new_length if stays else new_length - old_length) >> PAGE_SHIFT)
+    vma_start_write(k, vma)
     try:
         target, vma = _copy_vma(k, vma, remap)
     except NoMemory as failure:
@@ -232,6 +234,7 @@ def _copy_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[VmArea, VmArea]:
     numbered = vma.file is not None or k.design.vma_is_faulted(vma)
     pgoff = remap.pgoff_in(vma) if numbered else new >> PAGE_SHIFT
     target, source = merge_new_range(k, vma.mm, vma, new, end, vma.flags, pgoff)
+    vma_start_write(k, source or vma)
     if target is not None:
         return target, source or vma
     target = clone_vma(k, vma, new, end, pgoff)

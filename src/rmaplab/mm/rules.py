@@ -49,6 +49,8 @@ class Rules:
     """A page that may be written may be read, even the first time."""
     vma_locks: bool
     """A fault takes its VMA's lock, where that does, and not mmap_sem."""
+    stack_grows_under_write: bool
+    """A fault that makes a stack grow takes mmap_sem for writing; otherwise for reading."""
     table_locks: bool
     """Entries are changed under a lock of their leaf table, not of the mm."""
     knows_nx: bool

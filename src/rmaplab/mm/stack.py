@@ -10,6 +10,7 @@ Source: 6.18 mm/vma.c, expand_downwards, acct_stack_growth; the guard gap is Hug
 from rmaplab.errors import SegmentationFault
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma import set_range
+from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.objects.flags import VM_ACCESS, VM_ACCOUNT, VM_GROWSDOWN, VM_LOCKED
 from rmaplab.objects.mm_types import Limits, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -24,6 +25,9 @@ def expand_stack(k: Kernel, vma: VmArea, address: int, limits: Limits) -> None:
     if before is not None and start - before.end < gap and before.flags & VM_ACCESS and not before.flags & VM_GROWSDOWN:
         raise SegmentationFault(address, f"{vma} may not grow so near to {before}")
     k.design.vma_prepare(vma)  # whoever walks must not see the borders move: that needs an anon_vma's lock
+    vma_start_write(k, vma)
+    if vma.start <= start:  # another thread has been faster while this one slept
+        return
     grow = (vma.start - start) >> PAGE_SHIFT
     locked = mm.locked_vm + grow if vma.flags & VM_LOCKED else 0
     if mm.total_vm + grow > limits.address_space >> PAGE_SHIFT or vma.end - start > limits.stack:

@@ -60,8 +60,8 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
                 _map(k, vma, batch, slot)
                 machine.charge("swap_in")
             machine.locks.leave(lock)
-            machine.locks.leave_bits("PG_locked", batch.columns, 1)
         finally:
+            machine.locks.leave_bits("PG_locked", batch.columns, 1)
             k.design.unreserve()
             put_page(k, pfn)
     machine.end_burst()

@@ -101,6 +101,7 @@ def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, limited: bool 
 def absorb(k: Kernel, vma: VmArea, other: VmArea) -> None:
     """`vma` grows over its neighbour `other`, and over a gap between them; `other` goes. Raises as an allocation, then all is as before."""
     k.design.vma_adopt(vma, other)
+    vma_start_write(k, vma)
     unlink_vma(k, other)
     set_range(k, vma, min(vma.start, other.start), max(vma.end, other.end))
     k.design.vma_merge(vma, other)
@@ -110,6 +111,8 @@ def absorb(k: Kernel, vma: VmArea, other: VmArea) -> None:
 def move_border(k: Kernel, vma: VmArea, other: VmArea, border: int) -> None:
     """`vma` takes from the adjacent `other` what lies on its side of `border`. Raises as an allocation, then all is as before."""
     k.design.vma_adopt(vma, other)
+    vma_start_write(k, vma)
+    vma_start_write(k, other)
     if vma.start < other.start:
         set_range(k, other, border, other.end)
         set_range(k, vma, vma.start, border)

@@ -8,11 +8,14 @@ So a fault waits for a call that changes its own VMA, not for every call. It fal
 grow) and at the first write to a VMA, which gives it an anon_vma. There Linux tries mmap_sem and, as a rule, gets it (vmf_anon_prepare): the
 same but for who waits for whom.
 
-Source: 6.18 mm/mmap_lock.c, lock_vma_under_rcu; include/linux/mmap_lock.h, vma_start_write, vma_end_write_all; mm/memory.c, vmf_anon_prepare.
+A stack grows under mmap_sem taken for writing since 6.5.
+
+Source: 6.18 mm/mmap_lock.c, lock_vma_under_rcu, lock_mm_and_find_vma; include/linux/mmap_lock.h, vma_start_write, vma_end_write_all; mm/memory.c, vmf_anon_prepare.
 """
 
 from rmaplab.machine.locks import Lock
 from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.flags import VM_GROWSDOWN
 from rmaplab.objects.mm_types import MmStruct, VmArea
 
 
@@ -27,6 +30,10 @@ def take_for_fault(k: Kernel, mm: MmStruct, address: int, *, write: bool) -> Loc
                 return lock
             locks.drop(lock)
     locks.take(mm.mmap_sem, write=False)
+    vma = mm.find_vma(address) if k.rules.stack_grows_under_write else None
+    if vma is not None and vma.start > address and vma.flags & VM_GROWSDOWN:  # whoever waits for it looks again
+        locks.drop(mm.mmap_sem)
+        locks.take(mm.mmap_sem)
     return mm.mmap_sem
 
 

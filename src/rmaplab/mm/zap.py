@@ -107,13 +107,13 @@ def exit_mmap(k: Kernel, mm: MmStruct) -> None:
 
 
 def whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> I64:
-    """Unhook the leaf tables that [start, end), which is empty, covers whole."""
+    """Unhook the leaf tables that [start, end) covers whole. It was emptied; a table that a fault has used since then stays (try_to_free_pte)."""
     span = k.machine.paging.leaf_span
     first, last = -(-start // span) * span, end // span * span
     if first >= last:
         return _NOTHING
     tables = np.empty(mm.nr_tables, np.int64)
-    return tables[: free_level(*k.machine.geometry, mm.pgd, 1, first, last, tables, 0)]
+    return tables[: free_level(*k.machine.geometry, mm.pgd, 1, first, last, True, tables, 0)]
 
 
 def zap_whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> None:

@@ -131,7 +131,7 @@ class Rmap:
 
     def leave_bits(self, batch: Batch) -> None:
         """And they are free again."""
-        if self._page_lock is not None and self._locks.listener is not None:
+        if self._page_lock is not None and self._locks.bits_held:
             self._locks.leave_bits(self._page_lock, batch.columns, batch.nr)
 
     def _shift(self, vma: VmArea) -> int:

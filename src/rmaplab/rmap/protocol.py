@@ -47,6 +47,7 @@ from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.live import Live
 
 VERSION = "2.dev"
+_NOTHING: I64 = np.empty(0, np.int64)
 
 
 class Mapping(NamedTuple):
@@ -95,6 +96,7 @@ class ReverseMap(ABC):
     def __init__(self, machine: Machine) -> None:
         self.machine, self.frames = machine, machine.frames
         self._caches: list[SlabCache] = []
+        self._spares: dict[object, I64] = {}
 
     # -- what it costs -------------------------------------------------------------------------------------------
 
@@ -130,6 +132,18 @@ class ReverseMap(ABC):
     def caches(self) -> list[SlabCache]:
         """The slab caches it keeps its objects in."""
         return self._caches
+
+    @property
+    def spare(self) -> I64:
+        """Objects that the running task has reserved and not used: each has his own, as a local variable of his call would hold them."""
+        return self._spares.get(self.machine.locks.owner, _NOTHING)
+
+    @spare.setter
+    def spare(self, objects: I64) -> None:
+        if objects.size:
+            self._spares[self.machine.locks.owner] = objects
+        else:
+            self._spares.pop(self.machine.locks.owner, None)
 
     def owner_lock(self, pfn: int) -> Lock | None:
         """What keeps the list still that walk(pfn) goes by, if there is one."""

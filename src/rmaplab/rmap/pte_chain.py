@@ -72,7 +72,6 @@ class PteChain(ReverseMap):
         self._insert, self._remove = _insert_kernel(*shape, step), _remove_kernel(*shape, step)
         self._columns = (self._nodes, machine.frames.flags, self.pte)
         self._none = np.empty(0, np.int64)
-        self._spare = self._none
         self._emptied = self._none
 
     @staticmethod
@@ -115,29 +114,29 @@ class PteChain(ReverseMap):
         seen = -1
         while seen != self.machine.changes:
             seen = self.machine.changes
-            short = self._need(*self._columns, batch.columns, batch.runs) - self._spare.size
+            short = self._need(*self._columns, batch.columns, batch.runs) - self.spare.size
             if short > 0:
                 more = self.cache.alloc_bulk(short)  # others may take from the spare ones meanwhile
-                self._spare = np.concatenate((self._spare, more))
+                self.spare = np.concatenate((self.spare, more))
                 self.machine.charge("chain_block_alloc", short)
 
     def reserved(self, batch: Batch) -> bool:
         """As many blocks as it would take."""
-        return bool(self._need(*self._columns, batch.columns, batch.runs) <= self._spare.size)
+        return bool(self._need(*self._columns, batch.columns, batch.runs) <= self.spare.size)
 
     def unreserve(self) -> None:
         """Blocks that were not needed after all, because somebody has unmapped pages meanwhile."""
-        if self._spare.size:
-            self.cache.free_bulk(self._spare)
-            self.machine.charge("chain_block_free", self._spare.size)
-            self._spare = self._none
+        if self.spare.size:
+            self.cache.free_bulk(self.spare)
+            self.machine.charge("chain_block_free", self.spare.size)
+            self.spare = self._none
 
     def add(self, batch: Batch, vma: VmArea) -> None:
         """page_add_rmap: direct pointers for fresh pages; for others, what has been reserved."""
-        used = self._insert(*self._columns, batch.columns, batch.runs, self._spare)
+        used = self._insert(*self._columns, batch.columns, batch.runs, self.spare)
         if used < 0:
-            raise KernelBug("page_add_rmap", f"{self._spare.size} blocks are not enough")
-        self._spare = self._spare[used:]
+            raise KernelBug("page_add_rmap", f"{self.spare.size} blocks are not enough")
+        self.spare = self.spare[used:]
         self.machine.charge("chain_add", batch.nr)
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
@@ -155,7 +154,7 @@ class PteChain(ReverseMap):
         """page_remove_rmap and page_add_rmap: a block that becomes empty is at hand for the insertion that may need one."""
         emptied = self._take_out(old)
         need = self._need(*self._columns, new.columns, new.runs)
-        self._spare = emptied[:need].copy()
+        self.spare = np.concatenate((self.spare, emptied[:need]))
         if emptied.size > need:
             self.cache.free_bulk(emptied[need:])
         self.machine.locks.count("PG_chainlock", old.nr)
@@ -242,8 +241,8 @@ class PteChain(ReverseMap):
         """A page's list is as long as its entries are many; blocks in use are exactly those in chains; mms are the living."""
         if {mm.address for mm in mms} != self._mms.keys():
             raise KernelBug("pte_chain", "the mms it knows are not the living ones")
-        if self._spare.size:
-            raise KernelBug("pte_chain", f"{self._spare.size} reserved blocks are left over")
+        if self._spares:
+            raise KernelBug("pte_chain", f"{sum(map(len, self._spares.values()))} reserved blocks are left over")
         direct = self.frames.flags & PG_DIRECT != 0
         length = direct.astype(np.int64)
         nr_blocks = 0
