@@ -190,3 +190,27 @@ def test_check_finds_a_reference_to_a_free_frame() -> None:
     allocator.frames.count[taken] = -1
     with pytest.raises(KernelBug, match="negative"):
         allocator.check()
+
+
+def test_one_page_at_once_is_the_page_that_alloc_would_give() -> None:
+    """Zeroed, with a reference; and -1, with nothing done, at the mark and where each request is to be seen."""
+    one, other = box(), box()
+    assert [one.take_at_once(Gfp.HIGHUSER) for _ in range(50)] == [
+        int(other.alloc(1, Gfp.HIGHUSER, zeroed=True)[0]) for _ in range(50)
+    ]
+    pfn = one.take_at_once(Gfp.HIGHUSER)
+    assert one.frames.count[pfn] == 1
+    one.ram.bytes[pfn], one.frames.scribbled[pfn] = 7, 1
+    one.free(np.array([pfn]))
+    again = one.take_at_once(Gfp.HIGHUSER)
+    assert again == pfn
+    assert not one.ram.bytes[again].any()
+    one.alloc(one.nr_free - one.marks.zones[0].low, Gfp.HIGHUSER)
+    free = one.nr_free
+    assert one.take_at_once(Gfp.HIGHUSER) == -1
+    for seen in ("fail_after", "might_sleep"):
+        allocator = box()
+        setattr(allocator, seen, {"fail_after": 99, "might_sleep": lambda: None}[seen])
+        assert allocator.take_at_once(Gfp.HIGHUSER) == -1
+        assert allocator.nr_free == NR_FRAMES - RESERVED
+    assert one.nr_free == free

@@ -141,8 +141,11 @@ class PageAllocator:
         return blocks
 
     def take_at_once(self, gfp: Gfp) -> int:
-        """A zeroed page from the zone that is asked first, as long as that is above its low mark; -1: nothing is done, ask alloc()."""
-        if self.fail_after is not None:
+        """A zeroed page from the zone that is asked first, as long as that is above its low mark; -1: nothing is done, ask alloc().
+
+        So it is where somebody counts requests (`fail_after`), or wants to act at each (`might_sleep`).
+        """
+        if self.fail_after is not None or self.might_sleep is not None:
             return -1
         zone, mark = self._first[gfp]
         pfn = zone.take_one(self._this_cpu(), mark)
