@@ -1,4 +1,4 @@
-"""A system that is closed: its programs end where they are, and none begins."""
+"""A system's programs: as many as it has memory for; when it is closed they end where they are, and none begins."""
 
 import pytest
 
@@ -31,3 +31,21 @@ def test_who_has_not_begun_when_a_system_is_closed_never_does() -> None:
     before = list(begun)
     system.close()
     assert begun == before
+
+
+def test_a_long_line_of_descendants() -> None:
+    """Each forks the next: none stands on the stack of its parent."""
+    system = rmaplab.boot("2.6.2", ram="256M", cpus=2)
+    ended: list[int] = []
+
+    def program(task: rmaplab.Task, left: int) -> None:
+        if left:
+            task.fork(lambda child: program(child, left - 1))
+            task.touch(task.mmap(PAGE_SIZE), PAGE_SIZE, write=True)
+            task.wait()
+        ended.append(left)
+
+    system.spawn(lambda task: program(task, 300))
+    system.run()
+    assert ended == list(range(301))
+    system.check()

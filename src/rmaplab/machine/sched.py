@@ -273,7 +273,8 @@ class Scheduler:
         self.switches += 1
         if self._events:
             when_ns, _, sequence, target = self._events[0]
-            if not isinstance(target, Cpu) and sequence == target.sequence:
+            # who has not begun is begun by the hub: a greenlet's stack is as deep as that of who started it, and more
+            if not isinstance(target, Cpu) and sequence == target.sequence and target.context:
                 heapq.heappop(self._events)
                 self.now_ns = max(self.now_ns, when_ns)
                 if target is not self.current:
