@@ -150,10 +150,14 @@ class PageAllocator:
         zone, mark = self._first[gfp]
         pfn = zone.take_one(self._this_cpu(), mark)
         if pfn >= 0:
-            self.frames.count[pfn] = 1
-            if self.frames.scribbled[pfn]:
-                clear_frames(self.ram.bytes, self.frames.scribbled, np.array((pfn,), np.int64))
+            self._hand_out(pfn, zeroed=True)
         return pfn
+
+    def _hand_out(self, pfn: int, *, zeroed: bool) -> None:
+        """A page that was free has a reference now."""
+        self.frames.count[pfn] = 1
+        if zeroed and self.frames.scribbled[pfn]:
+            clear_frames(self.ram.bytes, self.frames.scribbled, np.array((pfn,), np.int64))
 
     def _take_one(self, gfp: Gfp, zeroed: bool) -> I64 | None:
         """A fault's page: scalars, not arrays."""
@@ -164,11 +168,8 @@ class PageAllocator:
             for zone, mark in zones:
                 pfn = zone.take_one(cpu, mark)
                 if pfn >= 0:
-                    self.frames.count[pfn] = 1
-                    block = np.array((pfn,), np.int64)
-                    if zeroed and self.frames.scribbled[pfn]:
-                        clear_frames(self.ram.bytes, self.frames.scribbled, block)
-                    return block
+                    self._hand_out(pfn, zeroed=zeroed)
+                    return np.array((pfn,), np.int64)
         return None
 
     def _take_pages(self, nr: int, gfp: Gfp) -> I64 | None:

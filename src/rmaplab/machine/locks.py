@@ -252,8 +252,7 @@ class Locks:
                 kind.waits += 1
                 kind.wait_ns += behind
                 waited += sched.work_in(behind)
-            ends = sched.now_ns + sched.lasts(ns + waited)
-            self._sweeps[place] = max(until, ends)
+            self._sweeps[place] = max(until, sched.now_ns + sched.lasts(ns + waited))
         self._sweeping.clear()
         return waited
 

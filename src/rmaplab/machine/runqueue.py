@@ -93,7 +93,7 @@ class Cpu:
     @property
     def shares_core(self) -> bool:
         """Whether a sibling works."""
-        return bool(self.siblings) and any(sibling.current is not None for sibling in self.siblings)
+        return any(sibling.current is not None for sibling in self.siblings)
 
     @property
     def nr_running(self) -> int:

@@ -131,9 +131,7 @@ class Scheduler:
         spun = self.now_ns - began
         entity.system_ns += spun
         self.system_ns += spun
-        entity.slice_ns -= spun
-        if entity.slice_ns <= 0:
-            self._renew_slice(entity)
+        self._use_slice(entity, spun)
 
     def stop_spinning(self, entity: SchedEntity) -> None:
         """The lock that it spins for is free: it goes on now."""
@@ -315,9 +313,7 @@ class Scheduler:
             entity.system_ns += took
         if self.observer is not None:
             self.observer.work(entity, began, self.now_ns, user=user)
-        entity.slice_ns -= took
-        if entity.slice_ns <= 0:
-            self._renew_slice(entity)
+        self._use_slice(entity, took)
 
     def _core_changed(self, cpu: Cpu) -> None:
         """A CPU began or ended to work: its siblings' work goes on at another pace."""
@@ -326,11 +322,13 @@ class Scheduler:
                 self.smt.set_down(sibling, self.now_ns)
                 self._at(self.smt.set_off(sibling, self.now_ns), _GO_ON, sibling.current)
 
-    def _renew_slice(self, entity: SchedEntity) -> None:
+    def _use_slice(self, entity: SchedEntity, ns: int) -> None:
         """scheduler_tick: a slice that is used up is renewed, and the task is to leave the CPU when it can."""
-        entity.slice_ns = self._policy.renewed_ns
-        entity.first_slice = False
-        entity.expired = entity.need_resched = True
+        entity.slice_ns -= ns
+        if entity.slice_ns <= 0:
+            entity.slice_ns = self._policy.renewed_ns
+            entity.first_slice = False
+            entity.expired = entity.need_resched = True
 
     def _leave(self, entity: SchedEntity) -> None:
         """schedule(): the CPU goes to the next task, and this one stops here until it is dispatched again."""

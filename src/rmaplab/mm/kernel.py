@@ -131,7 +131,7 @@ class Kernel:
 
     def burst_start(self, end: int) -> int:
         """Where a burst that ends at `end` begins, for work that allocates and goes downwards."""
-        if self.machine.allocator.fail_after is not None or self.machine.locks.listener is not None:
+        if self.machine.allocator.fail_after is not None or self.machine.watched:
             return end - PAGE_SIZE
         return (end - 1) // self.burst_bytes * self.burst_bytes
 
@@ -140,20 +140,18 @@ class Kernel:
 
         A page, if somebody watches (System.watch).
         """
-        if self.machine.locks.listener is not None:
+        if self.machine.watched:
             return min(end, address + PAGE_SIZE)
-        stop = (address // self.burst_bytes + 1) * self.burst_bytes
-        return min(end, stop)
+        return min(end, (address // self.burst_bytes + 1) * self.burst_bytes)
 
     def alloc_burst_end(self, address: int, end: int) -> int:
         """As burst_end, for work that allocates.
 
         With the failure injector armed a burst is one page, so that requests come in the order of the kernel's own.
         """
-        if self.machine.allocator.fail_after is not None or self.machine.locks.listener is not None:
+        if self.machine.allocator.fail_after is not None:
             return min(end, address + PAGE_SIZE)
-        stop = (address // self.burst_bytes + 1) * self.burst_bytes
-        return min(end, stop)
+        return self.burst_end(address, end)
 
     def vm_enough_memory(self, nr_pages: int) -> bool:
         """Charge `nr_pages` if this box's overcommit rule allows it (overcommit.py)."""

@@ -77,7 +77,7 @@ def do_mmap(
         raise SyscallError(errno.EINVAL, "mmap", "a length of 0, or beyond the address space")
     if flags & MAP_TYPE != MAP_PRIVATE or not flags & MAP_ANONYMOUS:
         raise SyscallError(errno.EINVAL, "mmap")  # flags that no kernel of the day knows are ignored
-    if too_long or len(mm.vmas) > rules.max_map_count:
+    if too_long or mm.map_count > rules.max_map_count:
         raise SyscallError(errno.ENOMEM, "mmap", "too many mappings, or one too large")
     fixed = bool(flags & MAP_FIXED or known & MAP_FIXED_NOREPLACE)
     start = get_unmapped_area(k, mm, address, length, fixed=fixed)

@@ -51,7 +51,7 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
         nr_pages = vma.nr_pages
         mm.total_vm -= nr_pages
         if vma.flags & VM_ACCOUNT:
-            k.committed_pages -= nr_pages
+            k.vm_unacct_memory(nr_pages)
         if vma.flags & VM_LOCKED:
             mm.locked_vm -= nr_pages
     free_pgtables(k, tlb, before.end if before else 0, start, end, after.start if after else None)

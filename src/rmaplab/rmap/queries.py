@@ -188,7 +188,7 @@ class _PageWalk:
 
     def put(self, place: Mapping, entry: int) -> None:
         """What is to be there."""
-        self._words[place.pte // self._bytes] = entry
+        self.rmap.machine.set_entry(place.pte, entry)
 
     def forget(self, place: Mapping, entry: int) -> None:
         """page_remove_rmap: `entry`, which was there, is gone."""
