@@ -83,21 +83,21 @@ RULES: dict[str, History] = {
     "vma_locks": (
         since("2.4", 0, "2.4.27, 2.6.2 arch/i386/mm/fault.c, do_page_fault: mmap_sem"),
         since("6.4", 1, "mm/memory.c, lock_vma_under_rcu; from memory"),
-        since("6.18", 1, "mm/mmap_lock.c, lock_vma_under_rcu; arch/x86/mm/fault.c, do_user_addr_fault"),
+        since("6.18", 1, "mm/mmap_lock.c, lock_vma_under_rcu; from memory"),
     ),
     "stack_grows_under_write": (
         since("2.4", 0, "2.4.27, 2.6.2 arch/i386/mm/fault.c, do_page_fault: expand_stack under down_read"),
         since("6.5", 1, "mm/memory.c, lock_mm_and_find_vma; from memory"),
-        since("6.18", 1, "mm/mmap_lock.c, lock_mm_and_find_vma: upgrade_mmap_lock_carefully"),
+        since("6.18", 1, "mm/mmap_lock.c, lock_mm_and_find_vma; from memory"),
     ),
     "table_locks": (
         since("2.4", 0, "2.4.27, 2.6.2, 2.6.7 mm/memory.c, handle_mm_fault: mm->page_table_lock"),
         since("2.6.15", 1, "include/linux/mm.h, pte_lockptr; from memory"),
-        since("6.18", 1, "include/linux/mm.h, pte_lockptr: NR_CPUS of 4 and more"),
+        since("6.18", 1, "include/linux/mm.h, pte_lockptr: NR_CPUS of 4 and more; from memory"),
     ),
     "knows_nx": (
-        since("2.4", 0, "2.4.27, 2.6.2 include/asm-i386/pgtable.h: no such bit; asm-x86_64: _PAGE_NX", value64=1),
-        since("6.18", 1, "arch/x86/include/asm/pgtable_types.h, _PAGE_NX", V),
+        since("2.4", 0, "2.4.27, 2.6.2 asm-i386/pgtable.h: no such bit; asm-x86_64: _PAGE_NX; from memory", value64=1),
+        since("6.18", 1, "seen on the host, tests/host/execute.c", V),
     ),
     "anon_rmap_after_unlock": (
         since(

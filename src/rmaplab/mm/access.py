@@ -7,7 +7,7 @@ Pages before a bad address are read, written or run, as a program would.
 A fetch is a read to the page tables and to do_page_fault, but for the NX bit of the entry, which is there where vm_flags have no VM_EXEC, if the
 format and the kernel know it. So a page that may not be run is faulted in first, as by a read; the fetch that is tried again is refused.
 
-Source: 2.4.27 include/asm-x86_64/pgtable.h, _PAGE_NX; 2.6.2 arch/x86_64/mm/fault.c, do_page_fault; 6.18 arch/x86/mm/fault.c, access_error.
+Source: for 6.18 the host (tests/host/test_execute.py); for 2.4 and 2.6.2 on x86-64, arch/x86_64/mm/fault.c, do_page_fault, from memory.
 """
 
 import numpy as np

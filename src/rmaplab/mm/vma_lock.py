@@ -10,7 +10,8 @@ same but for who waits for whom.
 
 A stack grows under mmap_sem taken for writing since 6.5.
 
-Source: 6.18 mm/mmap_lock.c, lock_vma_under_rcu, lock_mm_and_find_vma; include/linux/mmap_lock.h, vma_start_write, vma_end_write_all; mm/memory.c, vmf_anon_prepare.
+Source: 6.18 mm/mmap_lock.c, lock_vma_under_rcu, lock_mm_and_find_vma; include/linux/mmap_lock.h, vma_start_write, vma_end_write_all; mm/memory.c, vmf_anon_prepare:
+from memory; eras.md 2.1.
 """
 
 from rmaplab.machine.locks import Lock

@@ -34,9 +34,8 @@ def _page_out(k: Kernel, pfn: int) -> bool:
     """The same for who has locked the page."""
     frames, swap = k.machine.frames, k.swap
     if not frames.flags[pfn] & PG_SWAPCACHE:
-        if not k.rmap.is_mapped(
-            pfn
-        ):  # nobody's, as far as anybody knows: its fault may be on the way (add_to_swap is for mapped pages)
+        # add_to_swap is for mapped pages: one that nobody seems to map may be in the middle of its fault
+        if not k.rmap.is_mapped(pfn):
             return False
         slot = swap.get_slot()
         if not slot:

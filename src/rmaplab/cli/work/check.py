@@ -128,7 +128,7 @@ def _keep(path: str, difference: Difference, seed: int, number: int | None) -> s
     try:
         write_text(path, "--save", text, keep_old=True)
     except UsageError as error:
-        return f"{text.rstrip()}\n\nnot saved: {error}"
+        return f"{text.rstrip()}\n\nnot saved: {printable(str(error))}"
     return printable(f"saved as {path}: run it again with rmaplab check {path}")
 
 
