@@ -16,7 +16,6 @@ import pytest
 import rmaplab
 from rmaplab.errors import KernelBug
 from rmaplab.machine.locks import Point
-from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.mm.access import read_bytes
 from rmaplab.mm.fault import touch
 from rmaplab.objects.flags import (
@@ -32,6 +31,8 @@ from rmaplab.objects.mm_types import Limits, MmStruct
 from rmaplab.reclaim.page_out import page_out
 from rmaplab.rmap.queries import referenced
 from rmaplab.units import PAGE_SIZE
+
+from .tools import page_at
 
 KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc1+anon_vma_chain", "6.18")
 kernels = pytest.mark.parametrize("kernel", KERNELS)
@@ -49,12 +50,6 @@ def box(kernel: str) -> tuple[rmaplab.System, rmaplab.Task, int, int]:
         task.write(at, b"here")
     system.kernel.lru_add.drain_all()
     return system, task, first, second
-
-
-def page_at(system: rmaplab.System, task: rmaplab.Task, at: int) -> int:
-    assert task.mm is not None
-    present = read_page_tables(system.machine, task.mm.pgd)[0]
-    return int(present.pfns[present.addresses == at][0])
 
 
 @kernels

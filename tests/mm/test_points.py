@@ -16,13 +16,14 @@ import pytest
 
 import rmaplab
 from rmaplab.machine.locks import MIGHT_SLEEP, LockOwner, Point
-from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.mm.fault import touch
 from rmaplab.objects.mm_types import Limits
 from rmaplab.reclaim.page_out import page_out
 from rmaplab.rmap.pte_chain import PteChain
 from rmaplab.rmap.queries import Outcome, find, referenced, unmap
 from rmaplab.units import PAGE_SIZE
+
+from .tools import page_at
 
 KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc1+anon_vma_chain", "6.18")
 kernels = pytest.mark.parametrize("kernel", KERNELS)
@@ -37,12 +38,6 @@ def box(kernel: str) -> tuple[rmaplab.System, rmaplab.Task, int]:
     system.kernel.lru_add.drain_all()
     referenced(system.kernel.rmap, np.array([page_at(system, task, at)]))  # some kernels spare what is young
     return system, task, at
-
-
-def page_at(system: rmaplab.System, task: rmaplab.Task, at: int) -> int:
-    assert task.mm is not None
-    present = read_page_tables(system.machine, task.mm.pgd)[0]
-    return int(present.pfns[present.addresses == at][0])
 
 
 @kernels
