@@ -19,6 +19,7 @@ from rmaplab.objects.flags import (
     MAP_FIXED,
     MAP_NORESERVE,
     MAP_PRIVATE,
+    MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
     PROT_NONE,
@@ -388,6 +389,37 @@ def test_rollback(kernel: str, paging: str, first: int, last: int, neighbour: bo
         pytest.fail("it never succeeds")
     assert failed >= 1
     assert names == {("mremap", "ENOMEM")}
+
+
+@pytest.mark.parametrize("stays", [0, MREMAP_DONTUNMAP])
+def test_a_run_of_mappings_of_which_the_last_cannot_go(stays: int) -> None:
+    """[a a][B B][c c] -> far away: what precedes a failure has moved, whole, and nothing is lost (6.18 mm/mremap.c, remap_move).
+
+    B is read-only, so there are three VMAs; the last two go where there is no page table yet.
+    """
+    outcomes = set()
+    for granted in range(40):
+        system, task = boot("6.18", "x86-64")
+        put(task, 0, 6)
+        task.mprotect(at(2), 2 * PAGE_SIZE, PROT_READ)
+        there = (1 << 18) - BASE // PAGE_SIZE % 512 - 2  # the first VMA ends where a table ends
+        system.machine.allocator.fail_after = granted
+        try:
+            remap(task, 0, 6, 6, TO | stays, there)
+        except rmaplab.SyscallError:
+            failed = True
+        else:
+            failed = False
+        system.machine.allocator.fail_after = None
+        moved = [(at(there) - at(0) + at(page)) in seen(task) for page in range(6)]
+        assert moved in ([True] * n + [False] * (6 - n) for n in (0, 2, 4, 6))
+        assert [numbers(task, there * m + page, there * m + page + 1)[0] for page, m in enumerate(moved)] == [*range(6)]
+        assert len(seen(task)) == 6
+        system.check()
+        outcomes.add(sum(moved))
+        if not failed:
+            break
+    assert outcomes >= {0, 2, 6}
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -35,12 +35,14 @@ class Stake:
     """What a call that fails may have changed all the same: the mapping of `spans`, to which it was asked to do something.
 
     Contents stay wherever a page stays; only in `cleared` it may have been unmapped and mapped anew. With `grows` mappings
-    may have become larger, anywhere: a failed mremap of 2.6.2 leaves a neighbour grown.
+    may have become larger, anywhere: a failed mremap of 2.6.2 leaves a neighbour grown. `moved` says by how many pages what was
+    to go to `cleared` was to move: since 6.17 the first VMAs of a run have gone when a later one fails (remap_move).
     """
 
     spans: Spans = ()
     cleared: Spans = ()
     grows: bool = False
+    moved: int = 0
 
 
 @dataclass
@@ -180,12 +182,15 @@ class Memory:
             if real.get(page) != self.prots.get(page) and page not in named and not grown:
                 return f"page {page:#x}, which it was not asked to"
         self.prots, self.marks = real, marked(mm)
-        self.stamps = {page: stamp for page, stamp in self.stamps.items() if page in real}
         pages, rows = contents(system, mm)
-        there = set(pages[rows[:, 0] != 0].tolist())
+        begins = dict(zip(pages.tolist(), rows[:, 0].tolist(), strict=True))
         for page in (page for first, nr in stake.cleared for page in range(first, first + nr)):
-            if page not in there:
+            source = page - stake.moved
+            if stake.moved and source in self.stamps and source not in begins:  # it has left: it must have arrived
+                self.stamps[page] = self.stamps.pop(source)
+            elif not begins.get(page):
                 self.stamps.pop(page, None)
+        self.stamps = {page: stamp for page, stamp in self.stamps.items() if page in real}
         return None
 
 

@@ -217,11 +217,11 @@ class Mremap:
         stays = bool(self.flags & MREMAP_DONTUNMAP)
         new_pages = old_pages if stays else self.new_pages
         arguments: list[object] = [at, pages(old_pages), pages(new_pages), named(MREMAP, self.flags)]
-        spans, cleared = [(old, max(old_pages, new_pages))], []
+        spans, cleared, moved = [(old, max(old_pages, new_pages))], [], 0
         if self.flags & MREMAP_FIXED:
             arguments.append(to := run.place(process, self.to))
-            cleared = [(to >> PAGE_SHIFT, new_pages)]
-        stake = Stake(spans + cleared, cleared, grows=True)
+            cleared, moved = [(to >> PAGE_SHIFT, new_pages)], (to >> PAGE_SHIFT) - old
+        stake = Stake(spans + cleared, cleared, grows=True, moved=moved)
         result = run.call(process, Task.mremap, *arguments, target=target, refusable=True, stake=stake)
         run.found(result)
         new, memory = result >> PAGE_SHIFT, process.memory
