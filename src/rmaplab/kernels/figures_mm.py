@@ -166,6 +166,10 @@ RULES: dict[str, History] = {
         since("2.4", 0, "2.4.27 mm/mmap.c, arch_get_unmapped_area: from TASK_UNMAPPED_BASE every time"),
         since("2.6", 1, "2.6.2, 2.6.34 mm/mmap.c, arch_get_unmapped_area: free_area_cache"),
     ),
+    "mmap_fixed_may_be_errno": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, get_unmapped_area: MAP_FIXED is looked at first"),
+        since("6.18", 1, "mm/mmap.c, __get_unmapped_area: IS_ERR_VALUE(addr) before the limit", V),
+    ),
     "mmap_aligns_huge": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, arch_get_unmapped_area"),
         since("6.7", 1, "mm/huge_memory.c, thp_get_unmapped_area for anonymous memory; from memory"),

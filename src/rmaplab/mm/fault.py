@@ -71,7 +71,10 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
     if start < 0 or end > task_size:  # what can be touched is, then comes the fault
         if 0 <= start < task_size:
             touch(k, mm, limits, start, task_size, write=write)
-        raise SegmentationFault(start if start < 0 else max(start, task_size), "an address outside the address space")
+        bad = start if start < 0 else max(start, task_size)
+        if not machine.paging.is_canonical(bad):
+            raise SegmentationFault(0, f"{bad:#x} is no address: a general protection fault")
+        raise SegmentationFault(bad, "an address outside the address space")
     address, end = start & -PAGE_SIZE, (end + PAGE_SIZE - 1) & -PAGE_SIZE
     if limits is not None and write and end - address == PAGE_SIZE and _first_write(k, mm, address):
         return

@@ -84,6 +84,8 @@ class Rules:
     """Mappings go below the last one, not above."""
     mmap_remembers_hole: bool
     """Upwards, the search begins where the last one ended (free_area_cache)."""
+    mmap_fixed_may_be_errno: bool
+    """An address that is ordered with MAP_FIXED and looks like an errno is taken for one."""
     mmap_aligns_huge: bool
     """A mapping of whole huge pages goes where they could be."""
     mmap_replaces_last: bool

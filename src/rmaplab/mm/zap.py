@@ -106,19 +106,22 @@ def exit_mmap(k: Kernel, mm: MmStruct) -> None:
     mm.total_vm = mm.locked_vm = 0
 
 
-def whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> I64:
-    """Unhook the leaf tables that [start, end) covers whole. It was emptied; a table that a fault has used since then stays (try_to_free_pte)."""
-    span = k.machine.paging.leaf_span
+def whole_tables(k: Kernel, mm: MmStruct, start: int, end: int, level: int = 1) -> I64:
+    """Unhook the tables of a level (1: leaf tables) that [start, end) covers whole.
+
+    It was emptied; a table that a fault has used since then stays (try_to_free_pte).
+    """
+    span = k.machine.paging.leaf_span << (k.machine.paging.bits * (level - 1))
     first, last = -(-start // span) * span, end // span * span
     if first >= last:
         return _NOTHING
     tables = np.empty(mm.nr_tables, np.int64)
-    return tables[: free_level(*k.machine.geometry, mm.pgd, 1, first, last, True, tables, 0)]
+    return tables[: free_level(*k.machine.geometry, mm.pgd, level, first, last, True, tables, 0)]
 
 
-def zap_whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
+def zap_whole_tables(k: Kernel, mm: MmStruct, start: int, end: int, level: int) -> None:
     """A move of whole tables leaves none behind."""
-    tables = whole_tables(k, mm, start, end)
+    tables = whole_tables(k, mm, start, end, level)
     if tables.size:
         k.design.tables_removed(tables)
         k.machine.free_tables(tables)

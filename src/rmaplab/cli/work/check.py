@@ -23,6 +23,7 @@ from rmaplab.workloads.script import read_script
 SEEN = {
     "flags": "flags of VMAs", "borders": "where VMAs end (it merges by other rules)", "pages": "pages", "words": "contents",
     "frames": "frames", "mapcounts": "mapcounts", "exclusive": "AnonExclusive", "tables": "page tables",
+    "locked": "locked pages",
 }  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def _scripts(paths: tuple[str, ...], kernel: str) -> int:
         _say_what_is_missing(agent)
         for script in scripts:
             try:  # the model first: what it refuses, because it is too large, must not burden the host
-                model = obey(script, kernel, privileged=agent.privileged, check_each=True, graph=not agent.no_graph)
+                model = obey(script, kernel, agent.circumstances, check_each=True, graph=not agent.no_graph)
             except NotModelled as reason:
                 click.echo(f"not compared: {reason}", err=True)
                 skipped += 1
@@ -65,7 +66,7 @@ def _against(path: str, kernel: str) -> int:
     operations = skipped = 0
     for record in records:
         try:
-            model = obey(record.script, kernel, privileged=record.privileged, check_each=True)
+            model = obey(record.script, kernel, record.around, check_each=True)
         except NotModelled as reason:
             click.echo(f"not compared: {reason}", err=True)
             skipped += 1
