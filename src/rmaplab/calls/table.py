@@ -91,7 +91,9 @@ def _argument(name: str, kind: Kind, tried: str = "", default: Any = REQUIRED) -
     return Argument(name, kind, default, tuple(kind.parse(word) for word in tried.split()))
 
 
-MAP = FlagsKind("MAP", "FIXED_NOREPLACE HINT GROWSDOWN LOCKED NORESERVE POPULATE NONBLOCK STACK", own={"HINT": HINT})
+MAP = FlagsKind(
+    "MAP", "FIXED_NOREPLACE HINT GROWSDOWN LOCKED NORESERVE POPULATE NONBLOCK STACK 32BIT", own={"HINT": HINT}
+)
 MREMAP = FlagsKind("MREMAP", "MAYMOVE FIXED DONTUNMAP")
 MADV = FlagsKind(
     "MADV",

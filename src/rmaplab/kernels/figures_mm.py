@@ -11,7 +11,7 @@ V = Status.VALIDATED
 
 MAYMOVE, FIXED, DONTUNMAP = 1, 2, 4
 NORESERVE, GROWSDOWN, LOCKED, POPULATE, NONBLOCK, STACK = 0x4000, 0x100, 0x2000, 0x8000, 0x1_0000, 0x2_0000
-DROPPABLE, HUGETLB, FIXED_NOREPLACE = 0x8, 0x4_0000, 0x10_0000
+DROPPABLE, HUGETLB, FIXED_NOREPLACE, LOW = 0x8, 0x4_0000, 0x10_0000, 0x40
 OF_2026 = NORESERVE | GROWSDOWN | LOCKED | POPULATE | NONBLOCK | STACK | DROPPABLE | HUGETLB | FIXED_NOREPLACE
 IO, DONTCOPY, DONTEXPAND, RESERVED = 0x4000, 0x2_0000, 0x4_0000, 0x8_0000
 
@@ -147,10 +147,26 @@ RULES: dict[str, History] = {
     "mmap_flags": (
         since(
             "2.4",
-            Bits(NORESERVE),
-            "2.4.27, 2.6.2 mm/mmap.c: MAP_NORESERVE; LOCKED, GROWSDOWN, POPULATE are not modelled",
+            Bits(NORESERVE | GROWSDOWN | LOCKED),
+            "2.4.27 mm/mmap.c, do_mmap_pgoff, calc_vm_flags",
+            value64=Bits(NORESERVE | GROWSDOWN | LOCKED | LOW),
         ),
-        since("6.18", Bits(OF_2026), "include/uapi/linux/mman.h; mm/mmap.c, do_mmap", V),
+        since(
+            "2.6",
+            Bits(NORESERVE | GROWSDOWN | LOCKED | POPULATE | NONBLOCK),
+            "2.6.2 mm/mmap.c, do_mmap_pgoff, calc_vm_flag_bits",
+            value64=Bits(NORESERVE | GROWSDOWN | LOCKED | POPULATE | NONBLOCK | LOW),
+        ),
+        since("6.18", Bits(OF_2026), "include/uapi/linux/mman.h; mm/mmap.c, do_mmap", V, value64=Bits(OF_2026 | LOW)),
+    ),
+    "mmap_flags_not_modelled": (
+        since(
+            "2.4",
+            Bits(GROWSDOWN | LOCKED | POPULATE),
+            "Of ours, not Linux's: they come with files",
+            value64=Bits(GROWSDOWN | LOCKED | POPULATE | LOW),
+        ),
+        since("6.18", Bits(DROPPABLE | HUGETLB), "Of ours, not Linux's: huge pages and reclaim are not there"),
     ),
     "mmap_rounds_hint_down": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, arch_get_unmapped_area: PAGE_ALIGN"),
@@ -183,6 +199,11 @@ RULES: dict[str, History] = {
         since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, do_mmap_pgoff"),
         since("2.6.34", 1, "2.6.34 mm/mmap.c, mmap_region: VM_NORESERVE"),
         since("6.18", 1, "mm/mmap.c, do_mmap: VM_NORESERVE", V),
+    ),
+    "brk_minds_task_size": (
+        since("2.4", 0, "CVE-2003-0961 (December 2003): up to 2.4.22, mm/mmap.c, do_brk"),
+        since("2.4.23", 1, "CVE-2003-0961 (December 2003)"),
+        since("2.6", 1, "CVE-2003-0961: since 2.6.0-test6, mm/mmap.c, do_brk"),
     ),
     "heap_is_executable": (
         since("2.4", 1, "2.4.27 include/linux/mm.h, 2.6.2 include/asm-i386/page.h, VM_DATA_DEFAULT_FLAGS"),
@@ -263,6 +284,17 @@ RULES: dict[str, History] = {
         since("2.4", 1, "2.4.27 mm/mremap.c, do_mremap"),
         since("2.6", 0, "2.6.2 mm/mremap.c, do_mremap: EINVAL"),
         since("6.18", 0, "mm/mremap.c, check_mremap_params: EINVAL", V),
+    ),
+    "mremap_to_nothing_may_move": (
+        since("2.4", 1, "CVE-2003-0985 (isec-0013, January 2004): up to 2.4.23, a mapping of no length"),
+        since("2.4.24", 0, "CVE-2003-0985 (isec-0013, January 2004)"),
+        since("2.6", 0, "2.6.2 mm/mremap.c, do_mremap: EINVAL"),
+    ),
+    "mremap_minds_munmap": (
+        since("2.4", 0, "CVE-2004-0077 (isec-0014, February 2004): up to 2.4.24"),
+        since("2.4.25", 1, "CVE-2004-0077 (isec-0014, February 2004)"),
+        since("2.6", 0, "2.6.2 mm/mremap.c, do_mremap: what do_munmap returns"),
+        since("2.6.3", 1, "CVE-2004-0077 (isec-0014, February 2004)"),
     ),
     "mremap_links_first": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/mremap.c, move_vma"),

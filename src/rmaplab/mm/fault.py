@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.errors import NoMemory, SegmentationFault
+from rmaplab.errors import NoMemory, NotModelled, SegmentationFault
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I8, I64
 from rmaplab.machine.entries import WRITABLE
@@ -72,6 +72,9 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
         if 0 <= start < task_size:
             touch(k, mm, limits, start, task_size, write=write)
         bad = start if start < 0 else max(start, task_size)
+        vma = mm.find_vma(bad)
+        if vma is not None and vma.start <= bad:
+            raise NotModelled(f"{vma} reaches into the kernel's own addresses: leave out what touches it there")
         if not machine.paging.is_canonical(bad):
             raise SegmentationFault(0, f"{bad:#x} is no address: a general protection fault")
         raise SegmentationFault(bad, "an address outside the address space")

@@ -24,8 +24,11 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 MAX_ERRNO = 4095
 
 
-def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fixed: bool) -> int:
-    """Where a mapping goes: the order, the hint if it fits, else a hole."""
+LOW = 0x4000_0000, 0x8000_0000  # arch/x86/kernel/sys_x86_64.c, find_start_end; not randomised
+
+
+def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fixed: bool, low: bool = False) -> int:
+    """Where a mapping goes: the order, the hint if it fits, else a hole; a `low` one (MAP_32BIT) between 1 and 2 GiB, from below."""
     paging = k.machine.paging
     if fixed:
         if k.rules.mmap_fixed_may_be_errno and -address % paging.words in range(1, MAX_ERRNO + 1):
@@ -37,17 +40,23 @@ def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fix
         return address
     address = address & -PAGE_SIZE if k.rules.mmap_rounds_hint_down else page_align(address)
     if not address and k.rules.mmap_aligns_huge and length % paging.leaf_span == 0:
-        found = _aligned_hole(k, mm, length)
+        found = _aligned_hole(k, mm, length, low=low)
         if found is not None:
             return found
-    if 0 < address <= paging.task_size - length:
+    if 0 < address <= (LOW[1] if low else paging.task_size) - length:
         after = mm.find_vma(address)
         if after is None or address + length <= _start_gap(k, after):
             return address
-    found = _highest_hole(k, mm, length) if k.rules.mmap_topdown else _next_hole(k, mm, length)
+    found = _hole(k, mm, length, low=low)
     if found is None:
         raise SyscallError(errno.ENOMEM, "mmap", "no hole in the address space is large enough")
     return found
+
+
+def _hole(k: Kernel, mm: MmStruct, length: int, *, low: bool) -> int | None:
+    if low:
+        return _lowest_hole(k, mm, length, *LOW)
+    return _highest_hole(k, mm, length) if k.rules.mmap_topdown else _next_hole(k, mm, length)
 
 
 def _start_gap(k: Kernel, vma: VmArea) -> int:
@@ -91,16 +100,20 @@ def _highest_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
         if end - floor >= length:
             return end - length
         above = vma
-    address = page_align(paging.task_size // 3)
-    for vma in mm.overlapping(address, paging.task_size):
+    return _lowest_hole(k, mm, length, page_align(paging.task_size // 3), paging.task_size)
+
+
+def _lowest_hole(k: Kernel, mm: MmStruct, length: int, address: int, end: int) -> int | None:
+    """The lowest hole from `address` to `end`."""
+    for vma in mm.overlapping(address, end):
         if address + length <= _start_gap(k, vma):
             return address
         address = max(address, vma.end)
-    return address if address + length <= paging.task_size else None
+    return address if address + length <= end else None
 
 
-def _aligned_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
+def _aligned_hole(k: Kernel, mm: MmStruct, length: int, *, low: bool) -> int | None:
     """__thp_get_unmapped_area: the hole that a huge page more would take, and of that what lies aligned."""
     span = k.machine.paging.leaf_span
-    found = _highest_hole(k, mm, length + span)
+    found = _hole(k, mm, length + span, low=low)
     return None if found is None else found + (-found % span or span)
