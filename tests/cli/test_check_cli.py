@@ -45,12 +45,12 @@ def test_no_difference(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
 @needs_agent
 def test_what_is_not_modelled_does_not_end_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """It is said and counted, and the scripts behind it run."""
-    guard, plain = tmp_path / "guard.script", tmp_path / "plain.script"
-    guard.write_text("A: mmap w+0 2 rw\nA: madvise w+0 1 GUARD_INSTALL\n")
+    bound, plain = tmp_path / "bound.script", tmp_path / "plain.script"
+    bound.write_text("A: limit MEMLOCK 9\nA: drop IPC_LOCK\nA: mlockall CURRENT\n")
     plain.write_text("A: mmap w+0 2 rw\n")
-    code, out, err = run(capsys, str(guard), str(plain))
+    code, out, err = run(capsys, str(bound), str(plain))
     assert (code, out) == (0, f"{plain}: no difference in 1 operations\n1 not compared\n")
-    assert err.splitlines()[-1].startswith(f"not compared: {guard}, line 2: madvise(102)")
+    assert err.splitlines()[-1].startswith(f"not compared: {bound}, line 3: mlockall")
 
 
 @needs_agent

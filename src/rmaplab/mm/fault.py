@@ -30,6 +30,7 @@ from rmaplab.machine.pagetable import count_tables, touch_range
 from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, empty_entry, fault_scan, hook_tables, install
 from rmaplab.mm.cow import decide
 from rmaplab.mm.filemap import do_no_page
+from rmaplab.mm.guard import refuse_guard
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.stack import expand_stack
 from rmaplab.mm.swap_in import do_swap_page
@@ -86,6 +87,8 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
         there = touch_range(*machine.geometry, mm.pgd, address, stop, write)
         if there < stop:
             found = _look(k, mm, there, stop, write)
+            if found.other == 0:
+                refuse_guard(k, mm, max(found.there, start))
             if limits is None:
                 stop = _handle_faults(k, access_vma(k, mm, limits, max(found.there, start), write=write), found, write)
             else:

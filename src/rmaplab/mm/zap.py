@@ -21,10 +21,10 @@ from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT
 
 
-def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
+def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int, keep: int = -1) -> None:
     """Clear all entries of [start, end), forget them in the reverse map, gather their pages. A burst at a time.
 
-    The caller has called lock_entries(), for as long as that takes.
+    Entries that are `keep` stay: guard regions, unless the VMA goes. The caller has called lock_entries(), for as long as that takes.
     """
     machine, mm = k.machine, tlb.mm
     if mm.nr_tables == k.tables_at_birth:
@@ -35,7 +35,7 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
         lock = k.lock_burst(mm, address)
         batch = k.batch()
         batch.runs, batch.nr, batch.nr_others, cleared = zap_range(
-            *machine.geometry, mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
+            *machine.geometry, mm.pgd, machine.mapped, address, stop, keep, batch.columns, batch.others
         )
         if batch.nr:
             k.rmap.remove(batch)
@@ -57,7 +57,7 @@ def zap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
     """What madvise takes away: the entries go, the VMA stays. The page tables go too where nothing else can be in them (PT_RECLAIM)."""
     k.lru_add.drain(k.this_cpu())
     k.lock_entries(tlb.mm)
-    unmap_page_range(k, tlb, start, end)
+    unmap_page_range(k, tlb, start, end, keep=k.machine.encoding.guard)
     if k.rules.dontneed_frees_tables:
         _remove_tables(k, tlb, whole_tables(k, tlb.mm, start, end))
     if k.rules.gather_per_vma:

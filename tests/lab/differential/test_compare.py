@@ -28,7 +28,6 @@ DATA = Path(__file__).parents[2] / "data" / "check"
 DOCS = Path(__file__).parents[3] / "docs"
 MADE_ON, RECORDS = load(DATA / "linux-6.18.json")
 BY_NAME = {record.script.name: record for record in RECORDS}
-NOT_MODELLED = {"split-guard.script"}  # the one exception: docs/divergences.md says why
 
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 here = (
@@ -60,21 +59,13 @@ def test_there_is_a_record_of_each_script() -> None:
     assert all(record.sees == EVERYTHING for record in RECORDS)
 
 
-@pytest.mark.parametrize("name", sorted(BY_NAME.keys() - NOT_MODELLED))
+@pytest.mark.parametrize("name", sorted(BY_NAME))
 def test_the_model_does_what_linux_did(name: str) -> None:
     """Results, VMAs, pages, frames, mapcounts, exclusiveness and page tables, after each operation; check() too."""
     record = BY_NAME[name]
     model = obey(record.script, "6.18", record.around, check_each=True)
     assert model.error is None
     assert compare(record, model) is None
-
-
-@pytest.mark.parametrize("name", sorted(NOT_MODELLED))
-def test_what_is_not_modelled_says_so(name: str) -> None:
-    """By script and line; once it is modelled it belongs to the others."""
-    with pytest.raises(NotModelled, match=f"{name}, line 3: "):
-        obey(BY_NAME[name].script, "6.18")
-    assert name in (DOCS / "divergences.md").read_text().split("## Not modelled")[1]
 
 
 @needs_agent
