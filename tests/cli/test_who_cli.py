@@ -189,3 +189,30 @@ def test_an_ordinary_user_and_a_file_that_others_map(form: str) -> None:
     if form == "json":
         answer = json.loads(run.stdout)
         assert (answer["mappers"], answer["candidates"], answer["wasted"]) == ([], None, None)
+
+
+def test_a_pid_alone_lists_its_vmas(capsys: pytest.CaptureFixture[str], address: int) -> None:
+    """A line per VMA, in JSON all of them; and the next question as one would type it, which has an answer."""
+    assert call("self", "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pid"] == os.getpid()
+    (ours,) = (vma for vma in found["vmas"] if vma["start"] <= address < vma["end"])
+    assert (ours["perms"], ours["present"], ours["anonymous"]) == ("rw-s", 1, 0)
+    assert call(str(os.getpid())) == 0
+    out = capsys.readouterr().out
+    assert f"{ours['start']:x}-{ours['end']:x}" in out
+    (question,) = re.findall(r"rmaplab who (\d+ [0-9a-f]+-[0-9a-f]+)$", out, re.MULTILINE)
+    assert call(*question.split()) == 0
+    assert "mapcount" in capsys.readouterr().out or not pagemap.can_see_pfns()
+
+
+def test_a_name_that_a_terminal_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    """A list of VMAs shows it, and does not obey it."""
+    fd = os.memfd_create("\x1b]0;x\x07[/b]")
+    os.ftruncate(fd, mmap.PAGESIZE)
+    with mmap.mmap(fd, mmap.PAGESIZE):
+        os.close(fd)
+        assert call("self") == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert r"/memfd:\x1b]0;x\x07[/b]" in out

@@ -11,7 +11,7 @@ from rmaplab.host.procfs import PAGE_BYTES
 from rmaplab.report.emit import Report
 from rmaplab.units import format_size
 
-MOST = 200
+MOST = 2000
 _HEADS = ("start-end", "perms", "size", "in memory", "anonymous", "shared", "swapped", "name")
 
 
