@@ -198,11 +198,17 @@ def test_a_pid_alone_lists_its_vmas(capsys: pytest.CaptureFixture[str], address:
     assert found["pid"] == os.getpid()
     (ours,) = (vma for vma in found["vmas"] if vma["start"] <= address < vma["end"])
     assert (ours["perms"], ours["present"], ours["anonymous"]) == ("rw-s", 1, 0)
-    assert call(str(os.getpid())) == 0
+    assert call("self") == 0
     out = capsys.readouterr().out
     assert f"{ours['start']:x}-{ours['end']:x}" in out
-    (question,) = re.findall(r"rmaplab who (\d+ [0-9a-f]+-[0-9a-f]+)$", out, re.MULTILINE)
-    assert call(*question.split()) == 0
+    assert "next" not in out
+    with subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], stdin=-1, stdout=-1) as other:
+        assert other.stdout
+        other.stdout.readline()
+        assert call(str(other.pid)) == 0
+        (question,) = re.findall(r"rmaplab who (\d+ [0-9a-f]+-[0-9a-f]+)$", capsys.readouterr().out, re.MULTILINE)
+        assert call(*question.split()) == 0
+        other.kill()
     assert "mapcount" in capsys.readouterr().out or not pagemap.can_see_pfns()
 
 

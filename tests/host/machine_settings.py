@@ -6,6 +6,7 @@ import fcntl
 import os
 import struct
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,9 +18,16 @@ NR_SWAP_PAGES = 2048
 
 
 def alone(stack: ExitStack) -> None:
-    """One at a time: waits until no other zoo runs on this machine."""
+    """One at a time: waits until no other zoo runs on this machine; not for ever, since workers of one run may wait for each other."""
     lock = stack.enter_context((Path(tempfile.gettempdir()) / "rmaplab-zoo.lock").open("w"))
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    give_up = time.monotonic() + 240
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.1)
 
 
 def change(stack: ExitStack, folder: Path) -> dict[str, str]:

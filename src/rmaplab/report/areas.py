@@ -1,5 +1,6 @@
 """What a process maps, a line per VMA, and what may be asked next."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,9 @@ def _line(row: tuple[str, ...], widths: list[int], style: str) -> Text:
 
 
 def _next(found: Areas) -> list[Text]:
-    """The VMA that has most pages in common with others, else the one with most pages."""
+    """The VMA that has most pages in common with others, else the one with most pages. Of ourselves nothing is there any more."""
+    if found.pid == os.getpid():
+        return []
     if not any(area.present for area in found.areas):
         return [Text("  no page of it is in memory")]
     area = max(found.areas, key=lambda area: (area.shared, area.present))
