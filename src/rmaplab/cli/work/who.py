@@ -6,6 +6,7 @@ import click
 
 from rmaplab.harmless import printable
 from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.host.here import demand_x86_64
 from rmaplab.host.kernel_walk import KernelWalk
 from rmaplab.host.place import find_file_page, find_place
 from rmaplab.host.who import who_maps_address, who_maps_file, who_maps_pfn
@@ -15,6 +16,7 @@ from rmaplab.report.who import WhoReport
 
 def who(pid_and_address: tuple[int, str] | None, path_and_offset: tuple[str, int] | None, pfn: int, form: str) -> None:
     """One of the first two, or neither: then it is the frame. What is wrong with the question is said before the kernel is asked."""
+    demand_x86_64("who", "the model answers anywhere, try `rmaplab explain fork`")
     place = None if pid_and_address is None else find_place(*pid_and_address)
     page = None if path_and_offset is None else find_file_page(*path_and_offset)
     with ExitStack() as stack:
