@@ -19,13 +19,14 @@ def command(
 ) -> None:
     """Who maps this page of the running machine?
 
-    PID and ADDRESS name the page: ADDRESS in hex, or a name of /proc/PID/maps, such as [heap] (its first page that is there)
-    or libc.so.6+27000. Prints the page, every process that maps it, and the VMAs that the kernel's own walk visits in vain.
+    PID and ADDRESS name the page: ADDRESS in hex, or a name of /proc/PID/maps, such as '[heap]' (its first page that is there;
+    quoted, as shells expand brackets) or libc.so.6+27000. Prints the page, every process that maps it, and the VMAs that the
+    kernel's own walk visits in vain.
     Nothing is written to the system. As root it sees everything; as another user, what is yours.
 
     \b
     rmaplab who 4242 7f3a1c400000
-    rmaplab who 4242 [heap] --format json
+    rmaplab who 4242 '[heap]' --format json
     rmaplab who --pfn 0x1a2b3c
     rmaplab who --file /usr/lib/x86_64-linux-gnu/libc.so.6 --offset 0x28000
     """  # noqa: D301

@@ -1,7 +1,7 @@
 """Where a question points: what a person types, turned into a page of a process or of a file, or refused in one line.
 
 rmaplab who 4242 7f3a1c400000       an address, in hex
-rmaplab who 4242 [heap]             a name of /proc/4242/maps: the first page of it that is there
+rmaplab who 4242 '[heap]'           a name of /proc/4242/maps: the first page of it that is there
 rmaplab who 4242 libc.so.6+27000    an offset from where the name begins
 rmaplab who --file PATH --offset N  a page of a file, wherever it may be mapped
 """
@@ -11,6 +11,7 @@ import ctypes
 import mmap
 import os
 import re
+import shlex
 import stat
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -83,9 +84,10 @@ def _parse(pid: int, vmas: Sequence[HostVma], text: str) -> int:
     name, offset = (name, offset) if plus and _HEX.fullmatch(offset) else (text, "")
     named = [vma for vma in vmas if vma.name and name in (vma.name, vma.name.rpartition("/")[2])]
     if not named:
+        example = next((vma.name for vma in vmas if vma.name.startswith("[")), "[stack]")
         raise UsageError(
             f"{text!r} is no address in pid {pid}: write it in hex, such as {vmas[0].start:x}, or a name of "
-            f"/proc/{pid}/maps, such as {next((vma.name for vma in vmas if vma.name.startswith('[')), '[stack]')}"
+            f"/proc/{pid}/maps, such as {shlex.quote(example)}"
         )
     if offset:
         return named[0].start + int(offset.lower().removeprefix("0x"), 16)
