@@ -16,7 +16,7 @@ KINDS = {".py", ".md", ".c", ".h", ".script", ".toml"}
 
 _SECTION = r"(?:[A-J]\.?\d+|[A-J]\b|\d+(?:\.\d+)*)(?![\w-])"
 _WORDS = r"(?:\s*\([^()]*\))?"  # what it is cited for, in parentheses
-_NAME = r"\b(?:history|eras|modern|future|files|reclaim|peers)\.md\b"
+_NAME = r"\b(?:history|eras|modern|future|files|reclaim|peers)\.md\b(?!#)"
 _CITED = re.compile(rf"({_NAME})((?:\s+{_SECTION}{_WORDS})(?:(?:,| and| or| to|, and)\s+{_SECTION}{_WORDS})*)?")
 
 
@@ -119,3 +119,24 @@ def test_every_section_says_where_it_was_read() -> None:
         and not re.search(r"Source|[Ll]ive\b|HT:|[Ww]orked out", text)
     ]
     assert bare == []
+
+
+def _anchor(heading: str) -> str:
+    """What a heading is called in a link, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def _anchors(path: Path) -> set[str]:
+    return {_anchor(heading) for heading in re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)}
+
+
+def test_every_link_leads_somewhere() -> None:
+    """To a file that is there, and in it to a heading."""
+    lost = []
+    for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), ROOT / "SECURITY.md", ROOT / "src/rmaplab/README.md"]:
+        for target in re.findall(r"\]\(((?!https?:)[^)\s]+)\)", path.read_text()):
+            name, _, anchor = target.partition("#")
+            file = (path.parent / name).resolve() if name else path
+            if not file.exists() or (anchor and anchor not in _anchors(file)):
+                lost.append(f"{path.relative_to(ROOT)}: {target}")
+    assert lost == []
