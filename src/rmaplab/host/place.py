@@ -1,9 +1,9 @@
 """Where a question points: what a person types, turned into a page of a process or of a file, or refused in one line.
 
 rmaplab who 4242 7f3a1c400000       an address, in hex
-rmaplab who 4242 [heap]             a name of /proc/4242/maps: the first page of it that is there
+rmaplab who 4242 '[heap]'           a name of /proc/4242/maps: the first page of it that is there
 rmaplab who 4242 libc.so.6+27000    an offset from where the name begins
-rmaplab who nginx [heap]            a name instead of a PID, if one process has it; self is this very process
+rmaplab who nginx '[heap]'          a name instead of a PID, if one process has it; self is this very process
 rmaplab who 4242 7f3a-7f3c          a range as maps writes it: the first page of it that is there
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -107,9 +108,10 @@ def _parse(pid: int, vmas: Sequence[HostVma], text: str) -> int:
     name, offset = (name, offset) if plus and _HEX.fullmatch(offset) else (text, "")
     named = [vma for vma in vmas if vma.name and name in _names_of_vma(vma)]
     if not named:
+        example = next((vma.name for vma in vmas if vma.name.startswith("[")), "[stack]")
         raise UsageError(
             f"{text!r} is no address in pid {pid}: write it in hex, such as {vmas[0].start:x}, or a name of "
-            f"/proc/{pid}/maps, such as {next((vma.name for vma in vmas if vma.name.startswith('[')), '[stack]')}"
+            f"/proc/{pid}/maps, such as {shlex.quote(example)}"
         )
     if offset:
         return named[0].start + int(offset.lower().removeprefix("0x"), 16)

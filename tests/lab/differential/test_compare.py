@@ -1,4 +1,4 @@
-"""The model and the real kernel: rows of modern.md as recorded, random scripts live; and that a wrong model is found and made small."""
+"""The model and the real kernel: rows of modern.md 1.8 and 4 as recorded, random scripts live; and that a wrong model is found and made small."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def linux_6_18(agent: Agent) -> Agent:
     return agent
 
 
-# -- rows of modern.md, 1.8 and 4 ------------------------------------------------------------------------------------------
+# -- rows of modern.md 1.8 and 4 -------------------------------------------------------------------------------------------
 
 
 def test_there_is_a_record_of_each_script() -> None:

@@ -14,12 +14,15 @@ from rmaplab.errors import UsageError
 from rmaplab.files import STDOUT
 from rmaplab.harmless import harmless
 from rmaplab.host.footprint import read_task
+from rmaplab.host.here import demand_x86_64
 from rmaplab.host.snapshot import CensusTaker, Rung, Snapshot
 from rmaplab.lab.census.census import Census, NobodyThere
 from rmaplab.lab.census.diff import COUNTED, changes, total_changes
 from rmaplab.lab.census.file import load, save_snapshot
 from rmaplab.report.census import CensusReport, DiffReport, watch_line, where_we_stand
 from rmaplab.report.emit import emit
+
+_ELSEWHERE = ("live", "try --from FILE with a census saved there, or the model, `rmaplab compare mallocgroup`")
 
 
 def look(asked: RowsAsked, source: Path | None, save: Path | None, out: Output) -> None:
@@ -35,8 +38,7 @@ def look(asked: RowsAsked, source: Path | None, save: Path | None, out: Output) 
 
 
 def _look_once(pid: int | None) -> Snapshot:
-    if not sys.platform.startswith("linux"):
-        raise UsageError("live reads the Linux it runs on: try --from FILE with a census saved there")
+    demand_x86_64(*_ELSEWHERE)
     if pid is not None:
         task = read_task(pid)
         if task is None:
@@ -56,6 +58,7 @@ def _choose(snapshot: Snapshot, asked: RowsAsked, source: Path | None = None) ->
 
 def watch(asked: RowsAsked, interval: float, times: int | None, form: str) -> None:
     """Look again and again: `times`, until interrupted, or until the PID asked for is gone."""
+    demand_x86_64(*_ELSEWHERE)
     looks = torn = broken = 0
     with CensusTaker() as observer:
         try:
