@@ -17,7 +17,7 @@ from rmaplab.host.pagemap import read_per_pfn
 from rmaplab.host.pages import PagePeeker
 from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump
-from rmaplab.host.windows import Entries, Windows, cut, read
+from rmaplab.host.windows import WindowEntries, Windows, cut, read
 from rmaplab.machine.arrays import F64, I64, Bools
 from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, Graph, Pages, Stretches, find_rows
@@ -44,30 +44,30 @@ class Reader(Protocol):
     def windows(self, vmas: I64) -> Windows:
         """The windows of these VMAs."""
 
-    def entries(self, windows: Windows) -> Entries:
+    def entries(self, windows: Windows) -> WindowEntries:
         """What is present in some windows."""
 
     def look(self, pfns: I64) -> Looked:
         """What these are."""
 
 
-class _Found(NamedTuple):
+class _FoundPages(NamedTuple):
     """A row per page: which of the windows read, its PFN, and what it is."""
 
     window: I64
     pfn: I64
     looked: Looked
 
-    def at(self, rows: I64) -> "_Found":
+    def at(self, rows: I64) -> "_FoundPages":
         """Some of them."""
-        return _Found(self.window[rows], self.pfn[rows], Looked(*(column[rows] for column in self.looked)))
+        return _FoundPages(self.window[rows], self.pfn[rows], Looked(*(column[rows] for column in self.looked)))
 
-    def with_(self, other: "_Found") -> "_Found":
+    def with_(self, other: "_FoundPages") -> "_FoundPages":
         """These and others."""
         window, pfn, *looked = (
             np.concatenate(both) for both in zip((*self[:2], *self[2]), (*other[:2], *other[2]), strict=True)
         )
-        return _Found(window, pfn, Looked(*looked))
+        return _FoundPages(window, pfn, Looked(*looked))
 
 
 def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: int) -> tuple[Pages, Sample, Drawn]:
@@ -94,7 +94,7 @@ def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: in
     return _pages(found, read, chosen.stands_for), sample, drawn
 
 
-def _find(reader: Reader, read: Windows, which: I64) -> _Found:
+def _find(reader: Reader, read: Windows, which: I64) -> _FoundPages:
     """What counts of what is present in some of the windows read."""
     entries = reader.entries(read.at(which))
     pfns, back = np.unique(entries.pfn, return_inverse=True)
@@ -102,16 +102,16 @@ def _find(reader: Reader, read: Windows, which: I64) -> _Found:
     rows = back.reshape(-1)
     kept = np.flatnonzero(looked.mapcount[rows] > 0)
     looked = Looked(*(column[rows[kept]] for column in looked))
-    return _Found(which[entries.window[kept]], entries.pfn[kept], looked)
+    return _FoundPages(which[entries.window[kept]], entries.pfn[kept], looked)
 
 
-def _pages(found: _Found, read: Windows, stands_for: F64) -> Pages:
+def _pages(found: _FoundPages, read: Windows, stands_for: F64) -> Pages:
     looked = found.looked
     weight: F64 = stands_for[found.window] / looked.mapcount
     return Pages(found.pfn, read.mm[found.window], looked.anon_vma, looked.pgoff, looked.mapcount, weight)
 
 
-class _Machine:
+class _ThroughPagemap:
     """This machine, through pagemap."""
 
     def __init__(self, graph: Graph) -> None:
@@ -123,12 +123,12 @@ class _Machine:
         """The windows of these VMAs."""
         return cut(self.graph, vmas, self.pid_of)
 
-    def entries(self, windows: Windows) -> Entries:
+    def entries(self, windows: Windows) -> WindowEntries:
         """What is present in some windows."""
         return read(windows, self.pid_of)
 
 
-class WithBpf(_Machine):
+class WithBpf(_ThroughPagemap):
     """Anonymous pages, by struct page."""
 
     def __init__(self, dump: Dump, peeker: PagePeeker) -> None:
@@ -142,7 +142,7 @@ class WithBpf(_Machine):
         return Looked(find_rows(folios.anon_vma, self._pointers), folios.pgoff, mapcount, folios.head, folios.pages)
 
 
-class WithoutBpf(_Machine):
+class WithoutBpf(_ThroughPagemap):
     """Pages, and how often each is mapped, by /proc/kpagecount; nobody says which anon_vma they name."""
 
     def look(self, pfns: I64) -> Looked:

@@ -36,7 +36,7 @@ class Windows(NamedTuple):
         return Windows(*(column[rows] for column in self))
 
 
-class Entries(NamedTuple):
+class WindowEntries(NamedTuple):
     """A row per present entry: the window it stands in, and the PFN."""
 
     window: I64
@@ -76,7 +76,7 @@ def _populated(pid: int, first: int, pages: int) -> I64 | None:
     return np.unique(np.repeat(low - np.cumsum(nr) + nr, nr) + np.arange(int(nr.sum())))
 
 
-def read(windows: Windows, pid_of: I64) -> Entries:
+def read(windows: Windows, pid_of: I64) -> WindowEntries:
     """What is present in these windows, given by address space and address; nothing of a process that has ended."""
     new = np.ones(len(windows.mm), np.bool_)
     end = windows.first + windows.pages
@@ -91,7 +91,7 @@ def read(windows: Windows, pid_of: I64) -> Entries:
         strict=True,
     )
     words, view = _buffer()
-    found: list[Entries] = []
+    found: list[WindowEntries] = []
     pending: list[tuple[int, int, int, int]] = []  # (first window, mm, page number, U64 read)
     filled, last, fd = 0, -1, -1
     try:
@@ -116,7 +116,7 @@ def read(windows: Windows, pid_of: I64) -> Entries:
         if fd >= 0:
             os.close(fd)
     found.append(_sort_out(windows, pending, words[:filled]))
-    return Entries(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+    return WindowEntries(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
 
 
 def _buffer() -> tuple[U64, memoryview]:
@@ -134,7 +134,7 @@ def _reopen(fd: int, pid: int) -> int:
         return -1
 
 
-def _sort_out(windows: Windows, reads: list[tuple[int, int, int, int]], words: U64) -> Entries:
+def _sort_out(windows: Windows, reads: list[tuple[int, int, int, int]], words: U64) -> WindowEntries:
     """The present entries among what was read, each in its window; those between windows are dropped. O(n log windows)."""
     present = np.flatnonzero(words >= np.uint64(PM_PRESENT))
     table = np.array(reads, np.int64).reshape(-1, 4)
@@ -145,4 +145,4 @@ def _sort_out(windows: Windows, reads: list[tuple[int, int, int, int]], words: U
     window = np.searchsorted(key, table[which, 1] << 45 | page, side="right") - 1
     inside = page < (windows.first + windows.pages)[window]
     pfn = (words[present] & np.uint64(PM_PFN)).astype(np.int64)
-    return Entries(window[inside], pfn[inside])
+    return WindowEntries(window[inside], pfn[inside])

@@ -74,6 +74,8 @@ def small_machine() -> Snapshot:
             ints(1, 2, UNKNOWN),
             ints(4, 5, UNKNOWN),
             ints(0, 0, 0),
+            ints(0, 0, 0),
+            ints(0, 0, 0),
         ),
         sizes=Sizes({"anon_vma": 104, "anon_vma_chain": 64, "vm_area_struct": 192}, "a test", {}),
         rung=Rung.EVERYTHING,
@@ -398,17 +400,17 @@ def test_what_changed_between_two() -> None:
     processes = before.graph.processes._replace(pid=ints(7, 8, 10), comm=np.array([b"a", b"b", b"d"], "S16"))
     footprints = before.footprints._replace(page_tables=ints(12288, 8192, 4096), pss=ints(10, 15, 30))
     after = replace(before, graph=replace(before.graph, processes=processes), footprints=footprints)
-    found = {change.comm: change for change in changes(Census(before), Census(after), trees=False)}
+    found = {change.comm: change for change in changes((Census(before), None), (Census(after), None), trees=False)}
     assert set(found) == {"a", "c", "d"}
     assert found["a"].grown("page_tables_bytes") == 8192
     assert (found["c"].after, found["c"].grown("chains")) == (None, -1)
     assert (found["d"].before, found["d"].grown("vmas")) == (None, 2)
-    total = total_changes(Census(before), Census(after))
+    total = total_changes((Census(before), None), (Census(after), None))
     assert (total.grown("page_tables_bytes"), total.grown("chains")) == (8192, 0)
 
 
 def test_unknown_before_or_after_is_unknown_between() -> None:
     """A census without chains, and one with."""
-    change = total_changes(Census(without_anon_vmas(small_machine())), Census(small_machine()))
+    change = total_changes((Census(without_anon_vmas(small_machine())), None), (Census(small_machine()), None))
     assert change.grown("chains") is None
     assert change.grown("vmas") == 0

@@ -24,7 +24,7 @@ from rmaplab.lab.census.designs import Held, held_under_designs
 from rmaplab.lab.census.memory import memory_rows, object_rows
 from rmaplab.lab.census.rows import CensusRow, FileRow
 from rmaplab.lab.census.visits import Quantiles, quantiles
-from rmaplab.lab.census.walks import Walks
+from rmaplab.lab.census.walks import CensusWalks
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.objects.graph import NONE, UNKNOWN, Pages, unique_pairs
 
@@ -41,7 +41,7 @@ class NobodyThere(UsageError):
     """No process is of the kind asked for: an error at first, no news in a watch."""
 
 
-class Census(Walks):
+class Census(CensusWalks):
     """What a snapshot says. Nothing is computed before it is asked for, and everything once."""
 
     def __init__(self, snapshot: Snapshot) -> None:

@@ -18,7 +18,7 @@ from rmaplab.kernels.designs import OURS, load_design
 from rmaplab.lab.census.estimate import Estimator
 from rmaplab.lab.census.relive import KERNEL
 from rmaplab.lab.census.visits import Quantiles
-from rmaplab.lab.census.walks import Walks
+from rmaplab.lab.census.walks import CensusWalks
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.machine import Hardware
 from rmaplab.machine.paging import paging_format
@@ -57,7 +57,7 @@ class Held:
         return {**asdict(self), "total_bytes": self.total_bytes}
 
 
-def held_under_designs(walks: Walks, mms: I64 | None) -> list[Held]:
+def held_under_designs(walks: CensusWalks, mms: I64 | None) -> list[Held]:
     """This kernel's own, then our designs; those that count as another does are left out. Of the machine, or of some address spaces."""
     snapshot = walks.snapshot
     if not walks.those(mms).all():
@@ -76,7 +76,7 @@ def held_under_designs(walks: Walks, mms: I64 | None) -> list[Held]:
     return [replace(each, visits=_visits(design, walks, found)) for each, design in zip(held, walked, strict=True)]
 
 
-def _visits(design: type[ReverseMap], walks: Walks, found: Estimator) -> Quantiles | None:
+def _visits(design: type[ReverseMap], walks: CensusWalks, found: Estimator) -> Quantiles | None:
     if design.live is None or design.live.visits is None:
         return None
     values = np.zeros(len(found.rows), np.int64)

@@ -19,7 +19,7 @@ from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE
 
 
-class Walks:
+class CensusWalks:
     """Of one snapshot. `meant`, by mm: whether it was asked for."""
 
     def __init__(self, snapshot: Snapshot) -> None:
