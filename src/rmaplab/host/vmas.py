@@ -87,6 +87,8 @@ class VmaDumper(Closing):
         """
         seen: set[int] = set()
         rows, new = [np.zeros((0, 8), np.int64)], set(pids)
+        if not new:
+            return decode(rows[0])
         while new and len(seen) + len(new) <= FEW:
             rows += [_as_rows(self._iterator.read(pid=pid)) for pid in sorted(new)]
             seen |= new

@@ -124,7 +124,7 @@ class Census(CensusWalks):
 
     def _nobody(self, wanted: Wanted, where: str) -> str:
         """Why there is nobody to show, and what to try."""
-        if wanted.cgroup is not None and self.snapshot.cgroups and not any(self.snapshot.cgroups):
+        if wanted.cgroup is not None and self.snapshot.scope is None and not any(self.snapshot.cgroups):
             return f"{where} says of no process in which cgroup it is: leave --cgroup out"
         if wanted.pid is None:
             said = {"name": wanted.comm, "cgroup": wanted.cgroup}
