@@ -20,7 +20,7 @@ from rmaplab.host.vmas import Dump
 from rmaplab.host.windows import WindowEntries, Windows, cut, read
 from rmaplab.machine.arrays import F64, I64, Bools
 from rmaplab.objects.covering import candidates_of
-from rmaplab.objects.graph import NONE, Graph, Pages, Stretches, find_rows
+from rmaplab.objects.graph import NONE, Graph, Pages, find_rows
 
 VM_WRITE, VM_SHARED = 2, 8
 TRIES = 3
@@ -81,7 +81,8 @@ def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: in
     read = windows.at(chosen.windows)
     found = _find(reader, read, np.arange(len(read.mm)))
     for _ in range(TRIES):
-        since = mapped_since(graph, _pages(found, read, chosen.stands_for), stretches)
+        pages = _pages(found, read, chosen.stands_for)
+        since = mapped_since(graph, pages, candidates_of(pages, stretches))
         again = np.unique(found.window[since])
         if not len(again):
             break
@@ -153,14 +154,14 @@ class WithoutBpf(_ThroughPagemap):
         return Looked(none, none, mapcount, none, np.zeros(len(pfns), np.int64))
 
 
-def mapped_since(graph: Graph, pages: Pages, stretches: Stretches) -> Bools:
+def mapped_since(graph: Graph, pages: Pages, candidates: I64) -> Bools:
     """By page, whether more entries map it than VMAs of the graph could, or its anon_vma is not there. Without a graph, no page is.
 
-    It was mapped, or made, after the graph had been read, unless hidden() explains it.
+    It was mapped, or made, after the graph had been read, unless hidden_ones() explain it. `candidates` are those of the pages.
     """
     if not len(graph.anon_vmas.root):
         return np.zeros(len(pages.pfn), np.bool_)
-    found: Bools = (pages.anon_vma == NONE) | (pages.mapcount > candidates_of(pages, stretches))
+    found: Bools = (pages.anon_vma == NONE) | (pages.mapcount > candidates)
     return found
 
 

@@ -39,6 +39,7 @@ from rmaplab.host.slabs import Sizes, read_sizes
 from rmaplab.host.vmas import Dump, VmaDumper
 from rmaplab.host.wanted import Wanted, read_cgroups
 from rmaplab.machine.arrays import I64, Bools
+from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, Graph
 from rmaplab.objects.graph_check import Finding
 
@@ -213,7 +214,7 @@ def _mapped_since(graph: Graph) -> list[tuple[Finding, bool]]:
     """Pages mapped more often than the graph allows; and whether that may be otherwise in another look."""
     if graph.pages is None:
         return []
-    since = mapped_since(graph, graph.pages, graph.candidates())
+    since = mapped_since(graph, graph.pages, candidates_of(graph.pages, graph.candidates()))
     if not since.any():
         return []
     hidden = hidden_ones(graph, graph.pages)

@@ -17,11 +17,11 @@ NR_PAGES, FIRST, SEEDS = 20, 0x100, 200
 
 
 class World(NamedTuple):
-    """A graph, and its pages: by row (mm, index) of an entry, the page it shows; by page, anon_vma, index, mapcount. A Reader."""
+    """A graph, and its pages: by row (mm, place) of an entry, the page it shows; by page, anon_vma, index, mapcount. A Reader."""
 
     graph: Graph
     mm: I64
-    index: I64
+    place: I64
     pfn: I64
     anon_vma: I64
     pgoff: I64
