@@ -6,7 +6,8 @@ from typing import Any
 
 from rmaplab.lab.census.census import Census, circumstances
 from rmaplab.lab.census.rebuild import MAX_ENTRIES, Chosen, WalkedUnder
-from rmaplab.report.census import quantiles, size, titled, where_we_stand
+from rmaplab.report.census import quantiles, where_we_stand
+from rmaplab.report.census_totals import size, titled
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, new_table
 

@@ -18,7 +18,7 @@ def live_under(source: Path, names: Sequence[str], asked: RowsAsked, out: Output
     census = Census(load(source))
     designs = [find_design(name.strip()).name for name in dict.fromkeys(names)]
     check_census(census, str(source))
-    rows, _ = census.select(trees=asked.trees, pid=asked.pid, comm=asked.comm, sort=asked.figure, where=str(source))
+    rows, _ = census.select(**asked.choice, where=str(source))
     chosen, history, pages = choose(census, [row.pid for row in rows], asked.top)
     was = on_the_machine(census, chosen, history, pages)
     found = [walk_under(design, census, chosen, history, pages) for design in designs]
