@@ -75,6 +75,12 @@ def compare(host: Record, model: Record) -> Difference | None:
     return None
 
 
+def unexpected(record: Record) -> int | None:
+    """The first operation (from 0) that came to something else than the script says it must."""
+    told = zip(record.script.ops, record.results, strict=False)
+    return next((i for i, (op, result) in enumerate(told) if not op.is_as_expected(result)), None)
+
+
 def _worlds_differ(host: World, model: World, sees: frozenset[str]) -> tuple[str, str] | None:
     if host.keys() != model.keys():
         return "processes", ""
