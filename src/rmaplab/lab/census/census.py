@@ -18,8 +18,7 @@ import numpy as np
 
 from rmaplab.errors import UsageError
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
-from rmaplab.host.wanted import Wanted
-from rmaplab.host.wanted import as_name as name
+from rmaplab.host.wanted import Wanted, as_name
 from rmaplab.lab.census.designs import Held, held_under_designs
 from rmaplab.lab.census.memory import memory_rows, object_rows
 from rmaplab.lab.census.rows import CensusRow, FileRow
@@ -87,7 +86,7 @@ class Census(CensusWalks):
             processes = self.graph.processes
             cgroups = self.snapshot.cgroups or [""] * len(processes.pid)
             meant = self.meant[processes.mm]
-            each = zip(meant.tolist(), processes.pid.tolist(), map(name, processes.comm), cgroups, strict=True)
+            each = zip(meant.tolist(), processes.pid.tolist(), map(as_name, processes.comm), cgroups, strict=True)
             there = np.array([mine and wanted.matches(*who) for mine, *who in each], np.bool_)
             if not there.any():
                 raise NobodyThere(self._nobody(wanted, where))
@@ -155,7 +154,7 @@ class Census(CensusWalks):
         return [
             CensusRow(
                 pid=int(graph.processes.pid[head[i]]),
-                comm=name(graph.processes.comm[head[i]]),
+                comm=as_name(graph.processes.comm[head[i]]),
                 torn=bool(torn[i]) if self.snapshot.knows_anon_vmas else None,
                 processes=int(people[i]),
                 vmas=int(count[i]),
