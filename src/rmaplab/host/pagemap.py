@@ -128,7 +128,7 @@ def can_see_pfns() -> bool:
     """Whether pagemap shows us PFNs: it reads 0 in their place without CAP_SYS_ADMIN. Asked of a page of our own."""
     page = np.ones(1, np.uint64)
     try:
-        with Pagemap(os.getpid()) as own:
+        with Pagemap(procfs.own_pid()) as own:
             entry = own.entry(page.ctypes.data)
     except OSError:
         return False
@@ -237,7 +237,7 @@ def _gather(fd: int, wanted: U64, beyond: int) -> U64:
 @functools.cache
 def _end_of_user_addresses() -> int:
     """The largest end that PAGEMAP_SCAN takes: 47, 48, 52 or 56 bits, by architecture and levels. Asked of ourselves."""
-    with Pagemap(os.getpid()) as own:
+    with Pagemap(procfs.own_pid()) as own:
         for bits in (56, 52, 48, 47):
             end = (1 << bits) - PAGE_BYTES
             try:

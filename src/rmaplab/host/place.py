@@ -140,7 +140,7 @@ def _map_for_a_moment(fd: int, path: str, index: int, size: int) -> FilePage:
 
 
 def _look_at(mapping: mmap.mmap, address: int, path: str, index: int) -> FilePage:
-    vmas = procfs.read_maps(os.getpid())
+    vmas = procfs.read_maps(procfs.own_pid())
     vma = None if isinstance(vmas, Unread) else next((v for v in vmas if v.start <= address < v.end), None)
     if vma is None or vma.file is None:
         raise UsageError(f"cannot read /proc/self/maps, which names {path} as others' maps do: is /proc mounted?")
@@ -148,7 +148,7 @@ def _look_at(mapping: mmap.mmap, address: int, path: str, index: int) -> FilePag
     got = ctypes.CDLL(None).mincore(ctypes.c_void_p(address), ctypes.c_size_t(1), ctypes.byref(resident))
     cached, pfn = got == 0 and bool(resident.value & 1), None
     if cached:
-        with contextlib.suppress(OSError), Pagemap(os.getpid()) as own:
+        with contextlib.suppress(OSError), Pagemap(procfs.own_pid()) as own:
             mapping.madvise(_POPULATE_READ)
             entry = own.entry(address) or 0
             pfn = (entry & PM_PFN if entry & PM_PRESENT else 0) or None
