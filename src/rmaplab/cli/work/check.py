@@ -1,6 +1,7 @@
 """`rmaplab check`: scripts on both sides, what a file has recorded, or random ones; the first difference is shown."""
 
 import time
+from collections import Counter
 
 import click
 
@@ -42,7 +43,7 @@ def _scripts(paths: tuple[str, ...], kernel: str) -> int:
     scripts = [read_script(path) for path in paths]
     skipped = 0
     with Agent(graph=True) as agent:
-        _say_what_is_missing(agent)
+        _say_what_is_missing(agent, kernel)
         for script in scripts:
             try:  # the model first: what it refuses, because it is too large, must not burden the host
                 model = obey(script, kernel, agent.circumstances, check_each=True, graph=not agent.no_graph)
@@ -63,6 +64,8 @@ def _scripts(paths: tuple[str, ...], kernel: str) -> int:
 def _against(path: str, kernel: str) -> int:
     """What a file has recorded, and the model. The exit code."""
     made_on, records = load(path)
+    other = of_another_release(kernel, made_on.removeprefix("Linux "))
+    differ: Counter[str] = Counter()
     operations = skipped = 0
     for record in records:
         try:
@@ -73,9 +76,17 @@ def _against(path: str, kernel: str) -> int:
             continue
         difference = compare(record, model)
         if difference is not None:
-            _show(difference, f"recorded, {made_on}", f"model, {kernel}")
-            return 1
+            if not differ:
+                _show(difference, f"recorded, {made_on}", f"model, {kernel}")
+            if not other:
+                return 1
+            differ[f"{difference.aspect} after {difference.op.call}"] += 1
         operations += len(record.results)
+    if differ:
+        nr, of = differ.total(), len(records) - skipped
+        click.echo(f"{printable(path)}: {nr} of {of} scripts differ; {printable(other)}")
+        click.echo("  " + ", ".join(f"{count} {printable(what)}" for what, count in differ.most_common()))
+        return 1
     click.echo(
         f"{printable(path)}: no difference in {len(records) - skipped} scripts, {operations} operations (recorded on {made_on})"
         + (f"; {skipped} not compared" if skipped else "")
@@ -83,11 +94,21 @@ def _against(path: str, kernel: str) -> int:
     return 0
 
 
+def of_another_release(kernel: str, release: str) -> str:
+    """What to say where the model is not of the release that it is compared with; "" if it is."""
+    same = release.split(".")[:2] == kernel.split(".")[:2]
+    return (
+        ""
+        if same
+        else f"the model is of Linux {kernel}, and this is {release}: what changed between them differs by right"
+    )
+
+
 def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int) -> int:
     """What the host does, in a file. The exit code."""
     scripts = [read_script(each) for each in paths]
     with Agent() as agent:
-        _say_what_is_missing(agent, for_record=True)
+        _say_what_is_missing(agent)
         scripts += [make_script(seed, number, frozenset(CALLS) - agent.missing.keys()) for number in range(fuzz or 0)]
         records = [agent.run(script) for script in scripts]
         save_records(path, records, f"Linux {agent.release}")
@@ -100,7 +121,7 @@ def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int) -> in
 def _fuzz(kernel: str, nr: int, seed: int, save: str | None) -> int:
     """Random scripts on both sides. The exit code."""
     with Agent(graph=True) as agent, progress(f"{kernel} and Linux {agent.release}", nr) as done:
-        _say_what_is_missing(agent)
+        _say_what_is_missing(agent, kernel)
         began = time.perf_counter()
         result = campaign(agent, kernel, nr, seed, done)
         wall_s = time.perf_counter() - began
@@ -138,14 +159,16 @@ def _show(difference: Difference, host: str, model: str) -> None:
         click.echo(harmless(line))
 
 
-def _say_what_is_missing(agent: Agent, *, for_record: bool = False) -> None:
-    """What this host does not show, or refuses, is not compared: that is said."""
+def _say_what_is_missing(agent: Agent, kernel: str | None = None) -> None:
+    """What this host does not show, or refuses, is not compared with `kernel`, or not recorded (None): that is said."""
+    if kernel is not None and (other := of_another_release(kernel, agent.release)):
+        click.echo(other, err=True)
     hidden = [words for name, words in SEEN.items() if name not in agent.sees]
     if hidden:
         click.echo(
             f"not compared, because this host does not show it: {', '.join(hidden)} (as root it shows more)", err=True
         )
-    if agent.no_graph and not for_record:
+    if agent.no_graph and kernel is not None:
         click.echo(f"not compared: the anon_vma graph ({agent.no_graph})", err=True)
     if agent.missing:
         refused = ", ".join(f"{call} ({result})" for call, result in agent.missing.items())
