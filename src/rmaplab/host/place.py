@@ -9,7 +9,6 @@ rmaplab who 4242 7f3a-7f3c          a range as maps writes it: the first page of
 
 import contextlib
 import difflib
-import os
 import re
 import shlex
 from collections.abc import Sequence
