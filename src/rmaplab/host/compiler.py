@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -57,6 +58,8 @@ def cache_directory() -> Path:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError:
             continue
-        if directory.stat().st_uid == uid and os.access(directory, os.W_OK):
+        found = directory.lstat()  # what is kept there will be run: nobody else may have put it there
+        ours = stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not found.st_mode & 0o022
+        if ours and os.access(directory, os.W_OK):
             return directory
     raise UsageError("no directory to keep a compiled program in: set XDG_CACHE_HOME to one that you can write to")

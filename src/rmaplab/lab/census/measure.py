@@ -35,6 +35,8 @@ class PagesToWalk(NamedTuple):
     page: I64
     row: I64
     weight: F64
+    rows: I64
+    """A row of graph.pages for every page that there is, walked or not."""
 
 
 class Present(NamedTuple):
@@ -58,7 +60,7 @@ def sample_of(census: Census, history: History, pages: Pages) -> PagesToWalk:
     visits, found, most = census.page_candidates[row], pages.mapcount[row], on_root[root_of[pages.anon_vma[row]]]
     cost = int((most + in_tree[census.families[pages.mm[row]]]).sum()) + 1
     if cost <= VISITS:
-        return PagesToWalk(np.arange(nr), row, weight)
+        return PagesToWalk(np.arange(nr), row, weight, row)
     kind = sum(
         (np.frexp(each)[1].astype(np.int64) << shift for each, shift in ((visits, 0), (found, 8), (most, 16))), row * 0
     )
@@ -70,7 +72,7 @@ def sample_of(census: Census, history: History, pages: Pages) -> PagesToWalk:
         taken.append(some)
         weights.append(weight[some] * (weight[stratum].sum() / weight[some].sum()))
     page = np.concatenate(taken)
-    return PagesToWalk(page, row[page], np.concatenate(weights))
+    return PagesToWalk(page, row[page], np.concatenate(weights), row)
 
 
 def read_all(system: System, tasks: Sequence[Task]) -> Present:

@@ -331,10 +331,10 @@ def _rows(
     """The live machine's row, the designs', and how many pages are alike under all of these: figures of walks are over the same pages."""
     pages = _pages(census)
     sample = sample_of(census, history, pages)
-    alike = np.ones(int(history.entries.page.max(initial=-1)) + 1, np.bool_)
+    alike = census.usable[sample.rows]  # what was torn is in no row
     for one in made.values():
         alike &= one.like
-    here = alike[sample.page] & census.usable[sample.row]  # what was torn is left out everywhere
+    here = alike[sample.page]
     row, weight = sample.row[here], sample.weight[here]
     candidates = census.page_candidates[row]
     found: dict[str, WalkedUnder] = {}
