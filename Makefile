@@ -21,8 +21,9 @@ $(DEV): $(READY)
 demo: $(READY)   ## install, then the announcement's table: three kernels, predicted beside published (and this one, with a C compiler)
 	$(BIN)/rmaplab compare forkbench --levels 6,7 --kernels 2.4.21,2.6.2,2.6.5-rc1-aa1 $(if $(shell command -v cc),--host,)
 
-test: $(DEV)     ## the test suite
-	$(BIN)/python -m pytest -q
+test: $(DEV)     ## the test suite: the model on all CPUs, then what asks the real kernel, one by one
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not host"
+	$(BIN)/python -m pytest -q -m host
 
 lint: $(DEV)     ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -11,6 +11,18 @@ import pytest
 
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 
+HOST = ("host/", "cli/test_live", "cli/test_who", "cli/test_check", "cli/test_main_job", "cli/test_rerun", "lab/differential/test_compare",
+        "lab/census/test_census", "calls/test_table", "benchmarks/test_against")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks the real kernel is not disturbed by tests beside it."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(HOST):
+            item.add_marker("host")
+
+
 Forks = Callable[..., AbstractContextManager[list[int]]]
 
 
