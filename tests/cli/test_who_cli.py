@@ -45,7 +45,7 @@ def test_json_has_what_the_issue_names(capsys: pytest.CaptureFixture[str], addre
     """{pfn, flags, mapcount, kind, index, mappers: [{pid, comm, address, vma}], candidates, wasted}; addresses are ints."""
     assert call(str(os.getpid()), f"{address:x}", "--format", "json") == 0
     answer = json.loads(capsys.readouterr().out)
-    assert list(answer) == ["pfn", "flags", "mapcount", "kind", "index", "mappers", "candidates", "wasted"]
+    assert list(answer) == ["made_by", "pfn", "flags", "mapcount", "kind", "index", "mappers", "candidates", "wasted"]
     (mapper,) = answer["mappers"]
     assert list(mapper) == ["pid", "comm", "address", "vma"]
     assert (mapper["pid"], mapper["address"]) == (os.getpid(), address)

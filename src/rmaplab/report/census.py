@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.table import Table
-
 from rmaplab.harmless import printable
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
 from rmaplab.lab.census.census import Census, circumstances
@@ -16,7 +14,7 @@ from rmaplab.lab.census.rows import CensusRow
 from rmaplab.lab.census.visits import Quantiles
 from rmaplab.machine.arrays import I64
 from rmaplab.report.emit import Report
-from rmaplab.report.tables import DASH, new_table, plain
+from rmaplab.report.tables import DASH, Prose, Table, new_table, plain
 from rmaplab.units import format_size
 
 T = TypeVar("T")
@@ -216,8 +214,8 @@ def watch_line(rows: Sequence[CensusRow], nth: int, torn: int | None, broken: in
 
 def titled(title: str, table: Table, caption: str = "") -> str:
     """Title and caption on lines of their own: a table would break them to its width."""
-    text = f"{title}\n{plain(table).rstrip()}\n"
-    return f"{text}\n{caption}\n" if caption else text
+    text = f"{plain(Prose(title))}{plain(table).rstrip()}\n"
+    return f"{text}\n{plain(Prose(caption))}" if caption else text
 
 
 def _count(value: int | None) -> str:

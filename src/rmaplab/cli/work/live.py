@@ -19,7 +19,7 @@ from rmaplab.lab.census.census import Census, NobodyThere
 from rmaplab.lab.census.diff import COUNTED, changes, total_changes
 from rmaplab.lab.census.file import load, save_snapshot
 from rmaplab.report.census import CensusReport, DiffReport, watch_line, where_we_stand
-from rmaplab.report.emit import emit
+from rmaplab.report.emit import as_json, emit
 
 
 def look(asked: RowsAsked, source: Path | None, save: Path | None, out: Output) -> None:
@@ -82,7 +82,7 @@ def watch(asked: RowsAsked, interval: float, times: int | None, form: str) -> No
 
 def _one_look(found: CensusReport, form: str, nth: int, torn: int, broken: int) -> str:
     if form == "json":
-        return json.dumps(found.as_json())
+        return json.dumps(as_json(found))
     if not found.rows:
         return f"{nth}: none now"
     snapshot = found.census.snapshot
