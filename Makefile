@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DEV    := $(VENV)/.ready-dev
 
 .PHONY: help demo test check lint types bench bench-against fit time boundary campaign fuzz counts bpf clean
 help:      ## this list
@@ -10,53 +11,57 @@ help:      ## this list
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: $(READY)   ## install, then the announcement's table: three kernels, predicted beside published (and this one, with a C compiler)
 	$(BIN)/rmaplab compare forkbench --levels 6,7 --kernels 2.4.21,2.6.2,2.6.5-rc1-aa1 $(if $(shell command -v cc),--host,)
 
-test: $(READY)   ## the test suite
+test: $(DEV)     ## the test suite
 	$(BIN)/python -m pytest -q
 
-lint: $(READY)   ## ruff: rules and format
+lint: $(DEV)     ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY)  ## mypy --strict
+types: $(DEV)    ## mypy --strict
 	$(BIN)/mypy
 
 check: lint types test   ## lint, types, tests (the import arrows are a test)
 
-bench: $(READY)  ## the speed and memory figures of the README, beside the real kernel's, in one run
+bench: $(DEV)    ## the speed and memory figures of the README, beside the real kernel's, in one run
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/host.py
 	$(BIN)/python benchmarks/box.py
 	$(BIN)/python benchmarks/live.py
 
-bench-against: $(READY)  ## this tree against REV=a git revision, in turns, as ratios (some ten minutes; PAIRS=3, ONLY=fault)
+bench-against: $(DEV)    ## this tree against REV=a git revision, in turns, as ratios (some ten minutes; PAIRS=3, ONLY=fault)
 	$(BIN)/python -m benchmarks.against $(if $(REV),'$(REV)') $(if $(PAIRS),--pairs '$(PAIRS)') $(if $(ONLY),--only '$(ONLY)')
 
-fit: $(READY)    ## fit the price list to level 6 again and store it: half a minute (docs/time.md)
+fit: $(DEV)      ## fit the price list to level 6 again and store it: half a minute (docs/time.md)
 	$(BIN)/rmaplab fit --save src/rmaplab/kernels/prices_2004.json
 
-time: $(READY)   ## the tables of docs/time.md: what the fit hangs on, CPUs, threads (some two minutes)
+time: $(DEV)     ## the tables of docs/time.md: what the fit hangs on, CPUs, threads (some two minutes)
 	$(BIN)/python benchmarks/times.py
 
-boundary: $(READY)  ## the maps of docs/box.md: on which boxes the announcement's outcome follows (some minutes)
+boundary: $(DEV)    ## the maps of docs/box.md: on which boxes the announcement's outcome follows (some minutes)
 	$(BIN)/rmaplab boundary --lines 32,64,128 --plot docs/boundary.svg
 	$(BIN)/rmaplab boundary --schedulers own,parent-first,short-slices,one-queue --overcommit 0,2 --plot docs/boundary-schedulers.svg
 
-campaign: $(READY)  ## 10^5 random calls per kernel, check() after every one: some minutes
+campaign: $(DEV)    ## 10^5 random calls per kernel, check() after every one: some minutes
 	$(BIN)/python benchmarks/campaign.py
 
 bpf:       ## compile the BPF programs again (needs Debian 12's clang and llvm); commit what it makes
 	for name in task_vma peek; do src/rmaplab/host/bpf/build $$name.bpf.c $$name.bpf.o; done
 
-counts: $(READY)  ## anon_vmas and chains of fork trees, model and the real kernel side by side (root, perf, a 6.x kernel)
+counts: $(DEV)    ## anon_vmas and chains of fork trees, model and the real kernel side by side (root, perf, a 6.x kernel)
 	$(BIN)/python benchmarks/counts.py
 
-fuzz: $(READY)   ## 20,000 random scripts on the model and on this machine's kernel (6.18, as root): some minutes
+fuzz: $(DEV)     ## 20,000 random scripts on the model and on this machine's kernel (6.18, as root): some minutes
 	$(BIN)/rmaplab check --fuzz 20000 --seed $(or $(SEED),33)
 
 clean:     ## remove the environment and all caches

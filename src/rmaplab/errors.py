@@ -44,8 +44,8 @@ class SyscallError(OSError):
 
     @property
     def name(self) -> str:
-        """The errno's name, such as "ENOMEM"."""
-        return errno_names.errorcode[self.errno or 0]
+        """The errno's name, such as "ENOMEM"; its number, negative, where it has none."""
+        return errno_names.errorcode.get(self.errno or 0, str(-(self.errno or 0)))
 
 
 class SegmentationFault(RmaplabError):

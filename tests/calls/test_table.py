@@ -127,4 +127,4 @@ def test_a_row_is_all_that_the_agent_needs(mlock_too: str) -> None:
         host = agent.run(script)
         assert host.results == ["w+0", "ok", "ENOMEM", "ok"]
         if agent.version == (6, 18) or REQUIRE_ALL:
-            assert compare(host, obey(script, "6.18", privileged=agent.privileged)) is None
+            assert compare(host, obey(script, "6.18", agent.circumstances)) is None

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,8 +20,10 @@ import numpy as np
 import pytest
 
 from rmaplab.cli import main
+from rmaplab.host import procfs
 from rmaplab.host.bpf import btf
 from rmaplab.host.snapshot import CensusTaker, Rung
+from rmaplab.host.wanted import Wanted, read_cgroup
 from rmaplab.lab.census.file import save_snapshot
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.graph_check import Finding, findings
@@ -124,7 +128,7 @@ def test_no_name_is_obeyed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
 
 @everything
 def test_csv_has_the_rung_in_every_row(capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = run(capsys, "--format", "csv", "--sort", "vmas")
+    _, out, _ = run(capsys, "--format", "csv", "--sort", "vmas", "--top", "0")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert {row["rung"] for row in rows} == {"1"}
     counts = [int(row["vmas"]) for row in rows]
@@ -138,9 +142,11 @@ def test_save_from_and_diff(capsys: pytest.CaptureFixture[str], forks: Forks, tm
     before, after = str(tmp_path / "before"), str(tmp_path / "after")
     now = said_json(capsys, "--save", before)
     assert said_json(capsys, "--from", before) | {"made_by": now["made_by"]} == now
+    assert len(now["processes"]) == min(20, now["totals"]["address_spaces"])
+    assert len(now["processes"]) + now["rows_left_out"] == now["totals"]["address_spaces"]
     with forks(3, 5, 0) as pids:
         run(capsys, "--save", after)
-        _, out, _ = run(capsys, "diff", before, after, "--tree", "--format", "json")
+        _, out, _ = run(capsys, "diff", before, after, "--tree", "--top", "0", "--format", "json")
     said = json.loads(out)
     (tree,) = (change for change in said["trees"] if change["pid"] == pids[0])
     assert tree["before"] is None
@@ -150,8 +156,118 @@ def test_save_from_and_diff(capsys: pytest.CaptureFixture[str], forks: Forks, tm
     _, out, _ = run(capsys, "diff", before, after, "--tree")
     assert "the whole machine" in out
     assert out.count("rung 1 of 4") == 2
-    _, out, _ = run(capsys, "diff", before, after, "--format", "csv")
+    _, out, _ = run(capsys, "diff", before, after, "--format", "csv", "--top", "1")
     assert out.startswith("rung_before,rung_after,pid,comm")
+    assert len(out.splitlines()) <= 3
+    _, out, _ = run(capsys, "diff", before, after, "--comm", "forks", "--top", "0", "--format", "json")
+    said = json.loads(out)
+    assert sorted(change["pid"] for change in said["processes"]) == sorted(pids)
+    assert said["total"]["grown"]["vmas"] == sum(change["grown"]["vmas"] for change in said["processes"])
+    assert run(capsys, "diff", before, after, "--comm", "nobody-is-called-so")[0] == 2
+
+
+@everything
+def test_only_those_asked_for_are_looked_at(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forks: Forks
+) -> None:
+    """Of others neither smaps nor pagemap is opened; what is said of a child is what the whole census says of it."""
+    opened: list[str] = []
+    open_proc = procfs.open_proc
+
+    def watched(name: str) -> int:
+        opened.append(name)
+        return open_proc(name)
+
+    with forks(4, 6, 0, write=True) as pids:
+        whole = said_json(capsys, "--comm", "forks")
+        monkeypatch.setattr(procfs, "open_proc", watched)
+        child = said_json(capsys, "--pid", str(pids[3]))
+        costly = {name.partition("/")[0] for name in opened if name.endswith(("smaps_rollup", "pagemap", "maps"))}
+        group = said_json(capsys, "--cgroup", read_cgroup(pids[3]), "--top", "0")
+    assert costly <= {str(pids[3]), str(os.getpid())}  # our own: where the struct pages are
+    (row,) = child["processes"]
+    (same,) = (each for each in whole["processes"] if each["pid"] == pids[3])
+    assert {**row, "pss_bytes": 0} == {**same, "pss_bytes": 0}
+    assert child["totals_of"] == "these address spaces"
+    assert child["totals"]["processes"] == 1
+    assert child["totals"]["chains"] == row["chains"]
+    assert child["walk"]["candidates"]["max"] == 7
+    assert child["walk"]["pages_within"] is None
+    assert set(pids) <= {each["pid"] for each in group["processes"]}
+
+
+@everything
+def test_a_sample_says_so_and_can_be_drawn_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forks: Forks, tmp_path: Path
+) -> None:
+    """Windows read, seed and intervals; the same seed draws the same; --full and whoever is asked for are no sample."""
+    monkeypatch.setattr("rmaplab.host.snapshot.WINDOWS", 300)
+    with forks(40, 20, 0, write=True):
+        some = said_json(capsys, "--seed", "7", "--save", str(tmp_path / "some"))
+        full = said_json(capsys, "--full")
+        tree = said_json(capsys, "--tree", "--comm", "forks")
+        code, out, _ = run(capsys, "--seed", "7")
+    assert code == 0
+    assert some["pages"]["seed"] == 7
+    assert 0 < some["pages"]["windows_read"] <= 300 < some["pages"]["windows"]
+    low, high = some["walk"]["pages_within"]
+    assert low <= some["walk"]["pages"] <= high
+    assert (
+        some["walk"]["wasted_share_within"][0] <= full["walk"]["wasted_share"] <= some["walk"]["wasted_share_within"][1]
+    )
+    assert (full["pages"]["seed"], full["walk"]["pages_within"], tree["walk"]["wasted_share_within"]) == (None,) * 3
+    assert tree["pages"]["windows_read"] == tree["pages"]["windows"]
+    assert "--seed 7 draws the same" in out
+    again = said_json(capsys, "--from", str(tmp_path / "some"))
+    assert again == some
+    monkeypatch.undo()
+    whole = said_json(capsys)["pages"]
+    assert whole["windows_read"] == whole["windows"]
+
+
+@everything
+def test_whose_total_it_is(capsys: pytest.CaptureFixture[str], forks: Forks) -> None:
+    """What seven processes share is summed seven times, and stands once in PSS; the machine's own totals stand beside."""
+    with forks(400, 6, 0) as pids:
+        said = said_json(capsys, "--tree", "--pid", str(pids[0]))
+        _, out, _ = run(capsys, "--tree", "--pid", str(pids[0]))
+    (tree,) = said["trees"]
+    memory = {row["kind"]: row for row in said["memory"]}
+    shared = 400 * 2 * 4096
+    assert tree["shared_bytes"] >= 7 * shared > tree["pss_bytes"] >= shared
+    assert memory["shared"]["of_processes"] == tree["shared_bytes"]
+    assert memory["shared"]["of_machine"] is None
+    assert memory["PSS"]["of_machine"] == said["machine"]["ram"]
+    assert memory["anonymous pages, each once"]["of_processes"] >= shared
+    assert all(row["in_use"] is None or row["in_use"] <= row["slots"] for row in said["objects"])
+    assert "summed over processes" in out
+    assert "shared, summed" in out
+
+
+@everything
+def test_no_name_is_in_an_anonymised_census(capsys: pytest.CaptureFixture[str], forks: Forks, tmp_path: Path) -> None:
+    """Neither of a command, nor of a file, nor of a cgroup, in any member of the archive; what it counts is the same."""
+    path, plain = tmp_path / "numbers", tmp_path / "names"
+    with forks(2, 2, 0) as pids:
+        run(capsys, "--save", str(path), "--anonymise")
+        run(capsys, "--save", str(plain))
+    with np.load(plain) as archive:
+        header = json.loads(archive["census"].tobytes())
+        comms = set(archive["graph.processes.comm"].tolist())
+        inodes = archive["graph.files.inode"]
+    names = {*comms, *(name.encode() for name in header["file_names"].values())}
+    names |= {group.encode() for group in header["cgroups"] if group} | {b"forks"}
+    with zipfile.ZipFile(path) as archive:
+        members = b"\n".join(archive.read(name) for name in archive.namelist())
+        assert not [name for name in names if len(name) > 4 and name in members]
+    with np.load(path) as archive:
+        assert all(re.fullmatch(rb"command \d+", comm) for comm in archive["graph.processes.comm"].tolist())
+        assert not np.isin(archive["graph.files.inode"], inodes[inodes > 10_000]).any()
+    assert path.stat().st_mode & 0o777 == 0o600
+    said = said_json(capsys, "--from", str(path), "--pid", str(pids[1]))
+    assert said["processes"][0]["comm"].startswith("command ")
+    assert all(row["name"].startswith("file ") for row in said["files"] if not row["name"].startswith("inode"))
+    assert said["processes"][0]["vmas"] >= 3
 
 
 # -- rungs -------------------------------------------------------------------------------------------------------------
@@ -170,7 +286,7 @@ def with_capabilities(capabilities: str, *arguments: str) -> tuple[int, str, str
 @everything
 def test_bpf_and_perfmon_suffice_for_the_graph() -> None:
     """Rung 2: chains and candidates, no pages; and what is missing is named."""
-    code, out, _ = with_capabilities(f"{CAP_BPF},{CAP_PERFMON}", "live", "--format", "json")
+    code, out, _ = with_capabilities(f"{CAP_BPF},{CAP_PERFMON}", "live", "--top", "0", "--format", "json")
     assert code == 0
     said = json.loads(out)
     assert said["rung"] == 2
@@ -212,7 +328,7 @@ def test_an_ordinary_user_who_watches_hears_of_no_dumps() -> None:
     """No graph is read, so none can be torn: nothing is counted, not 0 of it."""
     code, out, err = with_capabilities("user", "live", "--watch", "--times", "2", "--interval", "0")
     assert (code, err) == (0, "2 looks\n")
-    assert out.splitlines()[-1].startswith("2: ")
+    assert out.splitlines()[-1].startswith("2 ")
     assert "torn" not in out
 
 
@@ -232,7 +348,7 @@ def test_pages_without_bpf(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     """Rung 3: a kernel without BTF; VMAs, and how often pages are mapped."""
     monkeypatch.setattr(btf, "VMLINUX", tmp_path / "vmlinux")
     btf.kernel_btf.cache_clear()
-    said = said_json(capsys)
+    said = said_json(capsys, "--top", "0")
     btf.kernel_btf.cache_clear()
     assert said["rung"] == 3
     assert "CONFIG_DEBUG_INFO_BTF" in said["missing"][0]
@@ -257,6 +373,11 @@ def test_pages_without_bpf(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         (("--from", __file__), "is no census"),
         (("--save", "/nowhere/census"), "cannot write"),
         (("--times", "3"), "add --watch"),
+        (("--anonymise",), "add --save"),
+        (("--full", "--seed", "3"), "leave one of them out"),
+        (("--full", "--from", "CENSUS"), "leave --from out"),
+        (("--cgroup", "nowhere"), "no process of cgroup 'nowhere'"),
+        (("diff", "CENSUS", "CENSUS", "--pid", "4194304"), "no process 4194304"),
         (("--watch", "--format", "csv"), "--watch"),
         (("--watch", "--from", "x"), "--watch"),
         (("--under", "anonmm"), "--from"),
@@ -303,9 +424,9 @@ def test_a_process_that_ends_during_the_read(
     (pid,) = running.__enter__()
     look = CensusTaker.look
 
-    def late(observer: CensusTaker, *, pages: bool = True) -> object:
+    def late(observer: CensusTaker, *wanted: Wanted, **how: Any) -> object:
         running.__exit__(None, None, None)
-        return look(observer, pages=pages)
+        return look(observer, *wanted, **how)
 
     monkeypatch.setattr(CensusTaker, "look", late)
     code, out, err = run(capsys, "--pid", str(pid))
@@ -358,7 +479,9 @@ def test_a_fork_storm_is_watched_and_torn_dumps_are_counted(
     assert code == 0
     lines = out.splitlines()
     assert "rung 1 of 4" in lines[0]
-    assert [int(line.partition(":")[0]) for line in lines[1:]] == list(range(1, 16))
+    assert [int(line.split()[0]) for line in lines[1:]] == list(range(1, 16))
+    assert all(re.match(r"\d+ \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}: ", line) for line in lines[1:])
+    assert all(f" {what}" in lines[1] for what in ("private", "PSS", "visits", "in vain"))
     counted = [int(line.partition("torn dumps so far ")[2].partition(",")[0]) for line in lines[1:]]
     assert counted == sorted(counted)
     assert counted[0] >= 1
@@ -384,12 +507,12 @@ def test_a_watch_goes_on_when_nobody_is_left(
     running, look, looks = forks(1, 0, 0), CensusTaker.look, 0
     (pid,) = running.__enter__()
 
-    def and_it_ends(observer: CensusTaker, *, pages: bool = True) -> object:
+    def and_it_ends(observer: CensusTaker, *wanted: Wanted, **how: Any) -> object:
         nonlocal looks
         looks += 1
         if looks == 2:
             running.__exit__(None, None, None)
-        return look(observer, pages=pages)
+        return look(observer, *wanted, **how)
 
     monkeypatch.setattr(CensusTaker, "look", and_it_ends)
     name = str(pid) if by == "--pid" else "forks"
@@ -401,8 +524,9 @@ def test_a_watch_goes_on_when_nobody_is_left(
         assert [bool(look["files"]) for look in said_of_each] == [True, False, False, False]
         return
     said = [line for line in out.splitlines() if line[0].isdigit()]
-    assert said[0].startswith("1: 1 processes")
-    assert said[1:] == (["2: none now"] if by == "--pid" else ["2: none now", "3: none now", "4: none now"])
+    assert ": 1 processes" in said[0]
+    assert [line.split()[0] for line in said[1:]] == (["2"] if by == "--pid" else ["2", "3", "4"])
+    assert all(line.endswith(": none now") for line in said[1:])
     assert err.startswith(f"{len(said)} looks, ")
 
 

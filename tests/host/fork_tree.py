@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Self, TypeVar
 
 PAGE = 4096
 NR = 8
@@ -81,10 +82,20 @@ class Process:
         for page in pages:
             del self.table[region + page * PAGE]
 
+    def child(self, name: str) -> Self:
+        """The process that a fork makes of it, which calls this."""
+        return type(self)(name, self.fork_table())
+
+    def report(self) -> list[object]:
+        return [self.name, os.getpid(), list(self.table.items())]
+
     def fork_table(self) -> Table:
         """What a child maps at first: VMAs of shared memory and files have no anon_vma, so their entries are not copied."""
         without = [range(start, start + NR * PAGE) for start in (SHARED, FILE_SHARED, FILE_LAZY)]
         return {address: label for address, label in self.table.items() if not any(address in r for r in without)}
+
+
+P = TypeVar("P", bound=Process)
 
 
 def grow(path: str) -> Process:
@@ -133,11 +144,7 @@ def as_d(d: Process) -> None:
     d.forget(MOVED_TO, 4, 5, 6, 7)
 
 
-def report(process: Process) -> list[object]:
-    return [process.name, os.getpid(), list(process.table.items())]
-
-
-def fork(name: str, parent: Process, work: Callable[[Process], None], then: Callable[[Process], Family]) -> Family:
+def fork(name: str, parent: P, work: Callable[[P], None], then: Callable[[P], Family]) -> Family:
     """A child that does its work, and what `then` says of its own children; the reports of them all. It never returns there."""
     reading, writing = os.pipe()
     if os.fork():
@@ -146,9 +153,9 @@ def fork(name: str, parent: Process, work: Callable[[Process], None], then: Call
             family: Family = json.loads(said.readline())
         return family
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    process = Process(name, parent.fork_table())
+    process = parent.child(name)
     work(process)
-    family = [*then(process), report(process)]
+    family = [*then(process), process.report()]
     with os.fdopen(writing, "w") as out:
         out.write(json.dumps(family) + "\n")
     while True:
@@ -160,7 +167,7 @@ def main() -> None:
     family = fork("B", a, as_b, then=lambda b: fork("D", b, as_d, then=lambda _: []))
     a.write(PRIVATE, 8, 9)
     family += fork("C", a, as_c, then=lambda _: [])
-    sys.stdout.write(json.dumps([*family, report(a)]) + "\n")
+    sys.stdout.write(json.dumps([*family, a.report()]) + "\n")
     sys.stdout.flush()
     sys.stdin.read()
 

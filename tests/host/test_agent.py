@@ -221,7 +221,7 @@ def test_absolute_addresses_elsewhere_are_the_scripts(agent: Agent) -> None:
         A: write 0x20000000000
         A: mmap 0x7ffffffff000 1 rw"""))  # fmt: skip
     assert record.results == ["w+0", "0x20000000000", "ok", "ENOMEM"]
-    assert compare(record, obey(record.script, "6.18")) is None
+    assert compare(record, obey(record.script, "6.18", record.around)) is None
 
 
 def test_scripts_do_not_see_each_other(agent: Agent) -> None:
@@ -375,7 +375,7 @@ def test_an_ordinary_user_sees_less(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(subprocess, "Popen", nobody)
         with Agent() as agent:
             assert agent.sees == EVERYTHING - {"frames", "mapcounts", "exclusive"}
-            assert not agent.privileged
+            assert not agent.circumstances.privileged
             record = agent.run(
                 parse("A: mmap w+0 2 rw\nA: write w+1\nA: fork B\nB: write w+1\nA: limit MEMLOCK 1\nA: mlock w+0 2")
             )

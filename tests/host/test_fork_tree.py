@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from rmaplab.host import kpageflags, pagemap, procfs
+from rmaplab.host.file_page import find_file_page
 from rmaplab.host.kernel_walk import KernelWalk
 from rmaplab.host.pagemap import PM_PFN, PM_PRESENT, Pagemap
-from rmaplab.host.place import find_file_page, find_place
+from rmaplab.host.place import find_place
 from rmaplab.host.who import Answer, who_maps_address, who_maps_file
 
 from . import fork_tree as tree

@@ -10,10 +10,13 @@ import pytest
 
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.pages import PagePeeker
-from rmaplab.host.sample import read_windows, sample_mapcounts, sample_pages
+from rmaplab.host.sample import sample_pages
 from rmaplab.host.vmas import Dump, VmaDumper
-from rmaplab.machine.arrays import I64
-from rmaplab.objects.graph import NONE
+from rmaplab.host.windows import cut, read
+from rmaplab.lab.census.estimate import Estimator
+from rmaplab.machine.arrays import I64, Bools
+from rmaplab.objects.covering import candidates_of
+from rmaplab.objects.graph import NONE, Graph
 
 BASE, HUGE_AT, HUGE = 0x2000_0000_0000, 0x3000_0000_0000, 4 << 20
 Forks = Callable[..., AbstractContextManager[list[int]]]
@@ -90,43 +93,88 @@ def test_more_addresses_than_a_run_takes(peeker: PagePeeker) -> None:
     assert (many.head[20_000:20_100] == again.head).all()
 
 
-def test_the_sample_weighs_every_page_once(peeker: PagePeeker, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+def those(graph: Graph, pids: list[int]) -> Bools:
+    """By mm, whether it is of one of these."""
+    chosen = np.zeros(graph.nr_mms, np.bool_)
+    chosen[graph.processes.mm[np.isin(graph.processes.pid, pids)]] = True
+    return chosen
+
+
+def pids_of(graph: Graph) -> I64:
+    pid_of = np.zeros(graph.nr_mms, np.int64)
+    pid_of[graph.processes.mm[::-1]] = graph.processes.pid[::-1]
+    return pid_of
+
+
+def test_every_page_weighs_once(peeker: PagePeeker, forks: Forks) -> None:
     """A page mapped by k processes is met k times and weighs 1/k each time: the weights sum up to the pages there are."""
-    monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 1 << 40)
     with forks(8, 5, 0, write=True) as pids, VmaDumper() as dumper:
         dump = dumper.dump()
-        pages = sample_pages(dump, peeker)
+        chosen = those(dump.graph, pids)
+        pages, sample, drawn = sample_pages(dump, peeker, chosen, limit=None, seed=0)
         truth = {
             int(pfn)
             for pid, vma in vmas_at(dump, pids, BASE)
             for pfn in read_pfns(pid, int(dump.graph.vmas.start[vma]), int(dump.graph.vmas.end[vma]))
         }
         inside = np.isin(pages.pfn, np.array(sorted(truth)))
-        counted = sample_mapcounts(dump.graph)
+        counted, _, _ = sample_pages(dump, None, chosen, limit=None, seed=0)
     assert len(truth) == 8 * 6 + 8  # the first page of each mapping is everybody's own, the second is shared
     assert pages.weight[inside].sum() == pytest.approx(len(truth))
     assert (pages.anon_vma[inside] != NONE).all()
+    assert chosen[pages.mm].all()
+    assert (drawn.seed, drawn.windows) == (None, drawn.of)
+    assert not sample.left_pages.any()
     said = dict(zip(pages.pfn[inside].tolist(), pages.mapcount[inside].tolist(), strict=True))
     also = dict(zip(counted.pfn.tolist(), counted.mapcount.tolist(), strict=True))
     assert all(also[pfn] == mapcount for pfn, mapcount in said.items())
 
 
-def test_a_sample_of_windows_says_what_chance_they_had(peeker: PagePeeker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With fewer windows than there are, each entry stands for more; all of them are all there is."""
-    with VmaDumper() as dumper:
-        graph = dumper.dump().graph
-    vmas = np.flatnonzero(graph.vmas.anon_vma != NONE)
-    monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 1 << 40)
-    whole, _, chance = read_windows(graph, vmas)
-    assert chance == 1
-    monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 10)
-    some, mms, chance = read_windows(graph, vmas)
-    assert 0 < chance < 1
-    assert len(some) == len(mms) <= min(10 * 512, len(whole))
+def test_a_folio_is_walked_once(peeker: PagePeeker, forks: Forks) -> None:
+    """Each page of a huge one names the same head and 512 pages; a small one is its own."""
+    with forks(1, 1, 0, huge=HUGE) as pids, VmaDumper() as dumper:
+        dump = dumper.dump()
+        ((pid, vma), *_) = vmas_at(dump, pids, HUGE_AT)
+        start = int(dump.graph.vmas.start[vma])
+        pfns = read_pfns(pid, start, start + HUGE)
+        folios = peeker.look(pfns)
+        (own,) = read_pfns(pid, BASE, BASE + 4096)
+        small = peeker.look(np.array([own]))
+    assert (small.pages[0], small.head[0]) == (1, own)
+    if not (folios.pages > 1).any():
+        pytest.skip("the kernel gave no huge page")
+    large = folios.pages == 512
+    assert large.sum() % 512 == 0
+    assert len(np.unique(folios.head[large])) == large.sum() // 512
 
 
-def test_a_large_vma_is_looked_at_where_it_is_populated(peeker: PagePeeker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 GiB of addresses with three pages in them are three windows, and hide nobody else."""
+def test_of_a_real_family_the_interval_holds_what_a_full_read_finds(peeker: PagePeeker, forks: Forks) -> None:
+    """32 children and a parent, 20 draws of a quarter of their windows: the share in vain and the number of pages, each time but one at most."""
+    with forks(4, 32, 0, write=True) as pids, VmaDumper() as dumper:
+        dump = dumper.dump()
+        graph, chosen = dump.graph, those(dump.graph, pids)
+
+        def look(limit: int | None, seed: int) -> tuple[Estimator, I64]:
+            pages, sample, drawn = sample_pages(dump, peeker, chosen, limit=limit, seed=seed)
+            everything = np.ones(len(pages.pfn), np.bool_)
+            return Estimator(pages, sample, drawn, chosen, everything), candidates_of(pages, graph.candidates())
+
+        full, visits = look(None, 0)
+        vain, number = full.in_vain(visits, full.pages.mapcount, full.once), full.total(full.once)
+        held, windows = 0, full.drawn.of
+        assert vain is not None
+        assert vain.value > 0.3  # a parent's own page is looked for in 33 address spaces
+        for seed in range(20):
+            some, visits = look(windows // 4, seed)
+            found, pages = some.in_vain(visits, some.pages.mapcount, some.once), some.total(some.once)
+            assert found is not None
+            assert not found.exact
+            held += found.low <= vain.value <= found.high and pages.low <= number.value <= pages.high
+    assert held >= 19
+
+
+def test_a_large_vma_is_looked_at_where_it_is_populated(peeker: PagePeeker) -> None:
+    """64 GiB of addresses with three pages in them are three windows."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0x4000)
     with mmap.mmap(-1, 64 << 30, flags=flags) as memory:
         memory.madvise(mmap.MADV_NOHUGEPAGE)
@@ -139,10 +187,28 @@ def test_a_large_vma_is_looked_at_where_it_is_populated(peeker: PagePeeker, monk
         with VmaDumper() as dumper:
             graph = dumper.dump().graph
         inside = (graph.vmas.start <= address) & (address < graph.vmas.end) & (graph.vmas.nr_pages >= 1 << 24)
-        monkeypatch.setattr("rmaplab.host.sample.WINDOWS", 64)
-        mms = graph.processes.mm[graph.processes.pid == os.getpid()]
-        pfns, _, chance = read_windows(graph, np.flatnonzero(inside & np.isin(graph.vmas.mm, mms)))
+        windows = cut(graph, np.flatnonzero(inside & those(graph, [os.getpid()])[graph.vmas.mm]), pids_of(graph))
+        entries = read(windows, pids_of(graph))
         truth = [int(read_pfns(os.getpid(), address + place, address + place + 4096)[0]) for place in places]
         del view
-    assert chance == 1
-    assert set(truth) <= set(pfns.tolist())
+    assert len(windows.mm) == 3
+    assert entries.pfn.tolist() == truth
+    assert entries.window.tolist() == [0, 1, 2]
+
+
+def test_windows_are_read_as_pagemap_says(peeker: PagePeeker, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every entry, in its window, whatever lies between windows and however small the buffer is."""
+    with forks(9, 2, 0, write=True) as pids, VmaDumper() as dumper:
+        graph = dumper.dump().graph
+        where = np.flatnonzero(those(graph, pids)[graph.vmas.mm] & (graph.vmas.anon_vma != NONE))
+        pid_of = pids_of(graph)
+        windows = cut(graph, where, pid_of)
+        whole = read(windows, pid_of)
+        monkeypatch.setattr("rmaplab.host.windows._BUFFER", 100)
+        piecemeal = read(windows, pid_of)
+        for i in range(len(windows.mm)):
+            start = int(windows.first[i]) << 12
+            pfns = read_pfns(int(pid_of[windows.mm[i]]), start, start + (int(windows.pages[i]) << 12))
+            assert whole.pfn[whole.window == i].tolist() == pfns[pfns != 0].tolist()
+    assert (piecemeal.pfn == whole.pfn).all()
+    assert (piecemeal.window == whole.window).all()

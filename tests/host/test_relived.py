@@ -16,7 +16,7 @@ from rmaplab.cli import main
 from rmaplab.host.snapshot import CensusTaker, Rung
 from rmaplab.lab.census.census import Census
 from rmaplab.lab.census.file import load, save_snapshot
-from rmaplab.lab.census.rebuild import WalkedUnder, check_census, choose, on_the_machine, walk_under
+from rmaplab.lab.census.rebuild import WalkedUnder, check_census, choose, live_through
 from rmaplab.lab.census.relive import relive
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
 from rmaplab.rmap.graph_of import graph_of
@@ -44,8 +44,12 @@ def look(path: Path) -> Census:
 def relived(census: Census, pid: int, design: str) -> tuple[WalkedUnder, WalkedUnder]:
     """(as it was on the machine, as it is under the design), of the tree of one process."""
     check_census(census, "this machine")
-    chosen, history, pages = choose(census, [head_of(census, pid)])
-    return on_the_machine(census, chosen, history, pages), walk_under(design, census, chosen, history, pages)
+    _, was, (now,), unlived, alike = live_through(census, [head_of(census, pid)], [design])
+    assert not unlived
+    assert now.failed is None
+    assert now.pages == alike
+    assert was.useful == now.useful  # of the same pages, each by its weight
+    return was, now
 
 
 def head_of(census: Census, pid: int) -> int:

@@ -253,3 +253,25 @@ def test_a_chain_that_could_not_be_resumed_is_never_passed_over(
     _, resumed, lost = dumper._read()
     assert (resumed, lost) == (1, 1)
     assert RESUMED == CUT + 1
+
+
+def test_a_dump_of_few_has_all_that_their_walks_visit(dumper: VmaDumper, forks: Forks) -> None:
+    """One child is asked for: the VMAs on what it hangs on are those of the whole dump. Who shares with nobody is read alone."""
+    with forks(3, 4, 2) as pids, forks(2, 0, 0) as (alone,):
+        part, whole = dumper.dump_of([pids[2]]), dump_whole(dumper)
+        single = dumper.dump_of([alone])
+        nobody = dumper.dump_of([])
+    assert not part.broken
+
+    def visited(dump: Dump) -> set[tuple[int, int]]:
+        graph = dump.graph
+        pid_of = dict(zip(graph.processes.mm.tolist(), graph.processes.pid.tolist(), strict=True))
+        own = np.isin(graph.vmas.mm[graph.chains.vma], graph.processes.mm[graph.processes.pid == pids[2]])
+        hung = graph.chains.vma[np.isin(graph.chains.anon_vma, graph.chains.anon_vma[own])]
+        return {(pid_of[int(graph.vmas.mm[vma])], int(graph.vmas.start[vma])) for vma in hung}
+
+    assert visited(part) == visited(whole)
+    assert {pid for pid, _ in visited(part)} == set(pids)
+    assert single.graph.processes.pid.tolist() == [alone]
+    assert hidden(single.graph) == (0, 0)
+    assert nobody.graph.nr_mms == 0

@@ -184,6 +184,7 @@ def test_every_field_reaches_the_system() -> None:
     told: dict[str, object] = {
         "ram": "65M", "swap": "1M", "cpus": 2, "paging": "i386", "l1_cache_bytes": 64, "highpte": False, "split": "2:2",
         "boot_use": "9M", "overcommit": 1, "overcommit_ratio": 60, "pages_min": 5, "ht": "on", "prices": "2004-line",
+        "mmap_base": 0x5000_0000, "heap_base": 0x900_0000,
     }  # fmt: skip
     assert told.keys() == {entry.name for entry in fields(Box)}
 

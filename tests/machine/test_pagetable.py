@@ -377,7 +377,9 @@ def zap(box: Box, space: Space, start: int, end: int) -> None:
     tracked = [a for a in inside if space.model[a][0] != ZERO_PFN]
     others = {a: entry for a, entry in space.others.items() if start <= a < end}
     batch = batch_for(box, len(inside) + len(others))
-    runs, *found = pagetable.zap_range(*box.geometry, space.pgd, box.mapped, start, end, batch.columns, batch.others)
+    runs, *found = pagetable.zap_range(
+        *box.geometry, space.pgd, box.mapped, start, end, -1, batch.columns, batch.others
+    )
     assert found == [len(tracked), len(others), len(inside)]
     assert rows_in(batch, runs, len(tracked)) == box.rows(before, tracked)
     assert batch.entries.tolist() == [before.entries[a][0] for a in tracked], "dirty and accessed bits are told"

@@ -65,7 +65,7 @@ class Box:
 @pytest.mark.parametrize(
     ("object_bytes", "per_page", "hwcache_align"),
     [
-        # eras.md 4.4; 250 anon_vmas and 50 VMAs of 76 bytes a page are also in slabinfo as posted to LKML in 2004 (history.md)
+        # eras.md 4.4; 250 anon_vmas and 50 VMAs of 76 bytes a page are in slabinfo as posted to LKML in 2004 (history.md 1.5.1)
         pytest.param((32, 64, 128), (113, 59, 30), False, id="pte_chain"),
         pytest.param((12, 12, 12), (253, 250, 250), False, id="anon_vma"),
         pytest.param((24, 24, 24), (145, 144, 144), False, id="anonmm"),

@@ -5,7 +5,7 @@
     reclaim  trylock of the page: busy                                                left alone
     6.18     page->mapping read   *here*   anon_vma locked                            whose it was may be gone
 
-Source: eras.md 2.1, 2.2; reclaim.md C.3; 6.18 mm/rmap.c, folio_lock_anon_vma_read.
+Source: eras.md 2.1, 2.2; reclaim.md D.3, E.3; 6.18 mm/rmap.c, folio_lock_anon_vma_read.
 """
 
 import itertools

@@ -1,8 +1,11 @@
 """The drawing of an answer: long lists are cut aloud, what is not known is not drawn."""
 
+from rmaplab.host.areas import Area, Areas
 from rmaplab.host.candidates import Visit
 from rmaplab.host.procfs import HostVma
 from rmaplab.host.who import Answer
+from rmaplab.report import areas as areas_report
+from rmaplab.report.areas import AreasReport
 from rmaplab.report.who import MOST, lines
 
 VMA = HostVma(0x400000, 0x500000, "rw-p", 0, "00:00", 0, "[heap]")
@@ -57,3 +60,19 @@ def test_what_is_not_known_is_not_drawn() -> None:
 def test_no_page_is_one_line() -> None:
     assert drawn(Answer(None, "none", absent="pid 1 has no page"), "asked") == ["asked", "", "  pid 1 has no page"]
     assert "  nobody maps it" in drawn(Answer(1, "free", mapcount=0, candidates=[]))
+
+
+def test_a_list_of_vmas_says_what_to_ask_next() -> None:
+    """Of the VMA with most pages in common with others; what is cut is counted."""
+    areas = [Area(VMA._replace(start=i << 20, end=i + 1 << 20), 4, 4, i == 3, 0) for i in range(areas_report.MOST + 7)]
+    said = AreasReport([Areas(10, "sh", areas)]).text().plain.splitlines()
+    assert said[0] == f"pid 10 (sh): {areas_report.MOST + 7:,} VMAs"
+    assert sum(line.endswith("[heap]") for line in said) == areas_report.MOST
+    assert "  … 7 more: --format json has them all" in said
+    assert "  next, of the VMA of which most is shared:  rmaplab who 10 300000-400000" in said
+
+
+def test_whose_entries_name_a_slot() -> None:
+    said = drawn(Answer(None, "swap", absent="pid 10 has no page at 0x401000: swapped out", same_slot=visits(2)))
+    assert said[:3] == ["  pid 10 has no page at 0x401000: swapped out", "", "  the slot"]
+    assert [line.split()[1] for line in said if "── " in line] == ["10", "11"]

@@ -4,7 +4,7 @@
     pid 2 --- page 0 ---+--> p     what each of these does is a row of reclaim.md E.1 or E.2
     pid 3 --- page 0 ---+
 
-Expected: entries and mapcounts by the judge's reading of the page tables, the eras' outcomes from reclaim.md.
+Expected: entries and mapcounts by the judge's reading of the page tables, the eras' outcomes from reclaim.md E.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class MemoryCalls(TaskStruct):
         return self._call_and_populate(do_brk, address)
 
     def madvise(self, address: int, length: int | str, advice: int) -> None:
-        """madvise(2). Raises SyscallError: EINVAL, ENOMEM, EAGAIN; NotModelled: huge pages, guard regions."""
+        """madvise(2). Raises SyscallError: EINVAL, ENOMEM, EAGAIN; NotModelled: huge pages, poisoned ones."""
         size = parse_size(length)
         if advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE) and is_known(self.kernel, advice):
             end = check_range(self.kernel, address, size, advice)

@@ -91,17 +91,23 @@ def _argument(name: str, kind: Kind, tried: str = "", default: Any = REQUIRED) -
     return Argument(name, kind, default, tuple(kind.parse(word) for word in tried.split()))
 
 
-MAP = FlagsKind("MAP", "FIXED_NOREPLACE HINT GROWSDOWN LOCKED NORESERVE POPULATE NONBLOCK STACK", own={"HINT": HINT})
-MREMAP = FlagsKind("MREMAP", "MAYMOVE FIXED DONTUNMAP")
+MAP = FlagsKind(
+    "MAP",
+    "FIXED_NOREPLACE HINT GROWSDOWN LOCKED NORESERVE POPULATE NONBLOCK STACK 32BIT",
+    raw=True,
+    own={"HINT": HINT},
+)
+MREMAP = FlagsKind("MREMAP", "MAYMOVE FIXED DONTUNMAP", raw=True)
 MADV = FlagsKind(
     "MADV",
     "NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE DONTFORK DOFORK MERGEABLE UNMERGEABLE NOHUGEPAGE DONTDUMP DODUMP"
     " WIPEONFORK KEEPONFORK COLD POPULATE_READ POPULATE_WRITE DONTNEED_LOCKED GUARD_INSTALL GUARD_REMOVE",
     exactly_one=True,
+    raw=True,
 )
-MLOCK = FlagsKind("MLOCK", "ONFAULT")
-MCL = FlagsKind("MCL", "CURRENT FUTURE ONFAULT")
-MS = FlagsKind("MS", "ASYNC INVALIDATE SYNC")
+MLOCK = FlagsKind("MLOCK", "ONFAULT", raw=True)
+MCL = FlagsKind("MCL", "CURRENT FUTURE ONFAULT", raw=True)
+MS = FlagsKind("MS", "ASYNC INVALIDATE SYNC", raw=True)
 CLONE = FlagsKind("CLONE", "VM", exactly_one=True)
 RLIMIT = FlagsKind("RLIMIT", "AS MEMLOCK", exactly_one=True)
 CAP = FlagsKind("CAP", "IPC_LOCK", exactly_one=True)

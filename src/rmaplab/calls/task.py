@@ -99,8 +99,8 @@ class Task(MemoryCalls):
     def execve(self) -> None:
         """execve(2), as far as memory goes: a new, empty address space; the old one goes with its last user.
 
-        Limits stay; what mlockall asked of VMAs to come does not. A vfork child gives its parent back its own. Raises
-        SyscallError(ENOMEM), NoMemory; then the old address space is still there.
+        Limits stay; what mlockall asked of VMAs to come does not; root gets its capabilities again. A vfork child gives its parent
+        back its own. Raises SyscallError(ENOMEM), NoMemory; then the old address space is still there.
         """
         k, old = self.kernel, self._mm()
         try:
@@ -108,6 +108,8 @@ class Task(MemoryCalls):
         except NoMemory as failure:
             raise failure.or_errno(errno.ENOMEM, "execve") from None
         self.mm = mm
+        if self.limits.uid == 0:  # cap_bprm_creds_from_file; in 2004 compute_creds
+            self.limits.may_lock = True
         k.machine.tlb.activate_mm(self)
         parent = self.parent
         if mm_release(self) and parent is not None and parent.waits:

@@ -1,7 +1,7 @@
 """The words that arguments of calls are written in: addresses, lengths, numbers, flags; each is read and written in one place.
 
     w+3  m-8  h+2  w+3+17b  0x1000        Address
-    8  2+17b  17b                         Length
+    8  2+17b  17b  0xffffffffffffffffb    Length
     rw  -                                 ProtKind        in C and Python: PROT_READ | PROT_WRITE, PROT_NONE
     MAYMOVE|FIXED  DONTNEED               FlagsKind                        MREMAP_MAYMOVE | MREMAP_FIXED, MADV_DONTNEED
 
@@ -21,7 +21,8 @@ from rmaplab.units import PAGE_SIZE
 NAME = re.compile(r"[A-Z][A-Za-z0-9]*")
 NUMBER = re.compile(r"\d{1,15}")
 ADDRESS = re.compile(r"([wmh])(?:([+-])(\d{1,9}))?(?:\+(\d{1,4})b)?")
-LENGTH = re.compile(r"(\d{1,12})(?:\+(\d{1,4})b)?|(\d{1,15})b")
+LENGTH = re.compile(r"(\d{1,12})(?:\+(\d{1,4})b)?|(\d{1,15}|0x[0-9a-f]{1,16})b")
+BITS = re.compile(r"0x[0-9a-f]{1,8}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Length:
         return self.pages * PAGE_SIZE + self.extra
 
     def __str__(self) -> str:
+        if self.pages >= 10**12:
+            return f"{self.nr_bytes:#x}b"
         if self.extra:
             return f"{self.pages}+{self.extra}b" if self.pages else f"{self.extra}b"
         return str(self.pages)
@@ -97,7 +100,7 @@ class PlaceKind(AddressKind):
 
 
 class LengthKind(Kind):
-    """8, 2+17b, 17b."""
+    """8, 2+17b, 17b, or bytes in hexadecimal."""
 
     expected = "a length in pages such as 8, 2+17b or 17b"
 
@@ -106,7 +109,7 @@ class LengthKind(Kind):
         if not (found := LENGTH.fullmatch(text)):
             return None
         pages, extra, only = found.groups()
-        return Length(*divmod(int(only), PAGE_SIZE)) if only else Length(int(pages), int(extra or 0))
+        return Length(*divmod(int(only, 0), PAGE_SIZE)) if only else Length(int(pages), int(extra or 0))
 
 
 class NumberKind(Kind):
@@ -145,17 +148,23 @@ class ProtKind(Kind):
 
 
 class FlagsKind(Kind):
-    """Words joined by |; "0" is none of them. `exactly_one` where they are choices.
+    """Words joined by |; "0" is none of them. `exactly_one` where they are choices. With `raw` a number in hexadecimal stands for what has no word.
 
     Each of the `names` is the constant PREFIX_NAME of objects/flags.py, or stands with its number in `own`: a script's alone.
     """
 
     def __init__(
-        self, prefix: str, names: str, *, exactly_one: bool = False, own: Mapping[str, int] | None = None
+        self,
+        prefix: str,
+        names: str,
+        *,
+        exactly_one: bool = False,
+        raw: bool = False,
+        own: Mapping[str, int] | None = None,
     ) -> None:
         own = own or {}
         words = {name: own[name] if name in own else int(getattr(flags, f"{prefix}_{name}")) for name in names.split()}
-        self.prefix, self.words, self.exactly_one = prefix, words, exactly_one
+        self.prefix, self.words, self.exactly_one, self.raw = prefix, words, exactly_one, raw
         self.expected = ("one of " if exactly_one else "0, or words joined by |, of ") + ", ".join(words)
 
     def parse(self, text: str) -> int | None:
@@ -163,20 +172,28 @@ class FlagsKind(Kind):
         words = text.split("|")
         if text == "0" and not self.exactly_one:
             return 0
-        if len(set(words)) < len(words) or not set(words) <= set(self.words) or (self.exactly_one and len(words) > 1):
+        if len(set(words)) < len(words) or (self.exactly_one and len(words) > 1):
             return None
-        return sum(self.words[word] for word in words)
+        if any(word not in self.words and not (self.raw and BITS.fullmatch(word)) for word in words):
+            return None
+        number = 0
+        for word in words:
+            number |= self.words[word] if word in self.words else int(word, 16)
+        return number
 
     def format(self, value: Any) -> str:
         """See above."""
         if self.exactly_one:
-            return next(word for word, number in self.words.items() if number == value)
-        return "|".join(word for word, bit in self.words.items() if value & bit) or "0"
+            return next((word for word, number in self.words.items() if number == value), f"{value:#x}")
+        told = [word for word, bit in self.words.items() if value & bit]
+        left = value & ~sum(self.words.values())
+        return "|".join([*told, *([f"{left:#x}"] if left else [])]) or "0"
 
     def constants(self, value: int) -> str:
         """As a program writes it: "MREMAP_MAYMOVE | MREMAP_FIXED"."""
         text = self.format(value)
-        return text if text == "0" else " | ".join(f"{self.prefix}_{word}" for word in text.split("|"))
+        words = text.split("|")
+        return " | ".join(word if word.startswith("0") else f"{self.prefix}_{word}" for word in words)
 
 
 class NewNameKind(Kind):

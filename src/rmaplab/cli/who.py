@@ -19,25 +19,29 @@ def command(
 ) -> None:
     """Who maps this page of the running machine?
 
-    PID and ADDRESS name the page: ADDRESS in hex, or a name of /proc/PID/maps, such as [heap] (its first page that is there)
-    or libc.so.6+27000. Prints the page, every process that maps it, and the VMAs that the kernel's own walk visits in vain.
-    Nothing is written to the system. As root it sees everything; as another user, what is yours.
+    PID and ADDRESS name the page. PID may be the name of a process, or self. ADDRESS is in hex, or a name of /proc/PID/maps, such
+    as '[heap]' (its first page that is there; quoted, or the shell takes it for a pattern) or libc.so.6+27000, or START-END. Without
+    ADDRESS, lists what the process maps. Prints the page, every process that maps it, and the VMAs that the kernel's own walk visits
+    in vain. Nothing is written to the system. As root it sees everything; as another user, what is yours.
 
     \b
+    rmaplab who 4242
     rmaplab who 4242 7f3a1c400000
-    rmaplab who 4242 [heap] --format json
+    rmaplab who nginx '[heap]' --format json
     rmaplab who --pfn 0x1a2b3c
     rmaplab who --file /usr/lib/x86_64-linux-gnu/libc.so.6 --offset 0x28000
     """  # noqa: D301
     ways = [pid is not None, pfn is not None, path is not None]
-    if sum(ways) != 1 or (pid is None) != (address is None) or (offset is not None and path is None):
+    if sum(ways) != 1 or (offset is not None and path is None):
         raise UsageError("say which page: PID ADDRESS, or --pfn N, or --file PATH (see: rmaplab who --help)")
-    place = None if pid is None else (_number(pid, "PID"), address or "")
     page = None if path is None else (str(path), _number(offset or "0", "offset"))
     frame = _number(pfn or "0", "page frame number")
-    from rmaplab.cli.work.who import who
+    from rmaplab.cli.work.who import list_areas, who
 
-    who(place, page, frame, form)
+    if pid is not None and address is None:
+        list_areas(pid, form)
+    else:
+        who(None if pid is None else (pid, address or ""), page, frame, form)
 
 
 def _number(text: str, what: str) -> int:

@@ -36,7 +36,7 @@ typedef long i64;
 enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101 };
 enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
-enum { E2BIG_ = 7, ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
+enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000UL
 #define PAGE 4096UL
 #define BIG_AT 0x300000000UL
@@ -167,7 +167,7 @@ static void obey(struct slot *me)
     case READ:
         for (u64 i = 0; i < a[1]; i++) {
             if (access_load(a[0] + i * PAGE, pair)) break;
-            if (i < DATA) me->data[me->nr_data++] = pair[0];
+            me->data[me->nr_data++] = pair[0];
         }
         break;
     case WRITE:
@@ -195,7 +195,6 @@ static void obey(struct slot *me)
         break;
     case DROP: me->ret = drop(a[0]); break;
     case MINCORE:
-        if (a[1] > sizeof me->data * PAGE) { me->ret = -E2BIG_; break; }
         me->ret = sys(__NR_mincore, a[0], a[1], me->data, 0);
         if (!me->ret) me->nr_data = (u32)(((a[1] + PAGE - 1) / PAGE + 7) / 8);
         break;
@@ -235,7 +234,7 @@ static struct process processes[SLOTS];
 static int kpagecount, kpageflags;
 /* What the supervisor reads into, and its children have not (MADV_DONTFORK): else mlockall would fill it, and VmPTE count it. */
 struct vma { u64 start, end, flags; };
-static struct big { char text[48 << 20]; struct vma vmas[1 << 16]; u64 rows[1 << 18][5]; } *const big = (struct big *)BIG_AT;
+static struct big { char text[48 << 20]; struct vma vmas[1 << 16]; u64 rows[1 << 18][5], words[1 << 20]; } *const big = (struct big *)BIG_AT;
 static char *const text = ((struct big *)BIG_AT)->text;
 static struct vma *const vmas = ((struct big *)BIG_AT)->vmas;
 static u64 (*const rows)[5] = ((struct big *)BIG_AT)->rows;
@@ -255,9 +254,15 @@ static void flush(void)
 
 static void put(const void *bytes, u64 n)
 {
-    if (out_used + n > sizeof out) flush();
-    memcpy(out + out_used, bytes, n);
-    out_used += n;
+    for (const u8 *p = bytes; n;) {
+        u64 part = sizeof out - out_used;
+        if (part > n) part = n;
+        memcpy(out + out_used, p, part);
+        out_used += part;
+        p += part;
+        n -= part;
+        if (out_used == sizeof out) flush();
+    }
 }
 
 static void get(void *to, u64 n)
@@ -529,6 +534,24 @@ static int perform(const struct op *op)
     return answered;
 }
 
+/* One operation and what it has read, which goes to big->words: in parts where a slot's data would not hold it. */
+static int perform_whole(const struct op *op, u32 *nr_words)
+{
+    struct op part = *op;
+    struct slot *slot = &ring[op->actor];
+    u64 step = op->kind == READ ? DATA : op->kind == MINCORE ? 8 * DATA * PAGE : 0, left = step ? op->a[1] : 0;
+    u64 forth = op->kind == READ ? step * PAGE : step;
+    *nr_words = 0;
+    for (;; part.a[0] += forth, left -= step) {
+        if (step) part.a[1] = left < step ? left : step;
+        if (!perform(&part)) return 0;
+        if (*nr_words + slot->nr_data > sizeof big->words / 8) stop(TOO_MUCH);
+        memcpy(big->words + *nr_words, slot->data, slot->nr_data * 8UL);
+        *nr_words += slot->nr_data;
+        if (left <= step || slot->sig || slot->ret) return 1;
+    }
+}
+
 static void finish(void)
 {
     for (u32 i = 0; i < SLOTS; i++)
@@ -555,7 +578,7 @@ static void run(const struct header *head)
         int alive = p->alive;
         outcome.died = -1;
         if (alive) {
-            if (!perform(&op)) {
+            if (!perform_whole(&op, &outcome.nr_data)) {
                 outcome.died = exit_status(p);
                 end(op.actor);
             }
@@ -563,12 +586,12 @@ static void run(const struct header *head)
             outcome.ret = slot->ret;
             outcome.sig = slot->sig;
             outcome.address = slot->address;
-            outcome.nr_data = slot->nr_data;
+            if (outcome.ret < 0) outcome.nr_data = 0;   /* a hole behind what could be answered */
         } else outcome.ret = -ESRCH_;          /* a fork before has failed */
         for (u32 s = 0; s < SLOTS; s++) outcome.nr_snapshots += (u32)processes[s].alive;
         if (!head->want) outcome.nr_snapshots = 0;
         put(&outcome, sizeof outcome);
-        put(slot->data, outcome.nr_data * 8UL);
+        put(big->words, outcome.nr_data * 8UL);
         for (u32 s = 0; s < SLOTS && head->want; s++)
             if (processes[s].alive) look_at(s, head->want);
     }
@@ -593,7 +616,7 @@ static void stay_here(void)
 }
 
 /* Where scripts find what the kernel places. h: a break with nothing below it. m: the end of what mmap gives first, in the same
- * phase to huge pages everywhere (a mapping of whole ones is aligned): a shared mapping, which merges with nothing, fills up to it. */
+ * phase to huge pages everywhere (a mapping of whole ones is aligned): a shared mapping, which merges with nothing, lies behind it. */
 static void arrange(u64 *m, u64 *h)
 {
     u64 first = (u64)sys(__NR_brk, 0, 0, 0, 0), low = (first + PAGE - 1) & -PAGE, heap = (first + (4UL << 20)) & -(2UL << 20);
@@ -607,8 +630,9 @@ static void arrange(u64 *m, u64 *h)
     *m = (u64)sys6(__NR_mmap, 0, PAGE, 0, MAP_PRIVATE | MAP_ANONYMOUS, (u64)-1, 0) + PAGE;
     sys(__NR_munmap, *m - PAGE, PAGE, 0, 0);
     u64 filler = (*m - M_PHASE) & ((2UL << 20) - 1);
+    if (!filler) filler = 2UL << 20;
     *m -= filler;
-    if (filler) sys6(__NR_mmap, *m, filler, 0, MAP_SHARED | MAP_FIXED, FD_RING, 0);
+    sys6(__NR_mmap, *m, filler, 0, MAP_SHARED | MAP_FIXED, FD_RING, 0);
     sys(__NR_prlimit64, 0, RLIMIT_AS, limit, 0);
 }
 

@@ -32,7 +32,7 @@ from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, VM_DONTCOPY
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import Op, Script, parse
-from rmaplab.workloads.world import Raw, Record, Watcher, stamp
+from rmaplab.workloads.world import Circumstances, Raw, Record, Watcher, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
 
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
@@ -71,7 +71,7 @@ class Agent(Closing):
     """The compiled agent, running. A context manager.
 
     `places` says where it has the regions; `sees` what this host shows, of world.EVERYTHING; `missing` the calls that it refuses,
-    with what they return; `release` is the kernel's; `privileged` says that no limit of locked memory binds. With `graph` records end with
+    with what they return; `release` is the kernel's; `circumstances` are what the other side must know. With `graph` records end with
     the anon_vma graph, which needs BPF: `no_graph` says why it cannot be had.
     """
 
@@ -104,7 +104,8 @@ class Agent(Closing):
             self.places = Places(WINDOW, m, h)
             status = read_fields(f"{self._process.pid}/status")
             self._own_bytes = int(status["VmSize"].split()[0]) * 1024 - -(-alone_bytes // PAGE_SIZE) * PAGE_SIZE
-            self.privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
+            privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
+            self.circumstances = Circumstances(privileged, m, h, _promised())
             self._tables = 0
             self.missing: dict[str, str] = {}
             if not steady:
@@ -178,7 +179,7 @@ class Agent(Closing):
         """What the oldest submitted script did. Raises HostTrouble: a process or the agent has died."""
         script = self._pending.popleft()
         self._alive = []
-        record = Record(script, self.sees, self.privileged)
+        record = Record(script, self.sees, self.circumstances)
         watcher, pids, trouble = Watcher(self._tables), {}, None
         for op in script.ops:
             ret, sig, address, died, data, raws = self._read_outcome(script)
@@ -221,7 +222,7 @@ class Agent(Closing):
         _, _, written, read, forked, _ = self._raws(parse(PROBE, "probe"))
         sees = set()
         if first["A"].tables >= 0:
-            sees.add("tables")
+            sees |= {"tables", "locked"}
         if (written["A"].vmas[:, 2] & VM_DONTCOPY).any():
             sees.add("flags")
         page = written["A"].pages
@@ -313,7 +314,7 @@ class Agent(Closing):
         return (*outcome, data, dict(self._read_snapshot(script.processes) for _ in range(nr_snapshots)))
 
     def _read_snapshot(self, names: tuple[str, ...]) -> tuple[str, Raw]:
-        slot, nr_vmas, nr_pages, pid, table_kib, _ = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
+        slot, nr_vmas, nr_pages, pid, table_kib, locked_kib = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
         self._alive.append(pid)
         vmas = np.frombuffer(self._read(24 * nr_vmas), np.int64).reshape(-1, 3).copy()
         rows = np.frombuffer(self._read(40 * nr_pages), np.int64).reshape(-1, 5)
@@ -326,7 +327,7 @@ class Agent(Closing):
         pages[:, 4] = (rows[:, 3] & KPF_ANON_EXCLUSIVE != 0) & (rows[:, 3] != -1)
         pages[:, 5] = rows[:, 4]
         vmas, pages = (rows[np.argsort(rows[:, 0], kind="stable")] for rows in (vmas, pages))  # as they are told
-        return names[slot], Raw(vmas, pages, table_kib // 4 if table_kib >= 0 else -1)
+        return names[slot], Raw(vmas, pages, *(kib // 4 if kib >= 0 else -1 for kib in (table_kib, locked_kib)))
 
     def _result(self, op: Op, ret: int, sig: int, address: int, data: bytes, pids: dict[int, str]) -> str:
         """In the words that both sides use."""
@@ -351,6 +352,12 @@ class Agent(Closing):
                 how = f"killed by {_signal(status & 127)}" if status & 127 else str(status >> 8 & 255)
                 value = (pids.get(ret, "a stranger"), how) if ret else None
         return result_text(returns, value, self.places)
+
+
+def _promised() -> int:
+    """RAM and swap, in bytes."""
+    found = read_fields("meminfo")
+    return sum(int(found[name].split()[0]) << 10 for name in ("MemTotal", "SwapTotal"))
 
 
 def _signal(number: int) -> str:

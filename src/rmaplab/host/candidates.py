@@ -18,6 +18,10 @@ from rmaplab.host import procfs
 from rmaplab.host.pagemap import PM_FILE, PM_GUARD_REGION, PM_PFN, PM_PRESENT, PM_SWAP, Pagemap
 from rmaplab.host.procfs import HostVma, Unread
 
+SLOT_TYPE_BITS = 5
+_MARKER = 31  # SWP_PTE_MARKER, include/linux/swap.h
+_SWAP_TYPES = 23  # at least so many of the 32 types are areas of swap, the last ones never are (MAX_SWAPFILES)
+
 
 class Visit(NamedTuple):
     """A place where an entry for the page is, or might have been: `miss` then says what stands there instead."""
@@ -33,6 +37,11 @@ class Visit(NamedTuple):
         vma = self.vma
         keys = {"start": vma.start, "end": vma.end, "perms": vma.perms, "name": vma.name} if vma else None
         return {"pid": self.pid, "comm": self.comm, "address": self.address, "vma": keys}
+
+
+def file_of(vma: HostVma) -> tuple[str, int] | None:
+    """The file whose pages a VMA may map. Not an anon_inode: perf, eventfd, BPF ... share one inode, and have no page in its cache."""
+    return None if vma.name.startswith("anon_inode:") else vma.file
 
 
 def file_candidates(file: tuple[str, int], index: int, pfn: int | None, prefer: int | None = None) -> list[Visit]:
@@ -73,7 +82,17 @@ def miss_of(entry: int) -> str:
         return "a page of the file" if entry & PM_FILE else "a copy of its own"
     if entry & PM_GUARD_REGION:
         return "a guard region"
-    return "swapped out, or on its way to another frame" if entry & PM_SWAP else "no entry"
+    return no_page_words(entry & PM_PFN) if entry & PM_SWAP else "no entry"
+
+
+def no_page_words(slot: int) -> str:
+    """What an entry is that is neither empty nor present, by its type: PFNs hidden, that is not known either."""
+    kind = slot & (1 << SLOT_TYPE_BITS) - 1
+    if kind == _MARKER:
+        return "a marker (of userfaultfd, or poison)"
+    if kind >= _SWAP_TYPES:
+        return "on its way to another frame, or poisoned"
+    return "swapped out" if slot else "swapped out, or on its way to another frame"  # slot 0 of an area is its header
 
 
 def visits_of(found: Iterable[tuple[int, int]]) -> list[Visit]:

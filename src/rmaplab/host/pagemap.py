@@ -43,6 +43,7 @@ PM_MMAP_EXCLUSIVE = 1 << 56
 PM_PFN = (1 << 55) - 1
 
 PAGE_IS_PRESENT = 1 << 3
+PAGE_IS_SWAPPED = 1 << 4
 PAGE_IS_PFNZERO = 1 << 5
 PAGE_IS_HUGE = 1 << 6
 _PAGEMAP_SCAN = 0xC0606610  # _IOWR('f', 16, struct pm_scan_arg), include/uapi/linux/fs.h
@@ -135,14 +136,15 @@ def can_see_pfns() -> bool:
     return bool(entry and entry & PM_PRESENT and entry & PM_PFN)
 
 
-def read_present(pid: int) -> tuple[U64, U64] | Unread:
-    """Addresses and words of all present pages of a process: two columns, ascending by address."""
+def read_present(pid: int, *, swapped: bool = False) -> tuple[U64, U64] | Unread:
+    """Addresses and words of all present pages of a process: two columns, ascending by address; or of all that are swapped out."""
+    mask, bit = (PAGE_IS_SWAPPED, PM_SWAP) if swapped else (PAGE_IS_PRESENT, PM_PRESENT)
     addresses, words = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
     try:
         with Pagemap(pid) as pagemap:
-            for start, end in _populated(pagemap):
+            for start, end in _populated(pagemap, mask):
                 read = pagemap.entries(start, end)
-                present = np.flatnonzero(read >= np.uint64(PM_PRESENT))
+                present = np.flatnonzero(read & np.uint64(bit))
                 whole = len(present) == len(read)
                 words.append(read if whole else read[present])
                 addresses.append(present.astype(np.uint64) * np.uint64(PAGE_BYTES) + np.uint64(start))
@@ -171,11 +173,14 @@ def join(pids: Iterable[int]) -> Join:
     return Join(pfn[first], starts, np.concatenate(owners)[order], np.concatenate(addresses)[order], unread)
 
 
-def find(pfn: int, pids: Iterable[int]) -> tuple[list[tuple[int, int]], dict[int, Unread]]:
-    """(pid, address) of every entry among these processes that maps one page; and who could not be read."""
+def find(pfn: int, pids: Iterable[int], *, swapped: bool = False) -> tuple[list[tuple[int, int]], dict[int, Unread]]:
+    """(pid, address) of every entry among these processes that maps one page; and who could not be read.
+
+    With `swapped`: of every entry that names one slot of swap, `pfn` being its type and offset as pagemap has them.
+    """
     found, unread = [], {}
     for pid in pids:
-        columns = read_present(pid)
+        columns = read_present(pid, swapped=swapped)
         if isinstance(columns, Unread):
             unread[pid] = columns
             continue
@@ -184,10 +189,10 @@ def find(pfn: int, pids: Iterable[int]) -> tuple[list[tuple[int, int]], dict[int
     return found, unread
 
 
-def _populated(pagemap: Pagemap) -> Iterator[tuple[int, int]]:
+def _populated(pagemap: Pagemap, mask: int) -> Iterator[tuple[int, int]]:
     """Stretches worth reading: populated, with gaps too small to be worth a read of their own."""
     try:
-        found = pagemap.regions(0, _end_of_user_addresses())
+        found = pagemap.regions(0, _end_of_user_addresses(), mask)
     except OSError as error:
         if error.errno != errno.ENOTTY:
             raise

@@ -35,15 +35,17 @@ _REQUEST_WORDS = 2 + _WORDS
 
 
 class Folios(NamedTuple):
-    """By PFN: the head of its folio, folio->mapping as it stands, the page's own index, and how many entries map the page.
+    """By PFN: the head of its folio, folio->mapping as it stands, the page's own index, how many entries map the page, and the folio's pages.
 
-    `known` is False where there is no struct page (a hole in memory); the other columns are 0 there.
+    `known` is False where there is no struct page (a hole in memory); the other columns are 0 there. `pages` is 0 for a large folio where
+    this kernel does not say.
     """
 
     head: I64
     mapping: I64
     pgoff: I64
     mapcount: I64
+    pages: I64
     known: Bools
 
     @property
@@ -77,6 +79,8 @@ class PagePeeker(Closing):
         self._index = btf.offset("folio", "index") // 8
         self._mapcount = btf.offset("folio", "_mapcount")
         self._entire_mapcount = btf.offset("folio", "_entire_mapcount")
+        nr_pages = btf.locate("folio", "_nr_pages") or btf.locate("folio", "_folio_nr_pages")  # renamed in Linux 6.15
+        self._nr_pages = None if nr_pages is None else nr_pages[0]
         self._head_flag = 1 << btf.enumerator("pageflags", "PG_head")
         if self._page_bytes != 8 * _WORDS:
             raise BpfUnavailable(f"struct page has {self._page_bytes} bytes here, and 64 is what we can read")
@@ -138,13 +142,18 @@ class PagePeeker(Closing):
         mapcount = _signed_half(pages, self._mapcount) + 1
         mapcount[mapcount < 0] = 0  # a page_type is kept there: the page is not mapped
         large = tail | (heads[:, self._flags] & self._head_flag != 0)
+        nr_pages = np.ones(len(pfns), np.int64)
         if large.any():
             second, _ = self.peek(head_at[large] + self._page_bytes)
             mapcount[large] += _signed_half(second, self._entire_mapcount - self._page_bytes) + 1
+            of_head = self._nr_pages is not None and self._nr_pages - self._page_bytes
+            nr_pages[large] = 0 if of_head is False else _signed_half(second, of_head)
         head = (head_at - self._vmemmap) // self._page_bytes
         pgoff = heads[:, self._index] + (pfns - head)
         zero = np.where(known, 1, 0)
-        return Folios(head * zero, heads[:, self._mapping] * zero, pgoff * zero, mapcount * zero, known)
+        return Folios(
+            head * zero, heads[:, self._mapping] * zero, pgoff * zero, mapcount * zero, nr_pages * zero, known
+        )
 
 
 def _signed_half(rows: I64, offset: int) -> I64:

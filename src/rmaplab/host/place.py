@@ -1,29 +1,29 @@
 """Where a question points: what a person types, turned into a page of a process or of a file, or refused in one line.
 
 rmaplab who 4242 7f3a1c400000       an address, in hex
-rmaplab who 4242 [heap]             a name of /proc/4242/maps: the first page of it that is there
+rmaplab who 4242 '[heap]'           a name of /proc/4242/maps: the first page of it that is there
 rmaplab who 4242 libc.so.6+27000    an offset from where the name begins
-rmaplab who --file PATH --offset N  a page of a file, wherever it may be mapped
+rmaplab who nginx '[heap]'          a name instead of a PID, if one process has it; self is this very process
+rmaplab who 4242 7f3a-7f3c          a range as maps writes it: the first page of it that is there
 """
 
 import contextlib
-import ctypes
-import mmap
+import difflib
 import os
 import re
-import stat
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from rmaplab.errors import UsageError
 from rmaplab.host import procfs
-from rmaplab.host.pagemap import PM_PFN, PM_PRESENT, Pagemap
-from rmaplab.host.procfs import PAGE_BYTES, HostVma, Unread
+from rmaplab.host.pagemap import Pagemap
+from rmaplab.host.procfs import PAGE_BYTES, HostVma, ProcStatus, Unread
+from rmaplab.host.unseen import what_hides
 
 _HEX = re.compile(r"(?:0x)?([0-9a-f]{1,16})", re.IGNORECASE)
-_POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14: a fault that returns an errno where a touch would raise SIGBUS
+_RANGE = re.compile(r"(?:0x)?([0-9a-f]{1,16})-(?:0x)?([0-9a-f]{1,16})", re.IGNORECASE)
+_MOST_NAMED = 8
 
 
 class Place(NamedTuple):
@@ -35,18 +35,34 @@ class Place(NamedTuple):
     vma: HostVma
 
 
-class FilePage(NamedTuple):
-    """A page of a file as maps names the file. `pfn` is None where it is not in the page cache, or PFNs are hidden."""
+def find_pid(text: str) -> int:
+    """A process, by its PID or the TID of a thread, by "self", or by a name that only one has. Raises UsageError."""
+    if text == "self":
+        return os.getpid()
+    with contextlib.suppress(ValueError):
+        return int(text, 0)
+    names = {pid: _names_of(pid) for pid in procfs.processes() if pid != os.getpid()}
+    found = [pid for pid, known in names.items() if text in known]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(map(str, found[:_MOST_NAMED])) + (" ..." if len(found) > _MOST_NAMED else "")
+        raise UsageError(f"{len(found)} processes are called {text!r}: say which by its PID: {some}")
+    near = difflib.get_close_matches(text, {name for known in names.values() for name in known}, n=1)
+    raise UsageError(
+        f"no process is called {text!r}: " + (f"did you mean {near[0]!r}?" if near else "ps -e lists those there are")
+    )
 
-    name: str
-    file: tuple[str, int]
-    pgoff: int
-    cached: bool
-    pfn: int | None
+
+def _names_of(pid: int) -> set[str]:
+    """Its comm, of which the kernel keeps 15 bytes, and the file name of its first argument."""
+    arguments = procfs.read_proc(f"{pid}/cmdline")
+    first = b"" if isinstance(arguments, Unread) else arguments.split(b"\0", 1)[0]
+    return {procfs.read_comm(pid), first.decode(errors="replace").rpartition("/")[2]} - {"", "?"}
 
 
-def find_place(pid: int, address: str) -> Place:
-    """The page of process `pid` that `address` names. Raises UsageError: one line per way to be wrong."""
+def find_process(pid: int) -> tuple[int, ProcStatus, list[HostVma]]:
+    """The PID (of a thread: of its process), who it is, its VMAs. Raises UsageError: one line per way to be wrong."""
     status = procfs.read_status(pid)
     if isinstance(status, Unread):
         raise UsageError(f"no process {pid}: ps -e lists those there are")
@@ -56,6 +72,12 @@ def find_place(pid: int, address: str) -> Place:
     vmas = procfs.read_maps(pid)
     if isinstance(vmas, Unread):
         raise UsageError(cannot_read(pid, status.comm, vmas))
+    return pid, status, vmas
+
+
+def find_place(pid: int, address: str) -> Place:
+    """The page of process `pid` that `address` names. Raises UsageError: one line per way to be wrong."""
+    pid, status, vmas = find_process(pid)
     at = _parse(pid, vmas, address)
     for vma in vmas:
         if vma.start <= at < vma.end:
@@ -69,7 +91,7 @@ def cannot_read(pid: int, comm: str, why: Unread) -> str:
         f"pid {pid} ({comm}) "
         + {
             Unread.ENDED: "ended while it was read: ps -e lists those that run",
-            Unread.REFUSED: "is not yours to read: run as root, or ask about a process of your own",
+            Unread.REFUSED: f"cannot be read ({what_hides()}): ask about a process of your own",
             Unread.NO_MEMORY: "has ended, its memory is gone: it only waits for its parent to notice",
             Unread.MISSING: "cannot be read: this kernel has no /proc/PID/pagemap (CONFIG_PROC_PAGE_MONITOR)",
         }[why]
@@ -79,21 +101,35 @@ def cannot_read(pid: int, comm: str, why: Unread) -> str:
 def _parse(pid: int, vmas: Sequence[HostVma], text: str) -> int:
     if number := _HEX.fullmatch(text):
         return int(number[1], 16)
+    if span := _RANGE.fullmatch(text):
+        start, end = int(span[1], 16), int(span[2], 16)
+        return _first_present(pid, [(start, end)]) or start
     name, plus, offset = text.rpartition("+")
     name, offset = (name, offset) if plus and _HEX.fullmatch(offset) else (text, "")
-    named = [vma for vma in vmas if vma.name and name in (vma.name, vma.name.rpartition("/")[2])]
+    named = [vma for vma in vmas if vma.name and name in _names_of_vma(vma)]
     if not named:
+        example = next((vma.name for vma in vmas if vma.name.startswith("[")), "[stack]")
         raise UsageError(
             f"{text!r} is no address in pid {pid}: write it in hex, such as {vmas[0].start:x}, or a name of "
-            f"/proc/{pid}/maps, such as {next((vma.name for vma in vmas if vma.name.startswith('[')), '[stack]')}"
+            f"/proc/{pid}/maps, such as {shlex.quote(example)}"
         )
     if offset:
         return named[0].start + int(offset.lower().removeprefix("0x"), 16)
+    return _first_present(pid, [(vma.start, vma.end) for vma in named]) or named[0].start
+
+
+def _names_of_vma(vma: HostVma) -> tuple[str, ...]:
+    """As maps has it, without the folder, and without the mark of a file that was deleted."""
+    there = vma.name.removesuffix(" (deleted)")
+    return vma.name, there, vma.name.rpartition("/")[2], there.rpartition("/")[2]
+
+
+def _first_present(pid: int, spans: Sequence[tuple[int, int]]) -> int | None:
     with contextlib.suppress(OSError), Pagemap(pid) as pagemap:
-        for vma in named:
-            for start in pagemap.regions(vma.start, vma.end)[:1, 0].tolist():
+        for span in spans:
+            for start in pagemap.regions(*span)[:1, 0].tolist():
                 return int(start)
-    return named[0].start
+    return None
 
 
 def _nearest(vmas: Sequence[HostVma], address: int) -> str:
@@ -101,55 +137,3 @@ def _nearest(vmas: Sequence[HostVma], address: int) -> str:
     above = [vma for vma in vmas if vma.start > address][:1]
     parts = [f"the VMA below is {vma}" for vma in below] + [f"above {vma}" for vma in above]
     return ", ".join(parts)
-
-
-def find_file_page(path: str, offset: int) -> FilePage:
-    """Page `offset` // 4096 of a file, if it is in the page cache. Reads nothing from disk, leaves no trace in its atime.
-
-    To learn its PFN we map it ourselves for a moment. Raises UsageError.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME | os.O_NONBLOCK)
-    except PermissionError:  # O_NOATIME is for the owner
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise UsageError(f"cannot open {path} ({error.strerror}): ask as somebody who may read it") from None
-    except OSError as error:
-        raise UsageError(f"cannot open {path} ({error.strerror}): give --file a file that exists") from None
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise UsageError(f"{path} is no regular file: only those have pages that processes share by name")
-        if not 0 <= offset < found.st_size:
-            raise UsageError(f"offset {offset} is beyond the end of {path}: it has {found.st_size} bytes")
-        return _map_for_a_moment(fd, path, offset // PAGE_BYTES, found.st_size)
-    finally:
-        os.close(fd)
-
-
-def _map_for_a_moment(fd: int, path: str, index: int, size: int) -> FilePage:
-    length = min(PAGE_BYTES, size - index * PAGE_BYTES)
-    with mmap.mmap(fd, length, prot=mmap.PROT_READ, offset=index * PAGE_BYTES) as mapping:
-        mapping.madvise(mmap.MADV_RANDOM)  # or our unmapping would count as a use of the page (zap_present_folio_ptes)
-        memory = np.frombuffer(mapping, np.uint8)
-        try:
-            return _look_at(mapping, int(memory.ctypes.data), path, index)
-        finally:
-            del memory  # the mapping cannot close while it is lent
-
-
-def _look_at(mapping: mmap.mmap, address: int, path: str, index: int) -> FilePage:
-    vmas = procfs.read_maps(os.getpid())
-    vma = None if isinstance(vmas, Unread) else next((v for v in vmas if v.start <= address < v.end), None)
-    if vma is None or vma.file is None:
-        raise UsageError(f"cannot read /proc/self/maps, which names {path} as others' maps do: is /proc mounted?")
-    resident = ctypes.c_ubyte(0)
-    got = ctypes.CDLL(None).mincore(ctypes.c_void_p(address), ctypes.c_size_t(1), ctypes.byref(resident))
-    cached, pfn = got == 0 and bool(resident.value & 1), None
-    if cached:
-        with contextlib.suppress(OSError), Pagemap(os.getpid()) as own:
-            mapping.madvise(_POPULATE_READ)
-            entry = own.entry(address) or 0
-            pfn = (entry & PM_PFN if entry & PM_PRESENT else 0) or None
-    return FilePage(vma.name, vma.file, index, cached, pfn)

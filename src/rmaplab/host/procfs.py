@@ -213,17 +213,6 @@ def nr_sharing(pids: Collection[int]) -> int:
     return sum(len(set(group).difference(pids)) for group in groups if not set(group).isdisjoint(pids))
 
 
-def not_ours() -> list[int]:
-    """Processes whose memory we may not look at."""
-    refused = []
-    for pid in processes():
-        try:
-            os.close(open_proc(f"{pid}/maps"))
-        except OSError as error:
-            refused += [pid] if why_unread(error) is Unread.REFUSED else []
-    return refused
-
-
 def _order(pid: int, other: int) -> int:
     order = _compare_mm(pid, other)
     return (pid > other) - (pid < other) if order is None else order  # one has ended meanwhile: they are not the same

@@ -1,93 +1,188 @@
 """Pages as they are mapped now, all of them or a sample: how long is a walk for a page that is really there?
 
-    VMAs with an anon_vma, cut into windows of 512 pages --draw--> windows --pagemap--> PFNs --struct page--> anon_vma, index, mapcount
+    VMAs with an anon_vma --windows.py--> windows --draw.py--> some of them --pagemap--> PFNs --struct page--> anon_vma, index, mapcount
 
-Windows are drawn, if there are more than WINDOWS, with the same chance for each; so an entry met stands for as many as there
-are windows per window drawn, and a page mapped k times would be met k times as often: it stands for that divided by k.
-The draw is the same in every run. Time: some 10 us a window.
+Up to WINDOWS windows all are read; so are those of processes that were asked for. Of more, as many are drawn. An entry of a window
+drawn stands for `stands_for` entries, and a page mapped k times is met k times: each time it stands for that divided by k.
+
+Source of memory is a Reader: this machine's, or one made for a test.
 """
+
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from rmaplab.host.pagemap import PM_PFN, Pagemap, read_per_pfn
-from rmaplab.host.pages import Folios, PagePeeker
+from rmaplab.host.draw import Drawn, Sample, draw, left_over, measure
+from rmaplab.host.pagemap import read_per_pfn
+from rmaplab.host.pages import PagePeeker
 from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump
-from rmaplab.machine.arrays import I64
+from rmaplab.host.windows import WindowEntries, Windows, cut, read
+from rmaplab.machine.arrays import F64, I64, Bools
+from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, Graph, Pages, find_rows
 
 VM_WRITE, VM_SHARED = 2, 8
-WINDOWS = 4096
-WINDOW_BYTES = 512 << 12
-LARGE_PAGES = 1 << 18  # a VMA of a GiB or more may be mostly holes: only what is populated is cut into windows
+TRIES = 3
+WINDOWS = 1 << 16
+"""A sample reads so many: 128 GiB of addresses, some 0.5 s; less has no sample."""
 
 
-def sample_pages(dump: Dump, peeker: PagePeeker) -> Pages:
-    """Anonymous pages found through VMAs with an anon_vma. A process that has ended adds nothing."""
-    graph = dump.graph
-    pfns, mm, chance = read_windows(graph, np.flatnonzero(graph.vmas.anon_vma != NONE))
-    folios = peeker.look(pfns)
-    kept = (folios.anon_vma != 0) & (folios.mapcount > 0)  # neither a file's, nor unmapped since
-    folios, pfns, mm = Folios(*(column[kept] for column in folios)), pfns[kept], mm[kept]
-    anon_vma = find_rows(folios.anon_vma, dump.anon_vma_pointers)
-    return Pages(pfns, mm, anon_vma, folios.pgoff, folios.mapcount, 1 / (chance * folios.mapcount))
+class Looked(NamedTuple):
+    """By PFN: the row of its anon_vma, or NONE, its own index there; its mapcount, 0 for what does not count; its folio and the pages of that."""
+
+    anon_vma: I64
+    pgoff: I64
+    mapcount: I64
+    folio: I64
+    folio_pages: I64
 
 
-def sample_mapcounts(graph: Graph) -> Pages:
-    """Without BPF: pages of private VMAs and how often each is mapped, by /proc/kpagecount; nobody says which anon_vma they name."""
-    pfns, mm, chance = read_windows(graph, np.flatnonzero(graph.vmas.flags & (VM_WRITE | VM_SHARED) == VM_WRITE))
-    counts = read_per_pfn("kpagecount", pfns.astype(np.uint64))
-    mapcount = np.zeros(len(pfns), np.int64) if isinstance(counts, Unread) else counts.astype(np.int64)
-    kept = mapcount > 0
-    pfns, mm, mapcount = pfns[kept], mm[kept], mapcount[kept]
-    none = np.full(len(pfns), NONE)
-    return Pages(pfns, mm, none, none, mapcount, 1 / (chance * mapcount))
+class Reader(Protocol):
+    """Where pages are found."""
+
+    def windows(self, vmas: I64) -> Windows:
+        """The windows of these VMAs."""
+
+    def entries(self, windows: Windows) -> WindowEntries:
+        """What is present in some windows."""
+
+    def look(self, pfns: I64) -> Looked:
+        """What these are."""
 
 
-def read_windows(graph: Graph, vmas: I64) -> tuple[I64, I64, float]:
-    """(PFN, mm) of every present entry in the windows drawn from these VMAs, and the chance a window had to be drawn."""
-    pid_of = np.zeros(graph.nr_mms, np.int64)
-    pid_of[graph.processes.mm[::-1]] = graph.processes.pid[::-1]
-    mm, start, end = _stretches(graph, vmas, pid_of)
-    nr_windows = -(-(end - start) // WINDOW_BYTES)
-    total = int(nr_windows.sum())
-    drawn = np.arange(total)
-    if total > WINDOWS:
-        drawn = np.sort(np.random.default_rng(6).choice(total, WINDOWS, replace=False))
-    ends = np.cumsum(nr_windows)
-    which = np.searchsorted(ends, drawn, side="right")
-    first = start[which] + (drawn - (ends - nr_windows)[which]) * WINDOW_BYTES
-    last = np.minimum(first + WINDOW_BYTES, end[which])
-    pfns, owners = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for space in np.unique(mm[which]).tolist():
-        mine = np.flatnonzero(mm[which] == space)
-        pfns.append(_read_pfns(int(pid_of[space]), first[mine].tolist(), last[mine].tolist()))
-        owners.append(np.full(len(pfns[-1]), space))
-    return np.concatenate(pfns), np.concatenate(owners), len(drawn) / max(total, 1)
+class _FoundPages(NamedTuple):
+    """A row per page: which of the windows read, its PFN, and what it is."""
+
+    window: I64
+    pfn: I64
+    looked: Looked
+
+    def at(self, rows: I64) -> "_FoundPages":
+        """Some of them."""
+        return _FoundPages(self.window[rows], self.pfn[rows], Looked(*(column[rows] for column in self.looked)))
+
+    def with_(self, other: "_FoundPages") -> "_FoundPages":
+        """These and others."""
+        window, pfn, *looked = (
+            np.concatenate(both) for both in zip((*self[:2], *self[2]), (*other[:2], *other[2]), strict=True)
+        )
+        return _FoundPages(window, pfn, Looked(*looked))
 
 
-def _stretches(graph: Graph, vmas: I64, pid_of: I64) -> tuple[I64, I64, I64]:
-    """(mm, start, end) of the VMAs; of large ones, of what is populated in them (PAGEMAP_SCAN, Linux 6.7; before, all of it)."""
-    mm, start, end = graph.vmas.mm[vmas], graph.vmas.start[vmas], graph.vmas.end[vmas]
-    large = np.flatnonzero(end - start >= LARGE_PAGES << 12)
-    parts = [np.stack([np.delete(column, large) for column in (mm, start, end)])]
-    for i in large.tolist():
-        whole = np.array([[mm[i]], [start[i]], [end[i]]])
-        try:
-            with Pagemap(int(pid_of[mm[i]])) as pagemap:
-                found = pagemap.regions(int(start[i]), int(end[i])).astype(np.int64)
-            parts.append(np.stack([np.full(len(found), mm[i]), found[:, 0], found[:, 1]]))
-        except OSError:
-            parts.append(whole)
-    return tuple(np.concatenate(parts, axis=1))
+def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: int) -> tuple[Pages, Sample, Drawn]:
+    """The pages found through these VMAs: all, or of so many windows as `limit` says (None: all).
+
+    Windows with pages that the graph does not explain are read again, up to TRIES times: most such pages were on their way.
+    """
+    windows, stretches = reader.windows(vmas), graph.candidates()
+    sizes = measure(graph, stretches, windows.vma, windows.pages)
+    chosen = draw(sizes, len(windows.mm) if limit is None else limit, np.random.default_rng(seed))
+    read = windows.at(chosen.windows)
+    found = _find(reader, read, np.arange(len(read.mm)))
+    for _ in range(TRIES):
+        pages = _pages(found, read, chosen.stands_for)
+        since = mapped_since(graph, pages, candidates_of(pages, stretches))
+        again = np.unique(found.window[since])
+        if not len(again):
+            break
+        found = found.at(np.flatnonzero(~np.isin(found.window, again))).with_(_find(reader, read, again))
+    left = left_over(sizes, windows.mm, chosen.windows, graph.nr_mms)
+    draws = np.where(chosen.certain[found.window], NONE, found.window)
+    sample = Sample(draws, found.looked.folio, found.looked.folio_pages, *left)
+    seen = seed if left[0].any() else None
+    drawn = Drawn(len(chosen.windows), len(windows.mm), seen, chosen.per_page, chosen.per_visit)
+    return _pages(found, read, chosen.stands_for), sample, drawn
 
 
-def _read_pfns(pid: int, starts: list[int], ends: list[int]) -> I64:
-    """The PFNs of what is present in some ranges; nothing of a process that has ended."""
-    try:
-        with Pagemap(pid) as pagemap:
-            words = np.concatenate([pagemap.entries(*span) for span in zip(starts, ends, strict=True)])
-    except OSError:
-        return np.zeros(0, np.int64)
-    present = words[words >= np.uint64(1 << 63)] & np.uint64(PM_PFN)
-    return present.astype(np.int64)
+def _find(reader: Reader, read: Windows, which: I64) -> _FoundPages:
+    """What counts of what is present in some of the windows read."""
+    entries = reader.entries(read.at(which))
+    pfns, back = np.unique(entries.pfn, return_inverse=True)
+    looked = reader.look(pfns)
+    rows = back.reshape(-1)
+    kept = np.flatnonzero(looked.mapcount[rows] > 0)
+    looked = Looked(*(column[rows[kept]] for column in looked))
+    return _FoundPages(which[entries.window[kept]], entries.pfn[kept], looked)
+
+
+def _pages(found: _FoundPages, read: Windows, stands_for: F64) -> Pages:
+    looked = found.looked
+    weight: F64 = stands_for[found.window] / looked.mapcount
+    return Pages(found.pfn, read.mm[found.window], looked.anon_vma, looked.pgoff, looked.mapcount, weight)
+
+
+class _ThroughPagemap:
+    """This machine, through pagemap."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.pid_of: I64 = np.zeros(graph.nr_mms, np.int64)
+        self.pid_of[graph.processes.mm[::-1]] = graph.processes.pid[::-1]
+
+    def windows(self, vmas: I64) -> Windows:
+        """The windows of these VMAs."""
+        return cut(self.graph, vmas, self.pid_of)
+
+    def entries(self, windows: Windows) -> WindowEntries:
+        """What is present in some windows."""
+        return read(windows, self.pid_of)
+
+
+class WithBpf(_ThroughPagemap):
+    """Anonymous pages, by struct page."""
+
+    def __init__(self, dump: Dump, peeker: PagePeeker) -> None:
+        super().__init__(dump.graph)
+        self._pointers, self._peeker = dump.anon_vma_pointers, peeker
+
+    def look(self, pfns: I64) -> Looked:
+        """Neither a file's pages nor those that have been unmapped since count."""
+        folios = self._peeker.look(pfns)
+        mapcount = np.where(folios.anon_vma != 0, folios.mapcount, 0)
+        return Looked(find_rows(folios.anon_vma, self._pointers), folios.pgoff, mapcount, folios.head, folios.pages)
+
+
+class WithoutBpf(_ThroughPagemap):
+    """Pages, and how often each is mapped, by /proc/kpagecount; nobody says which anon_vma they name."""
+
+    def look(self, pfns: I64) -> Looked:
+        """By kpagecount."""
+        counts = read_per_pfn("kpagecount", pfns.astype(np.uint64))
+        mapcount = np.zeros(len(pfns), np.int64) if isinstance(counts, Unread) else counts.astype(np.int64)
+        none = np.full(len(pfns), NONE)
+        return Looked(none, none, mapcount, none, np.zeros(len(pfns), np.int64))
+
+
+def mapped_since(graph: Graph, pages: Pages, candidates: I64) -> Bools:
+    """By page, whether more entries map it than VMAs of the graph could, or its anon_vma is not there. Without a graph, no page is.
+
+    It was mapped, or made, after the graph had been read, unless hidden_ones() explain it. `candidates` are those of the pages.
+    """
+    if not len(graph.anon_vmas.root):
+        return np.zeros(len(pages.pfn), np.bool_)
+    found: Bools = (pages.anon_vma == NONE) | (pages.mapcount > candidates)
+    return found
+
+
+def hidden_ones(graph: Graph, pages: Pages) -> Bools:
+    """By page, whether processes that nobody shows may map it: its root's anon_vmas count more than there are. A row of no anon_vma: any do."""
+    anon_vmas, own = graph.anon_vmas, graph.vmas.anon_vma[graph.vmas.anon_vma != NONE]
+    nr = len(anon_vmas.root)
+    missing = anon_vmas.num_children > np.bincount(anon_vmas.parent, minlength=nr)
+    missing |= anon_vmas.num_active_vmas > np.bincount(own, minlength=nr)
+    of_root = np.append(np.isin(anon_vmas.root, anon_vmas.root[missing]), missing.any())  # the last one is that of NONE
+    hidden: Bools = of_root[pages.anon_vma]
+    return hidden
+
+
+def sample_pages(
+    dump: Dump, peeker: PagePeeker | None, mms: Bools, *, limit: int | None, seed: int
+) -> tuple[Pages, Sample, Drawn]:
+    """Of some address spaces: anonymous pages of VMAs with an anon_vma; without BPF, pages of private VMAs that can be written to."""
+    vmas = dump.graph.vmas
+    if peeker is not None:
+        which = np.flatnonzero((vmas.anon_vma != NONE) & mms[vmas.mm])
+        return take(dump.graph, which, WithBpf(dump, peeker), limit=limit, seed=seed)
+    which = np.flatnonzero((vmas.flags & (VM_WRITE | VM_SHARED) == VM_WRITE) & mms[vmas.mm])
+    return take(dump.graph, which, WithoutBpf(dump.graph), limit=limit, seed=seed)

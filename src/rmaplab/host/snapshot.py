@@ -12,31 +12,41 @@ Nothing is written anywhere: no pin in bpffs, no setting.
 
 import os
 import platform
+import secrets
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
 
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.closing import Closing
+from rmaplab.host.draw import Drawn, Sample
 from rmaplab.host.footprint import (
     Footprints,
     graph_of_maps,
     names_of_mappings,
     read_footprints,
+    read_machine,
     read_task,
 )
 from rmaplab.host.pagemap import can_see_pfns
 from rmaplab.host.pages import PagePeeker
 from rmaplab.host.procfs import processes, read_fields
-from rmaplab.host.sample import sample_mapcounts, sample_pages
+from rmaplab.host.sample import WINDOWS, hidden_ones, mapped_since, sample_pages
 from rmaplab.host.slabs import Sizes, read_sizes
 from rmaplab.host.vmas import Dump, VmaDumper
+from rmaplab.host.wanted import Wanted, read_cgroups
+from rmaplab.machine.arrays import I64, Bools
+from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, Graph
+from rmaplab.objects.graph_check import Finding
 
 ASKED_FOR_NAMES = 64
+TRIES, BUDGET_S = 3, 2.0
+"""Looks, the first included, and the time for them, until no page is mapped more often than the graph allows."""
+EVERYBODY, NOTHING_DRAWN = Wanted(), Drawn()
 
 
 class Rung(IntEnum):
@@ -62,6 +72,9 @@ class Snapshot:
 
     `missing` says why the rungs above could not be had. `torn` dumps were thrown away, `broken` is what is wrong with this one, and `torn_mms`
     where; `hidden` (children, VMAs) what anon_vmas count and nobody shows. `unseen` are processes with memory that are not in the graph.
+    `scope` are the address spaces that were asked for (None: all): memory and pages of others were not looked at, and the graph may lack
+    those that are no kin. `sample` and `drawn` say how pages were found, `machine` are its own totals in bytes, by name; `cgroups` are
+    by process, "" where nobody asked.
     """
 
     graph: Graph
@@ -81,6 +94,11 @@ class Snapshot:
     hidden: tuple[int, int] = (0, 0)
     resumed: int = 0
     unseen: Sequence[str] = ()
+    scope: Sequence[int] | None = None
+    sample: Sample | None = None
+    drawn: Drawn = NOTHING_DRAWN
+    machine: Mapping[str, int] = field(default_factory=dict)
+    cgroups: Sequence[str] = ()
 
     @property
     def knows_anon_vmas(self) -> bool:
@@ -115,18 +133,34 @@ class CensusTaker(Closing):
             if part is not None:
                 part.close()
 
-    def look(self, *, pages: bool = True) -> Snapshot:
-        """The machine as it is now. `pages` False leaves out the sample of pages."""
-        dump, unseen = self._look_at_vmas()
-        graph = dump.graph
-        if pages and self._peeker is not None:
-            graph = replace(graph, pages=sample_pages(dump, self._peeker))
-        elif pages and self.rung == Rung.PAGEMAP:
-            graph = replace(graph, pages=sample_mapcounts(graph))
-        uname = platform.uname()
+    def look(
+        self, wanted: Wanted = EVERYBODY, *, pages: bool = True, full: bool = False, seed: int | None = None
+    ) -> Snapshot:
+        """The machine, or those who are `wanted`, as they are now.
+
+        `pages` False leaves out the pages, `full` reads all of them, `seed` draws those of a sample (None: another one each time).
+        """
+        began, torn = time.monotonic(), 0
+        limit = None if full or not wanted.everybody else WINDOWS
+        for nth in range(TRIES):
+            dump, unseen, scope = self._look_at_vmas(wanted)
+            torn += dump.torn
+            graph, sample, drawn, since = dump.graph, None, NOTHING_DRAWN, []
+            if pages and (self._peeker is not None or self.rung == Rung.PAGEMAP):
+                chosen = _by_mm(graph, scope)
+                seed = secrets.randbits(32) if seed is None else seed
+                found, sample, drawn = sample_pages(dump, self._peeker, chosen, limit=limit, seed=seed)
+                graph = replace(graph, pages=found)
+                since = _mapped_since(graph) if self._peeker is not None else []
+            if not any(again for _, again in since) or nth + 1 == TRIES or time.monotonic() - began > BUDGET_S:
+                break
+            torn += 1
+        broken = [*dump.broken, *(finding for finding, _ in since)]
+        uname, pids = platform.uname(), graph.processes.pid.tolist()
+        meant = _by_mm(graph, scope)[graph.processes.mm]
         return Snapshot(
             graph=graph,
-            footprints=read_footprints(graph.processes.pid.tolist()),
+            footprints=read_footprints(pids, meant),
             sizes=read_sizes(),
             rung=self.rung,
             missing=tuple(self.missing),
@@ -135,23 +169,64 @@ class CensusTaker(Closing):
             taken_at=time.time(),
             nr_pages=_ram_pages(),
             cache_line_bytes=_cache_line_bytes(),
-            file_names=_name_files(graph),
-            torn=dump.torn,
-            broken=tuple(map(str, dump.broken)),
-            torn_mms=tuple(sorted({mm for finding in dump.broken for mm in finding.mms.tolist() if mm != NONE})),
+            file_names=_name_files(graph, _by_mm(graph, scope)),
+            torn=torn,
+            broken=tuple(map(str, broken)),
+            torn_mms=tuple(sorted({mm for finding in broken for mm in finding.mms.tolist() if mm != NONE})),
             hidden=dump.hidden,
             resumed=dump.resumed,
             unseen=tuple(unseen),
+            scope=None if scope is None else tuple(scope.tolist()),
+            sample=sample,
+            drawn=drawn,
+            machine=read_machine(),
+            cgroups=tuple(read_cgroups(pids, meant)),
         )
 
-    def _look_at_vmas(self) -> tuple[Dump, list[str]]:
-        """The graph of this rung, and the processes with memory that it does not have."""
+    def _look_at_vmas(self, wanted: Wanted) -> tuple[Dump, list[str], I64 | None]:
+        """The graph of this rung; the processes with memory that it does not have, of those asked about; the mms that are wanted (None: all)."""
+        pids = processes() if wanted.everybody else wanted.find()
         if self._dumper is not None:
-            dump = self._dumper.dump()
-            return dump, _names(sorted(set(processes()) - set(dump.graph.processes.pid.tolist())))
-        graph, refused = graph_of_maps(processes())
-        none = np.zeros(0, np.int64)
-        return Dump(graph, none, none), _names(refused)
+            dump = self._dumper.dump() if wanted.everybody else self._dumper.dump_of(pids)
+            unseen = sorted(set(pids) - set(dump.graph.processes.pid.tolist()))
+        else:
+            graph, unseen = graph_of_maps(pids)
+            none = np.zeros(0, np.int64)
+            dump = Dump(graph, none, none)
+        if wanted.everybody:
+            return dump, _names(unseen), None
+        there = dump.graph.processes
+        scope = np.unique(there.mm[np.isin(there.pid, np.array(pids, np.int64))])
+        if wanted.trees:
+            family = dump.graph.families()
+            scope = np.flatnonzero(np.isin(family, family[scope]))
+        return dump, _names(unseen), scope
+
+
+def _by_mm(graph: Graph, scope: I64 | None) -> Bools:
+    """Whether an address space is in scope (None: all are)."""
+    chosen = np.zeros(graph.nr_mms, np.bool_)
+    chosen[slice(None) if scope is None else scope] = True
+    return chosen
+
+
+def _mapped_since(graph: Graph) -> list[tuple[Finding, bool]]:
+    """Pages mapped more often than the graph allows; and whether that may be otherwise in another look."""
+    if graph.pages is None:
+        return []
+    since = mapped_since(graph, graph.pages, candidates_of(graph.pages, graph.candidates()))
+    if not since.any():
+        return []
+    hidden = hidden_ones(graph, graph.pages)
+    found = (
+        ("pages were mapped since the graph was read", since & ~hidden, True),
+        ("pages are mapped by processes that nobody shows", since & hidden, False),
+    )
+    return [
+        (Finding(what, len(np.unique(graph.pages.pfn[bad])), np.unique(graph.pages.mm[bad])), again)
+        for what, bad, again in found
+        if bad.any()
+    ]
 
 
 def _names(pids: Sequence[int]) -> list[str]:
@@ -160,9 +235,9 @@ def _names(pids: Sequence[int]) -> list[str]:
     return [f"{pid} ({task.comm})" for pid, task in tasks if task is not None and task.has_memory]
 
 
-def _name_files(graph: Graph) -> dict[int, str]:
+def _name_files(graph: Graph, chosen: Bools) -> dict[int, str]:
     """Names of files by row, as a process that maps them sees them; from the processes that map most, not more than ASKED_FOR_NAMES."""
-    vmas = np.flatnonzero(graph.vmas.file != NONE)
+    vmas = np.flatnonzero((graph.vmas.file != NONE) & chosen[graph.vmas.mm])
     shown: dict[int, str] = {}
     _, first = np.unique(graph.vmas.file[vmas], return_index=True)
     one_each = vmas[first]

@@ -3,6 +3,7 @@
     kernel --iterator--> rows of 64 bytes --decode--> columns with pointers --build--> Graph, pointers renamed
                             | CUT? put (VMA, place) into the map, run again, append
                             +-- torn? dump again, up to TRIES times and BUDGET_S; how often is in Dump.torn
+    few processes: the same iterator over each, and over their parents as long as counters say that somebody is missing
 
 A dump is not atomic: each VMA is read under its mmap_lock, but processes fork and exit between one and the next. So every dump is
 checked: what was read twice must be the same twice, and graph_check.py must find nothing. What counters count and nobody shows
@@ -11,7 +12,7 @@ checked: what was read twice must be the same twice, and graph_check.py must fin
 
 import mmap
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,11 +22,12 @@ from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.host.closing import Closing
 from rmaplab.machine.arrays import I64
-from rmaplab.objects.graph import NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build, find_rows
+from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build, find_rows
 from rmaplab.objects.graph_check import Finding, findings, hidden
 from rmaplab.units import PAGE_SIZE
 
 TRIES, BUDGET_S = 5, 0.8
+FEW = 64  # processes read one by one: 0.2 ms each, where all of a machine may take a second
 RESUME_AT_ONCE = 60_000  # the map holds 65,536
 VMA, VMA_MORE, CHAIN, CUT, RESUMED = range(1, 6)
 
@@ -77,6 +79,29 @@ class VmaDumper(Closing):
             if not broken or time.monotonic() - began > BUDGET_S:
                 break
         return dump
+
+    def dump_of(self, pids: Collection[int]) -> Dump:
+        """A graph that has these processes and all whose VMAs a walk from their pages may visit; the whole machine's where that is not found.
+
+        Nobody is missing if every anon_vma has as many children and VMAs as it counts: a VMA that hangs on one has an anon_vma below it.
+        """
+        seen: set[int] = set()
+        rows, new = [np.zeros((0, 8), np.int64)], set(pids)
+        if not new:
+            return decode(rows[0])
+        while new and len(seen) + len(new) <= FEW:
+            rows += [_as_rows(self._iterator.read(pid=pid)) for pid in sorted(new)]
+            seen |= new
+            table = np.concatenate(rows)
+            dump = decode(table)
+            anon_vmas = dump.graph.anon_vmas
+            said = np.concatenate([anon_vmas.num_children, anon_vmas.num_active_vmas])
+            if len(_cut(table)) or (said == UNKNOWN).any():
+                break
+            if hidden(dump.graph) == (0, 0) and not dump.broken and not findings(dump.graph):
+                return dump
+            new = set(dump.graph.processes.parent.tolist()) - seen - {0}
+        return self.dump()
 
     def _read(self) -> tuple[I64, int, int]:
         """All rows of one dump, the rest of chains that were cut behind them; how many VMAs were resumed, and how many in vain."""

@@ -16,20 +16,23 @@ tables are. The question takes a while and the machine goes on: it is asked agai
 still missing then is said.
 """
 
+import contextlib
 import dataclasses
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rmaplab.errors import UsageError
 from rmaplab.host import kpageflags, pagemap, procfs
-from rmaplab.host.candidates import Visit, file_candidates, one_per_address_space, visits_of
+from rmaplab.host.absent import why_absent
+from rmaplab.host.candidates import Visit, file_candidates, file_of, one_per_address_space, visits_of
+from rmaplab.host.file_page import FilePage
+from rmaplab.host.frames import folio_around, last_pfn, word_of
 from rmaplab.host.kernel_walk import KernelWalk, Walked
-from rmaplab.host.pagemap import PM_FILE, PM_GUARD_REGION, PM_MMAP_EXCLUSIVE, PM_PFN, PM_PRESENT, PM_SWAP, Pagemap
-from rmaplab.host.place import FilePage, Place, cannot_read
+from rmaplab.host.pagemap import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PFN, PM_PRESENT, Pagemap
+from rmaplab.host.place import Place, cannot_read
 from rmaplab.host.procfs import PAGE_BYTES, Unread
+from rmaplab.host.unseen import are_hidden, hidden, what_hides
 from rmaplab.units import format_size
 
 ATTEMPTS = 3
@@ -37,8 +40,6 @@ _WITHOUT_WALK = ("no page", "zero", "slab", "free", "page table", "offline", "re
 _WALKED = ("anon", "file", "shmem", "hugetlb", "unknown")
 _OF_FILES = ("file", "shmem", "hugetlb")
 _HIDDEN = "PFNs are hidden (CAP_SYS_ADMIN shows them)"
-_NONE_OF_YOURS = "none of your own processes maps it; others are not yours to see"
-_FOLIO_WINDOW = 512  # pages of the largest folio we look for around a page: one entry of the upper level
 
 
 @dataclasses.dataclass
@@ -57,6 +58,7 @@ class Answer:
     candidates: list[Visit] | None = None
     partial: bool = False  # more VMAs may be visited, in processes that we do not see
     absent: str = ""  # why the place asked about has no page
+    same_slot: list[Visit] | None = None  # of anonymous memory that is swapped out: whose entries name its slot
     notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -65,17 +67,24 @@ class Answer:
         return None if self.candidates is None else [visit for visit in self.candidates if visit.miss]
 
     def as_json(self) -> dict[str, Any]:
-        """The object of issue 7: candidates and wasted are lists like mappers, or null where not all of them are known."""
+        """The object of issues 7 and 13: candidates and wasted are lists like mappers, or null where not all of them are known."""
         known = self.candidates is not None and not (self.pfn is None and self.partial)
+        first, nr_pages = self.folio or (0, 0)
+        folio = {"pfn": first, "pages": nr_pages, "mapped_whole": self.huge} if self.folio else None
         return {
             "pfn": self.pfn,
             "flags": self.flags,
             "mapcount": self.mapcount,
             "kind": self.kind,
             "index": self.index,
+            "exclusive": self.exclusive,
+            "folio": folio,
             "mappers": [visit.as_json() for visit in self.mappers],
             "candidates": [visit.as_json() for visit in self.candidates or ()] if known else None,
             "wasted": [visit.as_json() for visit in self.wasted or ()] if known else None,
+            "same_slot": None if self.same_slot is None else [visit.as_json() for visit in self.same_slot],
+            "absent": self.absent or None,
+            "notes": self.notes,
         }
 
 
@@ -98,15 +107,27 @@ def who_maps_file(page: FilePage, walk: KernelWalk | None = None) -> Answer:
     """A page of a file, by its place in the page cache."""
     if page.pfn is not None:
         return who_maps_pfn(page.pfn, walk, of=page)
-    answer = Answer(None, "file", index=page.pgoff, candidates=file_candidates(page.file, page.pgoff, None))
+    kind = "swap" if page.swapped else "shmem" if page.is_shared_memory else "file"
+    answer = Answer(None, kind, index=page.pgoff, candidates=file_candidates(page.file, page.pgoff, None))
     answer.mappers = [visit for visit in answer.candidates or () if not visit.miss]
-    if not page.cached:
+    if page.swapped:
+        answer.notes.append(f"page {page.pgoff} of {page.name} is swapped out: there is nothing to map")
+    elif not page.cached:
         answer.notes.append(f"page {page.pgoff} of {page.name} is not in the page cache: there is nothing to map")
-        return answer
-    answer.partial = bool(procfs.not_ours())
-    found = "only processes of your own were looked at" if answer.mappers or not answer.partial else _NONE_OF_YOURS
-    answer.notes.append(f"{_HIDDEN}: {found}")
+    else:
+        _note_hidden(answer)
     return answer
+
+
+def _note_hidden(answer: Answer) -> None:
+    """Of a page of a file whose frame is not known: who else may have it."""
+    closed = hidden()
+    answer.partial = bool(closed)
+    if not pagemap.can_see_pfns():
+        answer.notes.append(f"{_HIDDEN}: those who map it were found by inode and index")
+    if closed:
+        found = "there may be more" if answer.mappers else "nobody that we see maps it"
+        answer.notes.append(f"{found}: {are_hidden(closed)}")
 
 
 def who_maps_pfn(
@@ -119,18 +140,22 @@ def who_maps_pfn(
     if not pagemap.can_see_pfns():
         raise UsageError("page frame numbers are shown to CAP_SYS_ADMIN only: run as root, or ask by PID and address")
     for _ in range(ATTEMPTS):
-        word = _per_pfn("kpageflags", pfn, kpageflags.NOPAGE) if 0 <= pfn <= pagemap.LAST_PFN else kpageflags.NOPAGE
+        word = word_of("kpageflags", pfn, kpageflags.NOPAGE) if 0 <= pfn <= pagemap.LAST_PFN else kpageflags.NOPAGE
         if word is not None and word & kpageflags.NOPAGE:
-            raise UsageError(f"there is no page frame {pfn:#x} on this machine: {_last_pfn()}")
+            raise UsageError(f"there is no page frame {pfn:#x} on this machine: {last_pfn()}")
         answer = Answer(pfn, "unknown" if word is None else kpageflags.kind_of(word))
-        answer.mapcount = _per_pfn("kpagecount", pfn)
+        answer.mapcount = word_of("kpagecount", pfn)
         walked = walk.walk(np.array([pfn], np.uint64)) if walk and answer.kind in _WALKED else None
+        if answer.kind == "file" and walked is not None and not walked.folios.mapping[0]:
+            answer.kind = "kernel"  # a driver or BPF put a page of its own into a VMA
         _add_candidates(answer, walked, asked, of)
         _add_mappers(answer, asked)
         torn = walked is not None and bool(walked.dump.broken)  # dumped again and again already: no use to go on
         if torn or answer.kind in _WITHOUT_WALK or answer.mapcount in (None, len(answer.mappers)):
             break
     _describe(answer, word)
+    if answer.kind == "file" and answer.mappers and not any(v.vma and file_of(v.vma) for v in answer.mappers):
+        answer.kind = "kernel"
     if answer.candidates is None and not walked:
         _add_candidates(answer, None, asked, of)
     _add_notes(answer, walked)
@@ -150,7 +175,7 @@ def _add_candidates(answer: Answer, walked: Walked | None, asked: Place | None, 
         places = [(asked.vma, asked.address)] if asked else []
         places += [(visit.vma, visit.address) for visit in answer.mappers if visit.vma]
         names = [(of.file, of.pgoff)] if of else []
-        names += [(vma.file, vma.index_of(address)) for vma, address in places if vma.file]
+        names += [(file, vma.index_of(address)) for vma, address in places if (file := file_of(vma))]
         if names:
             answer.index = names[0][1]
             answer.candidates = file_candidates(*names[0], answer.pfn, prefer)
@@ -172,26 +197,26 @@ def _describe(answer: Answer, word: int | None) -> None:
         answer.notes.append("/proc/kpageflags and /proc/kpagecount cannot be read: flags and mapcount are not known")
         return
     answer.flags = kpageflags.flag_names(word)
-    answer.folio = _folio(answer.pfn or 0, word)
+    answer.folio = folio_around(answer.pfn or 0, word)
     if answer.kind == "anon":
         # a PMD entry has the bit of its whole folio on the first page
         head = answer.folio[0] if answer.folio and answer.huge else answer.pfn
-        answer.exclusive = bool((_per_pfn("kpageflags", head or 0) or 0) & kpageflags.ANON_EXCLUSIVE)
+        answer.exclusive = bool((word_of("kpageflags", head or 0) or 0) & kpageflags.ANON_EXCLUSIVE)
 
 
 def _add_notes(answer: Answer, walked: Walked | None) -> None:
     """What is missing, and why."""
     missing = (answer.mapcount or 0) - len(answer.mappers)
-    refused = procfs.not_ours()
+    refused = hidden()
     if answer.kind == "zero":
         answer.notes.append("the kernel neither counts the entries of the zero page nor keeps a reverse map of it")
     elif missing > 0:
-        hidden = "a process may have ended meanwhile"
+        lost = "a process may have ended meanwhile"
         if refused:
-            hidden = f"{_not_ours(refused)}, or a process has ended meanwhile"
+            lost = f"{are_hidden(refused)}, or a process has ended meanwhile"
         elif not procfs.is_first_pid_namespace():
-            hidden = "this PID namespace hides the processes outside of it"
-        answer.notes.append(f"{missing:,} of {answer.mapcount:,} entries not found: {hidden}")
+            lost = "this PID namespace hides the processes outside of it"
+        answer.notes.append(f"{missing:,} of {answer.mapcount:,} entries not found: {lost}")
     elif missing < 0 and answer.mapcount is not None and answer.kind not in _WITHOUT_WALK:
         answer.notes.append(f"{-missing:,} more than the kernel counts: the page changed hands while it was read")
     if others := procfs.nr_sharing({visit.pid for visit in answer.mappers}):
@@ -201,7 +226,7 @@ def _add_notes(answer: Answer, walked: Walked | None) -> None:
     elif answer.kind in _OF_FILES and refused:
         answer.partial = True
         if missing <= 0:
-            answer.notes.append(f"the walk may visit more: {_not_ours(refused)}")
+            answer.notes.append(f"the walk may visit more: {are_hidden(refused)}")
     if walked and walked.dump.broken:
         torn = f"the kernel's graph changed while it was read, {walked.dump.torn} times"
         answer.notes.append(f"{torn}: visits may be missing")
@@ -213,10 +238,6 @@ def _no_walk(answer: Answer, walked: Walked | None) -> str:
     if answer.kind in _OF_FILES:
         return "nobody found names the file"
     return "its anon_vma is in no process that we see" if walked else "that takes BPF"
-
-
-def _not_ours(pids: Sequence[int]) -> str:
-    return f"pid {pids[0]} is not ours to read" if len(pids) == 1 else f"{len(pids):,} processes are not ours to read"
 
 
 def _entry(place: Place) -> int:
@@ -236,29 +257,35 @@ def _entry(place: Place) -> int:
 
 
 def _absent(place: Place, entry: int, walk: KernelWalk | None) -> Answer:
-    """No page here: if the VMA is of a file, the file's page may be mapped by others."""
-    where = f"pid {place.pid} has no page at {place.address:#x}"
-    if place.vma.file and not entry & (PM_SWAP | PM_GUARD_REGION):
-        index = place.vma.index_of(place.address)
-        visits = file_candidates(place.vma.file, index, None, place.pid)
-        mappers = [visit for visit in visits if not visit.miss]
-        kind = "shmem" if place.vma.is_shared_memory else "file"
-        answer = Answer(None, kind, index=index, mappers=mappers, candidates=visits, partial=bool(procfs.not_ours()))
-        if answer.partial and not mappers:
-            answer.notes.append(_NONE_OF_YOURS)
-        for visit in mappers:
-            with Pagemap(visit.pid) as reader:
-                word = reader.entry(visit.address) or 0
-            if word & PM_PRESENT and word & PM_PFN:
-                answer = who_maps_pfn(word & PM_PFN, walk, asked=place)
-                break
-        answer.absent = f"{where}: not touched yet. It would get page {index} of the file, which is this one:"
-        return answer
-    if entry & PM_GUARD_REGION:
-        return Answer(None, "guard", absent=f"{where}: a guard region (MADV_GUARD_INSTALL), to touch it is SIGSEGV")
-    if entry & PM_SWAP:
-        return Answer(None, "swap", absent=f"{where}: it is swapped out, or on its way to another frame")
-    return Answer(None, "none", absent=f"{where}: nothing was written or read there yet, or it was given back")
+    """No page here: if the VMA is of a file, the file's page may be mapped by others, and a page of swap may be in other tables."""
+    found = why_absent(place, entry)
+    absent = f"pid {place.pid} has no page at {place.address:#x}: {found.why}"
+    if found.slot is not None:
+        mates, _ = pagemap.find(found.slot, procfs.processes(), swapped=True)
+        same = one_per_address_space(visits_of(mates), place.pid)
+        return Answer(None, found.kind, absent=absent, same_slot=same)
+    file = file_of(place.vma)
+    if found.kind not in (*_OF_FILES, "swap") or file is None:
+        return Answer(None, found.kind, absent=absent)
+    index = place.vma.index_of(place.address)
+    pfn = found.page.pfn if found.page else None
+    visits = [] if pfn else file_candidates(file, index, None, place.pid)
+    mappers = [visit for visit in visits if not visit.miss]
+    pfn = pfn or next(filter(None, map(_pfn_at, mappers)), None)
+    if pfn:
+        answer = who_maps_pfn(pfn, walk, asked=place)
+    else:
+        answer = Answer(None, found.kind, index=index, mappers=mappers, candidates=visits)
+        _note_hidden(answer) if found.page is None or found.page.cached else None
+    answer.absent = absent + (", which is this one:" if pfn or mappers else "")
+    return answer
+
+
+def _pfn_at(visit: Visit) -> int:
+    with contextlib.suppress(OSError), Pagemap(visit.pid) as reader:
+        word = reader.entry(visit.address) or 0
+        return word & PM_PFN if word & PM_PRESENT else 0
+    return 0
 
 
 def _without_pfn(place: Place, entry: int) -> Answer:
@@ -266,9 +293,9 @@ def _without_pfn(place: Place, entry: int) -> Answer:
     own = Visit(place.pid, place.comm, place.address, place.vma)
     once = bool(entry & PM_MMAP_EXCLUSIVE)
     answer = Answer(None, _kind_by_entry(own), mapcount=1 if once else None, mappers=[own])
-    if entry & PM_FILE and place.vma.file:
+    if entry & PM_FILE and (file := file_of(place.vma)):
         answer.index = place.vma.index_of(place.address)
-        answer.candidates = file_candidates(place.vma.file, answer.index, None, place.pid)
+        answer.candidates = file_candidates(file, answer.index, None, place.pid)
         answer.partial = True
         answer.mappers = [visit for visit in answer.candidates if not visit.miss] or [own]
     answer.huge = _is_huge(own)
@@ -279,9 +306,11 @@ def _without_pfn(place: Place, entry: int) -> Answer:
         answer.kind = "zero"
         return answer
     elif len(answer.mappers) > 1:
-        answer.notes.append("among the processes you may read, these map it; there may be more")
+        answer.notes.append(f"these map it among the processes that we may read; there may be more: {what_hides()}")
     else:
-        answer.notes.append("it is mapped more than once (pagemap, bit 56 is clear); by whom else is not yours to see")
+        answer.notes.append(
+            f"it is mapped more than once (pagemap, bit 56 is clear), by whom else is not shown: {what_hides()}"
+        )
     smaps = procfs.read_smaps(place.pid, place.vma.start)
     if not isinstance(smaps, Unread):
         shared, private = (
@@ -319,31 +348,3 @@ def _categories(pid: int, address: int) -> int:
     except OSError:
         return 0
     return int(found[0, 2]) if len(found) else 0
-
-
-def _per_pfn(name: str, pfn: int, beyond: int = 0) -> int | None:
-    words = pagemap.read_per_pfn(name, [pfn], beyond)
-    return None if isinstance(words, Unread) else int(words[0])
-
-
-def _folio(pfn: int, word: int) -> tuple[int, int] | None:
-    """First PFN and number of pages of the large folio around a page, by the marks on its neighbours."""
-    if not word & (kpageflags.COMPOUND_HEAD | kpageflags.COMPOUND_TAIL):
-        return None
-    low = max(0, pfn - _FOLIO_WINDOW)
-    words = pagemap.read_per_pfn("kpageflags", range(low, pfn + _FOLIO_WINDOW))
-    if isinstance(words, Unread):
-        return None
-    heads = np.flatnonzero(words[: pfn - low + 1] & np.uint64(kpageflags.COMPOUND_HEAD))
-    others = np.flatnonzero((words[pfn - low + 1 :] & np.uint64(kpageflags.COMPOUND_TAIL)) == 0)
-    if not len(heads) or not len(others):
-        return None
-    return low + int(heads[-1]), pfn + 1 + int(others[0]) - (low + int(heads[-1]))
-
-
-def _last_pfn() -> str:
-    """Where the page frames end: the zones of /proc/zoneinfo."""
-    text = procfs.read_proc("zoneinfo")
-    starts = [] if isinstance(text, Unread) else re.findall(rb"spanned\s+(\d+).*?start_pfn:\s+(\d+)", text, re.DOTALL)
-    ends = [int(start) + int(spanned) for spanned, start in starts if int(spanned)]
-    return f"the last one is {max(ends) - 1:#x}" if ends else "try a smaller one"

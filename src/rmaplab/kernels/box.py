@@ -44,6 +44,10 @@ class Box:
     ht: str = "off"
     """Whether two CPUs each share a core: "off"; "on", known to the scheduler as far as the kernel's is; "aware" and "blind" decide
     that against the kernel."""
+    mmap_base: int | None = None
+    """Below or above which address mmap begins to look, by default the kernel's own."""
+    heap_base: int | None = None
+    """Where the heap of a program begins, by default behind a small one."""
     prices: str | PriceBook | None = None
     """A price list of simulated time, or its name (kernels/prices.py)."""
 

@@ -9,7 +9,7 @@ those in between, the first one in which it was read; the source says which rele
 it says that better is known of it from there on: another file, another status. A status is *validated* (checked against the
 running kernel or a published figure) or *believed*.
 
-The histories themselves are tables: figures_mm.py and figures_tlb.py (the rules of mm/), figures_box.py (sizes, the page allocator, the scheduler).
+The histories themselves are tables: figures_mm.py, figures_mapping.py and figures_tlb.py (the rules of mm/), figures_box.py (sizes, the page allocator, the scheduler).
 """
 
 from collections.abc import Mapping

@@ -12,6 +12,7 @@ needs its design and its bodies as well before it can be booted.
 """
 
 from rmaplab.kernels.figures_box import SCHEDULER, SIZES
+from rmaplab.kernels.figures_mapping import MAPPING
 from rmaplab.kernels.figures_mm import RULES
 from rmaplab.kernels.figures_tlb import TLB
 from rmaplab.kernels.figures_walks import AA_WALKS, WALKS
@@ -19,7 +20,7 @@ from rmaplab.kernels.history import Figure, Status, figures_at
 from rmaplab.kernels.spec import KernelSpec, Patch
 
 V, B = Status.VALIDATED, Status.BELIEVED
-HISTORIES = SIZES | RULES | WALKS | TLB | SCHEDULER
+HISTORIES = SIZES | RULES | MAPPING | WALKS | TLB | SCHEDULER
 
 VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"
 PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"

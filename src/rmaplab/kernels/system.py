@@ -19,6 +19,7 @@ from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.machine.locks import Listener
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable import lookup
+from rmaplab.machine.paging import Paging
 from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.smt import NO_SMT, Smt
 from rmaplab.machine.tlb import TlbRules
@@ -44,7 +45,7 @@ def boot(
     """Boot a kernel, by name or as a KernelSpec, on a box.
 
     The box is described by keywords, the fields of a Box: `ram`, `swap`, `cpus`, `paging`, `split`, `l1_cache_bytes`, `highpte`,
-    `boot_use`, `overcommit`, `overcommit_ratio`, `pages_min`, `ht`, `prices` (kernels/box.py says what each means). If a `box` is given,
+    `boot_use`, `overcommit`, `overcommit_ratio`, `pages_min`, `ht`, `mmap_base`, `heap_base`, `prices` (kernels/box.py says what each means). If a `box` is given,
     they change it. `design` replaces the kernel's reverse map. Raises UsageError.
     """
     spec = find_kernel(kernel) if isinstance(kernel, str) else kernel
@@ -57,7 +58,7 @@ def _hardware(spec: KernelSpec, box: Box) -> Hardware:
         ram_bytes=_whole_pages(box.ram, "RAM"),
         swap_bytes=_whole_pages(box.swap, "swap"),
         cpus=box.cpus,
-        paging=spec.paging(box.paging, box.split),
+        paging=_with_bases(spec.paging(box.paging, box.split), box),
         l1_cache_bytes=box.l1_cache_bytes,
         highpte=box.highpte,
         smt=NO_SMT if box.ht == "off" else HYPER_THREADING,
@@ -82,6 +83,14 @@ def _hardware(spec: KernelSpec, box: Box) -> Hardware:
     if box.overcommit_ratio < 0:
         raise UsageError(f"an overcommit ratio of {box.overcommit_ratio} %: give 0 or more")
     return hardware
+
+
+def _with_bases(paging: Paging, box: Box) -> Paging:
+    """Addresses that a real machine draws at random."""
+    heap = paging.heap_base if box.heap_base is None else box.heap_base
+    return replace(
+        paging, heap_base=heap, unmapped_base=paging.unmapped_base if box.mmap_base is None else box.mmap_base
+    )
 
 
 def _whole_pages(size: int | str, what: str) -> int:
@@ -211,9 +220,15 @@ class System:
             overcommit_ratio=box.overcommit_ratio,
         )
 
-    def spawn(self, program: Program | None = None) -> Task:
-        """A first task with an empty address space. With a program it runs when run() is called, else you drive it."""
-        return spawn(self.kernel, program)
+    def spawn(self, program: Program | None = None, *, root: bool = False) -> Task:
+        """A first task with an empty address space. With a program it runs when run() is called, else you drive it.
+
+        It is nobody in particular, without capabilities; or `root`, which has them all, and again after an execve.
+        """
+        task = spawn(self.kernel, program)
+        if root:
+            task.limits.uid, task.limits.may_lock = 0, True
+        return task
 
     def run(self) -> None:
         """Run all programs until none can go on. Raises what the machine cannot do: NoMemory."""

@@ -24,6 +24,7 @@ include/asm/pgtable_64.h of 6.18.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import NamedTuple
 
 from rmaplab.errors import KernelBug
@@ -38,6 +39,7 @@ TABLE = PRESENT | RW | USER | ACCESSED | DIRTY  # _PAGE_TABLE: what an entry of 
 READABLE = PRESENT | USER | ACCESSED
 WRITABLE = READABLE | RW | DIRTY
 PFN_MASK = (1 << 40) - 1
+PTE_MARKER_GUARD = 4  # include/linux/swapops.h of 6.18
 
 
 class EntryKind(IntEnum):
@@ -89,6 +91,11 @@ class Encoding:
     """The offset of a swap entry is stored bit by bit the other way round."""
     marker: int = -1
     """The swap type that means a marker, SWP_PTE_MARKER."""
+
+    @cached_property
+    def guard(self) -> int:
+        """The entry of a guard region, PTE_MARKER_GUARD; -1, which no entry is, where there are no markers."""
+        return self.swap_entry(self.marker, PTE_MARKER_GUARD) if self.marker >= 0 else -1
 
     @property
     def mapped(self) -> int:

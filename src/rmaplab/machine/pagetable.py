@@ -257,9 +257,9 @@ def copy_range(
 
 @kernel
 def zap_range(
-    words: Words, levels: int, bits: int, pgd: int, mapped: int, start: int, end: int, pages: I64, others: I64
+    words: Words, levels: int, bits: int, pgd: int, mapped: int, start: int, end: int, keep: int, pages: I64, others: I64
 ) -> tuple[int, int, int, int]:  # fmt: skip
-    """zap_page_range: clear all entries of [start, end). The batch gets what was there, accessed and dirty bits included.
+    """zap_page_range: clear all entries of [start, end) but those that are `keep`. The batch gets what was there, accessed and dirty bits included.
 
     Returns (runs, pages in them, others, entries that mapped something). References are still held: the reverse map forgets the
     batch first, then put_runs drops them. Tables stay, all zero.
@@ -286,7 +286,7 @@ def zap_range(
             else:
                 for i in range(length):
                     entry = np.int64(entries[i])
-                    if not entry:
+                    if not entry or entry == keep:
                         continue
                     entries[i] = 0
                     if entry & mapped:

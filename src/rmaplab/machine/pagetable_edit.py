@@ -2,6 +2,7 @@
 
     read_range, read_entries, resident     entries into a batch, PFNs into a row, what is there; nothing changes
     protect_range, clear_bits              change_protection; entries that look old, or clean
+    put_entries, take_entries              the same entry everywhere; and away again
     count_tables_to, hang_tables_to,       move_page_tables, with its tables counted and hung in first
     move_range
     count_tables_at, hang_tables           the same for given addresses
@@ -115,6 +116,38 @@ def protect_range(
                     nr += 1
         address = stop
     return nr
+
+
+@kernel
+def put_entries(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, entry: int, tables: I64) -> None:
+    """Every entry of [start, end), empty by now, becomes `entry`; `tables`, as many as count_tables said, are hung in."""
+    span = 4096 << bits
+    address, used = start, 0
+    while address < end:
+        stop = min(end, (address & ~(span - 1)) + span)
+        table, used = leaf_make(words, levels, bits, pgd, address, tables, used)
+        first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+        for i in range((stop - address) >> 12):
+            words[first + i] = entry
+        address = stop
+
+
+@kernel
+def take_entries(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, entry: int) -> int:
+    """Every entry of [start, end) that is `entry` goes; how many."""
+    span = 4096 << bits
+    address, taken = start, 0
+    while address < end:
+        stop = min(end, (address & ~(span - 1)) + span)
+        table = leaf(words, levels, bits, pgd, address)
+        if table >= 0:
+            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+            for i in range((stop - address) >> 12):
+                if np.int64(words[first + i]) == entry:
+                    words[first + i] = 0
+                    taken += 1
+        address = stop
+    return taken
 
 
 @kernel

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.errors import NoMemory, SegmentationFault
+from rmaplab.errors import NoMemory, NotModelled, SegmentationFault
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I8, I64
 from rmaplab.machine.entries import WRITABLE
@@ -30,6 +30,7 @@ from rmaplab.machine.pagetable import count_tables, touch_range
 from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, empty_entry, fault_scan, hook_tables, install
 from rmaplab.mm.cow import decide
 from rmaplab.mm.filemap import do_no_page
+from rmaplab.mm.guard import refuse_guard
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.stack import expand_stack
 from rmaplab.mm.swap_in import do_swap_page
@@ -71,7 +72,13 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
     if start < 0 or end > task_size:  # what can be touched is, then comes the fault
         if 0 <= start < task_size:
             touch(k, mm, limits, start, task_size, write=write)
-        raise SegmentationFault(start if start < 0 else max(start, task_size), "an address outside the address space")
+        bad = start if start < 0 else max(start, task_size)
+        vma = mm.find_vma(bad)
+        if vma is not None and vma.start <= bad:
+            raise NotModelled(f"{vma} reaches into the kernel's own addresses: leave out what touches it there")
+        if not machine.paging.is_canonical(bad):
+            raise SegmentationFault(0, f"{bad:#x} is no address: a general protection fault")
+        raise SegmentationFault(bad, "an address outside the address space")
     address, end = start & -PAGE_SIZE, (end + PAGE_SIZE - 1) & -PAGE_SIZE
     if limits is not None and write and end - address == PAGE_SIZE and _first_write(k, mm, address):
         return
@@ -80,6 +87,8 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
         there = touch_range(*machine.geometry, mm.pgd, address, stop, write)
         if there < stop:
             found = _look(k, mm, there, stop, write)
+            if found.other == 0:
+                refuse_guard(k, mm, max(found.there, start))
             if limits is None:
                 stop = _handle_faults(k, access_vma(k, mm, limits, max(found.there, start), write=write), found, write)
             else:

@@ -4,6 +4,7 @@
     entries go                          DONTNEED (zeros from now on); FREE marks them clean, for reclaim to drop
     entries look old                    COLD
     pages come                          POPULATE_READ, POPULATE_WRITE (mm/populate.py)
+    nobody may touch it, and again      GUARD_INSTALL, GUARD_REMOVE (mm/guard.py)
     nothing, in anonymous memory        WILLNEED without swap
 
 The range goes VMA by VMA. A hole does not stop it: the rest is done, and then the answer is ENOMEM. A VMA that cannot take the advice
@@ -19,6 +20,7 @@ import errno
 from rmaplab.errors import NoMemory, NotModelled, SyscallError
 from rmaplab.machine.entries import ACCESSED, DIRTY
 from rmaplab.machine.pagetable_edit import clear_bits, read_range
+from rmaplab.mm.guard import guard_install, guard_remove
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import vma_modify
 from rmaplab.mm.mmu_gather import MmuGather
@@ -77,7 +79,7 @@ FLAGS = {  # advice: (vm_flags that go, vm_flags that come)
     MADV_KEEPONFORK: (VM_WIPEONFORK, 0),
 }
 NOT_MODELLED = dict.fromkeys((MADV_HUGEPAGE, MADV_COLLAPSE), "huge pages") | dict.fromkeys(
-    (MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_HWPOISON, MADV_SOFT_OFFLINE), "guard regions and poisoned pages"
+    (MADV_HWPOISON, MADV_SOFT_OFFLINE), "poisoned pages"
 )
 NOT_ON_LOCKED = (MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_REMOVE)
 
@@ -94,7 +96,7 @@ def check_range(k: Kernel, start: int, length: int, advice: int) -> int:
     """Where the range ends. Raises SyscallError(EINVAL): advice, where it is looked at first; alignment, a range that wraps."""
     end = start + page_align(length)
     unknown = k.rules.madvise_checks_advice_first and not is_known(k, advice)
-    if unknown or start % PAGE_SIZE or length < 0 or end > 1 << (8 * k.machine.paging.word_bytes):
+    if unknown or start % PAGE_SIZE or length < 0 or end >= k.machine.paging.words:
         raise SyscallError(errno.EINVAL, "madvise")
     return end
 
@@ -137,6 +139,10 @@ def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, ad
             tlb.flush()
     elif advice in (MADV_FREE, MADV_COLD):
         _mark(k, tlb, start, end, DIRTY | ACCESSED if advice == MADV_FREE else ACCESSED)
+    elif advice == MADV_GUARD_INSTALL:
+        guard_install(k, tlb, vma, start, end)
+    elif advice == MADV_GUARD_REMOVE:
+        guard_remove(k, vma, start, end)
     elif advice == MADV_PAGEOUT and k.machine.swap_pages:
         raise NoMemory("MADV_PAGEOUT: this version does not swap", waiting_helps=True)
     elif advice == MADV_WILLNEED and k.rules.willneed_needs_file:

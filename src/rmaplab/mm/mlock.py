@@ -46,8 +46,7 @@ def do_mlock(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int, f
     if flags & ~MLOCK_ONFAULT:
         raise SyscallError(errno.EINVAL, "mlock2", "unknown flags")
     _can_do_mlock(k, limits, "mlock")
-    end = page_align(start + length)
-    start &= -PAGE_SIZE
+    start, end = _whole_pages(k, start, length)
     locked = mm.locked_vm + ((end - start) >> PAGE_SHIFT)
     if k.rules.mlock_counts_pages_once:
         locked -= _locked_in(mm, start, end)
@@ -60,7 +59,7 @@ def do_mlock(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int, f
 
 def do_munlock(k: Kernel, mm: MmStruct, start: int, length: int) -> None:
     """Unlock a range. Raises SyscallError: ENOMEM (a hole), ENOMEM or EAGAIN (no VMA), EINVAL (it wraps)."""
-    _apply(k, mm, start & -PAGE_SIZE, page_align(start + length), 0, "munlock")
+    _apply(k, mm, *_whole_pages(k, start, length), 0, "munlock")
 
 
 def do_mlockall(k: Kernel, mm: MmStruct, limits: Limits, flags: int) -> tuple[None, Range | None]:
@@ -113,6 +112,11 @@ def _check_limit(k: Kernel, limits: Limits, nr_pages: int, call: str) -> None:
         raise SyscallError(errno.ENOMEM, call, "more than half of all memory")
 
 
+def _whole_pages(k: Kernel, start: int, length: int) -> Range:
+    """(start, end) of the pages that a range meets; a length that wraps is 0, an end that does lies beyond all addresses."""
+    return start & -PAGE_SIZE, (start & -PAGE_SIZE) + page_align(length + start % PAGE_SIZE) % k.machine.paging.words
+
+
 def _locked_in(mm: MmStruct, start: int, end: int) -> int:
     """count_mm_mlocked_page_nr: pages of the range that are locked already."""
     return sum(
@@ -124,7 +128,7 @@ def _locked_in(mm: MmStruct, start: int, end: int) -> int:
 
 def _apply(k: Kernel, mm: MmStruct, start: int, end: int, lock: int, call: str) -> None:
     """apply_vma_lock_flags. Raises SyscallError; what precedes a failure is done."""
-    if end < start or end > 1 << (8 * k.machine.paging.word_bytes):
+    if end >= k.machine.paging.words:
         raise SyscallError(errno.EINVAL, call, "the range wraps")
     for vma, address, stop in mm.stretches(start, end):
         if vma is None:

@@ -22,13 +22,13 @@ from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.munmap import do_munmap, split_ends
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import link_vma, vm_area_alloc
+from rmaplab.objects import flags as flags_of_linux
 from rmaplab.objects.flags import (
+    MAP_32BIT,
     MAP_ANONYMOUS,
-    MAP_DROPPABLE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
-    MAP_HUGETLB,
     MAP_LOCKED,
     MAP_NONBLOCK,
     MAP_NORESERVE,
@@ -50,6 +50,7 @@ from rmaplab.objects.flags import (
 from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
+MAP_NAMES = {name: bit for name, bit in vars(flags_of_linux).items() if name.startswith("MAP_")}
 AS_FLAGS = ((MAP_GROWSDOWN, VM_GROWSDOWN), (MAP_LOCKED, VM_LOCKED), (MAP_STACK, VM_NOHUGEPAGE))
 
 
@@ -61,16 +62,15 @@ def do_mmap(
     `address` is a hint, or an order with MAP_FIXED.
 
     Raises SyscallError: EINVAL (length, type, unaligned MAP_FIXED), EEXIST (MAP_FIXED_NOREPLACE), ENOMEM (no hole, too many VMAs,
-    overcommit), EPERM and EAGAIN (MAP_LOCKED). NotModelled: MAP_HUGETLB, MAP_DROPPABLE, where the kernel knows them.
+    overcommit), EPERM and EAGAIN (MAP_LOCKED). NotModelled: what the kernel knows of the flags and this version does not.
     """
     rules, paging = k.rules, k.machine.paging
     if length == 0 and rules.mmap_of_nothing_succeeds:
         return address, None
     known = flags & rules.mmap_flags
-    if known & (MAP_HUGETLB | MAP_DROPPABLE):
-        raise NotModelled(
-            "huge pages and droppable memory are not modelled yet: leave MAP_HUGETLB and MAP_DROPPABLE out"
-        )
+    if not_modelled := known & rules.mmap_flags_not_modelled:
+        names = " and ".join(name for name, bit in MAP_NAMES.items() if not_modelled & bit)
+        raise NotModelled(f"mmap with {names} is not modelled on this kernel yet: leave it out")
     length = page_align(length)
     too_long = rules.mmap_too_long_is_enomem and length > paging.task_size
     if length <= 0 or (length > paging.task_size and not too_long):
@@ -80,7 +80,7 @@ def do_mmap(
     if too_long or mm.map_count > rules.max_map_count:
         raise SyscallError(errno.ENOMEM, "mmap", "too many mappings, or one too large")
     fixed = bool(flags & MAP_FIXED or known & MAP_FIXED_NOREPLACE)
-    start = get_unmapped_area(k, mm, address, length, fixed=fixed)
+    start = get_unmapped_area(k, mm, address, length, fixed=fixed, low=bool(known & MAP_32BIT))
     end = start + length
     if known & MAP_FIXED_NOREPLACE and mm.overlapping(start, end):
         raise SyscallError(errno.EEXIST, "mmap", "MAP_FIXED_NOREPLACE, and something is mapped there")
@@ -174,7 +174,8 @@ def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, 
     if new_end < old_end:
         do_munmap(k, mm, new_end, old_end - new_end, "brk")
     elif new_end > old_end:
-        if new_end > k.machine.paging.task_size or mm.overlapping(old_end, new_end + PAGE_SIZE):
+        beyond = new_end > k.machine.paging.task_size and k.rules.brk_minds_task_size
+        if beyond or mm.overlapping(old_end, new_end + PAGE_SIZE):
             raise SyscallError(errno.ENOMEM, "brk", "something else is mapped there")
         if mm.map_count > k.rules.max_map_count:
             raise SyscallError(errno.ENOMEM, "brk", "too many mappings")

@@ -14,7 +14,7 @@ Source: 2.6.5 -aa mm/mremap.c (do_mremap, move_vma, move_page_tables), 2.6.2 and
 
 import errno
 
-from rmaplab.errors import NoMemory, SyscallError, as_errno
+from rmaplab.errors import NoMemory, NotModelled, SyscallError, as_errno
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.mmap import check_lock_limit
@@ -55,10 +55,14 @@ def do_mremap(
             raise SyscallError(
                 errno.EINVAL, "mremap", "MREMAP_FIXED needs MREMAP_MAYMOVE and an aligned, disjoint address"
             )
-        do_munmap(k, mm, new, new_length, "mremap")  # whatever comes of the rest: the destination is gone
+        _clear_destination(k, mm, new, new_length)  # whatever comes of the rest: the destination is gone
     if old_length >= new_length:
         if old_length > new_length:
-            do_munmap(k, mm, old + new_length, old_length - new_length, "mremap")
+            try:
+                do_munmap(k, mm, old + new_length, old_length - new_length, "mremap")
+            except SyscallError:
+                if k.rules.mremap_minds_munmap:
+                    raise
         if not fixed or new == old:
             return old, None
         old_length = new_length
@@ -74,6 +78,20 @@ def do_mremap(
         raise as_errno(failure, errno.ENOMEM, "mremap") from None
     grown = bool(locked) and new_length > old_length
     return address, (address + old_length, address + new_length) if grown else None
+
+
+def _clear_destination(k: Kernel, mm: MmStruct, new: int, length: int) -> None:
+    """Raises SyscallError; NotModelled where the kernel goes on all the same."""
+    if not length and k.rules.mremap_to_nothing_may_move:
+        raise NotModelled("this kernel makes a mapping of no length here (CVE-2003-0985): that is not modelled")
+    try:
+        do_munmap(k, mm, new, length, "mremap")
+    except SyscallError:
+        if k.rules.mremap_minds_munmap:
+            raise
+        raise NotModelled(
+            "this kernel moves over what it could not unmap (CVE-2004-0077): that is not modelled"
+        ) from None
 
 
 def _vma_to_resize(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> tuple[VmArea, int]:

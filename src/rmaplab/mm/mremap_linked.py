@@ -76,7 +76,8 @@ def _check_arguments(k: Kernel, mm: MmStruct, remap: Remap) -> None:
         raise SyscallError(errno.EINVAL, "mremap", "a new length of 0, or beyond the address space")
     if not flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
         return
-    overlap = new < old + old_length and old < new + new_length
+    ends = (old + old_length) % k.machine.paging.words, new + new_length  # the first may wrap
+    overlap = new < ends[0] and old < ends[1]
     if not 0 <= new <= task_size - new_length or new % PAGE_SIZE or not flags & MREMAP_MAYMOVE or overlap:
         why = "a new address needs MREMAP_MAYMOVE, a page's address, and no overlap"
         raise SyscallError(errno.EINVAL, "mremap", why)
@@ -254,9 +255,11 @@ def _leave_source(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> None:
     vma.flags &= ~VM_LOCKED_MASK
     if vma is not target and (vma.start, vma.end) == (old, end):
         k.design.vma_unlink(vma)
-    span = k.machine.paging.leaf_span
-    if (remap.new - old) % span == 0:  # whole tables have moved as they are (move_normal_pmd)
-        zap_whole_tables(k, vma.mm, old - (old % span if _aligns_down(vma, target, remap, span) else 0), end)
+    span, delta = k.machine.paging.leaf_span, remap.new - old
+    if delta % span == 0:  # whole tables have moved as they are (move_normal_pmd)
+        zap_whole_tables(k, vma.mm, old - (old % span if _aligns_down(vma, target, remap, span) else 0), end, 1)
+    if delta % (span << k.machine.paging.bits) == 0:  # and middle tables with all below them (move_normal_pud)
+        zap_whole_tables(k, vma.mm, old, end, 2)
 
 
 def _aligns_down(vma: VmArea, target: VmArea, remap: Remap, span: int) -> bool:

@@ -8,14 +8,15 @@
 Who asks, and what an error means there:
     mmap, mremap, brk, mlockall    errors are ignored: __mm_populate goes on with the next VMA
     mlock                          EFAULT is told as ENOMEM, no memory as EAGAIN; the VMAs stay locked
-    madvise                        EFAULT is told as EINVAL, a hole or no memory as ENOMEM
+    madvise                        what may not be accessed is EINVAL, a guard region EFAULT, a hole or no memory ENOMEM
 
 Source: 6.18 mm/gup.c, __mm_populate, populate_vma_page_range, faultin_page_range.
 """
 
 import errno
+from contextlib import suppress
 
-from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.errors import NoMemory, SegmentationFault, SyscallError
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel, null_is_fine
 from rmaplab.objects.flags import VM_ACCESS, VM_LOCKONFAULT, VM_READ, VM_WRITE
@@ -26,7 +27,7 @@ def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
     """Fault in [start, end) as far as it can be; what cannot is left to the task's own faults."""
     for vma in mm.overlapping(start, end) if start < end else ():
         if not vma.flags & VM_LOCKONFAULT and vma.flags & VM_ACCESS:
-            with null_is_fine():
+            with null_is_fine(), suppress(SegmentationFault):
                 touch(k, mm, None, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE))
 
 
@@ -41,6 +42,8 @@ def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
             touch(k, mm, None, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE))
         except NoMemory as failure:
             raise failure.or_errno(errno.EAGAIN, "mlock", "no memory for its pages") from None
+        except SegmentationFault as fault:
+            raise SyscallError(errno.ENOMEM, "mlock", str(fault)) from None
 
 
 def madvise_populate(k: Kernel, mm: MmStruct, start: int, end: int, write: bool) -> None:
@@ -54,3 +57,5 @@ def madvise_populate(k: Kernel, mm: MmStruct, start: int, end: int, write: bool)
             touch(k, mm, None, address, stop, write)
         except NoMemory as failure:
             raise failure.or_errno(errno.ENOMEM, "madvise", "no memory for its pages") from None
+        except SegmentationFault as fault:
+            raise SyscallError(errno.EFAULT, "madvise", str(fault)) from None

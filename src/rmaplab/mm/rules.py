@@ -78,18 +78,24 @@ class Rules:
     """A length beyond the address space is ENOMEM, not EINVAL."""
     mmap_flags: int
     """The MAP_ bits it knows beside type, MAP_ANONYMOUS and MAP_FIXED; others are ignored."""
+    mmap_flags_not_modelled: int
+    """Those of them that this version does not: it says so."""
     mmap_rounds_hint_down: bool
     """An address that is asked for loses its offset into the page; otherwise it goes up to the next page."""
     mmap_topdown: bool
     """Mappings go below the last one, not above."""
     mmap_remembers_hole: bool
     """Upwards, the search begins where the last one ended (free_area_cache)."""
+    mmap_fixed_may_be_errno: bool
+    """An address that is ordered with MAP_FIXED and looks like an errno is taken for one."""
     mmap_aligns_huge: bool
     """A mapping of whole huge pages goes where they could be."""
     mmap_replaces_last: bool
     """MAP_FIXED takes away what was there only when nothing can fail any more."""
     noreserve_is_a_flag: bool
     """MAP_NORESERVE leaves VM_NORESERVE behind, which is compared when VMAs merge."""
+    brk_minds_task_size: bool
+    """The heap ends where the address space does."""
     heap_is_executable: bool
     stack_guard_gap_pages: int
     """Pages that stay free below a mapping that grows down."""
@@ -124,6 +130,10 @@ class Rules:
     mremap_merges: bool
     mremap_to_nothing_unmaps: bool
     """mremap to length 0 unmaps the range."""
+    mremap_to_nothing_may_move: bool
+    """... and with MREMAP_FIXED makes a mapping of no length."""
+    mremap_minds_munmap: bool
+    """If the destination cannot be cleared, or what is too much cannot be cut off, it fails."""
     mremap_links_first: bool
     """The new VMA is linked before entries move (mm/mremap_linked.py), not after."""
     mremap_by_table: bool

@@ -6,7 +6,8 @@
                            ^^^^^^^^                                    downwards from mmap_base; upwards only if nothing is left
 
 An address that was asked for comes first, if it is free; with MAP_FIXED it is an order, and what lies there is the caller's business.
-Later kernels leave a gap below a mapping that grows down, and put a mapping of whole huge pages where such pages could be.
+Later kernels leave a gap below a mapping that grows down, as far as the hole right below it is large enough at all: else the next
+hole may lie within the gap. A mapping of whole huge pages goes where such pages could be, if no address was asked for.
 
 Source: 2.4.27, 2.6.2 mm/mmap.c, get_unmapped_area, arch_get_unmapped_area; 6.18 mm/mmap.c, generic_get_unmapped_area_topdown, mm/vma.c,
 unmapped_area_topdown, mm/huge_memory.c, __thp_get_unmapped_area; the guard gap is Hugh Dickins' 1be7107fbe18 (4.12).
@@ -20,31 +21,42 @@ from rmaplab.objects.flags import VM_GROWSDOWN
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
+MAX_ERRNO = 4095
 
-def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fixed: bool) -> int:
-    """Where a mapping goes: the order, the hint if it fits, else a hole."""
+
+LOW = 0x4000_0000, 0x8000_0000  # arch/x86/kernel/sys_x86_64.c, find_start_end; not randomised
+
+
+def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fixed: bool, low: bool = False) -> int:
+    """Where a mapping goes: the order, the hint if it fits, else a hole; a `low` one (MAP_32BIT) between 1 and 2 GiB, from below."""
     paging = k.machine.paging
-    if not 0 <= address <= paging.task_size - length:
-        if fixed:
-            raise SyscallError(errno.ENOMEM, "mmap", "beyond the end of the address space")
-        address = 0
     if fixed:
+        if k.rules.mmap_fixed_may_be_errno and -address % paging.words in range(1, MAX_ERRNO + 1):
+            raise SyscallError(-address % paging.words, "mmap", "the address itself looks like an error")
+        if not 0 <= address <= paging.task_size - length:
+            raise SyscallError(errno.ENOMEM, "mmap", "beyond the end of the address space")
         if address % PAGE_SIZE:
             raise SyscallError(errno.EINVAL, "mmap", "MAP_FIXED needs a page-aligned address")
         return address
+    address = address & -PAGE_SIZE if k.rules.mmap_rounds_hint_down else page_align(address)
     if not address and k.rules.mmap_aligns_huge and length % paging.leaf_span == 0:
-        found = _aligned_hole(k, mm, length)
+        found = _aligned_hole(k, mm, length, low=low)
         if found is not None:
             return found
-    address = address & -PAGE_SIZE if k.rules.mmap_rounds_hint_down else page_align(address)
-    if address and address + length <= paging.task_size:
+    if 0 < address <= (LOW[1] if low else paging.task_size) - length:
         after = mm.find_vma(address)
         if after is None or address + length <= _start_gap(k, after):
             return address
-    found = _highest_hole(k, mm, length) if k.rules.mmap_topdown else _next_hole(k, mm, length)
+    found = _hole(k, mm, length, low=low)
     if found is None:
         raise SyscallError(errno.ENOMEM, "mmap", "no hole in the address space is large enough")
     return found
+
+
+def _hole(k: Kernel, mm: MmStruct, length: int, *, low: bool) -> int | None:
+    if low:
+        return _lowest_hole(k, mm, length, *LOW)
+    return _highest_hole(k, mm, length) if k.rules.mmap_topdown else _next_hole(k, mm, length)
 
 
 def _start_gap(k: Kernel, vma: VmArea) -> int:
@@ -73,25 +85,35 @@ def _next_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
 
 
 def _highest_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
-    """The end of the highest hole below mmap_base; failing that the lowest above a third of the address space."""
+    """The end of the highest hole below mmap_base; failing that the lowest above a third of the address space.
+
+    The gap below a mapping that grows down is looked at when the hole there would do: then no hole above it will.
+    """
     paging = k.machine.paging
     top = paging.unmapped_base
-    for vma in reversed(mm.overlapping(0, top)):
-        if top - vma.end >= length:
-            return top - length
-        top = min(top, _start_gap(k, vma))
-    if top - PAGE_SIZE >= length:
-        return top - length
-    address = page_align(paging.task_size // 3)
-    for vma in mm.overlapping(address, paging.task_size):
+    above = mm.find_vma(top)
+    for vma in (*reversed(mm.overlapping(0, top)), None):
+        floor = PAGE_SIZE if vma is None else vma.end
+        end = top if above is None else min(top, above.start)
+        if above is not None and end - floor >= length:
+            end = top = min(end, _start_gap(k, above))
+        if end - floor >= length:
+            return end - length
+        above = vma
+    return _lowest_hole(k, mm, length, page_align(paging.task_size // 3), paging.task_size)
+
+
+def _lowest_hole(k: Kernel, mm: MmStruct, length: int, address: int, end: int) -> int | None:
+    """The lowest hole from `address` to `end`."""
+    for vma in mm.overlapping(address, end):
         if address + length <= _start_gap(k, vma):
             return address
         address = max(address, vma.end)
-    return address if address + length <= paging.task_size else None
+    return address if address + length <= end else None
 
 
-def _aligned_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
+def _aligned_hole(k: Kernel, mm: MmStruct, length: int, *, low: bool) -> int | None:
     """__thp_get_unmapped_area: the hole that a huge page more would take, and of that what lies aligned."""
     span = k.machine.paging.leaf_span
-    found = _highest_hole(k, mm, length + span)
+    found = _hole(k, mm, length + span, low=low)
     return None if found is None else found + (-found % span or span)

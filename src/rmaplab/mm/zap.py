@@ -21,10 +21,10 @@ from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT
 
 
-def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
+def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int, keep: int = -1) -> None:
     """Clear all entries of [start, end), forget them in the reverse map, gather their pages. A burst at a time.
 
-    The caller has called lock_entries(), for as long as that takes.
+    Entries that are `keep` stay: guard regions, unless the VMA goes. The caller has called lock_entries(), for as long as that takes.
     """
     machine, mm = k.machine, tlb.mm
     if mm.nr_tables == k.tables_at_birth:
@@ -35,7 +35,7 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
         lock = k.lock_burst(mm, address)
         batch = k.batch()
         batch.runs, batch.nr, batch.nr_others, cleared = zap_range(
-            *machine.geometry, mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
+            *machine.geometry, mm.pgd, machine.mapped, address, stop, keep, batch.columns, batch.others
         )
         if batch.nr:
             k.rmap.remove(batch)
@@ -57,7 +57,7 @@ def zap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
     """What madvise takes away: the entries go, the VMA stays. The page tables go too where nothing else can be in them (PT_RECLAIM)."""
     k.lru_add.drain(k.this_cpu())
     k.lock_entries(tlb.mm)
-    unmap_page_range(k, tlb, start, end)
+    unmap_page_range(k, tlb, start, end, keep=k.machine.encoding.guard)
     if k.rules.dontneed_frees_tables:
         _remove_tables(k, tlb, whole_tables(k, tlb.mm, start, end))
     if k.rules.gather_per_vma:
@@ -106,19 +106,22 @@ def exit_mmap(k: Kernel, mm: MmStruct) -> None:
     mm.total_vm = mm.locked_vm = 0
 
 
-def whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> I64:
-    """Unhook the leaf tables that [start, end) covers whole. It was emptied; a table that a fault has used since then stays (try_to_free_pte)."""
-    span = k.machine.paging.leaf_span
+def whole_tables(k: Kernel, mm: MmStruct, start: int, end: int, level: int = 1) -> I64:
+    """Unhook the tables of a level (1: leaf tables) that [start, end) covers whole.
+
+    It was emptied; a table that a fault has used since then stays (try_to_free_pte).
+    """
+    span = k.machine.paging.leaf_span << (k.machine.paging.bits * (level - 1))
     first, last = -(-start // span) * span, end // span * span
     if first >= last:
         return _NOTHING
     tables = np.empty(mm.nr_tables, np.int64)
-    return tables[: free_level(*k.machine.geometry, mm.pgd, 1, first, last, True, tables, 0)]
+    return tables[: free_level(*k.machine.geometry, mm.pgd, level, first, last, True, tables, 0)]
 
 
-def zap_whole_tables(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
+def zap_whole_tables(k: Kernel, mm: MmStruct, start: int, end: int, level: int) -> None:
     """A move of whole tables leaves none behind."""
-    tables = whole_tables(k, mm, start, end)
+    tables = whole_tables(k, mm, start, end, level)
     if tables.size:
         k.design.tables_removed(tables)
         k.machine.free_tables(tables)

@@ -1,9 +1,12 @@
 """A census as tables: circumstances first, then processes or trees, then walks, files and designs, then what to keep in mind."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+import numpy as np
 
 from rmaplab.harmless import printable
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
@@ -11,13 +14,13 @@ from rmaplab.lab.census.census import Census, circumstances
 from rmaplab.lab.census.designs import Held
 from rmaplab.lab.census.diff import COUNTED, Change
 from rmaplab.lab.census.rows import CensusRow
-from rmaplab.lab.census.visits import Quantiles
+from rmaplab.lab.census.visits import Quantiles, Within
 from rmaplab.machine.arrays import I64
+from rmaplab.report.census_totals import memory_text, objects_text, size, titled
 from rmaplab.report.emit import Report
-from rmaplab.report.tables import DASH, Prose, Table, new_table, plain
+from rmaplab.report.tables import DASH, new_table
 from rmaplab.units import format_size
 
-T = TypeVar("T")
 COUNTS = {
     "processes": "processes", "trees": "fork trees", "vmas": "VMAs", "anon_vmas": "anon_vmas", "chains": "anon_vma_chains"
 }  # fmt: skip
@@ -25,16 +28,16 @@ COUNTS = {
 
 @dataclass(frozen=True)
 class CensusReport(Report[CensusRow]):
-    """What `live` found: of `rows`, `top` are shown (0: all); `mms` are what they are about (None: all)."""
+    """What `live` found: the `rows` shown, `left_out` more that are not; `mms` are what they are about (None: all)."""
 
     census: Census
     mms: I64 | None
     trees: bool
-    top: int
+    left_out: int
 
     def as_json(self) -> dict[str, Any]:
-        """One object, with circumstances, totals, walk, files and designs."""
-        return self.census.as_json(self.rows, "trees" if self.trees else "processes", self.mms)
+        """One object, with circumstances, totals, walk, memory, objects, files and designs."""
+        return self.census.as_json(self.rows, "trees" if self.trees else "processes", self.mms, self.left_out)
 
     def stamp(self) -> dict[str, Any]:
         """The rung they were seen from."""
@@ -42,30 +45,32 @@ class CensusReport(Report[CensusRow]):
 
     def text(self) -> str:
         """Everything, for a reader."""
-        snapshot = self.census.snapshot
-        parts = ["\n".join(where_we_stand(snapshot)) + "\n"]
-        parts.append(_rows_text(self.census, self.rows, self.top, trees=self.trees))
-        parts.append(_walk_text(self.census, self.mms))
-        parts.append(_files_text(self.census, self.mms))
-        parts.append(_designs_text(snapshot, self.census.designs()))
-        parts.append("\n".join(_notes(snapshot)) + "\n")
-        return "\n".join(parts)
+        census, mms = self.census, self.mms
+        parts = ["\n".join(where_we_stand(census.snapshot)) + "\n"]
+        parts.append(_rows_text(self))
+        parts.append(_walk_text(census, mms))
+        parts.append(memory_text(census, mms))
+        parts.append(objects_text(census))
+        parts.append(_files_text(census, mms))
+        parts.append(_designs_text(census, mms))
+        parts.append("\n".join(_notes(census.snapshot)) + "\n")
+        return "\n".join(filter(None, parts))
 
 
 @dataclass(frozen=True)
 class DiffReport(Report[Change]):
-    """What `live diff` found: the change of the whole machine, then those of processes or trees; `figure` is what to sort by."""
+    """What `live diff` found: the change of all, then those of processes or trees that are shown; `left_out` more are not."""
 
     sides: Sequence[tuple[Path, Census]]
     trees: bool
-    top: int
-    figure: str
+    left_out: int
 
     def as_json(self) -> dict[str, Any]:
         """One object: the circumstances of both sides, the total, the rows."""
         before, after = (circumstances(census.snapshot) for _, census in self.sides)
         total, *found = (change.as_json() for change in self.rows)
-        return {"before": before, "after": after, "total": total, "trees" if self.trees else "processes": found}
+        rows = {"trees" if self.trees else "processes": found, "rows_left_out": self.left_out}
+        return {"before": before, "after": after, "total": total, **rows}
 
     def stamp(self) -> dict[str, Any]:
         """The rungs both sides were seen from."""
@@ -74,16 +79,15 @@ class DiffReport(Report[Change]):
 
     def text(self) -> str:
         """Where either side stands, and what grew, the most first."""
-        total, *found = self.rows
-        shown, more = _first(self.top, sorted(found, key=lambda change: -abs(change.grown(self.figure) or 0)))
+        total, *_ = self.rows
         who = "tree of" if self.trees else "PID"
         table = new_table(None, f"{who}|command||>VMAs|>anon_vmas|>chains|>rmap|>page tables|>private|>pss")
-        for change in (total, *shown):
+        for change in self.rows:
             fate = "new" if change.before is None else "gone" if change.after is None else ""
             figures = [_signed(change.grown(figure), size=figure.endswith("_bytes")) for figure in COUNTED]
             table.add_row(str(change.pid or ""), change.comm, fate, *figures, end_section=change is total)
         stand = [f"{path}: {line}" for path, census in self.sides for line in where_we_stand(census.snapshot)]
-        return "\n".join(stand) + "\n\n" + titled("What changed, after minus before", table, more)
+        return "\n".join(stand) + "\n\n" + titled("What changed, after minus before", table, _more(self.left_out))
 
 
 def where_we_stand(snapshot: Snapshot) -> list[str]:
@@ -92,34 +96,36 @@ def where_we_stand(snapshot: Snapshot) -> list[str]:
     return lines + [f"  not higher: {reason}" for reason in snapshot.missing]
 
 
-def _rows_text(census: Census, rows: Sequence[CensusRow], top: int, *, trees: bool) -> str:
-    """Processes or trees, at most `top` of them (0: all)."""
-    shown, more = _first(top, rows)
+def _rows_text(report: CensusReport) -> str:
+    """The processes or trees that are shown."""
+    trees = report.trees
     head = "tree of|command|>processes|>roots|>on one root|" if trees else "PID|command|"
     caption = (
         "rmap: anon_vmas and anon_vma_chains, their slots in slab. longest: the most VMAs on one index, by the graph.\n"
-        "visits, useful: candidates of a walk and those that map the page, per page found there: p50/p99/max."
+        "visits, useful: candidates of a walk and those that map the page, per page found there: p50/p99/max; a..b: between, with 95 %."
     )
-    caption += "\non one root: the VMAs of the fullest root anon_vma, which share one lock." if trees else ""
-    caption += f"\n{more}" if more else ""
-    columns = ">VMAs|>anon_vmas|>chains|>rmap|>depth|>longest|>visits|>useful|>page tables|>private|>shared"
+    if trees:
+        caption += "\non one root: the VMAs of the fullest root anon_vma, which share one lock. shared: each process counts all of it, PSS its part."
+    caption += f"\n{_more(report.left_out)}" if report.left_out else ""
+    shared = ">shared, summed" if trees else ">shared"
+    columns = f">VMAs|>anon_vmas|>chains|>rmap|>depth|>longest|>visits|>useful|>page tables|>private|{shared}|>PSS|>swap|>hugetlb|>KSM"
     table = new_table(None, head + columns)
-    for row in shown:
+    for row in report.rows:
         table.add_row(*_cells(row, trees=trees))
-    return titled(_totals_line(census), table, caption)
+    return titled(_totals_line(report.census, report.mms), table, caption)
 
 
-def _first(top: int, rows: Sequence[T]) -> tuple[Sequence[T], str]:
-    """At most `top` of them (0: all), and how many more there are, in words."""
-    left = len(rows) - top if top else 0
-    return rows[: top or None], f"{left:,} more: --top 0 shows all." if left > 0 else ""
+def _more(left_out: int) -> str:
+    """How many rows are not shown, in words."""
+    return f"{left_out:,} more: --top 0 shows all." if left_out else ""
 
 
-def _totals_line(census: Census) -> str:
-    totals = census.totals()
+def _totals_line(census: Census, mms: I64 | None) -> str:
+    totals, whose = census.totals(mms), "All that was seen" if mms is None else "These"
     parts = [f"{totals[name]:,} {what}" for name, what in COUNTS.items() if totals[name] is not None]
     sizes = (("rmap_bytes", "rmap"), ("page_tables_bytes", "page tables"))
-    return ", ".join(parts + [f"{size(totals[name])} of {what}" for name, what in sizes if totals[name] is not None])
+    parts += [f"{size(totals[name])} of {what}" for name, what in sizes if totals[name] is not None]
+    return f"{whose}: {', '.join(parts)}"
 
 
 def _cells(row: CensusRow, *, trees: bool) -> list[str]:
@@ -128,22 +134,43 @@ def _cells(row: CensusRow, *, trees: bool) -> list[str]:
         cells += [f"{row.processes:,}", _count(row.roots), _count(row.largest_root_vmas)]
     cells += [f"{row.vmas:,}", _count(row.anon_vmas), _count(row.chains), size(row.rmap_bytes)]
     cells += [_count(row.depth), _count(row.longest_walk), quantiles(row.candidates), quantiles(row.useful)]
-    return [*cells, size(row.page_tables_bytes), size(row.private_bytes), size(row.shared_bytes)]
+    memory = (row.page_tables_bytes, row.private_bytes, row.shared_bytes, row.pss_bytes, row.swap_bytes)
+    return [*cells, *map(size, (*memory, row.hugetlb_bytes, row.ksm_bytes))]
 
 
 def _walk_text(census: Census, mms: I64 | None) -> str:
-    """Visits per page, in all."""
-    walk = census.walk(mms)
+    """Visits per page and per folio, in all."""
+    walk, drawn = census.walk(mms), census.snapshot.drawn
     if walk is None:
         return "The walk: not known without the anon_vma graph or page frame numbers\n"
-    sample = "" if walk.sampled >= walk.pages else f", estimated from {walk.sampled:,} of them"
-    wasted = "" if walk.wasted_share is None else f"; {100 * walk.wasted_share:.1f} % of the visits find nothing"
-    title = f"The walk, over {walk.pages:,} {walk.basis}{sample}{wasted}"
-    table = new_table(None, "per page|>p50|>p99|>max")
-    for what, found in (("candidates: VMAs visited", walk.candidates), ("useful: VMAs that map the page", walk.useful)):
-        figures = [DASH] * 3 if found is None else [f"{found.p50:,}", f"{found.p99:,}", f"{found.max:,}"]
-        table.add_row(what, *figures)
-    return titled(title, table)
+    title = f"The walk, over {_estimate(walk.found)} {walk.basis}"
+    title += "" if walk.wasted is None else f"; {percent(walk.wasted)} of the visits find nothing"
+    folios = walk.folios
+    units = ["page"] if folios is None or folios.folios == walk.found else ["page", "folio"]
+    table = new_table(
+        None, "|".join(["walks", *(f">{which} per {unit}" for unit in units for which in ("p50", "p99", "max"))])
+    )
+    useful = "useful: VMAs that map it"
+    rows = {"candidates: VMAs visited": [walk.candidates], useful: [walk.useful]}
+    notes = []
+    if folios is not None and len(units) > 1:
+        rows = {"candidates: VMAs visited": [walk.candidates, folios.candidates], useful: [walk.useful, folios.useful]}
+        wasted = "" if folios.wasted is None else f"; {percent(folios.wasted)} of the visits find nothing"
+        notes.append(
+            f"The kernel walks a folio at once, whatever its size. A walk for each of {_estimate(folios.folios)} folios{wasted}."
+        )
+    for what, found in rows.items():
+        table.add_row(what, *(cell for each in found for cell in ([DASH] * 3 if each is None else _parts(each))))
+    if not walk.found.exact:
+        seed = f"; --seed {drawn.seed} draws the same, --full reads all"
+        notes.append(
+            f"Estimates, with the interval that holds the truth with 95 %: {drawn.windows:,} of {drawn.of:,} windows were read{seed}."
+        )
+    if walk.left_out:
+        notes.append(
+            f"left out: {walk.left_out:,} pages that the graph does not explain (mapped since, or by processes that nobody shows)"
+        )
+    return titled(title, table, "\n".join(notes))
 
 
 def _files_text(census: Census, mms: I64 | None) -> str:
@@ -154,12 +181,12 @@ def _files_text(census: Census, mms: I64 | None) -> str:
     return titled("Files with most VMAs: a walk for a page of one searches among them", table)
 
 
-def _designs_text(snapshot: Snapshot, designs: Sequence[Held]) -> str:
+def _designs_text(census: Census, mms: I64 | None) -> str:
     """The same machine, or what we see of it, under other designs."""
-    whose = "These processes'" if snapshot.rung == Rung.OWN else "This machine's"
+    whose = "This machine's" if mms is None and census.snapshot.rung < Rung.OWN else "These processes'"
     table = new_table(None, "design|objects|>objects|>in VMAs|>in mms|>total|>in struct page|>visits|note")
-    for held in designs:
-        objects = ", ".join(f"{count:,} {kind}" for kind, count in held.objects.items()) or DASH
+    for held in census.designs(mms):
+        objects = ", ".join(f"{_count_of(count, held)} {kind}" for kind, count in held.objects.items()) or DASH
         sizes = (held.objects_bytes, held.vma_bytes, held.mm_bytes, held.total_bytes, held.page_bytes)
         table.add_row(held.design, objects, *map(size, sizes), quantiles(held.visits), held.note)
     return titled(
@@ -195,41 +222,69 @@ def _notes(snapshot: Snapshot) -> Iterator[str]:
         yield f"object sizes from {snapshot.sizes.source}"
 
 
-def watch_line(rows: Sequence[CensusRow], nth: int, torn: int | None, broken: int | None) -> str:
-    """One line per look, for a log: sums over the rows, and torn dumps so far, unless there were none to be torn (None)."""
-    parts = [f"{sum(row.processes for row in rows):,} processes", f"{sum(row.vmas for row in rows):,} VMAs"]
+def watch_line(found: CensusReport, nth: int, torn: int | None, broken: int | None) -> str:
+    """One line per look, for a log: when, sums over what was asked for, and torn dumps so far, unless there were none to be torn (None)."""
+    census, mms = found.census, found.mms
+    totals, walk = census.totals(mms), census.walk(mms)
+    parts = [f"{totals['processes']:,} processes", f"{totals['vmas']:,} VMAs"]
     for name, what, show in (
         ("anon_vmas", "anon_vmas", _count),
         ("chains", "chains", _count),
         ("rmap_bytes", "of rmap", size),
         ("page_tables_bytes", "of page tables", size),
+        ("private_bytes", "private", size),
+        ("pss_bytes", "PSS", size),
     ):
-        known = [value for row in rows if (value := getattr(row, name)) is not None]
-        parts += [f"{show(sum(known))} {what}"] if known else []
-    line = f"{nth}: {', '.join(parts)}"
+        parts += [] if totals[name] is None else [f"{show(totals[name])} {what}"]
+    if walk is not None and walk.candidates is not None:
+        parts += [f"visits {quantiles(walk.candidates)}"]
+        parts += [] if walk.wasted is None else [f"{percent(walk.wasted)} in vain"]
+    line = f"{nth} {clock(census.snapshot.taken_at)}: {', '.join(parts)}"
     if torn is None or broken is None:
         return line
-    return f"{line}; {sum(bool(row.torn) for row in rows)} rows torn; torn dumps so far {torn}, left so {broken}"
+    rows_torn = int(np.count_nonzero(census.torn_mms & census.those(mms)))
+    return f"{line}; {rows_torn} address spaces torn; torn dumps so far {torn}, left so {broken}"
 
 
-def titled(title: str, table: Table, caption: str = "") -> str:
-    """Title and caption on lines of their own: a table would break them to its width."""
-    text = f"{plain(Prose(title))}{plain(table).rstrip()}\n"
-    return f"{text}\n{plain(Prose(caption))}" if caption else text
+def clock(taken_at: float) -> str:
+    """When, in local time."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(taken_at))
 
 
 def _count(value: int | None) -> str:
     return DASH if value is None else f"{value:,}"
 
 
-def size(value: int | None) -> str:
-    """Bytes for a reader."""
-    return DASH if value is None else format_size(value)
-
-
 def quantiles(found: Quantiles | None) -> str:
-    """p50/p99/max."""
-    return DASH if found is None else f"{found.p50:,}/{found.p99:,}/{found.max:,}"
+    """p50/p99/max; of a sample, between what each is."""
+    return DASH if found is None else "/".join(_parts(found))
+
+
+def _parts(found: Quantiles) -> list[str]:
+    values = (found.p50, found.p99, found.max)
+    ends = zip(found.low or values, found.high or values, strict=True)
+    return [f"{low:,}+" if high is None else f"{low:,}" if low == high else f"{low:,}..{high:,}" for low, high in ends]
+
+
+def _estimate(found: Within) -> str:
+    """A number of pages, and its interval."""
+    value = f"{round(found.value):,}"
+    return value if found.exact else f"some {value} ({round(found.low):,} to {round(found.high):,})"
+
+
+def percent(found: Within) -> str:
+    """A share, and its interval; where none was seen, the most that there may be."""
+    low, value, high = (100 * part for part in found)
+    if found.exact:
+        return f"{value:.1f} %"
+    return f"{value:.1f} % ({low:.1f} to {high:.1f} %)" if value else f"at most {high:.2g} %"
+
+
+def _count_of(count: int, held: Held) -> str:
+    if held.objects_within is None:
+        return f"{count:,}"
+    low, high = held.objects_within
+    return f"{count:,} ({low:,} to {high:,})"
 
 
 def _signed(value: int | None, *, size: bool) -> str:

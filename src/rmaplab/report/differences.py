@@ -114,11 +114,13 @@ def draw_states(
     for band in bands:
         lines += [""] if lines else []
         lines += [f"  {label:<{margin}}{line}".rstrip() for label, line in zip(labels, band, strict=True)]
-    if "tables" in sees and host.tables != model.tables:
-        lines += [
-            "",
-            f"  page tables of the script's memory: {host.tables} on the {host_name}, {model.tables} on the {model_name}",
-        ]
+    counts = (
+        ("tables", "page tables of the script's memory", host.tables, model.tables),
+        ("locked", "pages that count as locked", host.locked, model.locked),
+    )
+    for what, name, one, other in counts:
+        if what in sees and one != other:
+            lines += ["", f"  {name}: {one} on the {host_name}, {other} on the {model_name}"]
     return lines
 
 

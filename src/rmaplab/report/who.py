@@ -25,8 +25,9 @@ _KINDS = {
     "page table": "a page table",
     "reserved": "reserved: the kernel's image, firmware or a device",
     "offline": "offline",
-    "kernel": "the kernel's own, or just off the page cache's lists",
+    "kernel": "the kernel's own",
     "swap": "not in memory",
+    "pfnmap": "page frames without a reverse map",
     "guard": "no page",
     "none": "no page",
 }
@@ -54,12 +55,25 @@ def lines(answer: Answer, asked: str = "") -> list[Text]:
     if answer.absent:
         said.append(Text(f"  {printable(answer.absent)}", "yellow"))
         if answer.candidates is None:
-            return said + notes
+            return [*said, *_same_slot(answer), *notes]
         said.append(Text())
     said += [*_facts(answer), Text(), *_drawing(answer)]
     walk = _walk(answer)
     said += [Text(), *walk] if walk else []
     return [*said, Text(), *notes] if notes else said
+
+
+def _same_slot(answer: Answer) -> list[Text]:
+    """Whose entries name the slot that an anonymous page was swapped out to: a fork copies those too."""
+    if not answer.same_slot:
+        return []
+    visits = answer.same_slot[:MOST]
+    widths = [max(len(cell) for cell in column) for column in zip(*map(_cells, visits), strict=True)]
+    drawn = [Text(), Text("  the slot", "bold"), Text("    │")]
+    drawn += [_branch(visit, widths, last=visit is visits[-1]) for visit in visits]
+    if len(answer.same_slot) > MOST:
+        drawn.append(Text(f"    … {len(answer.same_slot) - MOST:,} more: --format json has them all"))
+    return drawn
 
 
 def _facts(answer: Answer) -> list[Text]:
@@ -142,4 +156,5 @@ def _walk(answer: Answer) -> list[Text]:
         return []
     visits, wasted = len(answer.candidates), len(answer.wasted)
     vmas = ("at least " if answer.partial else "") + ("1 VMA" if visits == 1 else f"{visits:,} VMAs")
-    return [Text(f"  the kernel's own walk visits {vmas}, {f'{wasted:,} of them' if wasted else 'none'} in vain")]
+    walk = "the kernel's own walk visits" if answer.pfn is not None or answer.mappers else "a walk for it would visit"
+    return [Text(f"  {walk} {vmas}, {f'{wasted:,} of them' if wasted else 'none'} in vain")]

@@ -31,11 +31,15 @@ class Sight(NamedTuple):
 
 
 class Live(NamedTuple):
-    """`held` counts objects by name, or says what it would have to know; `visits` are those of a walk from each of these pages."""
+    """`held` counts objects by name, or says what it would have to know; `visits` are those of a walk from each of these pages.
+
+    `of_pages`, where the count is a sum over pages: how many objects each has.
+    """
 
     held: Callable[[Sight], dict[str, int] | str]
     visits: Callable[[Graph, Pages], I64] | None
     note: str = ""
+    of_pages: Callable[[Pages, Hardware], I64] | None = None
 
 
 NO_GRAPH = "needs the anon_vma graph"
@@ -45,14 +49,17 @@ def _nothing(sight: Sight) -> dict[str, int]:
     return {}
 
 
-def _blocks(sight: Sight) -> dict[str, int] | str:
+def _blocks_of(pages: Pages, hardware: Hardware) -> I64:
     """A block holds a next-and-index word and the rest of a cache line in slots; a page mapped once has none."""
+    slots = hardware.l1_cache_bytes // 8 - 1
+    return np.where(pages.mapcount > 1, -(-pages.mapcount // slots), 0)
+
+
+def _blocks(sight: Sight) -> dict[str, int] | str:
     pages = sight.graph.pages
     if pages is None:
         return "needs pages: CAP_SYS_ADMIN"
-    slots = sight.hardware.l1_cache_bytes // 8 - 1
-    blocks = np.where(pages.mapcount > 1, -(-pages.mapcount // slots), 0)
-    return {"pte_chain": round(float((blocks * pages.weight).sum()))}
+    return {"pte_chain": round(float((_blocks_of(pages, sight.hardware) * pages.weight).sum()))}
 
 
 def _one_per_mm(sight: Sight) -> dict[str, int]:
@@ -95,7 +102,7 @@ def _who_covers(graph: Graph, pages: Pages) -> I64:
 
 
 SEARCHES = Live(_nothing, None, "searches instead")
-CHAINS = Live(_blocks, _entries, "for anonymous pages only; it would hold blocks for file pages too")
+CHAINS = Live(_blocks, _entries, "for anonymous pages only; it would hold blocks for file pages too", _blocks_of)
 FAMILIES = Live(_one_per_mm, _family, "address spaces alive; one that ended stays while its pages do")
 ROOTS = Live(_roots, _vmas_of_root, "one per root: a child shared its parent's")
 ANON_VMAS = Live(_anon_vmas_and_chains, _who_covers, "sizeof; a slot of the slab may be larger")

@@ -51,8 +51,9 @@ class Places(NamedTuple):
         return told
 
     def name(self, address: int) -> str:
-        """The side's address, in 64 bits with a sign, as a script writes it."""
-        return name_of(int(self.canonical(np.array([address], np.int64))[0]))
+        """The side's address, in 64 bits with a sign or without, as a script writes it."""
+        signed = (address + (1 << 63)) % (1 << 64) - (1 << 63)
+        return name_of(int(self.canonical(np.array([signed], np.int64))[0]))
 
     def numbers(self, op: Op) -> dict[str, int]:
         """What the call is given on this side, by the names of its arguments; a child's name is no number."""
@@ -89,7 +90,7 @@ def name_of(address: int) -> str:
     for region, origin in SIDES.items():
         if -REACH <= address - origin < REACH:
             return str(Address(region, *divmod(address - origin, PAGE_SIZE)))
-    return f"{address:#x}"
+    return f"{address % (1 << 64):#x}"
 
 
 def address_of(text: str) -> int:

@@ -14,18 +14,21 @@ Addresses are symbolic, so that each side may have them elsewhere:
     m-8     below m the kernel puts what may lie anywhere (`mmap any`, a moving mremap)
     h+2     the heap: h is where the break was at the beginning
     0x1000  that address, whatever it may be
+    w+{2*i} a place that moves with a counter, in a block that is repeated (repeat.py)
     ... and `+17b` behind an address or a length is 17 bytes more: `w+3+17b`, `2+1b`, `1b`
 
 `mmap` makes private anonymous memory; at a given address it is MAP_FIXED, unless the flags say HINT or FIXED_NOREPLACE. A
-`write` stores a number that nobody else stores: that of its line among the operations, and of the page.
+`write` stores a number that nobody else stores: that of its line among the operations, and of the page. Behind `=>` stands what the call
+must come to: `=> ENOMEM`, `=> SIGSEGV w+3`, `=> w+0`; a first word is enough, and `=> ok` is anything but a failure.
 
 Here: Op, Script, parse() and str(script) as its inverse, and Lives: who may act. What may be called is in calls/table.py, how
 words are written in calls/words.py.
 """
 
+import re
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +37,12 @@ from rmaplab.calls.words import NAME
 from rmaplab.errors import UsageError
 from rmaplab.objects.flags import MREMAP_FIXED
 from rmaplab.units import PAGE_SIZE
+from rmaplab.workloads.repeat import BadBlock, unrolled
 
 FIRST = "A"
 WORD = 8  # bytes that a read or write moves
 MOST_PROCESSES = 16
+FAILURE = re.compile(r"\b(E[A-Z0-9]{3,}|SIG[A-Z]+)\b|^-\d")
 
 
 class ScriptError(UsageError):
@@ -50,12 +55,16 @@ STAGES = "shared memory and files come with the next stage: expected private ano
 
 @dataclass(frozen=True)
 class Op:
-    """One line: `process` makes `call` with `arguments`, a value for every Argument of its row. `line` is where it stood."""
+    """One line: `process` makes `call` with `arguments`, a value for every Argument of its row. `line` is where it stood.
+
+    `expected` is what it must come to; "" if nothing was said.
+    """
 
     process: str
     call: str
     arguments: tuple[Any, ...]
     line: int = 0
+    expected: str = ""
 
     def __getitem__(self, name: str) -> Any:
         """The argument called `name`."""
@@ -68,7 +77,14 @@ class Op:
         words = list(zip(CALLS[self.call].arguments, self.arguments, strict=True))
         while words and words[-1][1] == words[-1][0].default:
             words.pop()
-        return " ".join([f"{self.process}:", self.call, *(argument.kind.format(value) for argument, value in words)])
+        told = [f"{self.process}:", self.call, *(argument.kind.format(value) for argument, value in words)]
+        return " ".join([*told, *(["=>", self.expected] if self.expected else [])])
+
+    def is_as_expected(self, result: str) -> bool:
+        """Whether `result`, in the words of both sides, is what the script says."""
+        if self.expected in ("", "ok"):
+            return not self.expected or not FAILURE.search(result)
+        return f"{result} ".startswith(f"{self.expected} ")
 
     def same(self) -> tuple[str, str, tuple[Any, ...]]:
         """All but where it stood."""
@@ -121,14 +137,21 @@ def parse(text: str, name: str = "script") -> Script:
     return Script(ops, name)
 
 
-def _lines(lines: Iterable[str], name: str) -> Iterator[Op]:
-    for number, line in enumerate(lines, 1):
-        words = line.partition("#")[0].split()
-        if words:
-            try:
-                yield _parse_line(words, number)
-            except ScriptError as error:
-                raise ScriptError(f"{name}:{number}: {error}") from None
+def _lines(lines: Sequence[str], name: str) -> Iterator[Op]:
+    try:
+        unblocked = unrolled(lines)
+    except BadBlock as error:
+        raise ScriptError(f"{name}:{error.line}: {error}") from None
+    for number, line in unblocked:
+        told, arrow, expected = line.partition("=>")
+        try:
+            if arrow and not expected.strip():
+                raise ScriptError("expected what it comes to, such as => ENOMEM or => ok, found the end of the line")
+            if not told.strip():
+                raise ScriptError(f"expected a process and a colon such as A:, found {line!r}")
+            yield replace(_parse_line(told.split(), number), expected=" ".join(expected.split()))
+        except ScriptError as error:
+            raise ScriptError(f"{name}:{number}: {error}") from None
 
 
 def _parse_line(words: list[str], number: int) -> Op:

@@ -44,7 +44,7 @@ FLAG_NAMES = {  # the flags of VMAs that are compared
     VM_DONTDUMP: "dontdump", VM_NOHUGEPAGE: "nohugepage", VM_MERGEABLE: "mergeable",
 }  # fmt: skip
 KNOWN_FLAGS = VM_ACCESS | sum(FLAG_NAMES)
-EVERYTHING = frozenset({"flags", "pages", "words", "frames", "mapcounts", "exclusive", "tables", "borders"})
+EVERYTHING = frozenset({"flags", "pages", "words", "frames", "mapcounts", "exclusive", "tables", "borders", "locked"})
 
 
 def stamp(number: int) -> int:
@@ -52,16 +52,31 @@ def stamp(number: int) -> int:
     return number << 20
 
 
+class Circumstances(NamedTuple):
+    """What is said of the host to who obeys the same script elsewhere.
+
+    `privileged`: the first process is root. `m` and `h` are the regions' addresses, None where nobody knows. `promised` are the bytes of RAM
+    and swap: so much at most is promised in one mapping.
+    """
+
+    privileged: bool = True
+    m: int | None = None
+    h: int | None = None
+    promised: int = 64 << 30
+
+
 class Raw(NamedTuple):
     """One process as its side sees it.
 
     `vmas` are rows (start, end, flags); `pages` rows (address, pfn, zero page?, mapcount, exclusive?, first word); addresses
-    are told already. `tables` counts page tables, of the script's memory and others that never change.
+    are told already. `tables` counts page tables, of the script's memory and others that never change; `locked` are pages that count for
+    RLIMIT_MEMLOCK.
     """
 
     vmas: I64
     pages: I64
     tables: int
+    locked: int
 
 
 ADDRESS, FRAME, MOVED, MAPCOUNT, EXCLUSIVE, WORD = range(6)
@@ -69,7 +84,7 @@ ADDRESS, FRAME, MOVED, MAPCOUNT, EXCLUSIVE, WORD = range(6)
 
 @dataclass
 class State:
-    """One process: VMAs as in Raw; pages as rows (address, frame, moved?, mapcount, exclusive?, word); tables or None.
+    """One process: VMAs as in Raw; pages as rows (address, frame, moved?, mapcount, exclusive?, word); tables and locked pages, or None.
 
     Frame 0 is the zero page, others are numbered in the order in which they are met. "Moved" means that a load or a store has
     put another frame there than was there before: a copy.
@@ -78,10 +93,13 @@ class State:
     vmas: I64
     pages: I64
     tables: int | None
+    locked: int | None = None
 
     def same(self, other: "State", sees: frozenset[str]) -> bool:
         """Whether both are equal, in what is seen."""
         if "tables" in sees and self.tables != other.tables:
+            return False
+        if "locked" in sees and self.locked != other.locked:
             return False
         if not np.array_equal(seen_vmas(self.vmas, sees), seen_vmas(other.vmas, sees)):
             return False
@@ -98,12 +116,12 @@ World = Mapping[str, State]
 class Record:
     """A script's results and worlds, one each per operation, up to `error` if there was one.
 
-    `graph` is the anon_vma graph of the window at the end, where somebody asked for it. `sees` says what the side shows of worlds, `privileged` whether the first process has CAP_IPC_LOCK.
+    `graph` is the anon_vma graph of the window at the end, where somebody asked for it. `sees` says what the side shows of worlds, `around` under which circumstances it was.
     """
 
     script: Script
     sees: frozenset[str]
-    privileged: bool = True
+    around: Circumstances = field(default_factory=Circumstances)
     results: list[str] = field(default_factory=list)
     worlds: list[World] = field(default_factory=list)
     error: Exception | None = None
@@ -136,6 +154,7 @@ class Watcher:
         self._before: I64 | None = None
         self._frames: dict[str, I64] = {}
         self._odd: set[str] = set()  # processes whose tables also hold what is not in the window
+        self._all_locked = False  # what is the host's own, too
 
     def world(self, op: Op, raws: Mapping[str, Raw]) -> World:
         """The world after `op`."""
@@ -153,7 +172,7 @@ class Watcher:
             for start, end, _ in raw.vmas[raw.vmas[:, 2] & 3 == 0].tolist():  # what cannot be read is not looked at
                 pages[(pages[:, ADDRESS] >= start) & (pages[:, ADDRESS] < end), WORD] = 0
             tables = None if name in self._odd else raw.tables - self.tables_at_birth
-            world[name] = State(raw.vmas, pages, tables)
+            world[name] = State(raw.vmas, pages, tables, None if self._all_locked else raw.locked)
         self._frames = {name: raw.pages for name, raw in raws.items()}
         return world
 
@@ -165,9 +184,10 @@ class Watcher:
             self._odd.add(op.process)
         if op.call == "mlockall":
             self._odd |= set(raws)
+            self._all_locked = True
         for name, raw in raws.items():
             vmas = raw.vmas
-            if len(vmas) and (vmas[0, 0] < W or vmas[-1, 1] > W + REACH):
+            if ((vmas[:, 0] < W) | (vmas[:, 0] >= W + REACH) | (vmas[:, 1] > W + REACH)).any():
                 self._odd.add(name)
 
 

@@ -37,20 +37,23 @@ class StateText(NamedTuple):
     vmas: tuple[str, ...]
     pages: tuple[str, ...]
     tables: int | None
+    locked: int | None = None
 
 
 def state_text(state: State, sees: frozenset[str]) -> StateText:
     """In words, what is seen of it."""
     vmas = tuple(vma_text(*vma) for vma in seen_vmas(state.vmas, sees).tolist())
     pages = tuple(page_text(row, sees) for row in state.pages.tolist()) if "pages" in sees else ()
-    return StateText(vmas, pages, state.tables if "tables" in sees else None)
+    return StateText(
+        vmas, pages, state.tables if "tables" in sees else None, state.locked if "locked" in sees else None
+    )
 
 
 def state_of(text: StateText) -> State:
     """The inverse, as far as things were seen. Raises ValueError where it is no such text."""
     vmas: I64 = np.array([_vma_of(vma) for vma in text.vmas], np.int64).reshape(-1, 3)
     pages: I64 = np.array([_page_of(page) for page in text.pages], np.int64).reshape(-1, 6)
-    return State(vmas, pages, text.tables)
+    return State(vmas, pages, text.tables, text.locked)
 
 
 def word_name(word: int) -> str:

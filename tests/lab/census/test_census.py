@@ -11,13 +11,14 @@ import pytest
 
 from rmaplab.cli import main
 from rmaplab.errors import UsageError
+from rmaplab.host.draw import Sample
 from rmaplab.host.footprint import Footprints
 from rmaplab.host.slabs import Sizes
 from rmaplab.host.snapshot import Rung, Snapshot
 from rmaplab.kernels.designs import OURS
 from rmaplab.lab.census.census import Census, NobodyThere
 from rmaplab.lab.census.diff import changes, total_changes
-from rmaplab.lab.census.file import load, save_snapshot
+from rmaplab.lab.census.file import anonymised, load, save_snapshot
 from rmaplab.lab.census.rows import FileRow
 from rmaplab.lab.census.visits import Quantiles
 from rmaplab.machine.arrays import I64
@@ -73,6 +74,8 @@ def small_machine() -> Snapshot:
             ints(10, 20, 30),
             ints(1, 2, UNKNOWN),
             ints(4, 5, UNKNOWN),
+            ints(0, 0, 0),
+            ints(0, 0, 0),
             ints(0, 0, 0),
         ),
         sizes=Sizes({"anon_vma": 104, "anon_vma_chain": 64, "vm_area_struct": 192}, "a test", {}),
@@ -157,6 +160,95 @@ def test_what_is_torn_is_marked_and_nothing_else() -> None:
     census = Census(replace(small_machine(), torn_mms=(1,), broken=("1 something",)))
     assert [row.torn for row in census.processes()] == [True, True, False]
     assert [row.torn for row in census.trees()] == [True, False]
+
+
+def test_pages_mapped_since_are_left_out_and_nothing_is_clamped() -> None:
+    """A page of three mappings where two VMAs cover it, one of an anon_vma that is not there: neither a visit in vain nor a gain."""
+    snapshot = small_machine()
+    pages = snapshot.graph.pages
+    assert pages is not None
+    pages = pages._replace(mapcount=ints(3, 3, 1, 1, 1), anon_vma=ints(0, 0, 0, NONE, 2))
+    walk = Census(replace(snapshot, graph=replace(snapshot.graph, pages=pages))).walk()
+    assert walk is not None
+    assert (walk.pages, walk.left_out) == (2, 2)
+    assert walk.useful == Quantiles(1, 1, 1)
+    assert walk.wasted_share == pytest.approx(1 / 3)
+
+
+def test_a_census_of_some_is_about_them(tmp_path: Path) -> None:
+    """B alone was asked for: rows, totals, walk and designs are its own; of A, on whose anon_vma it hangs, nothing is said."""
+    snapshot = small_machine()
+    pages = snapshot.graph.pages
+    assert pages is not None
+    of_b = Pages._make(column[pages.mm == 1] for column in pages)
+    save_snapshot(replace(snapshot, graph=replace(snapshot.graph, pages=of_b), scope=(1,)), tmp_path / "b")
+    census = Census(load(tmp_path / "b"))
+    rows, mms = census.select(trees=False, pid=None, comm=None, sort=None, where="here")
+    assert [row.pid for row in rows] == [8]
+    assert mms is not None
+    assert mms.tolist() == [1]
+    totals = census.totals(mms)
+    assert (totals["processes"], totals["vmas"], totals["anon_vmas"], totals["chains"]) == (1, 1, 2, 2)
+    assert totals["private_bytes"] == 2
+    held = {each.design: each for each in census.designs(mms)}
+    assert held["Linux 6.18.0 as it is"].objects == {"anon_vma": 2, "anon_vma_chain": 2}
+    assert held["anonmm"].objects == {"anonmm": 1}
+    with pytest.raises(NobodyThere):
+        census.select(trees=False, pid=7, comm=None, sort=None, where="here")
+
+
+def test_an_anonymised_census_counts_the_same() -> None:
+    """Names are numbers, the same for the same name; figures are as they were."""
+    snapshot = replace(small_machine(), cgroups=("/a", "/b", "/a"), unseen=("1 (init)",))
+    hidden_names = anonymised(snapshot)
+    assert hidden_names.graph.processes.comm.tolist() == [b"command 0", b"command 1", b"command 2"]
+    assert hidden_names.cgroups == ("cgroup 0", "cgroup 1", "cgroup 0")
+    assert (hidden_names.file_names, hidden_names.unseen) == ({0: "file 0"}, ("1",))
+    assert hidden_names.graph.files.inode.tolist() == [0]
+    assert Census(hidden_names).totals() == Census(snapshot).totals()
+
+
+def test_a_cgroup_is_meant_with_those_below_it() -> None:
+    """* and ? stand for something; a census that does not know of cgroups says so."""
+    census = Census(replace(small_machine(), cgroups=("/app/one", "/app/two", "/other")))
+
+    def pids(cgroup: str) -> list[int]:
+        rows, _ = census.select(trees=False, pid=None, comm=None, sort="pid", where="here", cgroup=cgroup)
+        return [row.pid for row in rows]
+
+    assert pids("/app") == pids("app/") == pids("/app/*") == [7, 8]
+    assert pids("/*/two") == [8]
+    assert pids("/") == [7, 8, 9]
+    with pytest.raises(NobodyThere, match="'/ap'"):
+        pids("/ap")
+
+
+def test_a_large_folio_is_walked_once() -> None:
+    """C's two pages are one folio, and half of it is mapped by two VMAs: pages cost 1 and 2 visits, the folio 2; each weighs once."""
+    snapshot = small_machine()
+    graph = snapshot.graph
+    vmas = Vmas(*(np.append(column, column[2:3]) for column in graph.vmas))
+    vmas = vmas._replace(
+        start=ints(0x10000, 0x10000, 0x20000, 0x30000, 0x40000), end=ints(0x14000, 0x14000, 0x22000, 0x31000, 0x41000)
+    )
+    vmas = vmas._replace(pgoff=ints(0x10, 0x10, 0x20, 0, 0x21))
+    chains = Chains(ints(0, 1, 1, 2, 4), ints(0, 1, 0, 2, 2))
+    pages = Pages(ints(512, 513), ints(2, 2), ints(2, 2), ints(0x20, 0x21), ints(1, 1), np.ones(2))
+    none, zero = np.full(2, NONE), ints(0, 0, 0)
+    sample = Sample(none, ints(512, 512), ints(2, 2), zero, zero, zero)
+    graph = replace(graph, vmas=vmas, chains=chains, pages=pages)
+    walk = Census(replace(snapshot, graph=graph, sample=sample)).walk()
+    assert walk is not None
+    assert walk.folios is not None
+    assert (walk.pages, walk.candidates) == (2, Quantiles(1, 2, 2))
+    assert (walk.folios.folios.value, walk.folios.candidates, walk.folios.useful) == (
+        1,
+        Quantiles(2, 2, 2),
+        Quantiles(1, 1, 1),
+    )
+    assert walk.wasted_share == pytest.approx(1 / 3)
+    assert walk.folios.wasted is not None
+    assert walk.folios.wasted.value == pytest.approx(1 / 2)
 
 
 def test_an_anon_vma_that_nobody_owns_is_the_trees() -> None:
@@ -398,17 +490,45 @@ def test_what_changed_between_two() -> None:
     processes = before.graph.processes._replace(pid=ints(7, 8, 10), comm=np.array([b"a", b"b", b"d"], "S16"))
     footprints = before.footprints._replace(page_tables=ints(12288, 8192, 4096), pss=ints(10, 15, 30))
     after = replace(before, graph=replace(before.graph, processes=processes), footprints=footprints)
-    found = {change.comm: change for change in changes(Census(before), Census(after), trees=False)}
+    found = {change.comm: change for change in changes((Census(before), None), (Census(after), None), trees=False)}
     assert set(found) == {"a", "c", "d"}
     assert found["a"].grown("page_tables_bytes") == 8192
     assert (found["c"].after, found["c"].grown("chains")) == (None, -1)
     assert (found["d"].before, found["d"].grown("vmas")) == (None, 2)
-    total = total_changes(Census(before), Census(after))
+    total = total_changes((Census(before), None), (Census(after), None))
     assert (total.grown("page_tables_bytes"), total.grown("chains")) == (8192, 0)
+
+
+def test_a_reused_pid_is_another_process() -> None:
+    """Same PID and name, begun at another time: one has gone, one is new. Where nobody knows the time, the name decides."""
+    before = small_machine()
+    processes = before.graph.processes
+    later = processes._replace(start_time_ns=ints(70, 81, 75))
+    unknown = processes._replace(start_time_ns=ints(0, 0, 0))
+
+    def between(after: Processes) -> list[tuple[int, bool, bool]]:
+        census = Census(replace(before, graph=replace(before.graph, processes=after)))
+        found = changes((Census(before), None), (census, None), trees=False)
+        return [(change.pid, change.before is None, change.after is None) for change in found]
+
+    assert between(later) == [(8, False, True), (8, True, False)]
+    assert between(unknown) == []
+    assert between(processes._replace(comm=np.array([b"a", b"execed", b"c"], "S16"))) == []
+    assert len(between(unknown._replace(comm=np.array([b"a", b"other", b"c"], "S16")))) == 2
+
+
+def test_changes_of_some() -> None:
+    """Only rows and totals of the address spaces that are meant."""
+    before = small_machine()
+    after = replace(before, footprints=before.footprints._replace(page_tables=ints(12288, 16384, 4096)))
+    sides = ((Census(before), ints(1)), (Census(after), ints(1)))
+    assert [change.pid for change in changes(*sides, trees=False)] == [8]
+    total = total_changes(*sides)
+    assert (total.comm, total.grown("page_tables_bytes")) == ("all of these", 8192)
 
 
 def test_unknown_before_or_after_is_unknown_between() -> None:
     """A census without chains, and one with."""
-    change = total_changes(Census(without_anon_vmas(small_machine())), Census(small_machine()))
+    change = total_changes((Census(without_anon_vmas(small_machine())), None), (Census(small_machine()), None))
     assert change.grown("chains") is None
     assert change.grown("vmas") == 0

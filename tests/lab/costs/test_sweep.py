@@ -1,7 +1,7 @@
 """The sweep of memory: what is read off the machines is what the sources say a design's structures take.
 
-Sizes from history.md: struct anonmm 24 bytes and a pointer per mm, "28 bytes per mm" (1.4); anon_vma 12 bytes and 12 more per
-VMA (1.5.1); a pte_chain block is a cache line with 15 slots where slots have 8 bytes and lines 128 (1.2.1).
+Sizes from history.md 1.4 (struct anonmm 24 bytes and a pointer per mm, "28 bytes per mm"), 1.5.1 (anon_vma 12 bytes and 12 more per
+VMA), 1.2.1 (a pte_chain block is a cache line with 15 slots where slots have 8 bytes and lines 128).
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from rmaplab.workloads.script import read_script
 SEEN = {
     "flags": "flags of VMAs", "borders": "where VMAs end (it merges by other rules)", "pages": "pages", "words": "contents",
     "frames": "frames", "mapcounts": "mapcounts", "exclusive": "AnonExclusive", "tables": "page tables",
+    "locked": "locked pages",
 }  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def _scripts(paths: tuple[str, ...], kernel: str, say: Callable[[str], None]) ->
         host = f"Linux {agent.release}"
         for script in scripts:
             try:  # the model first: what it refuses, because it is too large, must not burden the host
-                model = obey(script, kernel, privileged=agent.privileged, check_each=True, graph=not agent.no_graph)
+                model = obey(script, kernel, agent.circumstances, check_each=True, graph=not agent.no_graph)
             except NotModelled as reason:
                 click.echo(f"not compared: {printable(str(reason))}", err=True)
                 found.append(Verdict(script.name, kernel, host, 1, 0, (str(reason),)))
@@ -79,7 +80,7 @@ def _against(path: str, kernel: str, say: Callable[[str], None]) -> Verdict:
     operations, reasons = 0, list[str]()
     for record in records:
         try:
-            model = obey(record.script, kernel, privileged=record.privileged, check_each=True)
+            model = obey(record.script, kernel, record.around, check_each=True)
         except NotModelled as reason:
             click.echo(f"not compared: {printable(str(reason))}", err=True)
             reasons.append(str(reason))

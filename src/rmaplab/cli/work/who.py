@@ -5,17 +5,30 @@ from contextlib import ExitStack
 import click
 
 from rmaplab.harmless import printable
+from rmaplab.host.areas import areas_of
 from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.host.file_page import find_file_page
+from rmaplab.host.here import demand_x86_64
 from rmaplab.host.kernel_walk import KernelWalk
-from rmaplab.host.place import find_file_page, find_place
+from rmaplab.host.place import find_pid, find_place
 from rmaplab.host.who import who_maps_address, who_maps_file, who_maps_pfn
+from rmaplab.report.areas import AreasReport
 from rmaplab.report.emit import emit
 from rmaplab.report.who import WhoReport
 
+_ELSEWHERE = "the model answers anywhere, try `rmaplab explain fork`"
 
-def who(pid_and_address: tuple[int, str] | None, path_and_offset: tuple[str, int] | None, pfn: int, form: str) -> None:
+
+def list_areas(process: str, form: str) -> None:
+    """What a process maps."""
+    demand_x86_64("who", _ELSEWHERE)
+    emit(AreasReport([areas_of(find_pid(process))]), form)
+
+
+def who(pid_and_address: tuple[str, str] | None, path_and_offset: tuple[str, int] | None, pfn: int, form: str) -> None:
     """One of the first two, or neither: then it is the frame. What is wrong with the question is said before the kernel is asked."""
-    place = None if pid_and_address is None else find_place(*pid_and_address)
+    demand_x86_64("who", _ELSEWHERE)
+    place = None if pid_and_address is None else find_place(find_pid(pid_and_address[0]), pid_and_address[1])
     page = None if path_and_offset is None else find_file_page(*path_and_offset)
     with ExitStack() as stack:
         walk, why = None, ""

@@ -10,47 +10,43 @@ the graph alone. Useful is a visit that finds the page mapped; that takes the pa
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from fnmatch import fnmatchcase
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from rmaplab.errors import UsageError
-from rmaplab.harmless import printable
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
+from rmaplab.host.wanted import Wanted, as_name
 from rmaplab.lab.census.designs import Held, held_under_designs
+from rmaplab.lab.census.memory import memory_rows, object_rows
 from rmaplab.lab.census.rows import CensusRow, FileRow
-from rmaplab.lab.census.visits import Quantiles, Walk, quantiles
+from rmaplab.lab.census.visits import Quantiles, quantiles
+from rmaplab.lab.census.walks import CensusWalks
 from rmaplab.machine.arrays import I64, Bools
-from rmaplab.objects.covering import candidates_of
-from rmaplab.objects.graph import NONE, UNKNOWN, unique_pairs
+from rmaplab.objects.graph import NONE, UNKNOWN, Pages, unique_pairs
 
 NR_FILES = 10
 FACTS = ("roots", "largest_root_vmas", "anon_vmas", "chains", "rmap_bytes", "depth", "longest_walk")
 """What a row has from the graph: none of it on a rung that knows of no anon_vmas."""
 
 
+MEMORY = ("page_tables", "private", "shared", "pss", "swap", "hugetlb", "ksm")
+"""What a row has from /proc, in bytes."""
+
+
 class NobodyThere(UsageError):
     """No process is of the kind asked for: an error at first, no news in a watch."""
 
 
-class Census:
+class Census(CensusWalks):
     """What a snapshot says. Nothing is computed before it is asked for, and everything once."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self.graph = snapshot.graph
+        super().__init__(snapshot)
         self.of_mm: I64 = np.full(self.graph.nr_mms, NONE)
         self.of_mm[self.graph.processes.mm[::-1]] = np.arange(len(self.graph.processes.mm))[::-1]
-
-    # -- the graph, once ---------------------------------------------------------------------------------------------
-
-    @cached_property
-    def families(self) -> I64:
-        """By mm: its fork tree."""
-        return self.graph.families()
 
     @cached_property
     def torn_mms(self) -> Bools:
@@ -60,17 +56,6 @@ class Census:
     @cached_property
     def _depths(self) -> I64:
         return self.graph.depths()
-
-    @cached_property
-    def stretches(self) -> tuple[I64, I64, I64, I64]:
-        """Graph.candidates()."""
-        return self.graph.candidates()
-
-    @cached_property
-    def page_candidates(self) -> I64:
-        """By page of the sample: the VMAs a walk for it visits; 0 if its anon_vma is not in the graph."""
-        pages = self.graph.pages
-        return np.zeros(0, np.int64) if pages is None else candidates_of(pages, self.stretches)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -88,25 +73,25 @@ class Census:
         return self._rows(self.families, whole_trees=True)
 
     def select(
-        self, *, trees: bool, pid: int | None, comm: str | None, sort: str | None, where: str
+        self, *, trees: bool, pid: int | None, comm: str | None, sort: str | None, where: str, cgroup: str | None = None
     ) -> tuple[list[CensusRow], I64 | None]:
-        """Rows of processes or `trees`, and the mms they are about (None: all): all, or those of `pid` and of a name like `comm`.
+        """Rows of processes or `trees`, and the mms they are about (None: all): all, or those of `pid`, `cgroup`, a name like `comm`.
 
         The most of column `sort` comes first (None: of rmap, or page tables), but the lowest PID. Raises UsageError for trees
         on a rung that knows of none, and NobodyThere, which says `where`.
         """
         rows, chosen = self.trees() if trees else self.processes(), None
-        if pid is not None or comm is not None:
+        wanted = Wanted(pid, comm, cgroup, trees)
+        if not wanted.everybody or self.snapshot.scope is not None:
             processes = self.graph.processes
-            wanted = np.ones(len(processes.pid), np.bool_)
-            if pid is not None:
-                wanted &= processes.pid == pid
-            if comm is not None:
-                wanted &= np.array([fnmatchcase(name(each), comm) for each in processes.comm], np.bool_)
-            if not wanted.any():
-                raise NobodyThere(self._nobody(pid, comm, where))
+            cgroups = self.snapshot.cgroups or [""] * len(processes.pid)
+            meant = self.meant[processes.mm]
+            each = zip(meant.tolist(), processes.pid.tolist(), map(as_name, processes.comm), cgroups, strict=True)
+            there = np.array([mine and wanted.matches(*who) for mine, *who in each], np.bool_)
+            if not there.any():
+                raise NobodyThere(self._nobody(wanted, where))
             group = self.families if trees else np.arange(self.graph.nr_mms)
-            groups = np.unique(group[processes.mm[wanted]])
+            groups = np.unique(group[processes.mm[there]])
             chosen = np.flatnonzero(np.isin(group, groups))
             rows = [rows[i] for i in groups.tolist()]
         key = sort or ("rmap_bytes" if self.snapshot.knows_anon_vmas else "page_tables_bytes")
@@ -115,15 +100,40 @@ class Census:
             rows.reverse()
         return rows, chosen
 
-    def _nobody(self, pid: int | None, comm: str | None, where: str) -> str:
+    def estimated(self, rows: Sequence[CensusRow], *, trees: bool) -> list[CensusRow]:
+        """The rows, with intervals in those whose pages were not all looked at."""
+        if not self.sample.left_pages.any() or self.graph.pages is None:
+            return list(rows)
+        mm_of = dict(zip(self.graph.processes.pid.tolist(), self.graph.processes.mm.tolist(), strict=True))
+        return [self._estimated(row, mm_of[row.pid], trees=trees) for row in rows]
+
+    def _estimated(self, row: CensusRow, mm: int, *, trees: bool) -> CensusRow:
+        mms = np.flatnonzero(self.families == self.families[mm]) if trees else np.array([mm])
+        found = self.estimator(mms)
+        if found is None or found.complete or row.useful is None:
+            return row
+        each = found.once if trees else np.ones(len(found.rows))
+        top = int(self.sample.left_cover[mms].max())
+        known = self.snapshot.knows_anon_vmas
+        return replace(
+            row,
+            candidates=found.quantiles(self.page_candidates, each, top) if known else None,
+            useful=found.quantiles(found.pages.mapcount, each, top if known else None),
+        )
+
+    def _nobody(self, wanted: Wanted, where: str) -> str:
         """Why there is nobody to show, and what to try."""
-        if pid is None:
-            return f"no process of name {comm!r} with memory of its own on {where}: try a pattern such as 'redis*'"
-        if any(text.startswith(f"{pid} ") for text in self.snapshot.unseen):
+        if wanted.cgroup is not None and self.snapshot.scope is None and not any(self.snapshot.cgroups):
+            return f"{where} says of no process in which cgroup it is: leave --cgroup out"
+        if wanted.pid is None:
+            said = {"name": wanted.comm, "cgroup": wanted.cgroup}
+            asked = " and ".join(f"{what} {value!r}" for what, value in said.items() if value is not None)
+            return f"no process of {asked or 'those it is about'} with memory of its own on {where}: try a pattern such as 'redis*'"
+        if any(text.startswith(f"{wanted.pid} ") for text in self.snapshot.unseen):
             rung = int(self.snapshot.rung)
-            return f"process {pid} is there, but on rung {rung} the kernel does not show it: try another --pid"
-        named = f" of name {comm}" if comm is not None else ""
-        return f"no process {pid}{named} with memory of its own on {where}: it may have ended (see: ps -e)"
+            return f"process {wanted.pid} is there, but on rung {rung} the kernel does not show it: try another --pid"
+        named = f" of name {wanted.comm}" if wanted.comm is not None else ""
+        return f"no process {wanted.pid}{named} with memory of its own on {where}: it may have ended (see: ps -e)"
 
     def _rows(self, group: I64, *, whole_trees: bool) -> list[CensusRow]:
         graph, vmas, chains = self.graph, self.graph.vmas, self.graph.chains
@@ -131,7 +141,10 @@ class Census:
         of_vma = group[vmas.mm]
         head, torn = self._heads(group, nr), np.zeros(nr, np.bool_)
         torn[group[self.torn_mms]] = True
-        memory = [_sum_known(column[self.of_mm], group, nr) for column in self.snapshot.footprints]
+        memory = {
+            figure: _sum_known(column[self.of_mm], group, nr)
+            for figure, column in self.snapshot.footprints._asdict().items()
+        }
         count = np.bincount(of_vma, minlength=nr)
         people = np.bincount(group[graph.processes.mm], minlength=nr)
         facts: dict[str, I64] = {}
@@ -141,16 +154,14 @@ class Census:
         return [
             CensusRow(
                 pid=int(graph.processes.pid[head[i]]),
-                comm=name(graph.processes.comm[head[i]]),
+                comm=as_name(graph.processes.comm[head[i]]),
                 torn=bool(torn[i]) if self.snapshot.knows_anon_vmas else None,
                 processes=int(people[i]),
                 vmas=int(count[i]),
                 candidates=quantiles[0][i],
                 useful=quantiles[1][i],
-                page_tables_bytes=memory[0][i],
-                pss_bytes=memory[2][i],
-                private_bytes=memory[3][i],
-                shared_bytes=memory[4][i],
+                start_time_ns=int(graph.processes.start_time_ns[head[i]]),
+                **{f"{figure}_bytes": memory[figure][i] for figure in MEMORY},
                 **{fact: int(facts[fact][i]) if fact in facts else None for fact in FACTS},
             )
             for i in range(nr)
@@ -200,8 +211,6 @@ class Census:
             facts["rmap_bytes"] = nr_anon * size["anon_vma"] + nr_chains * size["anon_vma_chain"]
         return facts
 
-    # -- walks -------------------------------------------------------------------------------------------------------
-
     def _page_quantiles(
         self, group: I64, nr: int, *, whole_trees: bool
     ) -> tuple[list[Quantiles | None], list[Quantiles | None]]:
@@ -209,50 +218,21 @@ class Census:
         pages = self.graph.pages
         if pages is None:
             return [None] * nr, [None] * nr
+        used = np.flatnonzero(self.usable)
+        pages = Pages._make(column[used] for column in pages)
         of_page = group[pages.mm]
         weight = pages.weight if whole_trees else pages.weight * pages.mapcount
         useful = quantiles(of_page, pages.mapcount, weight, nr)
         if not self.snapshot.knows_anon_vmas:
             return [None] * nr, useful
-        known = pages.anon_vma != NONE
-        return quantiles(of_page[known], self.page_candidates[known], weight[known], nr), useful
-
-    def walk(self, mms: I64 | None = None) -> Walk | None:
-        """Over all pages, or over those found in some address spaces; None where nothing is known."""
-        pages = self.graph.pages
-        if pages is not None:
-            chosen = np.ones(len(pages.pfn), np.bool_) if mms is None else np.isin(pages.mm, mms)
-            if self.snapshot.knows_anon_vmas:
-                chosen &= pages.anon_vma != NONE
-            weight, useful = pages.weight[chosen], pages.mapcount[chosen]
-            zero = np.zeros(len(weight), np.int64)
-            total, sampled = round(float(weight.sum())), len(np.unique(pages.pfn[chosen]))
-            useful_q = quantiles(zero, useful, weight, 1)[0]
-            if not self.snapshot.knows_anon_vmas:
-                return Walk("pages of private memory", total, sampled, None, useful_q, None)
-            visits = self.page_candidates[chosen]
-            wasted = 1 - float((useful * weight).sum() / max((visits * weight).sum(), 1e-9)) if len(weight) else None
-            wasted = None if wasted is None else max(wasted, 0.0)
-            return Walk("anonymous pages", total, sampled, quantiles(zero, visits, weight, 1)[0], useful_q, wasted)
-        if not self.snapshot.knows_anon_vmas:
-            return None
-        owner, _, length, cover = self.stretches
-        if mms is not None:
-            of_them = np.isin(self.graph.vmas.mm[self.graph.chains.vma], mms)
-            chosen = np.isin(owner, self.graph.chains.anon_vma[of_them])
-            length, cover = length[chosen], cover[chosen]
-        zero, total = np.zeros(len(length), np.int64), int(length.sum())
-        found = quantiles(zero, cover, length.astype(np.float64), 1)[0]
-        return Walk("indexes that anon_vmas cover, a page there or not", total, total, found, None, None)
+        return quantiles(of_page, self.page_candidates[used], weight, nr), useful
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 
     def files(self, mms: I64 | None = None) -> list[FileRow]:
         """The files with most VMAs."""
         vmas, files = self.graph.vmas, self.graph.files
-        chosen = vmas.file != NONE
-        if mms is not None:
-            chosen &= np.isin(vmas.mm, mms)
+        chosen = (vmas.file != NONE) & self.those(mms)[vmas.mm]
         counts = np.bincount(vmas.file[chosen], minlength=len(files.inode))
         pairs = unique_pairs(vmas.file[chosen], vmas.mm[chosen])
         spaces = np.bincount(pairs[0], minlength=len(files.inode))
@@ -265,44 +245,47 @@ class Census:
                 rows.append(FileRow(text, where, int(files.inode[file]), int(counts[file]), int(spaces[file])))
         return rows
 
-    def designs(self) -> list[Held]:
-        """What the same machine would hold under each design, and does hold under its own."""
-        return held_under_designs(self.snapshot)
+    def designs(self, mms: I64 | None = None) -> list[Held]:
+        """What the same machine, or these address spaces, would hold under each design, and do hold under their own."""
+        return held_under_designs(self, mms)
 
-    def totals(self) -> dict[str, int | None]:
-        """Of the whole machine, as far as it was seen."""
-        graph, snapshot = self.graph, self.snapshot
-        known = snapshot.knows_anon_vmas
-        size, first = snapshot.sizes.by_cache, snapshot.footprints
-        nr_anon, nr_chains = len(graph.anon_vmas.root), len(graph.chains.vma)
+    def totals(self, mms: I64 | None = None) -> dict[str, int | None]:
+        """Of the whole machine, as far as it was seen, or of some address spaces. Memory is what each process says, added up."""
+        graph, those = self.graph, self.those(mms)
+        known, size = self.snapshot.knows_anon_vmas, self.snapshot.sizes.by_cache
+        on = those[graph.vmas.mm[graph.chains.vma]]
+        nr_anon, nr_chains = len(np.unique(graph.chains.anon_vma[on])), int(on.sum())
         sized = known and "anon_vma" in size and "anon_vma_chain" in size
-        one = np.zeros(graph.nr_mms, np.int64)
-        memory = {
-            name: _sum_known(getattr(first, name)[self.of_mm], one, 1)[0] for name in ("page_tables", "private", "pss")
-        }
+        of_them = np.flatnonzero(those)
+        one = np.zeros(len(of_them), np.int64)
+        memory = self.snapshot.footprints._asdict()
         return {
-            "processes": len(graph.processes.pid),
-            "address_spaces": graph.nr_mms,
-            "trees": int(self.families.max(initial=-1)) + 1 if known else None,
-            "vmas": len(graph.vmas.mm),
+            "processes": int(those[graph.processes.mm].sum()),
+            "address_spaces": len(of_them),
+            "trees": len(np.unique(self.families[of_them])) if known else None,
+            "vmas": int(those[graph.vmas.mm].sum()),
             "anon_vmas": nr_anon if known else None,
             "chains": nr_chains if known else None,
             "rmap_bytes": nr_anon * size["anon_vma"] + nr_chains * size["anon_vma_chain"] if sized else None,
-            "page_tables_bytes": memory["page_tables"],
-            "private_bytes": memory["private"],
-            "pss_bytes": memory["pss"],
+            **{f"{figure}_bytes": _sum_known(memory[figure][self.of_mm[of_them]], one, 1)[0] for figure in MEMORY},
         }
 
-    def as_json(self, rows: Sequence[CensusRow], what: str, mms: I64 | None = None) -> dict[str, Any]:
-        """One JSON object: circumstances, totals, `rows` under the name `what`, walk, files, designs."""
-        snapshot, walk = self.snapshot, self.walk(mms)
+    def as_json(
+        self, rows: Sequence[CensusRow], what: str, mms: I64 | None = None, left_out: int = 0
+    ) -> dict[str, Any]:
+        """One JSON object: circumstances, totals, `rows` under the name `what`, walk, memory, objects, files, designs."""
+        walk = self.walk(mms)
         return {
-            **circumstances(snapshot),
-            "totals": self.totals(),
+            **circumstances(self.snapshot),
+            "totals_of": "the machine" if mms is None and self.snapshot.scope is None else "these address spaces",
+            "totals": self.totals(mms),
             what: [row.as_json() for row in rows],
+            "rows_left_out": left_out,
             "walk": walk.as_json() if walk else None,
+            "memory": [asdict(row) for row in memory_rows(self.totals(mms), walk, self.snapshot.machine)],
+            "objects": [asdict(row) for row in object_rows(self.totals(), self.snapshot)],
             "files": [asdict(row) for row in self.files(mms)],
-            "designs": [held.as_json() for held in self.designs()],
+            "designs": [held.as_json() for held in self.designs(mms)],
         }
 
 
@@ -320,7 +303,14 @@ def circumstances(snapshot: Snapshot) -> dict[str, Any]:
         "broken": list(snapshot.broken) if known else None,
         "hidden": {"children": snapshot.hidden[0], "vmas": snapshot.hidden[1]} if known else None,
         "unseen": list(snapshot.unseen),
-        "ended": int((snapshot.footprints.page_tables == UNKNOWN).sum()),
+        "ended": _nr_ended(snapshot),
+        "pages": {
+            "windows_read": snapshot.drawn.windows,
+            "windows": snapshot.drawn.of,
+            "seed": snapshot.drawn.seed,
+            "confidence": None if snapshot.drawn.seed is None else 0.95,
+        },
+        "machine": dict(snapshot.machine),
         "object_sizes": {
             **{f"{name}_bytes": size for name, size in snapshot.sizes.by_cache.items()},
             "source": snapshot.sizes.source,
@@ -328,9 +318,10 @@ def circumstances(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def name(comm: bytes) -> str:
-    """A process's name, fit to print."""
-    return printable(comm.split(b"\0")[0].decode(errors="surrogateescape"))
+def _nr_ended(snapshot: Snapshot) -> int:
+    """Processes that were asked for, and whose memory nobody knows."""
+    meant = slice(None) if snapshot.scope is None else np.isin(snapshot.graph.processes.mm, snapshot.scope)
+    return int((snapshot.footprints.page_tables[meant] == UNKNOWN).sum())
 
 
 def _sum_known(values: I64, group: I64, nr: int) -> list[int | None]:

@@ -15,11 +15,14 @@ import numpy as np
 from rmaplab.host.snapshot import Snapshot
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.designs import OURS, load_design
+from rmaplab.lab.census.estimate import Estimator
 from rmaplab.lab.census.relive import KERNEL
-from rmaplab.lab.census.visits import Quantiles, quantiles
+from rmaplab.lab.census.visits import Quantiles
+from rmaplab.lab.census.walks import CensusWalks
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.machine import Hardware
 from rmaplab.machine.paging import paging_format
-from rmaplab.objects.graph import NONE, Graph, Pages
+from rmaplab.objects.graph import Pages
 from rmaplab.rmap.live import Sight
 from rmaplab.rmap.protocol import ReverseMap
 from rmaplab.units import PAGE_SHIFT
@@ -40,6 +43,8 @@ class Held:
     note: str = ""
     visits: Quantiles | None = None
     """Per walk, over pages; None where pages or the design's walk are not known."""
+    objects_within: tuple[int, int] | None = None
+    """Between what their number is, with 95 %, where it follows from a sample of pages."""
 
     @property
     def total_bytes(self) -> int | None:
@@ -52,26 +57,32 @@ class Held:
         return {**asdict(self), "total_bytes": self.total_bytes}
 
 
-def held_under_designs(snapshot: Snapshot) -> list[Held]:
-    """This kernel's own, then our designs; those that count as another does are left out."""
+def held_under_designs(walks: CensusWalks, mms: I64 | None) -> list[Held]:
+    """This kernel's own, then our designs; those that count as another does are left out. Of the machine, or of some address spaces."""
+    snapshot = walks.snapshot
+    if not walks.those(mms).all():
+        people = snapshot.graph.processes
+        part = snapshot.graph.part(people.pid[walks.those(mms)[people.mm]].tolist(), 0, np.iinfo(np.int64).max)
+        snapshot = replace(snapshot, graph=part)
     designs = {name: load_design(path) for name, path in OURS.items()}
     counted = {name: design for name, design in designs.items() if "live" in vars(design)}
-    found = [_own(snapshot), *(_under(name, design, snapshot) for name, design in counted.items())]
-    pages = snapshot.graph.pages
-    if pages is None or not snapshot.knows_anon_vmas:
-        return found
-    known = pages.anon_vma != NONE
-    pages = Pages(*(column[known] for column in pages))
+    found = walks.estimator(mms)
+    pages = None if found is None else Pages._make(column[found.rows] for column in found.pages)
+    snapshot = replace(snapshot, graph=replace(snapshot.graph, pages=pages))
+    held = [_own(snapshot), *(_under(name, design, snapshot, found) for name, design in counted.items())]
+    if found is None or not snapshot.knows_anon_vmas:
+        return held
     walked = [find_kernel(KERNEL).design_class(), *counted.values()]
-    return [
-        replace(held, visits=_visits(design, snapshot.graph, pages)) for held, design in zip(found, walked, strict=True)
-    ]
+    return [replace(each, visits=_visits(design, walks, found)) for each, design in zip(held, walked, strict=True)]
 
 
-def _visits(design: type[ReverseMap], graph: Graph, pages: Pages) -> Quantiles | None:
+def _visits(design: type[ReverseMap], walks: CensusWalks, found: Estimator) -> Quantiles | None:
     if design.live is None or design.live.visits is None:
         return None
-    return quantiles(np.zeros(len(pages.pfn), np.int64), design.live.visits(graph, pages), pages.weight, 1)[0]
+    values = np.zeros(len(found.rows), np.int64)
+    usable = Pages._make(column[found.rows] for column in found.pages)
+    values[found.rows] = design.live.visits(walks.graph, usable)
+    return found.quantiles(values, found.once, None)
 
 
 def _own(snapshot: Snapshot) -> Held:
@@ -93,7 +104,7 @@ def _own(snapshot: Snapshot) -> Held:
     )
 
 
-def _under(name: str, design: type[ReverseMap], snapshot: Snapshot) -> Held:
+def _under(name: str, design: type[ReverseMap], snapshot: Snapshot, found: Estimator | None) -> Held:
     ram_bytes = snapshot.nr_pages << PAGE_SHIFT
     hardware = Hardware(ram_bytes, 0, 1, paging_format(PAGING), snapshot.cache_line_bytes, highpte=False)
     graph, paging = snapshot.graph, hardware.paging
@@ -109,4 +120,8 @@ def _under(name: str, design: type[ReverseMap], snapshot: Snapshot) -> Held:
         return Held(name, {}, None, **fields, note=counted)
     sizes = design.object_bytes(hardware)
     total = sum(count * sizes[kind] for kind, count in counted.items())
-    return Held(name, counted, total, **fields, note=design.live.note)
+    within = None
+    if design.live.of_pages is not None and found is not None and not found.complete:
+        each = found.total(design.live.of_pages(found.pages, hardware) * found.once)
+        within = (round(each.low), round(each.high))
+    return Held(name, counted, total, **fields, note=design.live.note, objects_within=within)

@@ -88,7 +88,7 @@ def family_tree(graph: Graph, mms: I64) -> list[FamilyNode]:
         _find_parent(nodes, i, Counter(nodes[i].anon_vmas), owner, anon_vmas.parent, anon_vmas.root)
         i += 1
     for i, node in enumerate(nodes):
-        node.ended_early = not node.anon_vmas.isdisjoint(owner)
+        node.ended_early = any(anon_vma in owner for anon_vma in node.anon_vmas)
         if node.parent != NONE:
             nodes[node.parent].children.append(i)
     return nodes

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.lab.census.family import FamilyNode, Piece, by_birth, family_tree, generation, line
+from rmaplab.lab.census.placing import coverers, place
 from rmaplab.machine.arrays import I64
-from rmaplab.objects.covering import covering
 from rmaplab.objects.graph import ACCESS, NONE, Graph, Pages
 
 
@@ -55,6 +55,7 @@ def history_of(graph: Graph, pages: Pages, mms: I64) -> History:
     entries = _entries(graph, pages, nodes)
     placed = entries.address != NONE
     entries = FoundEntries(*(column[placed] for column in entries))
+    entries = entries._replace(page=_numbered(entries.page))  # a page that is nowhere has no number
     order = by_birth(nodes, order)
     writes = _writes(graph, pages, nodes, order, entries)
     return History(nodes, order, entries, writes, _colours(nodes), int((~placed).sum()))
@@ -65,7 +66,7 @@ def history_of(graph: Graph, pages: Pages, mms: I64) -> History:
 
 def _lay_out(graph: Graph, nodes: list[FamilyNode], order: list[int]) -> None:
     """Fill early, kept and late, children before parents."""
-    vmas, root_of = graph.vmas, graph.anon_vmas.root
+    vmas, root_of, nr_pages = graph.vmas, graph.anon_vmas.root, graph.vmas.nr_pages
     by_mm = np.searchsorted(vmas.mm, np.arange(graph.nr_mms + 1))  # VMAs are in order of their mm
     owned: dict[int, set[int]] = {}  # whose root is its own has inherited nothing of it
     for i in reversed(order):
@@ -81,7 +82,7 @@ def _lay_out(graph: Graph, nodes: list[FamilyNode], order: list[int]) -> None:
                 continue
             start, first = int(vmas.start[row]), int(vmas.pgoff[row])
             moved = bool(vmas.file[row] == NONE) and first != start >> 12 and 0 < first < 1 << 35
-            nr, access = int(vmas.nr_pages[row]), int(vmas.flags[row]) & ACCESS
+            nr, access = int(nr_pages[row]), int(vmas.flags[row]) & ACCESS
             piece = Piece(int(root_of[own]), first, nr, start, moved, access)
             early = own != piece.root or times[own] > 1 or own in inherited
             (node.kept if early else node.late).append(piece)
@@ -154,34 +155,24 @@ def _colours(nodes: list[FamilyNode]) -> dict[int, int]:
 
 def _entries(graph: Graph, pages: Pages, nodes: list[FamilyNode]) -> FoundEntries:
     """Where each page found is, by its index; the address is NONE where nothing of its process covers that."""
-    vmas, root_of = graph.vmas, graph.anon_vmas.root
     node_of = np.full(graph.nr_mms, NONE)
     for i, node in enumerate(nodes):
         if node.mm != NONE:
             node_of[node.mm] = i
     row = np.flatnonzero((node_of[pages.mm] != NONE) & (pages.anon_vma != NONE))
-    anons = np.flatnonzero(vmas.anon_vma != NONE)
-    width = len(root_of)
-    keys = vmas.mm[anons] * width + root_of[vmas.anon_vma[anons]]
-    wanted = pages.mm[row] * width + root_of[pages.anon_vma[row]]
-    at = _covering(wanted, pages.pgoff[row], keys, vmas.pgoff[anons], vmas.nr_pages[anons])
-    vma = anons[at]
-    address = np.where(at == NONE, NONE, vmas.start[vma] + (pages.pgoff[row] - vmas.pgoff[vma] << 12))
-    _, page = np.unique(pages.pfn[row], return_inverse=True)
-    return FoundEntries(page.reshape(-1).astype(np.int64), node_of[pages.mm[row]], address, row)
+    return FoundEntries(_numbered(pages.pfn[row]), node_of[pages.mm[row]], place(graph, pages, row), row)
 
 
-def _covering(owner: I64, index: I64, owners: I64, first: I64, nr: I64) -> I64:
-    """As covering(), of stretches in any order. O(n log n)."""
-    order = np.lexsort((first, owners))
-    return np.append(order, NONE)[covering(owner, index, owners[order], first[order], nr[order])]
+def _numbered(names: I64) -> I64:
+    """By row: which of the names it has, from 0 on without gaps."""
+    return np.unique(names, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _writes(
     graph: Graph, pages: Pages, nodes: list[FamilyNode], order: list[int], entries: FoundEntries
 ) -> dict[tuple[int, int], I64]:
     """Addresses by (node, the child it must come before)."""
-    nr = int(entries.page.max(initial=-1)) + 1
+    nr = int(entries.page.max(initial=-1)) + 1  # each of them is mapped by somebody
     anon_vma, index = np.zeros(nr, np.int64), np.zeros(nr, np.int64)
     anon_vma[entries.page], index[entries.page] = pages.anon_vma[entries.row], pages.pgoff[entries.row]
     parent = np.array([*(node.parent for node in nodes), NONE])  # the last, for NONE
@@ -203,12 +194,12 @@ def _writes(
         entries.page[unseen & known]
     )  # a sample does not say who else maps it: whoever can inherit it may
     before[wider] = first_child[writer[wider]]
-    at = _addresses(graph, nodes, writer, graph.anon_vmas.root[anon_vma] if nr else anon_vma, index)
+    like = np.zeros(nr, np.int64)
+    like[entries.page] = entries.address
+    at = _addresses(graph, nodes, writer, graph.anon_vmas.root[anon_vma], index, like)
     mine = known & (writer[entries.page] == entries.node)
     at[entries.page[mine]] = entries.address[mine]
-    seen = np.zeros(nr, np.bool_)
-    seen[entries.page] = True
-    chosen = np.flatnonzero((writer != NONE) & (at != NONE) & seen)
+    chosen = np.flatnonzero((writer != NONE) & (at != NONE))
     chosen = chosen[np.lexsort((at[chosen], before[chosen], writer[chosen]))]
     steps = np.stack([writer[chosen], before[chosen]])
     cuts = np.flatnonzero((steps[:, 1:] != steps[:, :-1]).any(axis=0)) + 1
@@ -256,13 +247,14 @@ def _owners(graph: Graph, nodes: list[FamilyNode]) -> I64:
     return owner
 
 
-def _addresses(graph: Graph, nodes: list[FamilyNode], node: I64, root: I64, index: I64) -> I64:
-    """Where nodes have an index of a root before their children are born, or NONE."""
+def _addresses(graph: Graph, nodes: list[FamilyNode], node: I64, root: I64, index: I64, like: I64) -> I64:
+    """Where nodes have an index of a root before their children are born, or NONE; of several places the one that is `like`."""
     width = len(graph.anon_vmas.root)
     pieces = [(i * width + piece.root, *piece[1:4]) for i, each in enumerate(nodes) for piece in each.early]
     table = np.array(pieces, np.int64).reshape(-1, 4)
-    at = _covering(node * width + root, index, table[:, 0], table[:, 1], table[:, 2])
-    found: I64 = np.where(at == NONE, NONE, 0)
-    if len(table):
-        found = np.where(at == NONE, NONE, table[at, 3] + (index - table[at, 1] << 12))
+    query, at = coverers(node * width + root, index, table[:, 0], table[:, 1], table[:, 2])
+    there = table[at, 3] + (index[query] - table[at, 1] << 12)
+    best_last = np.lexsort((there == like[query], query))
+    found = np.full(len(node), NONE)
+    found[query[best_last]] = there[best_last]
     return found

@@ -1,35 +1,44 @@
 """A saved census, lived through again in the model, under any design: its walks, its objects, and how much of it came out alike.
 
-    census --lab/census/fork_history.py--> history --lab/census/relive.py, on 6.18+DESIGN--> tasks --walk(pfn)--> visits
-                                                                                 `--beside the census: pages, VMAs alike
+    census --fork_history.py--> history --relive.py, on 6.18+DESIGN--> tasks --measure.py--> visits, beside the census: what is alike
+                                                                         `--fails? its trees in halves, until it is known which
 
-VMAs without an anon_vma are left out: no walk for an anonymous page meets them. A page is alike if whoever the census found
-mapping it maps one page in the model too, at the same addresses, and as many entries map that as the census says. Every
-machine is checked, its walks against the judge, before it is measured.
+VMAs without an anon_vma are left out: no walk for an anonymous page meets them. Every machine is checked, its walks against its page
+tables, before it is believed. All rows speak of the same trees and the same pages: what a design cannot live through is no part of
+any row, and is said; so is a design that can live through none.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from rmaplab.calls.task import Task
-from rmaplab.errors import KernelBug, UsageError
+from rmaplab.errors import KernelBug, RmaplabError, SyscallError, UsageError
+from rmaplab.host.wanted import as_name
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.designs import find_design
-from rmaplab.kernels.system import System
 from rmaplab.lab.census.census import Census
-from rmaplab.lab.census.fork_history import FoundEntries, History, history_of
+from rmaplab.lab.census.fork_history import History, history_of
+from rmaplab.lab.census.measure import compare, read_all, sample_of, walk_all
 from rmaplab.lab.census.relive import KERNEL, relive
 from rmaplab.lab.census.visits import Quantiles, quantiles
-from rmaplab.machine.arrays import I64
-from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.machine.arrays import F64, I64, Bools
+from rmaplab.mm.validate import check
 from rmaplab.objects.graph import NONE, Pages
 
 MAX_ENTRIES = 1 << 18  # a GiB if nothing is shared; trees beyond that are left out, and it is said
-WALKS = 2000
+Tick = Callable[[str, str], object]
+T = TypeVar("T")
+
+
+def _unheard(design: str, what: str) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,8 @@ class Chosen:
     """What of a census is lived through again, whole trees, and what is left out.
 
     `vmas` are those with an anon_vma, `ended` processes of which only anon_vmas were left; `unplaced` entries are of pages whose anon_vma
-    is not in the census. `complete`: the census has every entry, and is no sample.
+    is not in the census, or whose place had another page. `complete`: the census has every entry, and is no sample. `torn` trees changed
+    while they were read.
     """
 
     mms: I64
@@ -50,6 +60,7 @@ class Chosen:
     ended: int
     unplaced: int
     complete: bool
+    torn: int
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -58,27 +69,64 @@ class Chosen:
 
 @dataclass(frozen=True)
 class WalkedUnder:
-    """One design's row. `vmas` and `pages` are those that are as in the census.
+    """One design's row, or the live machine's. `vmas` and `pages` are those that are as in the census.
 
+    visits, useful and wasted_share are over the same pages in all rows, of which `walks` were walked: see Relived.
     `like_live`, for the design of the live kernel: walks that made as many visits as its graph says. `copied` pages mremap had to copy.
+    `failed` says why there is nothing else.
     """
 
     design: str
-    vmas: int
-    pages: int
-    walks: int
-    visits: Quantiles | None
-    useful: Quantiles | None
-    wasted_share: float | None
-    like_live: int | None
-    objects: dict[str, int]
-    objects_bytes: int | None
-    copied: int
-    wall_s: float
+    vmas: int = 0
+    pages: int = 0
+    walks: int = 0
+    visits: Quantiles | None = None
+    useful: Quantiles | None = None
+    wasted_share: float | None = None
+    like_live: int | None = None
+    objects: dict[str, int] = field(default_factory=dict)
+    objects_bytes: int | None = None
+    copied: int = 0
+    wall_s: float = 0.0
+    failed: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Unlived:
+    """A tree that could not be lived through under a design ("": its history could not be told), and is in no row."""
+
+    pid: int
+    comm: str
+    processes: int
+    design: str
+    why: str
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
+
+
+class Relived(NamedTuple):
+    """What came of it: the live machine's row and the designs'. `alike` pages are so under every design: all rows' walks are about those."""
+
+    chosen: Chosen
+    was: WalkedUnder
+    found: list[WalkedUnder]
+    unlived: list[Unlived]
+    alike: int
+
+
+class _Made(NamedTuple):
+    """One machine: its row so far, which pages are alike, visits and mappings found by page of the sample."""
+
+    row: WalkedUnder
+    like: Bools
+    visits: I64
+    useful: I64
 
 
 def check_census(census: Census, source: str) -> None:
@@ -98,100 +146,174 @@ def choose(census: Census, heads: Sequence[int], top: int = 0) -> tuple[Chosen, 
 
     The census is one that check_census() lets pass. Raises UsageError if every tree is too large.
     """
-    pages = census.graph.pages
-    if pages is None:
+    asked, trees = _trees(census, heads, top)
+    history = _history(census, trees)
+    return _chosen(census, asked, trees, trees, history), history, _pages(census)
+
+
+def live_through(
+    census: Census, heads: Sequence[int], designs: Sequence[str], top: int = 0, tick: Tick = _unheard
+) -> Relived:
+    """What choose() takes, under each design. Nothing that goes wrong with a tree is raised: it is left out of all rows, and said.
+
+    `tick` hears of each step: as relive(), and before each check and each round of walks. Raises as choose().
+    """
+    asked, taken = _trees(census, heads, top)
+    trees = taken
+    unlived: list[Unlived] = []
+    failed: dict[str, str] = {}
+
+    def leave_out(bad: Mapping[int, str], design: str) -> list[int]:
+        unlived.extend(_unlived(census, tree, design, why) for tree, why in bad.items())
+        return [tree for tree in trees if tree not in bad]
+
+    while True:
+        history, bad = _separate(trees, partial(_history, census))
+        if history is None:
+            trees = leave_out(bad, "")
+            continue
+        made: dict[str, _Made] = {}
+        for design in (design for design in designs if design not in failed):
+            whole = {tuple(trees): history}
+
+            def make(part: list[int], design: str = design, whole: dict[Any, History] = whole) -> _Made:
+                return _make(design, census, whole.get(tuple(part)) or _history(census, part), tick)
+
+            one, bad = _separate(trees, make)
+            if one is not None:
+                made[design] = one
+            elif len(bad) == len(trees):
+                failed[design] = next(iter(bad.values()))
+            else:
+                trees = leave_out(bad, design)
+                break
+        else:
+            chosen = _chosen(census, asked, taken, trees, history)
+            was, rows, alike = _rows(census, chosen, history, made)
+            told = {**rows, **{design: WalkedUnder(design, failed=why) for design, why in failed.items()}}
+            return Relived(chosen, was, [told[design] for design in designs], unlived, alike)
+
+
+# -- trees -----------------------------------------------------------------------------------------------------------
+
+
+def _pages(census: Census) -> Pages:
+    if census.graph.pages is None:
         raise KernelBug("rebuild", "a census without pages was let pass")
-    row_of = dict(zip(census.graph.processes.pid.tolist(), census.graph.processes.mm.tolist(), strict=True))
-    of_page = np.bincount(census.families[pages.mm], minlength=int(census.families.max(initial=-1)) + 1)
-    trees = [int(census.families[row_of[pid]]) for pid in heads]
+    return census.graph.pages
+
+
+def _trees(census: Census, heads: Sequence[int], top: int) -> tuple[list[int], list[int]]:
+    """(those asked for, those taken)."""
+    processes = census.graph.processes
+    row_of = dict(zip(processes.pid.tolist(), processes.mm.tolist(), strict=True))
+    of_page = _entries_of(census)
+    asked = list(dict.fromkeys(int(census.families[row_of[pid]]) for pid in heads))
     taken: list[int] = []
-    for tree in trees[: top or len(trees)]:
+    for tree in asked[: top or len(asked)]:
         if of_page[taken].sum() + of_page[tree] <= MAX_ENTRIES:
             taken.append(tree)
     if not taken:
         raise UsageError(
             f"each of these trees maps more than {MAX_ENTRIES:,} pages, too many to be lived through: choose another with --pid"
         )
-    mms = np.flatnonzero(np.isin(census.families, taken))
-    history = history_of(census.graph, pages, mms)
-    vmas = census.graph.vmas
-    chosen = Chosen(
+    return asked, taken
+
+
+def _entries_of(census: Census) -> I64:
+    """By tree: the entries that the census found."""
+    found = np.bincount(census.families[_pages(census).mm], minlength=int(census.families.max(initial=-1)) + 1)
+    return found.astype(np.int64)
+
+
+def _history(census: Census, trees: Sequence[int]) -> History:
+    mms = np.flatnonzero(np.isin(census.families, np.array(trees, np.int64)))
+    return history_of(census.graph, _pages(census), mms)
+
+
+def _chosen(
+    census: Census, asked: Sequence[int], taken: Sequence[int], trees: Sequence[int], history: History
+) -> Chosen:
+    mms = np.flatnonzero(np.isin(census.families, np.array(trees, np.int64)))
+    vmas, pages, of_page = census.graph.vmas, _pages(census), _entries_of(census)
+    torn = np.unique(census.families[census.torn_mms])
+    return Chosen(
         mms=mms,
-        trees=len(taken),
-        trees_left_out=len(trees) - len(taken),
-        entries_left_out=int(of_page[trees].sum() - of_page[taken].sum()),
+        trees=len(trees),
+        trees_left_out=len(asked) - len(taken),
+        entries_left_out=int(of_page[asked].sum() - of_page[taken].sum()),
         vmas=int(((vmas.anon_vma != NONE) & np.isin(vmas.mm, mms)).sum()),
         pages=len(np.unique(pages.pfn[np.isin(pages.mm, mms)])),
-        entries=int(of_page[taken].sum()),
+        entries=int(of_page[trees].sum()),
         ended=sum(node.mm == NONE for node in history.nodes),
-        unplaced=int(of_page[taken].sum()) - len(history.entries.row),
-        complete=_is_complete(pages, history.entries),
+        unplaced=int(of_page[trees].sum()) - len(history.entries.row),
+        complete=_is_complete(pages, history),
+        torn=int(np.isin(torn, trees).sum()),
     )
-    return chosen, history, pages
 
 
-def walk_under(design: str, census: Census, chosen: Chosen, history: History, pages: Pages) -> WalkedUnder:
-    """Live through the history under a design, check everything, then walk. Raises as relive()."""
-    began = time.perf_counter()
-    own = find_design(design).path == find_kernel(KERNEL).design
-    system, tasks = relive(design, history, complete=chosen.complete)
-    system.check()
-    pfns, like = _compare(system, history.entries, pages, tasks)
-    alike = np.flatnonzero(like)
-    first = np.unique(history.entries.page, return_index=True)[1]
-    sample = alike[np.unique(np.linspace(0, max(len(alike) - 1, 0), min(WALKS, len(alike))).astype(np.int64))]
-    visits, useful = _walk(system, pfns[sample])
-    rows = history.entries.row[first[sample]]
-    weight = np.bincount(history.entries.page, pages.weight[history.entries.row], len(like))[sample].astype(np.float64)
-    one = np.zeros(len(sample), np.int64)
+def _is_complete(pages: Pages, history: History) -> bool:
+    """Whether the census has every entry: else what it lacks may have been there."""
+    row = history.entries.row
+    return bool(np.allclose(pages.weight[row] * pages.mapcount[row], 1))
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def _separate(trees: list[int], attempt: Callable[[list[int]], T]) -> tuple[T | None, dict[int, str]]:
+    """What the attempt makes of all these trees; or None, and of whom it can make nothing, and why. Halves are tried, and their halves."""
+    try:
+        return attempt(trees), {}
+    except Exception as error:  # noqa: BLE001  whatever it is, it must not cost the other trees
+        why = _said(error)
+    if len(trees) < 2:
+        return None, dict.fromkeys(trees, why)
+    half = len(trees) // 2
+    bad = {**_separate(trees[:half], attempt)[1], **_separate(trees[half:], attempt)[1]}
+    return None, bad or dict.fromkeys(trees, f"{len(trees)} trees together, not one by one: {why}")
+
+
+def _said(error: Exception) -> str:
+    """In one line; of what nobody foresaw also where it was."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (RmaplabError, SyscallError)):
+        return text
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} in {last.name} ({Path(last.filename).name}:{last.lineno}): {text}"
+
+
+def _unlived(census: Census, tree: int, design: str, why: str) -> Unlived:
+    processes = census.graph.processes
+    people = np.flatnonzero(census.families[processes.mm] == tree)
+    head = people[np.lexsort((processes.pid[people], processes.start_time_ns[people]))[0]]
+    return Unlived(int(processes.pid[head]), as_name(processes.comm[head]), len(people), design, why)
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _make(design: str, census: Census, history: History, tick: Tick) -> _Made:
+    """Live through the history under a design, check everything, then walk."""
+    began, pages = time.perf_counter(), _pages(census)
+    system, tasks = relive(design, history, complete=_is_complete(pages, history), tick=partial(tick, design))
+    tick(design, "is checked")
+    check(system.kernel, walks=0)  # each walk below is judged
+    there = read_all(system, tasks)
+    pfns, like = compare(there, history.entries, pages.mapcount[history.entries.row])
+    tick(design, "is walked")
+    visits, useful = walk_all(system, tasks, there, pfns[sample_of(census, history, pages).page])
     caches = system.kernel.design.caches()
-    total = float((visits * weight).sum())
-    as_live = int((visits == census.page_candidates[rows]).sum()) if own else None
-    return WalkedUnder(
+    row = WalkedUnder(
         design=design,
         vmas=_vmas_alike(history, tasks),
-        pages=len(alike),
-        walks=len(sample),
-        visits=quantiles(one, visits, weight, 1)[0],
-        useful=quantiles(one, useful, weight, 1)[0],
-        wasted_share=1 - float((useful * weight).sum()) / total if total else None,
-        like_live=as_live,
+        pages=int(like.sum()),
         objects={cache.name: cache.nr_objects for cache in caches},
         objects_bytes=sum(cache.bytes for cache in caches),
         copied=system.machine.ledger.counts.get("mremap_copy", 0),
         wall_s=time.perf_counter() - began,
     )
-
-
-def on_the_machine(census: Census, chosen: Chosen, history: History, pages: Pages) -> WalkedUnder:
-    """The same row as it was on the live machine, over all pages of these trees."""
-    row = history.entries.row
-    one = np.zeros(len(row), np.int64)
-    visits, useful, weight = census.page_candidates[row], pages.mapcount[row], pages.weight[row]
-    chains, size = census.graph.chains, census.snapshot.sizes.by_cache
-    of_them = np.isin(census.graph.vmas.mm[chains.vma], chosen.mms)
-    objects = {"anon_vma": len(np.unique(chains.anon_vma[of_them])), "anon_vma_chain": int(of_them.sum())}
-    known = all(name in size for name in objects)
-    total = float((visits * weight).sum())
-    return WalkedUnder(
-        design="on the live machine",
-        vmas=chosen.vmas,
-        pages=chosen.pages,
-        walks=0,
-        visits=quantiles(one, visits, weight, 1)[0],
-        useful=quantiles(one, useful, weight, 1)[0],
-        wasted_share=max(1 - float((useful * weight).sum()) / total, 0.0) if total else None,
-        like_live=None,
-        objects=objects,
-        objects_bytes=sum(size[name] * nr for name, nr in objects.items()) if known else None,
-        copied=0,
-        wall_s=0.0,
-    )
-
-
-def _is_complete(pages: Pages, entries: FoundEntries) -> bool:
-    """Whether the census has every entry: else what it lacks may have been there."""
-    return bool(np.allclose(pages.weight[entries.row] * pages.mapcount[entries.row], 1))
+    return _Made(row, like, visits, useful)
 
 
 def _vmas_alike(history: History, tasks: Sequence[Task]) -> int:
@@ -203,36 +325,48 @@ def _vmas_alike(history: History, tasks: Sequence[Task]) -> int:
     return nr
 
 
-def _compare(system: System, entries: FoundEntries, pages: Pages, tasks: list[Task]) -> tuple[I64, Any]:
-    """By page of the census: the model's frame, and whether it is mapped by all whom the census found, and as often as it says."""
-    found = np.zeros(len(entries.page), np.int64)
-    mapcount = np.zeros(system.machine.frames.nr, np.int64)
-    for i, task in enumerate(tasks):
-        if task.mm is None:
-            continue
-        present = read_page_tables(system.machine, task.mm.pgd)[0]
-        mapcount += np.bincount(present.pfns, minlength=len(mapcount))
-        mine = np.flatnonzero(entries.node == i)
-        if len(mine) and len(present.pfns):
-            at = np.searchsorted(present.addresses, entries.address[mine]).clip(max=len(present.pfns) - 1)
-            found[mine] = np.where(present.addresses[at] == entries.address[mine], present.pfns[at], 0)
-    nr = int(entries.page.max(initial=-1)) + 1
-    pfns = np.zeros(nr, np.int64)
-    pfns[entries.page] = found
-    wrong = (found != pfns[entries.page]) | (found == 0) | (mapcount[found] != pages.mapcount[entries.row])
-    like = np.ones(nr, np.bool_)
-    like[entries.page[wrong]] = False
-    return pfns, like
+def _rows(
+    census: Census, chosen: Chosen, history: History, made: Mapping[str, _Made]
+) -> tuple[WalkedUnder, dict[str, WalkedUnder], int]:
+    """The live machine's row, the designs', and how many pages are alike under all of these: figures of walks are over the same pages."""
+    pages = _pages(census)
+    sample = sample_of(census, history, pages)
+    alike = np.ones(int(history.entries.page.max(initial=-1)) + 1, np.bool_)
+    for one in made.values():
+        alike &= one.like
+    here = alike[sample.page] & census.usable[sample.row]  # what was torn is left out everywhere
+    row, weight = sample.row[here], sample.weight[here]
+    candidates = census.page_candidates[row]
+    found: dict[str, WalkedUnder] = {}
+    for design, one in made.items():
+        own = find_design(design).path == find_kernel(KERNEL).design
+        visits, useful = one.visits[here], one.useful[here]
+        as_live = int((visits == candidates).sum()) if own else None
+        found[design] = replace(one.row, **_figures(visits, useful, weight), like_live=as_live)
+    was = _on_the_machine(census, chosen)
+    return replace(was, **_figures(candidates, pages.mapcount[row], weight)), found, int(alike.sum())
 
 
-def _walk(system: System, pfns: I64) -> tuple[I64, I64]:
-    """(visits, mappings found) by page; a slot or an entry found is a visit too."""
-    ledger = system.machine.ledger
-    visits, useful = np.empty(len(pfns), np.int64), np.empty(len(pfns), np.int64)
-    for i, pfn in enumerate(pfns.tolist()):
-        before = ledger.visits
-        useful[i] = len(list(system.kernel.rmap.walk(pfn)))
-        visits[i] = max(ledger.visits - before, useful[i])
-        if not useful[i]:
-            raise KernelBug("rebuild", f"page {pfn} is mapped, and the walk finds nothing")
-    return visits, useful
+def _figures(visits: I64, useful: I64, weight: F64) -> dict[str, Any]:
+    one, total = np.zeros(len(weight), np.int64), float((visits * weight).sum())
+    return {
+        "walks": len(weight),
+        "visits": quantiles(one, visits, weight, 1)[0],
+        "useful": quantiles(one, useful, weight, 1)[0],
+        "wasted_share": 1 - float((useful * weight).sum()) / total if total else None,
+    }
+
+
+def _on_the_machine(census: Census, chosen: Chosen) -> WalkedUnder:
+    """What the live machine held for these trees."""
+    chains, size = census.graph.chains, census.snapshot.sizes.by_cache
+    of_them = np.isin(census.graph.vmas.mm[chains.vma], chosen.mms)
+    objects = {"anon_vma": len(np.unique(chains.anon_vma[of_them])), "anon_vma_chain": int(of_them.sum())}
+    known = all(cache in size for cache in objects)
+    return WalkedUnder(
+        design="on the live machine",
+        vmas=chosen.vmas,
+        pages=chosen.pages,
+        objects=objects,
+        objects_bytes=sum(size[cache] * nr for cache, nr in objects.items()) if known else None,
+    )

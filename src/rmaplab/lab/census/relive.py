@@ -40,29 +40,38 @@ from rmaplab.units import PAGE_SIZE
 KERNEL = "6.18"
 COLOURS = (0, MAP_STACK, MAP_NORESERVE, MAP_STACK | MAP_NORESERVE)
 SPARE_BYTES = 1 << 30
+VMA_BYTES = 4 * PAGE_SIZE  # with what it hangs on, and its first fault's page
+TABLE_SHIFT = 21  # what a leaf table spans
 READ_WRITE = PROT_READ | PROT_WRITE
+_NOTHING: I64 = np.empty(0, np.int64)
 
 
-def relive(design: str, history: History, *, complete: bool) -> tuple[System, list[Task]]:
+def relive(
+    design: str, history: History, *, complete: bool, tick: Callable[[str], object] = str
+) -> tuple[System, list[Task]]:
     """A machine that has been through the history under a design, and the tasks by node. Raises UsageError for an unknown design.
 
-    `complete`: what a process does not map in the history it gives back in the end.
+    `complete`: what a process does not map in the history it gives back in the end. `tick` hears of every process twice.
     """
     system = boot(f"{KERNEL}+{design}", ram=_ram(history), overcommit=1)
-    return system, _Player(system, history, complete=complete).play()
+    return system, _Player(system, history, complete=complete, tick=tick).play()
 
 
 def _ram(history: History) -> int:
-    """Enough: NORESERVE on the host, committed where it is written."""
-    needed = len(history.entries.row) * 3 * PAGE_SIZE + len(history.nodes) * (2 << 20) + SPARE_BYTES
-    return 1 << (needed - 1).bit_length()
+    """Enough: NORESERVE on the host, committed where it is written. A child has the tables of all that its parents have written."""
+    written = np.concatenate([_NOTHING, *history.writes.values()])
+    first = np.array([piece.address for node in history.nodes for piece in (*node.early, *node.late)], np.int64)
+    tables = len(np.unique(np.concatenate([written, first]) >> TABLE_SHIFT))
+    vmas = len(first) * VMA_BYTES
+    needed = len(history.entries.row) * 2 * PAGE_SIZE + len(history.nodes) * (2 * tables + 16) * PAGE_SIZE + vmas
+    return 1 << (needed + SPARE_BYTES - 1).bit_length()
 
 
 class _Player:
     """Plays a history: births in order, then what everybody did to its own memory. What fails is left undone: the comparison sees it."""
 
-    def __init__(self, system: System, history: History, *, complete: bool) -> None:
-        self.system, self.history, self.complete = system, history, complete
+    def __init__(self, system: System, history: History, *, complete: bool, tick: Callable[[str], object]) -> None:
+        self.system, self.history, self.complete, self.tick = system, history, complete, tick
         self.tasks: dict[int, Task] = {}
         self.prepared: list[set[Piece]] = [set() for _ in history.nodes]
 
@@ -79,6 +88,7 @@ class _Player:
                 inherited = self._before_fork(node.parent, i)
                 self.tasks[i] = self.tasks[node.parent].fork()
             self._settle(i, inherited)
+            self.tick("processes are born")
             unborn[node.parent] -= node.parent != NONE
             if node.parent != NONE and not unborn[node.parent] and nodes[node.parent].ended_early:
                 self.tasks[node.parent].exit()
@@ -88,6 +98,7 @@ class _Player:
         for i, node in enumerate(nodes):
             if node.mm != NONE:
                 self._finish(i)
+            self.tick("processes see to their memory")
         return [self.tasks[i] for i in range(len(nodes))]
 
     def _before_fork(self, i: int, child: int) -> list[Piece]:
@@ -112,7 +123,8 @@ class _Player:
             by_root.setdefault(piece.root, []).append(piece)
         task, new = self.tasks[i], []
         for piece in self.history.nodes[i].early:
-            source = next((p for p in by_root.get(piece.root, []) if _covers(p, piece)), None)
+            sources = [p for p in by_root.get(piece.root, []) if _covers(p, piece)]
+            source = next((p for p in sources if p.shift == piece.shift), sources[0] if sources else None)
             if source is None:
                 self._map(task, piece)
                 new.append(piece)
@@ -184,9 +196,6 @@ class _Player:
         there = read_page_tables(self.system.machine, task.mm.pgd)[0].addresses
         for start, end in _runs(np.setdiff1d(there, entries.address[entries.node == i])):
             _call(task.madvise, start, end - start, MADV_DONTNEED)
-
-
-_NOTHING: I64 = np.empty(0, np.int64)
 
 
 def _covers(one: Piece, other: Piece) -> bool:

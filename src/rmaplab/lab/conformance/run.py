@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from rmaplab.calls.task import Task
 from rmaplab.calls.words import FlagsKind, ProtKind
-from rmaplab.errors import NoMemory, OomKilled, SegmentationFault, SyscallError
+from rmaplab.errors import NoMemory, NotModelled, OomKilled, SegmentationFault, SyscallError
 from rmaplab.kernels.system import System
 from rmaplab.lab.memory import Memory, Stake
 from rmaplab.objects.mm_types import MmStruct
@@ -159,7 +159,7 @@ class Run:
         line = self._write(process.name, method.__name__, arguments, options, target)
         try:
             return method(process.task, *arguments, **options)
-        except (SyscallError, NoMemory) as failure:
+        except (SyscallError, NoMemory, NotModelled) as failure:
             self._short(failure, refusable=refusable)
         changed = process.memory.adopt(self.system, process.mm, stake)
         self.claim(changed is None, f"{line} failed, and has changed {changed}")

@@ -55,7 +55,7 @@ def campaign(
             agent.submit(waiting[-1][1])
             number += 1
         found_in, script = waiting.popleft()
-        model = obey(script, kernel, privileged=agent.privileged, graph=not agent.no_graph)
+        model = obey(script, kernel, agent.circumstances, graph=not agent.no_graph)
         host = agent.result()
         result.coverage.add(host)
         done()
@@ -77,7 +77,7 @@ def smallest(agent: Agent, kernel: str, script: Script) -> Difference | None:
     """The difference that a script shows, in the smallest script that shows one like it; None if it shows none any more."""
 
     def differs(tried: Script) -> Difference | None:
-        return compare(agent.run(tried), obey(tried, kernel, privileged=agent.privileged, graph=not agent.no_graph))
+        return compare(agent.run(tried), obey(tried, kernel, agent.circumstances, graph=not agent.no_graph))
 
     first = differs(script)
     if first is None:

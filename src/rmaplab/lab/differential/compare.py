@@ -22,7 +22,7 @@ from rmaplab.workloads.world import Record, State, World, seen_columns, seen_vma
 class Difference:
     """The first difference: in operation `index` of the script (from 0), in `aspect`; of process `process`, if of one.
 
-    `aspect` is "result", "processes", "VMAs", "pages", "page tables", "graph" (of anon_vmas: `what` says more), or "model" where that
+    `aspect` is "result", "processes", "VMAs", "pages", "page tables", "locked pages", "graph" (of anon_vmas: `what` says more), or "model" where that
     broke down.
     """
 
@@ -75,6 +75,12 @@ def compare(host: Record, model: Record) -> Difference | None:
     return None
 
 
+def unexpected(record: Record) -> int | None:
+    """The first operation (from 0) that came to something else than the script says it must."""
+    told = zip(record.script.ops, record.results, strict=False)
+    return next((i for i, (op, result) in enumerate(told) if not op.is_as_expected(result)), None)
+
+
 def _worlds_differ(host: World, model: World, sees: frozenset[str]) -> tuple[str, str] | None:
     if host.keys() != model.keys():
         return "processes", ""
@@ -90,7 +96,9 @@ def _aspect(host: State, model: State, sees: frozenset[str]) -> str:
         return "VMAs"
     columns = seen_columns(sees)
     pages = host.pages[:, columns], model.pages[:, columns]
-    return "pages" if "pages" in sees and pages[0].tolist() != pages[1].tolist() else "page tables"
+    if "pages" in sees and pages[0].tolist() != pages[1].tolist():
+        return "pages"
+    return "page tables" if "tables" in sees and host.tables != model.tables else "locked pages"
 
 
 def result_kind(result: str) -> str:

@@ -6,6 +6,7 @@ Each script gets a system of its own. Afterwards the kernel checks itself, again
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,37 +14,42 @@ import numpy as np
 from rmaplab.calls.table import BIRTHS, CALLS, Returns
 from rmaplab.calls.task import Task
 from rmaplab.errors import KernelBug, NoMemory, NotModelled, OomKilled, SegmentationFault, SyscallError, UsageError
+from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.system import System, boot
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, ZERO_PFN
 from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.mm.vma import link_vma, vm_area_alloc
+from rmaplab.objects.flags import RLIMIT_MEMLOCK, VM_DONTEXPAND
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct
-from rmaplab.units import PAGE_SIZE
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import FIRST, WORD, Op, Script
-from rmaplab.workloads.world import EVERYTHING, Raw, Record, Watcher, stamp
+from rmaplab.workloads.world import EVERYTHING, Circumstances, Raw, Record, Watcher, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
 
 RAM, PAGING = "256M", "x86-64"
-SWAP = "64G"  # so that promises are kept as a host keeps them (mm/overcommit.py adds it to RAM); nothing is swapped
-MOST_PROMISED = 1 << 18  # pages in one request: what is more, one host promises and another does not
 SMALL_WINDOW = 1 << 38  # where the address space ends at 512 GiB
 
 
 class Obedient:
-    """A system that obeys a script. `kernel` is a name; the box is always the same."""
+    """A system that obeys a script. `kernel` is a name; the box is always the same, but for what it promises (`around`)."""
 
-    def __init__(self, kernel: str, *, privileged: bool = True) -> None:
-        self.system: System = boot(kernel, ram=RAM, swap=SWAP, paging=PAGING)
+    def __init__(self, kernel: str, around: Circumstances) -> None:
+        base = around.m if find_kernel(kernel).rules(WORD).mmap_topdown else None
+        self.system: System = boot(kernel, ram=RAM, paging=PAGING, mmap_base=base, heap_base=around.h)
+        promises = self.system.kernel.overcommit  # are kept as the host keeps them; nothing is swapped
+        swap = (around.promised >> PAGE_SHIFT) - promises.totalram
+        self.system.kernel.overcommit = replace(promises, swap=swap)
         self.tasks: dict[str, Task] = {}
         self.names: dict[int, str] = {}
         self._raws: dict[int, Raw] = {}
         scout = self.system.spawn()
-        top = scout.mmap(PAGE_SIZE) + PAGE_SIZE  # "m" is the end of what mmap gives first
+        self._top = top = scout.mmap(PAGE_SIZE) + PAGE_SIZE  # "m" is the end of what mmap gives first
         scout.exit()
-        first = self._add(FIRST, self.system.spawn())
-        first.cap_ipc_lock(granted=privileged)
+        first = self._add(FIRST, self.system.spawn(root=around.privileged))
+        self._fence(first)
         roomy = self.system.machine.paging.task_size > WINDOW + REACH
         self.places = Places(WINDOW if roomy else SMALL_WINDOW, top, self._mm(first).brk)
         self.watcher = Watcher(self._mm(first).nr_tables)
@@ -53,7 +59,6 @@ class Obedient:
         task = self.tasks.get(op.process)
         if task is None:  # its fork has failed
             return "ESRCH"
-        self._refuse_too_much(op)
         try:
             return self._own.get(op.call, Obedient._call)(self, number, op, task)
         except SyscallError as error:
@@ -100,8 +105,12 @@ class Obedient:
         """A call as the table has it."""
         call = CALLS[op.call]
         value: Any = call.method(task, *self.places.numbers(op).values())
+        if op.call == "exec":
+            self._fence(task)
         if call.returns is Returns.CHILD:
-            self._add(op["child"], value)
+            mm = self._mm(self._add(op["child"], value))
+            if mm is not task.mm and mm.find_vma(self._top):  # a fence of its own
+                mm.total_vm, mm.total_vm_drift = mm.total_vm - 1, mm.total_vm_drift + 1
         if call.returns is Returns.NEVER:
             del self.tasks[op.process]
         return result_text(call.returns, value, self.places)
@@ -135,28 +144,20 @@ class Obedient:
         "wait": _wait,
     }
 
-    def _refuse_too_much(self, op: Op) -> None:
-        """Whether memory is promised is the host's matter, by its RAM and swap; beyond the address space all refuse."""
-        match op.call:
-            case "mmap":
-                nr_bytes = op["length"].nr_bytes
-            case "mremap":
-                nr_bytes = op["new"].nr_bytes
-            case "brk":
-                nr_bytes = self.places.real(op["address"]) - self.places.h
-            case _:
-                return
-        if MOST_PROMISED * PAGE_SIZE < nr_bytes <= self.system.machine.paging.task_size:
-            raise UsageError(
-                f"line {op.line}: expected at most {MOST_PROMISED} pages at once: a host promises more or refuses, by its size"
-            )
-
     # -- inside ----------------------------------------------------------------------------------------------------------
 
     def _add(self, name: str, task: Task) -> Task:
         self.tasks[name] = task
         self.names[task.pid] = name
         return task
+
+    def _fence(self, task: Task) -> None:
+        """Above m a program has something of its own, which merges with nothing and is not counted."""
+        mm, k = self._mm(task), self.system.kernel
+        if not k.rules.mmap_topdown:
+            return
+        link_vma(vm_area_alloc(k, mm, self._top, self._top + PAGE_SIZE, VM_DONTEXPAND, self._top >> PAGE_SHIFT))
+        mm.total_vm_drift += 1
 
     def _mm(self, task: Task) -> MmStruct:
         if task.mm is None:
@@ -168,7 +169,8 @@ class Obedient:
 
     def _raw(self, mm: MmStruct) -> Raw:
         machine = self.system.machine
-        vmas: I64 = np.array([(vma.start, vma.end, vma.flags) for vma in mm.vmas], np.int64).reshape(-1, 3)
+        told = [(vma.start, vma.end, vma.flags) for vma in mm.vmas if not vma.flags & VM_DONTEXPAND]
+        vmas: I64 = np.array(told, np.int64).reshape(-1, 3)
         vmas[:, :2] = self.places.canonical(vmas[:, :2])
         vmas = vmas[np.argsort(vmas[:, 0])]  # here the heap may lie above the window
         present, _ = read_page_tables(machine, mm.pgd)
@@ -176,28 +178,48 @@ class Obedient:
         pages[:, 0] = self.places.canonical(present.addresses)
         pages[:, 1] = present.pfns
         pages[:, 2] = present.pfns == ZERO_PFN
-        return self._again(Raw(vmas, pages[np.argsort(pages[:, 0])], mm.nr_tables))
+        return self._again(Raw(vmas, pages[np.argsort(pages[:, 0])], mm.nr_tables, mm.locked_vm))
 
     def _again(self, raw: Raw) -> Raw:
         """What a process has, with what belongs to frames read again."""
         machine, pages = self.system.machine, raw.pages.copy()
         pages[:, 4] = machine.frames.flags[pages[:, 1]] & PG_ANON_EXCLUSIVE != 0
         pages[:, 5] = machine.ram.words8.reshape(-1, PAGE_SIZE // 8)[pages[:, 1], 0]
-        return Raw(raw.vmas, pages, raw.tables)
+        return raw._replace(pages=pages)
+
+
+def _refuse_what_cannot_be_compared(script: Script, around: Circumstances) -> None:
+    """Raises NotModelled. mlockall compares RLIMIT_MEMLOCK with all that a process maps: the host's own, too."""
+    bound = not around.privileged
+    limited = False
+    for op in script.ops:
+        bound |= op.call == "drop"
+        limited |= op.call == "limit" and op["resource"] == RLIMIT_MEMLOCK
+        if bound and limited and op.call == "mlockall":
+            raise NotModelled(
+                f"{script.name}, line {op.line}: mlockall compares the limit with all that a process has mapped, which is more on the host: "
+                "leave limit MEMLOCK, drop or mlockall out"
+            )
 
 
 def obey(
-    script: Script, kernel: str, *, privileged: bool = True, check_each: bool = False, graph: bool = False
+    script: Script,
+    kernel: str,
+    around: Circumstances = Circumstances(),  # noqa: B008
+    *,
+    check_each: bool = False,
+    graph: bool = False,
 ) -> Record:
     """Run a script on a new system of `kernel`, and check() that at its end, or after each operation.
 
-    `privileged` gives the first process CAP_IPC_LOCK; with `graph` the record ends with the anon_vma graph.
+    `around` says what is to be as on the host; with `graph` the record ends with the anon_vma graph.
     Where the model is wrong in itself the record ends, and says so. Raises UsageError: no such kernel; NotModelled:
     what Linux can do and the model cannot.
     """
-    obedient = Obedient(kernel, privileged=privileged)
+    obedient = Obedient(kernel, around)
     sees = EVERYTHING if obedient.system.kernel.rules.anon_exclusive else EVERYTHING - {"exclusive"}
-    record = Record(script, sees, privileged)
+    record = Record(script, sees, around)
+    _refuse_what_cannot_be_compared(script, around)
     try:
         for number, op in enumerate(script.ops, 1):
             result = obedient.do(number, op)

@@ -1,7 +1,7 @@
 """Records of scripts in a file: made on one machine, compared with the model on any other.
 
     {"format": "rmaplab-check-1", "made_on": "Linux 6.18.44", "scripts": [
-      {"name": ..., "lines": ["A: mmap w+0 8 rw", ...], "sees": [...], "privileged": true, "results": ["w+0", ...],
+      {"name": ..., "lines": ["A: mmap w+0 8 rw", ...], "sees": [...], "privileged": true, "m": ..., "results": ["w+0", ...],
        "worlds": [{"A": {"vmas": [...], "pages": [...], "tables": 0}}, {"A": "as before", "B": ...}, ...]}]}
 
 Worlds are in words (workloads/world_text.py), so that a person can read what a real kernel does and a diff shows what has changed.
@@ -15,7 +15,7 @@ from typing import Any
 from rmaplab.errors import UsageError
 from rmaplab.files import write_text
 from rmaplab.workloads.script import Script, parse
-from rmaplab.workloads.world import Record, World
+from rmaplab.workloads.world import Circumstances, Record, World
 from rmaplab.workloads.world_text import StateText, state_of, state_text
 
 FORMAT = "rmaplab-check-1"
@@ -55,7 +55,7 @@ def _as_json(record: Record) -> dict[str, Any]:
         "name": record.script.name,
         "lines": str(record.script).splitlines(),
         "sees": sorted(record.sees),
-        "privileged": record.privileged,
+        **record.around._asdict(),
         "results": record.results,
         "worlds": worlds,
     }
@@ -72,13 +72,14 @@ def _as_text(record: Record) -> str:
 def _of_json(body: dict[str, Any]) -> Record:
     name = str(body["name"])
     script: Script = parse("\n".join(body["lines"]), name)
-    record = Record(script, frozenset(body["sees"]), bool(body["privileged"]), list(body["results"]))
+    around = Circumstances(**{name: body[name] for name in Circumstances._fields if name in body})
+    record = Record(script, frozenset(body["sees"]), around, list(body["results"]))
     before: World = {}
     for each in body["worlds"]:
         before = {
             process: before[process]
             if told == BEFORE
-            else state_of(StateText(tuple(told["vmas"]), tuple(told["pages"]), told["tables"]))
+            else state_of(StateText(tuple(told["vmas"]), tuple(told["pages"]), told["tables"], told.get("locked")))
             for process, told in each.items()
         }
         record.worlds.append(before)
