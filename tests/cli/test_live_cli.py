@@ -388,7 +388,7 @@ def test_pages_without_bpf(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         (("--under", "anonmm", "--from", "CENSUS"), "rung 4"),
         (("diff", "/nowhere/a", "/nowhere/b"), "No such file"),
         (("diff", __file__, __file__, "--sort", "depth"), "cannot be sorted by depth"),
-        (("dif", "a", "b"), "No such command"),
+        (("dif", "a", "b"), "did you mean diff?"),
     ],
 )
 def test_a_wrong_command_line_gets_one_line(
