@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
 
-.PHONY: help demo test check lint types bench bench-against fit time boundary campaign fuzz counts bpf clean
+.PHONY: help demo test check lint types bench bench-against fit time boundary campaign fuzz counts bpf kernels servers clean
 help:      ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
 
@@ -63,6 +63,12 @@ counts: $(DEV)    ## anon_vmas and chains of fork trees, model and the real kern
 
 fuzz: $(DEV)     ## 20,000 random scripts on the model and on this machine's kernel (6.18, as root): some minutes
 	$(BIN)/rmaplab check --fuzz 20000 --seed $(or $(SEED),33)
+
+kernels: $(READY)  ## who, live and check on Debian's kernels 6.1 and 6.12, booted in qemu (apt-get, qemu-system-x86; some minutes)
+	$(BIN)/python -m benchmarks.kernels
+
+servers: $(READY)  ## live beside PostgreSQL, Redis and gunicorn: exact, near, and what it costs them (root, a quiet machine; some five minutes)
+	$(BIN)/python -m benchmarks.servers
 
 clean:     ## remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,7 +7,10 @@ import ctypes
 import os
 import struct
 import sys
-from importlib import import_module
+from importlib import (
+    import_module,
+    readers,  # noqa: F401  (importlib.resources wants it, late)
+)
 
 from rmaplab.cli import main
 from rmaplab.kernels.designs import OURS, load_design

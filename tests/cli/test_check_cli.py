@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -112,11 +113,14 @@ def test_against_compares_all_that_was_recorded(capsys: pytest.CaptureFixture[st
 
 
 def test_against_shows_a_difference(capsys: pytest.CaptureFixture[str]) -> None:
-    """An older kernel is another one."""
+    """An older kernel is another one: the first difference is drawn, and it goes on to count what else differs."""
     code, out, _ = run(capsys, "--against", str(DATA / "linux-6.18.json"), "--kernel", "2.6.5-rc1")
     assert code == 1
     assert "recorded, Linux 6.18" in out
-    assert "What differs: " in out
+    assert out.count("What differs: ") == 1
+    told, counts = out.splitlines()[-2:]
+    (nr,) = re.findall(r": (\d+) of \d+ scripts differ; the model is of Linux 2.6.5-rc1, and this is 6.18", told)
+    assert int(nr) == sum(int(number) for number in re.findall(r"(\d+) [a-zA-Z]", counts)) > 1
 
 
 @needs_agent

@@ -80,7 +80,7 @@ def test_a_tree_of_real_processes(capsys: pytest.CaptureFixture[str], forks: For
         + tree["chains"] * said["object_sizes"]["anon_vma_chain_bytes"]
     )
     assert tree["page_tables_bytes"] > 7 * 4096
-    assert (said["rung"], said["missing"]) == (1, [])
+    assert said["rung"] == 1
     assert said["walk"]["candidates"]["max"] == 7
 
 
@@ -219,7 +219,7 @@ def test_a_sample_says_so_and_can_be_drawn_again(
     assert tree["pages"]["windows_read"] == tree["pages"]["windows"]
     assert "--seed 7 draws the same" in out
     again = said_json(capsys, "--from", str(tmp_path / "some"))
-    assert again == some
+    assert again | {"made_by": some["made_by"]} == some
     monkeypatch.undo()
     whole = said_json(capsys)["pages"]
     assert whole["windows_read"] == whole["windows"]

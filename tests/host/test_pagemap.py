@@ -4,14 +4,15 @@ import errno
 import fcntl
 import mmap
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rmaplab.host import pagemap, procfs
-from rmaplab.host.pagemap import PM_MMAP_EXCLUSIVE, PM_PRESENT, Pagemap
+from rmaplab.host import kpageflags, pagemap, procfs
+from rmaplab.host.pagemap import PM_MMAP_EXCLUSIVE, PM_PFN, PM_PRESENT, Pagemap
 from rmaplab.host.procfs import PAGE_BYTES, Unread
-from rmaplab.machine.arrays import U8
+from rmaplab.machine.arrays import U8, U64
 
 NR = 300
 Bytes = U8
@@ -130,3 +131,34 @@ def test_a_kernel_that_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not pagemap.can_see_pfns()
     assert pagemap.join([os.getpid()]).unread == {os.getpid(): Unread.REFUSED}
     assert pagemap.read_per_pfn("kpagecount", [1]) is Unread.REFUSED
+
+
+@pytest.mark.usefixtures("pfns")
+@pytest.mark.parametrize("lies", [False, True])
+def test_a_kernel_that_calls_every_anonymous_page_ksm_is_seen_through(
+    monkeypatch: pytest.MonkeyPatch, *, lies: bool
+) -> None:
+    """Linux 6.12: KSM is then no news; where it is told truly, it stays."""
+    really = pagemap._gather
+
+    def gather(fd: int, wanted: U64, beyond: int) -> U64:
+        words = really(fd, wanted, beyond)
+        anonymous = lies and Path(f"/proc/self/fd/{fd}").readlink().name == "kpageflags"
+        return (
+            words | np.where(words & np.uint64(kpageflags.ANON) != 0, np.uint64(kpageflags.KSM), 0)
+            if anonymous
+            else words
+        )
+
+    monkeypatch.setattr(pagemap, "_gather", gather)
+    pagemap.all_anonymous_are_called_ksm.cache_clear()
+    page = np.ones(1, np.uint64)
+    with Pagemap(os.getpid()) as own:
+        entry = own.entry(page.ctypes.data)
+    assert entry is not None
+    assert pagemap.all_anonymous_are_called_ksm() is lies
+    words = pagemap.read_per_pfn("kpageflags", [entry & PM_PFN])
+    monkeypatch.undo()
+    pagemap.all_anonymous_are_called_ksm.cache_clear()
+    assert not isinstance(words, procfs.Unread)
+    assert kpageflags.kind_of(int(words[0])) == "anon"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import platform
@@ -110,9 +111,12 @@ def test_the_command_says_it_all(capsys: pytest.CaptureFixture[str], forks: Fork
     assert rows["anon_vma"]["visits"]["max"] >= 8
     assert {row["pages"] for row in rows.values()} == {was["pages"]}
     assert rows["anonmm"]["objects"] == {"anonmm": 8}
-    lines = run("--format", "csv").splitlines()
-    assert [line.split(",")[0] for line in lines[1:]] == ["on the live machine", *DESIGNS]
+    lines = list(csv.DictReader(run("--format", "csv").splitlines()))
+    assert [line["design"] for line in lines] == ["on the live machine", *DESIGNS]
+    assert {line["pages_compared"] for line in lines} == {str(was["pages"])}
+    assert {line["walks"] for line in lines} == {str(was["pages"])}
     text = run()
+    assert f"the same {was['pages']} pages" in text
     assert "rung 1 of 4" in text
     assert "8 address spaces" in text
     assert f"all {was['pages']}" in text

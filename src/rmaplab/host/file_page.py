@@ -115,7 +115,7 @@ def _map_for_a_moment(fd: int, index: int, size: int) -> FilePage | None:
         address = int(memory.ctypes.data)
         del memory  # the mapping cannot close while it is lent
         cached, swapped = _look_into_cache(fd, index, address, is_shared_memory=magic == _TMPFS)
-        vmas = procfs.read_maps(os.getpid())
+        vmas = procfs.read_maps(procfs.own_pid())
         vma = None if isinstance(vmas, Unread) else next((v for v in vmas if v.start <= address < v.end), None)
         if vma is None or vma.file is None:
             return None
@@ -124,7 +124,7 @@ def _map_for_a_moment(fd: int, index: int, size: int) -> FilePage | None:
 
 
 def _pfn_of(mapping: mmap.mmap, address: int) -> int | None:
-    with contextlib.suppress(OSError), Pagemap(os.getpid()) as own:
+    with contextlib.suppress(OSError), Pagemap(procfs.own_pid()) as own:
         _fault_in(mapping)
         entry = own.entry(address) or 0
         return (entry & PM_PFN if entry & PM_PRESENT else 0) or None

@@ -19,7 +19,7 @@ FLAGS = dict(enumerate(_NAMES.split())) | dict(enumerate(_KERNEL_NAMES.split(), 
 
 _BIT = {name: 1 << bit for bit, name in FLAGS.items()}
 NOPAGE = _BIT["NOPAGE"]
-ANON = _BIT["ANON"]
+ANON, KSM = _BIT["ANON"], _BIT["KSM"]
 COMPOUND_HEAD = _BIT["COMPOUND_HEAD"]
 COMPOUND_TAIL = _BIT["COMPOUND_TAIL"]
 ANON_EXCLUSIVE = _BIT["MAPPEDTODISK"]

@@ -28,6 +28,7 @@ import numpy as np
 
 from rmaplab.host import procfs
 from rmaplab.host.closing import Closing
+from rmaplab.host.kpageflags import KSM
 from rmaplab.host.procfs import PAGE_BYTES, Unread
 from rmaplab.machine.arrays import I32, I64, U64
 
@@ -129,7 +130,7 @@ def can_see_pfns() -> bool:
     """Whether pagemap shows us PFNs: it reads 0 in their place without CAP_SYS_ADMIN. Asked of a page of our own."""
     page = np.ones(1, np.uint64)
     try:
-        with Pagemap(os.getpid()) as own:
+        with Pagemap(procfs.own_pid()) as own:
             entry = own.entry(page.ctypes.data)
     except OSError:
         return False
@@ -242,7 +243,7 @@ def _gather(fd: int, wanted: U64, beyond: int) -> U64:
 @functools.cache
 def _end_of_user_addresses() -> int:
     """The largest end that PAGEMAP_SCAN takes: 47, 48, 52 or 56 bits, by architecture and levels. Asked of ourselves."""
-    with Pagemap(os.getpid()) as own:
+    with Pagemap(procfs.own_pid()) as own:
         for bits in (56, 52, 48, 47):
             end = (1 << bits) - PAGE_BYTES
             try:
@@ -262,8 +263,30 @@ def read_per_pfn(name: str, pfns: U64 | Sequence[int], beyond: int = 0) -> U64 |
     except OSError as error:
         return procfs.why_unread(error)
     try:
-        return _gather(fd, np.asarray(pfns, np.uint64), beyond)
+        words = _gather(fd, np.asarray(pfns, np.uint64), beyond)
+        return words & ~np.uint64(KSM) if name == "kpageflags" and all_anonymous_are_called_ksm() else words
     except OSError as error:
         return procfs.why_unread(error)
     finally:
         os.close(fd)
+
+
+@functools.cache
+def all_anonymous_are_called_ksm() -> bool:
+    """Whether this kernel's kpageflags has KSM on every anonymous page, so that it says nothing.
+
+    Linux 6.12's has: stable_page_flags (fs/proc/page.c) takes one of the two bits of a KSM page's mapping for both. Asked of a page
+    of our own that nobody may merge.
+    """
+    page: U64 = np.ones(1, np.uint64)
+    try:
+        with Pagemap(procfs.own_pid()) as own:
+            entry = own.entry(page.ctypes.data) or 0
+        fd = procfs.open_proc("kpageflags")
+    except OSError:
+        return False
+    try:
+        (word,) = _gather(fd, np.array([entry & PM_PFN], np.uint64), 0).tolist()
+    finally:
+        os.close(fd)
+    return bool(word & KSM)

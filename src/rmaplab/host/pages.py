@@ -162,9 +162,12 @@ def _signed_half(rows: I64, offset: int) -> I64:
 
 def _pfn_of(address: int) -> int:
     """Of a page of our own. Raises BpfUnavailable without CAP_SYS_ADMIN."""
-    with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
-        pagemap.seek(address // mmap.PAGESIZE * 8)
-        (entry,) = struct.unpack("<Q", pagemap.read(8))
+    try:
+        with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
+            pagemap.seek(address // mmap.PAGESIZE * 8)
+            (entry,) = struct.unpack("<Q", pagemap.read(8))
+    except OSError as error:
+        raise BpfUnavailable(f"/proc/self/pagemap cannot be read ({error.strerror})") from None
     if not entry & _PFN:
         raise BpfUnavailable("page frame numbers are hidden from us: they need CAP_SYS_ADMIN (run as root)")
     return int(entry & _PFN)

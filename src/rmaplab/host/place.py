@@ -9,7 +9,6 @@ rmaplab who 4242 7f3a-7f3c          a range as maps writes it: the first page of
 
 import contextlib
 import difflib
-import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -38,10 +37,10 @@ class Place(NamedTuple):
 def find_pid(text: str) -> int:
     """A process, by its PID or the TID of a thread, by "self", or by a name that only one has. Raises UsageError."""
     if text == "self":
-        return os.getpid()
+        return procfs.own_pid()
     with contextlib.suppress(ValueError):
         return int(text, 0)
-    names = {pid: _names_of(pid) for pid in procfs.processes() if pid != os.getpid()}
+    names = {pid: _names_of(pid) for pid in procfs.processes() if pid != procfs.own_pid()}
     found = [pid for pid, known in names.items() if text in known]
     if len(found) == 1:
         return found[0]

@@ -20,6 +20,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from rmaplab.errors import UsageError
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.closing import Closing
 from rmaplab.host.draw import Drawn, Sample
@@ -31,9 +32,9 @@ from rmaplab.host.footprint import (
     read_machine,
     read_task,
 )
-from rmaplab.host.pagemap import can_see_pfns
 from rmaplab.host.pages import PagePeeker
 from rmaplab.host.procfs import processes, read_fields
+from rmaplab.host.rights import proc_is_mounted, what_is_hidden, why_no_counts, why_no_pages
 from rmaplab.host.sample import WINDOWS, hidden_ones, mapped_since, sample_pages
 from rmaplab.host.slabs import Sizes, read_sizes
 from rmaplab.host.vmas import Dump, VmaDumper
@@ -62,7 +63,7 @@ TITLES = {
     Rung.EVERYTHING: "everything: the anon_vma graph, and pages by PFN",
     Rung.GRAPH: "the anon_vma graph, no pages",
     Rung.PAGEMAP: "VMAs and pages, no anon_vma graph",
-    Rung.OWN: "own processes only, from maps and smaps",
+    Rung.OWN: "processes that are ours to read only, from maps and smaps",
 }
 
 
@@ -113,19 +114,22 @@ class CensusTaker(Closing):
         self.missing: list[str] = []
         self._dumper: VmaDumper | None = None
         self._peeker: PagePeeker | None = None
+        no_pages = why_no_pages()
         try:
             self._dumper = VmaDumper()
-            self._peeker = PagePeeker()
+            self._peeker = None if no_pages else PagePeeker()
         except BpfUnavailable as error:
             self.missing.append(str(error))
-        pfns = can_see_pfns()
+        if self._dumper is None:
+            no_pages = no_pages or why_no_counts()
+        self.missing += no_pages
         if self._dumper is not None:
             self.rung = Rung.EVERYTHING if self._peeker else Rung.GRAPH
-        elif pfns:
-            self.rung = Rung.PAGEMAP
         else:
-            self.rung = Rung.OWN
-            self.missing.append("page frame numbers are hidden: they need CAP_SYS_ADMIN (run as root)")
+            self.rung = Rung.OWN if no_pages else Rung.PAGEMAP
+        if not proc_is_mounted() and self._dumper is None:
+            raise UsageError(f"nothing of this machine can be seen: {'; '.join(self.missing)}")
+        self.missing += what_is_hidden(pages=not no_pages)
 
     def close(self) -> None:
         """Let go of the BPF programs."""
@@ -252,8 +256,8 @@ def _name_files(graph: Graph, chosen: Bools) -> dict[int, str]:
 
 
 def _ram_pages() -> int:
-    total = read_fields("meminfo").get("MemTotal", "0 kB")
-    return (int(total.split()[0]) << 10) // os.sysconf("SC_PAGE_SIZE")
+    total = read_fields("meminfo").get("MemTotal")
+    return (int(total.split()[0]) << 10) // os.sysconf("SC_PAGE_SIZE") if total else os.sysconf("SC_PHYS_PAGES")
 
 
 def _cache_line_bytes() -> int:

@@ -21,6 +21,7 @@ from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.host.closing import Closing
+from rmaplab.host.rights import proc_is_of_our_namespace
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build, find_rows
 from rmaplab.objects.graph_check import Finding, findings, hidden
@@ -56,6 +57,10 @@ class VmaDumper(Closing):
     def __init__(self) -> None:
         if mmap.PAGESIZE != PAGE_SIZE:
             raise BpfUnavailable(f"pages have {mmap.PAGESIZE} bytes here, and the graph is read for {PAGE_SIZE} only")
+        if not proc_is_of_our_namespace():
+            raise BpfUnavailable(
+                "/proc is of another PID namespace, and BPF numbers processes by ours (mount one: unshare --pid --fork --mount-proc)"
+            )
         self._iterator = Iterator("task_vma")
 
     def close(self) -> None:

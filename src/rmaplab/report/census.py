@@ -93,7 +93,7 @@ class DiffReport(Report[Change]):
 def where_we_stand(snapshot: Snapshot) -> list[str]:
     """The first lines of every output: the kernel, the rung, and why no higher one."""
     lines = [f"Linux {snapshot.kernel}, rung {int(snapshot.rung)} of 4: {TITLES[Rung(snapshot.rung)]}"]
-    return lines + [f"  not higher: {reason}" for reason in snapshot.missing]
+    return lines + [f"  missing: {reason}" for reason in snapshot.missing]
 
 
 def _rows_text(report: CensusReport) -> str:

@@ -1,6 +1,7 @@
 """What `rmaplab check` has found, for programs: a row per script, per recording or per campaign."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from rmaplab.lab.differential.compare import Difference
@@ -9,7 +10,10 @@ from rmaplab.report.emit import Report
 
 @dataclass(frozen=True)
 class Verdict:
-    """`what` was run on the model's `kernel` and on `host`. `reasons` say why some of the scripts were not compared."""
+    """`what` was run on the model's `kernel` and on `host`. `reasons` say why some of the scripts were not compared.
+
+    `differ` counts scripts by what differs after which call, where more than the first difference was looked for.
+    """
 
     what: str
     kernel: str
@@ -18,6 +22,7 @@ class Verdict:
     operations: int
     reasons: tuple[str, ...] = ()
     difference: Difference | None = None
+    differ: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object. The difference is the first: the operation, its result on both sides, and in which aspect they differ."""
@@ -46,6 +51,7 @@ class Verdict:
             "operations": self.operations,
             "not_compared": list(self.reasons),
             "difference": told,
+            "differ": dict(self.differ),
         }
 
 

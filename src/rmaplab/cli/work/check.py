@@ -1,6 +1,7 @@
 """`rmaplab check`: scripts on both sides, what a file has recorded, or random ones; the first difference is shown."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import click
@@ -54,7 +55,7 @@ def _scripts(paths: tuple[str, ...], kernel: str, say: Callable[[str], None]) ->
     scripts = [read_script(path) for path in paths]
     found: list[Verdict] = []
     with Agent(graph=True) as agent:
-        _say_what_is_missing(agent)
+        _say_what_is_missing(agent, kernel)
         host = f"Linux {agent.release}"
         for script in scripts:
             try:  # the model first: what it refuses, because it is too large, must not burden the host
@@ -77,7 +78,9 @@ def _scripts(paths: tuple[str, ...], kernel: str, say: Callable[[str], None]) ->
 def _against(path: str, kernel: str, say: Callable[[str], None]) -> Verdict:
     """What a file has recorded, and the model."""
     made_on, records = load(path)
-    operations, reasons = 0, list[str]()
+    other = of_another_release(kernel, made_on.removeprefix("Linux "))
+    differ: Counter[str] = Counter()
+    operations, reasons, first = 0, list[str](), None
     for record in records:
         try:
             model = obey(record.script, kernel, record.around, check_each=True)
@@ -87,21 +90,41 @@ def _against(path: str, kernel: str, say: Callable[[str], None]) -> Verdict:
             continue
         difference = compare(record, model)
         operations += len(record.results)
-        if difference is not None:
+        if difference is None:
+            continue
+        if first is None:
+            first = difference
             _show(difference, f"recorded, {made_on}", f"model, {kernel}", say)
-            return Verdict(path, kernel, made_on, len(records), operations, tuple(reasons), difference)
-    say(
-        f"{printable(path)}: no difference in {len(records) - len(reasons)} scripts, {operations} operations "
-        f"(recorded on {printable(made_on)})" + (f"; {len(reasons)} not compared" if reasons else "")
+        differ[f"{difference.aspect} after {difference.op.call}"] += 1
+        if not other:
+            break
+    compared = len(records) - len(reasons)
+    if other and differ:
+        say(f"{printable(path)}: {differ.total()} of {compared} scripts differ; {printable(other)}")
+        say("  " + ", ".join(f"{count} {printable(what)}" for what, count in differ.most_common()))
+    elif not differ:
+        say(
+            f"{printable(path)}: no difference in {compared} scripts, {operations} operations "
+            f"(recorded on {printable(made_on)})" + (f"; {len(reasons)} not compared" if reasons else "")
+        )
+    return Verdict(path, kernel, made_on, len(records), operations, tuple(reasons), first, dict(differ))
+
+
+def of_another_release(kernel: str, release: str) -> str:
+    """What to say where the model is not of the release that it is compared with; "" if it is."""
+    same = release.split(".")[:2] == kernel.split(".")[:2]
+    return (
+        ""
+        if same
+        else f"the model is of Linux {kernel}, and this is {release}: what changed between them differs by right"
     )
-    return Verdict(path, kernel, made_on, len(records), operations, tuple(reasons))
 
 
 def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int) -> int:
     """What the host does, in a file. The exit code."""
     scripts = [read_script(each) for each in paths]
     with Agent() as agent:
-        _say_what_is_missing(agent, for_record=True)
+        _say_what_is_missing(agent)
         scripts += [make_script(seed, number, frozenset(CALLS) - agent.missing.keys()) for number in range(fuzz or 0)]
         records = [agent.run(script) for script in scripts]
         save_records(path, records, f"Linux {agent.release}")
@@ -115,7 +138,7 @@ def _fuzz(kernel: str, nr: int, seed: int, save: str | None, say: Callable[[str]
     """Random scripts on both sides. What was compared is told even if it is interrupted."""
     result = Campaign()
     with Agent(graph=True) as agent, progress(f"{kernel} and Linux {agent.release}", nr) as done:
-        _say_what_is_missing(agent)
+        _say_what_is_missing(agent, kernel)
         host = f"Linux {agent.release}"
         began = time.perf_counter()
         try:
@@ -165,14 +188,16 @@ def _show(difference: Difference, host: str, model: str, say: Callable[[str], No
         say(harmless(line))
 
 
-def _say_what_is_missing(agent: Agent, *, for_record: bool = False) -> None:
-    """What this host does not show, or refuses, is not compared: that is said."""
+def _say_what_is_missing(agent: Agent, kernel: str | None = None) -> None:
+    """What this host does not show, or refuses, is not compared with `kernel`, or not recorded (None): that is said."""
+    if kernel is not None and (other := of_another_release(kernel, agent.release)):
+        click.echo(other, err=True)
     hidden = [words for name, words in SEEN.items() if name not in agent.sees]
     if hidden:
         click.echo(
             f"not compared, because this host does not show it: {', '.join(hidden)} (as root it shows more)", err=True
         )
-    if agent.no_graph and not for_record:
+    if agent.no_graph and kernel is not None:
         click.echo(f"not compared: the anon_vma graph ({agent.no_graph})", err=True)
     if agent.missing:
         refused = ", ".join(f"{call} ({result})" for call, result in agent.missing.items())

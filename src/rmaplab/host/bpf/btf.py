@@ -170,6 +170,9 @@ def kernel_btf() -> Btf:
     try:
         return Btf(VMLINUX.read_bytes(), str(VMLINUX))
     except OSError as error:
-        raise BpfUnavailable(
-            f"{VMLINUX} cannot be read ({error.strerror}): it needs a kernel with CONFIG_DEBUG_INFO_BTF"
-        ) from None
+        needs = (
+            "a kernel with CONFIG_DEBUG_INFO_BTF"
+            if Path("/sys/kernel").exists()
+            else "/sys (mount -t sysfs sysfs /sys)"
+        )
+        raise BpfUnavailable(f"{VMLINUX} cannot be read ({error.strerror}): it needs {needs}") from None
