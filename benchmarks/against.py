@@ -30,10 +30,9 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from benchmarks.calls import CALLS, Measured
-from rich.table import Table
 
 from rmaplab.errors import RmaplabError, UsageError
-from rmaplab.report.tables import DASH, console, new_table
+from rmaplab.report.tables import DASH, Table, console, new_table
 
 ROOT = Path(__file__).parent.parent
 PAIRS = 15

@@ -19,15 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.table import Table
-
 from rmaplab.errors import UsageError
 from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.box import announced
 from rmaplab.kernels.system import boot
 from rmaplab.lab.announcement.experiment import run_forkbench, warm_up
 from rmaplab.objects.flags import PROT_READ, PROT_WRITE
-from rmaplab.report.tables import console, new_table
+from rmaplab.report.tables import Table, console, new_table
 from rmaplab.units import PAGE_SIZE, format_size
 from rmaplab.workloads.forkbench import NR_PAGES
 

@@ -6,8 +6,10 @@ ours                        KernelBug                                      an im
 the user's                  UsageError, NotModelled                        one line and a next step, exit code 2
 """
 
+import difflib
 import errno as errno_names
 import os
+from collections.abc import Iterable
 
 
 class RmaplabError(Exception):
@@ -16,6 +18,13 @@ class RmaplabError(Exception):
 
 class UsageError(RmaplabError):
     """The request makes no sense; the message is one line that ends with the next thing to try."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """To go behind "no such thing NAME": " (did you mean X?)", or nothing where nothing is like it."""
+    folded = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(name.casefold(), folded, 1)
+    return f" (did you mean {folded[near[0]]}?)" if near else ""
 
 
 class NotModelled(UsageError):

@@ -73,6 +73,6 @@ def test_the_map(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     """Bytes, errnos by name, one object a row."""
     assert main(["boundary", "--ram", "700M", "--boot-use", "38M", "--highpte", "no", "--format", "json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
+    (found,) = json.loads(capsys.readouterr().out)["rows"]
     assert found["boot_use_bytes"] == 38 << 20
     assert set(found["runs"]) == {"2.6.2 level 7", "2.6.2 level 8", "2.6.5-rc1-aa1 level 9"}

@@ -30,6 +30,7 @@ ALLOWED = {
     "rmaplab.kernels.box",
     "rmaplab.cli.options",
     "rmaplab.cli.census_options",
+    "rmaplab.cli.streams",
     *sys.stdlib_module_names,
 }
 DRAWING = {"rmaplab.report.plots", "rmaplab.report.plot_times", "rmaplab.report.boundary_plot"}

@@ -81,7 +81,7 @@ def test_json_and_csv_say_the_same(capsys: pytest.CaptureFixture[str], tmp_path:
     path = tmp_path / "points.json"
     code, out, _ = run(capsys, "memory", *SMALL, "--format", "json", "--output", str(path))
     assert (code, out) == (0, "")
-    points = json.loads(path.read_text())
+    points = json.loads(path.read_text())["rows"]
     _, out, _ = run(capsys, "memory", *SMALL, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert len(points) == len(rows) == 3 * 2 * 3

@@ -40,12 +40,14 @@ def test_json_has_both_times(capsys: pytest.CaptureFixture[str]) -> None:
     """published_s is null where nothing was published: of this kernel, this level or such a box."""
     rows = json.loads(
         output(capsys, "compare", "forkbench", "--levels", "6", "--kernels", "2.4.21", "--format", "json")
-    )
+    )["rows"]
     assert rows[0]["published_s"] == pytest.approx({"real": 6.616, "user": 11.23, "sys": 10.91})
     assert rows[0]["time_s"].keys() == {"real", "user", "sys"}
     assert rows[0]["prices"] == "2004"
     for more in (["--levels", "1"], ["--levels", "6", "--cpus", "8"]):
-        (row,) = json.loads(output(capsys, "compare", "forkbench", "--kernels", "2.4.21", "--format", "json", *more))
+        (row,) = json.loads(output(capsys, "compare", "forkbench", "--kernels", "2.4.21", "--format", "json", *more))[
+            "rows"
+        ]
         assert row["published_s"] is None
         assert row["time_s"]["real"] > 0
 
@@ -87,7 +89,7 @@ def test_fit_prints_and_saves_what_it_found(
     saved, report = tmp_path / "prices.json", tmp_path / "fit.json"
     out = output(capsys, "fit", "--save", str(saved), "--format", "json", "--output", str(report))
     assert out == ""
-    (found,) = json.loads(report.read_text())
+    (found,) = json.loads(report.read_text())["rows"]
     assert (found["rank"], len(found["parameters_ns"]), len(found["figures"])) == (5, 5, 9)
     assert found["settled"]
     books = json.loads(saved.read_text())

@@ -46,7 +46,7 @@ def test_json_has_what_the_issue_names(capsys: pytest.CaptureFixture[str], addre
     """mappers, candidates and wasted are [{pid, comm, address, vma}]; addresses are ints; what does not apply is null."""
     assert call(str(os.getpid()), f"{address:x}", "--format", "json") == 0
     answer = json.loads(capsys.readouterr().out)
-    keys = "pfn flags mapcount kind index exclusive folio mappers candidates wasted same_slot absent notes"
+    keys = "made_by pfn flags mapcount kind index exclusive folio mappers candidates wasted same_slot absent notes"
     assert list(answer) == keys.split()
     assert [answer[key] for key in ("exclusive", "folio", "same_slot", "absent")] == [None] * 4
     (mapper,) = answer["mappers"]

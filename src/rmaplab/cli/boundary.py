@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rmaplab.cli.options import FILE, Output, check_files, output_options, split_choices, split_names
+from rmaplab.cli.options import FILE, Output, check_files, output_options_without_tables, split_choices, split_names
 from rmaplab.errors import UsageError
 from rmaplab.kernels.box import announced
 from rmaplab.units import parse_size
@@ -24,7 +24,7 @@ MOST_COLUMNS = 200
 @click.option("--ram", default="1G", metavar="SIZE", help="RAM of the box.")
 @click.option("--cpus", default=4, metavar="N", help="Number of CPUs.")
 @click.option("--plot", **FILE, help="Draw it too, as .png or .svg.")
-@output_options
+@output_options_without_tables
 def command(
     boot_use: str,
     swap_most: str,

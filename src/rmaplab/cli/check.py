@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from rmaplab.cli.options import form_option
 from rmaplab.errors import UsageError
 from rmaplab.files import check_writable
 
@@ -18,6 +19,7 @@ FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path(dir_okay=False)}
 @click.option("--save", **FILE, help="Where --fuzz puts a failing script, made small.")
 @click.option("--record", **FILE, help="Only run the scripts on the host, and keep its results.")
 @click.option("--against", **FILE, help="Compare the model with recorded results, not with the host.")
+@form_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -28,6 +30,7 @@ def command(
     save: str | None,
     record: str | None,
     against: str | None,
+    form: str,
 ) -> None:
     """Run scripts of memory operations on the model and on this machine's kernel, and show the first difference.
 
@@ -35,7 +38,7 @@ def command(
     A: mmap w+0 8 rw                          one operation a line, by processes A, B ...
     A: write w+2                              pages of a window where nothing else is mapped
     A: fork B
-    B: mremap w+0 4 4 MAYMOVE|FIXED w+16      docs/scripts.md lists all calls
+    B: mremap w+0 4 4 MAYMOVE|FIXED w+16      docs/scripts.md lists all calls; - reads a script from stdin
 
     Exit codes: 0 no difference, 1 a difference, 2 bad input or a host that cannot run it.
     """  # noqa: D301
@@ -44,6 +47,10 @@ def command(
         raise UsageError("give scripts, or --fuzz N, or --against FILE: one of them (see: rmaplab check --help)")
     if record is not None and against is not None:
         raise UsageError("--record keeps what the host does and --against leaves the host out: give one of them")
+    if record is not None and form != "table":
+        raise UsageError("--record writes JSON to its own file: leave --format out")
+    if scripts.count("-") > 1:
+        raise UsageError("- is stdin, which is there once: give it once")
     if save is not None and fuzz is None:
         raise UsageError("--save keeps what --fuzz finds: give --fuzz N, or leave it out")
     check_writable(save, "--save")
@@ -52,4 +59,4 @@ def command(
 
     if record is not None:
         context.exit(work.record(record, scripts, fuzz, seed))
-    context.exit(work.check(scripts, kernel, fuzz, seed, save, against))
+    context.exit(work.check(scripts, kernel, fuzz, seed, save, against, form))

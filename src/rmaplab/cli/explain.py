@@ -2,7 +2,8 @@
 
 import click
 
-from rmaplab.cli.options import BOX, box_options, first_typed
+from rmaplab.cli.options import BOX, Output, box_options, first_typed, output_options_without_tables
+from rmaplab.files import check_writable
 from rmaplab.kernels.box import Box
 
 
@@ -10,7 +11,8 @@ from rmaplab.kernels.box import Box
 @click.argument("story", metavar="STORY")
 @click.option("--kernel", default="2.6.5-rc1-aa1", metavar="K", help="A kernel, or KERNEL+DESIGN.")
 @box_options
-def command(story: str, kernel: str, box: Box) -> None:
+@output_options_without_tables
+def command(story: str, kernel: str, box: Box, out: Output) -> None:
     """Tell STORY from a running system, step by step: fork, cow, mremap or who.
 
     Every address, frame, count and object is read from the system at that step; the answers are compared with the judge,
@@ -19,6 +21,7 @@ def command(story: str, kernel: str, box: Box) -> None:
     Or one of three historical bugs of anon_vma_chain, on 6.18, with the wrong rule and with the right one: double-reuse
     (CVE-2022-42703), adoption (2010), mremap-merge (2026).
     """
+    check_writable(out.path)
     from rmaplab.cli.work.explain import tell
 
-    tell(story, kernel, box, first_typed(("kernel", *BOX)))
+    tell(story, kernel, box, first_typed(("kernel", *BOX)), out)

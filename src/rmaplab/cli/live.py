@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 
 from rmaplab.cli.census_options import RowsAsked, filter_options, rows_asked, sort_option, top_option, tree_option
-from rmaplab.cli.options import FILE, Output, output_options
+from rmaplab.cli.options import FILE, Output, Verbs, output_options
 from rmaplab.errors import UsageError
 from rmaplab.files import check_writable
 
 
-@click.group("live", invoke_without_command=True)
+@click.group("live", cls=Verbs, invoke_without_command=True)
 @tree_option
 @filter_options
 @sort_option

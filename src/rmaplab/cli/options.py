@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from rmaplab.errors import UsageError
-from rmaplab.files import check_writable
+from rmaplab.errors import UsageError, did_you_mean
+from rmaplab.files import STDOUT, check_writable
 from rmaplab.kernels.box import Box, announced
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,22 +67,53 @@ plot_option = click.option("--plot", **FILE, help="Draw it too, as .png or .svg 
 paging_option = click.option(
     "--paging", metavar="FORMAT", help="i386, i386-pae or x86-64; the kernel's own if not given."
 )
-_OUTPUT = (
-    click.option(
-        "--format", "form", default="table", type=click.Choice(["table", "json", "csv"]), help="What to print."
-    ),
-    click.option("--output", "path", **FILE, help="Write to a file instead of the terminal."),
+form_option = click.option(
+    "--format", "form", default="table", type=click.Choice(["table", "json", "csv"]), help="What to print."
 )
+_OUTPUT = (form_option, click.option("--output", "path", **FILE, help="Write to a file instead of the terminal."))
+_TABLES = (
+    click.option(
+        "--columns", metavar="NAME,...", help="Columns of tables, besides the first.  [default: all that fit]"
+    ),
+    click.option("--all", "every", is_flag=True, help="All columns, however narrow the terminal is."),
+)
+
+
+class Verbs(click.Group):
+    """A group that knows what a mistyped command may have meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it. Raises click.UsageError, for a command there is not with the one that is like it."""
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-"):
+            raise click.UsageError(f"no command {args[0]!r}{did_you_mean(args[0], known)}", ctx)
+        return super().resolve_command(ctx, args)
 
 
 # -- several options as one argument -------------------------------------------------------------------------------------
 
 
 class Output(NamedTuple):
-    """What to print, and where: into a file, or on the terminal (None)."""
+    """What to print, and where: into a file, or on the terminal (None); of tables these columns (none: all that fit), or `every`."""
 
     form: str
-    path: Path | None
+    path: Path | None = None
+    columns: Sequence[str] = ()
+    every: bool = False
+
+
+def _output(form: str, path: Path | None, columns: str | None = None, *, every: bool = False) -> Output:
+    """Raises UsageError for columns where there is no table, or that are no choice."""
+    if form != "table" and (columns is not None or every):
+        raise UsageError(
+            f"--columns and --all are for tables: leave them out with --format {form}, which has everything"
+        )
+    if columns is not None and every:
+        raise UsageError("--columns and --all: give one of them")
+    path = None if str(path) in STDOUT else path
+    return Output(form, path, () if columns is None else split_names(columns, "columns"), every)
 
 
 def box_options(function: F) -> F:
@@ -101,8 +132,13 @@ def time_options(function: F) -> F:
 
 
 def output_options(function: F) -> F:
-    """--format and --output, passed on as one argument `out`."""
-    return _apply(_OUTPUT, gathered(function, "out", Output._fields, Output))
+    """--format, --output, --columns and --all, passed on as one argument `out`."""
+    return _apply(_TABLES, output_options_without_tables(function))
+
+
+def output_options_without_tables(function: F) -> F:
+    """The same for a verb that shows no tables: --format and --output."""
+    return _apply(_OUTPUT, gathered(function, "out", Output._fields, _output))
 
 
 def gathered(function: F, argument: str, names: Sequence[str], record: Callable[..., object]) -> F:
@@ -138,7 +174,7 @@ def first_typed(names: Iterable[str]) -> str | None:
 def check_workload(name: str, known: Iterable[str] = ("forkbench",)) -> None:
     """Raises UsageError for a workload there is not."""
     if name not in known:
-        raise UsageError(f"no workload {name!r}: there is {' and '.join(known)}")
+        raise UsageError(f"no workload {name!r}{did_you_mean(name, known)}: there is {' and '.join(known)}")
 
 
 def check_files(output: Path | None, path: Path | None) -> None:
@@ -158,6 +194,7 @@ def check_files(output: Path | None, path: Path | None) -> None:
 
 
 _EXAMPLES = {
+    "columns": "kernel,wall",
     "levels": "3,6,7",
     "ht": "blind,aware",
     "kernels": "2.6.2,2.6.5-rc1-aa1",

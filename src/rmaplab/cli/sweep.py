@@ -4,11 +4,20 @@ from pathlib import Path
 
 import click
 
-from rmaplab.cli.options import Output, box_options, check_files, output_options, plot_option, split_counts, split_names
+from rmaplab.cli.options import (
+    Output,
+    Verbs,
+    box_options,
+    check_files,
+    output_options,
+    plot_option,
+    split_counts,
+    split_names,
+)
 from rmaplab.kernels.box import Box
 
 
-@click.group("sweep")
+@click.group("sweep", cls=Verbs)
 def command() -> None:
     """Measure something over a range of sizes."""
 

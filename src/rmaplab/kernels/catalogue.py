@@ -10,7 +10,7 @@
 
 from dataclasses import replace
 
-from rmaplab.errors import UsageError
+from rmaplab.errors import UsageError, did_you_mean
 from rmaplab.kernels.designs import DesignEntry, find_design
 from rmaplab.kernels.releases import (
     LINUX_2_4_21,
@@ -29,7 +29,9 @@ def find_kernel(name: str) -> KernelSpec:
     """The kernel called `name`, or one composed as above. Raises UsageError with the names there are."""
     base, *parts = name.split("+")
     if base not in KERNELS:
-        raise UsageError(f"no kernel {base!r}: choose from {', '.join(KERNELS)} (see: rmaplab kernels)")
+        raise UsageError(
+            f"no kernel {base!r}{did_you_mean(base, KERNELS)}: choose from {', '.join(KERNELS)} (see: rmaplab kernels)"
+        )
     spec = KERNELS[base]
     patches: list[Patch] = []
     entry: DesignEntry | None = None

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
-from rmaplab.errors import UsageError
+from rmaplab.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from rmaplab.rmap.protocol import ReverseMap
@@ -52,7 +52,7 @@ def find_design(name: str) -> DesignEntry:
     found = designs()
     if name not in found:
         raise UsageError(
-            f"no design {name!r}: choose from {', '.join(found)}, or install a package that has it (see: rmaplab designs)"
+            f"no design {name!r}{did_you_mean(name, found)}: choose from {', '.join(found)}, or install a package that has it (see: rmaplab designs)"
         )
     return found[name]
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.boundary import FAILS, LETTERS, NEW, OLD, PASSES, REACHES, BoundaryRow, Panel
 from rmaplab.report.emit import Report
+from rmaplab.report.tables import Prose
 from rmaplab.units import PAGE_SIZE, format_size
 
 STYLES = {"#": "green", "7": "red", "8": "blue", "9": "magenta"}
@@ -37,8 +38,8 @@ class BoundaryReport(Report[BoundaryRow]):
     def text(self) -> Group:
         """All maps, a legend, and what the runs behind them needed."""
         box = self.box
-        parts: list[Text] = [
-            Text(
+        parts: list[Text | Prose] = [
+            Prose(
                 f"Where the announcement's outcome holds: {box.paging}, {box.ram} RAM, {box.cpus} CPUs; swap to the right",
                 "bold",
             )
@@ -51,7 +52,7 @@ class BoundaryReport(Report[BoundaryRow]):
             parts.append(
                 Text.assemble((letter, STYLES[letter]), " ", (LETTERS[letter], STYLES[LETTERS[letter]]), f"  {meaning}")
             )
-        parts += [Text(), *map(Text, NOTES)]
+        parts += [Text(), *map(Prose, NOTES)]
         return Group(*parts)
 
 

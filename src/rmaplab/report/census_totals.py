@@ -1,17 +1,15 @@
 """Tables of a census that say whose total a figure is: memory of processes beside the machine's, objects beside slabs."""
 
-from rich.table import Table
-
 from rmaplab.lab.census.census import Census
 from rmaplab.lab.census.memory import memory_rows, object_rows
 from rmaplab.machine.arrays import I64
-from rmaplab.report.tables import DASH, new_table, plain
+from rmaplab.report.tables import DASH, Prose, Table, new_table, plain
 from rmaplab.units import format_size
 
 
 def memory_text(census: Census, mms: I64 | None) -> str:
     """What processes say that they have, and what the machine says."""
-    table = new_table(None, "memory|>summed over processes|>of the machine|what it is")
+    table = new_table(None, "memory|>summed over processes|>of the machine|_what it is")
     for row in memory_rows(census.totals(mms), census.walk(mms), census.snapshot.machine):
         if row.of_processes is not None or row.of_machine is not None:
             table.add_row(row.kind, size(row.of_processes), size(row.of_machine), row.why)
@@ -40,8 +38,8 @@ def objects_text(census: Census) -> str:
 
 def titled(title: str, table: Table, caption: str = "") -> str:
     """Title and caption on lines of their own: a table would break them to its width."""
-    text = f"{title}\n{plain(table).rstrip()}\n"
-    return f"{text}\n{caption}\n" if caption else text
+    text = f"{plain(Prose(title))}{plain(table).rstrip()}\n"
+    return f"{text}\n{plain(Prose(caption))}" if caption else text
 
 
 def size(value: int | None) -> str:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from rmaplab.lab.announcement.claims import CONFIGURATIONS, KERNELS, LEVELS, LINES, RAM_GIB, Claim, Reach
 from rmaplab.report.emit import Report
-from rmaplab.report.tables import DASH, new_table
+from rmaplab.report.tables import DASH, Prose, Table, new_table
 from rmaplab.units import format_size
 
 WORDS = {
@@ -18,6 +17,8 @@ WORDS = {
     ("i386-pae", True): "PAE + HIGHPTE",
     ("x86-64", False): "x86-64",
 }
+
+_LEAST_TOLD = "|".join(f"{gib} GiB" for gib in RAM_GIB[1:])  # on a narrow terminal: the announcement's box has 1 GiB
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def _pages(claims: Sequence[Claim]) -> Group:
 
 
 def _mem_maps(claims: Sequence[Claim]) -> Group:
-    table = new_table(None, "kernel|" + "|".join(f">{gib} GiB" for gib in RAM_GIB))
+    table = new_table(None, "kernel|" + "|".join(f">{gib} GiB" for gib in RAM_GIB), leave_out=_LEAST_TOLD)
     _pivot(table, KERNELS, claims)
     return _section(
         "mem_map, with PAE and HIGHPTE", table, "=  the frames taken at boot. They are low memory: 3:1 has 896 MiB."
@@ -64,7 +65,7 @@ def _mem_maps(claims: Sequence[Claim]) -> Group:
 
 
 def _tables(claims: Sequence[Claim]) -> Group:
-    table = new_table(None, "page tables|>in all|published")
+    table = new_table(None, "page tables|>in all|_published")
     for claim in claims:
         table.add_row(claim.about, both(claim), claim.published or DASH)
     return _section(
@@ -89,7 +90,7 @@ def _chains(claims: Sequence[Claim]) -> Group:
 
 def _reach(rows: Sequence[Reach]) -> Group:
     columns = "|".join(f">{gib} GiB" for gib in RAM_GIB)
-    table = new_table(None, f"kernel|HIGHPTE|>they need|{columns}|>largest RAM")
+    table = new_table(None, f"kernel|HIGHPTE|>they need|{columns}|>largest RAM", leave_out=_LEAST_TOLD)
     for row in rows:
         table.add_row(
             row.kernel,
@@ -108,7 +109,7 @@ def _reach(rows: Sequence[Reach]) -> Group:
 
 
 def _section(title: str, table: Table, *notes: str) -> Group:
-    return Group(Text(title, "bold"), table, *(Text(note, "dim") for note in notes), Text())
+    return Group(Prose(title, "bold"), table, *(Prose(note, "dim") for note in notes), Text())
 
 
 def _pivot(table: Table, names: Sequence[str], claims: Sequence[Claim], *, human: bool = True) -> None:

@@ -1,13 +1,19 @@
 """What a verb has found, in the form that was asked for, and where it goes.
 
-Report    rows      for programs: as JSON, a list of objects, or as CSV, nested keys joined by dots
-          text()    for a person: a text, or what rich can print
-emit()    makes one of the three of it, and prints or writes that
+Report     rows      for programs: as JSON, or as CSV, nested keys joined by dots, lists as JSON
+           text()    for a person: a text, or what rich can print
+as_json    an object for JSON: {"made_by": ..., "rows": [...]}, or made_by before the keys of a report that is an object itself
+emit()     makes one of the three of it, and prints or writes that
+
+made_by says how to make it again (`rmaplab rerun`): schema_version, command, seed if there is one, date, versions.
 """
 
 import csv
 import io
 import json
+import os
+import platform
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +21,13 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import click
-from rich.text import Text
 
-from rmaplab.errors import UsageError
+from rmaplab.errors import UsageError, did_you_mean
 from rmaplab.files import write_text
 from rmaplab.harmless import harmless, printable
-from rmaplab.report.tables import console, plain
+from rmaplab.report.tables import Room, console, plain, show, terminal_width, within
+
+SCHEMA_VERSION = 1
 
 
 class Row(Protocol):
@@ -52,24 +59,60 @@ class Report(ABC, Generic[R]):
         return {}
 
 
-def emit(report: Report[Any], form: str, path: Path | None = None) -> None:
-    """Print a report as `form`, "json", "csv" or "table", or write it. Raises UsageError for a file that cannot be written."""
-    if form == "json":
-        shown: object = json.dumps(report.as_json(), indent=2) + "\n"
-    else:
-        shown = _as_csv(report) if form == "csv" else report.text()
-    if path is None and not isinstance(shown, str):
-        console().print(shown, soft_wrap=isinstance(shown, Text))
-        return
-    text = harmless(shown if isinstance(shown, str) else plain(shown))
-    if path is None:
-        click.echo(text, nl=False)
-    else:
+def emit(
+    report: Report[Any], form: str, path: Path | None = None, columns: Sequence[str] = (), every: bool = False
+) -> None:
+    """Print a report as `form`, "json", "csv" or "table", or write it.
+
+    Of tables `columns` are shown (none: as many as the terminal has room for, or `every`; all in a pipe or a file). Raises UsageError
+    for a file that cannot be written, and for a column there is not: everything is shown before it is raised.
+    """
+    room = Room(None if every or path is not None else terminal_width(), columns)
+    text = (
+        json.dumps(as_json(report), indent=2) + "\n" if form == "json" else _as_csv(report) if form == "csv" else None
+    )
+    with within(room):
+        shown = report.text() if text is None else text
+        drawn = harmless(shown if isinstance(shown, str) else plain(shown))
+    wrong = [name for name in columns if name not in room.found]
+    if wrong:
+        emit(report, form, path)
+        known = ", ".join(room.known)
+        raise UsageError(f"no column {wrong[0]!r}{did_you_mean(wrong[0], room.known)}: there are {known}")
+    if path is not None:
         try:
-            write_text(path, "--output", text)
+            write_text(path, "--output", drawn)
         except UsageError:
-            click.echo(text, nl=False)  # what was found is not lost
+            click.echo(drawn, nl=False)  # what was found is not lost
             raise
+    elif isinstance(shown, str) or not console().is_terminal:
+        click.echo(drawn, nl=False)
+    else:
+        with within(room):
+            show(console(), shown)
+
+
+def as_json(report: Report[Any]) -> dict[str, Any]:
+    """What is written as JSON: how it was made, then what was found."""
+    found = report.as_json()
+    return {"made_by": made_by()} | (found if isinstance(found, dict) else {"rows": found})
+
+
+def made_by() -> dict[str, Any]:
+    """The command that is running, and what with: cli/ keeps our version and what was typed in click's context.
+
+    The seed is that of its --seed.
+    """
+    context = click.get_current_context(silent=True)
+    version, typed = (context.find_root().obj or (None, ())) if context else (None, ())
+    seed = context.params.get("seed") if context else None
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": ["rmaplab", *typed] if version else None,
+        **({} if seed is None else {"seed": seed}),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": {"rmaplab": version, "Python": platform.python_version(), "kernel": os.uname().release},
+    }
 
 
 def _as_csv(report: Report[Any]) -> str:
@@ -86,4 +129,6 @@ def _as_csv(report: Report[Any]) -> str:
 def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return [pair for key, inner in value.items() for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)]
+    if isinstance(value, list | tuple):
+        value = json.dumps(value)  # a list has no columns of its own
     return [(prefix, value)] if value is not None else []

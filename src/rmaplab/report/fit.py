@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Group
-from rich.table import Table
 
 from rmaplab.kernels.prices import CHOSEN
 from rmaplab.lab.announcement.baselines import PricedFit, Score, published_costs
 from rmaplab.lab.announcement.fit import FITTED_LEVEL, Fit
 from rmaplab.lab.announcement.published import FORKBENCH
 from rmaplab.report.emit import Report
-from rmaplab.report.tables import new_table
+from rmaplab.report.tables import Table, new_table
 from rmaplab.report.times import number, percent
 
 BOXES = {"off": "4 CPUs", "on": "2 CPUs x 2 threads"}
@@ -26,7 +25,8 @@ class FitReport(Report[PricedFit]):
     def text(self) -> Group:
         """Parameters, residuals, models."""
         chosen = [priced.fit for priced in self.rows if priced.fit.book.model.name == CHOSEN]
-        return Group(_parameters(chosen), _residuals(chosen), _models(self.rows, self.baseline))
+        fitted = [_parameters(chosen), _residuals(chosen)] if chosen else []  # none, if it was interrupted early
+        return Group(*fitted, _models(self.rows, self.baseline))
 
 
 def _parameters(fits: Sequence[Fit]) -> Table:
@@ -35,7 +35,7 @@ def _parameters(fits: Sequence[Fit]) -> Table:
     turns = " and ".join(f"{fit.turns}{'' if fit.settled else ' (not still)'}" for fit in fits)
     table = new_table(
         f"{nr} parameters from the {len(fits[0].figures)} figures of level {FITTED_LEVEL}",
-        f"parameter|{columns}|what it is",
+        f"parameter|{columns}|_what it is",
         caption=(
             f"Two boxes that both fit the announcement's words. Rank {rank}; the ledger stood still after {turns} turns.\n"
             "+-: a standard error, from the residuals. All other prices are given, with their sources: kernels/prices.py."
@@ -57,6 +57,7 @@ def _residuals(fits: Sequence[Fit]) -> Table:
         f"level {FITTED_LEVEL}, which they were fitted to",
         f"kernel|figure|>published|>+- of two runs|{columns}",
         caption="; ".join(f"{BOXES[fit.box.ht]}: {fit.rms:.1%} root mean square" for fit in fits),
+        leave_out="+- of two runs",
     )
     for i, figure in enumerate(fits[0].figures):
         scatter = FORKBENCH[figure.kernel, FITTED_LEVEL].scatter[figure.figure]
@@ -77,11 +78,12 @@ def _models(fits: Sequence[PricedFit], baseline: Score) -> Table:
     (below, fitted_us), (ratio, predicted_us) = published_costs(FITTED_LEVEL), published_costs(level)
     table = new_table(
         f"level {level}, predicted: the ways to price a pte_chain",
-        f"box|a chain costs|>ns|>level {FITTED_LEVEL} rms|>level {level} mean|>worst|of|>sys, 2.6.2 / aa1|>us per entry, {FITTED_LEVEL}|>{level}",
+        f"box|_a chain costs|>ns|>level {FITTED_LEVEL} rms|>level {level} mean|>worst|of|>sys, 2.6.2 / aa1|>us per entry, {FITTED_LEVEL}|>{level}",
         caption=(
             f"us per entry: what chains cost per entry copied and torn down. Used: {CHOSEN}; docs/time.md says why, from outside level {level}.\n"
             f"mean, worst: of nine figures. sys at level {FITTED_LEVEL}: {number(below)} as published."
         ),
+        leave_out=f"us per entry, {FITTED_LEVEL}|{level}|ns|of|worst",
     )
     for i, priced in enumerate(fits):
         found = priced.fit

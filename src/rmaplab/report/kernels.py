@@ -6,7 +6,6 @@ from enum import Enum
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 
 from rmaplab.kernels.history import Bits, Status
 from rmaplab.kernels.spec import KernelSpec
@@ -15,7 +14,7 @@ from rmaplab.lab.announcement.claims import CONFIGURATIONS, LINES
 from rmaplab.machine.machine import Hardware
 from rmaplab.machine.slab import SlabCache
 from rmaplab.report.emit import Report
-from rmaplab.report.tables import DASH, new_table
+from rmaplab.report.tables import DASH, Table, new_table
 
 
 def object_sizes(spec: KernelSpec) -> Iterator[Table]:
@@ -97,7 +96,7 @@ class KernelList(Report[KernelRow]):
     def text(self) -> Table:
         """One line per kernel."""
         caption = "rmaplab kernels NAME shows what one consists of"
-        table = new_table(None, "kernel|released|reverse map|what it is", caption=caption)
+        table = new_table(None, "kernel|released|reverse map|_what it is", caption=caption, leave_out="released")
         for row in self.rows:
             table.add_row(row.kernel, row.released, row.design, row.about)
         return table
@@ -144,16 +143,18 @@ class KernelDetails(Report[FigureRow]):
     def text(self) -> Group:
         """Tables."""
         spec, design = self.spec, self.spec.design_class()
-        made_of = new_table(f"Linux {spec.name}, {spec.released}: {spec.about}", "made of|by|what it does")
+        made_of = new_table(f"Linux {spec.name}, {spec.released}: {spec.about}", "made of|_by|_what it does")
         if spec.base:
             made_of.add_row(spec.base, "mainline", "the base")
         for patch in spec.patches:
             made_of.add_row(f"+ {patch.name}", patch.author, patch.about)
         made_of.add_row(f"reverse map: {design.name}", "", (design.__doc__ or "").splitlines()[0])
-        figures = new_table(f"figures on {self.hardware.paging.name}", "figure|>value|status|since|source")
+        figures = new_table(
+            f"figures on {self.hardware.paging.name}", "figure|>value|status|since|_source", leave_out="since"
+        )
         for row in self.rows:
             figures.add_row(row.figure, _value(row.value), row.status, row.since, row.source)
-        sizes = new_table(f"what {design.name} makes of them", "object|>bytes|status|source")
+        sizes = new_table(f"what {design.name} makes of them", "object|>bytes|status|_source")
         for name, size, status, source in _objects(spec, self.hardware):
             sizes.add_row(name, f"{size:,}", status.value, source)
         return Group(made_of, figures, sizes, *object_sizes(spec))

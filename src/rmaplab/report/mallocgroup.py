@@ -1,10 +1,8 @@
 """The table of mallocgroup."""
 
-from rich.table import Table
-
 from rmaplab.lab.costs.mallocgroup import WalkResult
 from rmaplab.report.emit import Report
-from rmaplab.report.tables import new_table
+from rmaplab.report.tables import Table, new_table
 from rmaplab.units import format_size
 
 
@@ -17,11 +15,12 @@ class WalksReport(Report[WalkResult]):
         total = (one.children + 1) * one.pages
         table = new_table(
             f"mallocgroup: {one.children:,} children have written {one.pages:,} inherited pages each; {total:,} pages, mapped once each",
-            "kernel|design|>visits: parent's page|>child's page|>mean|>most|>page-table walks|>reverse map|objects|>wall",
+            "kernel|design|>visits: parent's page|>child's page|>mean|>most|>page-table walks|>reverse map|_objects|>wall",
             caption=(
                 "visits: VMAs, mms or slots that a walk looks at to find the one mapping of a page; mean: over all pages there are.\n"
                 f"Walks were made from {one.walks:,} pages. LKML, 21 January 2010: one anon_vma makes it O(N), anon_vma_chain about 2."
             ),
+            leave_out="page-table walks|design|wall|most",
         )
         for r in self.rows:
             objects = ", ".join(f"{nr:,} {name}" for name, nr in r.rmap_objects.items())

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from rmaplab.errors import UsageError
 from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.experiment import Result
 from rmaplab.lab.announcement.published import FIGURES, FORKBENCH
-from rmaplab.report.plots import COLOURS, MARKERS, STYLE, Line, save_plot, write_names
+from rmaplab.report.plots import STYLE, Line, legend, looks, save_plot
 from rmaplab.report.results import describe_box
 from rmaplab.units import format_size
 
@@ -44,9 +43,9 @@ def plot_times(results: Sequence[Result], box: Box, path: Path) -> None:
         prices = f"price list {done[0].prices}, fitted to level 6"
         rings = "; rings: the announcement's runs" if any(result.published_s for result in done) else ""
         figure.text(0.01, 0.912, f"{describe_box(box)}; {prices}{rings}")
-        figure.subplots_adjust(left=0.05, right=0.895, bottom=0.115, top=0.79, wspace=0.58)
+        figure.subplots_adjust(left=0.05, right=0.985, bottom=0.115, top=0.79, wspace=0.24)
         for axes in panels:
-            _name(axes, figure)
+            legend(axes)
         save_plot(figure, path)
 
 
@@ -67,13 +66,12 @@ def _rmap(result: Result) -> float:
 
 def _lines(results: Sequence[Result], value: Callable[[Result], float], *, dashed: bool = False) -> list[Line]:
     lines = []
-    kernels = dict.fromkeys(result.kernel for result in results)
-    for kernel, colour, marker in zip(kernels, cycle(COLOURS), cycle(MARKERS), strict=False):
+    for kernel, look in looks(dict.fromkeys(result.kernel for result in results)).items():
         mine = sorted((result.level, value(result)) for result in results if result.kernel == kernel)
         shown = [(level, y) for level, y in mine if y > 0]
         if shown:
             xs, ys = zip(*shown, strict=True)
-            lines.append(Line("" if dashed else kernel, colour, marker, dashed, xs, ys))
+            lines.append(Line("" if dashed else kernel, look, dashed, xs, ys))
     return lines
 
 
@@ -92,7 +90,7 @@ def _panel(axes: Axes, lines: Sequence[Line], levels: Sequence[int]) -> None:
 
 def _rings(axes: Axes, results: Sequence[Result], what: str) -> None:
     """Each published run, in its kernel's colour."""
-    colours = {str(line.get_gid()): str(line.get_color()) for line in axes.lines}
+    look = looks(dict.fromkeys(result.kernel for result in results))
     for result in results:
         if result.published_s is None:
             continue
@@ -105,21 +103,7 @@ def _rings(axes: Axes, results: Sequence[Result], what: str) -> None:
                 marker="o",
                 markersize=9.0,
                 markerfacecolor="none",
-                markeredgecolor=colours[result.kernel],
+                markeredgecolor=look[result.kernel][0],
                 markeredgewidth=1.1,
-                gid="",
+                label="_",
             )
-
-
-def _name(axes: Axes, figure: Figure) -> None:
-    """Each line's name: beside its end, or above it where it ends early."""
-    right = max(float(line.get_xdata()[-1]) for line in axes.lines)  # type: ignore[index, arg-type]
-    ends: list[tuple[float, str, str]] = []
-    for line in axes.lines:
-        label, colour = str(line.get_gid() or ""), str(line.get_color())
-        x, y = (float(values[-1]) for values in (line.get_xdata(), line.get_ydata()))  # type: ignore[index, arg-type]
-        if label and x < right:
-            axes.annotate(label, (x, y), (-9, 1), textcoords="offset points", color=colour, ha="right", va="center")
-        elif label:
-            ends.append((y, label, colour))
-    write_names(axes, figure, sorted(ends), axes.get_xlim()[1], 6)

@@ -1,10 +1,12 @@
-"""Plots, by matplotlib, which only this module, plot_times.py and boundary_plot.py import: lines are named where they end."""
+"""Plots, by matplotlib, which only this module, plot_times.py and boundary_plot.py import.
 
-from collections.abc import Callable, Sequence
-from itertools import cycle
-from math import log
+A kernel has one colour and one marker in all plots (`looks`); legends stand inside the axes, where the lines leave most room.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -25,19 +27,33 @@ STYLE: dict[Any, Any] = {
     "axes.titlelocation": "left",
     "svg.hashsalt": "rmaplab",  # the same plot is the same file
 }
-COLOURS = ("#0072B2", "#D55E00", "#007A5A", "#7A3E9D", "#8A6D00", "#444444")  # told apart by the colour-blind, too
-MARKERS = "os^Dvp"
+Look = tuple[str, str]
+"""A colour and a marker."""
+LOOKS: dict[str, Look] = {  # told apart by the colour-blind, too
+    "2.4.21": ("#0072B2", "o"),
+    "2.6.2": ("#D55E00", "s"),
+    "2.6.5-rc1": ("#8A6D00", "v"),
+    "2.6.5-rc1+anonmm": ("#3A9BD9", "P"),
+    "2.6.5-rc1-aa1": ("#007A5A", "^"),
+    "6.18": ("#7A3E9D", "D"),
+    "host": ("#444444", "p"),
+}
+OTHER_LOOKS: tuple[Look, ...] = (
+    ("#C2558B", "X"),
+    ("#6B3F1D", "*"),
+    ("#9AA500", "h"),
+    ("#000000", "d"),
+)
+MORE_ROOM = 0.12  # of what the lines take, for each name
 BASE = 4  # of the scale of bytes
-LABEL_POINTS = 11.0  # between the middles of two labels
 WIDTH_INCHES, HEIGHT_INCHES = 9.0, 4.7
 
 
 class Line(NamedTuple):
-    """One line of a panel. By its `name` the panel knows it again when it writes beside its end; "" for a line without."""
+    """One line of a panel. `name` stands in the legend; "" for a line that the legend says nothing of."""
 
     name: str
-    colour: str
-    marker: str
+    look: Look
     dashed: bool
     xs: tuple[int, ...]
     ys: tuple[float, ...]
@@ -45,8 +61,28 @@ class Line(NamedTuple):
     def draw(self, axes: Axes, **style: Any) -> None:
         """On a panel."""
         pattern = (0, (4, 2)) if self.dashed else "-"
-        look: dict[str, Any] = {"color": self.colour, "marker": self.marker, "linestyle": pattern, "linewidth": 1.5}
-        axes.plot(self.xs, self.ys, gid=self.name, **look, **style)
+        colour, marker = self.look
+        look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": pattern, "linewidth": 1.5}
+        axes.plot(self.xs, self.ys, label=self.name or "_", gid=self.name, **look, **style)  # matplotlib leaves "_" out
+
+
+def looks(kernels: Iterable[str]) -> dict[str, Look]:
+    """Of each kernel, the same in every plot; a composition's is chosen by its name, another one if two in the plot have the same."""
+    found = {name: LOOKS[name] for name in kernels if name in LOOKS}
+    for name in sorted(set(kernels) - found.keys()):
+        first = crc32(name.encode()) % len(OTHER_LOOKS)
+        choice = OTHER_LOOKS[first:] + OTHER_LOOKS[:first]
+        found[name] = next((look for look in choice if look not in found.values()), choice[0])
+    return found
+
+
+def legend(axes: Axes) -> None:
+    """Inside, where the lines leave most room; more is made above them, on a logarithmic axis, for more than a few names."""
+    low, high = axes.dataLim.intervaly
+    more = MORE_ROOM * max(0, len(axes.get_legend_handles_labels()[0]) - 3)
+    if more and low < high:
+        axes.set_ylim(top=max(axes.get_ylim()[1], high * (high / low) ** more))
+    axes.legend(loc="best", fontsize=8, framealpha=0.85, edgecolor="#dddddd")
 
 
 def save_plot(figure: Figure, path: Path) -> None:
@@ -72,9 +108,7 @@ def plot_memory_sweep(points: Sequence[MemoryPoint], path: Path) -> None:
         figure.text(0.01, 0.955, "Memory that reverse maps take", fontsize=11, weight="bold")
         figure.text(0.01, 0.912, f"measured on {describe(points[0])}; VMAs of one page each")
         figure.text(0.01, 0.02, "\n".join(page_lines(points)), fontsize=8)
-        figure.subplots_adjust(left=0.125, right=0.84, bottom=0.185, top=0.82, wspace=0.55)
-        _name(left, figure)
-        _name(right, figure)
+        figure.subplots_adjust(left=0.125, right=0.975, bottom=0.185, top=0.82, wspace=0.12)
         save_plot(figure, path)
 
 
@@ -88,7 +122,7 @@ def _panel(
     """The lines of a panel: the least of what is held, and dashed the most that was measured over the whole axis."""
     held = _held([place(point) for point in points])
     for line in _lines(points, place, held):
-        inside, zorder = ("white", 2) if line.dashed else (line.colour, 3)
+        inside, zorder = ("white", 2) if line.dashed else (line.look[0], 3)
         line.draw(axes, markersize=4.5, markerfacecolor=inside, zorder=zorder)
     axes.set_xscale("log")
     axes.set_yscale("log", base=BASE)
@@ -101,6 +135,7 @@ def _panel(
     axes.set_xlabel(xlabel)
     title = _count(held[0], held_unit)
     axes.set_title(title if len(held) == 1 else f"{title}; dashed: {_count(held[1], held_unit)}")
+    legend(axes)
 
 
 def _held(places: Sequence[tuple[int, int]]) -> list[int]:
@@ -117,13 +152,16 @@ def _lines(
     points: Sequence[MemoryPoint], place: Callable[[MemoryPoint], tuple[int, int]], held: Sequence[int]
 ) -> list[Line]:
     lines = []
-    for (kernel, label), colour, marker in zip(labels_of(points).items(), cycle(COLOURS), cycle(MARKERS), strict=False):
+    labels = labels_of(points)
+    look = looks(labels)
+    for kernel, label in labels.items():
         for other in held:
             mine = [point for point in points if point.kernel == kernel and place(point)[1] == other]
             pairs = sorted((place(point)[0], point.total_bytes) for point in mine if point.total_bytes)
             if pairs:
                 xs, ys = zip(*pairs, strict=True)
-                lines.append(Line(f"{label}|{other}", colour, marker, other != held[0], xs, ys))
+                dashed = other != held[0]
+                lines.append(Line("" if dashed else label, look[kernel], dashed, xs, ys))
     return lines
 
 
@@ -138,45 +176,3 @@ def _apart(values: set[int]) -> list[int]:
 
 def _count(number: int, unit: tuple[str, str]) -> str:
     return f"{number:,} {unit[0] if number == 1 else unit[1]}"
-
-
-def _name(axes: Axes, figure: Figure) -> None:
-    """Write each line's name beside its end, lines with the same end under one name, and no name on another."""
-    ends: dict[tuple[float, str, str], list[int]] = {}
-    x = max(float(line.get_xdata()[-1]) for line in axes.lines)  # type: ignore[index, arg-type]
-    for line in axes.lines:
-        label, _, held = str(line.get_gid()).rpartition("|")
-        y = float(line.get_ydata()[-1])  # type: ignore[index, arg-type]
-        ends.setdefault((y, label, str(line.get_color())), []).append(int(held))
-    several = len({held for helds in ends.values() for held in helds}) > 1
-    named = []
-    for (y, label, colour), helds in sorted(ends.items()):
-        named.append((y, f"{label} ({' or '.join(f'{held:,}' for held in helds)})" if several else label, colour))
-    write_names(axes, figure, named, x, 8)
-
-
-def write_names(axes: Axes, figure: Figure, ends: Sequence[tuple[float, str, str]], x: float, right: int) -> None:
-    """`ends`, ascending: where a line ends, its name, its colour. At `x` and `right` points beside it; no name on another."""
-    low, high = axes.get_ylim()
-    scale = axes.get_position().height * figure.get_figheight() * 72 / log(high / low)
-    heights = spread([log(y / low) * scale for y, _, _ in ends], LABEL_POINTS)
-    for (y, name, colour), height in zip(ends, heights, strict=True):
-        offset = (right, height - log(y / low) * scale)
-        axes.annotate(
-            name, (x, y), offset, textcoords="offset points", color=colour, va="center", annotation_clip=False
-        )
-
-
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Ascending heights, moved apart to `gap` and no further than needed: groups that touch share the way."""
-    groups: list[list[float]] = []
-    for height in heights:
-        groups.append([height])
-        while len(groups) > 1 and _foot(groups[-1], gap) < _foot(groups[-2], gap) + len(groups[-2]) * gap:
-            last = groups.pop()
-            groups[-1] += last
-    return [_foot(group, gap) + i * gap for group in groups for i in range(len(group))]
-
-
-def _foot(group: Sequence[float], gap: float) -> float:
-    return sum(group) / len(group) - gap * (len(group) - 1) / 2

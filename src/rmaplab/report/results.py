@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
-
 from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.experiment import Result
 from rmaplab.report.emit import Report
-from rmaplab.report.tables import DASH, new_table
+from rmaplab.report.tables import DASH, Table, new_table
 from rmaplab.units import format_size
 
 
@@ -23,6 +21,7 @@ def comparison(results: Sequence[Result], box: Box) -> Table:
             "memory: both together, relative to the best of the level. wall: our running time (the host's own, in its row) and the same ratio.\n"
             f"Simulated time decides who is alive when; prices: {results[0].prices or DASH}."
         ),
+        leave_out="design|kswapd|PTEs copied|slots searched|processes|rel.",
     )
     for i, result in enumerate(results):
         peers = [r for r in results if r.level == result.level and r.outcome == "ok"]
@@ -45,6 +44,7 @@ def kernel_entries(results: Sequence[Result]) -> list[Table]:
             "in simulated user time. with another split: what mm and context switches ask for.\n"
             "Flushes have no price: none of the seconds above is longer for them."
         ),
+        leave_out="ticks|with another split|faults|system calls",
     )
     for i, (result, entries) in enumerate(split):
         numbers = (
@@ -117,7 +117,8 @@ class OneRun(Report[Result]):
         """What came of it, memory, counts, times."""
         (result,) = self.rows
         table = new_table(
-            f"{result.workload} level {result.level}: Linux {result.kernel} on {describe_box(self.box)}", "what|>value|"
+            f"{result.workload} level {result.level}: Linux {result.kernel} on {describe_box(self.box)}",
+            "what|>value|_",
         )
         table.add_row("outcome", outcome_of(result), "")
         table.add_row("processes", f"{result.processes:,}", f"{result.processes_peak:,} at peak")

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 from rich.console import Group
-from rich.table import Table
 
 from rmaplab.lab.costs.sweep import MemoryPoint, Stretch, orders
 from rmaplab.report.emit import Report
-from rmaplab.report.tables import new_table
+from rmaplab.report.tables import Prose, Table, new_table
 from rmaplab.units import format_size
 
 
@@ -16,7 +15,8 @@ class MemoryReport(Report[MemoryPoint]):
 
     def text(self) -> Group:
         """The table, what is paid per frame whatever runs, and where the order turns."""
-        return Group(_table(self.rows), "", *page_lines(self.rows), "", *turn_lines(self.rows))
+        said = "\n".join(["", *page_lines(self.rows), "", *turn_lines(self.rows)])
+        return Group(_table(self.rows), Prose(said))
 
 
 def _table(points: Sequence[MemoryPoint]) -> Table:
@@ -29,6 +29,7 @@ def _table(points: Sequence[MemoryPoint]) -> Table:
             "objects: the design's own. in VMAs, in mms: what it adds to vm_area_struct and mm_struct. rel.: to the least total.\n"
             "own slabs: pages that hold its objects. all slabs: and all VMAs and mms, with what other code keeps in them."
         ),
+        leave_out="all slabs|objects|in mms|in VMAs|own slabs|in objects|design",
     )
     by_place: dict[tuple[int, int], list[MemoryPoint]] = {}
     for point in sorted(points, key=lambda point: (point.children, point.vmas)):

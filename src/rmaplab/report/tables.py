@@ -1,55 +1,255 @@
-"""Terminal tables. Plain text where the output is not a terminal, wide enough that no line breaks."""
+"""Tables: as wide as they must be in a pipe or a file; on a terminal, as many columns as it has room for.
+
+    new_table("title", "level|kernel|>wall|_what it is", leave_out="wall")
+
+Names of columns are separated by "|". ">" right-aligned; "_" words, which are broken over lines before a column goes. Where the
+terminal is too narrow columns go in the order of `leave_out`, then the others from the right; the first always stays. What is
+left out is said below the table. No line ends with blanks, and no figure is ever cut.
+
+A Room says how wide that is and which columns were asked for; it holds for all tables that are drawn in a `with within(room)`.
+"""
 
 import io
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import IO, Any
 
-from rich import box as borders
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import StyleType
-from rich.table import Table
 from rich.text import Text
 
 from rmaplab.harmless import harmless, printable
 
 DASH = "-"
-WIDTH = 200
+GAP = 2  # blanks between columns
+LEAST_WORDS = 24  # a column of words is not made narrower than that
+UNLIMITED = 1 << 20  # columns; Rich wants a number
+
+
+@dataclass
+class Room:
+    """Room for `width` columns of characters (None: as many as it takes), and the names of columns to show (none: all that fit).
+
+    `known` are the columns of all tables drawn so far, `found` the names asked for that meant one of them.
+    """
+
+    width: int | None = None
+    columns: Sequence[str] = ()
+    known: dict[str, None] = field(default_factory=dict)
+    found: set[str] = field(default_factory=set)
+
+    def asked(self, names: Sequence[str]) -> list[int]:
+        """Places of the columns asked for: the first, and those that are named, or whose names begin so if none is."""
+        self.known |= dict.fromkeys(filter(None, names))
+        places = set()
+        for wanted in self.columns:
+            hits = [i for i, name in enumerate(names) if name.casefold() == wanted.casefold()]
+            hits = hits or [i for i, name in enumerate(names) if name.casefold().startswith(wanted.casefold())]
+            if hits:
+                self.found.add(wanted)
+            places |= set(hits)
+        return sorted(places | {0}) if places else []
+
+
+_ROOM: ContextVar[Room | None] = ContextVar("room", default=None)
+
+
+@contextmanager
+def within(room: Room) -> Iterator[Room]:
+    """All tables within are drawn so."""
+    token = _ROOM.set(room)
+    try:
+        yield room
+    finally:
+        _ROOM.reset(token)
+
+
+def terminal_width() -> int | None:
+    """Characters in a line of the terminal that stdout is; None if it is none. A COLUMNS that is no width is ignored."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+
+
+def text_width(most: int) -> int:
+    """Characters in a line of running text: `most`, or what the terminal has."""
+    return min(most, terminal_width() or most)
 
 
 def console() -> Console:
-    """Where tables go: stdout, plain if it is no terminal; wide enough for every table, since a cut figure is none."""
-    out = Console(highlight=False)
-    out.width = max(out.width, WIDTH)
-    return out
+    """Stdout: in colours, if it is a terminal that has some. Lines of a Text are broken where the Room says."""
+    return _console(sys.stdout)
 
 
 def plain(renderable: object) -> str:
-    """The text of a table, or of lines as they are, for a file."""
-    out = Console(highlight=False, width=WIDTH, file=io.StringIO(), color_system=None)
-    out.print(renderable, soft_wrap=isinstance(renderable, Text))
-    return "\n".join(line.rstrip() for line in out.file.getvalue().splitlines()) + "\n"  # type: ignore[attr-defined]
+    """The text of a table, or of lines as they are: for a file, or as part of a longer text."""
+    text = io.StringIO()
+    show(_console(text, color_system=None), renderable)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
-class PlainTable(Table):
-    """A table whose cells are text: a string in it is never markup, and obeyed by nobody (harmless.py)."""
-
-    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
-        """A row, cell by cell."""
-        shown = (Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells)
-        super().add_row(*shown, style=style, end_section=end_section)
+def show(out: Console, renderable: object) -> None:
+    """Print it; a table's lines, and a Text by itself, are never broken or cut."""
+    out.print(renderable, soft_wrap=isinstance(renderable, Text), crop=False)
 
 
-def new_table(title: str | None, columns: str, *, caption: str | None = None) -> Table:
-    """A table whose columns are named in one string; those that begin with ">" are right-aligned."""
-    table = PlainTable(
-        title=None if title is None else Text(harmless(title), "table.title"),
-        caption=None if caption is None else Text(harmless(caption), "table.caption"),
-        box=borders.SIMPLE_HEAD,
-        title_justify="left",
-        caption_justify="left",
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for name in columns.split("|"):
-        table.add_column(
-            name.strip().lstrip(">"), justify="right" if name.strip().startswith(">") else "left", no_wrap=True
-        )
-    return table
+def _console(file: IO[str], **more: Any) -> Console:
+    width = (_ROOM.get() or Room()).width or UNLIMITED
+    return Console(file=file, width=width, highlight=False, markup=False, emoji=False, **more)
+
+
+@dataclass
+class Prose:
+    """Lines of running text: words move to the next line where the terminal ends."""
+
+    text: str
+    style: StyleType = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Line by line."""
+        for line in _broken(self.text, (_ROOM.get() or Room()).width):
+            yield _line(Text(line, self.style))
+
+
+@dataclass
+class Column:
+    """A column: its name, how it is aligned, and whether its words may be broken over lines."""
+
+    name: str
+    right: bool
+    words: bool
+
+
+@dataclass
+class Table:
+    """Rows of text. A string in a cell is never markup, and obeyed by nobody (harmless.py)."""
+
+    title: str | None
+    columns: Sequence[Column]
+    caption: str | None
+    leave_out: Sequence[str]
+    rows: list[tuple[list[Text], StyleType]] = field(default_factory=list)
+    ends: set[int] = field(default_factory=set)  # rows behind which a group of rows ends
+
+    def add_row(self, *cells: str | Text, style: StyleType = "", end_section: bool = False) -> None:
+        """A row, cell by cell; cells that are not given are empty."""
+        texts = [Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells]
+        self.rows.append((texts + [Text()] * (len(self.columns) - len(texts)), style))
+        if end_section:
+            self.add_section()
+
+    def add_section(self) -> None:
+        """A group of rows ends here."""
+        self.ends.add(len(self.rows))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Title, head, rows, caption; nothing if none of its columns was asked for. O(cells)."""
+        room = _ROOM.get() or Room()
+        asked = room.asked([column.name for column in self.columns])
+        if room.columns and not asked:
+            return
+        shown, widths, left_out = self._fit(asked, None if room.columns else room.width)
+        if self.title is not None:
+            yield Prose(self.title, "table.title")
+        yield Text()
+        yield from self._body(shown, widths)
+        yield Text()
+        if self.caption is not None:
+            yield Prose(self.caption, "table.caption")
+        if left_out:
+            yield Prose(f"not shown for width: {', '.join(left_out)}: --columns or --all", "table.caption")
+
+    def _body(self, shown: Sequence[int], widths: Sequence[int]) -> Iterator[Text]:
+        """The names of the columns, a rule, the rows; a blank line between groups of rows."""
+        yield self._drawn([Text(self.columns[i].name, "table.header") for i in shown], shown, widths)
+        yield _line(Text(" " + "─" * (sum(widths) + GAP * (len(widths) - 1))))
+        for nr, (cells, style) in enumerate(self.rows, 1):
+            stacks = [
+                _stack(cells[i], width) if self.columns[i].words else [cells[i]]
+                for i, width in zip(shown, widths, strict=True)
+            ]
+            for level in range(max(map(len, stacks))):
+                parts = [stack[level] if level < len(stack) else Text() for stack in stacks]
+                line = self._drawn(parts, shown, widths)
+                line.stylize_before(style)
+                yield line
+            if nr in self.ends and nr < len(self.rows):
+                yield Text()
+
+    def _drawn(self, cells: Sequence[Text], shown: Sequence[int], widths: Sequence[int]) -> Text:
+        line = Text(" ")
+        for place, (i, width, cell) in enumerate(zip(shown, widths, cells, strict=True)):
+            blanks = " " * (width - cell_len(cell.plain))
+            line.append(" " * GAP if place else "")
+            line.append(blanks if self.columns[i].right else "").append_text(cell)
+            line.append("" if self.columns[i].right else blanks)
+        line.rstrip()
+        return _line(line)
+
+    def _fit(self, asked: Sequence[int], room: int | None) -> tuple[list[int], list[int], list[str]]:
+        """(places of the columns shown, their widths, names of those that there is no room for)."""
+        cells = [[Text(column.name), *(row[i] for row, _ in self.rows)] for i, column in enumerate(self.columns)]
+        widths = [max(cell_len(cell.plain) for cell in column) for column in cells]
+        shown = list(asked or range(len(self.columns)))
+        if room is None:
+            return shown, [widths[i] for i in shown], []
+        least = [min(w, LEAST_WORDS) if column.words else w for w, column in zip(widths, self.columns, strict=True)]
+        names = [column.name for column in self.columns]
+        going = dict.fromkeys([*self.leave_out, *(names[i] for i in reversed(shown))])
+        gone: list[str] = []
+        for name in going:
+            left = [i for i in shown if names[i] != name or i == 0]
+            if _wide(shown, least) > room and left != shown:
+                shown = left
+                gone.append(name)
+        spare = max(0, room - _wide(shown, least))
+        for i in shown:
+            more = min(spare, widths[i] - least[i])
+            least[i] += more
+            spare -= more
+        return shown, [least[i] for i in shown], [name for name in dict.fromkeys(names) if name in gone and name]
+
+
+def _wide(shown: Sequence[int], widths: Sequence[int]) -> int:
+    return 1 + sum(widths[i] for i in shown) + GAP * (len(shown) - 1)
+
+
+def _line(text: Text) -> Text:
+    """A line that is neither broken nor cut."""
+    text.no_wrap, text.overflow = True, "ignore"
+    return text
+
+
+def _stack(cell: Text, width: int) -> list[Text]:
+    """Words over lines of `width`."""
+    if cell_len(cell.plain) <= width:
+        return [cell]
+    return [Text(line, cell.style) for line in textwrap.wrap(cell.plain, width)] or [Text()]
+
+
+def _broken(text: str, width: int | None) -> list[str]:
+    """Lines of a text, words moved to the next line where the terminal ends."""
+    lines = harmless(text).split("\n")
+    if width is None:
+        return lines
+    return [part for line in lines for part in _broken_line(line, width)]
+
+
+def _broken_line(line: str, width: int) -> list[str]:
+    """What follows is indented as the line is."""
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(line, width, subsequent_indent=indent) or [""]
+
+
+def new_table(title: str | None, columns: str, *, caption: str | None = None, leave_out: str = "") -> Table:
+    """A table whose columns are named in one string, as above; `leave_out` names those that go first, the first before all others.
+
+    Columns of one name go together.
+    """
+    names = map(str.strip, columns.split("|"))
+    made = [Column(name.lstrip(">_"), name.startswith(">"), name.startswith("_")) for name in names]
+    return Table(title, made, caption, leave_out.split("|") if leave_out else ())

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Group
-from rich.table import Table
 
 from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.baselines import Score, published_costs
@@ -13,7 +12,7 @@ from rmaplab.lab.announcement.fit import FITTED_LEVEL
 from rmaplab.lab.announcement.published import FIGURES, published_kernels
 from rmaplab.report.emit import Report
 from rmaplab.report.results import comparison, kernel_entries, outcome_of
-from rmaplab.report.tables import DASH, new_table
+from rmaplab.report.tables import DASH, Table, new_table
 
 NOT_KNOWN = [DASH] * 3
 
@@ -43,6 +42,7 @@ def _times(results: Sequence[Result]) -> Table:
             "published: the announcement of 18 March 2004, means of two runs.\n"
             "What was fitted, and how well: rmaplab fit. What cannot be known: docs/time.md." + _strangers(results)
         ),
+        leave_out="published|off by",
     )
     for i, result in enumerate(results):
         last = i + 1 == len(results) or results[i + 1].level != result.level
@@ -79,6 +79,7 @@ def _scores(scores: Sequence[Score]) -> Table:
             "mean: of the absolute deviations. chains: what 2.6.2 takes longer than 2.6.5-rc1-aa1, per entry\n"
             "copied and torn down."
         ),
+        leave_out="of|figures|worst",
     )
     for level in dict.fromkeys(row.level for row in scores):
         for row in (each for each in scores if each.level == level):
@@ -114,6 +115,7 @@ class Scaling(Report[Result]):
                 + ".\n~ is an analytic estimate, for locks that are not simulated (lab/announcement/contention.py).\n"
                 "Prices are those of 4 CPUs: a bus that gets slower with every CPU is not in them."
             ),
+            leave_out="|".join([*(f"~{name}" for name in estimated), *measured, "idle", "efficiency"]),
         )
         for i, result in enumerate(results):
             last = i + 1 == len(results) or (results[i + 1].level, results[i + 1].kernel) != (

@@ -29,7 +29,7 @@ class Forkbench:
 
     def __init__(self, levels: int) -> None:
         if not 1 <= levels <= MAX_LEVEL:
-            raise UsageError(f"level {levels}: forkbench runs at levels 1 to {MAX_LEVEL}, such as --level 6")
+            raise UsageError(f"level {levels}: forkbench has levels 1 to {MAX_LEVEL}, such as 6")
         self.levels = levels
         self.failed: SyscallError | None = None
 

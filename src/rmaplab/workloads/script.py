@@ -26,6 +26,7 @@ words are written in calls/words.py.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,13 +116,14 @@ class Script:
 
 
 def read_script(path: str | Path) -> Script:
-    """The script in a file. Raises ScriptError."""
+    """The script in a file, or "-": on stdin. Raises ScriptError."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        raw = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
+        text = raw.decode("utf-8-sig")  # some editors begin a text with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ScriptError(f"{path}: cannot be read ({reason}): give the path of a script") from None
-    return parse(text, str(path))
+    return parse(text, "stdin" if str(path) == "-" else str(path))
 
 
 def parse(text: str, name: str = "script") -> Script:

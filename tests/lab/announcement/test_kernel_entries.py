@@ -83,7 +83,9 @@ def test_forkbench_is_mostly_faults() -> None:
 
 def test_the_json_has_it_where_it_means_something(capsys: Capture) -> None:
     """A key of its own, and none of it elsewhere: the rows of other splits are as they were."""
-    plain, split = (json.loads(said(capsys, *SMALL, "--format", "json", *more)) for more in ((), ("--split", "4:4")))
+    plain, split = (
+        json.loads(said(capsys, *SMALL, "--format", "json", *more))["rows"] for more in ((), ("--split", "4:4"))
+    )
     assert all("kernel_entries" not in row for row in plain)
     for row in split:
         entries = row["kernel_entries"]

@@ -60,7 +60,7 @@ def test_compare(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["compare", "mallocgroup", "--children", "30", "--pages", "10", "--format", "json"])
     assert stop.value.code == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["rows"]
     assert [(row["kernel"], row["visits_mean"]) for row in rows] == [
         ("2.6.5-rc1-aa1", 31),
         ("6.18", pytest.approx(61 / 31)),

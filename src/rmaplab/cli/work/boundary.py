@@ -6,7 +6,7 @@ from pathlib import Path
 from rmaplab.cli.options import Output
 from rmaplab.cli.work.progress import gather
 from rmaplab.kernels.box import Box
-from rmaplab.lab.announcement.boundary import Panel, boundary
+from rmaplab.lab.announcement.boundary import BoundaryRow, Panel, boundary
 from rmaplab.mm.overcommit import OvercommitMode
 from rmaplab.report.boundary import BoundaryReport, describe
 from rmaplab.report.emit import emit
@@ -22,10 +22,13 @@ def map_boundary(
 ) -> None:
     """`combinations` are of scheduler, HIGHPTE, cache line and overcommit mode; `uses` after boot are rows, `swaps` columns."""
     panels = [Panel(high, line, name, OvercommitMode(mode)) for name, high, line, mode in combinations]
-    runs = boundary(panels, uses, box)
-    rows = gather(runs, "compiling", len(panels) * len(uses), lambda row: describe(row.panel))
-    emit(BoundaryReport(rows, swaps, box), *out)
-    if plot is not None:
-        from rmaplab.report.boundary_plot import plot_boundary  # noqa: PLC0415  (matplotlib is optional, and slow)
+    runs, total = boundary(panels, uses, box), len(panels) * len(uses)
 
-        plot_boundary(rows, swaps, box, plot)
+    def show(rows: Sequence[BoundaryRow]) -> None:
+        emit(BoundaryReport(rows, swaps, box), *out)
+        if plot is not None and len(rows) == total:
+            from rmaplab.report.boundary_plot import plot_boundary  # noqa: PLC0415  (matplotlib is optional, and slow)
+
+            plot_boundary(rows, swaps, box, plot)
+
+    gather(runs, "compiling", total, lambda row: describe(row.panel), show)

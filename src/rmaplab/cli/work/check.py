@@ -2,23 +2,26 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import click
 
 from rmaplab.calls.table import CALLS
-from rmaplab.cli.work.progress import progress
+from rmaplab.cli.work.progress import progress, say_interrupted
 from rmaplab.errors import NotModelled, UsageError
 from rmaplab.files import write_text
 from rmaplab.harmless import harmless, printable
 from rmaplab.host.agent import Agent
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.lab.differential.campaign import campaign
+from rmaplab.lab.differential.campaign import Campaign, campaign
 from rmaplab.lab.differential.compare import Difference, compare
 from rmaplab.lab.differential.fuzz import make_script
 from rmaplab.lab.differential.obey import obey
 from rmaplab.lab.differential.recording import load
 from rmaplab.lab.differential.recording import save as save_records
 from rmaplab.report.differences import coverage_lines, draw_difference
+from rmaplab.report.emit import emit
+from rmaplab.report.verdicts import Verdict, VerdictReport
 from rmaplab.workloads.script import read_script
 
 SEEN = {
@@ -29,69 +32,82 @@ SEEN = {
 
 
 def check(
-    scripts: tuple[str, ...], kernel: str, fuzz: int | None, seed: int, save: str | None, against: str | None
+    scripts: tuple[str, ...], kernel: str, fuzz: int | None, seed: int, save: str | None, against: str | None, form: str
 ) -> int:
     """One of the three. The exit code. Raises UsageError for a kernel there is not."""
     find_kernel(kernel)
+    say = click.echo if form == "table" else _nobody_asked
     if against is not None:
-        return _against(against, kernel)
-    return _fuzz(kernel, fuzz, seed, save) if fuzz is not None else _scripts(scripts, kernel)
+        found = [_against(against, kernel, say)]
+    else:
+        found = [_fuzz(kernel, fuzz, seed, save, say)] if fuzz is not None else _scripts(scripts, kernel, say)
+    if form != "table":
+        emit(VerdictReport(found), form)
+    return int(any(verdict.difference is not None for verdict in found))
 
 
-def _scripts(paths: tuple[str, ...], kernel: str) -> int:
-    """Each script on both sides. The exit code."""
+def _nobody_asked(line: str) -> None:
+    """A program reads it all at the end."""
+
+
+def _scripts(paths: tuple[str, ...], kernel: str, say: Callable[[str], None]) -> list[Verdict]:
+    """Each script on both sides, up to the first difference."""
     scripts = [read_script(path) for path in paths]
-    skipped = 0
+    found: list[Verdict] = []
     with Agent(graph=True) as agent:
         _say_what_is_missing(agent, kernel)
+        host = f"Linux {agent.release}"
         for script in scripts:
             try:  # the model first: what it refuses, because it is too large, must not burden the host
                 model = obey(script, kernel, agent.circumstances, check_each=True, graph=not agent.no_graph)
             except NotModelled as reason:
-                click.echo(f"not compared: {reason}", err=True)
-                skipped += 1
+                click.echo(f"not compared: {printable(str(reason))}", err=True)
+                found.append(Verdict(script.name, kernel, host, 1, 0, (str(reason),)))
                 continue
             difference = compare(agent.run(script), model)
+            found.append(Verdict(script.name, kernel, host, 1, len(script.ops), difference=difference))
             if difference is not None:
-                _show(difference, f"host, Linux {agent.release}", f"model, {kernel}")
-                return 1
-            click.echo(f"{printable(script.name)}: no difference in {len(script.ops)} operations")
-    if skipped:
-        click.echo(f"{skipped} not compared")
-    return 0
+                _show(difference, f"host, {host}", f"model, {kernel}", say)
+                return found
+            say(f"{printable(script.name)}: no difference in {len(script.ops)} operations")
+    if skipped := sum(bool(verdict.reasons) for verdict in found):
+        say(f"{skipped} not compared")
+    return found
 
 
-def _against(path: str, kernel: str) -> int:
-    """What a file has recorded, and the model. The exit code."""
+def _against(path: str, kernel: str, say: Callable[[str], None]) -> Verdict:
+    """What a file has recorded, and the model."""
     made_on, records = load(path)
     other = of_another_release(kernel, made_on.removeprefix("Linux "))
     differ: Counter[str] = Counter()
-    operations = skipped = 0
+    operations, reasons, first = 0, list[str](), None
     for record in records:
         try:
             model = obey(record.script, kernel, record.around, check_each=True)
         except NotModelled as reason:
-            click.echo(f"not compared: {reason}", err=True)
-            skipped += 1
+            click.echo(f"not compared: {printable(str(reason))}", err=True)
+            reasons.append(str(reason))
             continue
         difference = compare(record, model)
-        if difference is not None:
-            if not differ:
-                _show(difference, f"recorded, {made_on}", f"model, {kernel}")
-            if not other:
-                return 1
-            differ[f"{difference.aspect} after {difference.op.call}"] += 1
         operations += len(record.results)
-    if differ:
-        nr, of = differ.total(), len(records) - skipped
-        click.echo(f"{printable(path)}: {nr} of {of} scripts differ; {printable(other)}")
-        click.echo("  " + ", ".join(f"{count} {printable(what)}" for what, count in differ.most_common()))
-        return 1
-    click.echo(
-        f"{printable(path)}: no difference in {len(records) - skipped} scripts, {operations} operations (recorded on {made_on})"
-        + (f"; {skipped} not compared" if skipped else "")
-    )
-    return 0
+        if difference is None:
+            continue
+        if first is None:
+            first = difference
+            _show(difference, f"recorded, {made_on}", f"model, {kernel}", say)
+        differ[f"{difference.aspect} after {difference.op.call}"] += 1
+        if not other:
+            break
+    compared = len(records) - len(reasons)
+    if other and differ:
+        say(f"{printable(path)}: {differ.total()} of {compared} scripts differ; {printable(other)}")
+        say("  " + ", ".join(f"{count} {printable(what)}" for what, count in differ.most_common()))
+    elif not differ:
+        say(
+            f"{printable(path)}: no difference in {compared} scripts, {operations} operations "
+            f"(recorded on {printable(made_on)})" + (f"; {len(reasons)} not compared" if reasons else "")
+        )
+    return Verdict(path, kernel, made_on, len(records), operations, tuple(reasons), first, dict(differ))
 
 
 def of_another_release(kernel: str, release: str) -> str:
@@ -118,29 +134,42 @@ def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int) -> in
     return 0
 
 
-def _fuzz(kernel: str, nr: int, seed: int, save: str | None) -> int:
-    """Random scripts on both sides. The exit code."""
+def _fuzz(kernel: str, nr: int, seed: int, save: str | None, say: Callable[[str], None]) -> Verdict:
+    """Random scripts on both sides. What was compared is told even if it is interrupted."""
+    result = Campaign()
     with Agent(graph=True) as agent, progress(f"{kernel} and Linux {agent.release}", nr) as done:
         _say_what_is_missing(agent, kernel)
+        host = f"Linux {agent.release}"
         began = time.perf_counter()
-        result = campaign(agent, kernel, nr, seed, done)
+        try:
+            campaign(agent, kernel, nr, seed, done, result)
+        except KeyboardInterrupt:
+            say_interrupted(result.coverage.scripts, nr)
+            _tell(result, seed, time.perf_counter() - began, say)
+            raise
         wall_s = time.perf_counter() - began
-        host = f"host, Linux {agent.release}"
+    _tell(result, seed, wall_s, say)
+    covered = result.coverage
+    if result.difference is not None:
+        say("")
+        _show(result.difference, f"host, {host}", f"model, {kernel}", say)
+        say("")
+        kept = _keep(save or f"check-{seed}-{result.found_in}.script", result.difference, seed, result.found_in)
+        click.echo(kept, err=say is not click.echo)
+    return Verdict(f"seed {seed}", kernel, host, covered.scripts, covered.operations, difference=result.difference)
+
+
+def _tell(result: Campaign, seed: int, wall_s: float, say: Callable[[str], None]) -> None:
+    """What was covered, and that there was no difference in it."""
     for line in coverage_lines(result.coverage):
-        click.echo(line)
+        say(line)
     rate = result.coverage.scripts / max(wall_s, 1e-9)
     moved = (
         f"; {result.unsteady} differed once and not again (memory that the host has moved)" if result.unsteady else ""
     )
-    click.echo(f"  {wall_s:.1f} s, {rate:.0f} scripts a second{moved}")
+    say(f"  {wall_s:.1f} s, {rate:.0f} scripts a second{moved}")
     if result.difference is None:
-        click.echo(f"no difference in {result.coverage.scripts:,} scripts of seed {seed}")
-        return 0
-    click.echo("")
-    _show(result.difference, host, f"model, {kernel}")
-    click.echo("")
-    click.echo(_keep(save or f"check-{seed}-{result.found_in}.script", result.difference, seed, result.found_in))
-    return 1
+        say(f"no difference in {result.coverage.scripts:,} scripts of seed {seed}")
 
 
 def _keep(path: str, difference: Difference, seed: int, number: int | None) -> str:
@@ -154,9 +183,9 @@ def _keep(path: str, difference: Difference, seed: int, number: int | None) -> s
     return printable(f"saved as {path}: run it again with rmaplab check {path}")
 
 
-def _show(difference: Difference, host: str, model: str) -> None:
+def _show(difference: Difference, host: str, model: str, say: Callable[[str], None]) -> None:
     for line in draw_difference(difference, host, model):
-        click.echo(harmless(line))
+        say(harmless(line))
 
 
 def _say_what_is_missing(agent: Agent, kernel: str | None = None) -> None:

@@ -18,11 +18,14 @@ def fit(save: Path | None, out: Output) -> None:
     """Fit, show, and keep the price lists in `save`."""
     jobs = baselines.fits_to_show()
     runs = (job() for job in jobs)
-    fits = gather(runs, "fitting", len(jobs), lambda priced: priced.fit.book.name, WORDS_AND_BAR)
-    published = baselines.twice(PREDICTED_LEVEL, published_kernels(PREDICTED_LEVEL))
-    emit(FitReport(fits, baselines.score("twice level 6", PREDICTED_LEVEL, published)), *out)
-    if save is not None:
-        write_text(save, "--save", _price_lists(fits))
+
+    def show(fits: Sequence[PricedFit]) -> None:
+        published = baselines.twice(PREDICTED_LEVEL, published_kernels(PREDICTED_LEVEL))
+        emit(FitReport(fits, baselines.score("twice level 6", PREDICTED_LEVEL, published)), *out)
+        if save is not None and len(fits) == len(jobs):
+            write_text(save, "--save", _price_lists(fits))
+
+    gather(runs, "fitting", len(jobs), lambda priced: priced.fit.book.name, show, WORDS_AND_BAR)
 
 
 def _price_lists(fits: Sequence[PricedFit]) -> str:

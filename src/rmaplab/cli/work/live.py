@@ -22,7 +22,7 @@ from rmaplab.lab.census.census import Census, NobodyThere
 from rmaplab.lab.census.diff import COUNTED, changes, total_changes
 from rmaplab.lab.census.file import anonymised, load, save_snapshot
 from rmaplab.report.census import CensusReport, DiffReport, clock, watch_line, where_we_stand
-from rmaplab.report.emit import emit
+from rmaplab.report.emit import as_json, emit
 
 _ELSEWHERE = ("live", "try --from FILE with a census saved there, or the model, `rmaplab compare mallocgroup`")
 
@@ -103,7 +103,7 @@ def watch(asked: RowsAsked, how: Reading, interval: float, times: int | None, fo
 
 def _one_look(found: CensusReport, form: str, nth: int, torn: int, broken: int) -> str:
     if form == "json":
-        return json.dumps(found.as_json())
+        return json.dumps(as_json(found))
     snapshot = found.census.snapshot
     if not found.rows:
         return f"{nth} {clock(snapshot.taken_at)}: none now"

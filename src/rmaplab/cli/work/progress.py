@@ -1,10 +1,11 @@
-"""The bar on stderr, where that is a terminal."""
+"""The bar on stderr, where that is a terminal; and what is shown of work that is interrupted."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
@@ -24,12 +25,31 @@ def progress(first: str, total: int, columns: tuple[ProgressColumn, ...] = ()) -
 
 
 def gather(
-    runs: Iterable[T], first: str, total: int, say: Callable[[T], str], columns: tuple[ProgressColumn, ...] = COUNTED
-) -> list[T]:
-    """What the runs yield, with a bar meanwhile that says `first`, then `say` of the last that is done."""
-    found = []
-    with progress(first, total, columns) as done:
-        for run in runs:
-            found.append(run)
-            done(say(run))
-    return found
+    runs: Iterable[T],
+    first: str,
+    total: int,
+    say: Callable[[T], str],
+    show: Callable[[list[T]], None],
+    columns: tuple[ProgressColumn, ...] = COUNTED,
+) -> None:
+    """Show what the runs yield, with a bar meanwhile that says `first`, then `say` of the last that is done.
+
+    Raises KeyboardInterrupt as it comes; what was finished by then is shown first.
+    """
+    found: list[T] = []
+    try:
+        with progress(first, total, columns) as done:
+            for run in runs:
+                found.append(run)
+                done(say(run))
+    except KeyboardInterrupt:
+        if found:
+            say_interrupted(len(found), total)
+            show(found)
+        raise
+    show(found)
+
+
+def say_interrupted(done: int, total: int) -> None:
+    """On stderr, before what was finished is shown."""
+    click.echo(f"rmaplab: interrupted: {done:,} of {total:,} are done", err=True)

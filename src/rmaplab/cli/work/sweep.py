@@ -9,7 +9,7 @@ from rmaplab.cli.options import Output
 from rmaplab.cli.work.box import with_paging
 from rmaplab.cli.work.progress import gather
 from rmaplab.kernels.box import Box
-from rmaplab.lab.costs.sweep import Combination, grid, sweep_memory
+from rmaplab.lab.costs.sweep import Combination, MemoryPoint, grid, sweep_memory
 from rmaplab.report.emit import emit
 from rmaplab.report.sweep import MemoryReport
 
@@ -30,13 +30,16 @@ def sweep_over(
     if skipped:
         click.echo(skipped_line(skipped, limit), err=True)
     total = len(places) * len(kernels)
-    points = gather(runs, kernels[0], total, lambda point: f"{point.kernel}, {point.vmas:,} VMAs")
-    points.sort(key=lambda point: (point.children, point.vmas))
-    emit(MemoryReport(points), *out)
-    if plot is not None:
-        from rmaplab.report.plots import plot_memory_sweep  # noqa: PLC0415  (matplotlib is optional, and slow)
 
-        plot_memory_sweep(points, plot)
+    def show(points: list[MemoryPoint]) -> None:
+        points.sort(key=lambda point: (point.children, point.vmas))
+        emit(MemoryReport(points), *out)
+        if plot is not None and len(points) == total:
+            from rmaplab.report.plots import plot_memory_sweep  # noqa: PLC0415  (matplotlib is optional, and slow)
+
+            plot_memory_sweep(points, plot)
+
+    gather(runs, kernels[0], total, lambda point: f"{point.kernel}, {point.vmas:,} VMAs", show)
 
 
 def skipped_line(skipped: Sequence[Combination], limit: int) -> str:

@@ -10,7 +10,9 @@ compares walk() with the judge for every page, lets the design check itself, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -110,19 +112,16 @@ def conformance(
             done()
         return counterexample is not None
 
+    wanted = settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
     try:
-        smallest = find(
-            scripts(steps, rules),
-            fails,
-            random=Random(seed),  # noqa: S311
-            settings=settings(
-                max_examples=examples,
-                database=None,
-                deadline=None,
-                phases=(Phase.generate, Phase.shrink),
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        with _nothing_left_behind():
+            smallest = find(scripts(steps, rules), fails, random=Random(seed), settings=wanted)  # noqa: S311
     except NoSuchExample:
         return Conformance(nr_scripts, nr_calls, None, nr_short)
     except Flaky:
@@ -130,6 +129,19 @@ def conformance(
             f"{kernel} does not do the same twice: a design must depend on nothing but what it is told"
         ) from None
     return Conformance(nr_scripts, nr_calls, attempt(kernel, paging, smallest, frames, thief=thief)[2], nr_short)
+
+
+@contextmanager
+def _nothing_left_behind() -> Iterator[None]:
+    """Without a database too Hypothesis caches things in .hypothesis, where the user happens to be: elsewhere, while we ask it."""
+    from hypothesis.configuration import set_hypothesis_home_dir  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="rmaplab-") as elsewhere:
+        set_hypothesis_home_dir(elsewhere)
+        try:
+            yield
+        finally:
+            set_hypothesis_home_dir(None)  # where it was: $HYPOTHESIS_STORAGE_DIRECTORY, or .hypothesis
 
 
 def attempt(

@@ -31,12 +31,21 @@ class Campaign:
     found_in: int | None = None
 
 
-def campaign(agent: Agent, kernel: str, nr: int, seed: int, done: Callable[[], None] = lambda: None) -> Campaign:
+def campaign(
+    agent: Agent,
+    kernel: str,
+    nr: int,
+    seed: int,
+    done: Callable[[], None] = lambda: None,
+    result: Campaign | None = None,
+) -> Campaign:
     """`nr` scripts of a seed; `done` is called after each. Ends at the first difference that shows twice.
+
+    What came of it so far is in `result`, if one is given: for a caller that is interrupted.
 
     Raises UsageError: no such kernel; HostTrouble.
     """
-    result = Campaign()
+    result = Campaign() if result is None else result
     calls = frozenset(CALLS) - agent.missing.keys()
     waiting: deque[tuple[int, Script]] = deque()
     number = 0

@@ -11,7 +11,7 @@ Nothing in a step is written beforehand but words: addresses, frames, counts and
 
 from collections.abc import Iterator
 
-from rmaplab.errors import UsageError
+from rmaplab.errors import UsageError, did_you_mean
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.system import boot
 from rmaplab.lab.explain.scenarios import SCENARIOS
@@ -27,7 +27,8 @@ def explain(story: str, kernel: str, box: Box) -> Iterator[Scene]:
     Raises UsageError for a story, a kernel or a box there is not, before the first step.
     """
     if story not in STORIES:
+        known = [*STORIES, *SCENARIOS]
         raise UsageError(
-            f"no story {story!r}: choose one of {', '.join([*STORIES, *SCENARIOS])} (see: rmaplab explain --help)"
+            f"no story {story!r}{did_you_mean(story, known)}: choose one of {', '.join(known)} (see: rmaplab explain --help)"
         )
     return STORIES[story](Stage(boot(kernel, box)))

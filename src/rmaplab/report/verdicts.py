@@ -1,0 +1,63 @@
+"""What `rmaplab check` has found, for programs: a row per script, per recording or per campaign."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rmaplab.lab.differential.compare import Difference
+from rmaplab.report.emit import Report
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`what` was run on the model's `kernel` and on `host`. `reasons` say why some of the scripts were not compared.
+
+    `differ` counts scripts by what differs after which call, where more than the first difference was looked for.
+    """
+
+    what: str
+    kernel: str
+    host: str
+    scripts: int
+    operations: int
+    reasons: tuple[str, ...] = ()
+    difference: Difference | None = None
+    differ: Mapping[str, int] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object. The difference is the first: the operation, its result on both sides, and in which aspect they differ."""
+        found = self.difference
+        told = None
+        if found is not None:
+            results = [
+                side.results[found.index] if found.index < len(side.results) else None
+                for side in (found.host, found.model)
+            ]
+            told = {
+                "script": str(found.script),
+                "line": found.op.line,
+                "operation": str(found.op),
+                "aspect": found.aspect,
+                "process": found.process or None,
+                "what": found.what or None,
+                "result_on_host": results[0],
+                "result_in_model": results[1],
+            }
+        return {
+            "what": self.what,
+            "kernel": self.kernel,
+            "host": self.host,
+            "scripts": self.scripts,
+            "operations": self.operations,
+            "not_compared": list(self.reasons),
+            "difference": told,
+            "differ": dict(self.differ),
+        }
+
+
+class VerdictReport(Report[Verdict]):
+    """What `check` found."""
+
+    def text(self) -> str:
+        """A line each; `check` itself says more, as it goes."""
+        return "".join(f"{row.what}: {'a difference' if row.difference else 'no difference'}\n" for row in self.rows)
