@@ -44,6 +44,21 @@ def test_no_difference(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
 
 
 @needs_agent
+def test_a_script_says_what_it_must_come_to(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Where both sides agree on something else, that is shown, and the exit code is 1."""
+    right, wrong = tmp_path / "right.script", tmp_path / "wrong.script"
+    right.write_text(
+        "repeat 3 i\nA: mmap w+{2*i} 1 rw => w+{2*i}\nend\nA: read w+1 => SIGSEGV w+1\nA: munmap w+0 9 => ok\n"
+    )
+    wrong.write_text("A: mmap w+0 1 rw\nA: mremap w+0 1 2 => EFAULT\n")
+    code, out, _ = run(capsys, str(right), str(wrong))
+    assert code == 1
+    assert f"{right}: no difference in 5 operations" in out
+    assert f"{wrong}:2: A: mremap w+0 1 2 => EFAULT" in out
+    assert "Both sides agree, and the script expects EFAULT" in out
+
+
+@needs_agent
 def test_what_is_not_modelled_does_not_end_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """It is said and counted, and the scripts behind it run."""
     bound, plain = tmp_path / "bound.script", tmp_path / "plain.script"
@@ -204,8 +219,8 @@ def test_the_manual_names_every_call_and_every_word() -> None:
         for argument in row.arguments:
             words = argument.kind.words if isinstance(argument.kind, FlagsKind) else ()
             assert [word for word in words if word not in rows[call]] == []
-    example = "\n".join(line for line in manual.splitlines() if line.startswith("    "))
-    assert len(parse(example).ops) == 6
+    blocks = [block for block in manual.split("\n\n") if block.startswith("    ")]
+    assert [len(parse(block).ops) for block in blocks] == [6, 300]
 
 
 def test_every_divergence_that_was_corrected_has_a_script() -> None:

@@ -51,6 +51,8 @@ def draw_difference(difference: Difference, host: str, model: str) -> list[str]:
         return [*lines, f"alive on the {host}: {lives[0]}; on the {model}: {lives[1]}"]
     if difference.aspect == "graph":
         return [*lines, *draw_graphs(difference, host, model)]
+    if difference.aspect == "expectation":
+        return [*lines, f"Both sides agree, and the script expects {difference.what}"]
     process = difference.process or op.process
     lines.append(f"What differs: {difference.aspect}" + (f" of process {process}" if difference.process else ""))
     if process in worlds[0] and process in worlds[1]:

@@ -22,7 +22,7 @@ from rmaplab.workloads.world import Record, State, World, seen_columns, seen_vma
 class Difference:
     """The first difference: in operation `index` of the script (from 0), in `aspect`; of process `process`, if of one.
 
-    `aspect` is "result", "processes", "VMAs", "pages", "page tables", "locked pages", "graph" (of anon_vmas: `what` says more), or "model" where that
+    `aspect` is "result", "processes", "VMAs", "pages", "page tables", "locked pages", "expectation" (both sides agree, and the script says otherwise: `what`), "graph" (of anon_vmas: `what` says more), or "model" where that
     broke down.
     """
 
@@ -65,6 +65,8 @@ def compare(host: Record, model: Record) -> Difference | None:
             return Difference(host, model, index, "model")
         if host.results[index] != model.results[index]:
             return Difference(host, model, index, "result")
+        if not host.script.ops[index].is_as_expected(host.results[index]):
+            return Difference(host, model, index, "expectation", what=host.script.ops[index].expected)
         found = _worlds_differ(host.worlds[index], model.worlds[index], sees)
         if found is not None:
             return Difference(host, model, index, *found)
