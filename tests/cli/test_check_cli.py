@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_no_difference(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     script = tmp_path / "x.script"
     script.write_text("A: mmap w+0 4 rw\nA: write w+1\nA: fork B\nB: read w+1\n")
     code, out, err = run(capsys, str(script), str(script))
-    assert (code, out) == (0, f"{script}: no difference in 4 operations\n" * 2)
+    assert (code, out.count(f"{script}: no difference in 4 operations\n  ")) == (0, 2)
     assert err == "" or os.geteuid() != 0
 
 
@@ -59,13 +60,46 @@ def test_a_script_says_what_it_must_come_to(capsys: pytest.CaptureFixture[str], 
 
 
 @needs_agent
+def test_a_directory_is_a_suite(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """All of its scripts are run, whatever came before; a summary, and JUnit XML for who collects results."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.script").write_text("A: mmap w+0 1 rw => EINVAL\n")
+    (tmp_path / "b.script").write_text("A: limit MEMLOCK 9\nA: drop IPC_LOCK\nA: mlockall CURRENT\n")
+    (tmp_path / "sub" / "c <&>.script").write_text("A: mmap w+0 1 rw\nA: mremap w+0 1 2\nA: mremap w+9 1 2\n")
+    report = tmp_path / "report.xml"
+    code, out, _ = run(capsys, str(tmp_path), "--junit", str(report))
+    assert code == 1
+    assert "  1 mmap, 2 mremap: 2 ok, 1 EFAULT" in out
+    assert out.splitlines()[-1] == "3 scripts: 1 equal, 1 differ, 1 not compared"
+    suite = ET.parse(report).getroot()
+    assert [suite.get(name) for name in ("tests", "failures", "skipped")] == ["3", "1", "1"]
+    assert [[part.tag for part in case] for case in suite] == [["failure"], ["skipped"], []]
+    assert suite[2].get("name") == str(tmp_path / "sub" / "c <&>.script")
+    empty = tmp_path / "none"
+    empty.mkdir()
+    code, _, err = run(capsys, str(empty))
+    assert (code, "is a directory without scripts" in err) == (2, True)
+
+
+@needs_agent
+def test_show_prints_what_each_line_came_to(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    script = tmp_path / "a.script"
+    script.write_text("A: mmap w+0 1 rw => ok\nA: read w+1\n")
+    code, out, _ = run(capsys, str(script), "--show")
+    assert code == 0
+    assert out.splitlines()[:3] == [str(script), "  1: A: mmap w+0 1 rw  w+0", "  2: A: read w+1       SIGSEGV w+1"]
+    code, _, err = run(capsys, "--fuzz", "1", "--show")
+    assert (code, "--show and --junit tell of scripts" in err) == (2, True)
+
+
+@needs_agent
 def test_what_is_not_modelled_does_not_end_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """It is said and counted, and the scripts behind it run."""
     bound, plain = tmp_path / "bound.script", tmp_path / "plain.script"
     bound.write_text("A: limit MEMLOCK 9\nA: drop IPC_LOCK\nA: mlockall CURRENT\n")
     plain.write_text("A: mmap w+0 2 rw\n")
     code, out, err = run(capsys, str(bound), str(plain))
-    assert (code, out) == (0, f"{plain}: no difference in 1 operations\n1 not compared\n")
+    assert (code, out) == (0, f"{plain}: no difference in 1 operations\n  1 mmap: all ok\n1 not compared\n")
     assert err.splitlines()[-1].startswith(f"not compared: {bound}, line 3: mlockall")
 
 

@@ -19,6 +19,8 @@ FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path(dir_okay=False)}
 @click.option("--save", **FILE, help="Where --fuzz puts a failing script, made small.")
 @click.option("--record", **FILE, help="Only run the scripts on the host, and keep its results.")
 @click.option("--against", **FILE, help="Compare the model with recorded results, not with the host.")
+@click.option("--show", is_flag=True, help="Print what each line came to.")
+@click.option("--junit", **FILE, help="Write what was found as JUnit XML, too.")
 @form_option
 @click.pass_context
 def command(
@@ -30,9 +32,14 @@ def command(
     save: str | None,
     record: str | None,
     against: str | None,
+    junit: str | None,
     form: str,
+    *,
+    show: bool,
 ) -> None:
     """Run scripts of memory operations on the model and on this machine's kernel, and show the first difference.
+
+    A SCRIPT that is a directory stands for all files in it that end in .script; then every one is run, whatever came before.
 
     \b
     A: mmap w+0 8 rw                          one operation a line, by processes A, B ...
@@ -53,10 +60,16 @@ def command(
         raise UsageError("- is stdin, which is there once: give it once")
     if save is not None and fuzz is None:
         raise UsageError("--save keeps what --fuzz finds: give --fuzz N, or leave it out")
+    if (show or junit is not None) and not (scripts and record is None):
+        raise UsageError("--show and --junit tell of scripts: give some, and neither --record nor --against nor --fuzz")
     check_writable(save, "--save")
+    check_writable(junit, "--junit")
     check_writable(record, "--record")
     from rmaplab.cli.work import check as work
 
+    paths = work.in_directories(scripts)
     if record is not None:
-        context.exit(work.record(record, scripts, fuzz, seed))
-    context.exit(work.check(scripts, kernel, fuzz, seed, save, against, form))
+        context.exit(work.record(record, paths, fuzz, seed))
+    if scripts:
+        context.exit(work.scripts(paths, kernel, form, junit, goes_on=paths != scripts, show=show))
+    context.exit(work.check(kernel, fuzz, seed, save, against, form))

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from operator import itemgetter
 
-from rmaplab.lab.differential.compare import Coverage, Difference
+from rmaplab.lab.differential.compare import Coverage, Difference, result_kind
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 from rmaplab.workloads.places import name_of
-from rmaplab.workloads.world import EXCLUSIVE, FLAG_NAMES, FRAME, MAPCOUNT, MOVED, WORD, State, seen_vmas
+from rmaplab.workloads.world import EXCLUSIVE, FLAG_NAMES, FRAME, MAPCOUNT, MOVED, WORD, Record, State, seen_vmas
 from rmaplab.workloads.world_text import PROTS, letters, word_name
 
 SHORT = {
@@ -59,6 +59,24 @@ def draw_difference(difference: Difference, host: str, model: str) -> list[str]:
         states = worlds[0][process], worlds[1][process]
         lines += ["", *draw_states(process, *states, host, model, difference.sees), "", *LEGEND]
     return lines
+
+
+def shown(record: Record) -> list[str]:
+    """What each operation came to, a line each, under the script's name."""
+    told = [
+        (f"{op.line}: {str(op).partition(' =>')[0]}", result)
+        for op, result in zip(record.script.ops, record.results, strict=False)
+    ]
+    width = max((len(what) for what, _ in told), default=0)
+    return [record.script.name, *(f"  {what:<{width}}  {result}" for what, result in told)]
+
+
+def how_it_ended(record: Record) -> str:
+    """What was done and how the calls ended: "3 mmap, 1 fork: all ok", "2 mremap: 1 ok, 1 EFAULT"."""
+    done = Counter(op.call for op in record.script.ops)
+    ends = Counter(map(result_kind, record.results))
+    told = "all ok" if set(ends) == {"ok"} else ", ".join(f"{times:,} {kind}" for kind, times in ends.most_common())
+    return f"{', '.join(f'{times:,} {call}' for call, times in done.items())}: {told}"
 
 
 def draw_graphs(difference: Difference, host: str, model: str) -> list[str]:

@@ -1,9 +1,11 @@
 """What `rmaplab check` has found, for programs: a row per script, per recording or per campaign."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from rmaplab.harmless import printable
 from rmaplab.lab.differential.compare import Difference
 from rmaplab.report.emit import Report
 
@@ -53,6 +55,23 @@ class Verdict:
             "difference": told,
             "differ": dict(self.differ),
         }
+
+
+def junit_xml(found: Sequence[Verdict]) -> str:
+    """A test suite with a case per script: a difference is a failure, what was not compared is skipped."""
+    differ, skipped = sum(row.difference is not None for row in found), sum(bool(row.reasons) for row in found)
+    counts = {"tests": len(found), "failures": differ, "skipped": skipped}
+    suite = Element("testsuite", {"name": "rmaplab check", **{name: str(count) for name, count in counts.items()}})
+    for row in found:
+        case = SubElement(suite, "testcase", {"name": printable(row.what), "classname": f"{row.kernel}, {row.host}"})
+        if row.difference is not None:
+            told = row.as_json()["difference"]
+            what = f"line {told['line']}: {told['aspect']} differs: {told['result_on_host']} on the host, {told['result_in_model']} in the model"
+            SubElement(case, "failure", {"message": printable(what)}).text = printable(told["operation"])
+        for reason in row.reasons:
+            SubElement(case, "skipped", {"message": printable(reason)})
+    indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(suite, encoding="unicode") + "\n"
 
 
 class VerdictReport(Report[Verdict]):

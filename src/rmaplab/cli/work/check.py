@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
@@ -19,9 +20,9 @@ from rmaplab.lab.differential.fuzz import make_script
 from rmaplab.lab.differential.obey import obey
 from rmaplab.lab.differential.recording import load
 from rmaplab.lab.differential.recording import save as save_records
-from rmaplab.report.differences import coverage_lines, draw_difference
+from rmaplab.report.differences import coverage_lines, draw_difference, how_it_ended, shown
 from rmaplab.report.emit import emit
-from rmaplab.report.verdicts import Verdict, VerdictReport
+from rmaplab.report.verdicts import Verdict, VerdictReport, junit_xml
 from rmaplab.workloads.script import read_script
 
 SEEN = {
@@ -31,16 +32,39 @@ SEEN = {
 }  # fmt: skip
 
 
-def check(
-    scripts: tuple[str, ...], kernel: str, fuzz: int | None, seed: int, save: str | None, against: str | None, form: str
-) -> int:
-    """One of the three. The exit code. Raises UsageError for a kernel there is not."""
+def check(kernel: str, fuzz: int | None, seed: int, save: str | None, against: str | None, form: str) -> int:
+    """A recording, or random scripts. The exit code. Raises UsageError for a kernel there is not."""
     find_kernel(kernel)
     say = click.echo if form == "table" else _nobody_asked
     if against is not None:
-        found = [_against(against, kernel, say)]
-    else:
-        found = [_fuzz(kernel, fuzz, seed, save, say)] if fuzz is not None else _scripts(scripts, kernel, say)
+        return _told([_against(against, kernel, say)], form)
+    return _told([_fuzz(kernel, fuzz or 1, seed, save, say)], form)
+
+
+def scripts(paths: tuple[str, ...], kernel: str, form: str, junit: str | None, *, goes_on: bool, show: bool) -> int:
+    """Scripts on both sides. The exit code. Raises UsageError for a kernel there is not, or a script that cannot be read."""
+    find_kernel(kernel)
+    found = _scripts(paths, kernel, click.echo if form == "table" else _nobody_asked, goes_on=goes_on, show=show)
+    if junit is not None:
+        write_text(junit, "--junit", junit_xml(found))
+    return _told(found, form)
+
+
+def in_directories(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Directories give way to the scripts in them, in the order of their names. Raises UsageError for one without."""
+    found: list[str] = []
+    for path in paths:
+        if path == "-" or not Path(path).is_dir():
+            found.append(path)
+            continue
+        there = sorted(map(str, Path(path).rglob("*.script")))
+        if not there:
+            raise UsageError(f"{path} is a directory without scripts: give one with files that end in .script")
+        found += there
+    return tuple(found)
+
+
+def _told(found: list[Verdict], form: str) -> int:
     if form != "table":
         emit(VerdictReport(found), form)
     return int(any(verdict.difference is not None for verdict in found))
@@ -50,8 +74,10 @@ def _nobody_asked(line: str) -> None:
     """A program reads it all at the end."""
 
 
-def _scripts(paths: tuple[str, ...], kernel: str, say: Callable[[str], None]) -> list[Verdict]:
-    """Each script on both sides, up to the first difference."""
+def _scripts(
+    paths: tuple[str, ...], kernel: str, say: Callable[[str], None], *, goes_on: bool, show: bool
+) -> list[Verdict]:
+    """Each script on both sides, up to the first difference unless it `goes_on`; `show` says what each line came to."""
     scripts = [read_script(path) for path in paths]
     found: list[Verdict] = []
     with Agent(graph=True) as agent:
@@ -64,13 +90,25 @@ def _scripts(paths: tuple[str, ...], kernel: str, say: Callable[[str], None]) ->
                 click.echo(f"not compared: {printable(str(reason))}", err=True)
                 found.append(Verdict(script.name, kernel, host, 1, 0, (str(reason),)))
                 continue
-            difference = compare(agent.run(script), model)
+            real = agent.run(script)
+            difference = compare(real, model)
             found.append(Verdict(script.name, kernel, host, 1, len(script.ops), difference=difference))
+            if show:
+                for line in shown(real):
+                    say(printable(line))
             if difference is not None:
                 _show(difference, f"host, {host}", f"model, {kernel}", say)
-                return found
+                if not goes_on:
+                    return found
+                say("")
+                continue
             say(f"{printable(script.name)}: no difference in {len(script.ops)} operations")
-    if skipped := sum(bool(verdict.reasons) for verdict in found):
+            say(f"  {how_it_ended(real)}")
+    skipped = sum(bool(verdict.reasons) for verdict in found)
+    if goes_on:
+        differ = sum(verdict.difference is not None for verdict in found)
+        say(f"{len(found)} scripts: {len(found) - differ - skipped} equal, {differ} differ, {skipped} not compared")
+    elif skipped:
         say(f"{skipped} not compared")
     return found
 
