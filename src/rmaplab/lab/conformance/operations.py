@@ -225,6 +225,8 @@ class Mremap:
         result = run.call(process, Task.mremap, *arguments, target=target, refusable=True, stake=stake)
         run.found(result)
         new, memory = result >> PAGE_SHIFT, process.memory
+        short = run.armed or run.scarce
+        tail = {page: memory.stamps[page] for page in range(old + new_pages, old + old_pages) if page in memory.stamps}
         free = new == old or bool(cleared) or memory.is_free(new, new_pages)
         run.claim(free, f"{target} was not free")
         if cleared:
@@ -236,9 +238,13 @@ class Mremap:
             memory.move(old, old_pages, new, new_pages, stays=stays)
         if stays:  # the whole source VMA is unlocked, of which we know no borders
             memory.marks = marked(process.mm)
-        if run.armed and new != old:  # a source that could not be cut stays, empty: move_vma does not look
+        careless = not run.system.kernel.rules.mremap_minds_munmap  # what could not be cut off stays as it was
+        if (short and careless) or (
+            run.armed and new != old
+        ):  # a source that could not be cut stays, empty: move_vma does not look
             changed = memory.adopt(run.system, process.mm, Stake([(old, old_pages)]))
             run.claim(changed is None, f"{run.lines[-1]} has changed {changed}")
+            memory.stamps |= {page: stamp for page, stamp in tail.items() if page in memory.prots}
 
 
 @dataclass(frozen=True)
