@@ -233,7 +233,7 @@ def _transactions(pgbench: list[str], seconds: int, folder: Path, *, watched: bo
     looks = Path(tempfile.mkdtemp(dir=folder))
     with running(command, looks) if watched else contextlib.nullcontext():
         if watched:  # it runs already: what is asked for is the price of a look, not that of Python's start
-            wait_for(lambda: "\n1: " in (looks / "log").read_text(errors="replace"), "a look")
+            wait_for(lambda: " VMAs" in (looks / "log").read_text(errors="replace"), "a look")
         done = subprocess.run([*pgbench, "-T", str(seconds)], check=True, capture_output=True, text=True)
     found = re.search(r"tps = ([\d.]+)", done.stdout)
     assert found is not None
