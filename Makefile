@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
 
-.PHONY: help demo test check lint types bench bench-against fit time boundary campaign fuzz counts bpf kernels servers clean
+.PHONY: help demo test check lint types bench bench-against fit time boundary campaign fuzz counts bpf kernels servers account clean
 help:      ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
 
@@ -70,6 +70,9 @@ kernels: $(READY)  ## who, live and check on Debian's kernels 6.1 and 6.12, boot
 
 servers: $(READY)  ## live beside PostgreSQL, Redis and gunicorn: exact, near, and what it costs them (root, a quiet machine; some five minutes)
 	$(BIN)/python -m benchmarks.servers
+
+account: $(DEV)  ## as root: the README's commands by a fresh account on an install of root's (PYTHONS="python3.12 python3.13")
+	$(BIN)/python benchmarks/account.py $(foreach python,$(PYTHONS),--python $(python))
 
 clean:     ## remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
