@@ -47,7 +47,7 @@ def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fix
         after = mm.find_vma(address)
         if after is None or address + length <= _start_gap(k, after):
             return address
-    found = _hole(k, mm, length, low=low)
+    found = _next_hole(k, mm, length) if not (low or k.rules.mmap_topdown) else _hole(k, mm, length, low=low)
     if found is None:
         raise SyscallError(errno.ENOMEM, "mmap", "no hole in the address space is large enough")
     return found
