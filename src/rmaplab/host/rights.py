@@ -67,7 +67,8 @@ def what_is_hidden(*, pages: bool) -> list[str]:
 
 def try_pagemaps() -> tuple[list[int], int]:
     """Processes whose pagemap is refused, of TRIED at most, spread over all that have memory; and how many were tried."""
-    pids = [pid for pid in procfs.processes() if pid != procfs.own_pid()]
+    own = procfs.own_pid()
+    pids = [pid for pid in procfs.processes() if pid != own]
     refused, tried = [], 0
     for pid in pids[:: -(-len(pids) // TRIED)] if pids else ():
         status = read_status(pid)
