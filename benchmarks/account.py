@@ -44,7 +44,7 @@ def run_all(program: Path, home: Path, work: Path) -> list[tuple[str, int, float
     as_account: dict[str, Any] = {"user": UID, "group": UID, "extra_groups": [], "env": environment, "cwd": work}
     (work / "a.script").write_text("A: mmap w+0 8 rw\nA: write w+2\nA: fork B\nB: read w+2\n")
     found = []
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(9999)"], **as_account) as own:
+    with subprocess.Popen(["sleep", "9999"], **as_account) as own:
         time.sleep(1)
         for command in commands():
             typed = command.replace("4242", str(own.pid)).replace("nginx", str(own.pid)).replace("...", "")

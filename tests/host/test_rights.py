@@ -184,5 +184,5 @@ def test_so_many_are_tried_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rights, "read_status", status)
     monkeypatch.setattr(procfs, "open_proc", lambda _: os.open(os.devnull, os.O_RDONLY))
     assert rights.try_pagemaps() == ([], len(asked))
-    assert rights.TRIED * 0.9 < len(asked) <= rights.TRIED
-    assert asked[-1] > 4900
+    assert len(asked) == rights.TRIED
+    assert max(asked) > 4900

@@ -69,8 +69,12 @@ def try_pagemaps() -> tuple[list[int], int]:
     """Processes whose pagemap is refused, of TRIED at most, spread over all that have memory; and how many were tried."""
     own = procfs.own_pid()
     pids = [pid for pid in procfs.processes() if pid != own]
+    step = -(-len(pids) // TRIED)
+    spread = (pid for first in range(step) for pid in pids[first::step])  # zombies may be most of them
     refused, tried = [], 0
-    for pid in pids[:: -(-len(pids) // TRIED)] if pids else ():
+    for pid in spread:
+        if tried == TRIED:
+            break
         status = read_status(pid)
         if not isinstance(status, ProcStatus) or not status.has_memory:
             continue
