@@ -22,7 +22,7 @@ from rmaplab.report.tables import DASH, new_table
 from rmaplab.units import format_size
 
 COUNTS = {
-    "processes": "processes", "trees": "fork trees", "vmas": "VMAs", "anon_vmas": "anon_vmas", "chains": "anon_vma_chains"
+    "processes": "process", "trees": "fork tree", "vmas": "VMA", "anon_vmas": "anon_vma", "chains": "anon_vma_chain"
 }  # fmt: skip
 
 
@@ -122,10 +122,14 @@ def _more(left_out: int) -> str:
 
 def _totals_line(census: Census, mms: I64 | None) -> str:
     totals, whose = census.totals(mms), "All that was seen" if mms is None else "These"
-    parts = [f"{totals[name]:,} {what}" for name, what in COUNTS.items() if totals[name] is not None]
+    parts = [_many(totals[name], one) for name, one in COUNTS.items() if totals[name] is not None]
     sizes = (("rmap_bytes", "rmap"), ("page_tables_bytes", "page tables"))
     parts += [f"{size(totals[name])} of {what}" for name, what in sizes if totals[name] is not None]
     return f"{whose}: {', '.join(parts)}"
+
+
+def _many(nr: int, one: str) -> str:
+    return f"{nr:,} {one}" if nr == 1 else f"{nr:,} {one}{'es' if one.endswith('s') else 's'}"
 
 
 def _cells(row: CensusRow, *, trees: bool) -> list[str]:
