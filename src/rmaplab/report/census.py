@@ -122,7 +122,7 @@ def _more(left_out: int) -> str:
 
 def _totals_line(census: Census, mms: I64 | None) -> str:
     totals, whose = census.totals(mms), "All that was seen" if mms is None else "These"
-    parts = [_many(totals[name], one) for name, one in COUNTS.items() if totals[name] is not None]
+    parts = [_many(nr, one) for name, one in COUNTS.items() if (nr := totals[name]) is not None]
     sizes = (("rmap_bytes", "rmap"), ("page_tables_bytes", "page tables"))
     parts += [f"{size(totals[name])} of {what}" for name, what in sizes if totals[name] is not None]
     return f"{whose}: {', '.join(parts)}"
