@@ -45,9 +45,9 @@ def read(pids: Iterable[int]) -> Read:
         except OSError:
             continue
     frames = np.unique(np.concatenate(found))
-    flags = _by_frame("kpageflags", frames)
+    flags = words_of("kpageflags", frames)
     frames = frames[(flags & ANON != 0) & (flags & ZERO_PAGE == 0)]
-    return Read(vmas, frames, _by_frame("kpagecount", frames))
+    return Read(vmas, frames, words_of("kpagecount", frames))
 
 
 def _present(fd: int, first: int, end: int) -> Iterable[Words]:
@@ -56,7 +56,7 @@ def _present(fd: int, first: int, end: int) -> Iterable[Words]:
         yield words[words & PRESENT != 0] & PFN
 
 
-def _by_frame(name: str, frames: Words) -> Words:
+def words_of(name: str, frames: Words) -> Words:
     """The words of a file that is indexed by page frame, read in the runs that the frames make."""
     words: Words = np.zeros(len(frames), np.uint64)
     with Path(f"/proc/{name}").open("rb", buffering=0) as file:

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import page_tables
 from rmaplab.errors import UsageError
 from rmaplab.host.kernel_walk import KernelWalk
 from rmaplab.host.place import find_place
+from rmaplab.host.snapshot import CensusTaker
 from rmaplab.host.vmas import VmaDumper
+from rmaplab.host.wanted import Wanted
 from rmaplab.host.who import Answer, who_maps_address
 
 from .conftest import Zoo, zoo_entry
@@ -277,3 +280,17 @@ def test_the_live_graph_of_the_zoo(zoo: Zoo, walk: KernelWalk) -> None:
     inherited = nr - len(written.intersection(["dontfork", "wipeonfork"]))
     assert len(graph.anon_vmas.root) == nr + inherited + 1
     assert len(graph.chains.vma) == nr + 2 * inherited + 1
+
+
+def test_the_live_pages_of_the_zoo(zoo: Zoo) -> None:
+    """Each anonymous page of the family is found, with its map count, by whoever reads page tables without rmaplab too; but for KSM's."""
+    with CensusTaker() as observer:
+        graph = observer.look(Wanted(pid=zoo.pids["A"], trees=True)).graph
+    there = page_tables.read(zoo.pids.values())
+    ksm = page_tables.words_of("kpageflags", there.frames) >> np.uint64(21) & np.uint64(1) != 0
+    pages, processes = graph.pages, graph.processes
+    assert pages is not None
+    theirs = np.isin(pages.mm, processes.mm[np.isin(processes.pid, list(zoo.pids.values()))])
+    counts = dict(zip(pages.pfn[theirs].tolist(), pages.mapcount[theirs].tolist(), strict=True))
+    assert counts == dict(zip(there.frames[~ksm].tolist(), there.mapcounts[~ksm].tolist(), strict=True))
+    assert len(counts) > 2000

@@ -12,8 +12,9 @@ Source: 2.6.2 mm/mprotect.c, sys_mprotect, mprotect_fixup, mprotect_attempt_merg
 """
 
 import errno
+from contextlib import suppress
 
-from rmaplab.errors import NoMemory, SyscallError, as_errno
+from rmaplab.errors import NoMemory, SegmentationFault, SyscallError, as_errno
 from rmaplab.machine.entries import PRESENT
 from rmaplab.machine.pagetable_edit import protect_range
 from rmaplab.mm.fault import touch
@@ -94,7 +95,7 @@ def _fixup(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, flags: 
     k.vm_unacct_memory(refund)
     _change_protection(k, tlb, start, end, flags)
     if early_cow:  # a locked page must not fault later
-        with null_is_fine():
+        with null_is_fine(), suppress(SegmentationFault):  # up to a guard region
             touch(k, vma.mm, None, start, end, write=True)
 
 
