@@ -45,7 +45,8 @@ def test_lines_keep_their_numbers() -> None:
         ("x {__import__('os')}", 1, "a sum of numbers"),
         ("x {9**9**9}", 1, "a sum of numbers"),
         ("x {True}", 1, "a sum of numbers"),
-        ("repeat 999999 i\nrepeat 999999 j\nx\nend\nend", 3, f"at most {MOST_LINES:,} operations"),
+        ("repeat 999999 i\nx\nx\nend", 2, f"at most {MOST_LINES:,} operations"),
+        ("repeat 999999 i\nrepeat 999999 j\nrepeat 0 k\nx\nend\nend\nend", 2, f"at most {MOST_LINES:,} turns"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_line(text: str, line: int, what: str) -> None:

@@ -12,6 +12,7 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 
 MOST_LINES = 100_000
 LARGEST = 1 << 64
@@ -38,7 +39,7 @@ def unrolled(lines: Sequence[str]) -> list[Line]:
     """All lines in the order in which they are done. Raises BadBlock, also for more than MOST_LINES."""
     told = [(number, _without_comment(line)) for number, line in enumerate(lines, 1)]
     done: list[Line] = []
-    for line in _unroll([line for line in told if line[1]], {}):
+    for line in _unroll([line for line in told if line[1]], {}, count()):
         done.append(line)
         if len(done) > MOST_LINES:
             raise BadBlock(line[0], f"expected at most {MOST_LINES:,} operations")
@@ -53,7 +54,8 @@ def _without_comment(line: str) -> str:
     return (head + arrow + _COMMENT.sub("", expected)).strip()
 
 
-def _unroll(lines: Sequence[Line], counters: Mapping[str, int]) -> Iterator[Line]:
+def _unroll(lines: Sequence[Line], counters: Mapping[str, int], turns: Iterator[int]) -> Iterator[Line]:
+    """`turns` counts those of all blocks: there may be many that do nothing."""
     at = 0
     while at < len(lines):
         number, text = lines[at]
@@ -68,7 +70,9 @@ def _unroll(lines: Sequence[Line], counters: Mapping[str, int]) -> Iterator[Line
             raise BadBlock(number, f"expected a block such as repeat 100 i, found {text!r}")
         name = begin[2]
         for turn in range(int(begin[1])):
-            yield from _unroll(lines[at + 1 : end], {**counters, name: turn} if name else counters)
+            if next(turns) > MOST_LINES:
+                raise BadBlock(number, f"expected blocks of at most {MOST_LINES:,} turns in all")
+            yield from _unroll(lines[at + 1 : end], {**counters, name: turn} if name else counters, turns)
         at = end + 1
 
 
