@@ -42,7 +42,8 @@ from rmaplab.workloads.repeat import BadBlock, unrolled
 FIRST = "A"
 WORD = 8  # bytes that a read or write moves
 MOST_PROCESSES = 16
-FAILURE = re.compile(r"\b(E[A-Z0-9]{3,}|SIG[A-Z]+)\b|^-\d")
+FAILURE = re.compile(r"^E[A-Z0-9]+$|\bSIG[A-Z]+\b|^-\d+$")
+"""In a result: an errno, by name or number, or a signal."""
 
 
 class ScriptError(UsageError):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from rmaplab.calls.table import BIRTHS, CALLS
 from rmaplab.calls.words import FlagsKind
-from rmaplab.workloads.script import FIRST, Op, Script
+from rmaplab.workloads.script import FAILURE, FIRST, Op, Script
 from rmaplab.workloads.world import Record, State, World, seen_columns, seen_vmas
 
 
@@ -77,12 +77,6 @@ def compare(host: Record, model: Record) -> Difference | None:
     return None
 
 
-def unexpected(record: Record) -> int | None:
-    """The first operation (from 0) that came to something else than the script says it must."""
-    told = zip(record.script.ops, record.results, strict=False)
-    return next((i for i, (op, result) in enumerate(told) if not op.is_as_expected(result)), None)
-
-
 def _worlds_differ(host: World, model: World, sees: frozenset[str]) -> tuple[str, str] | None:
     if host.keys() != model.keys():
         return "processes", ""
@@ -105,9 +99,8 @@ def _aspect(host: State, model: State, sees: frozenset[str]) -> str:
 
 def result_kind(result: str) -> str:
     """A result in one word: "ok" where it is an address or a value."""
-    last = result.split(" ")[-2:]
-    words = [word for word in last if word.isupper() and word.isalpha() and len(word) > 3]
-    return words[0] if words else "ok"
+    found = [match.group() for match in FAILURE.finditer(result)]
+    return found[-1] if found else "ok"
 
 
 @dataclass
