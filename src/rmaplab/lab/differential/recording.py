@@ -14,12 +14,14 @@ from typing import Any
 
 from rmaplab.errors import UsageError
 from rmaplab.files import write_text
+from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.script import Script, parse
 from rmaplab.workloads.world import Circumstances, Record, World
 from rmaplab.workloads.world_text import StateText, state_of, state_text
 
 FORMAT = "rmaplab-check-1"
 BEFORE = "as before"
+USER_END = 1 << 47  # of addresses on x86-64
 MADE = "make one with --record FILE"
 
 
@@ -69,10 +71,21 @@ def _as_text(record: Record) -> str:
     return "{" + ",\n".join([*lines, f' "worlds": [\n  {worlds}]']).lstrip() + "}"
 
 
+def _check_circumstances(around: Circumstances) -> None:
+    """Raises ValueError for what no host has: the model boots with it."""
+    places = [address for address in (around.m, around.h) if address is not None]
+    numbers = [*places, around.promised]
+    if not isinstance(around.privileged, bool) or not all(type(number) is int for number in numbers):
+        raise ValueError("circumstances that are none")
+    if any(address % PAGE_SIZE or not 0 < address < USER_END for address in places) or around.promised < 0:
+        raise ValueError("places or promises that no host has")
+
+
 def _of_json(body: dict[str, Any]) -> Record:
     name = str(body["name"])
     script: Script = parse("\n".join(body["lines"]), name)
     around = Circumstances(**{name: body[name] for name in Circumstances._fields if name in body})
+    _check_circumstances(around)
     record = Record(script, frozenset(body["sees"]), around, list(body["results"]))
     before: World = {}
     for each in body["worlds"]:
