@@ -50,13 +50,13 @@ class Paging:
         return 4096 >> self.bits
 
     @cached_property
-    def words(self) -> int:
-        """How many numbers a word can be: sums of addresses wrap there."""
+    def wraps_at(self) -> int:
+        """Where sums of addresses wrap to 0: the numbers a word can be."""
         return 1 << (8 * self.word_bytes)
 
     def is_canonical(self, address: int) -> bool:
         """Whether the MMU translates it; else an access is a general protection fault, which tells no address."""
-        return self.word_bytes < 8 or not self.words >> 17 <= address < self.words - (self.words >> 17)
+        return self.word_bytes < 8 or not self.wraps_at >> 17 <= address < self.wraps_at - (self.wraps_at >> 17)
 
     @cached_property
     def leaf_span(self) -> int:

@@ -21,6 +21,7 @@ from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.zap import unmap_page_range
 from rmaplab.objects.flags import VM_LOCKED
 from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.units import PAGE_SHIFT
 
 
 def guard_install(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int) -> None:
@@ -77,7 +78,7 @@ def _install_burst(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:
     if missing:
         mm.nr_tables += missing
         k.design.tables_added(mm, start, end)
-    machine.charge("pte_mark", (end - start) >> 12)
+    machine.charge("pte_mark", (end - start) >> PAGE_SHIFT)
     machine.end_burst()
     if lock is not None:
         machine.locks.drop(lock)

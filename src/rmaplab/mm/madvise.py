@@ -96,7 +96,7 @@ def check_range(k: Kernel, start: int, length: int, advice: int) -> int:
     """Where the range ends. Raises SyscallError(EINVAL): advice, where it is looked at first; alignment, a range that wraps."""
     end = start + page_align(length)
     unknown = k.rules.madvise_checks_advice_first and not is_known(k, advice)
-    if unknown or start % PAGE_SIZE or length < 0 or end >= k.machine.paging.words:
+    if unknown or start % PAGE_SIZE or length < 0 or end >= k.machine.paging.wraps_at:
         raise SyscallError(errno.EINVAL, "madvise")
     return end
 

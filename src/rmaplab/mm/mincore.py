@@ -41,8 +41,8 @@ def do_msync(k: Kernel, mm: MmStruct, start: int, length: int, flags: int) -> No
     both = MS_ASYNC | MS_SYNC
     if flags & ~(both | MS_INVALIDATE) or start % PAGE_SIZE or flags & both == both:
         raise SyscallError(errno.EINVAL, "msync")
-    end = start + page_align(length) % k.machine.paging.words
-    if end >= k.machine.paging.words:
+    end = start + page_align(length) % k.machine.paging.wraps_at
+    if end >= k.machine.paging.wraps_at:
         raise SyscallError(errno.ENOMEM, "msync", "the range wraps")
     hole = False
     for vma, _, _ in mm.stretches(start, end):

@@ -114,7 +114,7 @@ def _check_limit(k: Kernel, limits: Limits, nr_pages: int, call: str) -> None:
 
 def _whole_pages(k: Kernel, start: int, length: int) -> Range:
     """(start, end) of the pages that a range meets; a length that wraps is 0, an end that does lies beyond all addresses."""
-    return start & -PAGE_SIZE, (start & -PAGE_SIZE) + page_align(length + start % PAGE_SIZE) % k.machine.paging.words
+    return start & -PAGE_SIZE, (start & -PAGE_SIZE) + page_align(length + start % PAGE_SIZE) % k.machine.paging.wraps_at
 
 
 def _locked_in(mm: MmStruct, start: int, end: int) -> int:
@@ -128,7 +128,7 @@ def _locked_in(mm: MmStruct, start: int, end: int) -> int:
 
 def _apply(k: Kernel, mm: MmStruct, start: int, end: int, lock: int, call: str) -> None:
     """apply_vma_lock_flags. Raises SyscallError; what precedes a failure is done."""
-    if end >= k.machine.paging.words:
+    if end >= k.machine.paging.wraps_at:
         raise SyscallError(errno.EINVAL, call, "the range wraps")
     for vma, address, stop in mm.stretches(start, end):
         if vma is None:

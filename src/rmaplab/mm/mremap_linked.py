@@ -76,7 +76,7 @@ def _check_arguments(k: Kernel, mm: MmStruct, remap: Remap) -> None:
         raise SyscallError(errno.EINVAL, "mremap", "a new length of 0, or beyond the address space")
     if not flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
         return
-    ends = (old + old_length) % k.machine.paging.words, new + new_length  # the first may wrap
+    ends = (old + old_length) % k.machine.paging.wraps_at, new + new_length  # the first may wrap
     overlap = new < ends[0] and old < ends[1]
     if not 0 <= new <= task_size - new_length or new % PAGE_SIZE or not flags & MREMAP_MAYMOVE or overlap:
         why = "a new address needs MREMAP_MAYMOVE, a page's address, and no overlap"

@@ -31,8 +31,8 @@ def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fix
     """Where a mapping goes: the order, the hint if it fits, else a hole; a `low` one (MAP_32BIT) between 1 and 2 GiB, from below."""
     paging = k.machine.paging
     if fixed:
-        if k.rules.mmap_fixed_may_be_errno and -address % paging.words in range(1, MAX_ERRNO + 1):
-            raise SyscallError(-address % paging.words, "mmap", "the address itself looks like an error")
+        if k.rules.mmap_fixed_may_be_errno and -address % paging.wraps_at in range(1, MAX_ERRNO + 1):
+            raise SyscallError(-address % paging.wraps_at, "mmap", "the address itself looks like an error")
         if not 0 <= address <= paging.task_size - length:
             raise SyscallError(errno.ENOMEM, "mmap", "beyond the end of the address space")
         if address % PAGE_SIZE:
@@ -47,16 +47,15 @@ def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fix
         after = mm.find_vma(address)
         if after is None or address + length <= _start_gap(k, after):
             return address
-    found = _next_hole(k, mm, length) if not (low or k.rules.mmap_topdown) else _hole(k, mm, length, low=low)
+    found = _hole(k, mm, length, low=low) if k.rules.mmap_topdown else _next_hole(k, mm, length)
     if found is None:
         raise SyscallError(errno.ENOMEM, "mmap", "no hole in the address space is large enough")
     return found
 
 
 def _hole(k: Kernel, mm: MmStruct, length: int, *, low: bool) -> int | None:
-    if low:
-        return _lowest_hole(k, mm, length, *LOW)
-    return _highest_hole(k, mm, length) if k.rules.mmap_topdown else _next_hole(k, mm, length)
+    """Where kernels look that go downwards."""
+    return _lowest_hole(k, mm, length, *LOW) if low else _highest_hole(k, mm, length)
 
 
 def _start_gap(k: Kernel, vma: VmArea) -> int:
