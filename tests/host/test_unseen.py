@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from rmaplab.host import procfs, unseen
+from rmaplab.host import procfs, rights, unseen
 
 ALL = (1 << 41) - 1
 
@@ -22,7 +22,7 @@ ALL = (1 << 41) - 1
 def test_what_hides(user: int, without: int, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ordinary user is sent to root; root hears which capability it has not got, or that none is missing."""
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    monkeypatch.setattr(procfs, "read_fields", lambda _: {"CapEff": f"{ALL & ~without:x}"})
+    monkeypatch.setattr(rights, "read_fields", lambda _: {"CapEff": f"{ALL & ~without:x}"})
     monkeypatch.setattr(unseen, "_is_first_user_namespace", lambda: True)
     assert says in unseen.what_hides()
     if not without:

@@ -108,6 +108,11 @@ def _why_no_pfns() -> str:
     return f"page frame numbers are hidden: {_needs(CAP_SYS_ADMIN)}"
 
 
+def held_capabilities() -> int:
+    """Those that we have, as bits (CapEff)."""
+    return int(read_fields(f"{procfs.own_pid()}/status").get("CapEff", "0"), 16)
+
+
 def _needs(*capabilities: int) -> str:
     """The capabilities of these that we have not got; if we have them all, who else it may be that refuses."""
     names = {
@@ -115,7 +120,7 @@ def _needs(*capabilities: int) -> str:
         CAP_SYS_PTRACE: "CAP_SYS_PTRACE",
         CAP_SYS_ADMIN: "CAP_SYS_ADMIN",
     }
-    held = int(read_fields(f"{procfs.own_pid()}/status").get("CapEff", "0"), 16)
+    held = held_capabilities()
     lacking = [names[each] for each in capabilities if not held >> each & 1]
     if lacking:
         return f"it takes {' and '.join(lacking)} (run as root)"

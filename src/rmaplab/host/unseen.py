@@ -13,8 +13,9 @@ from pathlib import Path
 
 from rmaplab.host import procfs
 from rmaplab.host.procfs import Unread
+from rmaplab.host.rights import CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, held_capabilities
 
-_DAC_OVERRIDE, _DAC_READ_SEARCH, _SYS_PTRACE = 1, 2, 19  # include/uapi/linux/capability.h
+_DAC_OVERRIDE = 1  # include/uapi/linux/capability.h
 _FIRST_USER_NAMESPACE = "user:[4026531837]"  # PROC_USER_INIT_INO
 
 
@@ -32,8 +33,8 @@ def are_hidden(pids: Sequence[int]) -> str:
 
 def what_hides() -> str:
     """Why another's process may be closed to us: the first thing that is missing, in words."""
-    held = _capabilities()
-    traces, reads = held >> _SYS_PTRACE & 1, held >> _DAC_READ_SEARCH & 1 or held >> _DAC_OVERRIDE & 1
+    held = held_capabilities()
+    traces, reads = held >> CAP_SYS_PTRACE & 1, held >> CAP_DAC_READ_SEARCH & 1 or held >> _DAC_OVERRIDE & 1
     if os.geteuid() and not (traces and reads):
         return "root sees other users' processes"
     if not traces:
@@ -51,10 +52,6 @@ def _refused(name: str) -> bool:
     except OSError as error:
         return procfs.why_unread(error) is Unread.REFUSED
     return False
-
-
-def _capabilities() -> int:
-    return int(procfs.read_fields("self/status").get("CapEff", "0"), 16)
 
 
 def _is_first_user_namespace() -> bool:

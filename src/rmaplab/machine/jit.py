@@ -72,7 +72,7 @@ def _compiler(function: Callable[..., Any], options: dict[str, Any]) -> Callable
 
 
 def is_private(directory: Path, author: int) -> bool:
-    """Whether only root, we ourselves and `author` (the uid that owns the source) decide what is found in `directory`."""
+    """Whether only root, we ourselves and `author` (the uid that owns the source) decide what is found in `directory`; groups are trusted."""
     whole, real = directory.absolute(), directory.resolve()
     for place in {whole, *whole.parents, real, *real.parents}:
         found = place.lstat()
