@@ -239,9 +239,8 @@ class Mremap:
         if stays:  # the whole source VMA is unlocked, of which we know no borders
             memory.marks = marked(process.mm)
         careless = not run.system.kernel.rules.mremap_minds_munmap  # what could not be cut off stays as it was
-        if (short and careless) or (
-            run.armed and new != old
-        ):  # a source that could not be cut stays, empty: move_vma does not look
+        uncut = run.armed and new != old  # a source that could not be cut stays, empty: move_vma does not look
+        if (short and careless) or uncut:
             changed = memory.adopt(run.system, process.mm, Stake([(old, old_pages)]))
             run.claim(changed is None, f"{run.lines[-1]} has changed {changed}")
             memory.stamps |= {page: stamp for page, stamp in tail.items() if page in memory.prots}
