@@ -157,7 +157,7 @@ def test_of_a_real_family_the_interval_holds_what_a_full_read_finds(peeker: Page
         def look(limit: int | None, seed: int) -> tuple[Estimator, I64]:
             pages, sample, drawn = sample_pages(dump, peeker, chosen, limit=limit, seed=seed)
             everything = np.ones(len(pages.pfn), np.bool_)
-            return Estimator(pages, sample, drawn, chosen, everything), candidates_of(pages, graph.candidates())
+            return Estimator(pages, sample, drawn, chosen, everything), candidates_of(pages, graph.stretches)
 
         full, visits = look(None, 0)
         vain, number = full.in_vain(visits, full.pages.mapcount, full.once), full.total(full.once)

@@ -86,7 +86,7 @@ def test_a_line_of_forks_costs_what_is_published(dumper: VmaDumper, forks: Forks
     inside = window(dump.graph, pids)
     assert dump.graph.chain_lengths()[inside].max() == processes
     assert dump.graph.depths()[dump.graph.vmas.anon_vma[inside]].max() == processes
-    assert len(np.unique(dump.graph.families()[dump.graph.vmas.mm[inside]])) == 1
+    assert len(np.unique(dump.graph.families[dump.graph.vmas.mm[inside]])) == 1
 
 
 def test_a_chain_longer_than_a_record_is_read_to_its_end(dumper: VmaDumper, forks: Forks) -> None:

@@ -167,7 +167,7 @@ def test_families_are_what_a_fork_can_reach(seed: int, forks: list[int]) -> None
     """Two programs are two families, whoever forked how often."""
     graph = forest(seed, forks)
     parent = dict(zip(graph.processes.pid.tolist(), graph.processes.parent.tolist(), strict=True))
-    families = graph.families()[graph.processes.mm]
+    families = graph.families[graph.processes.mm]
 
     def ancestor(pid: int) -> int:
         return pid if parent[pid] == 1 else ancestor(parent[pid])
@@ -184,7 +184,7 @@ def test_candidates_are_the_vmas_that_cover_an_index(seed: int, forks: list[int]
     graph.vmas.end[0] -= 0x1000
     graph.vmas.pgoff[-1] += 1
     found = {}
-    for owner, first, length, cover in zip(*(column.tolist() for column in graph.candidates()), strict=True):
+    for owner, first, length, cover in zip(*(column.tolist() for column in graph.stretches), strict=True):
         for index in range(first, first + length):
             assert (owner, index) not in found
             found[owner, index] = cover
@@ -263,7 +263,7 @@ def test_an_empty_machine_is_sound() -> None:
         none,
     ).graph
     assert (findings(empty), hidden(empty), empty.nr_mms) == ([], (0, 0), 0)
-    assert [len(column) for column in (*empty.candidates(), empty.families(), empty.depths())] == [0] * 6
+    assert [len(column) for column in (*empty.stretches, empty.families, empty.depths())] == [0] * 6
 
 
 @pytest.mark.parametrize("damage", ["short", "outside", "missing"])

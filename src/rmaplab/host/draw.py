@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.machine.arrays import F64, I64, Bools
-from rmaplab.objects.graph import NONE, Graph, Stretches
+from rmaplab.objects.graph import NONE, Graph
 
 
 class Measure(NamedTuple):
@@ -69,15 +69,15 @@ class Sample(NamedTuple):
     left_cover: I64
 
 
-def measure(graph: Graph, stretches: Stretches, vma: I64, pages: I64) -> Measure:
-    """Of windows, by their VMA and pages; `stretches` are the graph's candidates(). O(chains)."""
+def measure(graph: Graph, vma: I64, pages: I64) -> Measure:
+    """Of windows, by their VMA and pages; O(chains)."""
     most = np.zeros(len(graph.anon_vmas.root) + 1, np.int64)  # the last one is that of NONE
-    owner, _, _, covers = stretches
+    owner, _, _, covers = graph.stretches
     np.maximum.at(most, owner, covers)
     cover = np.ones(len(graph.vmas.mm), np.int64)
     np.maximum.at(cover, graph.chains.vma, most[graph.chains.anon_vma])
     own = np.where(graph.vmas.anon_vma == NONE, 0, most[graph.vmas.anon_vma])
-    return Measure(graph.families()[graph.vmas.mm[vma]], pages, cover[vma], np.maximum(own[vma], 1))
+    return Measure(graph.families[graph.vmas.mm[vma]], pages, cover[vma], np.maximum(own[vma], 1))
 
 
 def draw(found: Measure, nr: int, rng: np.random.Generator) -> Draw:

@@ -18,7 +18,7 @@ from rmaplab.host.pages import PagePeeker
 from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump
 from rmaplab.host.windows import WindowEntries, Windows, cut, read
-from rmaplab.machine.arrays import F64, I64, Bools
+from rmaplab.machine.arrays import F64, I64, Bools, among, distinct
 from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, Graph, Pages, find_rows
 
@@ -75,18 +75,18 @@ def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: in
 
     Windows with pages that the graph does not explain are read again, up to TRIES times: most such pages were on their way.
     """
-    windows, stretches = reader.windows(vmas), graph.candidates()
-    sizes = measure(graph, stretches, windows.vma, windows.pages)
+    windows = reader.windows(vmas)
+    sizes = measure(graph, windows.vma, windows.pages)
     chosen = draw(sizes, len(windows.mm) if limit is None else limit, np.random.default_rng(seed))
     read = windows.at(chosen.windows)
-    found = _find(reader, read, np.arange(len(read.mm)))
+    found = latest = _find(reader, read, np.arange(len(read.mm)))
     for _ in range(TRIES):
-        pages = _pages(found, read, chosen.stands_for)
-        since = mapped_since(graph, pages, candidates_of(pages, stretches))
-        again = np.unique(found.window[since])
+        pages = _pages(latest, read, chosen.stands_for)
+        again = distinct(latest.window[mapped_since(graph, pages, candidates_of(pages, graph.stretches))])
         if not len(again):
             break
-        found = found.at(np.flatnonzero(~np.isin(found.window, again))).with_(_find(reader, read, again))
+        latest = _find(reader, read, again)
+        found = found.at(np.flatnonzero(~among(found.window, again))).with_(latest)
     left = left_over(sizes, windows.mm, chosen.windows, graph.nr_mms)
     draws = np.where(chosen.certain[found.window], NONE, found.window)
     sample = Sample(draws, found.looked.folio, found.looked.folio_pages, *left)

@@ -15,7 +15,7 @@ import platform
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -39,7 +39,7 @@ from rmaplab.host.sample import WINDOWS, hidden_ones, mapped_since, sample_pages
 from rmaplab.host.slabs import Sizes, read_sizes
 from rmaplab.host.vmas import Dump, VmaDumper
 from rmaplab.host.wanted import Wanted, read_cgroups
-from rmaplab.machine.arrays import I64, Bools
+from rmaplab.machine.arrays import I64, Bools, distinct
 from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, Graph
 from rmaplab.objects.graph_check import Finding
@@ -138,11 +138,18 @@ class CensusTaker(Closing):
                 part.close()
 
     def look(
-        self, wanted: Wanted = EVERYBODY, *, pages: bool = True, full: bool = False, seed: int | None = None
+        self,
+        wanted: Wanted = EVERYBODY,
+        *,
+        pages: bool = True,
+        full: bool = False,
+        seed: int | None = None,
+        cgroups: bool = False,
     ) -> Snapshot:
         """The machine, or those who are `wanted`, as they are now.
 
         `pages` False leaves out the pages, `full` reads all of them, `seed` draws those of a sample (None: another one each time).
+        `cgroups` are read if wanted here, or by `wanted`: a file of each process.
         """
         began, torn = time.monotonic(), 0
         limit = None if full or not wanted.everybody else WINDOWS
@@ -154,7 +161,7 @@ class CensusTaker(Closing):
                 chosen = _by_mm(graph, scope)
                 seed = secrets.randbits(32) if seed is None else seed
                 found, sample, drawn = sample_pages(dump, self._peeker, chosen, limit=limit, seed=seed)
-                graph = replace(graph, pages=found)
+                graph = graph.with_pages(found)
                 since = _mapped_since(graph) if self._peeker is not None else []
             if not any(again for _, again in since) or nth + 1 == TRIES or time.monotonic() - began > BUDGET_S:
                 break
@@ -164,7 +171,7 @@ class CensusTaker(Closing):
         meant = _by_mm(graph, scope)[graph.processes.mm]
         return Snapshot(
             graph=graph,
-            footprints=read_footprints(pids, meant),
+            footprints=read_footprints(pids, meant, dump.page_tables),
             sizes=read_sizes(),
             rung=self.rung,
             missing=tuple(self.missing),
@@ -184,7 +191,7 @@ class CensusTaker(Closing):
             sample=sample,
             drawn=drawn,
             machine=read_machine(),
-            cgroups=tuple(read_cgroups(pids, meant)),
+            cgroups=tuple(read_cgroups(pids, meant)) if cgroups or wanted.cgroup is not None else (),
         )
 
     def _look_at_vmas(self, wanted: Wanted) -> tuple[Dump, list[str], I64 | None]:
@@ -200,9 +207,9 @@ class CensusTaker(Closing):
         if wanted.everybody:
             return dump, _names(unseen), None
         there = dump.graph.processes
-        scope = np.unique(there.mm[np.isin(there.pid, np.array(pids, np.int64))])
+        scope = distinct(there.mm[np.isin(there.pid, np.array(pids, np.int64))])
         if wanted.trees:
-            family = dump.graph.families()
+            family = dump.graph.families
             scope = np.flatnonzero(np.isin(family, family[scope]))
         return dump, _names(unseen), scope
 
@@ -218,7 +225,7 @@ def _mapped_since(graph: Graph) -> list[tuple[Finding, bool]]:
     """Pages mapped more often than the graph allows; and whether that may be otherwise in another look."""
     if graph.pages is None:
         return []
-    since = mapped_since(graph, graph.pages, candidates_of(graph.pages, graph.candidates()))
+    since = mapped_since(graph, graph.pages, candidates_of(graph.pages, graph.stretches))
     if not since.any():
         return []
     hidden = hidden_ones(graph, graph.pages)
@@ -227,7 +234,7 @@ def _mapped_since(graph: Graph) -> list[tuple[Finding, bool]]:
         ("pages are mapped by processes that nobody shows", since & hidden, False),
     )
     return [
-        (Finding(what, len(np.unique(graph.pages.pfn[bad])), np.unique(graph.pages.mm[bad])), again)
+        (Finding(what, len(distinct(graph.pages.pfn[bad])), distinct(graph.pages.mm[bad])), again)
         for what, bad, again in found
         if bad.any()
     ]

@@ -22,7 +22,7 @@ from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.host.closing import Closing
 from rmaplab.host.rights import proc_is_of_our_namespace
-from rmaplab.machine.arrays import I64
+from rmaplab.machine.arrays import I64, among
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build, find_rows
 from rmaplab.objects.graph_check import Finding, findings, hidden
 from rmaplab.units import PAGE_SIZE
@@ -49,6 +49,8 @@ class Dump:
     resumed: int = 0
     hidden: tuple[int, int] = (0, 0)
     """Children and VMAs that anon_vmas count and nobody shows."""
+    page_tables: I64 | None = None
+    """Bytes by process; UNKNOWN where this kernel has no count, None where it was not asked."""
 
 
 class VmaDumper(Closing):
@@ -146,7 +148,7 @@ def decode(rows: I64) -> Dump:
     first, more, chains = rows[kinds == VMA], rows[kinds == VMA_MORE], np.flatnonzero(kinds == CHAIN)
     if len(first) != len(more):
         raise BpfUnavailable("what our BPF program wrote makes no sense: rebuild it with make bpf")
-    processes = _processes(first, more)
+    processes, page_tables = _processes(first, more)
 
     # tasks that share an mm all show its VMAs: a VMA is the row where it was shown first
     pointers, shown, which = np.unique(first[:, 2], return_index=True, return_inverse=True)
@@ -185,11 +187,11 @@ def decode(rows: I64) -> Dump:
         names,
     )
     of_chain = np.where(vma == NONE, 0, first[vma, 1])
-    lost_roots = ~(np.isin(anon[:, 3], names) & np.isin(anon[:, 4], names))
+    lost_roots = ~(among(anon[:, 3], names) & among(anon[:, 4], names))
     of_rows = {
         "VMAs changed between two readings": changed,
-        "VMAs do not hang on their own anon_vma": (first[:, 7] != 0) & ~np.isin(first[:, 7], names),
-        "VMAs are of an address space that its process has left": ~np.isin(first[:, 1], processes.mm),
+        "VMAs do not hang on their own anon_vma": (first[:, 7] != 0) & ~among(first[:, 7], names),
+        "VMAs are of an address space that its process has left": ~among(first[:, 1], np.sort(processes.mm)),
     }
     of_chains = {
         "anon_vma_chains were found in another VMA's list": stray,
@@ -199,11 +201,11 @@ def decode(rows: I64) -> Dump:
     found = [(what, bad, first[bad, 1]) for what, bad in of_rows.items()]
     found += [(what, bad, of_chain[bad]) for what, bad in of_chains.items()]
     broken = [Finding(what, int(bad.sum()), find_rows(mms, built.mms)) for what, bad, mms in found if bad.any()]
-    return Dump(built.graph, names[built.anon_vmas], files[:, 0], broken=broken)
+    return Dump(built.graph, names[built.anon_vmas], files[:, 0], broken=broken, page_tables=page_tables)
 
 
-def _processes(first: I64, more: I64) -> Processes:
-    """A row per pid: its first task. A task's VMAs come one after another."""
+def _processes(first: I64, more: I64) -> tuple[Processes, I64]:
+    """A row per pid, ascending: its first task; and the bytes of its page tables. A task's VMAs come one after another."""
     pid, tid, mm = first[:, 0] >> 32, more[:, 3] >> 32, first[:, 1]
     new = np.ones(len(pid), np.bool_)
     new[1:] = (tid[1:] != tid[:-1]) | (mm[1:] != mm[:-1])
@@ -211,7 +213,7 @@ def _processes(first: I64, more: I64) -> Processes:
     order = np.lexsort((more[at, 6], pid[at]))
     at = at[order[np.unique(pid[at][order], return_index=True)[1]]]
     comm = np.ascontiguousarray(more[at, 4:6]).view("S16").reshape(-1)
-    return Processes(pid[at], more[at, 0] >> 32, comm, more[at, 6], mm[at])
+    return Processes(pid[at], more[at, 0] >> 32, comm, more[at, 6], mm[at]), more[at, 7]
 
 
 def decode_files(data: memoryview) -> I64:

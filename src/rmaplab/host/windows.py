@@ -13,7 +13,7 @@ import numpy as np
 
 from rmaplab.host import procfs
 from rmaplab.host.pagemap import PM_PFN, PM_PRESENT, Pagemap
-from rmaplab.machine.arrays import I64, U64
+from rmaplab.machine.arrays import I64, U64, distinct
 from rmaplab.objects.graph import Graph
 
 PAGES = 512
@@ -73,7 +73,7 @@ def _populated(pid: int, first: int, pages: int) -> I64 | None:
     low, high = ((regions >> 12) - first).T
     low, high = low // PAGES, (high - 1) // PAGES
     nr = high - low + 1
-    return np.unique(np.repeat(low - np.cumsum(nr) + nr, nr) + np.arange(int(nr.sum())))
+    return distinct(np.repeat(low - np.cumsum(nr) + nr, nr) + np.arange(int(nr.sum())))
 
 
 def read(windows: Windows, pid_of: I64) -> WindowEntries:

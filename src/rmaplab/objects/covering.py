@@ -11,7 +11,7 @@ from rmaplab.objects.graph import NONE, Pages, Stretches
 
 
 def candidates_of(pages: Pages, stretches: Stretches) -> I64:
-    """By page: how many VMAs a walk for it visits, by the stretches of Graph.candidates(); 0 where none covers it. O(n log n)."""
+    """By page: how many VMAs a walk for it visits, by the stretches of Graph.stretches; 0 where none covers it. O(n log n)."""
     *where, cover = stretches
     return np.append(cover, 0)[covering(pages.anon_vma, pages.pgoff, *where)]
 

@@ -15,13 +15,14 @@ graph_check.py knows what cannot be in such a graph.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from rmaplab.machine.arrays import F64, I64
+from rmaplab.machine.arrays import F64, I64, distinct
 
 Bytes = npt.NDArray[np.bytes_]
 
@@ -118,6 +119,14 @@ class Graph:
     def nr_mms(self) -> int:
         """Address spaces."""
         return int(self.processes.mm.max(initial=-1)) + 1
+
+    def with_pages(self, pages: Pages | None) -> Graph:
+        """The same with these pages; what was worked out of the rest need not be again."""
+        other = replace(self, pages=pages)
+        for name in ("families", "stretches"):
+            if name in vars(self):
+                vars(other)[name] = vars(self)[name]
+        return other
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Every column by "table.column", for a file."""
@@ -216,6 +225,7 @@ class Graph:
             here = here[depth[here] == 0]
         return depth
 
+    @cached_property
     def families(self) -> I64:
         """By mm, the number of its fork family: mms that share a root anon_vma are of one. O(chains + VMAs x depth of merging)."""
         known = self.vmas.anon_vma != NONE
@@ -231,7 +241,8 @@ class Graph:
             mm = after
         return np.unique(mm, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
-    def candidates(self) -> Stretches:
+    @cached_property
+    def stretches(self) -> Stretches:
         """How many VMAs a walk visits: for each stretch of indexes of an anon_vma, (anon_vma, first index, pages, VMAs that cover it).
 
         Stretches that no VMA covers are left out. O(chains log chains).
@@ -323,7 +334,7 @@ def find_rows(wanted: I64, names: I64) -> I64:
 def unique_pairs(one: I64, other: I64) -> tuple[I64, I64]:
     """Each pair of numbers (from 0 on) once, sorted. O(n log n)."""
     width = int(other.max(initial=0)) + 1
-    found = np.unique(one * width + other)
+    found = distinct(one * width + other)
     return found // width, found % width
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.machine.arrays import I64
+from rmaplab.machine.arrays import I64, distinct
 from rmaplab.machine.machine import Hardware
 from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, Graph, Pages
@@ -67,7 +67,7 @@ def _one_per_mm(sight: Sight) -> dict[str, int]:
 
 
 def _roots(sight: Sight) -> dict[str, int] | str:
-    return {"anon_vma": len(np.unique(sight.graph.anon_vmas.root))} if sight.knows_anon_vmas else NO_GRAPH
+    return {"anon_vma": len(distinct(sight.graph.anon_vmas.root))} if sight.knows_anon_vmas else NO_GRAPH
 
 
 def _anon_vmas_and_chains(sight: Sight) -> dict[str, int] | str:
@@ -85,7 +85,7 @@ def _family(graph: Graph, pages: Pages) -> I64:
     owner = np.full(len(graph.anon_vmas.root), NONE)
     owned = np.flatnonzero(graph.vmas.anon_vma != NONE)
     owner[graph.vmas.anon_vma[owned]] = graph.vmas.mm[owned]
-    family = graph.families()
+    family = graph.families
     at_most = np.bincount(family)[family[pages.mm]]
     return np.where((pages.mapcount == 1) & (owner[pages.anon_vma] == pages.mm), 1, at_most)
 
@@ -98,7 +98,7 @@ def _vmas_of_root(graph: Graph, pages: Pages) -> I64:
 
 
 def _who_covers(graph: Graph, pages: Pages) -> I64:
-    return candidates_of(pages, graph.candidates())
+    return candidates_of(pages, graph.stretches)
 
 
 SEARCHES = Live(_nothing, None, "searches instead")

@@ -95,7 +95,7 @@ def mixed(children: int) -> World:
 
 def over(world: World, pages: Pages, sample: Sample, drawn: Drawn) -> tuple[Estimator, I64]:
     everybody, rows = np.ones(world.graph.nr_mms, np.bool_), np.ones(len(pages.pfn), np.bool_)
-    return Estimator(pages, sample, drawn, everybody, rows), candidates_of(pages, world.graph.candidates())
+    return Estimator(pages, sample, drawn, everybody, rows), candidates_of(pages, world.graph.stretches)
 
 
 WORLDS = {
@@ -178,7 +178,7 @@ def test_a_draw_is_unbiased_and_the_same_for_the_same_seed() -> None:
     """Each window stands for as many as there are for one drawn: on average for all; and a family that is large is always met."""
     rng = np.random.default_rng(2)
     pages, families = rng.integers(1, 513, 3000), np.repeat([0, 1, 2], [2900, 60, 40])
-    graph = measure(parent_wrote(3, 1).graph, parent_wrote(3, 1).graph.candidates(), np.zeros(3000, np.int64), pages)
+    graph = measure(parent_wrote(3, 1).graph, np.zeros(3000, np.int64), pages)
     found = graph._replace(family=families, cover=np.where(families == 1, 500, 1), own_cover=np.ones(3000, np.int64))
     sums = []
     for seed in range(100):

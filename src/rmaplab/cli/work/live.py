@@ -1,11 +1,8 @@
 """`rmaplab live`: look at this machine or read what was saved, choose rows, say what they are; once, again and again, or for two."""
 
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +24,6 @@ from rmaplab.lab.census.file import anonymised, load, save_snapshot
 from rmaplab.report.census import CensusReport, DiffReport, clock, watch_line, where_we_stand
 from rmaplab.report.emit import as_json, emit
 
-LOWEST = 19
 _ELSEWHERE = ("live", "try --from FILE with a census saved there, or the model, `rmaplab compare mallocgroup`")
 
 
@@ -42,7 +38,7 @@ def look(
     asked: RowsAsked, how: Reading, source: Path | None, save: Path | None, out: Output, *, anonymise: bool
 ) -> None:
     """One look, or one that was saved."""
-    snapshot = load(source) if source is not None else _look_once(asked, how)
+    snapshot = load(source) if source is not None else _look_once(asked, how, cgroups=save is not None)
     found = _choose(snapshot, asked, source)
     try:
         if save is not None:
@@ -52,7 +48,7 @@ def look(
             emit(found, *out)
 
 
-def _look_once(asked: RowsAsked, how: Reading) -> Snapshot:
+def _look_once(asked: RowsAsked, how: Reading, *, cgroups: bool) -> Snapshot:
     demand_x86_64(*_ELSEWHERE)
     if asked.pid is not None:
         task = read_task(asked.pid)
@@ -63,7 +59,7 @@ def _look_once(asked: RowsAsked, how: Reading) -> Snapshot:
                 f"process {asked.pid} ({task.comm}) has no memory of its own: a kernel thread, or a zombie"
             )
     with CensusTaker() as observer:
-        return observer.look(_wanted(asked), **how._asdict())
+        return observer.look(_wanted(asked), **how._asdict(), cgroups=cgroups)
 
 
 def _wanted(asked: RowsAsked) -> Wanted:
@@ -78,24 +74,11 @@ def _choose(snapshot: Snapshot, asked: RowsAsked, source: Path | None = None) ->
     return CensusReport(shown, census, mms, asked.trees, len(rows) - len(shown))
 
 
-@contextmanager
-def _behind_all_others() -> Iterator[None]:
-    """The machine's own work comes first: the lowest priority, until we are done (an ordinary user cannot take it back)."""
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, LOWEST)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, before)
-
-
 def watch(asked: RowsAsked, how: Reading, interval: float, times: int | None, form: str) -> None:
     """Look again and again: `times`, until interrupted, or until the PID asked for is gone."""
     demand_x86_64(*_ELSEWHERE)
     looks = torn = broken = 0
-    with CensusTaker() as observer, _behind_all_others():
+    with CensusTaker() as observer:
         try:
             while times is None or looks < times:
                 if looks:

@@ -55,7 +55,7 @@ struct anon_vma {
 	atomic_t refcount;
 	unsigned long num_children, num_active_vmas;
 };
-struct mm_struct;
+struct mm_struct { long pgtables_bytes; };
 struct vm_area_struct {
 	unsigned long vm_start, vm_end, vm_flags, vm_pgoff;
 	struct mm_struct *vm_mm;

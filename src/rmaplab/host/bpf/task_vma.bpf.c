@@ -12,7 +12,7 @@ enum { VMA = 1, VMA_MORE, CHAIN, CUT, RESUMED };
 enum { CHAINS_PER_OBJECT = 500 };  // and three rows beside them: 32,192 bytes
 
 struct vma_row { u32 kind, pid; u64 mm, vma, start, end, pgoff, flags, anon_vma; };
-struct vma_more_row { u32 kind, parent; u64 mapping, inode; u32 device, tid; char comm[16]; u64 start_time, spare; };
+struct vma_more_row { u32 kind, parent; u64 mapping, inode; u32 device, tid; char comm[16]; u64 start_time, page_tables; };
 struct chain_row { u32 kind, refcount; u64 anon_vma, vma, root, parent, num_children, num_active_vmas, avc; };
 struct place_row { u32 kind, spare; u64 vma, place, pad[5]; };
 
@@ -48,6 +48,9 @@ INLINE long write_vma(void *seq, struct task_struct *task, struct vm_area_struct
 	more.parent = pid_seen_at(task->real_parent, level);
 	more.tid = pid_seen_at(task, level);
 	more.start_time = task->start_time;
+	more.page_tables = ~0ull;
+	if (EXISTS(vma->vm_mm->pgtables_bytes))
+		more.page_tables = read_word(&vma->vm_mm->pgtables_bytes);
 	probe_read_kernel(more.comm, 16, task->comm);
 	if (vma->vm_file) {
 		more.mapping = (u64)vma->vm_file->f_mapping;

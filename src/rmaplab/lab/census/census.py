@@ -24,7 +24,7 @@ from rmaplab.lab.census.memory import memory_rows, object_rows
 from rmaplab.lab.census.rows import CensusRow, FileRow
 from rmaplab.lab.census.visits import Quantiles, quantiles
 from rmaplab.lab.census.walks import CensusWalks
-from rmaplab.machine.arrays import I64, Bools
+from rmaplab.machine.arrays import I64, Bools, distinct
 from rmaplab.objects.graph import NONE, UNKNOWN, Pages, unique_pairs
 
 NR_FILES = 10
@@ -91,7 +91,7 @@ class Census(CensusWalks):
             if not there.any():
                 raise NobodyThere(self._nobody(wanted, where))
             group = self.families if trees else np.arange(self.graph.nr_mms)
-            groups = np.unique(group[processes.mm[there]])
+            groups = distinct(group[processes.mm[there]])
             chosen = np.flatnonzero(np.isin(group, groups))
             rows = [rows[i] for i in groups.tolist()]
         key = sort or ("rmap_bytes" if self.snapshot.knows_anon_vmas else "page_tables_bytes")
@@ -188,7 +188,7 @@ class Census(CensusWalks):
             of_anon[own] = owner
         depth, longest = np.zeros(nr, np.int64), np.zeros(nr, np.int64)
         np.maximum.at(depth, owner, self._depths[own])
-        anons, _, _, cover = self.stretches
+        anons, _, _, cover = self.graph.stretches
         most = np.zeros(len(anon_vmas.root), np.int64)
         np.maximum.at(most, anons, cover)
         np.maximum.at(longest, of_chain, most[chains.anon_vma])
@@ -254,7 +254,7 @@ class Census(CensusWalks):
         graph, those = self.graph, self.those(mms)
         known, size = self.snapshot.knows_anon_vmas, self.snapshot.sizes.by_cache
         on = those[graph.vmas.mm[graph.chains.vma]]
-        nr_anon, nr_chains = len(np.unique(graph.chains.anon_vma[on])), int(on.sum())
+        nr_anon, nr_chains = len(distinct(graph.chains.anon_vma[on])), int(on.sum())
         sized = known and "anon_vma" in size and "anon_vma_chain" in size
         of_them = np.flatnonzero(those)
         one = np.zeros(len(of_them), np.int64)
@@ -262,7 +262,7 @@ class Census(CensusWalks):
         return {
             "processes": int(those[graph.processes.mm].sum()),
             "address_spaces": len(of_them),
-            "trees": len(np.unique(self.families[of_them])) if known else None,
+            "trees": len(distinct(self.families[of_them])) if known else None,
             "vmas": int(those[graph.vmas.mm].sum()),
             "anon_vmas": nr_anon if known else None,
             "chains": nr_chains if known else None,

@@ -68,7 +68,7 @@ def held_under_designs(walks: CensusWalks, mms: I64 | None) -> list[Held]:
     counted = {name: design for name, design in designs.items() if "live" in vars(design)}
     found = walks.estimator(mms)
     pages = None if found is None else Pages._make(column[found.rows] for column in found.pages)
-    snapshot = replace(snapshot, graph=replace(snapshot.graph, pages=pages))
+    snapshot = replace(snapshot, graph=snapshot.graph.with_pages(pages))
     held = [_own(snapshot), *(_under(name, design, snapshot, found) for name, design in counted.items())]
     if found is None or not snapshot.knows_anon_vmas:
         return held

@@ -13,14 +13,15 @@ Sources: Stringer, Practical aspects of statistical sampling in auditing, 1963; 
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 
 import numpy as np
 
 from rmaplab.host.draw import Drawn, Sample
 from rmaplab.lab.census.visits import QUANTILES, Quantiles, Within, quantiles
-from rmaplab.machine.arrays import F64, I64, Bools
+from rmaplab.machine.arrays import F64, I64, Bools, distinct
 from rmaplab.objects.graph import NONE, Pages
 
 _Z = 2.2414  # of 98.75 %
@@ -42,23 +43,39 @@ class Estimator:
         return not self.sample.left_pages[self.mms].any()
 
     @cached_property
-    def stands_for(self) -> F64:
-        """By page: for how many entries of a page table it stands."""
-        return np.ones(len(self.rows)) if self.complete else self.pages.weight * self.pages.mapcount
+    def _chosen(self) -> I64:
+        return np.flatnonzero(self.rows)
+
+    @cached_property
+    def _stands_for(self) -> F64:
+        """By page chosen: for how many entries of a page table it stands."""
+        chosen = self._chosen
+        return np.ones(len(chosen)) if self.complete else self.pages.weight[chosen] * self.pages.mapcount[chosen]
+
+    @cached_property
+    def _drawn(self) -> tuple[Bools, I64]:
+        """By page chosen: whether a draw has found it; and of those the draw, numbered without gaps."""
+        draw = self.sample.draw[self._chosen]
+        found = np.zeros(len(draw), np.bool_) if self.complete else draw != NONE
+        return found, np.unique(draw[found], return_inverse=True)[1].reshape(-1)
 
     @cached_property
     def once(self) -> F64:
         """By page: what to count of each entry, so that a page counts once, however often it is mapped."""
         return 1 / self.pages.mapcount
 
-    def total(self, values: F64, rows: Bools | None = None) -> Within:
+    def total(self, values: F64) -> Within:
         """The sum over entries of page tables of `values`, none above 1. O(n log n)."""
-        return self._total(values, rows, self.drawn.per_page, float(self.sample.left_pages[self.mms].sum()))
+        return self._pages(values[self._chosen])
+
+    def _pages(self, values: F64) -> Within:
+        """The same of the pages chosen."""
+        return self._total(values, self.drawn.per_page, float(self.sample.left_pages[self.mms].sum()))
 
     def in_vain(self, visits: I64, useful_visits: I64, each: F64) -> Within | None:
         """The share of visits that find nothing, where an entry counts `each`; None where no page was found."""
         most = float(self.sample.left_visits[self.mms].sum())
-        in_vain = self._total((visits - useful_visits) * each, None, self.drawn.per_visit, most)
+        in_vain = self._total(((visits - useful_visits) * each)[self._chosen], self.drawn.per_visit, most)
         useful = self.total(useful_visits * each)
         if not useful.value:
             return None
@@ -67,49 +84,64 @@ class Estimator:
 
     def quantiles(self, values: I64, each: F64, top: int | None) -> Quantiles | None:
         """Of a count per page, where an entry counts `each`; no page has more than `top` (None: nobody knows)."""
-        one = np.zeros(int(self.rows.sum()), np.int64)
-        found = quantiles(one, values[self.rows], (each * self.stands_for)[self.rows], 1)[0]
+        values, each = values[self._chosen], each[self._chosen]
+        found = quantiles(np.zeros(len(values), np.int64), values, each * self._stands_for, 1)[0]
         if found is None or self.complete:
             return found
         most = None if top is None else max(top, found.max)
-        (low, high), (low_99, high_99) = (self._quantile(values, each, share, most) for share in QUANTILES)
+        each_value = distinct(values)
+
+        @cache
+        def sides(value: int) -> tuple[Within, Within]:
+            """How many have up to so much, and how many more."""
+            low = values <= value
+            return self._pages(each * low), self._pages(each * ~low)
+
+        (low, high), (low_99, high_99) = (_quantile(each_value, sides, share, most) for share in QUANTILES)
         return replace(found, low=(low, low_99, found.max), high=(high, high_99, most))
 
-    def _total(self, values: F64, rows: Bools | None, most: float, left: float) -> Within:
-        """The same where a page found stands for up to `most`, and windows not read hold up to `left`."""
-        rows = self.rows if rows is None else self.rows & rows
-        draw = self.sample.draw
-        by_draw = rows if self.complete else rows & (draw == NONE)
-        certain = float(values[by_draw].sum())
+    def _total(self, values: F64, most: float, left: float) -> Within:
+        """The sum where a page found stands for up to `most`, and windows not read hold up to `left`."""
+        by_draw, draw = self._drawn
+        found, certain = values[by_draw], float(values[~by_draw].sum())
+        seen = float(found.sum())
         if self.complete:
             return Within(certain, certain, certain)
-        rows = rows & (draw != NONE)
-        seen, z = float(values[rows].sum()), np.bincount(draw[rows], (values * self.stands_for)[rows])
+        z = np.bincount(draw, found * self._stands_for[by_draw])
         t = np.sort(z[z > 0])[::-1] / max(most, 1e-9)
         limits = [most * float(steps[0] + (steps[1:] * t).sum()) for steps in (_low_steps(len(t)), _high_steps(len(t)))]
         low, high = np.clip(limits, seen, seen + left).tolist()
         return Within(certain + low, certain + float(np.clip(z.sum(), low, high)), certain + high)
 
-    def _quantile(self, values: I64, each: F64, share: float, most: int | None) -> tuple[int, int | None]:
-        """Between which values it is. O(n log n) for each of log n looks."""
-        distinct = np.unique(values[self.rows])
 
-        def reaches(value: int, *, surely: bool) -> bool:
-            below, above = self.total(each, values <= value), self.total(each, values > value)
-            part, other = (below.low, above.high) if surely else (below.high, above.low)
-            return part >= share * (part + other)
+def _quantile(
+    values: I64, sides: Callable[[int], tuple[Within, Within]], share: float, most: int | None
+) -> tuple[int, int | None]:
+    """Between which of `values` it is: `sides` of O(log n) of them are looked at."""
 
-        low, high = (bisect_left(distinct, True, key=partial(reaches, surely=surely)) for surely in (False, True))
-        return int(distinct[min(low, len(distinct) - 1)]), int(distinct[high]) if high < len(distinct) else most
+    def reaches(value: int, *, surely: bool) -> bool:
+        below, above = sides(value)
+        part, other = (below.low, above.high) if surely else (below.high, above.low)
+        return part >= share * (part + other)
+
+    low, high = (bisect_left(values, True, key=partial(reaches, surely=surely)) for surely in (False, True))
+    return int(values[min(low, len(values) - 1)]), int(values[high]) if high < len(values) else most
 
 
 def _high_steps(nr: int) -> F64:
-    """The upper limit of a Poisson mean of which 0 were seen, and by how much it grows with each that is."""
-    seen = np.arange(1.0, nr + 2)
-    return np.diff(seen * (1 - 1 / (9 * seen) + _Z / (3 * np.sqrt(seen))) ** 3, prepend=0.0)
+    """The upper limit of a Poisson mean of which 0 were seen, and by how much it grows with each of `nr`."""
+    return _steps(nr.bit_length())[1][: nr + 1]
 
 
 def _low_steps(nr: int) -> F64:
     """The same of the lower limit, which is 0 at first."""
-    seen = np.arange(1.0, nr + 1)
-    return np.diff(np.append(0.0, seen * (1 - 1 / (9 * seen) - _Z / (3 * np.sqrt(seen))) ** 3), prepend=0.0)
+    return _steps(nr.bit_length())[0][: nr + 1]
+
+
+@cache
+def _steps(bits: int) -> tuple[F64, F64]:
+    """Of the lower and of the upper limit, for all numbers of so many bits."""
+    seen = np.arange(1.0, (1 << bits) + 1)
+    spread = _Z / (3 * np.sqrt(seen))
+    low, high = (seen * (1 - 1 / (9 * seen) + way * spread) ** 3 for way in (-1, 1))
+    return np.diff(np.append(0.0, low), prepend=0.0), np.diff(high, prepend=0.0)

@@ -67,7 +67,7 @@ def family_tree(graph: Graph, mms: I64) -> list[FamilyNode]:
     nodes = [FamilyNode(mm, int(processes.start_time_ns[head[mm]])) for mm in mms.tolist()]
     node_of = {node.mm: i for i, node in enumerate(nodes)}
     mm_of = dict(zip(processes.pid.tolist(), processes.mm.tolist(), strict=True))
-    family = graph.families()
+    family = graph.families
     owner = {}
     own: list[Counter[int]] = [Counter() for _ in nodes]
     for mm, anon_vma in zip(vmas.mm.tolist(), vmas.anon_vma.tolist(), strict=True):

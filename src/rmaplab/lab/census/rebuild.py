@@ -28,7 +28,7 @@ from rmaplab.lab.census.fork_history import History, history_of
 from rmaplab.lab.census.measure import compare, read_all, sample_of, walk_all
 from rmaplab.lab.census.relive import KERNEL, relive
 from rmaplab.lab.census.visits import Quantiles, quantiles
-from rmaplab.machine.arrays import F64, I64, Bools
+from rmaplab.machine.arrays import F64, I64, Bools, distinct
 from rmaplab.mm.validate import check
 from rmaplab.objects.graph import NONE, Pages
 
@@ -243,7 +243,7 @@ def _chosen(
         trees_left_out=len(asked) - len(taken),
         entries_left_out=int(of_page[asked].sum() - of_page[taken].sum()),
         vmas=int(((vmas.anon_vma != NONE) & np.isin(vmas.mm, mms)).sum()),
-        pages=len(np.unique(pages.pfn[np.isin(pages.mm, mms)])),
+        pages=len(distinct(pages.pfn[np.isin(pages.mm, mms)])),
         entries=int(of_page[trees].sum()),
         ended=sum(node.mm == NONE for node in history.nodes),
         unplaced=int(of_page[trees].sum()) - len(history.entries.row),
@@ -361,7 +361,7 @@ def _on_the_machine(census: Census, chosen: Chosen) -> WalkedUnder:
     """What the live machine held for these trees."""
     chains, size = census.graph.chains, census.snapshot.sizes.by_cache
     of_them = np.isin(census.graph.vmas.mm[chains.vma], chosen.mms)
-    objects = {"anon_vma": len(np.unique(chains.anon_vma[of_them])), "anon_vma_chain": int(of_them.sum())}
+    objects = {"anon_vma": len(distinct(chains.anon_vma[of_them])), "anon_vma_chain": int(of_them.sum())}
     known = all(cache in size for cache in objects)
     return WalkedUnder(
         design="on the live machine",

@@ -14,7 +14,7 @@ from rmaplab.host.sample import mapped_since
 from rmaplab.host.snapshot import Snapshot
 from rmaplab.lab.census.estimate import Estimator
 from rmaplab.lab.census.visits import FolioWalk, Walk, Within, overlapping, quantiles
-from rmaplab.machine.arrays import I64, Bools
+from rmaplab.machine.arrays import I64, Bools, distinct
 from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE
 
@@ -31,18 +31,13 @@ class CensusWalks:
     @cached_property
     def families(self) -> I64:
         """By mm: its fork tree."""
-        return self.graph.families()
-
-    @cached_property
-    def stretches(self) -> tuple[I64, I64, I64, I64]:
-        """Graph.candidates()."""
-        return self.graph.candidates()
+        return self.graph.families
 
     @cached_property
     def page_candidates(self) -> I64:
         """By page of the sample: the VMAs a walk for it visits; 0 if its anon_vma is not in the graph."""
         pages = self.graph.pages
-        return np.zeros(0, np.int64) if pages is None else candidates_of(pages, self.stretches)
+        return np.zeros(0, np.int64) if pages is None else candidates_of(pages, self.graph.stretches)
 
     @cached_property
     def usable(self) -> Bools:
@@ -81,8 +76,8 @@ class CensusWalks:
         if found is None:
             return self._walk_over_indexes(mms)
         mapcount, known = found.pages.mapcount, self.snapshot.knows_anon_vmas
-        looked = _nr_distinct(found.pages.pfn[found.rows])
-        left_out = _nr_distinct(found.pages.pfn[found.mms[found.pages.mm] & ~found.rows])
+        looked = len(distinct(found.pages.pfn[found.rows]))
+        left_out = len(distinct(found.pages.pfn[found.mms[found.pages.mm] & ~found.rows]))
         total, top = found.total(found.once), int(self.sample.left_cover[found.mms].max(initial=0))
         useful = found.quantiles(mapcount, found.once, top if known else None)
         if not known:
@@ -114,7 +109,7 @@ class CensusWalks:
         """Where no pages are known: over what the graph covers."""
         if not self.snapshot.knows_anon_vmas:
             return None
-        owner, _, length, cover = self.stretches
+        owner, _, length, cover = self.graph.stretches
         of_them = self.those(mms)[self.graph.vmas.mm[self.graph.chains.vma]]
         chosen = np.isin(owner, self.graph.chains.anon_vma[of_them])
         length, cover = length[chosen], cover[chosen]
@@ -123,8 +118,3 @@ class CensusWalks:
         return Walk(
             "indexes that anon_vmas cover, a page there or not", Within(total, total, total), total, found, None, None
         )
-
-
-def _nr_distinct(numbers: I64) -> int:
-    """How many different ones. NumPy's unique() is several times as slow for millions of PFNs."""
-    return 0 if not len(numbers) else 1 + int(np.count_nonzero(np.diff(np.sort(numbers))))
