@@ -1,5 +1,6 @@
 """A story as lines: each step a rule, what is said, and drawings; or a historical bug, under the wrong rule and the right one."""
 
+import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
 
 WIDTH = 108  # where the terminal has it
 MARGIN = 13
+POINTER = re.compile(r".*?(-> |\+-- )(\d+  )?")
+"""In a drawing, all before the words that an arrow or a branch leads to."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +137,20 @@ def _as_wide_as_it_takes(lines: Sequence[str]) -> Iterator[str]:
         yield from textwrap.wrap(line, terminal_width() or len(line) + 1) or [""]
 
 
+def _drawn(line: str) -> list[str]:
+    """A line of a drawing: where the terminal is too narrow, what an arrow points to goes on below where it begins."""
+    pointed = POINTER.match(line)
+    indent = " " * (len(pointed[0]) if pointed else len(line) - len(line.lstrip()) + 2)
+    if line.startswith("  |"):  # the box goes on
+        indent = "  |" + indent[3:]
+    width = terminal_width() or len(line) + 1
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False) or [""]
+
+
 def _title(nr: int, step: Scene) -> list[str]:
     """The call, on a rule; continued on the next line where it is long."""
     width = text_width(WIDTH)
-    lines = textwrap.wrap(step.title, width - 8, subsequent_indent="       ")
+    lines = textwrap.wrap(step.title, width - 12, subsequent_indent="       ")
     first = f"-- {nr}. {lines[0]} "
     return [first + "-" * max(2, width - len(first)), *lines[1:]]
 
@@ -152,7 +165,7 @@ def _lines(step: Scene) -> list[tuple[str, str]]:
             lines.append(("", ""))
         drew = not heading
         if drew:
-            lines += [("cyan", f"  {line}".rstrip()) for line in body]
+            lines += [("cyan", part) for line in body for part in _drawn(f"  {line}".rstrip())]
             continue
         for i, text in enumerate(body):
             first = f"{heading if i == 0 else '':<{MARGIN}}"

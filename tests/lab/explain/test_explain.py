@@ -49,8 +49,9 @@ def count(step: Scene, operation: str) -> int:
     return sum(int(nr) for nr in re.findall(rf"\b{operation} (\d+)", bill))
 
 
-@pytest.mark.parametrize("paging", FORMATS)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    ("kernel", "paging"), [*((kernel, paging) for kernel in KERNELS for paging in FORMATS), ("6.18", "x86-64")]
+)
 @pytest.mark.parametrize("story", STORIES)
 def test_every_step_shows_the_system_as_it_is(story: str, kernel: str, paging: str) -> None:
     """At each step: entries, counts and mappers in the picture are those of page tables and frames, and the judge agrees."""
@@ -69,8 +70,12 @@ def test_every_step_shows_the_system_as_it_is(story: str, kernel: str, paging: s
             assert int(told[1]) == len(real)
             assert f"struct page {pfn}" in picture
         assert "DISAGREES" not in section(step, "who maps it")
-        if "entry at" in picture.splitlines()[0]:
-            rows = re.findall(r"^pid (\d+) .*?rw-p +([0-9a-f]+) +([0-9a-f]+) +[PWUAD-]{5} ", picture, re.MULTILINE)
+        if picture.startswith("task "):
+            areas = re.findall(r"^pid (\d+) +([0-9a-f]+)-([0-9a-f]+) rw-p$", picture, re.MULTILINE)
+            assert [(int(pid), int(start, 16), int(end, 16)) for pid, start, end in areas] == [
+                (mm.pid, vma.start, vma.end) for mm in k.mms.values() for vma in mm.vmas
+            ]
+            rows = re.findall(r"^pid (\d+) +([0-9a-f]+) +([0-9a-f]+) +[PWUAD-]{5} ", picture, re.MULTILINE)
             entries = read_all_entries(k)
             shown = sorted((int(pid), int(address, 16), int(pte, 16)) for pid, address, pte in rows)
             assert shown == sorted((e.pid, e.address, e.pte) for e in entries)
@@ -288,7 +293,7 @@ def test_a_block_can_be_full() -> None:
     drawing = stage.design.draw(pfn)
     assert len(re.findall(r"slot \d  entry at", "\n".join(drawing))) == 9 == len(list(stage.design.walk(pfn)))
     assert any("next: block" in line for line in drawing)
-    assert len([line for line in draw_memory(stage.kernel) if line.startswith("pid")]) == 9
+    assert len([line for line in draw_memory(stage.kernel) if re.match(r"pid .* [PWUAD-]{5} ", line)]) == 9
     walk = recorded_walk(stage.kernel.rmap, pfn)
     assert walk.useful == len(walk.visits) == walk.counts["chain_slot_visit"] == 9
 

@@ -1,23 +1,28 @@
-"""`rmaplab explain`: a story told, or a historical bug shown."""
+"""`rmaplab explain`: a story told, a historical bug shown, or rules and kernels compared."""
 
 from rmaplab.cli.options import Output
 from rmaplab.cli.work.box import with_paging
 from rmaplab.errors import UsageError
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
-from rmaplab.lab.explain import explain
+from rmaplab.lab.explain import COMPARED, explain
 from rmaplab.lab.explain.scenarios import SCENARIOS
 from rmaplab.report.emit import emit
 from rmaplab.report.explain import Bug, BugReport, StoryReport, Told
+from rmaplab.report.explain_compared import ComparedReport
 from rmaplab.report.tables import console, show
 
 
 def tell(story: str, kernel: str, box: Box, chosen: str | None, out: Output) -> None:
-    """On stdout each step as soon as it is made. `chosen` is an option of kernel or box that was typed: a bug has no use for it."""
-    if story in SCENARIOS:
+    """On stdout each step as soon as it is made. `chosen` is an option of kernel or box that was typed: only stories have a use for it."""
+    if story in SCENARIOS or story in COMPARED:
         if chosen is not None:
-            raise UsageError(f"{story} is told on 6.18 and its box alone: leave {chosen} out")
-        emit(BugReport([Bug.of(SCENARIOS[story])]), *out)
+            raise UsageError(f"{story} has kernels and a box of its own: leave {chosen} out")
+        if story in SCENARIOS:
+            emit(BugReport([Bug.of(SCENARIOS[story])]), *out)
+        else:
+            compared = COMPARED[story]
+            emit(ComparedReport(list(compared.run()), compared), *out)
         return
     the_box = with_paging(box, [kernel])
     steps = (Told(nr, scene) for nr, scene in enumerate(explain(story, kernel, the_box), 1))

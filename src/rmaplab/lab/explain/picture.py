@@ -1,12 +1,17 @@
 """The way down, drawn: tasks, their VMAs, entries, frames. And what a frame's count is made of.
 
-    task   VMA                     address   entry at  flags
-    pid 1  40000000-40004000 rw-p  40000000  310a000   P-UAD  --+--> frame 12300  "hello"
-    pid 2  40000000-40004000 rw-p  40000000  3111000   P-U-D  --+    count 3 = 2 entries + 1 pagevec
+    task   VMA
+    pid 1  40000000-40004000 rw-p
+    pid 2  40000000-40004000 rw-p
 
-Entries are those the judge reads: every page table, whatever the reverse map says.
+    task   address   entry at  flags
+    pid 1  40000000  310a000   P-UAD  --+--> frame 12300  "hello"
+    pid 2  40000000  3111000   P-U-D  --+    count 3 = 2 entries + 1 pagevec
+
+At most 80 columns with its margin, whatever the format of page tables. Entries are those the judge reads: every page table, whatever the reverse map says.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, RW, USER
@@ -22,10 +27,9 @@ count: page->count; rmap told: what mm/ asked of the design; cost: what was coun
 
 
 class Entry(NamedTuple):
-    """One page-table entry that maps a page: whose, for which address, in which VMA, where it lies, what it says."""
+    """One page-table entry that maps a page: whose, for which address, where it lies, what it says."""
 
     pid: int
-    vma: str
     address: int
     pte: int
     flags: int
@@ -47,11 +51,8 @@ def read_all_entries(k: Kernel) -> list[Entry]:
     for mm in k.mms.values():
         present, _ = read_page_tables(k.machine, mm.pgd)
         for value, address in zip(present.entries.tolist(), present.addresses.tolist(), strict=True):
-            vma = mm.find_vma(address)
-            covers = vma is not None and vma.start <= address
             _, pte = lookup(*k.machine.geometry, mm.pgd, address)
-            label = repr(vma).rsplit(" ", 1)[0] if covers else "no VMA"
-            entries.append(Entry(mm.pid, label, address, int(pte), value & 0xFFF, value >> 12))
+            entries.append(Entry(mm.pid, address, int(pte), value & 0xFFF, value >> 12))
     return entries
 
 
@@ -62,39 +63,36 @@ def read_page(k: Kernel, pfn: int) -> Page:
 
 
 def draw_memory(k: Kernel) -> list[str]:
-    """All mappings there are, frame by frame; VMAs without any; frames that only a pagevec still holds. Made for a few dozen."""
+    """All VMAs, then all mappings there are, frame by frame; frames that only a pagevec still holds. Made for a few dozen."""
+    areas = [("task", "VMA")]
+    areas += [(f"pid {mm.pid}", repr(vma).rsplit(" ", 1)[0]) for mm in k.mms.values() for vma in mm.vmas]
     entries = read_all_entries(k)
-    rows = [("task", "VMA", "address", "entry at", "flags")]
+    rows = [("task", "address", "entry at", "flags")]
     rights = [""]
     for pfn in dict.fromkeys(entry.pfn for entry in entries):
         group = [entry for entry in entries if entry.pfn == pfn]
         rows += [_cells(entry) for entry in group]
         rights += _arrows(len(group), _frame(k, read_page(k, pfn)))
-        rows += [("", "", "", "", "")] * (len(rights) - len(rows))
-    mapped = {(entry.pid, entry.vma) for entry in entries}
-    for mm in k.mms.values():
-        for vma in mm.vmas:
-            label = repr(vma).rsplit(" ", 1)[0]
-            if (mm.pid, label) not in mapped:
-                rows.append((f"pid {mm.pid}", label, "-", "-", "-"))
-                rights.append("")
+        rows += [("", "", "", "")] * (len(rights) - len(rows))
     for pfn in dict.fromkeys(k.lru_add.references().tolist()):
         page = read_page(k, pfn)
         if not page.nr_entries:
             title, count = _frame(k, page)
-            rows += [("nobody", "", "", "", ""), ("", "", "", "", "")]
+            rows += [("nobody", "", "", ""), ("", "", "", "")]
             rights += [f"       {title}", f"       {count}"]
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    lines = zip(rows, rights, strict=True)
-    return [
-        ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) + "  " + right).rstrip()
-        for row, right in lines
-    ]
+    beside = [f"{line}  {right}".rstrip() for line, right in zip(_columns(rows), rights, strict=True)]
+    return [*(line.rstrip() for line in _columns(areas)), "", *beside]
 
 
-def _cells(entry: Entry) -> tuple[str, str, str, str, str]:
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Cells below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def _cells(entry: Entry) -> tuple[str, str, str, str]:
     flags = "".join(letter if entry.flags & bit else "-" for bit, letter in FLAGS)
-    return f"pid {entry.pid}", entry.vma, f"{entry.address:x}", f"{entry.pte:x}", flags
+    return f"pid {entry.pid}", f"{entry.address:x}", f"{entry.pte:x}", flags
 
 
 def _arrows(nr: int, frame: list[str]) -> list[str]:
@@ -108,7 +106,7 @@ def _arrows(nr: int, frame: list[str]) -> list[str]:
 def _frame(k: Kernel, page: Page) -> list[str]:
     """Number and contents; the count and where it comes from."""
     if page.pfn == ZERO_PFN:
-        return [f"frame {page.pfn}  the zero page", f"count {page.references}; reserved: it does not move"]
+        return [f"frame {page.pfn}  the zero page", f"count {page.references}: reserved, it stays"]
     text = bytes(k.machine.ram.bytes[page.pfn, :16]).split(b"\0")[0].decode("ascii", "replace")
     parts = [f"{page.nr_entries} {'entry' if page.nr_entries == 1 else 'entries'}"] if page.nr_entries else []
     parts += [f"{page.nr_pagevec} pagevec"] if page.nr_pagevec else []

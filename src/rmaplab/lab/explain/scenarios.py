@@ -2,7 +2,7 @@
 
     double-reuse    3.19 to 5.19   one counter, `degree`, said whether an anon_vma may be reused; two VMAs got the same     CVE-2022-42703
     adoption        2.6.34-rc      a VMA shared a neighbour's anon_vma, though that was a fork's child                        April 2010
-    mremap-merge    6.16 to 6.18   a moved VMA merged into one without anon_vma, and nobody cloned its chain                 January 2026
+    mremap-merge    6.16 to 6.18   a moved VMA merged into one without anon_vma, and nobody cloned its chain                 CVE-2026-23077
 
 All three end the same way: pages of a VMA name an anon_vma that the VMA is not on. A walk from such a page misses the mapping; once
 the anon_vma is freed, page->mapping points to nothing. check() sees the broken invariant, and the judge the missed mapping.
@@ -194,7 +194,7 @@ SCENARIOS = {
         Scenario(
             "mremap-merge",
             "a faulted VMA is moved beside one that is not, merges with it, and its chain is not cloned",
-            "syzbot, January 2026; fixed by 61f67c230a5e",
+            "CVE-2026-23077, found by syzbot; fixed by 61f67c230a5e (6.18.8)",
             NoClone,
             _mremap_merge,
         ),

@@ -17,7 +17,8 @@ from rmaplab.units import PAGE_SIZE
 
 NR_PAGES = 4
 LENGTH = NR_PAGES * PAGE_SIZE
-FAR = 0x1000_0000  # how far mremap moves
+FAR = 0x1000_0000
+"""How far mremap moves: up, or down where mmap begins at the top."""
 
 
 def who(stage: Stage) -> Iterator[Scene]:
@@ -187,7 +188,7 @@ def _exit(stage: Stage, parent: Task, child: Task, address: int) -> Scene:
 
 
 def _move(stage: Stage, parent: Task, child: Task, address: int) -> tuple[int, Scene]:
-    target = address + FAR
+    target = address + FAR if address + 2 * FAR <= stage.machine.paging.task_size else address - FAR
     old = [stage.pfn(child, address + i * PAGE_SIZE) for i in range(2)]
     flags = MREMAP_MAYMOVE | MREMAP_FIXED
     new, cost = stage.call(lambda: child.mremap(address, LENGTH, LENGTH, flags, target))
