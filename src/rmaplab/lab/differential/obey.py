@@ -45,6 +45,9 @@ class Obedient:
         self.tasks: dict[str, Task] = {}
         self.names: dict[int, str] = {}
         self._raws: dict[int, Raw] = {}
+        self._mapped: I64 = np.zeros(
+            self.system.machine.frames.nr, np.int64
+        )  # by frame, entries: zeros but within raws()
         scout = self.system.spawn()
         self._top = top = scout.mmap(PAGE_SIZE) + PAGE_SIZE  # "m" is the end of what mmap gives first
         scout.exit()
@@ -85,11 +88,12 @@ class Obedient:
             mm.address: self._again(self._raws[mm.address]) if mm.address in known - fresh else self._raw(mm)
             for mm in {mm.address: mm for mm in mms.values()}.values()
         }
-        used = [raw.pages[:, 1] for raw in self._raws.values()]
-        pfns, counts = np.unique(np.concatenate(used) if used else np.empty(0, np.int64), return_counts=True)
         for raw in self._raws.values():
-            if len(raw.pages):
-                raw.pages[:, 3] = np.where(raw.pages[:, 2] != 0, 0, counts[np.searchsorted(pfns, raw.pages[:, 1])])
+            np.add.at(self._mapped, raw.pages[:, 1], 1)
+        for raw in self._raws.values():
+            raw.pages[:, 3] = np.where(raw.pages[:, 2] != 0, 0, self._mapped[raw.pages[:, 1]])
+        for raw in self._raws.values():
+            self._mapped[raw.pages[:, 1]] = 0
         return {name: self._raws[mm.address] for name, mm in mms.items()}
 
     def graph(self) -> Graph | None:
