@@ -7,6 +7,7 @@ Each script gets a system of its own. Afterwards the kernel checks itself, again
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,9 +49,7 @@ class Obedient:
         self._mapped: I64 = np.zeros(
             self.system.machine.frames.nr, np.int64
         )  # by frame, entries: zeros but within raws()
-        scout = self.system.spawn()
-        self._top = top = scout.mmap(PAGE_SIZE) + PAGE_SIZE  # "m" is the end of what mmap gives first
-        scout.exit()
+        self._top = top = _top(kernel, base)
         first = self._add(FIRST, self.system.spawn(root=around.privileged))
         self._fence(first)
         roomy = self.system.machine.paging.task_size > WINDOW + REACH
@@ -190,6 +189,12 @@ class Obedient:
         pages[:, 4] = machine.frames.flags[pages[:, 1]] & PG_ANON_EXCLUSIVE != 0
         pages[:, 5] = machine.ram.words8.reshape(-1, PAGE_SIZE // 8)[pages[:, 1], 0]
         return raw._replace(pages=pages)
+
+
+@cache
+def _top(kernel: str, base: int | None) -> int:
+    """The end of what mmap gives first, which is "m". Found once, on a box of its own."""
+    return boot(kernel, ram=RAM, paging=PAGING, mmap_base=base).spawn().mmap(PAGE_SIZE) + PAGE_SIZE
 
 
 def _refuse_what_cannot_be_compared(script: Script, around: Circumstances) -> None:
