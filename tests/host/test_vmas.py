@@ -249,7 +249,7 @@ def test_a_chain_that_could_not_be_resumed_is_never_passed_over(
     cut = np.zeros((1, 8), np.int64)
     cut[0, :3] = CUT, rows[0, 2] + 1, rows[0, 2] + 9
     whole = dumper._iterator.read
-    monkeypatch.setattr(dumper._iterator, "read", lambda: memoryview(bytes(whole()) + cut.tobytes()))
+    monkeypatch.setattr(dumper._iterator, "read", lambda _: memoryview(bytes(whole()) + cut.tobytes()))
     _, resumed, lost = dumper._read()
     assert (resumed, lost) == (1, 1)
     assert RESUMED == CUT + 1
@@ -275,3 +275,27 @@ def test_a_dump_of_few_has_all_that_their_walks_visit(dumper: VmaDumper, forks: 
     assert single.graph.processes.pid.tolist() == [alone]
     assert hidden(single.graph) == (0, 0)
     assert nobody.graph.nr_mms == 0
+
+
+def test_a_dump_of_some_is_told_whom_it_is_about(dumper: VmaDumper, forks: Forks) -> None:
+    """Three hundred strangers beside them, kin too: the kernel writes not a row more, and the graph is that part of the machine's."""
+    with forks(3, 2, 3) as pids:
+        asked = pids[1:]
+        alone = bytes(dumper._iterator.read(asked))
+        with forks(2, 300, 0) as strangers:
+            beside = bytes(dumper._iterator.read(asked))
+            only, whole = dumper.dump_only(asked), dumper.dump()
+    assert set(strangers) < set(whole.graph.processes.pid.tolist())
+    assert only.graph.processes.pid.tolist() == sorted(asked)
+    assert beside == alone
+    assert only.graph.part(asked, BASE, END).unlike(whole.graph.part(asked, BASE, END)) is None
+    assert counts(only, asked)[2] == 3 * (2 * 2 + 2 + 3 + 4)
+
+
+def test_a_long_chain_of_some_is_read_to_its_end(dumper: VmaDumper, forks: Forks) -> None:
+    """What is resumed is theirs alone, too."""
+    with forks(1, 0, 520) as pids:
+        only = dumper.dump_only(pids[-1:])
+    assert only.resumed > 0
+    assert counts(only, pids[-1:]) == (1, 521, 521)
+    assert only.graph.processes.pid.tolist() == pids[-1:]

@@ -190,7 +190,7 @@ class Agent(Closing):
             record.results.append(self._result(op, ret, sig, address, data, pids))
             record.worlds.append(watcher.world(op, raws))
         if self._dumper is not None:
-            record.graph = self._dumper.dump().graph.part(self._alive, WINDOW, WINDOW + REACH)
+            record.graph = self._dumper.dump_only(self._alive).graph.part(self._alive, WINDOW, WINDOW + REACH)
             os.write(self._go, b"g")
         if trouble is not None:
             raise HostTrouble(f"{trouble}: look at the kernel's log, and run it again")

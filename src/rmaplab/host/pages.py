@@ -115,7 +115,7 @@ class PagePeeker(Closing):
             with mmap.mmap(memfd, mmap.PAGESIZE) as page, Iterator("task_vma") as vmas:
                 page[0] = 1
                 inode = os.fstat(memfd).st_ino
-                files = decode_files(vmas.read(pid=os.getpid()))
+                files = decode_files(vmas.read([os.getpid()]))
                 address = np.frombuffer(page, np.uint8).ctypes.data
                 pfn = _pfn_of(address)
                 xa_head = kernel_btf().offset("address_space", "i_pages", "xa_head")

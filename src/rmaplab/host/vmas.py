@@ -97,7 +97,7 @@ class VmaDumper(Closing):
         if not new:
             return decode(rows[0])
         while new and len(seen) + len(new) <= FEW:
-            rows += [_as_rows(self._iterator.read(pid=pid)) for pid in sorted(new)]
+            rows.append(_as_rows(self._iterator.read(sorted(new))))
             seen |= new
             table = np.concatenate(rows)
             dump = decode(table)
@@ -110,9 +110,17 @@ class VmaDumper(Closing):
             new = set(dump.graph.processes.parent.tolist()) - seen - {0}
         return self.dump()
 
-    def _read(self) -> tuple[I64, int, int]:
+    def dump_only(self, pids: Collection[int]) -> Dump:
+        """The graph of these processes, which stand still, and of nobody else: counters may count more than it shows.
+
+        O(n log n) of what they have, and 0.1 ms for each process, whatever else the machine runs (from Linux 6.1 on).
+        """
+        rows, resumed, _ = self._read(pids)
+        return replace(decode(rows), resumed=resumed)
+
+    def _read(self, pids: Collection[int] | None = None) -> tuple[I64, int, int]:
         """All rows of one dump, the rest of chains that were cut behind them; how many VMAs were resumed, and how many in vain."""
-        rows = _as_rows(self._iterator.read())
+        rows = _as_rows(self._iterator.read(pids))
         cut = _cut(rows)
         parts, resumed, lost = [rows], len(cut), 0
         while len(cut):
@@ -122,7 +130,7 @@ class VmaDumper(Closing):
                 update_map(resume, 0, 1)
                 for vma, place in now.tolist():
                     update_map(resume, vma, place)
-                more = _as_rows(again.read())
+                more = _as_rows(again.read(pids))
             lost += len(now) - len(np.intersect1d(now[:, 0], more[_kinds(more) == RESUMED, 1]))
             parts.append(more)
             cut = np.concatenate([cut, _cut(more)])

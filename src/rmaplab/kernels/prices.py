@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from types import MappingProxyType
 
@@ -142,7 +142,16 @@ class PriceBook:
     parameters_ns: Mapping[str, int]
 
     def price_list(self, software: str) -> PriceList:
-        """The prices under a kernel's software."""
+        """The prices under a kernel's software. Made once for each."""
+        if software not in self._lists:
+            self._lists[software] = self._price_list(software)
+        return self._lists[software]
+
+    @cached_property
+    def _lists(self) -> dict[str, PriceList]:
+        return {}
+
+    def _price_list(self, software: str) -> PriceList:
         ns = {operation: given.ns for operation, given in GIVEN.items()}
         for parameter in self.model.parameters:
             if parameter.software in (None, software):

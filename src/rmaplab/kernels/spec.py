@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rmaplab.errors import UsageError
@@ -25,6 +26,8 @@ from rmaplab.rmap.walk_rules import WalkRules
 
 if TYPE_CHECKING:
     from rmaplab.rmap.protocol import ReverseMap
+
+WORD_SIZES = (4, 8)  # bytes
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,20 @@ class KernelSpec:
         return replace(found, task_size=task_size, unmapped_base=base, heap_base=heap)
 
     def rules(self, word_bytes: int) -> Rules:
-        """The rules mm/ goes by: the figures that carry a rule's name."""
-        return Rules(**self._figures_of(Rules, word_bytes))
+        """The rules mm/ goes by: the figures that carry a rule's name. Made once for each size."""
+        return self._rules[word_bytes]
 
     def walk_rules(self, word_bytes: int) -> WalkRules:
         """The rules a walk from a page goes by, likewise."""
-        return WalkRules(**self._figures_of(WalkRules, word_bytes))
+        return self._walk_rules[word_bytes]
+
+    @cached_property
+    def _rules(self) -> dict[int, Rules]:
+        return {size: Rules(**self._figures_of(Rules, size)) for size in WORD_SIZES}
+
+    @cached_property
+    def _walk_rules(self) -> dict[int, WalkRules]:
+        return {size: WalkRules(**self._figures_of(WalkRules, size)) for size in WORD_SIZES}
 
     def _figures_of(self, record: type[Rules | WalkRules], word_bytes: int) -> dict[str, Any]:
         return {

@@ -1,14 +1,15 @@
 """What page tables say, read whole: every entry of every table under a pgd.
 
-It reads rows of RAM as NumPy arrays, with bits of its own, and shares no loop with those that build the tables (pagetable.py):
-the judge (rmap/brute_force.py) and the checks stand on it.
+It goes through the words of RAM with bits of its own, and shares no loop with those that build the tables (pagetable.py): the judge
+(rmap/brute_force.py) and the checks stand on it.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.machine.arrays import I64
+from rmaplab.machine.arrays import I64, Words
+from rmaplab.machine.jit import inline, kernel
 from rmaplab.machine.machine import Machine
 
 
@@ -26,27 +27,56 @@ class Entries(NamedTuple):
 
 
 def read_page_tables(machine: Machine, pgd: int) -> tuple[Entries, list[int]]:
-    """All leaf entries under `pgd` that are not empty, and the frames of all tables below it."""
-    paging, hidden = machine.paging, machine.encoding.hidden
-    words, width = machine.words, 1 << paging.bits
-    tables: list[int] = []
-    found: list[tuple[I64, I64]] = []
-
-    def descend(first_word: int, nr_words: int, base: int, level: int) -> None:
-        row = words[first_word : first_word + nr_words].astype(np.int64)
-        present = np.flatnonzero(row & 1 if level else row)
-        span = 4096 << (paging.bits * level)
-        if level == 0:
-            found.append((row[present], base + present * span))
-            return
-        for i in present.tolist():
-            frame = int(row[i]) >> 12
-            tables.append(frame)
-            descend(frame * 4096 // paging.entry_bytes, width, base + i * span, level - 1)
-
-    descend(pgd // paging.entry_bytes, paging.pgd_bytes // paging.entry_bytes, 0, paging.levels - 1)
-    entries = np.concatenate([e for e, _ in found]) if found else np.empty(0, np.int64)
-    addresses = np.concatenate([a for _, a in found]) if found else np.empty(0, np.int64)
-    maps = entries & (1 | hidden) != 0  # a PROT_NONE page is mapped too
+    """All leaf entries under `pgd` that are not empty, and the frames of all tables below it. O(words of these tables)."""
+    paging, room = machine.paging, 1 << machine.paging.bits
+    top = pgd // paging.entry_bytes, paging.pgd_bytes // paging.entry_bytes
+    while True:
+        found, frames = np.empty((2, room), np.int64), np.empty(room, np.int64)
+        nr, nr_tables = _read(machine.words, *top, paging.levels, paging.bits, paging.entry_bytes, found, frames)
+        if max(nr, nr_tables) <= room:
+            break
+        room = max(nr, nr_tables)
+    entries, addresses = found[:, :nr]
+    maps = entries & (1 | machine.encoding.hidden) != 0  # a PROT_NONE page is mapped too
     there = entries[maps]
-    return Entries(there, (there >> 12) & 0xFF_FFFF_FFFF, addresses[maps], entries[~maps], addresses[~maps]), tables
+    return (
+        Entries(there, (there >> 12) & 0xFF_FFFF_FFFF, addresses[maps], entries[~maps], addresses[~maps]),
+        frames[:nr_tables].tolist(),
+    )
+
+
+@kernel
+def _read(
+    words: Words, first: int, nr_top: int, levels: int, bits: int, entry_bytes: int, found: I64, frames: I64
+) -> tuple[int, int]:
+    """How many entries and tables there are; those that there is room for are in `found` (entry, address) and `frames`."""
+    begin, at, base = np.zeros(levels, np.int64), np.zeros(levels, np.int64), np.zeros(levels, np.int64)
+    nr = nr_tables = 0
+    level = levels - 1
+    begin[level] = first
+    while level < levels:
+        index, width = at[level], nr_top if level == levels - 1 else 1 << bits
+        while index < width and not _is_there(words[begin[level] + index], level):
+            index += 1
+        at[level] = index + 1
+        if index == width:
+            level += 1
+            continue
+        entry, address = np.int64(words[begin[level] + index]), base[level] + (index << (12 + bits * level))
+        if level == 0:
+            if nr < found.shape[1]:
+                found[0, nr], found[1, nr] = entry, address
+            nr += 1
+            continue
+        if nr_tables < frames.size:
+            frames[nr_tables] = entry >> 12
+        nr_tables += 1
+        level -= 1
+        begin[level], at[level], base[level] = (entry >> 12) * 4096 // entry_bytes, 0, address
+    return nr, nr_tables
+
+
+@inline
+def _is_there(word: int, level: int) -> bool:
+    """A table hangs there; or, of leaf entries, it is not empty."""
+    return bool(word & np.uint64(1)) if level else word != 0

@@ -188,7 +188,7 @@ class Rmap:
             shift = np.array([self._shift(vma) for vma in mm.vmas], np.int64)
             if (frames.index[pfns] != (addresses >> self._unit) + shift[row]).any():
                 raise KernelBug("page_index", f"a page of mm {mm.pid} has an index that lies elsewhere")
-            for at, owner in np.unique(np.stack((row, frames.mapping[pfns])), axis=1).T.tolist():
+            for at, owner in set(zip(row.tolist(), frames.mapping[pfns].tolist(), strict=True)):
                 self.design.check_owner(mm.vmas[at], owner)
 
 

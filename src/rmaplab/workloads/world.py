@@ -13,6 +13,7 @@ A side does not see everything (an ordinary user sees no frames): `sees` says wh
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -68,8 +69,8 @@ class Circumstances(NamedTuple):
 class Raw(NamedTuple):
     """One process as its side sees it.
 
-    `vmas` are rows (start, end, flags); `pages` rows (address, pfn, zero page?, mapcount, exclusive?, first word); addresses
-    are told already. `tables` counts page tables, of the script's memory and others that never change; `locked` are pages that count for
+    `vmas` are rows (start, end, flags); `pages` rows (address, pfn, zero page?, mapcount, exclusive?, first word); both in order of
+    addresses, which are told already. `tables` counts page tables, of the script's memory and others that never change; `locked` are pages that count for
     RLIMIT_MEMLOCK.
     """
 
@@ -128,6 +129,7 @@ class Record:
     graph: Graph | None = None
 
 
+@cache
 def seen_columns(sees: frozenset[str]) -> list[int]:
     """Which columns of State.pages mean something."""
     columns = {"frames": [FRAME, MOVED], "mapcounts": [MAPCOUNT], "exclusive": [EXCLUSIVE], "words": [WORD]}
@@ -186,24 +188,18 @@ class Watcher:
             self._odd |= set(raws)
             self._all_locked = True
         for name, raw in raws.items():
-            vmas = raw.vmas
-            if ((vmas[:, 0] < W) | (vmas[:, 0] >= W + REACH) | (vmas[:, 1] > W + REACH)).any():
+            begins, ends = raw.vmas[:, 0], raw.vmas[:, 1]  # in order of what they begin with, as it is told
+            if len(begins) and (begins[0] < W or begins[-1] >= W + REACH or ends.max() > W + REACH):
                 self._odd.add(name)
 
 
-def _numbered(pfns: I64, zero: I64) -> I64:
-    """1, 2 ... for frames in the order in which they are met; 0 for the zero page. O(n log n)."""
-    _, first, inverse = np.unique(np.where(zero != 0, -1, pfns), return_index=True, return_inverse=True)
-    has_zero = bool(zero.any())
-    rank = np.empty(len(first), np.int64)
-    order = np.argsort(first[1:] if has_zero else first)
-    if has_zero:
-        rank[0] = 0
-        rank[1:][order] = np.arange(1, len(order) + 1)
-    else:
-        rank[order] = np.arange(1, len(order) + 1)
-    numbers: I64 = rank[inverse]
-    return numbers
+def _numbered(pfns: I64, zero: I64) -> list[int]:
+    """1, 2 ... for frames in the order in which they are met; 0 for the zero page. O(n): a dict, which a few pages suit best."""
+    numbers: dict[int, int] = {}
+    return [
+        0 if is_zero else numbers.setdefault(pfn, len(numbers) + 1)
+        for pfn, is_zero in zip(pfns.tolist(), zero.tolist(), strict=True)
+    ]
 
 
 def _moved(before: I64, now: I64) -> I64:

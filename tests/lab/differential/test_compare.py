@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from rmaplab.calls.table import CALLS
 from rmaplab.errors import KernelBug, NotModelled, UsageError
 from rmaplab.host.agent import Agent
+from rmaplab.host.bpf.loader import Iterator as BpfIterator
 from rmaplab.lab.differential.campaign import campaign, smallest
 from rmaplab.lab.differential.compare import Coverage, compare, result_kind, variant
 from rmaplab.lab.differential.fuzz import make_script
@@ -178,6 +179,23 @@ def with_graph() -> Iterator[Agent]:
             pytest.skip(agent.no_graph or f"this is Linux {agent.release}, not 6.18")
         assert not agent.no_graph
         yield agent
+
+
+@needs_agent
+def test_only_the_scripts_own_processes_are_asked_about(with_graph: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else runs here, the agent's supervisor too; and who has ended is not."""
+    asked: list[set[int]] = []
+    read = BpfIterator.read
+
+    def spy(iterator: BpfIterator, pids: Collection[int] | None = None) -> memoryview:
+        asked.append(set(pids or ()))
+        return read(iterator, pids)
+
+    monkeypatch.setattr(BpfIterator, "read", spy)
+    record = with_graph.run(parse("A: mmap w+0 1 rw\nA: write w+0\nA: fork B\nB: fork C\nB: exit"))
+    assert record.graph is not None
+    assert asked == [set(record.graph.processes.pid.tolist())]
+    assert len(asked[0] - {with_graph.pid}) == 2
 
 
 @needs_agent

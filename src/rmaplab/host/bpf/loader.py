@@ -12,6 +12,7 @@ import errno
 import mmap
 import os
 import struct
+from collections.abc import Collection
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -87,39 +88,56 @@ class Iterator(Closing):
         while self._fds:
             os.close(self._fds.pop())
 
-    def read(self, *, pid: int | None = None) -> memoryview:
-        """One run, whole; of one process only, where the kernel can do that (Linux 6.1). Raises BpfUnavailable if it is broken off."""
-        if pid is None:
-            return self._run(self._link)
-        try:
-            link = syscall.create_iterator_link(self._program, pid=pid)
-        except OSError:
-            return self._run(self._link)
-        try:
-            return self._run(link)
-        finally:
-            os.close(link)
+    def read(self, pids: Collection[int] | None = None) -> memoryview:
+        """One run, whole; or one over each of these processes: others are not even looked at. Raises BpfUnavailable if it is broken off.
 
-    def _run(self, link: int) -> memoryview:
+        Where the kernel cannot be asked about one process (before Linux 6.1), it is everybody's.
+        """
+        rows = _Rows()
+        for pid in pids if pids is not None else ():
+            try:
+                link = syscall.create_iterator_link(self._program, pid=pid)
+            except OSError:
+                pids, rows = None, _Rows()
+                break
+            try:
+                rows.take(link)
+            finally:
+                os.close(link)
+        if pids is None:
+            rows.take(self._link)
+        return rows.filled()
+
+
+class _Rows:
+    """What runs of an iterator have written, one after another."""
+
+    def __init__(self) -> None:
+        self._data, self._nr = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), 0
+
+    def filled(self) -> memoryview:
+        return memoryview(self._data)[: self._nr]
+
+    def take(self, link: int) -> None:
+        """All of one run. Raises BpfUnavailable."""
         fd = syscall.create_iterator(link)
-        data, filled = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), 0
         try:
             while True:
-                if len(data) - filled < _READ_BYTES:
-                    data.resize(2 * len(data))  # mremap: nothing is copied, and what is not filled takes no memory
+                if len(self._data) - self._nr < _READ_BYTES:
+                    # mremap: nothing is copied, and what is not filled takes no memory
+                    self._data.resize(2 * len(self._data))
                 try:
-                    with memoryview(data) as view:
-                        got = os.readv(fd, [view[filled : filled + _READ_BYTES]])
+                    with memoryview(self._data) as view:
+                        got = os.readv(fd, [view[self._nr : self._nr + _READ_BYTES]])
                 except (BlockingIOError, InterruptedError):
                     continue
                 if not got:
                     break
-                filled += got
+                self._nr += got
         except OSError as error:
             raise BpfUnavailable(f"the kernel broke off a BPF iterator: {error.strerror}") from None
         finally:
             os.close(fd)
-        return memoryview(data)[:filled]
 
 
 def _why(error: OSError) -> str:

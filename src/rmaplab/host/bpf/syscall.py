@@ -8,6 +8,7 @@ import errno
 import os
 import platform
 import struct
+from functools import cache
 
 from rmaplab.host.bpf.errors import BpfUnavailable
 
@@ -18,14 +19,18 @@ _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
 _ATTR_BYTES = 160
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def bpf(command: int, attributes: bytes) -> int:
     """One call. Returns what the kernel returned; raises OSError."""
     number = _NUMBERS.get(platform.machine())
     if number is None:
         raise BpfUnavailable(f"bpf(2) is not known here for {platform.machine()}: x86_64, aarch64 and riscv64 are")
-    libc = ctypes.CDLL(None, use_errno=True)
     attr = ctypes.create_string_buffer(attributes, _ATTR_BYTES)
-    result: int = libc.syscall(
+    result: int = _libc().syscall(
         ctypes.c_long(number), ctypes.c_int(command), ctypes.byref(attr), ctypes.c_uint(_ATTR_BYTES)
     )
     if result < 0:

@@ -7,6 +7,7 @@ Each script gets a system of its own. Afterwards the kernel checks itself, again
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -45,9 +46,10 @@ class Obedient:
         self.tasks: dict[str, Task] = {}
         self.names: dict[int, str] = {}
         self._raws: dict[int, Raw] = {}
-        scout = self.system.spawn()
-        self._top = top = scout.mmap(PAGE_SIZE) + PAGE_SIZE  # "m" is the end of what mmap gives first
-        scout.exit()
+        self._mapped: I64 = np.zeros(
+            self.system.machine.frames.nr, np.int64
+        )  # by frame, entries: zeros but within raws()
+        self._top = top = _top(kernel, base)
         first = self._add(FIRST, self.system.spawn(root=around.privileged))
         self._fence(first)
         roomy = self.system.machine.paging.task_size > WINDOW + REACH
@@ -85,11 +87,12 @@ class Obedient:
             mm.address: self._again(self._raws[mm.address]) if mm.address in known - fresh else self._raw(mm)
             for mm in {mm.address: mm for mm in mms.values()}.values()
         }
-        used = [raw.pages[:, 1] for raw in self._raws.values()]
-        pfns, counts = np.unique(np.concatenate(used) if used else np.empty(0, np.int64), return_counts=True)
         for raw in self._raws.values():
-            if len(raw.pages):
-                raw.pages[:, 3] = np.where(raw.pages[:, 2] != 0, 0, counts[np.searchsorted(pfns, raw.pages[:, 1])])
+            np.add.at(self._mapped, raw.pages[:, 1], 1)
+        for raw in self._raws.values():
+            raw.pages[:, 3] = np.where(raw.pages[:, 2] != 0, 0, self._mapped[raw.pages[:, 1]])
+        for raw in self._raws.values():
+            self._mapped[raw.pages[:, 1]] = 0
         return {name: self._raws[mm.address] for name, mm in mms.items()}
 
     def graph(self) -> Graph | None:
@@ -186,6 +189,12 @@ class Obedient:
         pages[:, 4] = machine.frames.flags[pages[:, 1]] & PG_ANON_EXCLUSIVE != 0
         pages[:, 5] = machine.ram.words8.reshape(-1, PAGE_SIZE // 8)[pages[:, 1], 0]
         return raw._replace(pages=pages)
+
+
+@cache
+def _top(kernel: str, base: int | None) -> int:
+    """The end of what mmap gives first, which is "m". Found once, on a box of its own."""
+    return boot(kernel, ram=RAM, paging=PAGING, mmap_base=base).spawn().mmap(PAGE_SIZE) + PAGE_SIZE
 
 
 def _refuse_what_cannot_be_compared(script: Script, around: Circumstances) -> None:
