@@ -113,7 +113,7 @@ class VmaDumper(Closing):
     def dump_only(self, pids: Collection[int]) -> Dump:
         """The graph of these processes, which stand still, and of nobody else: counters may count more than it shows.
 
-        O(n log n) of what they have, and 0.1 ms for each process, whatever else the machine runs (from Linux 6.1 on).
+        O(n log n) of what they have, and 0.2 ms for each process, whatever else the machine runs (from Linux 6.1 on).
         """
         rows, resumed, _ = self._read(pids)
         return replace(decode(rows), resumed=resumed)
