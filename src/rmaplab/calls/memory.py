@@ -176,6 +176,7 @@ class MemoryCalls(TaskStruct):
         child = self.vfork_child
         if child is not None and self.kernel.machine.sched.current is None:
             raise UsageError(f"task {self.pid} waits for its vfork child: let task {child.pid} exit() first")
+        self.kernel.driven = self
         return self.mm
 
     def _runs(self) -> bool:

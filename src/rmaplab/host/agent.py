@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ class Agent(Closing):
             status = read_fields(f"{self._process.pid}/status")
             self._own_bytes = int(status["VmSize"].split()[0]) * 1024 - -(-alone_bytes // PAGE_SIZE) * PAGE_SIZE
             privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
-            self.circumstances = Circumstances(privileged, m, h, _promised())
+            self.circumstances = Circumstances(privileged, m, h, **_box())
             self._tables = 0
             self.missing: dict[str, str] = {}
             if not steady:
@@ -354,10 +355,17 @@ class Agent(Closing):
         return result_text(returns, value, self.places)
 
 
-def _promised() -> int:
-    """RAM and swap, in bytes."""
+def _box() -> dict[str, int]:
+    """What this machine promises: RAM and swap, in bytes, and the sysctls that say how. Those that it does not show are the kernel's own."""
     found = read_fields("meminfo")
-    return sum(int(found[name].split()[0]) << 10 for name in ("MemTotal", "SwapTotal"))
+    ram, swap = (int(found[name].split()[0]) << 10 for name in ("MemTotal", "SwapTotal"))
+    box = {"promised": ram + swap, "swap": swap}
+    for name in ("overcommit_memory", "overcommit_ratio", "max_map_count"):
+        with suppress(OSError, ValueError):
+            box[name.removesuffix("_memory").removeprefix("overcommit_")] = int(
+                Path(f"/proc/sys/vm/{name}").read_text()
+            )
+    return box
 
 
 def _signal(number: int) -> str:

@@ -20,6 +20,7 @@ Addresses are symbolic, so that each side may have them elsewhere:
 `mmap` makes private anonymous memory; at a given address it is MAP_FIXED, unless the flags say HINT or FIXED_NOREPLACE. A
 `write` stores a number that nobody else stores: that of its line among the operations, and of the page. Behind `=>` stands what the call
 must come to: `=> ENOMEM`, `=> SIGSEGV w+3`, `=> w+0`; a first word is enough, and `=> ok` is anything but a failure.
+Before the first operation `box ram=512M overcommit=2` may say on what machine (box.py).
 
 Here: Op, Script, parse() and str(script) as its inverse, and Lives: who may act. What may be called is in calls/table.py, how
 words are written in calls/words.py.
@@ -37,7 +38,8 @@ from rmaplab.calls.words import NAME
 from rmaplab.errors import UsageError
 from rmaplab.objects.flags import MREMAP_FIXED
 from rmaplab.units import PAGE_SIZE
-from rmaplab.workloads.repeat import BadBlock, unrolled
+from rmaplab.workloads.box import HOST, BadBox, ScriptBox, parse_box
+from rmaplab.workloads.repeat import BadBlock, Line, unrolled
 
 FIRST = "A"
 WORD = 8  # bytes that a read or write moves
@@ -102,13 +104,14 @@ def op(process: str, call: str, *arguments: Any) -> Op:
 
 @dataclass(frozen=True)
 class Script:
-    """Operations in order, and what the script is called: a file's path."""
+    """Operations in order, what the script is called: a file's path, and on what machine they are done."""
 
     ops: tuple[Op, ...]
     name: str = "script"
+    box: ScriptBox = HOST
 
     def __str__(self) -> str:
-        return "".join(f"{op}\n" for op in self.ops)
+        return ("" if self.box == HOST else f"{self.box}\n") + "".join(f"{op}\n" for op in self.ops)
 
     @property
     def processes(self) -> tuple[str, ...]:
@@ -130,26 +133,35 @@ def read_script(path: str | Path) -> Script:
 def parse(text: str, name: str = "script") -> Script:
     """The script that `text` is. Raises ScriptError: `name`, line, what was expected. O(length)."""
     lines = text.splitlines()
-    ops = tuple(_lines(lines, name))
+    try:
+        unblocked = unrolled(lines)
+        box = parse_box(unblocked[0][1]) if unblocked and _is_box(unblocked[0]) else None
+    except BadBlock as error:
+        raise ScriptError(f"{name}:{error.line}: {error}") from None
+    except BadBox as error:
+        raise ScriptError(f"{name}:{unblocked[0][0]}: {error}") from None
+    ops = tuple(_ops(unblocked[box is not None :], name))
     if not ops:
         raise ScriptError(f"{name}:{max(1, len(lines))}: expected an operation such as A: mmap w+0 1 rw, found none")
     for problem in life_problems(ops):
         raise ScriptError(f"{name}:{problem}")
-    return Script(ops, name)
+    return Script(ops, name, box or HOST)
 
 
-def _lines(lines: Sequence[str], name: str) -> Iterator[Op]:
-    try:
-        unblocked = unrolled(lines)
-    except BadBlock as error:
-        raise ScriptError(f"{name}:{error.line}: {error}") from None
-    for number, line in unblocked:
+def _is_box(line: Line) -> bool:
+    return line[1].split()[0] == "box"
+
+
+def _ops(lines: Sequence[Line], name: str) -> Iterator[Op]:
+    for number, line in lines:
         told, arrow, expected = line.partition("=>")
         try:
             if arrow and not expected.strip():
                 raise ScriptError("expected what it comes to, such as => ENOMEM or => ok, found the end of the line")
             if not told.strip():
                 raise ScriptError(f"expected a process and a colon such as A:, found {line!r}")
+            if told.split()[0] == "box":
+                raise ScriptError("expected the box before all operations, and once")
             yield replace(_parse_line(told.split(), number), expected=" ".join(expected.split()))
         except ScriptError as error:
             raise ScriptError(f"{name}:{number}: {error}") from None

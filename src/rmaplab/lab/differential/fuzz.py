@@ -237,14 +237,14 @@ def shrink(script: Script, fails: Fails) -> Script:
     """
 
     def still(ops: Sequence[Op]) -> bool:
-        return bool(ops) and fails(Script(tuple(ops), script.name))
+        return bool(ops) and fails(replace(script, ops=tuple(ops)))
 
     ops = list(script.ops)
     while True:
         before = ops
         ops = _simpler(_fewer_processes(_fewer(ops, still), still), still)
         if ops == before:
-            return Script(_numbered(ops), script.name)
+            return replace(script, ops=_numbered(ops))
 
 
 def _fewer(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:
