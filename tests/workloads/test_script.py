@@ -65,6 +65,10 @@ def scripts(draw: st.DrawFn) -> Script:
             arguments[0] = replace(arguments[0], extra=0)
         if call == "mremap" and arguments[4] is None:
             arguments[3] = 0
+        if call == "fail":
+            arguments[0] = max(1, arguments[0])
+        if call == "limit":
+            arguments[1] = Length(arguments[1].pages)
         ops.append(op(process, call, *arguments))
     return Script(tuple(ops))
 
@@ -118,6 +122,7 @@ def test_the_line_of_each_call_reads_as_the_manual_page() -> None:
         ("A: wait 1", "f:1: expected the end of the line, found '1': wait"),
         ("A: read w+0+4089b", "f:1: expected a place for 8 bytes within a page, found 'w+0+4089b'"),
         ("A: exit 256", "f:1: expected an exit code (0 to 255), found '256'"),
+        ("A: limit NPROC 17b", "f:1: expected a number of processes, found '17b'"),
         ("A: fork b", "f:1: expected a new process's name: a capital letter, then letters and digits, found 'b'"),
         ("A: fork A", "f:1: expected a new name, found A, which is the first process"),
         ("A: fork B\nB: fork B", "f:2: expected a new name, found B, which line 1 has given already"),

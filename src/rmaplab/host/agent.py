@@ -29,7 +29,7 @@ from rmaplab.host.closing import Closing
 from rmaplab.host.compiler import compile_kept
 from rmaplab.host.procfs import read_fields
 from rmaplab.host.vmas import VmaDumper
-from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, VM_DONTCOPY
+from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, RLIMIT_NPROC, VM_DONTCOPY
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import Op, Script, parse
@@ -150,6 +150,8 @@ class Agent(Closing):
     def submit(self, script: Script) -> None:
         """Send a script. Raises HostTrouble: the agent has died, or the host cannot do what the script asks for."""
         for op in script.ops:
+            if reason := CALLS[op.call].not_on_host:
+                raise HostTrouble(f"{script.name}:{op.line}: no host does {op.call}: {reason}")
             if op.call in self.missing:
                 raise HostTrouble(
                     f"{script.name}:{op.line}: this host refuses {op.call} ({self.missing[op.call]}): leave it out"
@@ -269,8 +271,20 @@ class Agent(Closing):
             child, words = slots[op["child"]], [call.clone_flags]
         if kind == LIMIT and op["resource"] == RLIMIT_AS:
             words[1] += self._own_bytes
+        if kind == LIMIT and op["resource"] == RLIMIT_NPROC:
+            words[1] = words[1] // PAGE_SIZE + (0 if self.circumstances.privileged else self._tasks_of_others())
         words += [0] * (7 - len(words))
         return OP.pack(kind, slots[op.process], child, 0, 0, *(word & MASK64 for word in words))
+
+    def _tasks_of_others(self) -> int:
+        """Tasks that our user has now, without those of scripts: RLIMIT_NPROC counts them all. O(processes)."""
+        nr = 0
+        for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")):
+            with suppress(OSError, KeyError, ValueError):  # it ends, or is not ours to read
+                status = read_fields(f"{pid}/status")
+                if int(status["Uid"].split()[0]) == os.getuid() and (pid == self.pid or os.getpgid(pid) != self.pid):
+                    nr += int(status["Threads"])
+        return nr
 
     def _ranges(self, op: Op) -> Iterator[tuple[int, int]]:
         """The addresses, from and to, that an operation names; all within whole pages."""

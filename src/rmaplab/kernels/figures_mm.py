@@ -101,6 +101,11 @@ RULES: dict[str, History] = {
         since("6.4", 1, "mm/memory.c, lock_vma_under_rcu; from memory"),
         since("6.18", 1, "mm/mmap_lock.c, lock_vma_under_rcu; from memory"),
     ),
+    "fault_retries_oom": (
+        since("2.4", 0, "2.4.27, 2.6.2 arch/i386/mm/fault.c, do_page_fault: out_of_memory, do_exit(SIGKILL)"),
+        since("5.16", 1, "60e2793d440a, November 2021: mm/oom_kill.c, pagefault_out_of_memory; from memory"),
+        since("6.18", 1, "mm/oom_kill.c, pagefault_out_of_memory; from memory"),
+    ),
     "stack_grows_under_write": (
         since("2.4", 0, "2.4.27, 2.6.2 arch/i386/mm/fault.c, do_page_fault: expand_stack under down_read"),
         since("6.5", 1, "mm/memory.c, lock_mm_and_find_vma; from memory"),

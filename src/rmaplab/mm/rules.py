@@ -59,6 +59,8 @@ class Rules:
     """A page that may be written may be read, even the first time."""
     vma_locks: bool
     """A fault takes its VMA's lock, where that does, and not mmap_sem."""
+    fault_retries_oom: bool
+    """A fault that got no memory is tried again (pagefault_out_of_memory); otherwise its task dies."""
     stack_grows_under_write: bool
     """A fault that makes a stack grow takes mmap_sem for writing; otherwise for reading."""
     table_locks: bool

@@ -36,7 +36,7 @@ from typing import Any
 from rmaplab.calls.table import BIRTHS, CALLS, REQUIRED
 from rmaplab.calls.words import NAME
 from rmaplab.errors import UsageError
-from rmaplab.objects.flags import MREMAP_FIXED
+from rmaplab.objects.flags import MREMAP_FIXED, RLIMIT_NPROC
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.box import HOST, BadBox, ScriptBox, parse_box
 from rmaplab.workloads.repeat import BadBlock, Line, unrolled
@@ -196,6 +196,10 @@ def _parse_line(words: list[str], number: int) -> Op:
     op = Op(process, call, tuple(values), number)
     if call in ("read", "write") and op["address"].extra > PAGE_SIZE - WORD:
         raise ScriptError(f"expected a place for {WORD} bytes within a page, found {given[0]!r}: {usage(call)}")
+    if call == "fail" and not op["nth"]:
+        raise ScriptError(f"expected an allocation, from 1 on, found '0': {usage(call)}")
+    if call == "limit" and op["resource"] == RLIMIT_NPROC and op["length"].extra:
+        raise ScriptError(f"expected a number of processes, found {given[1]!r}: {usage(call)}")
     if call == "mremap" and op["flags"] & MREMAP_FIXED and op["to"] is None:
         raise ScriptError(f"expected the address that FIXED moves to, found the end of the line: {usage(call)}")
     return op

@@ -151,3 +151,33 @@ def test_a_refusal_names_its_rule(text: str, kernel: str, why: str) -> None:
     assert record.reasons[-1].startswith(why)
     assert not any(record.reasons[:-1])
     assert shown(record, record)[-1].endswith(f"  {record.results[-1]}  ({record.reasons[-1]})")
+
+
+# -- failing allocations ---------------------------------------------------------------------------------------------------
+
+
+def test_the_nth_allocation_of_the_next_call_fails() -> None:
+    """Of that process's, and only once; a call that makes fewer succeeds, and the next one does not fail for it."""
+    text = "A: mmap w+0 4 rw\nA: write w+0 4\nA: fork B\nA: fail {}\nB: munmap w+0 1\nA: fork C\nA: fork D"
+    came = {nth: results(text.format(nth)) for nth in (1, 2, 5, 1000)}
+    for nth in (1, 2, 5):
+        assert came[nth][3:] == ["ok", "ok", "ENOMEM", "ok"]
+    assert came[1000][3:] == ["ok"] * 4
+    record = obey(parse(text.format(2)), "6.18")
+    assert record.reasons[5].startswith("no memory: ")
+    worlds = record.worlds
+    assert worlds[4].keys() == worlds[5].keys() == {"A", "B"}  # C has never been
+    assert worlds[4]["A"].same(worlds[5]["A"], record.sees - {"exclusive"})  # what was shared is no longer exclusive
+
+
+def test_a_fault_without_memory_by_era() -> None:
+    """It kills, up to 5.15; today it is tried again."""
+    text = "A: mmap w+0 4 rw\nA: fork B\nB: fail 1\nB: write w+0\nA: wait"
+    assert results(text, "6.18")[3:] == ["ok", "nobody yet"]
+    for kernel in ("2.4.21", "2.6.2"):
+        assert results(text, kernel)[3:] == ["SIGKILL", "B killed by SIGKILL"]
+
+
+def test_no_host_is_asked_for_failing_allocations() -> None:
+    """Said in a line."""
+    assert why_alone(parse("A: fail 1\nA: wait"), HERE) == "failing allocations need CONFIG_FAULT_INJECTION"

@@ -304,7 +304,7 @@ def test_random_scripts_cover_what_they_should() -> None:
     for number in range(400):
         coverage.add(obey(make_script(4, number, frozenset(CALLS)), "6.18"))
     tried = {call.split(" ")[0] for call, _ in coverage.calls}
-    assert tried == set(CALLS)
+    assert tried == {call.name for call in CALLS.values() if call.often}
     assert len({call for call, _ in coverage.calls if call.startswith("mremap")}) == 8
     frequent = ("mprotect", "mlock", "munlock", "madvise DONTNEED", "madvise FREE", "madvise WIPEONFORK", "mremap MAYMOVE", "fork",
                 "mremap MAYMOVE|FIXED", "mremap MAYMOVE|FIXED|DONTUNMAP", "mremap MAYMOVE|DONTUNMAP")  # fmt: skip

@@ -4,6 +4,7 @@ record = obey(script, "6.18", around)
 difference = compare(record, record)      an expectation that is not met, or a model that breaks down
 """
 
+from rmaplab.calls.table import CALLS
 from rmaplab.workloads.box import ScriptBox, told_value
 from rmaplab.workloads.script import Script
 from rmaplab.workloads.world import Circumstances
@@ -13,6 +14,9 @@ STRICT = 2
 
 def why_alone(script: Script, around: Circumstances) -> str:
     """Why a machine of these circumstances is not asked, in words; "" if it may be."""
+    for op in script.ops:
+        if reason := CALLS[op.call].not_on_host:
+            return reason
     box = script.box
     if box.ram is not None:
         return f"the script has a machine of its own ({box})"

@@ -65,6 +65,7 @@ class Obedient:
         self.tasks: dict[str, Task] = {}
         self.names: dict[int, str] = {}
         self._raws: dict[int, Raw] = {}
+        self._failing: dict[str, int] = {}  # processes: which allocation of their next call fails
         scout = self.system.spawn()
         self._top = top = scout.mmap(PAGE_SIZE, PROT_READ) + PAGE_SIZE  # "m" is the end of what mmap gives first
         scout.exit()
@@ -80,7 +81,11 @@ class Obedient:
         if task is None:  # its fork has failed
             return "ESRCH"
         self.why = ""
+        allocator = self.system.machine.allocator
+        nth = self._failing.pop(op.process, 0)
         try:
+            if nth:
+                allocator.fail_after = nth - 1
             return self._own.get(op.call, Obedient._call)(self, number, op, task)
         except SyscallError as error:
             self.why = error.why
@@ -92,11 +97,15 @@ class Obedient:
             raise NotModelled(f"line {op.line}: {error}") from None
         except (NoMemory, OomKilled) as failure:
             self.why = str(failure)
-            if self.killer is not None and (isinstance(failure, OomKilled) or self.killer.kill_chosen()):
+            killed = isinstance(failure, OomKilled) and (nth > 0 or self.killer is not None)
+            if killed or (self.killer is not None and self.killer.kill_chosen()):
                 return signal_text("SIGKILL")
             raise UsageError(
                 f"line {op.line}: the model's box of {RAM} is too small for this: use fewer pages"
             ) from None
+        finally:
+            if nth:
+                allocator.fail_after = None
 
     def raws(self, *touched: str) -> dict[str, Raw]:
         """All processes that live, as this side sees them; without `touched` O(page tables).
@@ -167,10 +176,16 @@ class Obedient:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else str(code)
         return result_text(Returns.WHO, (self.names[pid], how), self.places)
 
+    def _fail(self, number: int, op: Op, task: Task) -> str:
+        """The next call of this process meets a failing allocation."""
+        self._failing[op.process] = op["nth"]
+        return "ok"
+
     _own: ClassVar[Mapping[str, Callable[["Obedient", int, Op, Task], str]]] = {  # those that are more than one call
         "read": _read,
         "write": _write,
         "wait": _wait,
+        "fail": _fail,
     }
 
     # -- inside ----------------------------------------------------------------------------------------------------------
