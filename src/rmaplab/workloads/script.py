@@ -20,7 +20,7 @@ Addresses are symbolic, so that each side may have them elsewhere:
 `mmap` makes private anonymous memory; at a given address it is MAP_FIXED, unless the flags say HINT or FIXED_NOREPLACE. A
 `write` stores a number that nobody else stores: that of its line among the operations, and of the page. Behind `=>` stands what the call
 must come to: `=> ENOMEM`, `=> SIGSEGV w+3`, `=> w+0`; a first word is enough, and `=> ok` is anything but a failure.
-Before the first operation `box ram=512M overcommit=2` may say on what machine (box.py).
+`A: ... | B: ...` are two calls that may overlap. Before the first operation `box ram=512M overcommit=2` may say on what machine (box.py).
 
 Here: Op, Script, parse() and str(script) as its inverse, and Lives: who may act. What may be called is in calls/table.py, how
 words are written in calls/words.py.
@@ -30,6 +30,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class ScriptError(UsageError):
     """A script that cannot be read: file and line, what stands there, what was expected."""
 
 
+BESIDE = " | "  # between two operations of one line
 LATER = ("SHARED", "FILE", "open", "memfd", "shmget")
 STAGES = "shared memory and files come with the next stage: expected private anonymous memory, found {}"
 
@@ -60,7 +62,7 @@ STAGES = "shared memory and files come with the next stage: expected private ano
 class Op:
     """One line: `process` makes `call` with `arguments`, a value for every Argument of its row. `line` is where it stood.
 
-    `expected` is what it must come to; "" if nothing was said.
+    `expected` is what it must come to; "" if nothing was said. With `beside` it stands in one line with the operation before it: the two may overlap.
     """
 
     process: str
@@ -68,6 +70,7 @@ class Op:
     arguments: tuple[Any, ...]
     line: int = 0
     expected: str = ""
+    beside: bool = False
 
     def __getitem__(self, name: str) -> Any:
         """The argument called `name`."""
@@ -111,7 +114,14 @@ class Script:
     box: ScriptBox = HOST
 
     def __str__(self) -> str:
-        return ("" if self.box == HOST else f"{self.box}\n") + "".join(f"{op}\n" for op in self.ops)
+        lines = [] if self.box == HOST else [str(self.box)]
+        for before, op in pairwise((None, *self.ops)):
+            assert op is not None
+            if before is not None and op.beside and op.line == before.line:  # unless a shrinker has left out the other
+                lines[-1] += f"{BESIDE}{op}"
+            else:
+                lines.append(str(op))
+        return "".join(f"{line}\n" for line in lines)
 
     @property
     def processes(self) -> tuple[str, ...]:
@@ -154,17 +164,33 @@ def _is_box(line: Line) -> bool:
 
 def _ops(lines: Sequence[Line], name: str) -> Iterator[Op]:
     for number, line in lines:
-        told, arrow, expected = line.partition("=>")
         try:
-            if arrow and not expected.strip():
-                raise ScriptError("expected what it comes to, such as => ENOMEM or => ok, found the end of the line")
-            if not told.strip():
-                raise ScriptError(f"expected a process and a colon such as A:, found {line!r}")
-            if told.split()[0] == "box":
-                raise ScriptError("expected the box before all operations, and once")
-            yield replace(_parse_line(told.split(), number), expected=" ".join(expected.split()))
+            yield from _line(line, number)
         except ScriptError as error:
             raise ScriptError(f"{name}:{number}: {error}") from None
+
+
+def _line(line: str, number: int) -> Iterator[Op]:
+    """One operation, or two that may overlap: then neither is there for the other's sake."""
+    parts = line.split(BESIDE)
+    ops = [_op(part, number) for part in parts]
+    processes = [op.process for op in ops]
+    if len(ops) > 2 or len(set(processes)) < len(ops):
+        raise ScriptError(f"expected at most two operations in a line, of two processes, found {line!r}")
+    if len(ops) == 2 and any(op.call in BIRTHS and op["child"] in processes for op in ops):
+        raise ScriptError(f"expected two processes that are there both when the line begins, found {line!r}")
+    yield from (replace(op, beside=i > 0) for i, op in enumerate(ops))
+
+
+def _op(line: str, number: int) -> Op:
+    told, arrow, expected = line.partition("=>")
+    if arrow and not expected.strip():
+        raise ScriptError("expected what it comes to, such as => ENOMEM or => ok, found the end of the line")
+    if not told.strip():
+        raise ScriptError(f"expected a process and a colon such as A:, found {line!r}")
+    if told.split()[0] == "box":
+        raise ScriptError("expected the box before all operations, and once")
+    return replace(_parse_line(told.split(), number), expected=" ".join(expected.split()))
 
 
 def _parse_line(words: list[str], number: int) -> Op:
