@@ -109,7 +109,10 @@ def _scripts(
     skipped = sum(bool(verdict.reasons) for verdict in found)
     if goes_on:
         differ = sum(verdict.difference is not None for verdict in found)
-        say(f"{len(found)} scripts: {len(found) - differ - skipped} equal, {differ} differ, {skipped} not compared")
+        alone = sum(bool(verdict.alone) and verdict.difference is None for verdict in found)
+        equal = len(found) - differ - skipped - alone
+        more = f", {alone} on the model alone, as expected" if alone else ""
+        say(f"{len(found)} scripts: {equal} equal, {differ} differ, {skipped} not compared{more}")
     elif skipped:
         say(f"{skipped} not compared")
     return found
