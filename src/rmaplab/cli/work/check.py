@@ -109,9 +109,9 @@ def _scripts(
     skipped = sum(bool(verdict.reasons) for verdict in found)
     if goes_on:
         differ = sum(verdict.difference is not None for verdict in found)
-        alone = sum(bool(verdict.alone) and verdict.difference is None for verdict in found)
-        equal = len(found) - differ - skipped - alone
-        more = f", {alone} on the model alone, as expected" if alone else ""
+        by_itself = sum(bool(verdict.alone) and verdict.difference is None for verdict in found)
+        equal = len(found) - differ - skipped - by_itself
+        more = f", {by_itself} on the model alone, as expected" if by_itself else ""
         say(f"{len(found)} scripts: {equal} equal, {differ} differ, {skipped} not compared{more}")
     elif skipped:
         say(f"{skipped} not compared")
