@@ -35,12 +35,13 @@ class SyscallError(OSError):
     """A simulated system call failed.
 
     A type of its own, so that an ENOMEM of the host can never pass for a simulated one. `errno` is Linux's number,
-    `name` its name ("ENOMEM") and `call` the system call that returned it.
+    `name` its name ("ENOMEM") and `call` the system call that returned it. `why` is the rule that has refused, with its figures, from where
+    it was asked; "" where the errno says it all.
     """
 
     def __init__(self, errno: int, call: str, why: str = "") -> None:
         super().__init__(errno, f"{call}: {why or os.strerror(errno)}")
-        self.call = call
+        self.call, self.why = call, why
 
     @property
     def name(self) -> str:
@@ -82,7 +83,7 @@ class NoMemory(RmaplabError):
 
     def or_errno(self, errno: int, call: str, why: str = "") -> Exception:
         """What a system call raises for it: its errno, or this itself where a kernel would not return."""
-        return self if self.waiting_helps else SyscallError(errno, call, why)
+        return self if self.waiting_helps else SyscallError(errno, call, f"{why or 'no memory'}: {self}")
 
 
 def as_errno(failure: NoMemory | SyscallError, errno: int, call: str) -> Exception:

@@ -34,6 +34,18 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return caught.value.code, printed.out, printed.err
 
 
+def submissions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of all scripts that an agent is given from now on."""
+    asked, submit = list[str](), Agent.submit
+
+    def heard(agent: Agent, script: Script) -> None:
+        asked.append(script.name)
+        submit(agent, script)
+
+    monkeypatch.setattr(Agent, "submit", heard)
+    return asked
+
+
 @needs_agent
 def test_no_difference(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Each script in a line; what any kernel does, so that it holds everywhere."""
@@ -87,9 +99,41 @@ def test_show_prints_what_each_line_came_to(capsys: pytest.CaptureFixture[str], 
     script.write_text("A: mmap w+0 1 rw => ok\nA: read w+1\n")
     code, out, _ = run(capsys, str(script), "--show")
     assert code == 0
-    assert out.splitlines()[:3] == [str(script), "  1: A: mmap w+0 1 rw  w+0", "  2: A: read w+1       SIGSEGV w+1"]
+    why = "read of an address that nothing is mapped at"
+    assert out.splitlines()[:3] == [
+        str(script),
+        "  1: A: mmap w+0 1 rw  w+0",
+        f"  2: A: read w+1       SIGSEGV w+1  ({why})",
+    ]
     code, _, err = run(capsys, "--fuzz", "1", "--show")
     assert (code, "--show and --junit tell of scripts" in err) == (2, True)
+
+
+@needs_agent
+def test_a_box_that_is_not_the_hosts_is_the_models_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host never hears of it; one line says why, and what the script expects is looked at."""
+    asked = submissions(monkeypatch)
+    script, report = tmp_path / "a.script", tmp_path / "r.xml"
+    script.write_text(
+        "box ram=64M overcommit=2 ratio=50\nA: mmap w+0 4000 rw => ok\nA: fork B => ok\nA: fork C => ENOMEM\n"
+    )
+    code, out, _ = run(capsys, str(script), "--junit", str(report))
+    assert code == 1
+    assert f"{script}:3: A: fork B => ok\n\n  model, 6.18  ENOMEM  (overcommit: 4,000 pages are asked for" in out
+    assert out.endswith("\n\nThe script expects ok\n")
+    assert ET.parse(report).getroot().get("failures") == "1"
+    script.write_text(script.read_text().replace("fork B => ok", "fork B => ENOMEM"))
+    code, out, _ = run(capsys, str(script))
+    assert code == 0
+    told = (
+        "on the model alone, 3 of 3 operations as expected; the host was not asked: the script has a machine of its own"
+    )
+    assert out.startswith(f"{script}: {told} (box ram=64M overcommit=2 ratio=50)\n")
+    code, _, err = run(capsys, str(script), "--record", str(tmp_path / "x.json"))
+    assert (code, f"{script} cannot be recorded on this host: the script has" in err) == (2, True)
+    assert set(asked) == {"probe"}
 
 
 @needs_agent
@@ -108,14 +152,7 @@ def test_what_the_model_refuses_never_reaches_the_host(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A script that would fill the host's memory fails on the model, which is asked first."""
-    asked = list[str]()
-    submit = Agent.submit
-
-    def heard(agent: Agent, script: Script) -> None:
-        asked.append(script.name)
-        submit(agent, script)
-
-    monkeypatch.setattr(Agent, "submit", heard)
+    asked = submissions(monkeypatch)
     large = tmp_path / "large.script"
     large.write_text("A: mmap w+0 200000 rw\nA: write w+0 200000\n")
     code, out, err = run(capsys, str(large))
@@ -254,7 +291,7 @@ def test_the_manual_names_every_call_and_every_word() -> None:
             words = argument.kind.words if isinstance(argument.kind, FlagsKind) else ()
             assert [word for word in words if word not in rows[call]] == []
     blocks = [block for block in manual.split("\n\n") if block.startswith("    ")]
-    assert [len(parse(block).ops) for block in blocks] == [6, 300]
+    assert [len(parse(block).ops) for block in blocks] == [6, 300, 4]
 
 
 def test_every_divergence_that_was_corrected_has_a_script() -> None:

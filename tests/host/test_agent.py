@@ -189,6 +189,14 @@ def test_limits_and_capabilities(agent: Agent) -> None:
     assert record.results[-2:] == ["ok", "ENOMEM"]
 
 
+def test_a_users_processes_are_counted_from_what_it_has(agent: Agent) -> None:
+    """Root is not bound; who is, finds as many as the script says, beside all others of his."""
+    script = parse("A: limit NPROC 2\nA: fork B\nA: fork C\nB: exit\nA: wait\nA: fork D")
+    unbound = agent.circumstances.privileged
+    assert agent.run(script).results == ["ok", "ok", "ok" if unbound else "EAGAIN", "ok", "B 0", "ok"]
+    assert agent._tasks_of_others() >= 2  # this one, and the supervisor
+
+
 @pytest.mark.parametrize(
     "line",
     [

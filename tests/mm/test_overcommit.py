@@ -51,6 +51,32 @@ def test_mode_0_at_the_very_page(kernel: str) -> None:
     task.mmap((counts - 1) * PAGE_SIZE, RW)
 
 
+def test_root_has_the_reserve_too() -> None:
+    """capable(CAP_SYS_ADMIN): on 2.6.2 the 1/32 is kept from others only."""
+    system = boot("2.6.2", 0)
+    task = system.spawn(root=True)
+    free = system.machine.allocator.nr_free + SWAP
+    with pytest.raises(rmaplab.SyscallError, match=f"more than what is free, with swap: {free - 1:,}"):
+        task.mmap(free * PAGE_SIZE, RW)
+    task.mmap((free - 1) * PAGE_SIZE, RW)
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_mode_2_of_today_keeps_reserves(root: bool) -> None:
+    """__vm_enough_memory, at the very page: init_admin_reserve from others than root, and a 32nd of what a process has from itself."""
+    system = boot("6.18", 2, 100)
+    task = system.spawn(root=root)
+    kept = 0 if root else min(system.kernel.overcommit.nr_free_at_boot // 32, 8192 // 4)
+    assert bool(kept) is not root
+    limit = system.machine.allocator.totalram_pages + SWAP - kept
+    task.mmap(6400 * PAGE_SIZE, RW)
+    left = limit - 6400 - 6400 // 32 - 1
+    with pytest.raises(rmaplab.SyscallError, match=f"more than the limit of promises leaves .mode 2.: {left:,}"):
+        task.mmap((left + 1) * PAGE_SIZE, RW)
+    task.mmap(left * PAGE_SIZE, RW)
+    system.check()
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_mode_0_forgets(kernel: str) -> None:
     """Promises do not add up: three times half of what is free is granted, since nobody has touched any of it."""

@@ -228,3 +228,27 @@ def test_an_exception_in_a_program_comes_out_of_run(system: rmaplab.System) -> N
     system.spawn(program)
     with pytest.raises(rmaplab.SyscallError, match="munmap"):
         system.run()
+
+
+@pytest.mark.parametrize("kernel", ["2.4.21", "2.6.2", "6.18"])
+def test_nproc_counts_all_of_a_users_tasks(kernel: str) -> None:
+    """Whoever made them, zombies too; a vfork child and a thread count as well; others, and root, do not."""
+    system = rmaplab.boot(kernel, ram="64M")
+    first, root = system.spawn(), system.spawn(root=True)
+    first.limit_nproc(3)
+    second = first.fork()
+    child = second.fork()
+    child.exit()
+    for makes in (first.fork, second.vfork, second.clone_vm):
+        with pytest.raises(rmaplab.SyscallError, match="user 1000 has 3 tasks, and RLIMIT_NPROC is 3") as error:
+            makes()
+        assert error.value.name == "EAGAIN"
+    second.wait()
+    thread = second.clone_vm()
+    root.limit_nproc(1)
+    assert root.fork().fork().pid > thread.pid
+    first.limit_nproc(4)
+    with pytest.raises(rmaplab.SyscallError, match="RLIMIT_NPROC is 3"):
+        thread.fork()  # a limit is each task's own
+    assert first.fork().limits.nproc == 4
+    system.check()

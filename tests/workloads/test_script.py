@@ -65,6 +65,10 @@ def scripts(draw: st.DrawFn) -> Script:
             arguments[0] = replace(arguments[0], extra=0)
         if call == "mremap" and arguments[4] is None:
             arguments[3] = 0
+        if call == "fail":
+            arguments[0] = max(1, arguments[0])
+        if call == "limit":
+            arguments[1] = Length(arguments[1].pages)
         ops.append(op(process, call, *arguments))
     return Script(tuple(ops))
 
@@ -118,6 +122,12 @@ def test_the_line_of_each_call_reads_as_the_manual_page() -> None:
         ("A: wait 1", "f:1: expected the end of the line, found '1': wait"),
         ("A: read w+0+4089b", "f:1: expected a place for 8 bytes within a page, found 'w+0+4089b'"),
         ("A: exit 256", "f:1: expected an exit code (0 to 255), found '256'"),
+        ("A: limit NPROC 17b", "f:1: expected a number of processes, found '17b'"),
+        ("A: wait | A: wait", "f:1: expected at most two operations in a line, of two processes"),
+        ("A: fork B\nA: wait | B: wait | A: wait", "f:2: expected at most two operations in a line, of two processes"),
+        ("A: fork B | B: wait", "f:1: expected two processes that are there both when the line begins"),
+        ("A: wait |", "f:1: expected the end of the line, found '|': wait"),
+        ("A: fork B\nA: wait | B: wait =>", "f:2: expected what it comes to"),
         ("A: fork b", "f:1: expected a new process's name: a capital letter, then letters and digits, found 'b'"),
         ("A: fork A", "f:1: expected a new name, found A, which is the first process"),
         ("A: fork B\nB: fork B", "f:2: expected a new name, found B, which line 1 has given already"),
@@ -140,6 +150,21 @@ def test_shared_memory_and_files_are_for_later(line: str) -> None:
     """A script that asks for them is told so."""
     with pytest.raises(ScriptError, match="f:1: shared memory and files come with the next stage"):
         parse(line, "f")
+
+
+def test_two_calls_of_one_line() -> None:
+    """Left, then right, with what each must come to; written as they were read."""
+    text = "A: mmap w+0 4 rw\nA: fork B\nA: mremap w+0 4 4 MAYMOVE|FIXED w+16 => w+16 | B: write w+2 => ok\nB: exit\n"
+    script = parse(text)
+    assert [(op.process, op.call, op.line, op.expected, op.beside) for op in script.ops[2:]] == [
+        ("A", "mremap", 3, "w+16", False),
+        ("B", "write", 3, "ok", True),
+        ("B", "exit", 4, "", False),
+    ]
+    assert str(script) == text
+    assert parse(str(script)) == script
+    alone = replace(script, ops=script.ops[:2] + script.ops[3:])  # what a shrinker may leave
+    assert parse(str(alone)).ops[2].same() == script.ops[3].same()
 
 
 def test_a_vfork_parent_goes_on_after_exit_or_exec() -> None:

@@ -145,6 +145,16 @@ class MemoryCalls(TaskStruct):
         self._mm()
         self.limits.memlock = parse_size(limit)
 
+    def limit_stack(self, limit: int | str) -> None:
+        """setrlimit(RLIMIT_STACK): bytes that a mapping may have that grows down, from now on and for children."""
+        self._mm()
+        self.limits.stack = parse_size(limit)
+
+    def limit_nproc(self, limit: int) -> None:
+        """setrlimit(RLIMIT_NPROC): tasks that its user may have when it makes one, or its child does; root is not bound."""
+        self._mm()
+        self.limits.nproc = limit
+
     def cap_ipc_lock(self, *, granted: bool) -> None:
         """Give the task CAP_IPC_LOCK, or take it away; children inherit it. A first task has none."""
         self._mm()
@@ -176,6 +186,7 @@ class MemoryCalls(TaskStruct):
         child = self.vfork_child
         if child is not None and self.kernel.machine.sched.current is None:
             raise UsageError(f"task {self.pid} waits for its vfork child: let task {child.pid} exit() first")
+        self.kernel.driven = self
         return self.mm
 
     def _runs(self) -> bool:
@@ -222,11 +233,14 @@ class MemoryCalls(TaskStruct):
             locks.drop(lock)
 
     def _access(self, access: Callable[..., R], *arguments: int | bytes) -> R:
-        """A load or a store; a fault that gets no memory kills the task (VM_FAULT_OOM)."""
-        try:
-            return access(self.kernel, self._mm(), self.limits, *arguments)
-        except NoMemory as failure:
-            if failure.waiting_helps:
-                raise
-            do_exit(self.kernel, self, -SIGKILL)
-            raise OomKilled(f"task {self.pid}: a page fault got no memory ({failure})") from None
+        """A load or a store; a fault that gets no memory kills the task (VM_FAULT_OOM), or is tried again."""
+        while True:
+            try:
+                return access(self.kernel, self._mm(), self.limits, *arguments)
+            except NoMemory as failure:
+                if failure.waiting_helps:
+                    raise
+                if self.kernel.rules.fault_retries_oom:
+                    continue
+                do_exit(self.kernel, self, -SIGKILL)
+                raise OomKilled(f"task {self.pid}: a page fault got no memory ({failure})") from None

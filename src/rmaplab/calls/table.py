@@ -25,7 +25,17 @@ from typing import Any
 from rmaplab.calls.task import Task
 from rmaplab.calls.words import AddressKind, FlagsKind, Kind, LengthKind, NewNameKind, NumberKind, PlaceKind, ProtKind
 from rmaplab.mm.rules import Rules
-from rmaplab.objects.flags import CLONE_VFORK, CLONE_VM, RLIMIT_AS, RLIMIT_MEMLOCK, VM_LOCKED, VM_LOCKED_MASK
+from rmaplab.objects.flags import (
+    CLONE_VFORK,
+    CLONE_VM,
+    RLIMIT_AS,
+    RLIMIT_MEMLOCK,
+    RLIMIT_NPROC,
+    RLIMIT_STACK,
+    VM_LOCKED,
+    VM_LOCKED_MASK,
+)
+from rmaplab.units import PAGE_SHIFT
 
 REQUIRED = object()  # an argument without a default
 HINT = 1 << 40  # no bit of mmap(2)'s: the address is a hint
@@ -63,7 +73,7 @@ class Call:
 
     `number` is None for loads and stores, which are no system calls. `method` is given a number for each argument; the name of a child
     is none. `harmless` is None where a host need not be asked. `locks` is None where the call neither locks nor unlocks, and means the
-    call with all its flags. `clone_flags` is what clone(2) is given to make this birth. `rule` is the one of mm/rules.py that says whether a
+    call with all its flags. `clone_flags` is what clone(2) is given to make this birth. `not_on_host` says why no host is asked to make it. `rule` is the one of mm/rules.py that says whether a
     kernel knows the call; "" if all do.
     """
 
@@ -78,6 +88,7 @@ class Call:
     locks: int | None = None
     clone_flags: int = 0
     rule: str = ""
+    not_on_host: str = ""
 
     def is_known(self, rules: Rules) -> bool:
         """Whether a kernel of these rules has it."""
@@ -109,7 +120,7 @@ MLOCK = FlagsKind("MLOCK", "ONFAULT", raw=True)
 MCL = FlagsKind("MCL", "CURRENT FUTURE ONFAULT", raw=True)
 MS = FlagsKind("MS", "ASYNC INVALIDATE SYNC", raw=True)
 CLONE = FlagsKind("CLONE", "VM", exactly_one=True)
-RLIMIT = FlagsKind("RLIMIT", "AS MEMLOCK", exactly_one=True)
+RLIMIT = FlagsKind("RLIMIT", "AS MEMLOCK STACK NPROC", exactly_one=True)
 CAP = FlagsKind("CAP", "IPC_LOCK", exactly_one=True)
 PROT = ProtKind()
 
@@ -136,7 +147,14 @@ def _clone(task: Task, flags: int) -> Task:
 
 
 def _limit(task: Task, resource: int, length: int) -> None:
-    {RLIMIT_AS: task.limit_as, RLIMIT_MEMLOCK: task.limit_memlock}[resource](length)
+    if resource == RLIMIT_NPROC:  # so many pages stand for so many processes
+        task.limit_nproc(length >> PAGE_SHIFT)
+        return
+    {RLIMIT_AS: task.limit_as, RLIMIT_MEMLOCK: task.limit_memlock, RLIMIT_STACK: task.limit_stack}[resource](length)
+
+
+def _fail(task: Task, nth: int) -> None:
+    """Who makes the next call arms the injector for it (lab/differential/obey.py): that call must be its own."""
 
 
 def _drop(task: Task, capability: int) -> None:
@@ -171,6 +189,8 @@ _ROWS = (
     Call("exit", 60, Task.exit, (_argument("code", NumberKind("an exit code", 255), "0 0 3", 0),), Returns.NEVER, often=5),
     Call("limit", 160, _limit, (_argument("resource", RLIMIT), LENGTH), often=0.8),
     Call("drop", 126, _drop, (_argument("capability", CAP, "IPC_LOCK"),), often=0.7),
+    Call("fail", None, _fail, (_argument("nth", NumberKind("which allocation, from 1 on", 1 << 20), "1"),), often=0,
+         not_on_host="failing allocations need CONFIG_FAULT_INJECTION"),
 )  # fmt: skip
 CALLS: Mapping[str, Call] = {call.name: call for call in _ROWS}
 BIRTHS = tuple(call.name for call in _ROWS if call.returns is Returns.CHILD)

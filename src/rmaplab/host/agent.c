@@ -48,7 +48,7 @@ struct outcome { i64 ret; i64 sig; u64 address; i64 died; u32 nr_data, nr_snapsh
 struct snapshot { u32 slot, nr_vmas, nr_pages, pid; i64 table_kib, locked_kib; };
 struct hello { u32 magic, steady; u64 m, h, memlock, alone; };         /* alone: bytes that only the supervisor has mapped */
 
-struct slot { u32 asked, done; int pid; u32 nr_data; struct op op; i64 ret, sig; u64 address; u64 data[DATA]; };
+struct slot { u32 asked, done; int pid; u32 nr_data; struct op op; i64 ret, sig; u64 address, stack; u64 data[DATA]; };
 static struct slot *const ring = (struct slot *)RING_AT;
 static u8 stacks[SLOTS][STACK] __attribute__((aligned(4096)));
 extern char _end[];
@@ -158,6 +158,17 @@ static i64 drop(u64 capability)
     return sys(__NR_capset, &head, sets, 0, 0);
 }
 
+/* The soft limit of stacks, at most the hard one: what it was. */
+static u64 stack_limit(u64 bytes)
+{
+    u64 pair[2], was;
+    sys(__NR_prlimit64, 0, RLIMIT_STACK, 0, pair);
+    was = pair[0];
+    pair[0] = bytes < pair[1] ? bytes : pair[1];
+    sys(__NR_prlimit64, 0, RLIMIT_STACK, pair, 0);
+    return was;
+}
+
 static void obey(struct slot *me)
 {
     const u64 *a = me->op.a;
@@ -179,7 +190,9 @@ static void obey(struct slot *me)
     case EXEC: {
         char digits[3] = { (char)('0' + my_slot() / 10), (char)('0' + my_slot() % 10), 0 };
         char *argv[] = { "rmaplab-agent", "worker", digits, 0 }, *none[] = { 0 };
+        me->stack = stack_limit(8 << 20);       /* by its limit a program has its stack, and mmap its base */
         me->ret = sys(__NR_execve, "/proc/self/exe", argv, none, 0);
+        stack_limit(me->stack);
         break;
     }
     case WAIT:
@@ -703,6 +716,7 @@ void start(u64 *stack)
     handle_signals();
     u64 m, h;
     arrange(&m, &h);
+    stack_limit(ring[slot].stack);
     ring[slot].ret = 0;
     __asm__ volatile("movq %0, %%rsp\n xorl %%ebp, %%ebp\n call worker"
                      : : "a"(stacks[slot] + STACK - 64), "D"(slot) : "memory");

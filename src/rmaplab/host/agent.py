@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from rmaplab.host.closing import Closing
 from rmaplab.host.compiler import compile_kept
 from rmaplab.host.procfs import read_fields
 from rmaplab.host.vmas import VmaDumper
-from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, VM_DONTCOPY
+from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, RLIMIT_NPROC, VM_DONTCOPY
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import Op, Script, parse
@@ -105,7 +106,7 @@ class Agent(Closing):
             status = read_fields(f"{self._process.pid}/status")
             self._own_bytes = int(status["VmSize"].split()[0]) * 1024 - -(-alone_bytes // PAGE_SIZE) * PAGE_SIZE
             privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
-            self.circumstances = Circumstances(privileged, m, h, _promised())
+            self.circumstances = Circumstances(privileged, m, h, **_box())
             self._tables = 0
             self.missing: dict[str, str] = {}
             if not steady:
@@ -149,6 +150,8 @@ class Agent(Closing):
     def submit(self, script: Script) -> None:
         """Send a script. Raises HostTrouble: the agent has died, or the host cannot do what the script asks for."""
         for op in script.ops:
+            if reason := CALLS[op.call].not_on_host:
+                raise HostTrouble(f"{script.name}:{op.line}: no host does {op.call}: {reason}")
             if op.call in self.missing:
                 raise HostTrouble(
                     f"{script.name}:{op.line}: this host refuses {op.call} ({self.missing[op.call]}): leave it out"
@@ -268,8 +271,20 @@ class Agent(Closing):
             child, words = slots[op["child"]], [call.clone_flags]
         if kind == LIMIT and op["resource"] == RLIMIT_AS:
             words[1] += self._own_bytes
+        if kind == LIMIT and op["resource"] == RLIMIT_NPROC:
+            words[1] = words[1] // PAGE_SIZE + (0 if self.circumstances.privileged else self._tasks_of_others())
         words += [0] * (7 - len(words))
         return OP.pack(kind, slots[op.process], child, 0, 0, *(word & MASK64 for word in words))
+
+    def _tasks_of_others(self) -> int:
+        """Tasks that our user has now, without those of scripts: RLIMIT_NPROC counts them all. O(processes)."""
+        nr = 0
+        for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")):
+            with suppress(OSError, KeyError, ValueError):  # it ends, or is not ours to read
+                status = read_fields(f"{pid}/status")
+                if int(status["Uid"].split()[0]) == os.getuid() and (pid == self.pid or os.getpgid(pid) != self.pid):
+                    nr += int(status["Threads"])
+        return nr
 
     def _ranges(self, op: Op) -> Iterator[tuple[int, int]]:
         """The addresses, from and to, that an operation names; all within whole pages."""
@@ -354,10 +369,17 @@ class Agent(Closing):
         return result_text(returns, value, self.places)
 
 
-def _promised() -> int:
-    """RAM and swap, in bytes."""
+def _box() -> dict[str, int]:
+    """What this machine promises: RAM and swap, in bytes, and the sysctls that say how. Those that it does not show are the kernel's own."""
     found = read_fields("meminfo")
-    return sum(int(found[name].split()[0]) << 10 for name in ("MemTotal", "SwapTotal"))
+    ram, swap = (int(found[name].split()[0]) << 10 for name in ("MemTotal", "SwapTotal"))
+    box = {"promised": ram + swap, "swap": swap}
+    for name in ("overcommit_memory", "overcommit_ratio", "max_map_count"):
+        with suppress(OSError, ValueError):
+            box[name.removesuffix("_memory").removeprefix("overcommit_")] = int(
+                Path(f"/proc/sys/vm/{name}").read_text()
+            )
+    return box
 
 
 def _signal(number: int) -> str:

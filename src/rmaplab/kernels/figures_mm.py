@@ -47,7 +47,27 @@ RULES: dict[str, History] = {
     "overcommit_strict": (
         since("2.4", 0, "2.4.27 mm/mmap.c, vm_enough_memory: anything but 0 is always"),
         since("2.6", 1, "2.6.2 Documentation/vm/overcommit-accounting: mode 2"),
-        since("6.18", 1, "mm/util.c, __vm_enough_memory, OVERCOMMIT_NEVER; its reserves are left out"),
+        since("6.18", 1, "mm/util.c, __vm_enough_memory, OVERCOMMIT_NEVER"),
+    ),
+    "admin_reserve_kib": (
+        since("2.4", 0, "2.4.27, 2.6.2: mode 2 keeps nothing for root"),
+        since("3.10", 8192, "4eeab4f5580d, April 2013: sysctl_admin_reserve_kbytes; from memory"),
+        since("6.18", 8192, "mm/mmap.c, init_admin_reserve: or 1/32 of what is free at boot", V),
+    ),
+    "user_reserve_kib": (
+        since("2.4", 0, "2.4.27, 2.6.2: a process that has much may have more"),
+        since("3.10", 1 << 17, "c9b1d0981fcc, April 2013: sysctl_user_reserve_kbytes; from memory"),
+        since("6.18", 1 << 17, "mm/mmap.c, init_user_reserve: or 1/32 of what is free at boot", V),
+    ),
+    # -- reclaim/oom_kill.py ---------------------------------------------------------------------------------------------
+    "oom_counts_resident": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/oom_kill.c, badness: total_vm; from memory"),
+        since("2.6.36", 1, "a63d83f427fb, August 2010: rss, swap and page tables; from memory"),
+        since("6.18", 1, "mm/oom_kill.c, oom_badness"),
+    ),
+    "oom_last_of_equals": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/oom_kill.c, select_bad_process: more than the most so far; from memory"),
+        since("6.18", 1, "mm/oom_kill.c, oom_evaluate_task: no less than it"),
     ),
     # -- fork.py ---------------------------------------------------------------------------------------------------------
     "fork_charges": (
@@ -80,6 +100,11 @@ RULES: dict[str, History] = {
         since("2.4", 0, "2.4.27, 2.6.2 arch/i386/mm/fault.c, do_page_fault: mmap_sem"),
         since("6.4", 1, "mm/memory.c, lock_vma_under_rcu; from memory"),
         since("6.18", 1, "mm/mmap_lock.c, lock_vma_under_rcu; from memory"),
+    ),
+    "fault_retries_oom": (
+        since("2.4", 0, "2.4.27, 2.6.2 arch/i386/mm/fault.c, do_page_fault: out_of_memory, do_exit(SIGKILL)"),
+        since("5.16", 1, "60e2793d440a, November 2021: mm/oom_kill.c, pagefault_out_of_memory; from memory"),
+        since("6.18", 1, "mm/oom_kill.c, pagefault_out_of_memory; from memory"),
     ),
     "stack_grows_under_write": (
         since("2.4", 0, "2.4.27, 2.6.2 arch/i386/mm/fault.c, do_page_fault: expand_stack under down_read"),
@@ -122,6 +147,12 @@ RULES: dict[str, History] = {
         since("2.4", 65536, "2.4.27 include/linux/sched.h, DEFAULT_MAX_MAP_COUNT; 2.6.2 MAX_MAP_COUNT"),
         since("2.6.34", 65530, "2.6.34 include/linux/sched.h, DEFAULT_MAX_MAP_COUNT"),
         since("6.18", 65530, "include/linux/mm.h, DEFAULT_MAX_MAP_COUNT", V),
+    ),
+    "max_map_count_settable": (
+        since("2.4", 1, "2.4.27 mm/mmap.c: max_map_count is a variable, kernel/sysctl.c shows it; from memory"),
+        since("2.6", 0, "2.6.2 include/linux/sched.h: MAX_MAP_COUNT is a constant"),
+        since("2.6.34", 1, "2.6.34 mm/mmap.c: sysctl_max_map_count"),
+        since("6.18", 1, "mm/util.c: sysctl_max_map_count", V),
     ),
     "vm_special": (
         since("2.4", Bits(0), "2.4.27 mm/mmap.c, can_vma_merge: no flag is looked at by name"),

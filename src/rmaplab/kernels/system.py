@@ -27,6 +27,7 @@ from rmaplab.machine.watermarks import WatermarkRule
 from rmaplab.machine.zones import DMA_FRAMES
 from rmaplab.mm.kernel import Kernel, lock_order
 from rmaplab.mm.overcommit import OvercommitMode
+from rmaplab.mm.rules import Rules
 from rmaplab.mm.validate import check
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
@@ -45,7 +46,7 @@ def boot(
     """Boot a kernel, by name or as a KernelSpec, on a box.
 
     The box is described by keywords, the fields of a Box: `ram`, `swap`, `cpus`, `paging`, `split`, `l1_cache_bytes`, `highpte`,
-    `boot_use`, `overcommit`, `overcommit_ratio`, `pages_min`, `ht`, `mmap_base`, `heap_base`, `prices` (kernels/box.py says what each means). If a `box` is given,
+    `boot_use`, `overcommit`, `overcommit_ratio`, `max_map_count`, `pages_min`, `ht`, `mmap_base`, `heap_base`, `prices` (kernels/box.py says what each means). If a `box` is given,
     they change it. `design` replaces the kernel's reverse map. Raises UsageError.
     """
     spec = find_kernel(kernel) if isinstance(kernel, str) else kernel
@@ -83,6 +84,18 @@ def _hardware(spec: KernelSpec, box: Box) -> Hardware:
     if box.overcommit_ratio < 0:
         raise UsageError(f"an overcommit ratio of {box.overcommit_ratio} %: give 0 or more")
     return hardware
+
+
+def _rules(spec: KernelSpec, box: Box, word_bytes: int) -> Rules:
+    """The kernel's own, but for what a box may set. Raises UsageError."""
+    rules = spec.rules(word_bytes)
+    if box.max_map_count is None:
+        return rules
+    if not rules.max_map_count_settable:
+        raise UsageError(f"vm.max_map_count cannot be set on {spec.name}: leave max_map_count out")
+    if box.max_map_count < 0:
+        raise UsageError(f"max_map_count {box.max_map_count}: give 0 or more")
+    return replace(rules, max_map_count=box.max_map_count)
 
 
 def _with_bases(paging: Paging, box: Box) -> Paging:
@@ -213,7 +226,7 @@ class System:
         use.take(self.machine)
         self.kernel = Kernel(
             self.machine,
-            spec.rules(word),
+            _rules(spec, box, word),
             design(self.machine),
             spec.walk_rules(word),
             overcommit=OvercommitMode(box.overcommit),

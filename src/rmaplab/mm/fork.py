@@ -42,8 +42,7 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
             if vma.flags & VM_DONTCOPY:
                 continue
             if vma.flags & VM_ACCOUNT and k.rules.fork_charges:
-                if not k.vm_enough_memory(vma.nr_pages):
-                    raise SyscallError(errno.ENOMEM, "fork", "overcommit: less is free than the child could write")
+                k.charge_memory(vma.nr_pages, "fork")
                 charged += vma.nr_pages
             _dup_vma(k, vma, child)
     except (SyscallError, NoMemory) as failure:

@@ -3,13 +3,14 @@
 The functions of mm/ take it as their first argument `k`, where C code would reach for globals.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from rmaplab.cache.page_cache import PageCache
 from rmaplab.cache.swap import Swap
-from rmaplab.errors import KernelBug, NoMemory
+from rmaplab.errors import KernelBug, NoMemory, SyscallError
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.locks import Lock, LockClasses
@@ -87,8 +88,14 @@ class Kernel:
         self.tasks: dict[int, TaskStruct] = {}
         self.last_pid = 0
         self.overcommit = Overcommit(
-            rules, overcommit, overcommit_ratio, machine.allocator.totalram_pages, machine.swap_pages
+            rules,
+            overcommit,
+            overcommit_ratio,
+            machine.allocator.totalram_pages,
+            machine.swap_pages,
+            machine.allocator.nr_free,
         )
+        self.driven: TaskStruct | None = None  # who has called last from outside of any program
         self.commit_requests: list[Request] | None = None  # if a list, it is kept of every request
         self.committed_pages = 0
         self.committed_drift = 0  # pages uncharged once too often (see Rules.fork_failure_uncharges_twice)
@@ -153,9 +160,15 @@ class Kernel:
             return min(end, address + PAGE_SIZE)
         return self.burst_end(address, end)
 
+    @property
+    def current(self) -> TaskStruct | None:
+        """Whose call this is. None: nobody has called yet."""
+        running = self.machine.sched.current
+        return running if isinstance(running, TaskStruct) else self.driven
+
     def vm_enough_memory(self, nr_pages: int) -> bool:
         """Charge `nr_pages` if this box's overcommit rule allows it (overcommit.py)."""
-        request = Request(nr_pages, self.machine.allocator.nr_free, self.committed_pages)
+        request = self._request(nr_pages)
         if self.commit_requests is not None:
             self.commit_requests.append(request)
         if not self.overcommit.allows(request):
@@ -163,6 +176,17 @@ class Kernel:
         if self.rules.commit_is_accounted:
             self.committed_pages += nr_pages
         return True
+
+    def charge_memory(self, nr_pages: int, call: str) -> None:
+        """The same for a call that fails. Raises SyscallError(ENOMEM), with the rule that has refused."""
+        if not self.vm_enough_memory(nr_pages):
+            raise SyscallError(errno.ENOMEM, call, self.overcommit.refusal(self._request(nr_pages)))
+
+    def _request(self, nr_pages: int) -> Request:
+        task = self.current
+        root = task is not None and task.limits.uid == 0
+        total_vm = task.mm.total_vm if task is not None and task.mm is not None else 0
+        return Request(nr_pages, self.machine.allocator.nr_free, self.committed_pages, total_vm, root)
 
     def vm_unacct_memory(self, nr_pages: int) -> None:
         """Take a charge back."""

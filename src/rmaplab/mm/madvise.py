@@ -130,8 +130,8 @@ def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, ad
                 vma_modify(k, vma, start, end, flags, "madvise", merge=k.rules.madvise_merges)
             except NoMemory as failure:
                 raise failure.or_errno(errno.EAGAIN, "madvise", "no memory for a VMA") from None
-            except SyscallError:
-                raise SyscallError(errno.EAGAIN, "madvise", "too many mappings") from None
+            except SyscallError as failure:
+                raise SyscallError(errno.EAGAIN, "madvise", failure.why) from None
             k.machine.charge("vma_advise")
     elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         zap_page_range(k, tlb, start, end)

@@ -107,7 +107,8 @@ def _check_limit(k: Kernel, limits: Limits, nr_pages: int, call: str) -> None:
     """Whether so many pages in all may be locked. Raises SyscallError(ENOMEM)."""
     limited = k.rules.memlock_limits_all or not limits.may_lock
     if limited and nr_pages > limits.memlock >> PAGE_SHIFT:
-        raise SyscallError(errno.ENOMEM, call, "more than RLIMIT_MEMLOCK allows")
+        why = f"{nr_pages:,} pages would be locked, more than RLIMIT_MEMLOCK: {limits.memlock >> PAGE_SHIFT:,}"
+        raise SyscallError(errno.ENOMEM, call, why)
     if k.rules.mlock_half_of_ram and nr_pages > k.machine.frames.nr // 2:
         raise SyscallError(errno.ENOMEM, call, "more than half of all memory")
 
@@ -156,8 +157,8 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, lock: int
         vma = vma_modify(k, vma, start, end, flags, call, merge=k.rules.mlock_merges)
     except NoMemory as failure:
         raise failure.or_errno(code, call, "no memory for a VMA") from None
-    except SyscallError:
-        raise SyscallError(code, call, "too many mappings") from None
+    except SyscallError as failure:
+        raise SyscallError(code, call, failure.why) from None
     if bool(was) != bool(lock):
         mm.locked_vm += ((end - start) >> PAGE_SHIFT) * (1 if lock else -1)
     k.machine.charge("vma_lock")

@@ -21,7 +21,7 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.munmap import do_munmap, split_ends
 from rmaplab.mm.unmapped_area import get_unmapped_area
-from rmaplab.mm.vma import link_vma, vm_area_alloc
+from rmaplab.mm.vma import link_vma, too_many_mappings, vm_area_alloc
 from rmaplab.objects import flags as flags_of_linux
 from rmaplab.objects.flags import (
     MAP_32BIT,
@@ -74,11 +74,12 @@ def do_mmap(
     length = page_align(length)
     too_long = rules.mmap_too_long_is_enomem and length > paging.task_size
     if length <= 0 or (length > paging.task_size and not too_long):
-        raise SyscallError(errno.EINVAL, "mmap", "a length of 0, or beyond the address space")
+        raise SyscallError(errno.EINVAL, "mmap", "beyond the address space" if length > 0 else "a length of 0")
     if flags & MAP_TYPE != MAP_PRIVATE or not flags & MAP_ANONYMOUS:
         raise SyscallError(errno.EINVAL, "mmap")  # flags that no kernel of the day knows are ignored
     if too_long or mm.map_count > rules.max_map_count:
-        raise SyscallError(errno.ENOMEM, "mmap", "too many mappings, or one too large")
+        why = "beyond the address space" if too_long else too_many_mappings(k, mm)
+        raise SyscallError(errno.ENOMEM, "mmap", why)
     fixed = bool(flags & MAP_FIXED or known & MAP_FIXED_NOREPLACE)
     start = get_unmapped_area(k, mm, address, length, fixed=fixed, low=bool(known & MAP_32BIT))
     end = start + length
@@ -114,7 +115,15 @@ def check_lock_limit(
     if asked and not limits.memlock:
         raise SyscallError(errno.EPERM, call, "RLIMIT_MEMLOCK is 0, and CAP_IPC_LOCK is not there")
     if flags & VM_LOCKED and mm.locked_vm + nr_pages > limits.memlock >> PAGE_SHIFT:
-        raise SyscallError(errno.EAGAIN, call, "RLIMIT_MEMLOCK")
+        why = f"{mm.locked_vm + nr_pages:,} pages would be locked, more than RLIMIT_MEMLOCK: {limits.memlock >> PAGE_SHIFT:,}"
+        raise SyscallError(errno.EAGAIN, call, why)
+
+
+def check_total_vm(mm: MmStruct, limits: Limits, more: int, call: str) -> None:
+    """may_expand_vm: `more` pages. Raises SyscallError(ENOMEM)."""
+    total, most = mm.total_vm + more, limits.address_space >> PAGE_SHIFT
+    if total > most:
+        raise SyscallError(errno.ENOMEM, call, f"{total:,} pages would be mapped, more than RLIMIT_AS: {most:,}")
 
 
 def map_anonymous(
@@ -135,13 +144,11 @@ def map_anonymous(
     """
     nr_pages = (end - start) >> PAGE_SHIFT
     lost = sum(vma.nr_pages for vma in replaced) if replaced else 0
-    if mm.total_vm - lost + nr_pages > limits.address_space >> PAGE_SHIFT:
-        raise SyscallError(errno.ENOMEM, call, "RLIMIT_AS")
+    check_total_vm(mm, limits, nr_pages - lost, call)
     charged = 0
     if flags & VM_WRITE and reserve:
         refund = sum(vma.nr_pages for vma in replaced if vma.flags & VM_ACCOUNT) if replaced else 0
-        if not k.vm_enough_memory(max(nr_pages - refund, 0)):
-            raise SyscallError(errno.ENOMEM, call, "overcommit: less is free than is asked for")
+        k.charge_memory(max(nr_pages - refund, 0), call)
         if k.rules.commit_is_accounted:
             flags |= VM_ACCOUNT
             charged = nr_pages
@@ -176,16 +183,17 @@ def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, 
     elif new_end > old_end:
         beyond = new_end > k.machine.paging.task_size and k.rules.brk_minds_task_size
         if beyond or mm.overlapping(old_end, new_end + PAGE_SIZE):
-            raise SyscallError(errno.ENOMEM, "brk", "something else is mapped there")
+            why = "beyond the address space" if beyond else "something else is mapped there"
+            raise SyscallError(errno.ENOMEM, "brk", why)
         if mm.map_count > k.rules.max_map_count:
-            raise SyscallError(errno.ENOMEM, "brk", "too many mappings")
+            raise SyscallError(errno.ENOMEM, "brk", too_many_mappings(k, mm))
         flags = VM_DATA_DEFAULT_FLAGS | mm.def_flags
         if not k.rules.heap_is_executable:
             flags &= ~VM_EXEC
         try:
             check_lock_limit(k, mm, limits, flags, (new_end - old_end) >> PAGE_SHIFT, "brk")
-        except SyscallError:
-            raise SyscallError(errno.ENOMEM, "brk", "RLIMIT_MEMLOCK") from None
+        except SyscallError as failure:
+            raise SyscallError(errno.ENOMEM, "brk", failure.why) from None
         map_anonymous(k, mm, limits, old_end, new_end, flags, (), reserve=True, call="brk")
         if flags & VM_LOCKED:
             populate = old_end, new_end

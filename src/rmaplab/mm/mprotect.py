@@ -74,8 +74,7 @@ def _fixup(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, flags: 
     free = VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE
     if k.rules.mprotect_charges and flags & VM_WRITE and not vma.flags & free:
         charged = (end - start) >> PAGE_SHIFT
-        if not k.vm_enough_memory(charged):
-            raise SyscallError(errno.ENOMEM, "mprotect", "overcommit: less is free than could now be written")
+        k.charge_memory(charged, "mprotect")
         flags |= VM_ACCOUNT
     elif not flags & VM_WRITE and vma.flags & VM_ACCOUNT and _loses_charge(k, vma):
         flags &= ~VM_ACCOUNT

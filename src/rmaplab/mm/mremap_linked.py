@@ -22,11 +22,11 @@ import errno
 from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import merge_new_range
-from rmaplab.mm.mmap import check_lock_limit
+from rmaplab.mm.mmap import check_lock_limit, check_total_vm
 from rmaplab.mm.move_ptes import Remap, move_page_tables
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.unmapped_area import get_unmapped_area
-from rmaplab.mm.vma import clone_vma, link_vma
+from rmaplab.mm.vma import clone_vma, link_vma, too_many_mappings
 from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.mm.zap import zap_whole_tables
 from rmaplab.objects.flags import (
@@ -73,7 +73,9 @@ def _check_arguments(k: Kernel, mm: MmStruct, remap: Remap) -> None:
     if flags & ~k.rules.mremap_flags or old % PAGE_SIZE or old_length < 0:
         raise SyscallError(errno.EINVAL, "mremap", "unknown flags, or an address that is not a page's")
     if not 0 < new_length <= task_size:
-        raise SyscallError(errno.EINVAL, "mremap", "a new length of 0, or beyond the address space")
+        raise SyscallError(
+            errno.EINVAL, "mremap", "a new length of 0" if not new_length else "beyond the address space"
+        )
     if not flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
         return
     ends = (old + old_length) % k.machine.paging.wraps_at, new + new_length  # the first may wrap
@@ -84,7 +86,9 @@ def _check_arguments(k: Kernel, mm: MmStruct, remap: Remap) -> None:
     if flags & MREMAP_DONTUNMAP and old_length != new_length:
         raise SyscallError(errno.EINVAL, "mremap", "MREMAP_DONTUNMAP neither grows nor shrinks")
     if mm.map_count + 2 >= k.rules.max_map_count - SPARE_MAPPINGS:
-        raise SyscallError(errno.ENOMEM, "mremap", "too many mappings")
+        raise SyscallError(
+            errno.ENOMEM, "mremap", f"{too_many_mappings(k, mm)}; a move needs {SPARE_MAPPINGS} to spare"
+        )
 
 
 def _vma_at(mm: MmStruct, address: int) -> VmArea:
@@ -108,21 +112,15 @@ def _check_source(k: Kernel, vma: VmArea, limits: Limits, remap: Remap) -> Remap
         if vma.flags & VM_DONTEXPAND:
             raise SyscallError(errno.EFAULT, "mremap")
         check_lock_limit(k, vma.mm, limits, vma.flags, growth, "mremap")
-        _check_total(vma.mm, limits, growth)
+        check_total_vm(vma.mm, limits, growth, "mremap")
     return remap
-
-
-def _check_total(mm: MmStruct, limits: Limits, growth: int) -> None:
-    if mm.total_vm + growth > limits.address_space >> PAGE_SHIFT:
-        raise SyscallError(errno.ENOMEM, "mremap", "RLIMIT_AS")
 
 
 def _charge(k: Kernel, vma: VmArea, nr_pages: int) -> int:
     """Pages charged for. Raises SyscallError(ENOMEM)."""
     if not vma.flags & VM_ACCOUNT or not nr_pages:
         return 0
-    if not k.vm_enough_memory(nr_pages):
-        raise SyscallError(errno.ENOMEM, "mremap", "overcommit: less is free than is asked for")
+    k.charge_memory(nr_pages, "mremap")
     return nr_pages
 
 
@@ -190,7 +188,7 @@ def _move_to(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap, cut: int) ->
     if cut:
         do_munmap(k, mm, remap.old + remap.old_length, cut, "mremap")
     if remap.flags & MREMAP_DONTUNMAP:
-        _check_total(mm, limits, remap.old_length >> PAGE_SHIFT)
+        check_total_vm(mm, limits, remap.old_length >> PAGE_SHIFT, "mremap")
     new = get_unmapped_area(k, mm, remap.new, remap.new_length, fixed=fixed)
     return _move_vma(k, _vma_at(mm, remap.old), remap if fixed else remap._replace(new=new))
 
@@ -200,7 +198,9 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
     old, old_length, new_length, flags, new = remap
     mm, nr_pages, vm_flags = vma.mm, new_length >> PAGE_SHIFT, vma.flags
     if mm.map_count >= k.rules.max_map_count - SPARE_MAPPINGS:
-        raise SyscallError(errno.ENOMEM, "mremap", "too many mappings")
+        raise SyscallError(
+            errno.ENOMEM, "mremap", f"{too_many_mappings(k, mm)}; a move needs {SPARE_MAPPINGS} to spare"
+        )
     stays = flags & MREMAP_DONTUNMAP
     charged = _charge(k, vma, (new_length if stays else new_length - old_length) >> PAGE_SHIFT)
     vma_start_write(k, vma)

@@ -40,6 +40,7 @@ def copy_process(k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: C
             undo.append(lambda: task_cache.free(address))
         stack = k.machine.allocator.alloc(1, Gfp.KERNEL, order=k.stack_order)
         undo.append(lambda: k.machine.allocator.free(stack, order=k.stack_order))
+        _check_nproc(k, parent)
         sighand = k.sighand_cache.alloc()
         undo.append(lambda: k.sighand_cache.free(sighand))
         mm = make_mm(pid)
@@ -101,6 +102,16 @@ def release_task(k: Kernel, task: TaskStruct) -> None:
     k.machine.allocator.free(task.stack, order=k.stack_order)
     if k.task_cache is not None:
         k.task_cache.free(task.address)
+
+
+def _check_nproc(k: Kernel, parent: TaskStruct | None) -> None:
+    """RLIMIT_NPROC: zombies count, root is exempt (CAP_SYS_ADMIN, CAP_SYS_RESOURCE; today INIT_USER). Raises SyscallError(EAGAIN)."""
+    if parent is None or parent.limits.uid == 0 or parent.limits.nproc >= PID_MAX:
+        return
+    nr = sum(task.limits.uid == parent.limits.uid for task in k.tasks.values())
+    if nr >= parent.limits.nproc:
+        why = f"user {parent.limits.uid} has {nr} tasks, and RLIMIT_NPROC is {parent.limits.nproc}"
+        raise SyscallError(errno.EAGAIN, "fork", why)
 
 
 def _alloc_pid(k: Kernel) -> int:

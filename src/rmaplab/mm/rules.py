@@ -33,6 +33,16 @@ class Rules:
     """Mode 0 compares a request with all RAM and swap, free or not."""
     overcommit_strict: bool
     """There is a mode 2; without it every mode but 0 means always."""
+    admin_reserve_kib: int
+    """At most so much of what mode 2 promises is kept from users who are not root."""
+    user_reserve_kib: int
+    """At most so much of it is kept from a process that has promises already."""
+
+    # -- reclaim/oom_kill.py ---------------------------------------------------------------------------------------------
+    oom_counts_resident: bool
+    """Out of memory, who has most in memory is killed; otherwise who has mapped most."""
+    oom_last_of_equals: bool
+    """Of those that are alike the youngest; otherwise the oldest."""
 
     # -- fork.py -----------------------------------------------------------------------------------------------------------
     fork_charges: bool
@@ -49,6 +59,8 @@ class Rules:
     """A page that may be written may be read, even the first time."""
     vma_locks: bool
     """A fault takes its VMA's lock, where that does, and not mmap_sem."""
+    fault_retries_oom: bool
+    """A fault that got no memory is tried again (pagefault_out_of_memory); otherwise its task dies."""
     stack_grows_under_write: bool
     """A fault that makes a stack grow takes mmap_sem for writing; otherwise for reading."""
     table_locks: bool
@@ -66,6 +78,8 @@ class Rules:
 
     # -- vma.py, merge.py --------------------------------------------------------------------------------------------------
     max_map_count: int
+    max_map_count_settable: bool
+    """vm.max_map_count is a sysctl."""
     split_holds_page_table_lock: bool
     """A VMA is split under it; later the locks of what indexes VMAs are enough."""
     vm_special: int

@@ -30,8 +30,10 @@ def expand_stack(k: Kernel, vma: VmArea, address: int, limits: Limits) -> None:
         return
     grow = (vma.start - start) >> PAGE_SHIFT
     locked = mm.locked_vm + grow if vma.flags & VM_LOCKED else 0
-    if mm.total_vm + grow > limits.address_space >> PAGE_SHIFT or vma.end - start > limits.stack:
-        raise SegmentationFault(address, f"{vma} may not grow further: RLIMIT_STACK or RLIMIT_AS")
+    if mm.total_vm + grow > limits.address_space >> PAGE_SHIFT:
+        raise SegmentationFault(address, f"{vma} may not grow further: RLIMIT_AS")
+    if vma.end - start > limits.stack:
+        raise SegmentationFault(address, f"{vma} may not grow further: RLIMIT_STACK is {limits.stack:,} bytes")
     if locked > limits.memlock >> PAGE_SHIFT and not limits.may_lock:
         raise SegmentationFault(address, f"{vma} is locked and may not grow further: RLIMIT_MEMLOCK")
     if vma.flags & VM_ACCOUNT and not k.vm_enough_memory(grow):

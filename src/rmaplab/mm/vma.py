@@ -86,7 +86,7 @@ def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, limited: bool 
     """
     mm = vma.mm
     if limited and mm.map_count >= k.rules.max_map_count:
-        raise SyscallError(errno.ENOMEM, call, "too many mappings")
+        raise SyscallError(errno.ENOMEM, call, too_many_mappings(k, mm))
     new = clone_vma(k, vma, address, vma.end, vma.pgoff + ((address - vma.start) >> PAGE_SHIFT))
     if k.splits_under_page_table_lock:
         k.machine.locks.enter(mm.page_table_lock)
@@ -96,6 +96,11 @@ def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, limited: bool 
         k.machine.locks.leave(mm.page_table_lock)
     k.machine.charge("vma_split")
     return new
+
+
+def too_many_mappings(k: Kernel, mm: MmStruct) -> str:
+    """Why a call is refused that could make one more, in words."""
+    return f"too many mappings: {mm.map_count:,}, and max_map_count is {k.rules.max_map_count:,}"
 
 
 def absorb(k: Kernel, vma: VmArea, other: VmArea) -> None:

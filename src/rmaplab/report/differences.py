@@ -39,9 +39,11 @@ def draw_difference(difference: Difference, host: str, model: str) -> list[str]:
     """The operation, both results, and the process that differs (or that made the call) on both sides."""
     script, op, index = difference.script, difference.op, difference.index
     lines = [f"{script.name}:{op.line}: {op}", ""]
-    width = max(len(host), len(model))
-    results = [difference.host.results[index], _model_result(difference)]
-    lines += [f"  {side:<{width}}  {result}" for side, result in zip((host, model), results, strict=True)]
+    width = len(model) if difference.is_of_one else max(len(host), len(model))
+    sides = (
+        [(model, difference.model)] if difference.is_of_one else [(host, difference.host), (model, difference.model)]
+    )
+    lines += [f"  {side:<{width}}  {_result(record, index)}" for side, record in sides]
     lines.append("")
     if difference.aspect == "model":
         return [*lines, "The model breaks down: that is a bug of ours."]
@@ -52,7 +54,8 @@ def draw_difference(difference: Difference, host: str, model: str) -> list[str]:
     if difference.aspect == "graph":
         return [*lines, *draw_graphs(difference, host, model)]
     if difference.aspect == "expectation":
-        return [*lines, f"Both sides agree, and the script expects {difference.what}"]
+        agreed = "The script" if difference.is_of_one else "Both sides agree, and the script"
+        return [*lines, f"{agreed} expects {difference.what}"]
     process = difference.process or op.process
     lines.append(f"What differs: {difference.aspect}" + (f" of process {process}" if difference.process else ""))
     if process in worlds[0] and process in worlds[1]:
@@ -61,11 +64,11 @@ def draw_difference(difference: Difference, host: str, model: str) -> list[str]:
     return lines
 
 
-def shown(record: Record) -> list[str]:
-    """What each operation came to, a line each, under the script's name."""
+def shown(record: Record, model: Record) -> list[str]:
+    """What each operation came to, a line each, under the script's name; why it failed, where the model failed alike and knows."""
     told = [
-        (f"{op.line}: {str(op).partition(' =>')[0]}", result)
-        for op, result in zip(record.script.ops, record.results, strict=False)
+        (f"{op.line}: {str(op).partition(' =>')[0]}", result + _why(model, index, result))
+        for index, (op, result) in enumerate(zip(record.script.ops, record.results, strict=False))
     ]
     width = max((len(what) for what, _ in told), default=0)
     return [record.script.name, *(f"  {what:<{width}}  {result}" for what, result in told)]
@@ -105,10 +108,17 @@ def draw_graphs(difference: Difference, host: str, model: str) -> list[str]:
     return lines
 
 
-def _model_result(difference: Difference) -> str:
-    if difference.index < len(difference.model.results):
-        return difference.model.results[difference.index]
-    return f"{type(difference.model.error).__name__}: {difference.model.error}"
+def _why(model: Record, index: int, result: str) -> str:
+    """Which rule of the model has refused an operation, in brackets, where it came to `result` there too."""
+    if index >= len(model.reasons) or not model.reasons[index] or model.results[index] != result:
+        return ""
+    return f"  ({model.reasons[index]})"
+
+
+def _result(record: Record, index: int) -> str:
+    if index < len(record.results):
+        return record.results[index] + _why(record, index, record.results[index])
+    return f"{type(record.error).__name__}: {record.error}"
 
 
 def draw_states(

@@ -12,7 +12,7 @@ from rmaplab.report.emit import Report
 
 @dataclass(frozen=True)
 class Verdict:
-    """`what` was run on the model's `kernel` and on `host`. `reasons` say why some of the scripts were not compared.
+    """`what` was run on the model's `kernel` and on `host`. `reasons` say why some of the scripts were not compared, `alone` why `host` was not asked.
 
     `differ` counts scripts by what differs after which call, where more than the first difference was looked for.
     """
@@ -25,6 +25,7 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     difference: Difference | None = None
     differ: Mapping[str, int] = field(default_factory=dict)
+    alone: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object. The difference is the first: the operation, its result on both sides, and in which aspect they differ."""
@@ -32,8 +33,10 @@ class Verdict:
         told = None
         if found is not None:
             results = [
-                side.results[found.index] if found.index < len(side.results) else None
-                for side in (found.host, found.model)
+                side.results[found.index]
+                if found.index < len(side.results) and not (found.is_of_one and i == 0)
+                else None
+                for i, side in enumerate((found.host, found.model))
             ]
             told = {
                 "script": str(found.script),
@@ -52,6 +55,7 @@ class Verdict:
             "scripts": self.scripts,
             "operations": self.operations,
             "not_compared": list(self.reasons),
+            "host_not_asked": self.alone or None,
             "difference": told,
             "differ": dict(self.differ),
         }
@@ -67,6 +71,8 @@ def junit_xml(found: Sequence[Verdict]) -> str:
         if row.difference is not None:
             told = row.as_json()["difference"]
             what = f"line {told['line']}: {told['aspect']} differs: {told['result_on_host']} on the host, {told['result_in_model']} in the model"
+            if row.alone:
+                what = f"line {told['line']}: {told['aspect']} differs: {told['result_in_model']} in the model"
             SubElement(case, "failure", {"message": printable(what)}).text = printable(told["operation"])
         for reason in row.reasons:
             SubElement(case, "skipped", {"message": printable(reason)})

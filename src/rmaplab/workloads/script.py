@@ -20,6 +20,7 @@ Addresses are symbolic, so that each side may have them elsewhere:
 `mmap` makes private anonymous memory; at a given address it is MAP_FIXED, unless the flags say HINT or FIXED_NOREPLACE. A
 `write` stores a number that nobody else stores: that of its line among the operations, and of the page. Behind `=>` stands what the call
 must come to: `=> ENOMEM`, `=> SIGSEGV w+3`, `=> w+0`; a first word is enough, and `=> ok` is anything but a failure.
+`A: ... | B: ...` are two calls that may overlap. Before the first operation `box ram=512M overcommit=2` may say on what machine (box.py).
 
 Here: Op, Script, parse() and str(script) as its inverse, and Lives: who may act. What may be called is in calls/table.py, how
 words are written in calls/words.py.
@@ -29,15 +30,17 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from rmaplab.calls.table import BIRTHS, CALLS, REQUIRED
 from rmaplab.calls.words import NAME
 from rmaplab.errors import UsageError
-from rmaplab.objects.flags import MREMAP_FIXED
+from rmaplab.objects.flags import MREMAP_FIXED, RLIMIT_NPROC
 from rmaplab.units import PAGE_SIZE
-from rmaplab.workloads.repeat import BadBlock, unrolled
+from rmaplab.workloads.box import HOST, BadBox, ScriptBox, parse_box
+from rmaplab.workloads.repeat import BadBlock, Line, unrolled
 
 FIRST = "A"
 WORD = 8  # bytes that a read or write moves
@@ -50,6 +53,7 @@ class ScriptError(UsageError):
     """A script that cannot be read: file and line, what stands there, what was expected."""
 
 
+BESIDE = " | "  # between two operations of one line
 LATER = ("SHARED", "FILE", "open", "memfd", "shmget")
 STAGES = "shared memory and files come with the next stage: expected private anonymous memory, found {}"
 
@@ -58,7 +62,7 @@ STAGES = "shared memory and files come with the next stage: expected private ano
 class Op:
     """One line: `process` makes `call` with `arguments`, a value for every Argument of its row. `line` is where it stood.
 
-    `expected` is what it must come to; "" if nothing was said.
+    `expected` is what it must come to; "" if nothing was said. With `beside` it stands in one line with the operation before it: the two may overlap.
     """
 
     process: str
@@ -66,6 +70,7 @@ class Op:
     arguments: tuple[Any, ...]
     line: int = 0
     expected: str = ""
+    beside: bool = False
 
     def __getitem__(self, name: str) -> Any:
         """The argument called `name`."""
@@ -102,13 +107,21 @@ def op(process: str, call: str, *arguments: Any) -> Op:
 
 @dataclass(frozen=True)
 class Script:
-    """Operations in order, and what the script is called: a file's path."""
+    """Operations in order, what the script is called: a file's path, and on what machine they are done."""
 
     ops: tuple[Op, ...]
     name: str = "script"
+    box: ScriptBox = HOST
 
     def __str__(self) -> str:
-        return "".join(f"{op}\n" for op in self.ops)
+        lines = [] if self.box == HOST else [str(self.box)]
+        for before, op in pairwise((None, *self.ops)):
+            assert op is not None
+            if before is not None and op.beside and op.line == before.line:  # unless a shrinker has left out the other
+                lines[-1] += f"{BESIDE}{op}"
+            else:
+                lines.append(str(op))
+        return "".join(f"{line}\n" for line in lines)
 
     @property
     def processes(self) -> tuple[str, ...]:
@@ -130,29 +143,54 @@ def read_script(path: str | Path) -> Script:
 def parse(text: str, name: str = "script") -> Script:
     """The script that `text` is. Raises ScriptError: `name`, line, what was expected. O(length)."""
     lines = text.splitlines()
-    ops = tuple(_lines(lines, name))
+    try:
+        unblocked = unrolled(lines)
+        box = parse_box(unblocked[0][1]) if unblocked and _is_box(unblocked[0]) else None
+    except BadBlock as error:
+        raise ScriptError(f"{name}:{error.line}: {error}") from None
+    except BadBox as error:
+        raise ScriptError(f"{name}:{unblocked[0][0]}: {error}") from None
+    ops = tuple(_ops(unblocked[box is not None :], name))
     if not ops:
         raise ScriptError(f"{name}:{max(1, len(lines))}: expected an operation such as A: mmap w+0 1 rw, found none")
     for problem in life_problems(ops):
         raise ScriptError(f"{name}:{problem}")
-    return Script(ops, name)
+    return Script(ops, name, box or HOST)
 
 
-def _lines(lines: Sequence[str], name: str) -> Iterator[Op]:
-    try:
-        unblocked = unrolled(lines)
-    except BadBlock as error:
-        raise ScriptError(f"{name}:{error.line}: {error}") from None
-    for number, line in unblocked:
-        told, arrow, expected = line.partition("=>")
+def _is_box(line: Line) -> bool:
+    return line[1].split()[0] == "box"
+
+
+def _ops(lines: Sequence[Line], name: str) -> Iterator[Op]:
+    for number, line in lines:
         try:
-            if arrow and not expected.strip():
-                raise ScriptError("expected what it comes to, such as => ENOMEM or => ok, found the end of the line")
-            if not told.strip():
-                raise ScriptError(f"expected a process and a colon such as A:, found {line!r}")
-            yield replace(_parse_line(told.split(), number), expected=" ".join(expected.split()))
+            yield from _line(line, number)
         except ScriptError as error:
             raise ScriptError(f"{name}:{number}: {error}") from None
+
+
+def _line(line: str, number: int) -> Iterator[Op]:
+    """One operation, or two that may overlap: then neither is there for the other's sake."""
+    parts = line.split(BESIDE)
+    ops = [_op(part, number) for part in parts]
+    processes = [op.process for op in ops]
+    if len(ops) > 2 or len(set(processes)) < len(ops):
+        raise ScriptError(f"expected at most two operations in a line, of two processes, found {line!r}")
+    if len(ops) == 2 and any(op.call in BIRTHS and op["child"] in processes for op in ops):
+        raise ScriptError(f"expected two processes that are there both when the line begins, found {line!r}")
+    yield from (replace(op, beside=i > 0) for i, op in enumerate(ops))
+
+
+def _op(line: str, number: int) -> Op:
+    told, arrow, expected = line.partition("=>")
+    if arrow and not expected.strip():
+        raise ScriptError("expected what it comes to, such as => ENOMEM or => ok, found the end of the line")
+    if not told.strip():
+        raise ScriptError(f"expected a process and a colon such as A:, found {line!r}")
+    if told.split()[0] == "box":
+        raise ScriptError("expected the box before all operations, and once")
+    return replace(_parse_line(told.split(), number), expected=" ".join(expected.split()))
 
 
 def _parse_line(words: list[str], number: int) -> Op:
@@ -184,6 +222,10 @@ def _parse_line(words: list[str], number: int) -> Op:
     op = Op(process, call, tuple(values), number)
     if call in ("read", "write") and op["address"].extra > PAGE_SIZE - WORD:
         raise ScriptError(f"expected a place for {WORD} bytes within a page, found {given[0]!r}: {usage(call)}")
+    if call == "fail" and not op["nth"]:
+        raise ScriptError(f"expected an allocation, from 1 on, found '0': {usage(call)}")
+    if call == "limit" and op["resource"] == RLIMIT_NPROC and op["length"].extra:
+        raise ScriptError(f"expected a number of processes, found {given[1]!r}: {usage(call)}")
     if call == "mremap" and op["flags"] & MREMAP_FIXED and op["to"] is None:
         raise ScriptError(f"expected the address that FIXED moves to, found the end of the line: {usage(call)}")
     return op

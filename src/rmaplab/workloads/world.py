@@ -57,13 +57,18 @@ class Circumstances(NamedTuple):
     """What is said of the host to who obeys the same script elsewhere.
 
     `privileged`: the first process is root. `m` and `h` are the regions' addresses, None where nobody knows. `promised` are the bytes of RAM
-    and swap: so much at most is promised in one mapping.
+    and swap: so much at most is promised in one mapping; `swap` are those of swap. `overcommit`, `ratio` and `max_map_count` are vm.overcommit_memory,
+    vm.overcommit_ratio and vm.max_map_count; None: the kernel's own.
     """
 
     privileged: bool = True
     m: int | None = None
     h: int | None = None
     promised: int = 64 << 30
+    swap: int = 0
+    overcommit: int = 0
+    ratio: int = 50
+    max_map_count: int | None = None
 
 
 class Raw(NamedTuple):
@@ -117,13 +122,14 @@ World = Mapping[str, State]
 class Record:
     """A script's results and worlds, one each per operation, up to `error` if there was one.
 
-    `graph` is the anon_vma graph of the window at the end, where somebody asked for it. `sees` says what the side shows of worlds, `around` under which circumstances it was.
+    `reasons` are the model's: why an operation failed, "" where it did not or nobody said. `graph` is the anon_vma graph of the window at the end, where somebody asked for it. `sees` says what the side shows of worlds, `around` under which circumstances it was.
     """
 
     script: Script
     sees: frozenset[str]
     around: Circumstances = field(default_factory=Circumstances)
     results: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
     worlds: list[World] = field(default_factory=list)
     error: Exception | None = None
     graph: Graph | None = None

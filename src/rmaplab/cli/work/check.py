@@ -14,8 +14,9 @@ from rmaplab.files import write_text
 from rmaplab.harmless import harmless, printable
 from rmaplab.host.agent import Agent
 from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.lab.differential.alone import why_alone
 from rmaplab.lab.differential.campaign import Campaign, campaign
-from rmaplab.lab.differential.compare import Difference, compare
+from rmaplab.lab.differential.compare import Difference, compare, unexpected
 from rmaplab.lab.differential.fuzz import make_script
 from rmaplab.lab.differential.obey import obey
 from rmaplab.lab.differential.recording import load
@@ -23,7 +24,7 @@ from rmaplab.lab.differential.recording import save as save_records
 from rmaplab.report.differences import coverage_lines, draw_difference, how_it_ended, shown
 from rmaplab.report.emit import emit
 from rmaplab.report.verdicts import Verdict, VerdictReport, junit_xml
-from rmaplab.workloads.script import read_script
+from rmaplab.workloads.script import Script, read_script
 
 SEEN = {
     "flags": "flags of VMAs", "borders": "where VMAs end (it merges by other rules)", "pages": "pages", "words": "contents",
@@ -84,17 +85,18 @@ def _scripts(
         _say_what_is_missing(agent, kernel)
         host = f"Linux {agent.release}"
         for script in scripts:
+            alone = why_alone(script, agent.circumstances)
             try:  # the model first: what it refuses, because it is too large, must not burden the host
-                model = obey(script, kernel, agent.circumstances, check_each=True, graph=not agent.no_graph)
+                model = obey(script, kernel, agent.circumstances, check_each=True, graph=not (agent.no_graph or alone))
             except NotModelled as reason:
                 click.echo(f"not compared: {printable(str(reason))}", err=True)
                 found.append(Verdict(script.name, kernel, host, 1, 0, (str(reason),)))
                 continue
-            real = agent.run(script)
-            difference = compare(real, model)
-            found.append(Verdict(script.name, kernel, host, 1, len(script.ops), difference=difference))
+            real = model if alone else agent.run(script)
+            difference = unexpected(model) if alone else compare(real, model)
+            found.append(Verdict(script.name, kernel, host, 1, len(script.ops), difference=difference, alone=alone))
             if show:
-                for line in shown(real):
+                for line in shown(real, model):
                     say(printable(line))
             if difference is not None:
                 _show(difference, f"host, {host}", f"model, {kernel}", say)
@@ -102,15 +104,27 @@ def _scripts(
                     return found
                 say("")
                 continue
-            say(f"{printable(script.name)}: no difference in {len(script.ops)} operations")
+            say(f"{printable(script.name)}: {_as_it_should(script, alone)}")
             say(f"  {how_it_ended(real)}")
     skipped = sum(bool(verdict.reasons) for verdict in found)
     if goes_on:
         differ = sum(verdict.difference is not None for verdict in found)
-        say(f"{len(found)} scripts: {len(found) - differ - skipped} equal, {differ} differ, {skipped} not compared")
+        by_itself = sum(bool(verdict.alone) and verdict.difference is None for verdict in found)
+        equal = len(found) - differ - skipped - by_itself
+        more = f", {by_itself} on the model alone, as expected" if by_itself else ""
+        say(f"{len(found)} scripts: {equal} equal, {differ} differ, {skipped} not compared{more}")
     elif skipped:
         say(f"{skipped} not compared")
     return found
+
+
+def _as_it_should(script: Script, alone: str) -> str:
+    """What is said of a script without a difference."""
+    if not alone:
+        return f"no difference in {len(script.ops)} operations"
+    expected = sum(bool(op.expected) for op in script.ops)
+    met = f"{expected} of {len(script.ops)} operations as expected" if expected else "it expects nothing"
+    return f"on the model alone, {met}; the host was not asked: {alone}"
 
 
 def _against(path: str, kernel: str, say: Callable[[str], None]) -> Verdict:
@@ -163,6 +177,9 @@ def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int) -> in
     scripts = [read_script(each) for each in paths]
     with Agent() as agent:
         _say_what_is_missing(agent)
+        for script in scripts:
+            if alone := why_alone(script, agent.circumstances):
+                raise UsageError(f"{script.name} cannot be recorded on this host: {alone}: leave it out")
         scripts += [make_script(seed, number, frozenset(CALLS) - agent.missing.keys()) for number in range(fuzz or 0)]
         records = [agent.run(script) for script in scripts]
         save_records(path, records, f"Linux {agent.release}")

@@ -34,6 +34,11 @@ class Difference:
     what: str = ""
 
     @property
+    def is_of_one(self) -> bool:
+        """Whether the model was alone."""
+        return self.host is self.model
+
+    @property
     def script(self) -> Script:
         """What was run."""
         return self.host.script
@@ -75,6 +80,11 @@ def compare(host: Record, model: Record) -> Difference | None:
         if what is not None:
             return Difference(host, model, len(host.script.ops) - 1, "graph", what=what)
     return None
+
+
+def unexpected(model: Record) -> Difference | None:
+    """The first thing in a record of the model's own, of a script that no host was asked, that is not as the script says."""
+    return compare(model, model)
 
 
 def _worlds_differ(host: World, model: World, sees: frozenset[str]) -> tuple[str, str] | None:

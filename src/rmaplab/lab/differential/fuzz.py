@@ -15,7 +15,16 @@ from typing import Any, ClassVar
 from rmaplab.calls.table import BIRTHS, CALLS, HINT, MADV, MAP, MREMAP, PROTECTION, RANGE, Argument
 from rmaplab.calls.words import Address, FlagsKind, Length
 from rmaplab.lab.memory import Memory
-from rmaplab.objects.flags import CLONE_VM, MAP_FIXED_NOREPLACE, PROT_READ, PROT_WRITE, RLIMIT_AS, RLIMIT_MEMLOCK
+from rmaplab.objects.flags import (
+    CLONE_VM,
+    MAP_FIXED_NOREPLACE,
+    PROT_READ,
+    PROT_WRITE,
+    RLIMIT_AS,
+    RLIMIT_MEMLOCK,
+    RLIMIT_NPROC,
+    RLIMIT_STACK,
+)
 from rmaplab.workloads.script import FIRST, MOST_PROCESSES, Lives, Op, Script, op
 
 LEAST_OPS, MOST_OPS = 4, 24
@@ -39,7 +48,7 @@ class _Maker:
 
     def __init__(self, random: Random, calls: frozenset[str]) -> None:
         self.random = random
-        self.calls = [call for call in CALLS if call in calls]
+        self.calls = [call for call in CALLS if call in calls and CALLS[call].often]
         self.weights = [CALLS[call].often for call in self.calls]
         self.alive = {FIRST: Memory()}
         self.large = not random.randrange(25)  # whole leaf tables
@@ -216,6 +225,10 @@ class _Maker:
     def _limit(self, call: str, process: str, memory: Memory) -> Op:
         if self.locks == "limit" and self.random.randrange(2):
             return op(process, call, RLIMIT_MEMLOCK, Length(self.random.choice([0, 3, 9, 9, 200])))
+        if not self.random.randrange(3):
+            return op(process, call, RLIMIT_STACK, Length(self.random.choice([0, 2, 9, 2048])))
+        if not self.random.randrange(6):
+            return op(process, call, RLIMIT_NPROC, Length(self.random.choice([0, 2, 3, 4])))
         return op(process, call, RLIMIT_AS, Length(self.random.choice([16, 40, 4000])))
 
     own: ClassVar[Mapping[str, Callable[["_Maker", str, str, Memory], Op | None]]] = {
@@ -237,14 +250,14 @@ def shrink(script: Script, fails: Fails) -> Script:
     """
 
     def still(ops: Sequence[Op]) -> bool:
-        return bool(ops) and fails(Script(tuple(ops), script.name))
+        return bool(ops) and fails(replace(script, ops=tuple(ops)))
 
     ops = list(script.ops)
     while True:
         before = ops
         ops = _simpler(_fewer_processes(_fewer(ops, still), still), still)
         if ops == before:
-            return Script(_numbered(ops), script.name)
+            return replace(script, ops=_numbered(ops))
 
 
 def _fewer(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:

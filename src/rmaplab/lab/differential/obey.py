@@ -5,6 +5,7 @@
 Each script gets a system of its own. Afterwards the kernel checks itself, against the judge too: a KernelBug is ours.
 """
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -20,11 +21,14 @@ from rmaplab.kernels.system import System, boot
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, ZERO_PFN
 from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.mm.overcommit import Overcommit, OvercommitMode
 from rmaplab.mm.vma import link_vma, vm_area_alloc
 from rmaplab.objects.flags import RLIMIT_MEMLOCK, VM_DONTEXPAND
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct
+from rmaplab.reclaim.oom_kill import OomKiller
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+from rmaplab.workloads.box import HOST, ScriptBox
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import FIRST, WORD, Op, Script
 from rmaplab.workloads.world import EVERYTHING, Circumstances, Raw, Record, Watcher, stamp
@@ -35,21 +39,37 @@ SMALL_WINDOW = 1 << 38  # where the address space ends at 512 GiB
 
 
 class Obedient:
-    """A system that obeys a script. `kernel` is a name; the box is always the same, but for what it promises (`around`)."""
+    """A system that obeys a script. `kernel` is a name. Its box is the script's, and where that says nothing the host's (`around`)."""
 
-    def __init__(self, kernel: str, around: Circumstances) -> None:
-        base = around.m if find_kernel(kernel).rules(WORD).mmap_topdown else None
-        self.system: System = boot(kernel, ram=RAM, paging=PAGING, mmap_base=base, heap_base=around.h)
-        promises = self.system.kernel.overcommit  # are kept as the host keeps them; nothing is swapped
-        swap = (around.promised >> PAGE_SHIFT) - promises.totalram
-        self.system.kernel.overcommit = replace(promises, swap=swap)
+    def __init__(self, kernel: str, around: Circumstances, box: ScriptBox = HOST) -> None:
+        rules = find_kernel(kernel).rules(WORD)
+        own = box.ram is not None
+        self.system: System = boot(
+            kernel,
+            ram=RAM if box.ram is None else box.ram,
+            swap=(box.swap or 0) if own else 0,
+            paging=PAGING,
+            mmap_base=around.m if rules.mmap_topdown else None,
+            heap_base=around.h,
+            overcommit=around.overcommit if box.overcommit is None else box.overcommit,
+            overcommit_ratio=around.ratio if box.ratio is None else box.ratio,
+            max_map_count=box.max_map_count
+            if box.max_map_count is not None or not rules.max_map_count_settable
+            else around.max_map_count,
+        )
+        k = self.system.kernel
+        self.killer = OomKiller(k) if own else None
+        if not own:
+            k.overcommit = _as_promised(k.overcommit, around, box)
+        self.why = ""
+        """Why the last operation failed, as the rule says that has refused it."""
         self.tasks: dict[str, Task] = {}
         self.names: dict[int, str] = {}
         self._raws: dict[int, Raw] = {}
-        self._mapped: I64 = np.zeros(
-            self.system.machine.frames.nr, np.int64
-        )  # by frame, entries: zeros but within raws()
-        self._top = top = _top(kernel, base)
+        self._failing: dict[str, int] = {}  # processes: which allocation of their next call fails
+        self._mapped: I64 = np.zeros(self.system.machine.frames.nr, np.int64)
+        """By frame, entries: zeros but within raws()."""
+        self._top = top = _top(kernel, around.m if rules.mmap_topdown else None)
         first = self._add(FIRST, self.system.spawn(root=around.privileged))
         self._fence(first)
         roomy = self.system.machine.paging.task_size > WINDOW + REACH
@@ -61,18 +81,32 @@ class Obedient:
         task = self.tasks.get(op.process)
         if task is None:  # its fork has failed
             return "ESRCH"
+        self.why = ""
+        allocator = self.system.machine.allocator
+        nth = self._failing.pop(op.process, 0)
         try:
+            if nth:
+                allocator.fail_after = nth - 1
             return self._own.get(op.call, Obedient._call)(self, number, op, task)
         except SyscallError as error:
+            self.why = error.why
             return error.name
         except SegmentationFault as fault:
+            self.why = fault.cause
             return signal_text("SIGSEGV", self.places.name(fault.address))
         except NotModelled as error:
             raise NotModelled(f"line {op.line}: {error}") from None
-        except (NoMemory, OomKilled):
+        except (NoMemory, OomKilled) as failure:
+            self.why = str(failure)
+            killed = isinstance(failure, OomKilled) and (nth > 0 or self.killer is not None)
+            if killed or (self.killer is not None and self.killer.kill_chosen()):
+                return signal_text("SIGKILL")
             raise UsageError(
                 f"line {op.line}: the model's box of {RAM} is too small for this: use fewer pages"
             ) from None
+        finally:
+            if nth:
+                allocator.fail_after = None
 
     def raws(self, *touched: str) -> dict[str, Raw]:
         """All processes that live, as this side sees them; without `touched` O(page tables).
@@ -80,6 +114,7 @@ class Obedient:
         Of processes that are not `touched`, only what belongs to frames is read again: an operation changes its own process's
         entries. (Who calls reads everything at the end of a script, and check() looks at all of it.)
         """
+        self._bury()
         mms = {name: self._mm(task) for name, task in self.tasks.items()}
         known = {mm.address for mm in mms.values()} & self._raws.keys()
         fresh = {mms[name].address for name in touched if name in mms} if touched else known
@@ -125,6 +160,7 @@ class Obedient:
             for page in range(op["pages"]):
                 words.append(int.from_bytes(task.read(self._page(op, page), WORD), "little"))  # noqa: PERF401
         except SegmentationFault as fault:
+            self.why = fault.cause
             return signal_text("SIGSEGV", self.places.name(fault.address), words)
         return result_text(Returns.WORDS, words, self.places)
 
@@ -139,12 +175,19 @@ class Obedient:
         if task.children and all(child.exit_code is None for child in task.children):
             return result_text(Returns.WHO, None, self.places)
         pid, code = task.wait()
-        return result_text(Returns.WHO, (self.names[pid], str(code)), self.places)
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else str(code)
+        return result_text(Returns.WHO, (self.names[pid], how), self.places)
+
+    def _fail(self, number: int, op: Op, task: Task) -> str:
+        """The next call of this process meets a failing allocation."""
+        self._failing[op.process] = op["nth"]
+        return "ok"
 
     _own: ClassVar[Mapping[str, Callable[["Obedient", int, Op, Task], str]]] = {  # those that are more than one call
         "read": _read,
         "write": _write,
         "wait": _wait,
+        "fail": _fail,
     }
 
     # -- inside ----------------------------------------------------------------------------------------------------------
@@ -153,6 +196,10 @@ class Obedient:
         self.tasks[name] = task
         self.names[task.pid] = name
         return task
+
+    def _bury(self) -> None:
+        """Whoever has been killed lives no more: as the caller, or because memory ran out for another one."""
+        self.tasks = {name: task for name, task in self.tasks.items() if task.mm is not None}
 
     def _fence(self, task: Task) -> None:
         """Above m a program has something of its own, which merges with nothing and is not counted."""
@@ -197,6 +244,14 @@ def _top(kernel: str, base: int | None) -> int:
     return boot(kernel, ram=RAM, paging=PAGING, mmap_base=base).spawn().mmap(PAGE_SIZE) + PAGE_SIZE
 
 
+def _as_promised(promises: Overcommit, around: Circumstances, box: ScriptBox) -> Overcommit:
+    """Promises are kept as the host keeps them, with the box's swap; nothing is swapped, and all else is free there."""
+    ram, swap = around.promised - around.swap, around.swap if box.swap is None else box.swap
+    if promises.mode is OvercommitMode.STRICT:
+        return replace(promises, totalram=ram >> PAGE_SHIFT, swap=swap >> PAGE_SHIFT, nr_free_at_boot=ram >> PAGE_SHIFT)
+    return replace(promises, swap=(ram + swap >> PAGE_SHIFT) - promises.totalram)
+
+
 def _refuse_what_cannot_be_compared(script: Script, around: Circumstances) -> None:
     """Raises NotModelled. mlockall compares RLIMIT_MEMLOCK with all that a process maps: the host's own, too."""
     bound = not around.privileged
@@ -225,7 +280,10 @@ def obey(
     Where the model is wrong in itself the record ends, and says so. Raises UsageError: no such kernel; NotModelled:
     what Linux can do and the model cannot.
     """
-    obedient = Obedient(kernel, around)
+    try:
+        obedient = Obedient(kernel, around, script.box)
+    except UsageError as error:
+        raise UsageError(f"{script.name}: {error}" if script.box != HOST else str(error)) from None
     sees = EVERYTHING if obedient.system.kernel.rules.anon_exclusive else EVERYTHING - {"exclusive"}
     record = Record(script, sees, around)
     _refuse_what_cannot_be_compared(script, around)
@@ -238,6 +296,7 @@ def obey(
             touched = () if last else (op.process, op["child"]) if op.call in BIRTHS else (op.process,)
             record.worlds.append(obedient.watcher.world(op, obedient.raws(*touched)))
             record.results.append(result)
+            record.reasons.append(obedient.why)
         if graph:
             record.graph = obedient.graph()
     except UsageError as error:

@@ -74,10 +74,16 @@ def _as_text(record: Record) -> str:
 def _check_circumstances(around: Circumstances) -> None:
     """Raises ValueError for what no host has: the model boots with it."""
     places = [address for address in (around.m, around.h) if address is not None]
-    numbers = [*places, around.promised]
+    counts = [around.promised, around.swap, around.overcommit, around.ratio]
+    counts += [] if around.max_map_count is None else [around.max_map_count]
+    numbers = [*places, *counts]
     if not isinstance(around.privileged, bool) or not all(type(number) is int for number in numbers):
         raise ValueError("circumstances that are none")
-    if any(address % PAGE_SIZE or not 0 < address < USER_END for address in places) or around.promised < 0:
+    if (
+        any(address % PAGE_SIZE or not 0 < address < USER_END for address in places)
+        or min(counts) < 0
+        or around.overcommit > 2
+    ):
         raise ValueError("places or promises that no host has")
 
 
