@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import os
@@ -96,6 +97,24 @@ def test_the_table_says_where_it_stands(capsys: pytest.CaptureFixture[str], fork
     assert shown == sorted(pids)
     assert "anonmm" in out
     assert "Files with most VMAs" in out
+
+
+def test_without_a_match_those_there_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, forks: Forks
+) -> None:
+    """The commonest names, of this machine or of the file, each with as many processes as a question by that name finds."""
+    census = str(tmp_path / "census")
+    with forks(60, 61, 0):
+        code, _, err = run(capsys, "--comm", "nobody-is-called-so")
+        assert code == 2
+        assert re.search(r"there are (.*, )?forks \(\d+\)", err)
+        run(capsys, "--save", census)
+    _, _, err = run(capsys, "--from", census, "--comm", "nobody-is-called-so")
+    found = re.findall(r"([^,]+) \(([\d,]+)\)", err.partition("there are ")[2])
+    assert found
+    for name, number in found:
+        asked = ("--from", census, "--comm", glob.escape(name.strip()), "--top", "0")
+        assert sum(row["processes"] for row in said_json(capsys, *asked)["processes"]) == int(number.replace(",", ""))
 
 
 def test_no_name_is_obeyed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -368,7 +387,7 @@ def test_pages_without_bpf(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         (("--pid", "4194304"), "no process 4194304"),
         (("--pid", "2"), "kernel thread"),
         (("--pid", "0"), "--pid"),
-        (("--comm", "nobody-is-called-so"), "try a pattern"),
+        (("--comm", "nobody-is-called-so"), "there are "),
         (("--sort", "beauty"), "--sort"),
         (("--from", "/nowhere/census"), "No such file"),
         (("--from", __file__), "is no census"),
