@@ -30,6 +30,7 @@ from rmaplab.host.candidates import Visit, file_candidates, file_of, one_per_add
 from rmaplab.host.file_page import FilePage
 from rmaplab.host.frames import folio_around, last_pfn, word_of
 from rmaplab.host.kernel_walk import KernelWalk, Walked
+from rmaplab.host.ksm import is_merged
 from rmaplab.host.pagemap import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PFN, PM_PRESENT, Pagemap
 from rmaplab.host.place import Place, cannot_read
 from rmaplab.host.procfs import PAGE_BYTES, Unread
@@ -38,7 +39,7 @@ from rmaplab.units import format_size
 
 ATTEMPTS = 3
 _WITHOUT_WALK = ("no page", "zero", "slab", "free", "page table", "offline", "reserved", "kernel")
-_WALKED = ("anon", "file", "shmem", "hugetlb", "unknown")
+_WALKED = ("anon", "ksm", "file", "shmem", "hugetlb", "unknown")
 _OF_FILES = ("file", "shmem", "hugetlb")
 Walker = KernelWalk | BpfUnavailable | None  # walks the kernel's own graph; or why nothing does
 _HIDDEN = "PFNs are hidden (CAP_SYS_ADMIN shows them)"
@@ -148,6 +149,8 @@ def who_maps_pfn(pfn: int, walk: Walker = None, *, asked: Place | None = None, o
         walked = _walk(walk, pfn) if answer.kind in _WALKED else None
         if answer.kind == "file" and walked is not None and not walked.folios.mapping[0]:
             answer.kind = "kernel"  # a driver or BPF put a page of its own into a VMA
+        if walked is not None and is_merged(walked.folios.mapping)[0]:
+            answer.kind = "ksm"  # whatever flags say: Linux 6.12's do not
         _add_candidates(answer, walked, asked, of)
         _add_mappers(answer, asked)
         torn = walked is not None and bool(walked.dump.broken)  # dumped again and again already: no use to go on
@@ -175,7 +178,7 @@ def _add_candidates(answer: Answer, walked: Walked | None, asked: Place | None, 
         answer.candidates = []
     elif walked is not None:
         if walked.reaches_all:
-            answer.index = int(walked.folios.pgoff[0])
+            answer.index = None if answer.kind == "ksm" else int(walked.folios.pgoff[0])
             answer.candidates = walked.of(0, prefer)
     elif answer.kind in _OF_FILES:
         places = [(asked.vma, asked.address)] if asked else []
@@ -237,8 +240,8 @@ def _add_notes(answer: Answer, walked: Walked | None) -> None:
 
 
 def _note_no_walk(answer: Answer, walk: Walker) -> None:
-    if answer.kind == "ksm":
-        why = "those of a KSM page hang on its rmap_items, which are not read here"
+    if isinstance(walk, KernelWalk) and answer.kind == "ksm":
+        why = "the kernel's rmap_items of this KSM page could not all be read"
     elif isinstance(walk, KernelWalk):
         why = "its anon_vma is in no process that we see"
     elif answer.kind in _OF_FILES:
