@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import os
@@ -98,6 +99,24 @@ def test_the_table_says_where_it_stands(capsys: pytest.CaptureFixture[str], fork
     assert "Files with most VMAs" in out
 
 
+def test_without_a_match_those_there_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, forks: Forks
+) -> None:
+    """The commonest names, of this machine or of the file, each with as many processes as a question by that name finds."""
+    census = str(tmp_path / "census")
+    with forks(60, 61, 0):
+        code, _, err = run(capsys, "--comm", "nobody-is-called-so")
+        assert code == 2
+        assert re.search(r"there are (.*, )?forks \(\d+\)", err)
+        run(capsys, "--save", census)
+    _, _, err = run(capsys, "--from", census, "--comm", "nobody-is-called-so")
+    found = re.findall(r"([^,]+) \(([\d,]+)\)", err.partition("there are ")[2])
+    assert found
+    for name, number in found:
+        asked = ("--from", census, "--comm", glob.escape(name.strip()), "--top", "0")
+        assert sum(row["processes"] for row in said_json(capsys, *asked)["processes"]) == int(number.replace(",", ""))
+
+
 def test_no_name_is_obeyed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A process calls itself a closing tag and an escape sequence, and maps a file of such a name."""
     path = tmp_path / "a\nb\x1b[2J[x]"
@@ -154,7 +173,7 @@ def test_save_from_and_diff(capsys: pytest.CaptureFixture[str], forks: Forks, tm
     assert said["total"]["grown"]["chains"] == sum(change["grown"]["chains"] for change in said["trees"])
     assert (said["before"]["rung"], said["after"]["rung"]) == (1, 1)
     _, out, _ = run(capsys, "diff", before, after, "--tree")
-    assert "the whole machine" in out
+    assert "all that was seen" in out
     assert out.count("rung 1 of 4") == 2
     _, out, _ = run(capsys, "diff", before, after, "--format", "csv", "--top", "1")
     assert out.startswith("rung_before,rung_after,pid,comm")
@@ -368,7 +387,7 @@ def test_pages_without_bpf(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         (("--pid", "4194304"), "no process 4194304"),
         (("--pid", "2"), "kernel thread"),
         (("--pid", "0"), "--pid"),
-        (("--comm", "nobody-is-called-so"), "try a pattern"),
+        (("--comm", "nobody-is-called-so"), "there are "),
         (("--sort", "beauty"), "--sort"),
         (("--from", "/nowhere/census"), "No such file"),
         (("--from", __file__), "is no census"),

@@ -18,6 +18,7 @@ import pytest
 from rmaplab.cli import main
 from rmaplab.host import pagemap
 from rmaplab.host.bpf import syscall
+from rmaplab.host.bpf.btf import Btf
 
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 CAPABILITIES = "-sys_admin,-bpf,-perfmon,-sys_ptrace,-dac_override,-dac_read_search"
@@ -87,8 +88,27 @@ def test_a_kernel_that_refuses_bpf(capsys: pytest.CaptureFixture[str], monkeypat
     answer = json.loads(out)
     assert (answer["kind"], answer["candidates"], answer["wasted"]) == ("anon", None, None)
     assert (os.getpid(), answer["mapcount"]) == (answer["mappers"][0]["pid"], len(answer["mappers"]))
-    assert "is not known: that takes BPF" in err
-    assert "bpf(2) is refused: it needs CAP_BPF and CAP_PERFMON" in err
+    assert "is not known: bpf(2) is refused: it needs CAP_BPF and CAP_PERFMON" in err
+
+
+@needs_pfns
+@pytest.mark.parametrize("missing", ["folio._entire_mapcount", "page.compound_head", "anon_vma_chain.anon_vma"])
+def test_a_kernel_without_a_field_is_named_by_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """BPF is there and is not what is missing: as on 6.1. What is read of a dump or of a page alike."""
+    really = Btf.locate
+
+    def locate(btf: Btf, owner: str, *path: str) -> tuple[int, int] | None:
+        return None if ".".join((owner, *path)) == missing else really(btf, owner, *path)
+
+    monkeypatch.setattr(Btf, "locate", locate)
+    assert call(str(os.getpid()), "[heap]", "--format", "json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["candidates"] is None
+    (note,) = (line for line in err.splitlines() if "is not known" in line)
+    assert missing in note
+    assert "BPF" not in err
 
 
 def test_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

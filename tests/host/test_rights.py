@@ -45,7 +45,7 @@ def run(steps: str, *arguments: str) -> tuple[int, str, str]:
 
 def look(steps: str) -> dict[str, Any]:
     """The census there; nothing in it is 0 because nobody could look."""
-    code, out, err = run(steps, "live", "--format", "json")
+    code, out, err = run(steps, "live", "--format", "json", "--top", "0")
     assert (code, err) == (0, "")
     said: dict[str, Any] = json.loads(out)
     none_may_be = ("swap_bytes", "hugetlb_bytes", "ksm_bytes")
@@ -148,6 +148,17 @@ def test_no_proc_at_all() -> None:
     assert (code, out) == (2, "")
     assert "/proc is not mounted" in err
     assert "/sys" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "asked", [("1",), ("1", "[heap]"), ("self",), ("--pfn", "1"), ("--file", sys.executable), ("init", "[heap]")]
+)
+def test_no_proc_to_ask(asked: tuple[str, ...]) -> None:
+    """`who` does not say that there is no such process, file or frame: it has not looked."""
+    code, out, err = run("no-proc", "who", *asked)
+    assert (code, out) == (2, "")
+    assert err.startswith("rmaplab: /proc is not mounted")
     assert len(err.splitlines()) == 1
 
 

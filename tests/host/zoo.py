@@ -227,6 +227,8 @@ def as_b(b: Keeper) -> None:
     b.write(AT["anonymous"], 1, 3)
     move(b, "moved_by_child")
     b.write(AT["wipeonfork"], 1)
+    if "ksm" not in b.missing:
+        b.write(AT["ksm"], 1)
     for name in ("memfd", "tmpfs", "bpf_map"):
         if name not in b.missing:
             b.touch(AT[name], name, 0, write=True)

@@ -6,12 +6,13 @@
                     +-- address_space -> every VMA of the file --------+                             |
                                                                                      its pagemap entry: the page? a hit
                                                                                                         else in vain
+                    +-- KSM's stable node --> rmap_items, each an anon_vma and an address (ksm.py)
 
 All pages of a question are walked at once, in columns: pairs of a page and a VMA are made by a join on what both hang on, cut
 down to those whose interval fits, and the entries are read per process. The kernel's interval trees find the same VMAs sooner.
 A large folio is walked page by page here; the kernel visits the VMAs that cover any of its pages.
 
-Sources: mm/rmap.c (rmap_walk_anon, rmap_walk_file), mm/internal.h (vma_address), mm/page_vma_mapped.c.
+Sources: mm/rmap.c (rmap_walk_anon, rmap_walk_file), mm/ksm.c (rmap_walk_ksm), mm/internal.h (vma_address), mm/page_vma_mapped.c.
 """
 
 from typing import NamedTuple
@@ -20,6 +21,7 @@ import numpy as np
 
 from rmaplab.host.candidates import Visit, miss_of, visits_of
 from rmaplab.host.closing import Closing
+from rmaplab.host.ksm import RmapItems, read_rmap_items
 from rmaplab.host.pagemap import PM_PFN, PM_PRESENT, Pagemap
 from rmaplab.host.pages import Folios, PagePeeker
 from rmaplab.host.procfs import PAGE_BYTES
@@ -43,12 +45,13 @@ class Walked(NamedTuple):
     hits: Bools
     folios: Folios
     dump: Dump
+    items: RmapItems
 
     @property
     def reaches_all(self) -> bool:
         """Whether the dump has what each page hangs on; it has not where all its VMAs are in processes that are hidden."""
-        anon_vma = self.folios.anon_vma
-        return bool(np.isin(anon_vma[anon_vma != 0], self.dump.anon_vma_pointers).all())
+        owners = np.concatenate([self.folios.anon_vma, self.items.anon_vma])
+        return bool(self.items.whole.all() and np.isin(owners[owners != 0], self.dump.anon_vma_pointers).all())
 
     def of(self, page: int, prefer: int | None = None) -> list[Visit]:
         """The visits for one page, with names and VMAs, and what was found instead of the page."""
@@ -82,17 +85,27 @@ class KernelWalk(Closing):
         self._dumper.__exit__()
 
     def walk(self, pfns: U64) -> Walked:
-        """Every visit for each of these pages. O(VMAs + chains + visits); KSM pages and those of no reverse map have none."""
+        """Every visit for each of these pages; those of no reverse map have none. O(VMAs + chains + visits).
+
+        To a VMA to which several rmap_items of KSM lead, the kernel comes several times: it is one visit here.
+        """
         dump = self._dumper.dump()
         folios = self._peeker.look(pfns.astype(np.int64))
         graph = dump.graph
         of_file = np.flatnonzero(graph.vmas.file != NONE)
         owner = np.where(folios.anon_vma != 0, find_rows(folios.anon_vma, dump.anon_vma_pointers), NONE)
-        anon = _pairs(dump, folios.pgoff, owner, graph.chains.vma, graph.chains.anon_vma)
+        vmas = graph.vmas
+        by_index = vmas.pgoff, vmas.pgoff + vmas.nr_pages
+        anon = _pairs(by_index, folios.pgoff, owner, graph.chains.vma, graph.chains.anon_vma)
         owner = np.where(folios.mapping != 0, find_rows(folios.mapping, dump.mapping_pointers), NONE)
-        file = _pairs(dump, folios.pgoff, owner, of_file, graph.vmas.file[of_file])
+        file = _pairs(by_index, folios.pgoff, owner, of_file, vmas.file[of_file])
         page, vma = (np.concatenate(columns) for columns in zip(anon, file, strict=True))
-        address = graph.vmas.start[vma] + (folios.pgoff[page] - graph.vmas.pgoff[vma]) * PAGE_BYTES
+        address = vmas.start[vma] + (folios.pgoff[page] - vmas.pgoff[vma]) * PAGE_BYTES
+        items = read_rmap_items(self._peeker, folios.mapping)
+        owner = find_rows(items.anon_vma, dump.anon_vma_pointers)
+        item, there = _pairs((vmas.start, vmas.end), items.address, owner, graph.chains.vma, graph.chains.anon_vma)
+        merged = np.unique(np.stack([items.page[item], there, items.address[item]]), axis=1)
+        page, vma, address = np.concatenate([[page, vma, address], merged], axis=1)
         mms, first = np.unique(graph.processes.mm, return_index=True)
         pid = graph.processes.pid[first[np.searchsorted(mms, graph.vmas.mm[vma])]]
         order = np.lexsort((address, pid, page))
@@ -100,12 +113,12 @@ class KernelWalk(Closing):
         entries = _entries(pid, address)
         present = entries & np.uint64(PM_PRESENT) != 0
         hits = present & (entries & np.uint64(PM_PFN) == pfns[page])
-        return Walked(page, pid, address, entries, hits, folios, dump)
+        return Walked(page, pid, address, entries, hits, folios, dump, items)
 
 
-def _pairs(dump: Dump, pgoff: I64, owner: I64, linked_vma: I64, link_owner: I64) -> tuple[I64, I64]:
-    """(page, VMA) where both hang on the same owner and the VMA covers the page's index. A million pairs are looked at at once."""
-    vmas = dump.graph.vmas
+def _pairs(within: tuple[I64, I64], at: I64, owner: I64, linked_vma: I64, link_owner: I64) -> tuple[I64, I64]:
+    """(page, VMA) where both hang on the same owner and what is asked for `at` is `within` the VMA. A million pairs are looked at at once."""
+    first, end_of = within
     order = np.argsort(link_owner, kind="stable")
     links, owners = linked_vma[order], link_owner[order]
     asked = np.flatnonzero(owner != NONE)
@@ -120,7 +133,7 @@ def _pairs(dump: Dump, pgoff: I64, owner: I64, linked_vma: I64, link_owner: I64)
         page = np.repeat(asked[begin:end], lengths)
         within = np.arange(len(page)) - np.repeat(ends[begin:end] - lengths - before, lengths)
         vma = links[np.repeat(low[begin:end], lengths) + within]
-        covers = (vmas.pgoff[vma] <= pgoff[page]) & (pgoff[page] < vmas.pgoff[vma] + vmas.nr_pages[vma])
+        covers = (first[vma] <= at[page]) & (at[page] < end_of[vma])
         found.append((page[covers], vma[covers]))
         begin = end
     if not found:

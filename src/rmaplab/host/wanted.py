@@ -1,12 +1,15 @@
 """Whom a census is asked about: a PID, commands of a name, a cgroup, or everybody. Found before anything costly is read."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from rmaplab.harmless import printable
-from rmaplab.host.procfs import Unread, processes, read_proc
+from rmaplab.host.procfs import Unread, processes, read_proc, read_status
 from rmaplab.machine.arrays import Bools
+
+_NAMED = 5
 
 
 class Wanted(NamedTuple):
@@ -21,6 +24,11 @@ class Wanted(NamedTuple):
     def everybody(self) -> bool:
         """Whether nothing is asked for."""
         return self.pid is None and self.comm is None and self.cgroup is None
+
+    @property
+    def only_cgroup(self) -> bool:
+        """Whether it is cgroups that are asked about, and no names."""
+        return self.cgroup is not None and self.comm is None
 
     def matches(self, pid: int, comm: str, cgroup: str) -> bool:
         """Whether a process is meant. A cgroup is meant with those below it; * and ? stand for something."""
@@ -40,8 +48,25 @@ class Wanted(NamedTuple):
 
     def _names(self, pid: int) -> tuple[str, str]:
         """What is asked about only: each is a file to read."""
-        comm = "" if self.comm is None else as_name(_text(f"{pid}/comm").rstrip(b"\n"))
+        comm = "" if self.comm is None else _read_name(pid)
         return comm, "" if self.cgroup is None else read_cgroup(pid)
+
+    def others_there(self) -> str:
+        """What could be asked for instead on this machine, now: the commonest names, or cgroups, of processes with memory."""
+        read = read_cgroup if self.only_cgroup else _read_name
+        statuses = ((pid, read_status(pid)) for pid in processes())
+        return commonest(read(pid) for pid, who in statuses if not isinstance(who, Unread) and who.has_memory)
+
+
+def commonest(names: Iterable[str]) -> str:
+    """In words, names that most bear, and how many do; "" of none."""
+    found = Counter(filter(None, names)).most_common()
+    some = ", ".join(f"{name} ({nr:,})" for name, nr in found[:_NAMED])
+    return f"{some}, and {len(found) - _NAMED:,} more names" if len(found) > _NAMED else some
+
+
+def _read_name(pid: int) -> str:
+    return as_name(_text(f"{pid}/comm").rstrip(b"\n"))
 
 
 def as_name(comm: bytes) -> str:

@@ -25,10 +25,12 @@ import numpy as np
 from rmaplab.errors import UsageError
 from rmaplab.host import kpageflags, pagemap, procfs
 from rmaplab.host.absent import why_absent
+from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.candidates import Visit, file_candidates, file_of, one_per_address_space, visits_of
 from rmaplab.host.file_page import FilePage
 from rmaplab.host.frames import folio_around, last_pfn, word_of
 from rmaplab.host.kernel_walk import KernelWalk, Walked
+from rmaplab.host.ksm import is_merged
 from rmaplab.host.pagemap import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PFN, PM_PRESENT, Pagemap
 from rmaplab.host.place import Place, cannot_read
 from rmaplab.host.procfs import PAGE_BYTES, Unread
@@ -37,8 +39,9 @@ from rmaplab.units import format_size
 
 ATTEMPTS = 3
 _WITHOUT_WALK = ("no page", "zero", "slab", "free", "page table", "offline", "reserved", "kernel")
-_WALKED = ("anon", "file", "shmem", "hugetlb", "unknown")
+_WALKED = ("anon", "ksm", "file", "shmem", "hugetlb", "unknown")
 _OF_FILES = ("file", "shmem", "hugetlb")
+Walker = KernelWalk | BpfUnavailable | None  # walks the kernel's own graph; or why nothing does
 _HIDDEN = "PFNs are hidden (CAP_SYS_ADMIN shows them)"
 
 
@@ -88,14 +91,14 @@ class Answer:
         }
 
 
-def who_maps_address(place: Place, walk: KernelWalk | None = None) -> Answer:
+def who_maps_address(place: Place, walk: Walker = None) -> Answer:
     """The page at an address of a process. Raises UsageError when the process ends meanwhile."""
     for _ in range(ATTEMPTS):
         entry = _entry(place)
         if not entry & PM_PRESENT:
             return _absent(place, entry, walk)
         if not entry & PM_PFN:
-            return _without_pfn(place, entry)
+            return _without_pfn(place, entry, walk)
         answer = who_maps_pfn(entry & PM_PFN, walk, asked=place)
         if any((visit.pid, visit.address) == (place.pid, place.address) for visit in answer.mappers):
             return answer
@@ -103,7 +106,7 @@ def who_maps_address(place: Place, walk: KernelWalk | None = None) -> Answer:
     return answer
 
 
-def who_maps_file(page: FilePage, walk: KernelWalk | None = None) -> Answer:
+def who_maps_file(page: FilePage, walk: Walker = None) -> Answer:
     """A page of a file, by its place in the page cache."""
     if page.pfn is not None:
         return who_maps_pfn(page.pfn, walk, of=page)
@@ -130,9 +133,7 @@ def _note_hidden(answer: Answer) -> None:
         answer.notes.append(f"{found}: {are_hidden(closed)}")
 
 
-def who_maps_pfn(
-    pfn: int, walk: KernelWalk | None = None, *, asked: Place | None = None, of: FilePage | None = None
-) -> Answer:
+def who_maps_pfn(pfn: int, walk: Walker = None, *, asked: Place | None = None, of: FilePage | None = None) -> Answer:
     """A page frame. `walk` walks the kernel's own graph; without it, only pages of files have candidates.
 
     Raises UsageError where there is no such frame, or where PFNs are hidden.
@@ -145,9 +146,11 @@ def who_maps_pfn(
             raise UsageError(f"there is no page frame {pfn:#x} on this machine: {last_pfn()}")
         answer = Answer(pfn, "unknown" if word is None else kpageflags.kind_of(word))
         answer.mapcount = word_of("kpagecount", pfn)
-        walked = walk.walk(np.array([pfn], np.uint64)) if walk and answer.kind in _WALKED else None
+        walked = _walk(walk, pfn) if answer.kind in _WALKED else None
         if answer.kind == "file" and walked is not None and not walked.folios.mapping[0]:
             answer.kind = "kernel"  # a driver or BPF put a page of its own into a VMA
+        if walked is not None and is_merged(walked.folios.mapping)[0]:
+            answer.kind = "ksm"  # whatever flags say: Linux 6.12's do not
         _add_candidates(answer, walked, asked, of)
         _add_mappers(answer, asked)
         torn = walked is not None and bool(walked.dump.broken)  # dumped again and again already: no use to go on
@@ -159,7 +162,13 @@ def who_maps_pfn(
     if answer.candidates is None and not walked:
         _add_candidates(answer, None, asked, of)
     _add_notes(answer, walked)
+    if answer.candidates is None:
+        _note_no_walk(answer, walk)
     return answer
+
+
+def _walk(walk: Walker, pfn: int) -> Walked | None:
+    return walk.walk(np.array([pfn], np.uint64)) if isinstance(walk, KernelWalk) else None
 
 
 def _add_candidates(answer: Answer, walked: Walked | None, asked: Place | None, of: FilePage | None) -> None:
@@ -169,7 +178,7 @@ def _add_candidates(answer: Answer, walked: Walked | None, asked: Place | None, 
         answer.candidates = []
     elif walked is not None:
         if walked.reaches_all:
-            answer.index = int(walked.folios.pgoff[0])
+            answer.index = None if answer.kind == "ksm" else int(walked.folios.pgoff[0])
             answer.candidates = walked.of(0, prefer)
     elif answer.kind in _OF_FILES:
         places = [(asked.vma, asked.address)] if asked else []
@@ -221,9 +230,7 @@ def _add_notes(answer: Answer, walked: Walked | None) -> None:
         answer.notes.append(f"{-missing:,} more than the kernel counts: the page changed hands while it was read")
     if others := procfs.nr_sharing({visit.pid for visit in answer.mappers}):
         answer.notes.append(f"{others:,} more processes share the address space of one listed (CLONE_VM)")
-    if answer.candidates is None:
-        answer.notes.append(f"which VMAs the kernel's own walk would visit is not known: {_no_walk(answer, walked)}")
-    elif answer.kind in _OF_FILES and refused:
+    if answer.candidates is not None and answer.kind in _OF_FILES and refused:
         answer.partial = True
         if missing <= 0:
             answer.notes.append(f"the walk may visit more: {are_hidden(refused)}")
@@ -232,12 +239,16 @@ def _add_notes(answer: Answer, walked: Walked | None) -> None:
         answer.notes.append(f"{torn}: visits may be missing")
 
 
-def _no_walk(answer: Answer, walked: Walked | None) -> str:
-    if answer.kind == "ksm":
-        return "those of a KSM page hang on its rmap_items, which are not read here"
-    if answer.kind in _OF_FILES:
-        return "nobody found names the file"
-    return "its anon_vma is in no process that we see" if walked else "that takes BPF"
+def _note_no_walk(answer: Answer, walk: Walker) -> None:
+    if isinstance(walk, KernelWalk) and answer.kind == "ksm":
+        why = "the kernel's rmap_items of this KSM page could not all be read"
+    elif isinstance(walk, KernelWalk):
+        why = "its anon_vma is in no process that we see"
+    elif answer.kind in _OF_FILES:
+        why = "nobody found names the file"
+    else:
+        why = "that takes BPF" if walk is None else str(walk)
+    answer.notes.append(f"which VMAs the kernel's own walk would visit is not known: {why}")
 
 
 def _entry(place: Place) -> int:
@@ -256,7 +267,7 @@ def _entry(place: Place) -> int:
     return entry
 
 
-def _absent(place: Place, entry: int, walk: KernelWalk | None) -> Answer:
+def _absent(place: Place, entry: int, walk: Walker) -> Answer:
     """No page here: if the VMA is of a file, the file's page may be mapped by others, and a page of swap may be in other tables."""
     found = why_absent(place, entry)
     absent = f"pid {place.pid} has no page at {place.address:#x}: {found.why}"
@@ -288,7 +299,7 @@ def _pfn_at(visit: Visit) -> int:
     return 0
 
 
-def _without_pfn(place: Place, entry: int) -> Answer:
+def _without_pfn(place: Place, entry: int, walk: Walker) -> Answer:
     """What an ordinary user's own entry says: bit 61 (file), bit 56 (mapped exactly once), and who meets it by inode."""
     own = Visit(place.pid, place.comm, place.address, place.vma)
     once = bool(entry & PM_MMAP_EXCLUSIVE)
@@ -311,6 +322,8 @@ def _without_pfn(place: Place, entry: int) -> Answer:
         answer.notes.append(
             f"it is mapped more than once (pagemap, bit 56 is clear), by whom else is not shown: {what_hides()}"
         )
+    if answer.candidates is None:
+        _note_no_walk(answer, walk)
     smaps = procfs.read_smaps(place.pid, place.vma.start)
     if not isinstance(smaps, Unread):
         shared, private = (

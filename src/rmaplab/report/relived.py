@@ -6,7 +6,8 @@ from typing import Any
 
 from rmaplab.lab.census.census import Census, circumstances
 from rmaplab.lab.census.rebuild import MAX_ENTRIES, Relived, WalkedUnder
-from rmaplab.report.census import quantiles, where_we_stand
+from rmaplab.lab.census.visits import Within
+from rmaplab.report.census import percent, quantiles, where_we_stand
 from rmaplab.report.census_totals import size, titled
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, new_table
@@ -44,7 +45,7 @@ class RelivedReport(Report[WalkedUnder]):
         for row in self.rows:
             modelled = row is not was and row.failed is None
             cells = [row.design, quantiles(row.visits), quantiles(row.useful)]
-            cells += [DASH if row.wasted_share is None else f"{100 * row.wasted_share:.1f} %"]
+            cells += [_wasted(row)]
             cells += [", ".join(f"{nr:,} {kind}" for kind, nr in row.objects.items()) or DASH, size(row.objects_bytes)]
             cells += [_share(row.pages, chosen.pages), _share(row.vmas, chosen.vmas)] if modelled else [DASH, DASH]
             cells += [f"{row.copied:,}", f"{row.wall_s:.1f} s"] if modelled else [DASH, DASH]
@@ -94,6 +95,13 @@ def _lived_through(relived: Relived, was: WalkedUnder, found: Sequence[WalkedUnd
     for row in found:
         if row.like_live is not None:
             yield f"  {row.design}: {row.like_live:,} of {row.walks:,} walks make as many visits as the live graph says"
+
+
+def _wasted(row: WalkedUnder) -> str:
+    if row.wasted_share is None:
+        return DASH
+    low, high = row.wasted_share_within or (row.wasted_share, row.wasted_share)
+    return percent(Within(low, row.wasted_share, high))
 
 
 def _trees(nr: int) -> str:

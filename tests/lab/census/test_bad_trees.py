@@ -189,5 +189,31 @@ def test_the_rare_pages_that_all_share_are_walked(tmp_path: Path, monkeypatch: p
     assert part.was.walks < 60
     assert whole.was.walks > 400
     for row, same in zip([part.was, *part.found], [whole.was, *whole.found], strict=True):
-        assert (row.visits, row.useful) == (same.visits, same.useful)
+        for mine, all_of_it in ((row.visits, same.visits), (row.useful, same.useful)):
+            assert replace(mine, low=None, high=None) == all_of_it  # type: ignore[type-var]
         assert row.wasted_share == pytest.approx(same.wasted_share)
+
+
+@pytest.mark.parametrize("history", [generations, two_trees])
+def test_intervals_hold_what_all_walks_say(history: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few are walked; and where all are, there is nothing to estimate."""
+    _, census = census_of(history, tmp_path / "census")
+    heads = heads_of(census)
+    whole = live_through(census, heads, DESIGNS)
+    assert all(row.wasted_share_within is None and row.visits.low is None for row in [whole.was, *whole.found])  # type: ignore[union-attr]
+    for visits, least in ((1, 1), (1, 2), (1, 4), (100, 1), (300, 1)):
+        monkeypatch.setattr(measure, "VISITS", visits)
+        monkeypatch.setattr(measure, "LEAST", least)
+        part = live_through(census, heads, DESIGNS)
+        for row, true in zip([part.was, *part.found], [whole.was, *whole.found], strict=True):
+            assert row.walks < true.walks
+            assert row.wasted_share_within is not None
+            assert true.wasted_share is not None
+            low, high = row.wasted_share_within
+            assert low - 1e-9 <= true.wasted_share <= high + 1e-9
+            assert low < high
+            for mine, all_of_it in ((row.visits, true.visits), (row.useful, true.useful)):
+                assert mine is not None
+                assert all_of_it is not None
+                ends = zip(mine.low or (), (all_of_it.p50, all_of_it.p99, all_of_it.max), mine.high or (), strict=True)
+                assert all(low <= value <= high for low, value, high in ends)  # type: ignore[operator]

@@ -18,7 +18,7 @@ import numpy as np
 
 from rmaplab.errors import UsageError
 from rmaplab.host.snapshot import TITLES, Rung, Snapshot
-from rmaplab.host.wanted import Wanted, as_name
+from rmaplab.host.wanted import Wanted, as_name, commonest
 from rmaplab.lab.census.designs import Held, held_under_designs
 from rmaplab.lab.census.memory import memory_rows, object_rows
 from rmaplab.lab.census.rows import CensusRow, FileRow
@@ -128,12 +128,21 @@ class Census(CensusWalks):
         if wanted.pid is None:
             said = {"name": wanted.comm, "cgroup": wanted.cgroup}
             asked = " and ".join(f"{what} {value!r}" for what, value in said.items() if value is not None)
-            return f"no process of {asked or 'those it is about'} with memory of its own on {where}: try a pattern such as 'redis*'"
+            others = self._others(wanted) or "nobody that we see"
+            return f"no process of {asked or 'those it is about'} with memory of its own on {where}: there are {others}"
         if any(text.startswith(f"{wanted.pid} ") for text in self.snapshot.unseen):
             rung = int(self.snapshot.rung)
             return f"process {wanted.pid} is there, but on rung {rung} the kernel does not show it: try another --pid"
         named = f" of name {wanted.comm}" if wanted.comm is not None else ""
         return f"no process {wanted.pid}{named} with memory of its own on {where}: it may have ended (see: ps -e)"
+
+    def _others(self, wanted: Wanted) -> str:
+        """The commonest names, or cgroups, of those it is about; of this machine's where a look found nobody to be about."""
+        of_processes = self.meant[self.graph.processes.mm]
+        if not of_processes.any():
+            return wanted.others_there()
+        names = self.snapshot.cgroups if wanted.only_cgroup else list(map(as_name, self.graph.processes.comm))
+        return commonest(name for name, mine in zip(names, of_processes.tolist(), strict=False) if mine)
 
     def _rows(self, group: I64, *, whole_trees: bool) -> list[CensusRow]:
         graph, vmas, chains = self.graph, self.graph.vmas, self.graph.chains

@@ -53,10 +53,10 @@ def changes(before: Side, after: Side, *, trees: bool) -> list[Change]:
 
 
 def total_changes(before: Side, after: Side) -> Change:
-    """Of the whole machine, or of those who were chosen."""
+    """Of all that was seen, or of those who were chosen."""
     sides = [{figure: census.totals(mms)[figure] for figure in COUNTED} for census, mms in (before, after)]
     whole = all(mms is None for _, mms in (before, after))
-    return Change(0, "the whole machine" if whole else "all of these", *sides)
+    return Change(0, "all that was seen" if whole else "all of these", *sides)
 
 
 def _rows(census: Census, mms: I64 | None, trees: bool) -> list[CensusRow]:

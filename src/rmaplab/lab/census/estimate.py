@@ -74,13 +74,12 @@ class Estimator:
 
     def in_vain(self, visits: I64, useful_visits: I64, each: F64) -> Within | None:
         """The share of visits that find nothing, where an entry counts `each`; None where no page was found."""
+        return share(self.visits((visits - useful_visits) * each), self.total(useful_visits * each))
+
+    def visits(self, values: F64) -> Within:
+        """The sum over entries of `values`, none above what its page may cost in visits."""
         most = float(self.sample.left_visits[self.mms].sum())
-        in_vain = self._total(((visits - useful_visits) * each)[self._chosen], self.drawn.per_visit, most)
-        useful = self.total(useful_visits * each)
-        if not useful.value:
-            return None
-        ends = ((in_vain.low, useful.high), (in_vain.value, useful.value), (in_vain.high, useful.low))
-        return Within(*(part / (part + other) for part, other in ends))
+        return self._total(values[self._chosen], self.drawn.per_visit, most)
 
     def quantiles(self, values: I64, each: F64, top: int | None) -> Quantiles | None:
         """Of a count per page, where an entry counts `each`; no page has more than `top` (None: nobody knows)."""
@@ -126,6 +125,14 @@ def _quantile(
 
     low, high = (bisect_left(values, True, key=partial(reaches, surely=surely)) for surely in (False, True))
     return int(values[min(low, len(values) - 1)]), int(values[high]) if high < len(values) else most
+
+
+def share(part: Within, other: Within) -> Within | None:
+    """The part of both together; None where there is no other."""
+    if not other.value:
+        return None
+    ends = ((part.low, other.high), (part.value, other.value), (part.high, other.low))
+    return Within(*(mine / (mine + rest) for mine, rest in ends))
 
 
 def _high_steps(nr: int) -> F64:

@@ -68,7 +68,7 @@ def family_tree(graph: Graph, mms: I64) -> list[FamilyNode]:
     node_of = {node.mm: i for i, node in enumerate(nodes)}
     mm_of = dict(zip(processes.pid.tolist(), processes.mm.tolist(), strict=True))
     family = graph.families
-    owner = {}
+    owner, ended = {}, dict[int, int]()  # by anon_vma: the node that lives, the first that has ended
     own: list[Counter[int]] = [Counter() for _ in nodes]
     for mm, anon_vma in zip(vmas.mm.tolist(), vmas.anon_vma.tolist(), strict=True):
         if anon_vma != NONE and mm in node_of:
@@ -82,10 +82,10 @@ def family_tree(graph: Graph, mms: I64) -> list[FamilyNode]:
             if i not in line(nodes, mate):
                 nodes[i].parent = mate
         else:
-            _find_parent(nodes, i, own[i], owner, anon_vmas.parent, anon_vmas.root)
+            _find_parent(nodes, i, own[i], (owner, ended), anon_vmas.parent, anon_vmas.root)
     i = len(mms)
     while i < len(nodes):  # those that have ended had parents too; that may bring in more of them
-        _find_parent(nodes, i, Counter(nodes[i].anon_vmas), owner, anon_vmas.parent, anon_vmas.root)
+        _find_parent(nodes, i, Counter(nodes[i].anon_vmas), (owner, ended), anon_vmas.parent, anon_vmas.root)
         i += 1
     for i, node in enumerate(nodes):
         node.ended_early = any(anon_vma in owner for anon_vma in node.anon_vmas)
@@ -95,9 +95,15 @@ def family_tree(graph: Graph, mms: I64) -> list[FamilyNode]:
 
 
 def _find_parent(
-    nodes: list[FamilyNode], i: int, own: Counter[int], owner: dict[int, int], parent: I64, root: I64
+    nodes: list[FamilyNode],
+    i: int,
+    own: Counter[int],
+    owners: tuple[dict[int, int], dict[int, int]],
+    parent: I64,
+    root: I64,
 ) -> None:
-    """By the anon_vmas above its own: who owns most of them, or one that has ended; nobody if its own are all roots."""
+    """By the anon_vmas above its own: who owns most of them, or one that has ended; nobody if its own are all roots. O(own + depth)."""
+    owner, of_ended = owners
     votes: Counter[int] = Counter()
     orphans = []
     for anon_vma, times in own.items():
@@ -115,11 +121,12 @@ def _find_parent(
             return
     if not orphans:
         return
-    ended = next((j for j, node in enumerate(nodes) if node.anon_vmas & set(orphans) and j != i), len(nodes))
+    ended = min((of_ended[each] for each in orphans if each in of_ended), default=len(nodes))
     if ended == len(nodes):
         nodes.append(FamilyNode(NONE, nodes[i].birth))
     if i not in line(nodes, ended):
         nodes[ended].anon_vmas.update(orphans)
+        of_ended.update((each, min(ended, of_ended.get(each, ended))) for each in orphans)
         nodes[ended].birth = min(nodes[ended].birth, nodes[i].birth)
         nodes[i].parent = ended
 
@@ -141,7 +148,10 @@ def generation(nodes: list[FamilyNode], i: int) -> int:
 def by_birth(nodes: list[FamilyNode], order: list[int]) -> list[int]:
     """By birth, but parents first."""
     done: dict[int, None] = {}
-    for i in sorted(order, key=lambda i: nodes[i].birth):
-        for each in reversed(line(nodes, i)):
-            done.setdefault(each)
+    for young in sorted(order, key=lambda i: nodes[i].birth):
+        i, above = young, []
+        while i != NONE and i not in done:
+            above.append(i)
+            i = nodes[i].parent
+        done.update(dict.fromkeys(reversed(above)))
     return list(done)

@@ -27,8 +27,9 @@ from rmaplab.lab.census.census import Census
 from rmaplab.lab.census.fork_history import History, history_of
 from rmaplab.lab.census.measure import compare, read_all, sample_of, walk_all
 from rmaplab.lab.census.relive import KERNEL, relive
-from rmaplab.lab.census.visits import Quantiles, quantiles
-from rmaplab.machine.arrays import F64, I64, Bools, distinct
+from rmaplab.lab.census.visits import Quantiles
+from rmaplab.lab.census.walked import all_pages, figures
+from rmaplab.machine.arrays import I64, Bools, distinct
 from rmaplab.mm.validate import check
 from rmaplab.objects.graph import NONE, Pages
 
@@ -71,7 +72,8 @@ class Chosen:
 class WalkedUnder:
     """One design's row, or the live machine's. `vmas` and `pages` are those that are as in the census.
 
-    visits, useful and wasted_share are over the same pages in all rows, of which `walks` were walked: see Relived.
+    visits, useful and wasted_share are over the same pages in all rows, of which `walks` were walked: see Relived. If not all were,
+    the share is `wasted_share_within` with 95 %, as quantiles say of themselves.
     `like_live`, for the design of the live kernel: walks that made as many visits as its graph says. `copied` pages mremap had to copy.
     `failed` says why there is nothing else.
     """
@@ -83,6 +85,7 @@ class WalkedUnder:
     visits: Quantiles | None = None
     useful: Quantiles | None = None
     wasted_share: float | None = None
+    wasted_share_within: tuple[float, float] | None = None
     like_live: int | None = None
     objects: dict[str, int] = field(default_factory=dict)
     objects_bytes: int | None = None
@@ -334,27 +337,16 @@ def _rows(
     alike = census.usable[sample.rows]  # what was torn is in no row
     for one in made.values():
         alike &= one.like
-    here = alike[sample.page]
-    row, weight = sample.row[here], sample.weight[here]
-    candidates = census.page_candidates[row]
+    everyone = all_pages(census, history, pages, sample.rows)
+    candidates = census.page_candidates[sample.row]
     found: dict[str, WalkedUnder] = {}
     for design, one in made.items():
         own = find_design(design).path == find_kernel(KERNEL).design
-        visits, useful = one.visits[here], one.useful[here]
-        as_live = int((visits == candidates).sum()) if own else None
-        found[design] = replace(one.row, **_figures(visits, useful, weight), like_live=as_live)
-    was = _on_the_machine(census, chosen)
-    return replace(was, **_figures(candidates, pages.mapcount[row], weight)), found, int(alike.sum())
-
-
-def _figures(visits: I64, useful: I64, weight: F64) -> dict[str, Any]:
-    one, total = np.zeros(len(weight), np.int64), float((visits * weight).sum())
-    return {
-        "walks": len(weight),
-        "visits": quantiles(one, visits, weight, 1)[0],
-        "useful": quantiles(one, useful, weight, 1)[0],
-        "wasted_share": 1 - float((useful * weight).sum()) / total if total else None,
-    }
+        as_live = int((one.visits == candidates)[alike[sample.page]].sum()) if own else None
+        seen = figures(everyone, sample, alike, one.visits, one.useful)
+        found[design] = replace(one.row, **seen, like_live=as_live)
+    seen = figures(everyone, sample, alike, candidates, pages.mapcount[sample.row])
+    return replace(_on_the_machine(census, chosen), **seen), found, int(alike.sum())
 
 
 def _on_the_machine(census: Census, chosen: Chosen) -> WalkedUnder:
