@@ -1,19 +1,18 @@
-"""Random scripts for both sides, the same for the same seed; and a failing one made small.
+"""Random scripts for both sides, the same for the same seed: one random step after the other. habits.py makes others.
 
     make_script(seed, 17, calls)    the 17th script of a seed: made on its own, so that it can be made again without the others
-    shrink(script, fails)           fewer operations, fewer processes, then simpler arguments, as long as it fails
 
 A maker follows what its processes have mapped where, as a plain set of pages (lab/memory.py), so that most operations meet something: a
 mapping, part of one, two that touch. It need not be right: what an operation does is for the two sides to say.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 from typing import Any, ClassVar
 
 from rmaplab.calls.table import BIRTHS, CALLS, HINT, MADV, MAP, MREMAP, PROTECTION, RANGE, Argument
-from rmaplab.calls.words import Address, FlagsKind, Length
+from rmaplab.calls.words import Address, Length
 from rmaplab.lab.memory import Memory
 from rmaplab.objects.flags import CLONE_VM, MAP_FIXED_NOREPLACE, PROT_READ, PROT_WRITE, RLIMIT_AS, RLIMIT_MEMLOCK
 from rmaplab.workloads.script import FIRST, MOST_PROCESSES, Lives, Op, Script, op
@@ -223,103 +222,3 @@ class _Maker:
         "mlockall": _mlockall, "read": _access, "write": _access, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit,
         "limit": _limit,
     }  # fmt: skip  # the calls that change what is mapped where, or for which random arguments would seldom mean anything
-
-
-# -- smaller ------------------------------------------------------------------------------------------------------------
-
-Fails = Callable[[Script], bool]
-
-
-def shrink(script: Script, fails: Fails) -> Script:
-    """A script that still fails, and no operation of which can be left out: ddmin, fewer processes, simpler arguments, in turn.
-
-    `fails` decides, and is asked O(n log n) times or so, n squared at worst.
-    """
-
-    def still(ops: Sequence[Op]) -> bool:
-        return bool(ops) and fails(Script(tuple(ops), script.name))
-
-    ops = list(script.ops)
-    while True:
-        before = ops
-        ops = _simpler(_fewer_processes(_fewer(ops, still), still), still)
-        if ops == before:
-            return Script(_numbered(ops), script.name)
-
-
-def _fewer(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:
-    """Zeller's ddmin: leave out halves, quarters ... single operations."""
-    size = len(ops) // 2
-    while size:
-        at = 0
-        while at < len(ops):
-            rest = _alive(ops[:at] + ops[at + size :])
-            if len(rest) < len(ops) and still(rest):
-                ops = rest
-            else:
-                at += size
-        size //= 2
-    return ops
-
-
-def _fewer_processes(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:
-    """Without a birth, the parent doing what the child has done."""
-    at = 0
-    while at < len(ops):
-        birth = ops[at]
-        if birth.call in BIRTHS:
-            later = [
-                replace(one, process=birth.process) if one.process == birth["child"] else one for one in ops[at + 1 :]
-            ]
-            tried = _alive(ops[:at] + later)
-            if still(tried):
-                ops = tried
-                continue
-        at += 1
-    return ops
-
-
-def _simpler(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:
-    """Each argument in turn: shorter, without a flag, without odd bytes."""
-    for at in range(len(ops)):
-        for position in range(len(ops[at].arguments)):
-            for value in _simpler_values(ops[at], position):
-                arguments = (*ops[at].arguments[:position], value, *ops[at].arguments[position + 1 :])
-                tried = [*ops[:at], replace(ops[at], arguments=arguments), *ops[at + 1 :]]
-                if still(tried):
-                    ops = tried
-                    break
-    return ops
-
-
-def _simpler_values(one: Op, position: int) -> Iterator[object]:
-    """What could stand there instead, simplest first."""
-    value, argument = one.arguments[position], CALLS[one.call].arguments[position]
-    match value, argument.kind:
-        case Length(pages, extra), _:
-            yield from (Length(shorter) for shorter in (1, 2, pages // 2, pages - 1) if 0 < shorter < pages)
-            if extra:
-                yield Length(pages)
-        case Address(region, pages, extra), _:
-            if extra:
-                yield Address(region, pages)
-        case int(), FlagsKind(exactly_one=False, words=words):
-            yield from (
-                value & ~bit for bit in words.values() if value & bit and not (one.call == "mremap" and bit == FIXED)
-            )
-        case int(), _ if argument.name == "pages":
-            yield from (fewer for fewer in (1, value // 2) if 0 < fewer < value)
-
-
-def _alive(ops: Sequence[Op]) -> list[Op]:
-    """Without what processes do that have never come to be, have gone, or wait."""
-    lives, kept = Lives(), list[Op]()
-    for one in ops:
-        if lives.problem(one) is None:
-            lives.do(one)
-            kept.append(one)
-    return kept
-
-
-def _numbered(ops: Sequence[Op]) -> tuple[Op, ...]:
-    return tuple(replace(one, line=number) for number, one in enumerate(ops, 1))
