@@ -45,7 +45,7 @@ class Places(NamedTuple):
         told = addresses.copy()
         for name, origin in SIDES.items():
             offset = addresses - getattr(self, name)
-            below = REACH if name == "m" else 0
+            below = 0 if name == "h" else REACH  # what ends at w begins below it
             inside = (offset >= -below) & (offset < REACH)
             told[inside] = origin + offset[inside]
         return told
