@@ -70,7 +70,7 @@ class MemoryCalls(TaskStruct):
 
     def mprotect(self, address: int, length: int | str, prot: int) -> None:
         """mprotect(2). Raises SyscallError: EINVAL, ENOMEM; VMAs before the failing one are changed."""
-        self._call(do_mprotect, address, parse_size(length), prot)
+        self._call(do_mprotect, self.limits, address, parse_size(length), prot)
 
     def mremap(
         self,
@@ -140,6 +140,11 @@ class MemoryCalls(TaskStruct):
         self._mm()
         self.limits.address_space = parse_size(limit)
 
+    def limit_data(self, limit: int | str) -> None:
+        """setrlimit(RLIMIT_DATA): bytes of heap, since 4.7 of all private writable memory, from now on and for children."""
+        self._mm()
+        self.limits.data = parse_size(limit)
+
     def limit_memlock(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_MEMLOCK): bytes that may be locked, from now on and by children."""
         self._mm()
@@ -182,7 +187,7 @@ class MemoryCalls(TaskStruct):
         current: SchedEntity | None = self.kernel.machine.sched.current
         return current is self
 
-    def _call(self, call: Callable[..., R], *arguments: int, write: bool = True) -> R:
+    def _call(self, call: Callable[..., R], *arguments: int | Limits, write: bool = True) -> R:
         """A system call: under mmap_sem, and back to user mode however it ends."""
         k, mm = self.kernel, self._mm()
         machine = k.machine

@@ -25,7 +25,15 @@ from typing import Any
 from rmaplab.calls.task import Task
 from rmaplab.calls.words import AddressKind, FlagsKind, Kind, LengthKind, NewNameKind, NumberKind, PlaceKind, ProtKind
 from rmaplab.mm.rules import Rules
-from rmaplab.objects.flags import CLONE_VFORK, CLONE_VM, RLIMIT_AS, RLIMIT_MEMLOCK, VM_LOCKED, VM_LOCKED_MASK
+from rmaplab.objects.flags import (
+    CLONE_VFORK,
+    CLONE_VM,
+    RLIMIT_AS,
+    RLIMIT_DATA,
+    RLIMIT_MEMLOCK,
+    VM_LOCKED,
+    VM_LOCKED_MASK,
+)
 
 REQUIRED = object()  # an argument without a default
 HINT = 1 << 40  # no bit of mmap(2)'s: the address is a hint
@@ -109,7 +117,7 @@ MLOCK = FlagsKind("MLOCK", "ONFAULT", raw=True)
 MCL = FlagsKind("MCL", "CURRENT FUTURE ONFAULT", raw=True)
 MS = FlagsKind("MS", "ASYNC INVALIDATE SYNC", raw=True)
 CLONE = FlagsKind("CLONE", "VM", exactly_one=True)
-RLIMIT = FlagsKind("RLIMIT", "AS MEMLOCK", exactly_one=True)
+RLIMIT = FlagsKind("RLIMIT", "AS DATA MEMLOCK", exactly_one=True)
 CAP = FlagsKind("CAP", "IPC_LOCK", exactly_one=True)
 PROT = ProtKind()
 
@@ -136,7 +144,7 @@ def _clone(task: Task, flags: int) -> Task:
 
 
 def _limit(task: Task, resource: int, length: int) -> None:
-    {RLIMIT_AS: task.limit_as, RLIMIT_MEMLOCK: task.limit_memlock}[resource](length)
+    {RLIMIT_AS: task.limit_as, RLIMIT_DATA: task.limit_data, RLIMIT_MEMLOCK: task.limit_memlock}[resource](length)
 
 
 def _drop(task: Task, capability: int) -> None:

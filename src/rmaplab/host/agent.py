@@ -28,7 +28,7 @@ from rmaplab.host.closing import Closing
 from rmaplab.host.compiler import compile_kept
 from rmaplab.host.procfs import read_fields
 from rmaplab.host.vmas import VmaDumper
-from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, VM_DONTCOPY
+from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, RLIMIT_DATA, VM_DONTCOPY
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import Op, Script, parse
@@ -103,7 +103,11 @@ class Agent(Closing):
             _, steady, m, h, memlock_bytes, alone_bytes = HELLO.unpack(self._read(HELLO.size))
             self.places = Places(WINDOW, m, h)
             status = read_fields(f"{self._process.pid}/status")
-            self._own_bytes = int(status["VmSize"].split()[0]) * 1024 - -(-alone_bytes // PAGE_SIZE) * PAGE_SIZE
+            alone = -(-alone_bytes // PAGE_SIZE) * PAGE_SIZE
+            self._own = {  # what a process has for itself of what is limited
+                resource: int(status[size].split()[0]) * 1024 - alone
+                for resource, size in ((RLIMIT_AS, "VmSize"), (RLIMIT_DATA, "VmData"))
+            }
             privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
             self.circumstances = Circumstances(privileged, m, h, _promised())
             self._tables = 0
@@ -266,8 +270,8 @@ class Agent(Closing):
             words.append(stamp(number))
         if kind == BIRTH:
             child, words = slots[op["child"]], [call.clone_flags]
-        if kind == LIMIT and op["resource"] == RLIMIT_AS:
-            words[1] += self._own_bytes
+        if kind == LIMIT and (words[1] or op["resource"] != RLIMIT_DATA):  # no data at all is no limit
+            words[1] += self._own.get(op["resource"], 0)
         words += [0] * (7 - len(words))
         return OP.pack(kind, slots[op.process], child, 0, 0, *(word & MASK64 for word in words))
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from rmaplab.errors import NoMemory, NotModelled, SyscallError
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.limits import break_is_limited, may_expand_vm
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.munmap import do_munmap, split_ends
 from rmaplab.mm.unmapped_area import get_unmapped_area
@@ -131,12 +132,12 @@ def map_anonymous(
 ) -> None:
     """Charge for [start, end) and cover it: by a neighbour that grows, or by a new VMA. `replaced` are there, and go.
 
-    Raises SyscallError(ENOMEM): RLIMIT_AS, overcommit, no memory for the VMA.
+    Raises SyscallError(ENOMEM): RLIMIT_AS or RLIMIT_DATA, overcommit, no memory for the VMA.
     """
     nr_pages = (end - start) >> PAGE_SHIFT
     lost = sum(vma.nr_pages for vma in replaced) if replaced else 0
-    if mm.total_vm - lost + nr_pages > limits.address_space >> PAGE_SHIFT:
-        raise SyscallError(errno.ENOMEM, call, "RLIMIT_AS")
+    if not may_expand_vm(k, mm, limits, flags, nr_pages, lost=lost):
+        raise SyscallError(errno.ENOMEM, call, "RLIMIT_AS or RLIMIT_DATA")
     charged = 0
     if flags & VM_WRITE and reserve:
         refund = sum(vma.nr_pages for vma in replaced if vma.flags & VM_ACCOUNT) if replaced else 0
@@ -171,6 +172,11 @@ def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, 
     populate: Range | None = None
     if address < mm.start_brk:
         return mm.brk, None
+    limited = break_is_limited(mm, limits, address)
+    if limited and new_end < old_end and k.rules.data_limit_stops_shrinking:
+        return mm.brk, None
+    if limited and (new_end > old_end or k.rules.data_limit_stops_shrinking):
+        raise SyscallError(errno.ENOMEM, "brk", "RLIMIT_DATA")
     if new_end < old_end:
         do_munmap(k, mm, new_end, old_end - new_end, "brk")
     elif new_end > old_end:

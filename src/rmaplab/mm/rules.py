@@ -94,6 +94,10 @@ class Rules:
     """MAP_FIXED takes away what was there only when nothing can fail any more."""
     noreserve_is_a_flag: bool
     """MAP_NORESERVE leaves VM_NORESERVE behind, which is compared when VMAs merge."""
+    data_limits_mappings: bool
+    """RLIMIT_DATA holds for all that is private and writable; otherwise for the heap alone."""
+    data_limit_stops_shrinking: bool
+    """A break beyond RLIMIT_DATA is refused before anybody asks whether it is lower than it was."""
     brk_minds_task_size: bool
     """The heap ends where the address space does."""
     heap_is_executable: bool

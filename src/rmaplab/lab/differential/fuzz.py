@@ -15,7 +15,15 @@ from typing import Any, ClassVar
 from rmaplab.calls.table import BIRTHS, CALLS, HINT, MADV, MAP, MREMAP, PROTECTION, RANGE, Argument
 from rmaplab.calls.words import Address, FlagsKind, Length
 from rmaplab.lab.memory import Memory
-from rmaplab.objects.flags import CLONE_VM, MAP_FIXED_NOREPLACE, PROT_READ, PROT_WRITE, RLIMIT_AS, RLIMIT_MEMLOCK
+from rmaplab.objects.flags import (
+    CLONE_VM,
+    MAP_FIXED_NOREPLACE,
+    PROT_READ,
+    PROT_WRITE,
+    RLIMIT_AS,
+    RLIMIT_DATA,
+    RLIMIT_MEMLOCK,
+)
 from rmaplab.workloads.script import FIRST, MOST_PROCESSES, Lives, Op, Script, op
 
 LEAST_OPS, MOST_OPS = 4, 24
@@ -216,6 +224,8 @@ class _Maker:
     def _limit(self, call: str, process: str, memory: Memory) -> Op:
         if self.locks == "limit" and self.random.randrange(2):
             return op(process, call, RLIMIT_MEMLOCK, Length(self.random.choice([0, 3, 9, 9, 200])))
+        if not self.random.randrange(3):
+            return op(process, call, RLIMIT_DATA, Length(self.random.choice([0, 3, 12, 40])))
         return op(process, call, RLIMIT_AS, Length(self.random.choice([16, 40, 4000])))
 
     own: ClassVar[Mapping[str, Callable[["_Maker", str, str, Memory], Op | None]]] = {
