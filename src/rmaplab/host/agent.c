@@ -34,7 +34,7 @@ typedef unsigned long u64;
 typedef long i64;
 
 enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101 };
-enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, LOOK };
+enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, PADVISE, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
 enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000UL
@@ -201,6 +201,13 @@ static void obey(struct slot *me)
         me->ret = sys(__NR_mincore, a[0], a[1], me->data, 0);
         if (!me->ret) me->nr_data = (u32)(((a[1] + PAGE - 1) / PAGE + 7) / 8);
         break;
+    case PADVISE: {                             /* whose memory, how many ranges, the first, the advice, the second */
+        u64 vector[4] = { a[2], a[3], a[5], a[6] };
+        i64 pid = ring[a[0]].pid, fd = pid ? sys(__NR_pidfd_open, pid, 0, 0, 0) : -ESRCH_;
+        me->ret = fd < 0 ? fd : sys6(__NR_process_madvise, (u64)fd, (u64)vector, a[1], a[4], 0, 0);
+        if (fd >= 0) sys(__NR_close, fd, 0, 0, 0);
+        break;
+    }
     case LOOK:                                  /* addresses in, words out: an own load disturbs least (see look_at) */
         for (u64 i = 0; i < a[0]; i++)
             if (access_load(me->data[i], &me->data[i])) me->data[i] = ~0UL;
@@ -392,7 +399,7 @@ static int starts(const char *p, const char *with) { while (*with) if (*p++ != *
 static const struct { char letters[3]; u64 bit; } names[] = {
     { "gd", 0x100 }, { "lo", 0x2000 }, { "sr", 0x8000 }, { "rr", 0x10000 }, { "dc", 0x20000 }, { "lf", 1UL << 32 },
     { "ac", 0x100000 }, { "nr", 0x200000 }, { "wf", 0x2000000 }, { "dd", 0x4000000 }, { "nh", 0x40000000 },
-    { "mg", 0x80000000 },
+    { "mg", 0x80000000 }, { "dp", 1UL << 40 }, { "sl", 1UL << 42 },
 };
 
 /* The script's VMAs in /proc/PID/smaps (or maps): all but the agent's own. */
@@ -569,6 +576,7 @@ static void finish(void)
 static void run(const struct header *head)
 {
     for (u32 i = 0; i < SLOTS; i++) processes[i].vfork_parent = processes[i].vfork_child = processes[i].pidfd = -1;
+    for (u32 i = 0; i < SLOTS; i++) ring[i].pid = 0;
     i64 pid = birth(SIGCHLD, 0);
     if (pid < 0 || !await(0, -1)) stop(95);
     begin(0);

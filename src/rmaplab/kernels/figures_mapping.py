@@ -43,7 +43,7 @@ MAPPING: dict[str, History] = {
             "2.4.27, 2.6.2 know them, this version does not: they come with files",
             value64=Bits(GROWSDOWN | LOCKED | POPULATE | LOW),
         ),
-        since("6.18", Bits(DROPPABLE | HUGETLB), "Of ours, not Linux's: huge pages and reclaim are not there"),
+        since("6.18", Bits(HUGETLB), "Of ours, not Linux's: huge pages are not there"),
     ),
     "mmap_rounds_hint_down": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, arch_get_unmapped_area: PAGE_ALIGN"),

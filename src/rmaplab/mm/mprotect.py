@@ -22,6 +22,7 @@ from rmaplab.mm.kernel import Kernel, null_is_fine
 from rmaplab.mm.limits import may_expand_vm
 from rmaplab.mm.merge import continues, vma_modify
 from rmaplab.mm.mmu_gather import MmuGather
+from rmaplab.mm.mseal import refuse_sealed
 from rmaplab.mm.vma import absorb
 from rmaplab.objects.flags import (
     PROT_EXEC,
@@ -68,7 +69,8 @@ def do_mprotect(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int
 
 
 def _fixup(k: Kernel, tlb: MmuGather, limits: Limits, vma: VmArea, start: int, end: int, flags: int) -> None:
-    """One VMA's part. Raises SyscallError(ENOMEM)."""
+    """One VMA's part. Raises SyscallError: EPERM (sealed), ENOMEM."""
+    refuse_sealed(vma, "mprotect")
     if flags == vma.flags:
         return
     if flags & VM_WRITE and k.rules.data_limits_mappings:  # not where its being writable does not matter: RLIMIT_AS

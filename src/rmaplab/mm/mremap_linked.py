@@ -25,6 +25,7 @@ from rmaplab.mm.limits import may_expand_vm
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.mmap import check_lock_limit
 from rmaplab.mm.move_ptes import Remap, move_page_tables
+from rmaplab.mm.mseal import refuse_sealed
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import clone_vma, link_vma
@@ -56,6 +57,7 @@ def mremap_linked(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> tupl
     if flags & MREMAP_FIXED and old_length == new_length:
         return _move_run(k, mm, limits, remap), None
     vma = _vma_at(mm, old)
+    refuse_sealed(vma, "mremap")
     if old_length >= new_length and not flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):  # wherever the range may end
         if old_length > new_length:
             do_munmap(k, mm, old + new_length, old_length - new_length, "mremap")
@@ -98,6 +100,7 @@ def _vma_at(mm: MmStruct, address: int) -> VmArea:
 def _check_source(k: Kernel, vma: VmArea, limits: Limits, remap: Remap) -> Remap:
     """check_prep_vma: what is to be done without what a shrink cuts off; that may lie in other VMAs."""
     old, old_length, new_length, _, _ = remap
+    refuse_sealed(vma, "mremap")
     if not old_length:
         raise SyscallError(errno.EINVAL, "mremap", "an old length of 0 is for shared mappings")
     if old_length > new_length:

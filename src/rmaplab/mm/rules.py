@@ -152,12 +152,16 @@ class Rules:
     """A VMA that has the flags already is left as it is; otherwise it is split all the same."""
     madvise_merges: bool
     """A VMA whose flags it changes is joined with its neighbours."""
+    process_madvise_known: bool
+    process_madvise_own_freely: bool
+    """Of its own memory a process may say with it what madvise knows; otherwise only what it may say of others'."""
     willneed_needs_file: bool
     """MADV_WILLNEED of anonymous memory is EBADF."""
     dontneed_frees_tables: bool
     """MADV_DONTNEED of a whole leaf table's range frees the table (PT_RECLAIM)."""
 
     # -- mlock.py, mincore.py ----------------------------------------------------------------------------------------------
+    mseal_known: bool
     mlock2_known: bool
     mcl_onfault_known: bool
     mlock_needs_capability: bool
