@@ -14,7 +14,15 @@ from typing import Any, ClassVar
 from rmaplab.calls.table import BIRTHS, CALLS, HINT, MADV, MAP, MREMAP, PROTECTION, RANGE, Argument
 from rmaplab.calls.words import Address, Length
 from rmaplab.lab.memory import Memory
-from rmaplab.objects.flags import CLONE_VM, MAP_FIXED_NOREPLACE, PROT_READ, PROT_WRITE, RLIMIT_AS, RLIMIT_MEMLOCK
+from rmaplab.objects.flags import (
+    CLONE_VM,
+    MAP_FIXED_NOREPLACE,
+    PROT_READ,
+    PROT_WRITE,
+    RLIMIT_AS,
+    RLIMIT_DATA,
+    RLIMIT_MEMLOCK,
+)
 from rmaplab.workloads.script import FIRST, MOST_PROCESSES, Lives, Op, Script, op
 
 LEAST_OPS, MOST_OPS = 4, 24
@@ -22,7 +30,15 @@ MOST_ALIVE = 5
 LEAF = 512  # pages that one leaf table maps
 SPOTS = ((0, 24), (0, 24), (0, 24), (500, 524), (300, 316))  # where in the window: around one leaf table's end, too
 # a flag of mmap once in so many
-MAP_CHANCES = {"NORESERVE": 20, "LOCKED": 25, "POPULATE": 15, "GROWSDOWN": 40, "STACK": 80, "NONBLOCK": 80}
+MAP_CHANCES = {
+    "NORESERVE": 20,
+    "LOCKED": 25,
+    "POPULATE": 15,
+    "GROWSDOWN": 40,
+    "STACK": 80,
+    "NONBLOCK": 80,
+    "DROPPABLE": 30,
+}
 MAYMOVE, FIXED, DONTUNMAP = MREMAP.words.values()
 USUAL_ADVICE = ("DONTNEED", "DONTNEED", "FREE", "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_WRITE")
 MORE_ADVICE = [word for word in MADV.words if "MERGEABLE" not in word]  # ksmd would act on it
@@ -124,7 +140,9 @@ class _Maker:
         prot = self._tried(PROTECTION)
         flags = 0
         for flag, chance in MAP_CHANCES.items():
-            if not self.random.randrange(chance) and ("mlock" in self.calls or flag in ("NORESERVE", "STACK")):
+            if not self.random.randrange(chance) and (
+                "mlock" in self.calls or flag in ("NORESERVE", "STACK", "DROPPABLE")
+            ):
                 flags |= MAP.words[flag]
         if not self.random.randrange(16):
             return op(process, call, "any", self._length(nr), prot, flags)
@@ -176,6 +194,15 @@ class _Maker:
         advice = MADV.words[self.random.choice(USUAL_ADVICE if usual else MORE_ADVICE)]
         return self._ranged(call, process, memory, advice)
 
+    def _process_madvise(self, call: str, process: str, memory: Memory) -> Op:
+        who = self.random.choice([process, *self.alive])
+        spans = [self._span(self.alive[who]) for _ in range(self.random.choice([1, 2, 2]))]
+        words = ("COLD", "WILLNEED") if who != process and self.random.randrange(4) else (*USUAL_ADVICE, "COLD")
+        ranges = [(self._address(page), self._length(nr)) for page, nr in spans]
+        return op(
+            process, call, who, *ranges[0], MADV.words[self.random.choice(words)], *(ranges[1] if ranges[1:] else ())
+        )
+
     def _mlockall(self, call: str, process: str, memory: Memory) -> Op | None:
         return None if self.locks == "limit" else self._by_its_arguments(call, process, memory)
 
@@ -215,10 +242,12 @@ class _Maker:
     def _limit(self, call: str, process: str, memory: Memory) -> Op:
         if self.locks == "limit" and self.random.randrange(2):
             return op(process, call, RLIMIT_MEMLOCK, Length(self.random.choice([0, 3, 9, 9, 200])))
+        if not self.random.randrange(3):
+            return op(process, call, RLIMIT_DATA, Length(self.random.choice([0, 3, 12, 40])))
         return op(process, call, RLIMIT_AS, Length(self.random.choice([16, 40, 4000])))
 
     own: ClassVar[Mapping[str, Callable[["_Maker", str, str, Memory], Op | None]]] = {
         "mmap": _mmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "madvise": _madvise,
-        "mlockall": _mlockall, "read": _access, "write": _access, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit,
+        "mlockall": _mlockall, "process_madvise": _process_madvise, "read": _access, "write": _access, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit,
         "limit": _limit,
     }  # fmt: skip  # the calls that change what is mapped where, or for which random arguments would seldom mean anything

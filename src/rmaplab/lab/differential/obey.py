@@ -138,10 +138,20 @@ class Obedient:
         pid, code = task.wait()
         return result_text(Returns.WHO, (self.names[pid], str(code)), self.places)
 
+    def _process_madvise(self, number: int, op: Op, task: Task) -> str:
+        """Of one range, or of two."""
+        who, values = self.tasks.get(op["who"]), self.places.numbers(op)
+        if who is None:  # its fork has failed
+            return "ESRCH"
+        ranges = [(values["address"], values["length"]), (values["address2"], values["length2"])]
+        advised = task.process_madvise(who, ranges[: 1 if op["address2"] is None else 2], values["advice"])
+        return result_text(Returns.LENGTH, advised, self.places)
+
     _own: ClassVar[Mapping[str, Callable[["Obedient", int, Op, Task], str]]] = {  # those that are more than one call
         "read": _read,
         "write": _write,
         "wait": _wait,
+        "process_madvise": _process_madvise,
     }
 
     # -- inside ----------------------------------------------------------------------------------------------------------
