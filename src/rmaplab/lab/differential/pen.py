@@ -10,8 +10,8 @@ pen.spice()                          any call of the table, with arguments by th
 from random import Random
 from typing import Any
 
-from rmaplab.calls.table import BIRTHS, CALLS, MADV, Argument
-from rmaplab.calls.words import AddressKind, FlagsKind, LengthKind, NumberKind
+from rmaplab.calls.table import BIRTHS, CALLS, MADV, REQUIRED, Argument
+from rmaplab.calls.words import AddressKind, FlagsKind, LengthKind, LivingKind, NumberKind
 from rmaplab.lab.differential.fuzz import MAP_CHANCES
 from rmaplab.workloads.script import FIRST, MOST_PROCESSES, Lives, Op, Script, op
 
@@ -100,13 +100,20 @@ class Pen:
         """
         if call not in self.calls:
             return
-        arguments = CALLS[call].arguments
-        values: list[Any] = []
-        if [argument.name for argument in arguments[:2]] in (["address", "length"], ["address", "pages"]):
-            words = (span or self.range()).split()
-            values = [argument.kind.parse(word) for argument, word in zip(arguments, words, strict=False)]
-        for argument in arguments[len(values) :]:
-            value = self._value(call, argument)
+        left, values = list(CALLS[call].arguments), list[Any]()
+        while left:
+            if left[0].default is not REQUIRED and not left[0].tried and self.random.randrange(2):
+                break  # it may be left out, with what stands behind it
+            if (
+                len(left) > 1
+                and isinstance(left[0].kind, AddressKind)
+                and isinstance(left[1].kind, (LengthKind, NumberKind))
+            ):
+                words, span = (span or self.range()).split(), None
+                values += [argument.kind.parse(word) for argument, word in zip(left, words, strict=False)]
+                del left[:2]
+                continue
+            value = self._value(call, left.pop(0))
             if value is None:
                 return
             values.append(value)
@@ -127,7 +134,7 @@ class Pen:
     def limit(self, who: str) -> None:
         """Of the address space; or of locked memory, in a script without mlockall."""
         if "mlockall" in self.calls or self.random.randrange(2):
-            self.say(who, f"limit AS {self.random.choice(AS_PAGES)}")
+            self.say(who, f"limit {self.random.choice(['AS', 'AS', 'DATA'])} {self.random.choice(AS_PAGES)}")
         else:
             self.say(who, f"limit MEMLOCK {self.random.choice(MEMLOCK_PAGES)}")
 
@@ -181,6 +188,8 @@ class Pen:
                 return kind.parse(str(random.choice([1, 2, 3, 8])))
             case NumberKind(most=most):
                 return min(random.choice([1, 1, 2, 5]), most)
+            case LivingKind():
+                return random.choice(self.alive)
             case _:
                 return None
 
