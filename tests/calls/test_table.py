@@ -27,6 +27,7 @@ from rmaplab.workloads.script import parse
 SOURCE = Path(rmaplab.__file__).parent
 HEADER = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
 LINUX_NAMES = {"exec": "execve", "wait": "wait4", "limit": "setrlimit", "drop": "capset"}
+NEWEST_EVERYWHERE = 434  # pidfd_open, 5.3
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 here = (
     os.uname().machine == "x86_64" and os.uname().sysname == "Linux" and bool(shutil.which("cc") or shutil.which("gcc"))
@@ -68,8 +69,9 @@ def test_numbers_are_linux_s() -> None:
     """asm/unistd_64.h, as the C library has it."""
     numbers = {name: int(nr) for name, nr in re.findall(r"#define __NR_(\w+) (\d+)", HEADER.read_text())}
     for name, call in CALLS.items():
-        if call.number is not None:
-            assert numbers[LINUX_NAMES.get(name, name)] == call.number
+        if call.number is not None:  # a C library's headers may be older than the newest calls
+            told = numbers.get(LINUX_NAMES.get(name, name), None if call.number <= NEWEST_EVERYWHERE else call.number)
+            assert told == call.number, name
 
 
 def test_words_are_the_constants_of_objects_flags() -> None:

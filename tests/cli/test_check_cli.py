@@ -223,6 +223,18 @@ def test_fuzz_says_what_it_has_covered(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @needs_agent
+def test_fuzz_has_habits(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Their name stands in what is said, and in the script that is saved."""
+    kept = tmp_path / "kept.script"
+    code, out, _ = run(capsys, "--fuzz", "9", "--habits", "storm", "--kernel", "2.6.5-rc1-aa1", "--save", str(kept))
+    assert code == 1
+    assert kept.read_text().startswith("# smallest of script ")
+    assert "of seed 0 (habits: storm): " in kept.read_text()
+    assert "mremap" in kept.read_text()
+    assert "of seed 0 (storm):" in out  # what the maker has called it
+
+
+@needs_agent
 def test_fuzz_keeps_the_smallest_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """It can be run again, and shows the same."""
     kept = tmp_path / "kept.script"
@@ -252,6 +264,8 @@ def test_fuzz_keeps_the_smallest_script(capsys: pytest.CaptureFixture[str], tmp_
             "cannot write /no/such/x: give --save a file in a directory that exists and is yours",
         ),
         (["{bad}", "--save", "x"], "--save keeps what --fuzz finds"),
+        (["{bad}", "--habits", "storm"], "--habits says how --fuzz makes scripts: give --fuzz N, or leave it out"),
+        (["--fuzz", "3", "--habits", "x"], "no habit 'x': choose from steps, all, many, lineage, storm"),
         (["--against", "{bad}"], "{bad} is no recording, or a damaged one: make one with --record FILE"),
         (["--against", "nowhere.json"], "nowhere.json cannot be read (No such file or directory)"),
         (

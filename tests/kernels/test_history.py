@@ -95,6 +95,7 @@ def test_other_kernels_fall_out() -> None:
     assert at("fork_failure_uncharges_twice", "2.4.21", "2.6.6", "2.6.7") == [0, 1, 0]
     assert at("mlock_needs_capability", "2.6.7", "2.6.8", "2.6.9", "3.19") == [1, 1, 0, 0]
     assert at("mlock2_known", "3.19", "4.4", "6.18") == [0, 1, 1]
+    assert at("mseal_known", "6.9", "6.10", "6.18") == [0, 1, 1]
     assert at("mprotect_asks_both", "2.6.5", "2.6.7", "3.19") == [0, 1, 1]
     assert at("mmap_of_nothing_succeeds", "2.6.7", "2.6.34", "3.19") == [1, 0, 0]
     dontfork, hugepage, wipeonfork = (1 << nr for nr in (10, 14, 18))

@@ -60,7 +60,9 @@ def scripts(draw: st.DrawFn) -> Script:
             continue
         if call == "exit":
             alive.remove(process)
-        arguments = [draw(values(argument.kind)) for argument in CALLS[call].arguments]
+        kinds = [argument.kind for argument in CALLS[call].arguments]
+        living = st.sampled_from(alive or ["A"])
+        arguments = [draw(living if isinstance(kind, words.LivingKind) else values(kind)) for kind in kinds]
         if call in ("read", "write"):
             arguments[0] = replace(arguments[0], extra=0)
         if call == "mremap" and arguments[4] is None:

@@ -8,7 +8,7 @@ unknown MAP_ bits are ignored. What Linux knows and this version does not raises
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from rmaplab.errors import NoMemory, NotModelled, OomKilled, SyscallError, UsageError
@@ -16,12 +16,13 @@ from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.mm.access import execute, read_bytes, write_bytes
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.madvise import check_range, do_madvise, is_known
+from rmaplab.mm.madvise import check_range, check_remote, do_madvise, import_ranges, is_known
 from rmaplab.mm.mincore import do_mincore, do_msync
 from rmaplab.mm.mlock import do_mlock, do_mlockall, do_munlock, do_munlockall
 from rmaplab.mm.mmap import do_brk, do_mmap
 from rmaplab.mm.mprotect import do_mprotect
 from rmaplab.mm.mremap import do_mremap
+from rmaplab.mm.mseal import do_mseal
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.populate import madvise_populate, mm_populate, populate_locked
 from rmaplab.mm.process import do_exit
@@ -70,7 +71,7 @@ class MemoryCalls(TaskStruct):
 
     def mprotect(self, address: int, length: int | str, prot: int) -> None:
         """mprotect(2). Raises SyscallError: EINVAL, ENOMEM; VMAs before the failing one are changed."""
-        self._call(do_mprotect, address, parse_size(length), prot)
+        self._call(do_mprotect, self.limits, address, parse_size(length), prot)
 
     def mremap(
         self,
@@ -96,6 +97,34 @@ class MemoryCalls(TaskStruct):
             self._call(madvise_populate, address, end, advice == MADV_POPULATE_WRITE, write=False)
         else:
             self._call(do_madvise, address, size, advice)
+
+    def process_madvise(self, who: TaskStruct, ranges: Sequence[Range], advice: int) -> int:
+        """process_madvise(2): advice about (address, bytes) after (address, bytes) of another task's memory, or of its own.
+
+        Returns how many bytes of the first ranges could be advised. Raises SyscallError where the first of all could not: EFAULT (beyond
+        all addresses), ESRCH, EINVAL (of others one may only say what destroys nothing), EPERM, as madvise; ENOSYS before 5.10.
+        """
+        k, own = self.kernel, self._mm()
+        if not k.rules.process_madvise_known:
+            raise SyscallError(errno.ENOSYS, "process_madvise")
+        ranges = import_ranges(k, ranges)
+        if who.mm is None:
+            raise SyscallError(errno.ESRCH, "process_madvise")
+        if who.mm is not own or not k.rules.process_madvise_own_freely:
+            check_remote(k, self.limits, advice, other=who.mm is not own)
+        advised = 0
+        for address, length in ranges:
+            try:
+                if who.mm is own:
+                    self.madvise(address, length, advice)
+                else:
+                    self._call_in(who.mm, do_madvise, address, length, advice)
+            except SyscallError:
+                if not advised:
+                    raise
+                break
+            advised += length
+        return advised
 
     def mlock(self, address: int, length: int | str) -> None:
         """mlock(2). Raises SyscallError: EPERM, ENOMEM, EAGAIN; VMAs before a hole are locked."""
@@ -127,6 +156,12 @@ class MemoryCalls(TaskStruct):
         """munlockall(2). Raises SyscallError(EPERM), up to 2.6.8."""
         self._call_and_populate(do_munlockall)
 
+    def mseal(self, address: int, length: int | str, flags: int = 0) -> None:
+        """mseal(2): nobody changes these mappings any more. Raises SyscallError: EINVAL, ENOMEM; ENOSYS before Linux 6.10."""
+        if not self.kernel.rules.mseal_known:
+            raise SyscallError(errno.ENOSYS, "mseal")
+        self._call(do_mseal, address, parse_size(length), flags)
+
     def mincore(self, address: int, length: int | str) -> list[bool]:
         """mincore(2): for every page whether it is in memory. Raises SyscallError: EINVAL, ENOMEM."""
         return self._call(do_mincore, address, parse_size(length), write=False)
@@ -139,6 +174,11 @@ class MemoryCalls(TaskStruct):
         """setrlimit(RLIMIT_AS): bytes of address space, from now on and for children."""
         self._mm()
         self.limits.address_space = parse_size(limit)
+
+    def limit_data(self, limit: int | str) -> None:
+        """setrlimit(RLIMIT_DATA): bytes of heap, since 4.7 of all private writable memory, from now on and for children."""
+        self._mm()
+        self.limits.data = parse_size(limit)
 
     def limit_memlock(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_MEMLOCK): bytes that may be locked, from now on and by children."""
@@ -193,9 +233,12 @@ class MemoryCalls(TaskStruct):
         current: SchedEntity | None = self.kernel.machine.sched.current
         return current is self
 
-    def _call(self, call: Callable[..., R], *arguments: int, write: bool = True) -> R:
+    def _call(self, call: Callable[..., R], *arguments: int | Limits, write: bool = True) -> R:
         """A system call: under mmap_sem, and back to user mode however it ends."""
-        k, mm = self.kernel, self._mm()
+        return self._call_in(self._mm(), call, *arguments, write=write)
+
+    def _call_in(self, mm: MmStruct, call: Callable[..., R], *arguments: int | Limits, write: bool = True) -> R:
+        k = self.kernel
         machine = k.machine
         locks, lock = machine.locks, mm.mmap_sem
         try:

@@ -23,12 +23,24 @@ from enum import Enum, auto
 from typing import Any
 
 from rmaplab.calls.task import Task
-from rmaplab.calls.words import AddressKind, FlagsKind, Kind, LengthKind, NewNameKind, NumberKind, PlaceKind, ProtKind
+from rmaplab.calls.words import (
+    AddressKind,
+    FlagsKind,
+    Kind,
+    Length,
+    LengthKind,
+    LivingKind,
+    NewNameKind,
+    NumberKind,
+    PlaceKind,
+    ProtKind,
+)
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import (
     CLONE_VFORK,
     CLONE_VM,
     RLIMIT_AS,
+    RLIMIT_DATA,
     RLIMIT_MEMLOCK,
     RLIMIT_NPROC,
     RLIMIT_STACK,
@@ -48,6 +60,7 @@ class Returns(Enum):
     ADDRESS = auto()
     BREAK = auto()  # the break as it is now; Linux's returns it also where it could not be moved
     RESIDENT = auto()  # a bool for each page
+    LENGTH = auto()  # bytes
     WORDS = auto()  # one of each page that was loaded from
     CHILD = auto()  # and to the child: a birth
     WHO = auto()  # which child has ended, and how
@@ -104,7 +117,7 @@ def _argument(name: str, kind: Kind, tried: str = "", default: Any = REQUIRED) -
 
 MAP = FlagsKind(
     "MAP",
-    "FIXED_NOREPLACE HINT GROWSDOWN LOCKED NORESERVE POPULATE NONBLOCK STACK 32BIT",
+    "FIXED_NOREPLACE HINT GROWSDOWN LOCKED NORESERVE POPULATE NONBLOCK STACK 32BIT DROPPABLE",
     raw=True,
     own={"HINT": HINT},
 )
@@ -120,7 +133,7 @@ MLOCK = FlagsKind("MLOCK", "ONFAULT", raw=True)
 MCL = FlagsKind("MCL", "CURRENT FUTURE ONFAULT", raw=True)
 MS = FlagsKind("MS", "ASYNC INVALIDATE SYNC", raw=True)
 CLONE = FlagsKind("CLONE", "VM", exactly_one=True)
-RLIMIT = FlagsKind("RLIMIT", "AS MEMLOCK STACK NPROC", exactly_one=True)
+RLIMIT = FlagsKind("RLIMIT", "AS DATA MEMLOCK STACK NPROC", exactly_one=True)
 CAP = FlagsKind("CAP", "IPC_LOCK", exactly_one=True)
 PROT = ProtKind()
 
@@ -133,6 +146,8 @@ OLD, NEW, TO = _argument("old", LengthKind()), _argument("new", LengthKind()), _
 ONFAULT = _argument("flags", MLOCK, "ONFAULT ONFAULT 0", 0)
 WHICH = "CURRENT FUTURE CURRENT|FUTURE CURRENT|ONFAULT CURRENT|FUTURE|ONFAULT FUTURE|ONFAULT ONFAULT 0"
 CHILD = _argument("child", NewNameKind())
+WHO = _argument("who", LivingKind())
+SECOND = _argument("address2", AddressKind(), "", None), _argument("length2", LengthKind(), "", Length(0))
 
 
 # -- what is not called as it is written ---------------------------------------------------------------------------------
@@ -150,7 +165,12 @@ def _limit(task: Task, resource: int, length: int) -> None:
     if resource == RLIMIT_NPROC:  # so many pages stand for so many processes
         task.limit_nproc(length >> PAGE_SHIFT)
         return
-    {RLIMIT_AS: task.limit_as, RLIMIT_MEMLOCK: task.limit_memlock, RLIMIT_STACK: task.limit_stack}[resource](length)
+    {
+        RLIMIT_AS: task.limit_as,
+        RLIMIT_DATA: task.limit_data,
+        RLIMIT_MEMLOCK: task.limit_memlock,
+        RLIMIT_STACK: task.limit_stack,
+    }[resource](length)
 
 
 def _fail(task: Task, nth: int) -> None:
@@ -171,12 +191,16 @@ _ROWS = (
          often=15, harmless="w+0 1 1"),
     Call("brk", 12, Task.brk, (ADDRESS,), Returns.BREAK, often=2, harmless="h+0"),
     Call("madvise", 28, Task.madvise, (*RANGE, _argument("advice", MADV)), often=11, harmless="w+0 1 NORMAL"),
+    Call("process_madvise", 440, Task.process_madvise, (WHO, *RANGE, _argument("advice", MADV), *SECOND), Returns.LENGTH, often=2,
+         harmless="A w+0 1 COLD", rule="process_madvise_known"),
     Call("mlock", 149, Task.mlock, RANGE, often=4, harmless="w+0 1", locks=VM_LOCKED),
     Call("mlock2", 325, Task.mlock2, (*RANGE, ONFAULT), often=2, harmless="w+0 1", locks=VM_LOCKED_MASK,
          rule="mlock2_known"),
     Call("munlock", 150, Task.munlock, RANGE, often=3, harmless="w+0 1", locks=0),
     Call("mlockall", 151, Task.mlockall, (_argument("flags", MCL, WHICH),), often=0.6, locks=VM_LOCKED_MASK),
     Call("munlockall", 152, Task.munlockall, often=0.6, harmless="", locks=0),
+    Call("mseal", 462, Task.mseal, (*RANGE, _argument("flags", NumberKind("flags, of which there are none", 255), "0 0 0 0 0 0 0 1", 0)),
+         often=1, harmless="w+0 1", rule="mseal_known"),
     Call("mincore", 27, Task.mincore, RANGE, Returns.RESIDENT, often=2, harmless="w+0 1"),
     Call("msync", 26, Task.msync, (*RANGE, _argument("flags", MS, "ASYNC SYNC INVALIDATE ASYNC|SYNC INVALIDATE|SYNC 0")), often=1, harmless="w+0 1 ASYNC"),
     Call("read", None, Task.read, (ADDRESS, PAGES), Returns.WORDS, often=6),

@@ -196,6 +196,16 @@ class FlagsKind(Kind):
         return " | ".join(word if word.startswith("0") else f"{self.prefix}_{word}" for word in words)
 
 
+class LivingKind(Kind):
+    """The name of a process that lives."""
+
+    expected = "the name of a process that lives"
+
+    def parse(self, text: str) -> str | None:
+        """See above."""
+        return text if NAME.fullmatch(text) else None
+
+
 class NewNameKind(Kind):
     """The name of a process that comes to be."""
 

@@ -16,6 +16,9 @@ FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path(dir_okay=False)}
 @click.option("--kernel", default="6.18", metavar="K", help="The model's kernel.")
 @click.option("--fuzz", type=click.IntRange(1), metavar="N", help="Make N random scripts instead.")
 @click.option("--seed", default=0, metavar="S", help="Of --fuzz: another seed, other scripts.")
+@click.option(
+    "--habits", metavar="NAME", help="Of --fuzz: how they are written: steps (the default), many, stripes ..., or all."
+)
 @click.option("--save", **FILE, help="Where --fuzz puts a failing script, made small.")
 @click.option("--record", **FILE, help="Only run the scripts on the host, and keep its results.")
 @click.option("--against", **FILE, help="Compare the model with recorded results, not with the host.")
@@ -29,6 +32,7 @@ def command(
     kernel: str,
     fuzz: int | None,
     seed: int,
+    habits: str | None,
     save: str | None,
     record: str | None,
     against: str | None,
@@ -60,6 +64,8 @@ def command(
         raise UsageError("- is stdin, which is there once: give it once")
     if save is not None and fuzz is None:
         raise UsageError("--save keeps what --fuzz finds: give --fuzz N, or leave it out")
+    if habits is not None and fuzz is None:
+        raise UsageError("--habits says how --fuzz makes scripts: give --fuzz N, or leave it out")
     if (show or junit is not None) and not (scripts and record is None):
         raise UsageError("--show and --junit tell of scripts: give some, and neither --record nor --against nor --fuzz")
     check_writable(save, "--save")
@@ -69,7 +75,7 @@ def command(
 
     paths = work.in_directories(scripts)
     if record is not None:
-        context.exit(work.record(record, paths, fuzz, seed))
+        context.exit(work.record(record, paths, fuzz, seed, habits or "steps"))
     if scripts:
         context.exit(work.scripts(paths, kernel, form, junit, goes_on=paths != scripts, show=show))
-    context.exit(work.check(kernel, fuzz, seed, save, against, form))
+    context.exit(work.check(kernel, fuzz, seed, habits or "steps", save, against, form))

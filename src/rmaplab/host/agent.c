@@ -34,7 +34,7 @@ typedef unsigned long u64;
 typedef long i64;
 
 enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101 };
-enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, LOOK };
+enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, PADVISE, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
 enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000UL
@@ -51,7 +51,10 @@ struct hello { u32 magic, steady; u64 m, h, memlock, alone; };         /* alone:
 struct slot { u32 asked, done; int pid; u32 nr_data; struct op op; i64 ret, sig; u64 address, stack; u64 data[DATA]; };
 static struct slot *const ring = (struct slot *)RING_AT;
 static u8 stacks[SLOTS][STACK] __attribute__((aligned(4096)));
-extern char _end[];
+extern char __bss_start[], _end[];
+/* RLIMIT_DATA: brk compares the break's distance from where it began, mmap all private writable memory. Both begin with the same: h lies as
+ * far behind the end of .bss as that is long, and there is no .data. .bss begins with a page; it must be longer than the gap below a mapping that grows down. */
+static u8 room[0x150000] __attribute__((used, section(".bss.room")));
 
 /* ---- the system calls, and the little of a C library that a compiler takes for granted ---- */
 
@@ -85,7 +88,7 @@ __asm__("access_load: movq (%rdi), %rax\n movq %rax, (%rsi)\n xorl %eax, %eax\n 
         "access_store: movq %rsi, (%rdi)\n xorl %eax, %eax\n ret\n"
         "access_failed: movl $1, %eax\n ret\n");
 
-static int supervisors_own[4] = { -1, -1, -1, -1 };
+static int supervisors_own[4], nr_own;
 
 static int my_slot(void) { return (int)(((u64)__builtin_frame_address(0) - (u64)stacks) / STACK); }
 
@@ -211,6 +214,13 @@ static void obey(struct slot *me)
         me->ret = sys(__NR_mincore, a[0], a[1], me->data, 0);
         if (!me->ret) me->nr_data = (u32)(((a[1] + PAGE - 1) / PAGE + 7) / 8);
         break;
+    case PADVISE: {                             /* whose memory, how many ranges, the first, the advice, the second */
+        u64 vector[4] = { a[2], a[3], a[5], a[6] };
+        i64 pid = ring[a[0]].pid, fd = pid ? sys(__NR_pidfd_open, pid, 0, 0, 0) : -ESRCH_;
+        me->ret = fd < 0 ? fd : sys6(__NR_process_madvise, (u64)fd, (u64)vector, a[1], a[4], 0, 0);
+        if (fd >= 0) sys(__NR_close, fd, 0, 0, 0);
+        break;
+    }
     case LOOK:                                  /* addresses in, words out: an own load disturbs least (see look_at) */
         for (u64 i = 0; i < a[0]; i++)
             if (access_load(me->data[i], &me->data[i])) me->data[i] = ~0UL;
@@ -225,7 +235,7 @@ void worker(u64 slot)
     u32 seen = look(&me->asked);
     me->pid = (int)sys(__NR_getpid, 0, 0, 0, 0);
     if (!slot)                                  /* the first, forked by the supervisor: what is its alone goes */
-        for (u64 i = 0; i < 4; i++) if (supervisors_own[i] >= 0) sys(__NR_close, supervisors_own[i], 0, 0, 0);
+        for (int i = 0; i < nr_own; i++) sys(__NR_close, supervisors_own[i], 0, 0, 0);
     bump(&me->done);
     for (;;) {
         while (look(&me->asked) == seen) {
@@ -402,7 +412,7 @@ static int starts(const char *p, const char *with) { while (*with) if (*p++ != *
 static const struct { char letters[3]; u64 bit; } names[] = {
     { "gd", 0x100 }, { "lo", 0x2000 }, { "sr", 0x8000 }, { "rr", 0x10000 }, { "dc", 0x20000 }, { "lf", 1UL << 32 },
     { "ac", 0x100000 }, { "nr", 0x200000 }, { "wf", 0x2000000 }, { "dd", 0x4000000 }, { "nh", 0x40000000 },
-    { "mg", 0x80000000 },
+    { "mg", 0x80000000 }, { "dp", 1UL << 40 }, { "sl", 1UL << 42 },
 };
 
 /* The script's VMAs in /proc/PID/smaps (or maps): all but the agent's own. */
@@ -579,6 +589,7 @@ static void finish(void)
 static void run(const struct header *head)
 {
     for (u32 i = 0; i < SLOTS; i++) processes[i].vfork_parent = processes[i].vfork_child = processes[i].pidfd = -1;
+    for (u32 i = 0; i < SLOTS; i++) ring[i].pid = 0;
     i64 pid = birth(SIGCHLD, 0);
     if (pid < 0 || !await(0, -1)) stop(95);
     begin(0);
@@ -632,11 +643,14 @@ static void stay_here(void)
  * phase to huge pages everywhere (a mapping of whole ones is aligned): a shared mapping, which merges with nothing, lies behind it. */
 static void arrange(u64 *m, u64 *h)
 {
-    u64 first = (u64)sys(__NR_brk, 0, 0, 0, 0), low = (first + PAGE - 1) & -PAGE, heap = (first + (4UL << 20)) & -(2UL << 20);
-    u64 limit[2], none[2];
-    sys(__NR_prlimit64, 0, RLIMIT_AS, 0, limit);            /* a script may have set one before its exec */
-    none[0] = none[1] = limit[1];
-    sys(__NR_prlimit64, 0, RLIMIT_AS, none, 0);
+    u64 low = (u64)sys(__NR_brk, 0, 0, 0, 0), heap = low + (((u64)_end + PAGE - 1) & -PAGE) - (((u64)__bss_start + PAGE - 1) & -PAGE);
+    static const int bounds[] = { RLIMIT_AS, RLIMIT_DATA };
+    u64 limits[2][2], none[2];
+    for (int i = 0; i < 2; i++) {                           /* a script may have set one before its exec */
+        sys(__NR_prlimit64, 0, bounds[i], 0, limits[i]);
+        none[0] = none[1] = limits[i][1];
+        sys(__NR_prlimit64, 0, bounds[i], none, 0);
+    }
     sys(__NR_brk, heap, 0, 0, 0);
     sys(__NR_munmap, low, heap - low, 0, 0);
     *h = heap;
@@ -646,7 +660,7 @@ static void arrange(u64 *m, u64 *h)
     if (!filler) filler = 2UL << 20;
     *m -= filler;
     sys6(__NR_mmap, *m, filler, 0, MAP_SHARED | MAP_FIXED, FD_RING, 0);
-    sys(__NR_prlimit64, 0, RLIMIT_AS, limit, 0);
+    for (int i = 0; i < 2; i++) sys(__NR_prlimit64, 0, bounds[i], limits[i], 0);
 }
 
 static void supervise(int steady)
@@ -680,6 +694,7 @@ static void supervise(int steady)
     supervisors_own[0] = pipe[1];
     supervisors_own[1] = 0;
     supervisors_own[2] = 1;
+    nr_own = 4;
     kpagecount = (int)sys(__NR_openat, AT_FDCWD, "/proc/kpagecount", O_RDONLY | O_CLOEXEC, 0);
     kpageflags = (int)sys(__NR_openat, AT_FDCWD, "/proc/kpageflags", O_RDONLY | O_CLOEXEC, 0);
     handle_signals();

@@ -29,7 +29,7 @@ from rmaplab.host.closing import Closing
 from rmaplab.host.compiler import compile_kept
 from rmaplab.host.procfs import read_fields
 from rmaplab.host.vmas import VmaDumper
-from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, RLIMIT_NPROC, VM_DONTCOPY
+from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC, VM_DONTCOPY
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import Op, Script, parse
@@ -39,10 +39,10 @@ from rmaplab.workloads.world_text import result_text, signal_text
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
            "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-builtin", "-w")  # fmt: skip
 MAGIC = 0x524D4150
-CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE = range(10)
+CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, PADVISE = range(11)
 KINDS = {
     "read": READ, "write": WRITE, **dict.fromkeys(BIRTHS, BIRTH), "exit": EXIT, "exec": EXEC, "wait": WAIT, "limit": LIMIT,
-    "drop": DROP, "mincore": MINCORE,
+    "drop": DROP, "mincore": MINCORE, "process_madvise": PADVISE,
 }  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
 TASK_SIZE = (1 << 47) - PAGE_SIZE
 PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF
@@ -104,7 +104,11 @@ class Agent(Closing):
             _, steady, m, h, memlock_bytes, alone_bytes = HELLO.unpack(self._read(HELLO.size))
             self.places = Places(WINDOW, m, h)
             status = read_fields(f"{self._process.pid}/status")
-            self._own_bytes = int(status["VmSize"].split()[0]) * 1024 - -(-alone_bytes // PAGE_SIZE) * PAGE_SIZE
+            alone = -(-alone_bytes // PAGE_SIZE) * PAGE_SIZE
+            self._own = {  # what a process has for itself of what is limited
+                resource: int(status[size].split()[0]) * 1024 - alone
+                for resource, size in ((RLIMIT_AS, "VmSize"), (RLIMIT_DATA, "VmData"))
+            }
             privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
             self.circumstances = Circumstances(privileged, m, h, **_box())
             self._tables = 0
@@ -269,10 +273,12 @@ class Agent(Closing):
             words.append(stamp(number))
         if kind == BIRTH:
             child, words = slots[op["child"]], [call.clone_flags]
-        if kind == LIMIT and op["resource"] == RLIMIT_AS:
-            words[1] += self._own_bytes
+        if kind == LIMIT and (words[1] or op["resource"] != RLIMIT_DATA):  # no data at all is no limit
+            words[1] += self._own.get(op["resource"], 0)
         if kind == LIMIT and op["resource"] == RLIMIT_NPROC:
             words[1] = words[1] // PAGE_SIZE + (0 if self.circumstances.privileged else self._tasks_of_others())
+        if kind == PADVISE:
+            words = [slots[op["who"]], 1 if op["address2"] is None else 2, *words]
         words += [0] * (7 - len(words))
         return OP.pack(kind, slots[op.process], child, 0, 0, *(word & MASK64 for word in words))
 
@@ -289,7 +295,13 @@ class Agent(Closing):
     def _ranges(self, op: Op) -> Iterator[tuple[int, int]]:
         """The addresses, from and to, that an operation names; all within whole pages."""
         values = self.places.numbers(op)
-        for place, size in (("address", "length"), ("address", "old"), ("address", "pages"), ("to", "new")):
+        for place, size in (
+            ("address", "length"),
+            ("address", "old"),
+            ("address", "pages"),
+            ("to", "new"),
+            ("address2", "length2"),
+        ):
             if place in values and size in values and op[place] not in ("any", None):
                 first, nr = values[place], values[size] * (PAGE_SIZE if size == "pages" else 1)
                 yield first, max(first + nr, first + 1) + PAGE_SIZE - 1 & -PAGE_SIZE

@@ -43,7 +43,7 @@ MAPPING: dict[str, History] = {
             "2.4.27, 2.6.2 know them, this version does not: they come with files",
             value64=Bits(GROWSDOWN | LOCKED | POPULATE | LOW),
         ),
-        since("6.18", Bits(DROPPABLE | HUGETLB), "Of ours, not Linux's: huge pages and reclaim are not there"),
+        since("6.18", Bits(HUGETLB), "Of ours, not Linux's: huge pages are not there"),
     ),
     "mmap_rounds_hint_down": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, arch_get_unmapped_area: PAGE_ALIGN"),
@@ -76,6 +76,16 @@ MAPPING: dict[str, History] = {
         since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, do_mmap_pgoff"),
         since("2.6.34", 1, "2.6.34 mm/mmap.c, mmap_region: VM_NORESERVE"),
         since("6.18", 1, "mm/mmap.c, do_mmap: VM_NORESERVE", V),
+    ),
+    "data_limits_mappings": (
+        since("2.4", 0, "2.4.27, 2.6.34 mm/mmap.c: sys_brk is all that asks"),
+        since("4.7", 1, "f4fcd55841fc: enforced; counted since 4.5; from memory"),
+        since("6.18", 1, "mm/mmap.c, may_expand_vm", V),
+    ),
+    "data_limit_stops_shrinking": (
+        since("2.4", 0, "2.4.27 mm/mmap.c, sys_brk; 2.6.2 likewise, from memory"),
+        since("2.6.34", 1, "2.6.34 mm/mmap.c, sys_brk"),
+        since("6.18", 1, "mm/mmap.c, brk: check_data_rlimit", V),
     ),
     "brk_minds_task_size": (
         since("2.4", 0, "CVE-2003-0961 (December 2003): up to 2.4.22, mm/mmap.c, do_brk"),

@@ -9,7 +9,7 @@ from rmaplab.kernels.history import Bits, History, Status, since
 
 V = Status.VALIDATED
 
-IO, DONTCOPY, DONTEXPAND, RESERVED = 0x4000, 0x2_0000, 0x4_0000, 0x8_0000
+IO, DONTCOPY, DONTEXPAND, RESERVED, DROPPABLE = 0x4000, 0x2_0000, 0x4_0000, 0x8_0000, 1 << 40
 
 
 def _advice(*numbers: int) -> Bits:
@@ -190,6 +190,16 @@ RULES: dict[str, History] = {
         since("2.6.34", 1, "2.6.34 mm/madvise.c, madvise_behavior: vma_merge"),
         since("6.18", 1, "mm/madvise.c, madvise_update_vma: vma_modify_flags", V),
     ),
+    "process_madvise_known": (
+        since("2.4", 0, "2.4.27, 2.6.2 arch/i386/kernel/entry.S: no such call"),
+        since("5.10", 1, "mm/madvise.c, process_madvise; from memory"),
+        since("6.18", 1, "mm/madvise.c, process_madvise", V),
+    ),
+    "process_madvise_own_freely": (
+        since("2.4", 0, "there is no such call"),
+        since("6.13", 1, "mm/madvise.c, process_madvise: mm != current->mm; from memory"),
+        since("6.18", 1, "mm/madvise.c, process_madvise: mm != current->mm", V),
+    ),
     "willneed_needs_file": (
         since("2.4", 1, "2.4.27 mm/filemap.c, 2.6.2, 2.6.34 mm/madvise.c, madvise_willneed"),
         since("3.9", 0, "mm/madvise.c: swap is read ahead; from memory"),
@@ -201,6 +211,11 @@ RULES: dict[str, History] = {
         since("6.18", 1, "mm/pt_reclaim.c, with CONFIG_PT_RECLAIM", V),
     ),
     # -- mlock.py, mincore.py --------------------------------------------------------------------------------------------
+    "mseal_known": (
+        since("2.4", 0, "2.4.27, 2.6.2 arch/i386/kernel/entry.S: no such call"),
+        since("6.10", 1, "mm/mseal.c, mseal; on 64-bit machines; from memory", value64=1),
+        since("6.18", 1, "mm/mseal.c, do_mseal", V),
+    ),
     "mlock2_known": (
         since("2.4", 0, "2.4.27, 2.6.2 arch/i386/kernel/entry.S: no such call"),
         since("4.4", 1, "mm/mlock.c, mlock2; from memory"),
@@ -273,7 +288,7 @@ RULES: dict[str, History] = {
     "mlock_leaves": (
         since("2.4", Bits(0), "2.4.27, 2.6.2 mm/mlock.c, mlock_fixup: none"),
         since("2.6.34", Bits(IO | DONTEXPAND | RESERVED), "2.6.34 mm/mlock.c, mlock_fixup"),
-        since("6.18", Bits(IO | DONTEXPAND), "mm/mlock.c, mlock_fixup: VM_SPECIAL"),
+        since("6.18", Bits(IO | DONTEXPAND | DROPPABLE), "mm/mlock.c, mlock_fixup: VM_SPECIAL, VM_DROPPABLE", V),
     ),
     "mincore_knows_anonymous": (
         since("2.4", 0, "2.4.27 mm/filemap.c, 2.6.2 mm/mincore.c, mincore_vma: ENOMEM without a file"),

@@ -12,10 +12,11 @@ does stop it.
 
 Not modelled: HUGEPAGE and COLLAPSE (huge pages), and what needs reclaim when there is swap.
 
-Source: 2.4.27 mm/filemap.c, mm/madvise.c of 2.6.2 (both: advice 0 to 4) and 6.18, madvise_vma_behavior, madvise_dontneed_free, madvise_walk_vmas; eras.md 6.3.
+Source: 2.4.27 mm/filemap.c, mm/madvise.c of 2.6.2 (both: advice 0 to 4) and 6.18, madvise_vma_behavior, madvise_dontneed_free, madvise_walk_vmas, vector_madvise, process_madvise_remote_valid; eras.md 6.3.
 """
 
 import errno
+from collections.abc import Sequence
 
 from rmaplab.errors import NoMemory, NotModelled, SyscallError
 from rmaplab.machine.entries import ACCESSED, DIRTY
@@ -24,6 +25,7 @@ from rmaplab.mm.guard import guard_install, guard_remove
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import vma_modify
 from rmaplab.mm.mmu_gather import MmuGather
+from rmaplab.mm.mseal import refuse_discard
 from rmaplab.mm.zap import zap_page_range
 from rmaplab.objects.flags import (
     MADV_COLD,
@@ -51,6 +53,7 @@ from rmaplab.objects.flags import (
     MADV_WIPEONFORK,
     VM_DONTCOPY,
     VM_DONTDUMP,
+    VM_DROPPABLE,
     VM_IO,
     VM_LOCKED,
     VM_MERGEABLE,
@@ -59,7 +62,7 @@ from rmaplab.objects.flags import (
     VM_SEQ_READ,
     VM_WIPEONFORK,
 )
-from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SIZE, page_align
 
 MADV_HWPOISON, MADV_SOFT_OFFLINE = 100, 101
@@ -81,6 +84,8 @@ FLAGS = {  # advice: (vm_flags that go, vm_flags that come)
 NOT_MODELLED = dict.fromkeys((MADV_HUGEPAGE, MADV_COLLAPSE), "huge pages") | dict.fromkeys(
     (MADV_HWPOISON, MADV_SOFT_OFFLINE), "poisoned pages"
 )
+OF_OTHERS = (MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_COLLAPSE)
+MAX_RW_COUNT = 0x7FFF_F000
 NOT_ON_LOCKED = (MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_REMOVE)
 
 
@@ -101,6 +106,29 @@ def check_range(k: Kernel, start: int, length: int, advice: int) -> int:
     return end
 
 
+def import_ranges(k: Kernel, ranges: Sequence[Range]) -> list[Range]:
+    """import_iovec: what the kernel takes of a vector of (address, bytes). Raises SyscallError: EINVAL (a length), EFAULT."""
+    taken, left = list[Range](), MAX_RW_COUNT
+    for address, length in ranges:
+        if length >= k.machine.paging.wraps_at // 2 and len(ranges) > 1:
+            raise SyscallError(errno.EINVAL, "process_madvise", "a length beyond all lengths")
+        nr_bytes = min(length, left)
+        if address + (nr_bytes if len(ranges) == 1 else length) > k.machine.paging.task_size:
+            raise SyscallError(errno.EFAULT, "process_madvise", "an address beyond all addresses")
+        left -= nr_bytes
+        if nr_bytes:
+            taken.append((address, nr_bytes))
+    return taken
+
+
+def check_remote(k: Kernel, limits: Limits, advice: int, *, other: bool) -> None:
+    """What may be said of another's memory, and by whom (CAP_SYS_NICE). Raises SyscallError: EINVAL, EPERM."""
+    if advice not in OF_OTHERS:
+        raise SyscallError(errno.EINVAL, "process_madvise", "not of another's memory")
+    if other and limits.uid:
+        raise SyscallError(errno.EPERM, "process_madvise", "CAP_SYS_NICE is not there")
+
+
 def do_madvise(k: Kernel, mm: MmStruct, start: int, length: int, advice: int) -> None:
     """Raises SyscallError: EINVAL (unknown advice; not for this VMA), ENOMEM (a hole, though the rest is done), EAGAIN (no VMA)."""
     end = check_range(k, start, length, advice)
@@ -118,11 +146,13 @@ def do_madvise(k: Kernel, mm: MmStruct, start: int, length: int, advice: int) ->
 def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, advice: int) -> None:
     if not is_known(k, advice):
         raise SyscallError(errno.EINVAL, "madvise", "unknown advice")
+    refuse_discard(vma, advice)
     if (advice in NOT_ON_LOCKED and vma.flags & VM_LOCKED) or advice == MADV_REMOVE:
         raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
     if advice in FLAGS:
         go, come = FLAGS[advice]
-        if advice == MADV_DOFORK and vma.flags & VM_IO:
+        keeps = advice in (MADV_KEEPONFORK, MADV_DODUMP) and vma.flags & VM_DROPPABLE
+        if keeps or (advice == MADV_DOFORK and vma.flags & VM_IO):
             raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
         flags = vma.flags & ~go | come
         if flags != vma.flags or not k.rules.madvise_skips_unchanged:

@@ -4,6 +4,9 @@
     mmap          |-----hole-----|                      reverse maps agree
     after     |------------- A --------------|          one VMA: A has grown over the hole and over B
 
+MAP_DROPPABLE, in the place of MAP_PRIVATE (6.11): the kernel may drop its pages at any time, so they are not charged for, locked, inherited
+or dumped.
+
 What MAP_FIXED replaces goes first in 2004, whatever comes of the rest; 6.18 takes it away when nothing can fail any more. brk maps
 or unmaps what lies between the old end of the heap and the new one. Both say what is to be faulted in when mmap_sem is free again.
 
@@ -18,6 +21,7 @@ from collections.abc import Sequence
 
 from rmaplab.errors import NoMemory, NotModelled, SyscallError
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.limits import break_is_limited, check_expand_vm
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.munmap import do_munmap, split_ends
 from rmaplab.mm.unmapped_area import get_unmapped_area
@@ -26,6 +30,7 @@ from rmaplab.objects import flags as flags_of_linux
 from rmaplab.objects.flags import (
     MAP_32BIT,
     MAP_ANONYMOUS,
+    MAP_DROPPABLE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
@@ -39,12 +44,16 @@ from rmaplab.objects.flags import (
     VM_ACCESS,
     VM_ACCOUNT,
     VM_DATA_DEFAULT_FLAGS,
+    VM_DONTDUMP,
+    VM_DROPPABLE,
     VM_EXEC,
     VM_GROWSDOWN,
     VM_LOCKED,
+    VM_LOCKED_MASK,
     VM_MAYACCESS,
     VM_NOHUGEPAGE,
     VM_NORESERVE,
+    VM_WIPEONFORK,
     VM_WRITE,
 )
 from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
@@ -75,7 +84,8 @@ def do_mmap(
     too_long = rules.mmap_too_long_is_enomem and length > paging.task_size
     if length <= 0 or (length > paging.task_size and not too_long):
         raise SyscallError(errno.EINVAL, "mmap", "beyond the address space" if length > 0 else "a length of 0")
-    if flags & MAP_TYPE != MAP_PRIVATE or not flags & MAP_ANONYMOUS:
+    droppable = known & MAP_TYPE == MAP_DROPPABLE and flags & MAP_TYPE == MAP_DROPPABLE
+    if (flags & MAP_TYPE != MAP_PRIVATE and not droppable) or not flags & MAP_ANONYMOUS:
         raise SyscallError(errno.EINVAL, "mmap")  # flags that no kernel of the day knows are ignored
     if too_long or mm.map_count > rules.max_map_count:
         why = "beyond the address space" if too_long else too_many_mappings(k, mm)
@@ -94,13 +104,17 @@ def do_mmap(
             vm_flags |= VM_NORESERVE
     if vm_flags & VM_LOCKED:
         check_lock_limit(k, mm, limits, vm_flags, length >> PAGE_SHIFT, "mmap", asked=bool(known & MAP_LOCKED))
+    if droppable:
+        if known & MAP_LOCKED or vm_flags & VM_GROWSDOWN:
+            raise SyscallError(errno.EINVAL, "mmap", "what may be dropped is neither locked nor a stack")
+        vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP
     replaced: list[VmArea] = []
     if flags & MAP_FIXED and mm.overlapping(start, end):
         if rules.mmap_replaces_last:
             replaced = split_ends(k, mm, start, end, "mmap")
         else:
             do_munmap(k, mm, start, length, "mmap")
-    reserve = not known & MAP_NORESERVE or k.overcommit.counts_noreserve
+    reserve = (not known & MAP_NORESERVE or k.overcommit.counts_noreserve) and not droppable
     map_anonymous(k, mm, limits, start, end, vm_flags, replaced, reserve=reserve, call="mmap")
     populates = vm_flags & VM_LOCKED or known & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE
     return start, (start, end) if populates else None
@@ -119,13 +133,6 @@ def check_lock_limit(
         raise SyscallError(errno.EAGAIN, call, why)
 
 
-def check_total_vm(mm: MmStruct, limits: Limits, more: int, call: str) -> None:
-    """may_expand_vm: `more` pages. Raises SyscallError(ENOMEM)."""
-    total, most = mm.total_vm + more, limits.address_space >> PAGE_SHIFT
-    if total > most:
-        raise SyscallError(errno.ENOMEM, call, f"{total:,} pages would be mapped, more than RLIMIT_AS: {most:,}")
-
-
 def map_anonymous(
     k: Kernel,
     mm: MmStruct,
@@ -140,11 +147,11 @@ def map_anonymous(
 ) -> None:
     """Charge for [start, end) and cover it: by a neighbour that grows, or by a new VMA. `replaced` are there, and go.
 
-    Raises SyscallError(ENOMEM): RLIMIT_AS, overcommit, no memory for the VMA.
+    Raises SyscallError(ENOMEM): RLIMIT_AS or RLIMIT_DATA, overcommit, no memory for the VMA.
     """
     nr_pages = (end - start) >> PAGE_SHIFT
     lost = sum(vma.nr_pages for vma in replaced) if replaced else 0
-    check_total_vm(mm, limits, nr_pages - lost, call)
+    check_expand_vm(k, mm, limits, flags, nr_pages, call, lost=lost)
     charged = 0
     if flags & VM_WRITE and reserve:
         refund = sum(vma.nr_pages for vma in replaced if vma.flags & VM_ACCOUNT) if replaced else 0
@@ -157,7 +164,8 @@ def map_anonymous(
     try:
         if replaced:
             do_munmap(k, mm, start, end - start, call)
-        if merge_new_range(k, mm, None, start, end, flags, pgoff)[0] is None:
+        vma, _ = merge_new_range(k, mm, None, start, end, flags, pgoff)
+        if vma is None:
             vma = vm_area_alloc(k, mm, start, end, flags, pgoff)
             k.machine.charge("vma_alloc")
             link_vma(vma)
@@ -165,7 +173,9 @@ def map_anonymous(
         k.vm_unacct_memory(charged)
         raise failure.or_errno(errno.ENOMEM, call) from None
     mm.total_vm += nr_pages
-    if flags & VM_LOCKED:
+    if flags & VM_LOCKED and flags & k.rules.mlock_leaves:  # __mmap_complete: only now, when nobody has merged with it
+        vma.flags &= ~VM_LOCKED_MASK
+    elif flags & VM_LOCKED:
         mm.locked_vm += nr_pages
 
 
@@ -178,8 +188,16 @@ def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, 
     populate: Range | None = None
     if address < mm.start_brk:
         return mm.brk, None
+    limited = break_is_limited(mm, limits, address)
+    if limited and new_end < old_end and k.rules.data_limit_stops_shrinking:
+        return mm.brk, None
+    if limited and (new_end > old_end or k.rules.data_limit_stops_shrinking):
+        raise SyscallError(errno.ENOMEM, "brk", "RLIMIT_DATA")
     if new_end < old_end:
-        do_munmap(k, mm, new_end, old_end - new_end, "brk")
+        try:
+            do_munmap(k, mm, new_end, old_end - new_end, "brk")
+        except SyscallError:  # it cannot be split, or is sealed
+            return mm.brk, None
     elif new_end > old_end:
         beyond = new_end > k.machine.paging.task_size and k.rules.brk_minds_task_size
         if beyond or mm.overlapping(old_end, new_end + PAGE_SIZE):

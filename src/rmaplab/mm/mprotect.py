@@ -19,8 +19,10 @@ from rmaplab.machine.entries import PRESENT
 from rmaplab.machine.pagetable_edit import protect_range
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel, null_is_fine
+from rmaplab.mm.limits import may_expand_vm
 from rmaplab.mm.merge import continues, vma_modify
 from rmaplab.mm.mmu_gather import MmuGather
+from rmaplab.mm.mseal import refuse_sealed
 from rmaplab.mm.vma import absorb
 from rmaplab.objects.flags import (
     PROT_EXEC,
@@ -35,14 +37,14 @@ from rmaplab.objects.flags import (
     VM_SHARED,
     VM_WRITE,
 )
-from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.mm_types import Limits, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 PROT_SEM = 0x8
 ACCESS = VM_READ | VM_WRITE | VM_EXEC
 
 
-def do_mprotect(k: Kernel, mm: MmStruct, start: int, length: int, prot: int) -> None:
+def do_mprotect(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int, prot: int) -> None:
     """Give [start, start + length) the protection `prot`. What precedes a failure stays changed.
 
     Raises SyscallError: EINVAL (unaligned, unknown bits), ENOMEM (a hole in the range, overcommit, a failed split).
@@ -61,15 +63,21 @@ def do_mprotect(k: Kernel, mm: MmStruct, start: int, length: int, prot: int) -> 
         for vma, address, stop in mm.stretches(start, end):
             if vma is None:
                 raise SyscallError(errno.ENOMEM, "mprotect", f"nothing is mapped at {address:#x}")
-            _fixup(k, tlb, vma, address, stop, vma.flags & ~ACCESS | prot & ACCESS)
+            _fixup(k, tlb, limits, vma, address, stop, vma.flags & ~ACCESS | prot & ACCESS)
     if end > start and k.rules.mprotect_merges and not k.rules.mprotect_asks_both:
         _merge_with_next(k, mm, end)
 
 
-def _fixup(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, flags: int) -> None:
-    """One VMA's part. Raises SyscallError(ENOMEM)."""
+def _fixup(k: Kernel, tlb: MmuGather, limits: Limits, vma: VmArea, start: int, end: int, flags: int) -> None:
+    """One VMA's part. Raises SyscallError: EPERM (sealed), ENOMEM."""
+    refuse_sealed(vma, "mprotect")
     if flags == vma.flags:
         return
+    if flags & VM_WRITE and k.rules.data_limits_mappings:  # not where its being writable does not matter: RLIMIT_AS
+        kinds = flags, vma.flags
+        now, before = (may_expand_vm(k, vma.mm, limits, kind, (end - start) >> PAGE_SHIFT) for kind in kinds)
+        if before and not now:
+            raise SyscallError(errno.ENOMEM, "mprotect", "RLIMIT_DATA")
     charged = refund = 0
     free = VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE
     if k.rules.mprotect_charges and flags & VM_WRITE and not vma.flags & free:

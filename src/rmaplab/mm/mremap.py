@@ -16,8 +16,9 @@ import errno
 
 from rmaplab.errors import NoMemory, NotModelled, SyscallError, as_errno
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.limits import check_expand_vm
 from rmaplab.mm.merge import merge_new_range
-from rmaplab.mm.mmap import check_lock_limit, check_total_vm
+from rmaplab.mm.mmap import check_lock_limit
 from rmaplab.mm.move_ptes import Remap, move_back, move_page_tables
 from rmaplab.mm.mremap_linked import mremap_linked
 from rmaplab.mm.munmap import do_munmap
@@ -104,7 +105,7 @@ def _vma_to_resize(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> tup
     if vma.flags & VM_DONTEXPAND and growth:
         raise SyscallError(errno.EFAULT, "mremap")
     check_lock_limit(k, mm, limits, vma.flags, growth, "mremap")
-    check_total_vm(mm, limits, growth, "mremap")
+    check_expand_vm(k, mm, limits, vma.flags, growth, "mremap")
     accounted = vma.flags & VM_ACCOUNT or (not k.rules.commit_is_accounted and vma.flags & VM_WRITE)
     if growth and accounted:
         k.charge_memory(growth, "mremap")

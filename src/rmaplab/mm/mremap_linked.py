@@ -21,9 +21,11 @@ import errno
 
 from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.limits import check_expand_vm
 from rmaplab.mm.merge import merge_new_range
-from rmaplab.mm.mmap import check_lock_limit, check_total_vm
+from rmaplab.mm.mmap import check_lock_limit
 from rmaplab.mm.move_ptes import Remap, move_page_tables
+from rmaplab.mm.mseal import refuse_sealed
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import clone_vma, link_vma, too_many_mappings
@@ -55,6 +57,7 @@ def mremap_linked(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> tupl
     if flags & MREMAP_FIXED and old_length == new_length:
         return _move_run(k, mm, limits, remap), None
     vma = _vma_at(mm, old)
+    refuse_sealed(vma, "mremap")
     if old_length >= new_length and not flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):  # wherever the range may end
         if old_length > new_length:
             do_munmap(k, mm, old + new_length, old_length - new_length, "mremap")
@@ -101,6 +104,7 @@ def _vma_at(mm: MmStruct, address: int) -> VmArea:
 def _check_source(k: Kernel, vma: VmArea, limits: Limits, remap: Remap) -> Remap:
     """check_prep_vma: what is to be done without what a shrink cuts off; that may lie in other VMAs."""
     old, old_length, new_length, _, _ = remap
+    refuse_sealed(vma, "mremap")
     if not old_length:
         raise SyscallError(errno.EINVAL, "mremap", "an old length of 0 is for shared mappings")
     if old_length > new_length:
@@ -112,7 +116,7 @@ def _check_source(k: Kernel, vma: VmArea, limits: Limits, remap: Remap) -> Remap
         if vma.flags & VM_DONTEXPAND:
             raise SyscallError(errno.EFAULT, "mremap")
         check_lock_limit(k, vma.mm, limits, vma.flags, growth, "mremap")
-        check_total_vm(vma.mm, limits, growth, "mremap")
+        check_expand_vm(k, vma.mm, limits, vma.flags, growth, "mremap")
     return remap
 
 
@@ -188,7 +192,8 @@ def _move_to(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap, cut: int) ->
     if cut:
         do_munmap(k, mm, remap.old + remap.old_length, cut, "mremap")
     if remap.flags & MREMAP_DONTUNMAP:
-        check_total_vm(mm, limits, remap.old_length >> PAGE_SHIFT, "mremap")
+        source = _vma_at(mm, remap.old)
+        check_expand_vm(k, mm, limits, source.flags, remap.old_length >> PAGE_SHIFT, "mremap")
     new = get_unmapped_area(k, mm, remap.new, remap.new_length, fixed=fixed)
     return _move_vma(k, _vma_at(mm, remap.old), remap if fixed else remap._replace(new=new))
 

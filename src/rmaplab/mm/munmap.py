@@ -16,6 +16,7 @@ import errno
 from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
+from rmaplab.mm.mseal import refuse_sealed
 from rmaplab.mm.vma import remove_vma, split_vma, unlink_vma
 from rmaplab.mm.zap import free_pgtables, unmap_page_range
 from rmaplab.objects.flags import VM_ACCOUNT, VM_LOCKED
@@ -62,20 +63,31 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
 
 
 def split_ends(k: Kernel, mm: MmStruct, start: int, end: int, call: str) -> list[VmArea]:
-    """The VMAs of [start, end), in order; those that stick out are cut there. Raises SyscallError(ENOMEM), and then one may be cut."""
+    """The VMAs of [start, end), in order; those that stick out are cut there.
+
+    Raises SyscallError: ENOMEM, and EPERM (a sealed one, before anything behind it is cut); one may be cut then.
+    """
     doomed = mm.overlapping(start, end)
     if not doomed:
         return doomed
     if doomed[0].start >= start and doomed[-1].end <= end and not k.rules.munmap_needs_spare_vma:
+        _refuse_sealed(doomed, call)
         return doomed
     limited = not k.rules.munmap_counts_holes_only or (doomed[0].start < start and end < doomed[0].end)
     try:
         if k.rules.munmap_needs_spare_vma:  # 2.4 takes it in case a split is needed, though perhaps none is
             k.vma_cache.free(k.vma_cache.alloc())
         if doomed[0].start < start:
+            _refuse_sealed(doomed[:1], call)
             doomed[0] = split_vma(k, doomed[0], start, call, limited=limited)
+        _refuse_sealed(doomed, call)
         if doomed[-1].end > end:
             split_vma(k, doomed[-1], end, call, limited=limited and not k.rules.munmap_counts_holes_only)
     except NoMemory as failure:
         raise failure.or_errno(errno.ENOMEM, call) from None
     return doomed
+
+
+def _refuse_sealed(vmas: list[VmArea], call: str) -> None:
+    for vma in vmas:
+        refuse_sealed(vma, call)

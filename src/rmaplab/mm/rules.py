@@ -108,6 +108,10 @@ class Rules:
     """MAP_FIXED takes away what was there only when nothing can fail any more."""
     noreserve_is_a_flag: bool
     """MAP_NORESERVE leaves VM_NORESERVE behind, which is compared when VMAs merge."""
+    data_limits_mappings: bool
+    """RLIMIT_DATA holds for all that is private and writable; otherwise for the heap alone."""
+    data_limit_stops_shrinking: bool
+    """A break beyond RLIMIT_DATA is refused before anybody asks whether it is lower than it was."""
     brk_minds_task_size: bool
     """The heap ends where the address space does."""
     heap_is_executable: bool
@@ -162,12 +166,16 @@ class Rules:
     """A VMA that has the flags already is left as it is; otherwise it is split all the same."""
     madvise_merges: bool
     """A VMA whose flags it changes is joined with its neighbours."""
+    process_madvise_known: bool
+    process_madvise_own_freely: bool
+    """Of its own memory a process may say with it what madvise knows; otherwise only what it may say of others'."""
     willneed_needs_file: bool
     """MADV_WILLNEED of anonymous memory is EBADF."""
     dontneed_frees_tables: bool
     """MADV_DONTNEED of a whole leaf table's range frees the table (PT_RECLAIM)."""
 
     # -- mlock.py, mincore.py ----------------------------------------------------------------------------------------------
+    mseal_known: bool
     mlock2_known: bool
     mcl_onfault_known: bool
     mlock_needs_capability: bool

@@ -41,9 +41,10 @@ Range = tuple[int, int]
 
 @dataclass
 class Limits:
-    """What a task may have: RLIMIT_AS, RLIMIT_MEMLOCK and RLIMIT_STACK in bytes, RLIMIT_NPROC in tasks; `may_lock` is CAP_IPC_LOCK, `uid` whose task it is."""
+    """What a task may have: RLIMIT_AS, _DATA, _MEMLOCK and _STACK in bytes, RLIMIT_NPROC in tasks; `may_lock` is CAP_IPC_LOCK, `uid` whose task it is."""
 
     address_space: int = RLIM_INFINITY
+    data: int = RLIM_INFINITY
     memlock: int = RLIM_INFINITY
     stack: int = STACK_LIMIT
     nproc: int = RLIM_INFINITY

@@ -23,7 +23,7 @@ from rmaplab.workloads.world_text import PROTS, letters, word_name
 
 SHORT = {
     "growsdown": "gd", "locked": "lo", "onfault": "lf", "sequential": "sr", "random": "rr", "dontfork": "dc", "account": "ac",
-    "noreserve": "nr", "wipeonfork": "wf", "dontdump": "dd", "nohugepage": "nh", "mergeable": "mg",
+    "noreserve": "nr", "wipeonfork": "wf", "dontdump": "dd", "nohugepage": "nh", "mergeable": "mg", "droppable": "dp", "sealed": "sl",
 }  # fmt: skip
 
 LEGEND = (

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.calls.table import CALLS, HINT
-from rmaplab.calls.words import Address, AddressKind, Length, NewNameKind
+from rmaplab.calls.words import Address, AddressKind, Length, LivingKind, NewNameKind
 from rmaplab.machine.arrays import I64
-from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE
+from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.script import Op
 
@@ -45,7 +45,7 @@ class Places(NamedTuple):
         told = addresses.copy()
         for name, origin in SIDES.items():
             offset = addresses - getattr(self, name)
-            below = REACH if name == "m" else 0
+            below = 0 if name == "h" else REACH  # what ends at w begins below it
             inside = (offset >= -below) & (offset < REACH)
             told[inside] = origin + offset[inside]
         return told
@@ -56,11 +56,11 @@ class Places(NamedTuple):
         return name_of(int(self.canonical(np.array([signed], np.int64))[0]))
 
     def numbers(self, op: Op) -> dict[str, int]:
-        """What the call is given on this side, by the names of its arguments; a child's name is no number."""
+        """What the call is given on this side, by the names of its arguments; a process's name is no number."""
         numbers = {
             argument.name: self._number(value)
             for argument, value in zip(CALLS[op.call].arguments, op.arguments, strict=True)
-            if not isinstance(argument.kind, NewNameKind)
+            if not isinstance(argument.kind, (LivingKind, NewNameKind))
         }
         if op.call == "mmap":
             numbers["flags"] = _mmap_flags(op)
@@ -79,10 +79,10 @@ class Places(NamedTuple):
 
 
 def _mmap_flags(op: Op) -> int:
-    """Private anonymous memory; where an address is given it is an order, unless the flags say otherwise."""
+    """Private anonymous memory, or with DROPPABLE such; where an address is given it is an order, unless the flags say otherwise."""
     flags = int(op["flags"])
     ordered = op["address"] != "any" and not flags & (HINT | MAP_FIXED_NOREPLACE)
-    return flags & ~HINT | MAP_PRIVATE | MAP_ANONYMOUS | (MAP_FIXED if ordered else 0)
+    return flags & ~HINT | (0 if flags & MAP_DROPPABLE else MAP_PRIVATE) | MAP_ANONYMOUS | (MAP_FIXED if ordered else 0)
 
 
 def name_of(address: int) -> str:

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from rmaplab.calls.table import BIRTHS, CALLS, REQUIRED
-from rmaplab.calls.words import NAME
+from rmaplab.calls.words import NAME, LivingKind
 from rmaplab.errors import UsageError
 from rmaplab.objects.flags import MREMAP_FIXED, RLIMIT_NPROC
 from rmaplab.units import PAGE_SIZE
@@ -252,6 +252,9 @@ class Lives:
         if op.process in self.waits:
             child = self.waits[op.process]
             return f"{op.process} waits for its vfork child: expected {child}: exit or {child}: exec before"
+        for argument, who in zip(CALLS[op.call].arguments, op.arguments, strict=True):
+            if isinstance(argument.kind, LivingKind) and (who not in self.born or who in self.gone):
+                return f"expected the name of a process that lives, found {who}"
         if op.call in BIRTHS:
             child, line = op["child"], self.born.get(op["child"])
             if line is not None:

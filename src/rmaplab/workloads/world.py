@@ -25,6 +25,7 @@ from rmaplab.objects.flags import (
     VM_ACCOUNT,
     VM_DONTCOPY,
     VM_DONTDUMP,
+    VM_DROPPABLE,
     VM_GROWSDOWN,
     VM_LOCKED,
     VM_LOCKONFAULT,
@@ -32,6 +33,7 @@ from rmaplab.objects.flags import (
     VM_NOHUGEPAGE,
     VM_NORESERVE,
     VM_RAND_READ,
+    VM_SEALED,
     VM_SEQ_READ,
     VM_WIPEONFORK,
 )
@@ -42,7 +44,8 @@ from rmaplab.workloads.script import Op, Script
 FLAG_NAMES = {  # the flags of VMAs that are compared
     VM_GROWSDOWN: "growsdown", VM_LOCKED: "locked", VM_LOCKONFAULT: "onfault", VM_SEQ_READ: "sequential", VM_RAND_READ: "random",
     VM_DONTCOPY: "dontfork", VM_ACCOUNT: "account", VM_NORESERVE: "noreserve", VM_WIPEONFORK: "wipeonfork",
-    VM_DONTDUMP: "dontdump", VM_NOHUGEPAGE: "nohugepage", VM_MERGEABLE: "mergeable",
+    VM_DONTDUMP: "dontdump", VM_NOHUGEPAGE: "nohugepage", VM_MERGEABLE: "mergeable", VM_DROPPABLE: "droppable",
+    VM_SEALED: "sealed",
 }  # fmt: skip
 KNOWN_FLAGS = VM_ACCESS | sum(FLAG_NAMES)
 EVERYTHING = frozenset({"flags", "pages", "words", "frames", "mapcounts", "exclusive", "tables", "borders", "locked"})

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rmaplab.calls.table import Returns
-from rmaplab.calls.words import ProtKind
+from rmaplab.calls.words import Length, ProtKind
 from rmaplab.machine.arrays import I64
+from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import Places, address_of, name_of
 from rmaplab.workloads.world import (
     ADDRESS,
@@ -80,6 +81,8 @@ def result_text(returns: Returns, value: Any, places: Places) -> str:
     match returns:
         case Returns.ADDRESS | Returns.BREAK:
             return places.name(value)
+        case Returns.LENGTH:
+            return str(Length(*divmod(value, PAGE_SIZE)))
         case Returns.RESIDENT:
             return " ".join(str(int(there)) for there in value)
         case Returns.WORDS:

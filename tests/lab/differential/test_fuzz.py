@@ -1,7 +1,8 @@
 """Random scripts are valid, the same for the same seed, and are made small."""
 
 from rmaplab.calls.table import CALLS
-from rmaplab.lab.differential.fuzz import make_script, shrink
+from rmaplab.lab.differential.fuzz import make_script
+from rmaplab.lab.differential.shrink import shrink
 from rmaplab.workloads.script import Script, life_problems, parse
 
 ALL = frozenset(CALLS)

@@ -17,7 +17,7 @@ from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.lab.differential.alone import why_alone
 from rmaplab.lab.differential.campaign import Campaign, campaign
 from rmaplab.lab.differential.compare import Difference, compare, unexpected
-from rmaplab.lab.differential.fuzz import make_script
+from rmaplab.lab.differential.habits import STEPS, find_maker
 from rmaplab.lab.differential.obey import obey
 from rmaplab.lab.differential.recording import load
 from rmaplab.lab.differential.recording import save as save_records
@@ -33,13 +33,15 @@ SEEN = {
 }  # fmt: skip
 
 
-def check(kernel: str, fuzz: int | None, seed: int, save: str | None, against: str | None, form: str) -> int:
-    """A recording, or random scripts. The exit code. Raises UsageError for a kernel there is not."""
+def check(
+    kernel: str, fuzz: int | None, seed: int, habit: str, save: str | None, against: str | None, form: str
+) -> int:
+    """A recording, or random scripts. The exit code. Raises UsageError for a kernel or a habit there is not."""
     find_kernel(kernel)
     say = click.echo if form == "table" else _nobody_asked
     if against is not None:
         return _told([_against(against, kernel, say)], form)
-    return _told([_fuzz(kernel, fuzz or 1, seed, save, say)], form)
+    return _told([_fuzz(kernel, fuzz or 1, seed, habit, save, say)], form)
 
 
 def scripts(paths: tuple[str, ...], kernel: str, form: str, junit: str | None, *, goes_on: bool, show: bool) -> int:
@@ -172,15 +174,16 @@ def of_another_release(kernel: str, release: str) -> str:
     )
 
 
-def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int) -> int:
-    """What the host does, in a file. The exit code."""
+def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int, habit: str) -> int:
+    """What the host does, in a file. The exit code. Raises UsageError for a habit there is not."""
+    make = find_maker(habit)
     scripts = [read_script(each) for each in paths]
     with Agent() as agent:
         _say_what_is_missing(agent)
         for script in scripts:
             if alone := why_alone(script, agent.circumstances):
                 raise UsageError(f"{script.name} cannot be recorded on this host: {alone}: leave it out")
-        scripts += [make_script(seed, number, frozenset(CALLS) - agent.missing.keys()) for number in range(fuzz or 0)]
+        scripts += [make(seed, number, frozenset(CALLS) - agent.missing.keys()) for number in range(fuzz or 0)]
         records = [agent.run(script) for script in scripts]
         save_records(path, records, f"Linux {agent.release}")
     click.echo(
@@ -189,32 +192,35 @@ def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int) -> in
     return 0
 
 
-def _fuzz(kernel: str, nr: int, seed: int, save: str | None, say: Callable[[str], None]) -> Verdict:
+def _fuzz(kernel: str, nr: int, seed: int, habit: str, save: str | None, say: Callable[[str], None]) -> Verdict:
     """Random scripts on both sides. What was compared is told even if it is interrupted."""
     result = Campaign()
+    find_maker(habit)
+    named = f"seed {seed}" if habit == STEPS else f"seed {seed} (habits: {habit})"
     with Agent(graph=True) as agent, progress(f"{kernel} and Linux {agent.release}", nr) as done:
         _say_what_is_missing(agent, kernel)
         host = f"Linux {agent.release}"
         began = time.perf_counter()
         try:
-            campaign(agent, kernel, nr, seed, done, result)
+            campaign(agent, kernel, nr, seed, done, result, habit)
         except KeyboardInterrupt:
             say_interrupted(result.coverage.scripts, nr)
-            _tell(result, seed, time.perf_counter() - began, say)
+            _tell(result, named, time.perf_counter() - began, say)
             raise
         wall_s = time.perf_counter() - began
-    _tell(result, seed, wall_s, say)
+    _tell(result, named, wall_s, say)
     covered = result.coverage
     if result.difference is not None:
         say("")
         _show(result.difference, f"host, {host}", f"model, {kernel}", say)
         say("")
-        kept = _keep(save or f"check-{seed}-{result.found_in}.script", result.difference, seed, result.found_in)
+        path = save or f"check-{'' if habit == STEPS else f'{habit}-'}{seed}-{result.found_in}.script"
+        kept = _keep(path, result.difference, f"script {result.found_in} of {named}")
         click.echo(kept, err=say is not click.echo)
-    return Verdict(f"seed {seed}", kernel, host, covered.scripts, covered.operations, difference=result.difference)
+    return Verdict(named, kernel, host, covered.scripts, covered.operations, difference=result.difference)
 
 
-def _tell(result: Campaign, seed: int, wall_s: float, say: Callable[[str], None]) -> None:
+def _tell(result: Campaign, named: str, wall_s: float, say: Callable[[str], None]) -> None:
     """What was covered, and that there was no difference in it."""
     for line in coverage_lines(result.coverage):
         say(line)
@@ -224,12 +230,12 @@ def _tell(result: Campaign, seed: int, wall_s: float, say: Callable[[str], None]
     )
     say(f"  {wall_s:.1f} s, {rate:.0f} scripts a second{moved}")
     if result.difference is None:
-        say(f"no difference in {result.coverage.scripts:,} scripts of seed {seed}")
+        say(f"no difference in {result.coverage.scripts:,} scripts of {named}")
 
 
-def _keep(path: str, difference: Difference, seed: int, number: int | None) -> str:
+def _keep(path: str, difference: Difference, found_in: str) -> str:
     """Save what differs. What is to be said of it: the script itself, if it cannot be saved."""
-    head = f"# smallest of script {number} of seed {seed}: {difference.aspect} differs in line {difference.index + 2}\n"
+    head = f"# smallest of {found_in}: {difference.aspect} differs in line {difference.index + 2}\n"
     text = head + str(difference.script)
     try:
         write_text(path, "--save", text, keep_old=True)

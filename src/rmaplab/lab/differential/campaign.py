@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from rmaplab.calls.table import CALLS
 from rmaplab.host.agent import Agent
 from rmaplab.lab.differential.compare import Coverage, Difference, compare
-from rmaplab.lab.differential.fuzz import make_script, shrink
+from rmaplab.lab.differential.habits import STEPS, find_maker
 from rmaplab.lab.differential.obey import obey
+from rmaplab.lab.differential.shrink import shrink
 from rmaplab.workloads.script import Script
 
-AHEAD = 8  # scripts that the agent has been given before their results are asked for: they fit into the pipe
+AHEAD = 8  # scripts that the agent has been given before their results are asked for
+AHEAD_OPS = 900  # ... of so many operations together: they fit into the pipe
 
 
 @dataclass
@@ -38,21 +40,26 @@ def campaign(
     seed: int,
     done: Callable[[], None] = lambda: None,
     result: Campaign | None = None,
+    habit: str = STEPS,
 ) -> Campaign:
-    """`nr` scripts of a seed; `done` is called after each. Ends at the first difference that shows twice.
+    """`nr` scripts of a seed and a habit (habits.py); `done` is called after each. Ends at the first difference that shows twice.
 
     What came of it so far is in `result`, if one is given: for a caller that is interrupted.
 
-    Raises UsageError: no such kernel; HostTrouble.
+    Raises UsageError: no such kernel, or no such habit; HostTrouble.
     """
     result = Campaign() if result is None else result
+    make = find_maker(habit)
     calls = frozenset(CALLS) - agent.missing.keys()
     waiting: deque[tuple[int, Script]] = deque()
     number = 0
     while number < nr or waiting:
         while number < nr and len(waiting) < AHEAD:
-            waiting.append((number, make_script(seed, number, calls)))
-            agent.submit(waiting[-1][1])
+            made = make(seed, number, calls)
+            if waiting and len(made.ops) + sum(len(script.ops) for _, script in waiting) > AHEAD_OPS:
+                break
+            waiting.append((number, made))
+            agent.submit(made)
             number += 1
         found_in, script = waiting.popleft()
         model = obey(script, kernel, agent.circumstances, graph=not agent.no_graph)

@@ -1,19 +1,18 @@
-"""Random scripts for both sides, the same for the same seed; and a failing one made small.
+"""Random scripts for both sides, the same for the same seed: one random step after the other. habits.py makes others.
 
     make_script(seed, 17, calls)    the 17th script of a seed: made on its own, so that it can be made again without the others
-    shrink(script, fails)           fewer operations, fewer processes, then simpler arguments, as long as it fails
 
 A maker follows what its processes have mapped where, as a plain set of pages (lab/memory.py), so that most operations meet something: a
 mapping, part of one, two that touch. It need not be right: what an operation does is for the two sides to say.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 from typing import Any, ClassVar
 
 from rmaplab.calls.table import BIRTHS, CALLS, HINT, MADV, MAP, MREMAP, PROTECTION, RANGE, Argument
-from rmaplab.calls.words import Address, FlagsKind, Length
+from rmaplab.calls.words import Address, Length
 from rmaplab.lab.memory import Memory
 from rmaplab.objects.flags import (
     CLONE_VM,
@@ -21,6 +20,7 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
     RLIMIT_AS,
+    RLIMIT_DATA,
     RLIMIT_MEMLOCK,
     RLIMIT_NPROC,
     RLIMIT_STACK,
@@ -32,7 +32,15 @@ MOST_ALIVE = 5
 LEAF = 512  # pages that one leaf table maps
 SPOTS = ((0, 24), (0, 24), (0, 24), (500, 524), (300, 316))  # where in the window: around one leaf table's end, too
 # a flag of mmap once in so many
-MAP_CHANCES = {"NORESERVE": 20, "LOCKED": 25, "POPULATE": 15, "GROWSDOWN": 40, "STACK": 80, "NONBLOCK": 80}
+MAP_CHANCES = {
+    "NORESERVE": 20,
+    "LOCKED": 25,
+    "POPULATE": 15,
+    "GROWSDOWN": 40,
+    "STACK": 80,
+    "NONBLOCK": 80,
+    "DROPPABLE": 30,
+}
 MAYMOVE, FIXED, DONTUNMAP = MREMAP.words.values()
 USUAL_ADVICE = ("DONTNEED", "DONTNEED", "FREE", "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_WRITE")
 MORE_ADVICE = [word for word in MADV.words if "MERGEABLE" not in word]  # ksmd would act on it
@@ -134,7 +142,9 @@ class _Maker:
         prot = self._tried(PROTECTION)
         flags = 0
         for flag, chance in MAP_CHANCES.items():
-            if not self.random.randrange(chance) and ("mlock" in self.calls or flag in ("NORESERVE", "STACK")):
+            if not self.random.randrange(chance) and (
+                "mlock" in self.calls or flag in ("NORESERVE", "STACK", "DROPPABLE")
+            ):
                 flags |= MAP.words[flag]
         if not self.random.randrange(16):
             return op(process, call, "any", self._length(nr), prot, flags)
@@ -186,6 +196,15 @@ class _Maker:
         advice = MADV.words[self.random.choice(USUAL_ADVICE if usual else MORE_ADVICE)]
         return self._ranged(call, process, memory, advice)
 
+    def _process_madvise(self, call: str, process: str, memory: Memory) -> Op:
+        who = self.random.choice([process, *self.alive])
+        spans = [self._span(self.alive[who]) for _ in range(self.random.choice([1, 2, 2]))]
+        words = ("COLD", "WILLNEED") if who != process and self.random.randrange(4) else (*USUAL_ADVICE, "COLD")
+        ranges = [(self._address(page), self._length(nr)) for page, nr in spans]
+        return op(
+            process, call, who, *ranges[0], MADV.words[self.random.choice(words)], *(ranges[1] if ranges[1:] else ())
+        )
+
     def _mlockall(self, call: str, process: str, memory: Memory) -> Op | None:
         return None if self.locks == "limit" else self._by_its_arguments(call, process, memory)
 
@@ -227,112 +246,14 @@ class _Maker:
             return op(process, call, RLIMIT_MEMLOCK, Length(self.random.choice([0, 3, 9, 9, 200])))
         if not self.random.randrange(3):
             return op(process, call, RLIMIT_STACK, Length(self.random.choice([0, 2, 9, 2048])))
+        if not self.random.randrange(3):
+            return op(process, call, RLIMIT_DATA, Length(self.random.choice([0, 3, 12, 40])))
         if not self.random.randrange(6):
             return op(process, call, RLIMIT_NPROC, Length(self.random.choice([0, 2, 3, 4])))
         return op(process, call, RLIMIT_AS, Length(self.random.choice([16, 40, 4000])))
 
     own: ClassVar[Mapping[str, Callable[["_Maker", str, str, Memory], Op | None]]] = {
         "mmap": _mmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "madvise": _madvise,
-        "mlockall": _mlockall, "read": _access, "write": _access, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit,
+        "mlockall": _mlockall, "process_madvise": _process_madvise, "read": _access, "write": _access, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit,
         "limit": _limit,
     }  # fmt: skip  # the calls that change what is mapped where, or for which random arguments would seldom mean anything
-
-
-# -- smaller ------------------------------------------------------------------------------------------------------------
-
-Fails = Callable[[Script], bool]
-
-
-def shrink(script: Script, fails: Fails) -> Script:
-    """A script that still fails, and no operation of which can be left out: ddmin, fewer processes, simpler arguments, in turn.
-
-    `fails` decides, and is asked O(n log n) times or so, n squared at worst.
-    """
-
-    def still(ops: Sequence[Op]) -> bool:
-        return bool(ops) and fails(replace(script, ops=tuple(ops)))
-
-    ops = list(script.ops)
-    while True:
-        before = ops
-        ops = _simpler(_fewer_processes(_fewer(ops, still), still), still)
-        if ops == before:
-            return replace(script, ops=_numbered(ops))
-
-
-def _fewer(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:
-    """Zeller's ddmin: leave out halves, quarters ... single operations."""
-    size = len(ops) // 2
-    while size:
-        at = 0
-        while at < len(ops):
-            rest = _alive(ops[:at] + ops[at + size :])
-            if len(rest) < len(ops) and still(rest):
-                ops = rest
-            else:
-                at += size
-        size //= 2
-    return ops
-
-
-def _fewer_processes(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:
-    """Without a birth, the parent doing what the child has done."""
-    at = 0
-    while at < len(ops):
-        birth = ops[at]
-        if birth.call in BIRTHS:
-            later = [
-                replace(one, process=birth.process) if one.process == birth["child"] else one for one in ops[at + 1 :]
-            ]
-            tried = _alive(ops[:at] + later)
-            if still(tried):
-                ops = tried
-                continue
-        at += 1
-    return ops
-
-
-def _simpler(ops: list[Op], still: Callable[[Sequence[Op]], bool]) -> list[Op]:
-    """Each argument in turn: shorter, without a flag, without odd bytes."""
-    for at in range(len(ops)):
-        for position in range(len(ops[at].arguments)):
-            for value in _simpler_values(ops[at], position):
-                arguments = (*ops[at].arguments[:position], value, *ops[at].arguments[position + 1 :])
-                tried = [*ops[:at], replace(ops[at], arguments=arguments), *ops[at + 1 :]]
-                if still(tried):
-                    ops = tried
-                    break
-    return ops
-
-
-def _simpler_values(one: Op, position: int) -> Iterator[object]:
-    """What could stand there instead, simplest first."""
-    value, argument = one.arguments[position], CALLS[one.call].arguments[position]
-    match value, argument.kind:
-        case Length(pages, extra), _:
-            yield from (Length(shorter) for shorter in (1, 2, pages // 2, pages - 1) if 0 < shorter < pages)
-            if extra:
-                yield Length(pages)
-        case Address(region, pages, extra), _:
-            if extra:
-                yield Address(region, pages)
-        case int(), FlagsKind(exactly_one=False, words=words):
-            yield from (
-                value & ~bit for bit in words.values() if value & bit and not (one.call == "mremap" and bit == FIXED)
-            )
-        case int(), _ if argument.name == "pages":
-            yield from (fewer for fewer in (1, value // 2) if 0 < fewer < value)
-
-
-def _alive(ops: Sequence[Op]) -> list[Op]:
-    """Without what processes do that have never come to be, have gone, or wait."""
-    lives, kept = Lives(), list[Op]()
-    for one in ops:
-        if lives.problem(one) is None:
-            lives.do(one)
-            kept.append(one)
-    return kept
-
-
-def _numbered(ops: Sequence[Op]) -> tuple[Op, ...]:
-    return tuple(replace(one, line=number) for number, one in enumerate(ops, 1))

@@ -183,11 +183,21 @@ class Obedient:
         self._failing[op.process] = op["nth"]
         return "ok"
 
+    def _process_madvise(self, number: int, op: Op, task: Task) -> str:
+        """Of one range, or of two."""
+        who, values = self.tasks.get(op["who"]), self.places.numbers(op)
+        if who is None:  # its fork has failed
+            return "ESRCH"
+        ranges = [(values["address"], values["length"]), (values["address2"], values["length2"])]
+        advised = task.process_madvise(who, ranges[: 1 if op["address2"] is None else 2], values["advice"])
+        return result_text(Returns.LENGTH, advised, self.places)
+
     _own: ClassVar[Mapping[str, Callable[["Obedient", int, Op, Task], str]]] = {  # those that are more than one call
         "read": _read,
         "write": _write,
         "wait": _wait,
         "fail": _fail,
+        "process_madvise": _process_madvise,
     }
 
     # -- inside ----------------------------------------------------------------------------------------------------------
