@@ -128,6 +128,10 @@ MADV = FlagsKind(
 MLOCK = FlagsKind("MLOCK", "ONFAULT", raw=True)
 MCL = FlagsKind("MCL", "CURRENT FUTURE ONFAULT", raw=True)
 MS = FlagsKind("MS", "ASYNC INVALIDATE SYNC", raw=True)
+MPOL = FlagsKind(
+    "MPOL", "DEFAULT PREFERRED BIND INTERLEAVE LOCAL PREFERRED_MANY WEIGHTED_INTERLEAVE", exactly_one=True, raw=True
+)
+MPOL_MF = FlagsKind("MPOL_MF", "STRICT MOVE MOVE_ALL", raw=True)
 CLONE = FlagsKind("CLONE", "VM", exactly_one=True)
 RLIMIT = FlagsKind("RLIMIT", "AS DATA MEMLOCK", exactly_one=True)
 CAP = FlagsKind("CAP", "IPC_LOCK", exactly_one=True)
@@ -185,6 +189,10 @@ _ROWS = (
     Call("munlockall", 152, Task.munlockall, often=0.6, harmless="", locks=0),
     Call("mseal", 462, Task.mseal, (*RANGE, _argument("flags", NumberKind("flags, of which there are none", 255), "0 0 0 0 0 0 0 1", 0)),
          often=1, harmless="w+0 1", rule="mseal_known"),
+    Call("mbind", 237, Task.mbind,
+         (*RANGE, _argument("mode", MPOL, "BIND BIND BIND INTERLEAVE PREFERRED LOCAL DEFAULT DEFAULT 0x8002 0x4002 0xc002 0x7"),
+          _argument("nodes", NumberKind("a mask of nodes", 63), "1 1 1 1 1 0 0 0 2 3", 0), _argument("flags", MPOL_MF, "0 0 0 0 STRICT 0x10", 0)),
+         often=2, harmless="w+0 1 DEFAULT", rule="mbind_known"),
     Call("mincore", 27, Task.mincore, RANGE, Returns.RESIDENT, often=2, harmless="w+0 1"),
     Call("msync", 26, Task.msync, (*RANGE, _argument("flags", MS, "ASYNC SYNC INVALIDATE ASYNC|SYNC INVALIDATE|SYNC 0")), often=1, harmless="w+0 1 ASYNC"),
     Call("read", None, Task.read, (ADDRESS, PAGES), Returns.WORDS, often=6),

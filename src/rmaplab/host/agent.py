@@ -38,10 +38,10 @@ from rmaplab.workloads.world_text import result_text, signal_text
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
            "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-builtin", "-w")  # fmt: skip
 MAGIC = 0x524D4150
-CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, PADVISE = range(11)
+CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, PADVISE, MBIND = range(12)
 KINDS = {
     "read": READ, "write": WRITE, **dict.fromkeys(BIRTHS, BIRTH), "exit": EXIT, "exec": EXEC, "wait": WAIT, "limit": LIMIT,
-    "drop": DROP, "mincore": MINCORE, "process_madvise": PADVISE,
+    "drop": DROP, "mincore": MINCORE, "process_madvise": PADVISE, "mbind": MBIND,
 }  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
 TASK_SIZE = (1 << 47) - PAGE_SIZE
 PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF

@@ -180,6 +180,11 @@ RULES: dict[str, History] = {
         since("6.18", 1, "mm/pt_reclaim.c, with CONFIG_PT_RECLAIM", V),
     ),
     # -- mlock.py, mincore.py --------------------------------------------------------------------------------------------
+    "mbind_known": (
+        since("2.4", 0, "2.4.27, 2.6.2 arch/i386/kernel/entry.S: no such call"),
+        since("2.6.7", 1, "mm/mempolicy.c, sys_mbind; from memory"),
+        since("6.18", 1, "mm/mempolicy.c, do_mbind", V),
+    ),
     "mseal_known": (
         since("2.4", 0, "2.4.27, 2.6.2 arch/i386/kernel/entry.S: no such call"),
         since("6.10", 1, "mm/mseal.c, mseal; on 64-bit machines; from memory", value64=1),

@@ -162,6 +162,7 @@ class Rules:
 
     # -- mlock.py, mincore.py ----------------------------------------------------------------------------------------------
     mseal_known: bool
+    mbind_known: bool
     mlock2_known: bool
     mcl_onfault_known: bool
     mlock_needs_capability: bool
