@@ -34,6 +34,7 @@ from rmaplab.calls.words import (
     NumberKind,
     PlaceKind,
     ProtKind,
+    VmaNameKind,
 )
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import (
@@ -84,7 +85,7 @@ class Call:
     `number` is None for loads and stores, which are no system calls. `method` is given a number for each argument; the name of a child
     is none. `harmless` is None where a host need not be asked. `locks` is None where the call neither locks nor unlocks, and means the
     call with all its flags. `clone_flags` is what clone(2) is given to make this birth. `rule` is the one of mm/rules.py that says whether a
-    kernel knows the call; "" if all do.
+    kernel knows the call; "" if all do. `option` is what a host's kernel must be built with, "" if nothing.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Call:
     locks: int | None = None
     clone_flags: int = 0
     rule: str = ""
+    option: str = ""
 
     def is_known(self, rules: Rules) -> bool:
         """Whether a kernel of these rules has it."""
@@ -157,6 +159,10 @@ def _mmap(task: Task, address: int, length: int, prot: int, flags: int) -> int:
     return task.mmap(length, prot, flags, address)
 
 
+def _name(task: Task, address: int, length: int, name: int) -> None:
+    task.set_vma_name(address, length, VmaNameKind.name(name))
+
+
 def _clone(task: Task, flags: int) -> Task:
     return task.clone_vm()  # VM is the one that a script can name
 
@@ -193,6 +199,8 @@ _ROWS = (
          (*RANGE, _argument("mode", MPOL, "BIND BIND BIND INTERLEAVE PREFERRED LOCAL DEFAULT DEFAULT 0x8002 0x4002 0xc002 0x7"),
           _argument("nodes", NumberKind("a mask of nodes", 63), "1 1 1 1 1 0 0 0 2 3", 0), _argument("flags", MPOL_MF, "0 0 0 0 STRICT 0x10", 0)),
          often=2, harmless="w+0 1 DEFAULT", rule="mbind_known"),
+    Call("name", 157, _name, (*RANGE, _argument("name", VmaNameKind(), "a a a b -")), often=1, harmless="w+0 1 a",
+         rule="anon_names_known", option="CONFIG_ANON_VMA_NAME"),
     Call("mincore", 27, Task.mincore, RANGE, Returns.RESIDENT, often=2, harmless="w+0 1"),
     Call("msync", 26, Task.msync, (*RANGE, _argument("flags", MS, "ASYNC SYNC INVALIDATE ASYNC|SYNC INVALIDATE|SYNC 0")), often=1, harmless="w+0 1 ASYNC"),
     Call("read", None, Task.read, (ADDRESS, PAGES), Returns.WORDS, often=6),

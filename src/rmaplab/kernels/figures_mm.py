@@ -185,6 +185,11 @@ RULES: dict[str, History] = {
         since("2.6.7", 1, "mm/mempolicy.c, sys_mbind; from memory"),
         since("6.18", 1, "mm/mempolicy.c, do_mbind", V),
     ),
+    "anon_names_known": (
+        since("2.4", 0, "2.4.27, 2.6.2 kernel/sys.c, sys_prctl: EINVAL"),
+        since("5.17", 1, "9a10064f5625; with CONFIG_ANON_VMA_NAME; from memory"),
+        since("6.18", 1, "mm/madvise.c, set_anon_vma_name; with CONFIG_ANON_VMA_NAME, which no host at hand has"),
+    ),
     "mseal_known": (
         since("2.4", 0, "2.4.27, 2.6.2 arch/i386/kernel/entry.S: no such call"),
         since("6.10", 1, "mm/mseal.c, mseal; on 64-bit machines; from memory", value64=1),
