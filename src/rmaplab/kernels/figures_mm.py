@@ -165,7 +165,7 @@ RULES: dict[str, History] = {
         since("6.18", 1, "mm/madvise.c, process_madvise", V),
     ),
     "process_madvise_own_freely": (
-        since("2.4", 0, "there is no such call"),
+        since("2.4", 0, "2.4.27, 2.6.2 arch/i386/kernel/entry.S: no such call"),
         since("6.13", 1, "mm/madvise.c, process_madvise: mm != current->mm; from memory"),
         since("6.18", 1, "mm/madvise.c, process_madvise: mm != current->mm", V),
     ),
