@@ -15,7 +15,8 @@ import rmaplab
 from rmaplab.calls.table import BIRTHS, CALLS, RANGE, REQUIRED, Call, Returns
 from rmaplab.calls.task import Task
 from rmaplab.calls.words import FlagsKind, NewNameKind, ProtKind
-from rmaplab.host.agent import KINDS, Agent
+from rmaplab.host.agent import Agent
+from rmaplab.host.wire import KINDS
 from rmaplab.lab.conformance.operations import LOCKING
 from rmaplab.lab.differential.compare import compare
 from rmaplab.lab.differential.fuzz import _Maker, make_script

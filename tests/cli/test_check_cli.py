@@ -87,7 +87,11 @@ def test_show_prints_what_each_line_came_to(capsys: pytest.CaptureFixture[str], 
     script.write_text("A: mmap w+0 1 rw => ok\nA: read w+1\n")
     code, out, _ = run(capsys, str(script), "--show")
     assert code == 0
-    assert out.splitlines()[:3] == [str(script), "  1: A: mmap w+0 1 rw  w+0", "  2: A: read w+1       SIGSEGV w+1"]
+    assert out.splitlines()[:3] == [
+        str(script),
+        "  1: A: mmap w+0 1 rw  w+0",
+        "  2: A: read w+1       SIGSEGV w+1 MAPERR",
+    ]
     code, _, err = run(capsys, "--fuzz", "1", "--show")
     assert (code, "--show and --junit tell of scripts" in err) == (2, True)
 

@@ -88,7 +88,7 @@ def test_memory_is_where_the_script_says(agent: Agent) -> None:
         "0 #2 #4 0",
         "0 #2 #2.1 0",
         "ok",
-        "SIGSEGV w+3",
+        "SIGSEGV w+3 ACCERR",
         "EINVAL",
         "ok",
         "B 7",
@@ -102,7 +102,7 @@ def test_memory_is_where_the_script_says(agent: Agent) -> None:
 def test_a_read_stops_where_it_faults(agent: Agent) -> None:
     """What came before is told."""
     record = agent.run(parse("A: mmap w+0 2 rw\nA: write w+0 2\nA: read w+0 3"))
-    assert record.results[-1] == "#2 #2.1 SIGSEGV w+2"
+    assert record.results[-1] == "#2 #2.1 SIGSEGV w+2 MAPERR"
 
 
 @needs_root

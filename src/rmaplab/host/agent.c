@@ -44,11 +44,11 @@ enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 2000
 
 struct op { u32 kind; u8 actor, child, last, pad; u64 a[7]; };          /* from Python */
 struct header { u32 magic, nr_ops, want, pad; };
-struct outcome { i64 ret; i64 sig; u64 address; i64 died; u32 nr_data, nr_snapshots; };   /* to Python, then data, snapshots */
+struct outcome { i64 ret; int sig, code; u64 address; i64 died; u32 nr_data, nr_snapshots; };   /* to Python, then data, snapshots */
 struct snapshot { u32 slot, nr_vmas, nr_pages, pid; i64 table_kib, locked_kib; };
 struct hello { u32 magic, steady; u64 m, h, memlock, alone; };         /* alone: bytes that only the supervisor has mapped */
 
-struct slot { u32 asked, done; int pid; u32 nr_data; struct op op; i64 ret, sig; u64 address; u64 data[DATA]; };
+struct slot { u32 asked, done; int pid; u32 nr_data; struct op op; i64 ret; int sig, code; u64 address; u64 data[DATA]; };
 static struct slot *const ring = (struct slot *)RING_AT;
 static u8 stacks[SLOTS][STACK] __attribute__((aligned(4096)));
 extern char _end[];
@@ -100,6 +100,7 @@ static void on_signal(int signal, siginfo_t *info, void *context)
         return;
     }
     me->address = (u64)info->si_addr;
+    me->code = info->si_code;
     if (at != (u64)access_load && at != (u64)access_store) stop(99);
     uc->uc_mcontext.rip = (u64)access_failed;
 }
@@ -220,7 +221,7 @@ void worker(u64 slot)
             if (look(&me->asked) == seen && hung_up(FD_LIFE)) stop(97);
         }
         seen = look(&me->asked);
-        me->ret = me->sig = 0;
+        me->ret = me->sig = me->code = 0;
         me->address = me->nr_data = 0;
         obey(me);
         bump(&me->done);
@@ -509,7 +510,7 @@ static int perform(const struct op *op)
     bump(&slot->asked);
     if (op->kind == EXIT) {
         dead(p, PATIENCE_MS);
-        slot->ret = slot->sig = 0;
+        slot->ret = slot->sig = slot->code = 0;
         slot->nr_data = 0;
         end(op->actor);
     } else {
@@ -574,7 +575,7 @@ static void run(const struct header *head)
         get(&op, sizeof op);
         struct slot *slot = &ring[op.actor];
         struct process *p = &processes[op.actor];
-        struct outcome outcome = { 0, 0, 0, 0, 0, 0 };
+        struct outcome outcome = { 0, 0, 0, 0, 0, 0, 0 };
         int alive = p->alive;
         outcome.died = -1;
         if (alive) {
@@ -585,6 +586,7 @@ static void run(const struct header *head)
             drain();
             outcome.ret = slot->ret;
             outcome.sig = slot->sig;
+            outcome.code = slot->code;
             outcome.address = slot->address;
             if (outcome.ret < 0) outcome.nr_data = 0;   /* a hole behind what could be answered */
         } else outcome.ret = -ESRCH_;          /* a fork before has failed */

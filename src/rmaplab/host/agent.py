@@ -11,7 +11,6 @@ call. A process that dies, and an agent that does, is HostTrouble; nothing is le
 import errno
 import os
 import signal
-import struct
 import subprocess
 from collections import deque
 from collections.abc import Iterator
@@ -28,6 +27,26 @@ from rmaplab.host.closing import Closing
 from rmaplab.host.compiler import compile_kept
 from rmaplab.host.procfs import read_fields
 from rmaplab.host.vmas import VmaDumper
+from rmaplab.host.wire import (
+    BIRTH,
+    CALL,
+    HEADER,
+    HELLO,
+    KINDS,
+    LIMIT,
+    MAGIC,
+    OP,
+    OUTCOME,
+    SNAPSHOT,
+    TOO_MUCH,
+    WANT_ALL,
+    WANT_HOLD,
+    WRITE,
+    Outcome,
+    code_name,
+    how_it_died,
+    signal_name,
+)
 from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, VM_DONTCOPY
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
@@ -37,20 +56,10 @@ from rmaplab.workloads.world_text import result_text, signal_text
 
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
            "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-builtin", "-w")  # fmt: skip
-MAGIC = 0x524D4150
-CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE = range(10)
-KINDS = {
-    "read": READ, "write": WRITE, **dict.fromkeys(BIRTHS, BIRTH), "exit": EXIT, "exec": EXEC, "wait": WAIT, "limit": LIMIT,
-    "drop": DROP, "mincore": MINCORE,
-}  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
 TASK_SIZE = (1 << 47) - PAGE_SIZE
 PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF
 MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
 KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = 1 << 24, 1 << 34
-WANT_ALL, WANT_HOLD = 15, 16
-HELLO, HEADER, OP = struct.Struct("<IIQQQQ"), struct.Struct("<IIII"), struct.Struct("<IBBBB7Q")
-OUTCOME, SNAPSHOT = struct.Struct("<qqqqII"), struct.Struct("<IIIIqq")
-TOO_MUCH = 93  # the agent's exit code
 SINCE_BORDERS = (6, 16)  # the release since which VMAs merge as they do in 6.18 (879bca0a2c4f; modern.md 1.8)
 REFUSALS = ("ENOSYS", "EPERM", "SIGSYS")
 PROBE = """\
@@ -182,13 +191,14 @@ class Agent(Closing):
         record = Record(script, self.sees, self.circumstances)
         watcher, pids, trouble = Watcher(self._tables), {}, None
         for op in script.ops:
-            ret, sig, address, died, data, raws = self._read_outcome(script)
-            if died >= 0 and trouble is None:
-                trouble = f"{script.name}:{op.line}: the host's process {op.process} was killed{_by(died)} in {op.call}"
-            if op.call in BIRTHS and ret > 0:
-                pids[ret] = op["child"]
-            record.results.append(self._result(op, ret, sig, address, data, pids))
-            record.worlds.append(watcher.world(op, raws))
+            outcome = self._read_outcome(script)
+            if outcome.died >= 0 and trouble is None:
+                how = how_it_died(outcome.died)
+                trouble = f"{script.name}:{op.line}: the host's process {op.process} was killed{how} in {op.call}"
+            if op.call in BIRTHS and outcome.ret > 0:
+                pids[outcome.ret] = op["child"]
+            record.results.append(self._result(op, outcome, pids))
+            record.worlds.append(watcher.world(op, outcome.raws))
         if self._dumper is not None:
             record.graph = self._dumper.dump().graph.part(self._alive, WINDOW, WINDOW + REACH)
             os.write(self._go, b"g")
@@ -220,7 +230,7 @@ class Agent(Closing):
             if result.split(" ", maxsplit=1)[0] in REFUSALS:
                 self.missing[call.name] = result
         _, _, written, read, forked, _ = self._raws(parse(PROBE, "probe"))
-        sees = set()
+        sees = {"codes"}
         if first["A"].tables >= 0:
             sees |= {"tables", "locked"}
         if (written["A"].vmas[:, 2] & VM_DONTCOPY).any():
@@ -249,7 +259,7 @@ class Agent(Closing):
     def _raws(self, script: Script) -> list[dict[str, Raw]]:
         self.submit(script)
         self._pending.popleft()
-        return [self._read_outcome(script)[-1] for _ in script.ops]
+        return [self._read_outcome(script).raws for _ in script.ops]
 
     # -- to the agent ----------------------------------------------------------------------------------------------------
 
@@ -303,15 +313,16 @@ class Agent(Closing):
             return HostTrouble(
                 "a process of the script has more VMAs or pages than the agent can hold: use fewer of them"
             )
-        how = f"was killed by {_signal(-code)}" if code < 0 else f"ended with code {code}"
+        how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with code {code}"
         self.close()
         return HostTrouble(f"the agent on the host {how}: run it again, and look at the kernel's log if it stays so")
 
-    def _read_outcome(self, script: Script) -> tuple[int, int, int, int, bytes, dict[str, Raw]]:
-        """The next operation: result, signal and where, exit status if its process died (else -1), what was read, who lives."""
-        *outcome, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
+    def _read_outcome(self, script: Script) -> Outcome:
+        """The next operation's."""
+        ret, number, code, address, died, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
         data, self._alive = self._read(8 * nr_data), []
-        return (*outcome, data, dict(self._read_snapshot(script.processes) for _ in range(nr_snapshots)))
+        raws = dict(self._read_snapshot(script.processes) for _ in range(nr_snapshots))
+        return Outcome(ret, number, code, address, died, data, raws)
 
     def _read_snapshot(self, names: tuple[str, ...]) -> tuple[str, Raw]:
         slot, nr_vmas, nr_pages, pid, table_kib, locked_kib = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
@@ -329,14 +340,15 @@ class Agent(Closing):
         vmas, pages = (rows[np.argsort(rows[:, 0], kind="stable")] for rows in (vmas, pages))  # as they are told
         return names[slot], Raw(vmas, pages, *(kib // 4 if kib >= 0 else -1 for kib in (table_kib, locked_kib)))
 
-    def _result(self, op: Op, ret: int, sig: int, address: int, data: bytes, pids: dict[int, str]) -> str:
+    def _result(self, op: Op, outcome: Outcome, pids: dict[int, str]) -> str:
         """In the words that both sides use."""
+        ret, number, data = outcome.ret, outcome.signal, outcome.data
         returns, words = CALLS[op.call].returns, list[int]()
         if returns is Returns.WORDS:
             words = np.frombuffer(data, np.uint64).tolist()
-        if sig:
-            where = self.places.name(address) if sig in (signal.SIGSEGV, signal.SIGBUS) else ""
-            return signal_text(_signal(sig), where, words)
+        if number:
+            code = code_name(number, outcome.code)
+            return signal_text(signal_name(number), self.places.name(outcome.address) if code else "", code, words)
         if ret < 0:
             return errno.errorcode.get(-ret, str(ret))
         value: Any = ret
@@ -349,7 +361,7 @@ class Agent(Closing):
                 value = [byte & 1 for byte in data[: -(-op["length"].nr_bytes // PAGE_SIZE)]]
             case Returns.WHO:
                 status = int.from_bytes(data[:4], "little")
-                how = f"killed by {_signal(status & 127)}" if status & 127 else str(status >> 8 & 255)
+                how = f"killed by {signal_name(status & 127)}" if status & 127 else str(status >> 8 & 255)
                 value = (pids.get(ret, "a stranger"), how) if ret else None
         return result_text(returns, value, self.places)
 
@@ -358,14 +370,3 @@ def _promised() -> int:
     """RAM and swap, in bytes."""
     found = read_fields("meminfo")
     return sum(int(found[name].split()[0]) << 10 for name in ("MemTotal", "SwapTotal"))
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _by(status: int) -> str:
-    return f" by {_signal(status & 127)}" if status & 127 else f" (it ended with {status >> 8})" if status else ""

@@ -59,7 +59,7 @@ def execute(k: Kernel, mm: MmStruct, limits: Limits, start: int, end: int) -> No
             touch(k, mm, limits, start, start + 1, write=False)  # a fault: the stack grows, or nothing is there
         elif k.rules.knows_nx and not vma.flags & VM_EXEC:
             touch(k, mm, limits, start, start + 1, write=False)
-            raise SegmentationFault(start, f"fetch from {vma}, which is not executable")
+            raise SegmentationFault(start, f"fetch from {vma}, which is not executable", "ACCERR")
         else:
             stop = min(end, vma.end)
             touch(k, mm, limits, start, stop, write=False)

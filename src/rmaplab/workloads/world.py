@@ -44,7 +44,9 @@ FLAG_NAMES = {  # the flags of VMAs that are compared
     VM_DONTDUMP: "dontdump", VM_NOHUGEPAGE: "nohugepage", VM_MERGEABLE: "mergeable",
 }  # fmt: skip
 KNOWN_FLAGS = VM_ACCESS | sum(FLAG_NAMES)
-EVERYTHING = frozenset({"flags", "pages", "words", "frames", "mapcounts", "exclusive", "tables", "borders", "locked"})
+EVERYTHING = frozenset(
+    {"flags", "pages", "words", "frames", "mapcounts", "exclusive", "tables", "borders", "locked", "codes"}
+)
 
 
 def stamp(number: int) -> int:

@@ -6,6 +6,7 @@ w+3 zero page 0
 w+4 frame b x1 exclusive #3.1   what operation 3 has written to its second page
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from rmaplab.workloads.world import (
     stamp,
 )
 
+CODE = re.compile(r"(\bSIG[A-Z]+ \S+) \S+$")
 PROTS = tuple((bit, letter) for letter, bit in ProtKind.letters.items())
 
 
@@ -89,9 +91,14 @@ def result_text(returns: Returns, value: Any, places: Places) -> str:
     return "ok"
 
 
-def signal_text(signal: str, where: str = "", words: Iterable[int] = ()) -> str:
-    """What a load or a store ends with where it faults, behind the `words` loaded before: "#2 #2.1 SIGSEGV w+2"."""
-    return " ".join([*map(word_name, words), signal, where]).rstrip()
+def signal_text(signal: str, where: str = "", code: str = "", words: Iterable[int] = ()) -> str:
+    """What a load or a store ends with where it faults, behind the `words` loaded before: "#2 #2.1 SIGSEGV w+2 MAPERR"."""
+    return " ".join([*map(word_name, words), signal, where, code]).rstrip()
+
+
+def without_code(result: str) -> str:
+    """A result as it was told before si_code was."""
+    return CODE.sub(r"\1", result)
 
 
 def vma_text(start: int, end: int, flags: int) -> str:

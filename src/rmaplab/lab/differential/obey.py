@@ -64,7 +64,7 @@ class Obedient:
         except SyscallError as error:
             return error.name
         except SegmentationFault as fault:
-            return signal_text("SIGSEGV", self.places.name(fault.address))
+            return signal_text("SIGSEGV", self.places.name(fault.address), fault.code)
         except NotModelled as error:
             raise NotModelled(f"line {op.line}: {error}") from None
         except (NoMemory, OomKilled):
@@ -122,7 +122,7 @@ class Obedient:
             for page in range(op["pages"]):
                 words.append(int.from_bytes(task.read(self._page(op, page), WORD), "little"))  # noqa: PERF401
         except SegmentationFault as fault:
-            return signal_text("SIGSEGV", self.places.name(fault.address), words)
+            return signal_text("SIGSEGV", self.places.name(fault.address), fault.code, words)
         return result_text(Returns.WORDS, words, self.places)
 
     def _write(self, number: int, op: Op, task: Task) -> str:

@@ -1,0 +1,58 @@
+"""What agent.py and agent.c send each other: structures as they are declared there, numbers that both know, signals in words."""
+
+import signal
+import struct
+from typing import NamedTuple
+
+from rmaplab.calls.table import BIRTHS
+from rmaplab.workloads.world import Raw
+
+MAGIC = 0x524D4150
+CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE = range(10)
+KINDS = {
+    "read": READ, "write": WRITE, **dict.fromkeys(BIRTHS, BIRTH), "exit": EXIT, "exec": EXEC, "wait": WAIT, "limit": LIMIT,
+    "drop": DROP, "mincore": MINCORE,
+}  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
+WANT_ALL, WANT_HOLD = 15, 16
+HELLO, HEADER, OP = struct.Struct("<IIQQQQ"), struct.Struct("<IIII"), struct.Struct("<IBBBB7Q")
+OUTCOME, SNAPSHOT = struct.Struct("<qiiqqII"), struct.Struct("<IIIIqq")
+TOO_MUCH = 93  # the agent's exit code
+
+CODES = {
+    signal.SIGSEGV: {1: "MAPERR", 2: "ACCERR", 4: "PKUERR", 0x80: "KERNEL"},
+    signal.SIGBUS: {1: "ADRALN", 2: "ADRERR", 3: "OBJERR", 0x80: "KERNEL"},
+}
+"""si_code of a signal that a fault sends, without its prefix: SEGV_, BUS_, SI_."""
+
+
+class Outcome(NamedTuple):
+    """What an operation came to.
+
+    A result; a signal with its si_code and address; the exit status of a process that died of it, else -1; what was read; who lives.
+    """
+
+    ret: int
+    signal: int
+    code: int
+    address: int
+    died: int
+    data: bytes
+    raws: dict[str, Raw]
+
+
+def signal_name(number: int) -> str:
+    """SIGSEGV, or "signal 99"."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def code_name(number: int, code: int) -> str:
+    """MAPERR; the number where it has no name, nothing where the signal is not a fault's."""
+    return CODES[signal.Signals(number)].get(code, str(code)) if number in (signal.SIGSEGV, signal.SIGBUS) else ""
+
+
+def how_it_died(status: int) -> str:
+    """What wait(2)'s status says of who was killed: " by SIGKILL"."""
+    return f" by {signal_name(status & 127)}" if status & 127 else f" (it ended with {status >> 8})" if status else ""
