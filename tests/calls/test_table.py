@@ -27,7 +27,14 @@ from rmaplab.workloads.script import parse
 
 SOURCE = Path(rmaplab.__file__).parent
 HEADER = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
-LINUX_NAMES = {"exec": "execve", "wait": "wait4", "limit": "setrlimit", "drop": "capset"}
+LINUX_NAMES = {
+    "exec": "execve",
+    "wait": "wait4",
+    "limit": "setrlimit",
+    "drop": "capset",
+    "copy_from_user": "pwrite64",
+    "copy_to_user": "pread64",
+}
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 here = (
     os.uname().machine == "x86_64" and os.uname().sysname == "Linux" and bool(shutil.which("cc") or shutil.which("gcc"))

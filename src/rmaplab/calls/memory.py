@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from rmaplab.errors import NoMemory, NotModelled, OomKilled, SyscallError, UsageError
 from rmaplab.machine.runqueue import SchedEntity
-from rmaplab.mm.access import execute, read_bytes, write_bytes
+from rmaplab.mm.access import copy_from_user, copy_to_user, execute, read_bytes, write_bytes
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.madvise import check_range, do_madvise, is_known
@@ -158,6 +158,20 @@ class MemoryCalls(TaskStruct):
         """Store `data`. Raises SegmentationFault, with the bytes before the bad address stored, and OomKilled."""
         self._access(write_bytes, address, data)
 
+    def copy_from_user(self, address: int, length: int | str) -> bytes:
+        """The kernel reads the task's memory, as write(2) of it does: the bytes before the first that it may not read.
+
+        Raises SyscallError: EFAULT, where it may read none.
+        """
+        return self._copy(copy_from_user, address, parse_size(length))
+
+    def copy_to_user(self, address: int, data: bytes) -> int:
+        """The kernel writes into the task's memory, as read(2) does: how many bytes, before the first that it may not write.
+
+        Raises SyscallError: EFAULT, where it may write none.
+        """
+        return self._copy(copy_to_user, address, data)
+
     def touch(self, address: int, length: int | str, *, write: bool = False) -> None:
         """Read a byte of every page of the range, or write it back unchanged; in bulk. Raises SegmentationFault, OomKilled."""
         end = address + parse_size(length)
@@ -220,6 +234,13 @@ class MemoryCalls(TaskStruct):
             return call(k, mm, *arguments)
         finally:
             locks.drop(lock)
+
+    def _copy(self, copy: Callable[..., R], *arguments: int | bytes) -> R:
+        """A system call that has no lock of the address space but those of its faults."""
+        try:
+            return copy(self.kernel, self._mm(), self.limits, *arguments)
+        finally:
+            self.kernel.machine.end_call()
 
     def _access(self, access: Callable[..., R], *arguments: int | bytes) -> R:
         """A load or a store; a fault that gets no memory kills the task (VM_FAULT_OOM)."""

@@ -39,6 +39,7 @@ class Returns(Enum):
     BREAK = auto()  # the break as it is now; Linux's returns it also where it could not be moved
     RESIDENT = auto()  # a bool for each page
     WORDS = auto()  # one of each page that was loaded from
+    BYTES = auto()  # how many were copied; and a word of each whole page that the kernel has read
     CHILD = auto()  # and to the child: a birth
     WHO = auto()  # which child has ended, and how
     NEVER = auto()  # the process ends
@@ -163,6 +164,8 @@ _ROWS = (
     Call("msync", 26, Task.msync, (*RANGE, _argument("flags", MS, "ASYNC SYNC INVALIDATE ASYNC|SYNC INVALIDATE|SYNC 0")), often=1, harmless="w+0 1 ASYNC"),
     Call("read", None, Task.read, (ADDRESS, PAGES), Returns.WORDS, often=6),
     Call("write", None, Task.write, (ADDRESS, PAGES), often=20),
+    Call("copy_from_user", 18, Task.copy_from_user, RANGE, Returns.BYTES, often=3),
+    Call("copy_to_user", 17, Task.copy_to_user, RANGE, Returns.BYTES, often=4),
     Call("fork", 57, Task.fork, (CHILD,), Returns.CHILD, often=9),
     Call("vfork", 58, Task.vfork, (CHILD,), Returns.CHILD, often=1, clone_flags=CLONE_VM | CLONE_VFORK),
     Call("clone", 56, _clone, (CHILD, _argument("flags", CLONE, "VM")), Returns.CHILD, often=1, clone_flags=CLONE_VM),

@@ -33,12 +33,13 @@ typedef unsigned int u32;
 typedef unsigned long u64;
 typedef long i64;
 
-enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101 };
-enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, LOOK };
+enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101, FD_COPY = 102 };
+enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
 enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000UL
 #define PAGE 4096UL
+#define MOST_COPIED (256UL << 20)
 #define BIG_AT 0x300000000UL
 #define M_PHASE 0x1ff000UL
 
@@ -164,6 +165,7 @@ static void obey(struct slot *me)
     const u64 *a = me->op.a;
     u64 pair[2];
     switch (me->op.kind) {
+    case COPY_FROM: case COPY_TO:
     case CALL: me->ret = sys6((i64)a[0], a[1], a[2], a[3], a[4], a[5], a[6]); break;
     case READ:
         for (u64 i = 0; i < a[1]; i++) {
@@ -535,6 +537,33 @@ static int perform(const struct op *op)
     return answered;
 }
 
+/* What read(2) and write(2) copy to and from: a file whose pages are cut where the program's are. Before a copy to user memory there is a
+ * number at the beginning of each page, and nothing else; after one from it, what is there has been read. */
+static u64 copied_pages(const struct op *op, u64 nr_bytes)
+{
+    u64 nr = (op->a[4] + nr_bytes + PAGE - 1) / PAGE;
+    return nr_bytes > MOST_COPIED ? 0 : nr;
+}
+
+static void before_copy(const struct op *op)
+{
+    u64 nr = copied_pages(op, op->a[3]);
+    sys(__NR_ftruncate, FD_COPY, 0, 0, 0);
+    sys(__NR_ftruncate, FD_COPY, nr * PAGE, 0, 0);
+    for (u64 i = 0; i < nr; i++) {
+        u64 word = op->a[5] + i;
+        sys(__NR_pwrite64, FD_COPY, &word, 8, i * PAGE);
+    }
+}
+
+static u32 after_copy(const struct op *op, i64 nr_bytes)
+{
+    u32 nr_words = 0;
+    for (u64 i = op->a[4] > 0; i * PAGE + 8 <= op->a[4] + (u64)nr_bytes; i++)
+        sys(__NR_pread64, FD_COPY, &big->words[nr_words++], 8, i * PAGE);
+    return nr_words;
+}
+
 /* One operation and what it has read, which goes to big->words: in parts where a slot's data would not hold it. */
 static int perform_whole(const struct op *op, u32 *nr_words)
 {
@@ -543,12 +572,14 @@ static int perform_whole(const struct op *op, u32 *nr_words)
     u64 step = op->kind == READ ? DATA : op->kind == MINCORE ? 8 * DATA * PAGE : 0, left = step ? op->a[1] : 0;
     u64 forth = op->kind == READ ? step * PAGE : step;
     *nr_words = 0;
+    if (op->kind == COPY_TO) before_copy(op);
     for (;; part.a[0] += forth, left -= step) {
         if (step) part.a[1] = left < step ? left : step;
         if (!perform(&part)) return 0;
         if (*nr_words + slot->nr_data > sizeof big->words / 8) stop(TOO_MUCH);
         memcpy(big->words + *nr_words, slot->data, slot->nr_data * 8UL);
         *nr_words += slot->nr_data;
+        if (op->kind == COPY_FROM && slot->ret > 0) *nr_words = after_copy(op, slot->ret);
         if (left <= step || slot->sig || slot->ret) return 1;
     }
 }
@@ -659,6 +690,9 @@ static void supervise(int steady)
     int fd = (int)sys(__NR_memfd_create, "ring", 0, 0, 0);
     sys(__NR_ftruncate, fd, SLOTS * sizeof(struct slot), 0, 0);
     sys(__NR_dup2, fd, FD_RING, 0, 0);
+    sys(__NR_close, fd, 0, 0, 0);
+    fd = (int)sys(__NR_memfd_create, "copy", 0, 0, 0);
+    sys(__NR_dup2, fd, FD_COPY, 0, 0);
     sys(__NR_close, fd, 0, 0, 0);
     sys6(__NR_mmap, RING_AT, SLOTS * sizeof(struct slot), 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
     sys6(__NR_mmap, BIG_AT, sizeof *big, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, (u64)-1, 0);

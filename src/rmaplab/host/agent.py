@@ -30,6 +30,9 @@ from rmaplab.host.vmas import VmaDumper
 from rmaplab.host.wire import (
     BIRTH,
     CALL,
+    COPY_FROM,
+    COPY_TO,
+    FD_COPY,
     HEADER,
     HELLO,
     KINDS,
@@ -57,6 +60,7 @@ from rmaplab.workloads.world_text import result_text, signal_text
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
            "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-builtin", "-w")  # fmt: skip
 TASK_SIZE = (1 << 47) - PAGE_SIZE
+MOST_COPIED = 256 << 20
 PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF
 MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
 KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = 1 << 24, 1 << 34
@@ -162,6 +166,12 @@ class Agent(Closing):
                 raise HostTrouble(
                     f"{script.name}:{op.line}: this host refuses {op.call} ({self.missing[op.call]}): leave it out"
                 )
+            if KINDS.get(op.call) in (COPY_FROM, COPY_TO):
+                nr = op["length"].nr_bytes
+                if nr > MOST_COPIED and self.places.real(op["address"]) + nr <= TASK_SIZE:  # beyond, nothing is copied
+                    raise HostTrouble(
+                        f"{script.name}:{op.line}: {op.call} of so much would fill the machine: give at most {MOST_COPIED // PAGE_SIZE} pages"
+                    )
             for first, end in self._ranges(op):
                 if any(
                     first < own_end and own < end for own, own_end in ((0, self.places.h), (self.places.m, TASK_SIZE))
@@ -270,6 +280,8 @@ class Agent(Closing):
         if kind == CALL:
             assert call.number is not None
             words = [call.number, *words]
+        if kind in (COPY_FROM, COPY_TO):  # at the same places in the pages of a file; then what the supervisor needs
+            words = [call.number or 0, FD_COPY, *words, words[0] % PAGE_SIZE, stamp(number)]
         if op.call == "mmap":
             words += [MASK64, 0]  # no file
         if kind == WRITE:
@@ -359,6 +371,8 @@ class Agent(Closing):
                 return "ENOMEM"
             case Returns.RESIDENT:
                 value = [byte & 1 for byte in data[: -(-op["length"].nr_bytes // PAGE_SIZE)]]
+            case Returns.BYTES:
+                value = ret, np.frombuffer(data, np.uint64).tolist()
             case Returns.WHO:
                 status = int.from_bytes(data[:4], "little")
                 how = f"killed by {signal_name(status & 127)}" if status & 127 else str(status >> 8 & 255)

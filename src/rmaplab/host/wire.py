@@ -8,14 +8,15 @@ from rmaplab.calls.table import BIRTHS
 from rmaplab.workloads.world import Raw
 
 MAGIC = 0x524D4150
-CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE = range(10)
+CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO = range(12)
 KINDS = {
     "read": READ, "write": WRITE, **dict.fromkeys(BIRTHS, BIRTH), "exit": EXIT, "exec": EXEC, "wait": WAIT, "limit": LIMIT,
-    "drop": DROP, "mincore": MINCORE,
+    "drop": DROP, "mincore": MINCORE, "copy_from_user": COPY_FROM, "copy_to_user": COPY_TO,
 }  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
 WANT_ALL, WANT_HOLD = 15, 16
 HELLO, HEADER, OP = struct.Struct("<IIQQQQ"), struct.Struct("<IIII"), struct.Struct("<IBBBB7Q")
 OUTCOME, SNAPSHOT = struct.Struct("<qiiqqII"), struct.Struct("<IIIIqq")
+FD_COPY = 102  # what kernel copies read from and write to
 TOO_MUCH = 93  # the agent's exit code
 
 CODES = {

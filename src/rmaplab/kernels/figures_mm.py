@@ -106,6 +106,12 @@ RULES: dict[str, History] = {
         since("5.19", 1, "PG_anon_exclusive; from memory"),
         since("6.18", 1, "include/linux/page-flags.h, PageAnonExclusive", V),
     ),
+    # -- access.py -------------------------------------------------------------------------------------------------------
+    "copy_checks_length_first": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/shmem.c, shmem_file_read, shmem_file_write; from memory"),
+        since("2.6.34", 0, "fs/read_write.c, vfs_read: access_ok, then rw_verify_area; from memory"),
+        since("6.18", 0, "fs/read_write.c, vfs_read", V),
+    ),
     # -- rmap/pages.py ---------------------------------------------------------------------------------------------------
     "anon_mapping_dies_at_free": (
         since("2.4", 0, "2.4.27, 2.6.2: no page keeps one; 2.6.7 mm/rmap.c, page_remove_rmap: clear_page_anon"),

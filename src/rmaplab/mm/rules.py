@@ -60,6 +60,10 @@ class Rules:
     anon_exclusive: bool
     """A bit in struct page says that nobody shares it (PageAnonExclusive)."""
 
+    # -- access.py ---------------------------------------------------------------------------------------------------------
+    copy_checks_length_first: bool
+    """read(2) and write(2) say EINVAL to a negative length before they look where it is; otherwise EFAULT."""
+
     # -- rmap/pages.py -----------------------------------------------------------------------------------------------------
     anon_mapping_dies_at_free: bool
     """An anonymous page keeps page->mapping and PG_anon until it is freed; otherwise it loses them with its last entry."""

@@ -81,6 +81,7 @@ class Raw(NamedTuple):
     locked: int
 
 
+ACCESSES = ("read", "write", "copy_from_user", "copy_to_user")
 ADDRESS, FRAME, MOVED, MAPCOUNT, EXCLUSIVE, WORD = range(6)
 
 
@@ -168,7 +169,7 @@ class Watcher:
             pages = raw.pages.copy()
             pages[:, FRAME] = numbers[at : at + len(pages)]
             pages[:, MOVED] = 0
-            if name == op.process and op.call in ("read", "write") and name in self._frames:
+            if name == op.process and op.call in ACCESSES and name in self._frames:
                 pages[:, MOVED] = _moved(self._frames[name], raw.pages)
             at += len(pages)
             for start, end, _ in raw.vmas[raw.vmas[:, 2] & 3 == 0].tolist():  # what cannot be read is not looked at

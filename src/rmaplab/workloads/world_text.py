@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rmaplab.calls.table import Returns
-from rmaplab.calls.words import ProtKind
+from rmaplab.calls.words import Length, ProtKind
 from rmaplab.machine.arrays import I64
+from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import Places, address_of, name_of
 from rmaplab.workloads.world import (
     ADDRESS,
@@ -77,7 +78,7 @@ def word_of(text: str) -> int:
 def result_text(returns: Returns, value: Any, places: Places) -> str:
     """What a call has returned, in the words of both sides; `value` is in the side's own numbers.
 
-    An address, a bool for each page, a list of words, (the child's name, how it ended) or None for no child yet; else nothing is told.
+    An address, a bool for each page, a list of words, (bytes, a list of words), (the child's name, how it ended) or None for no child yet; else nothing is told.
     """
     match returns:
         case Returns.ADDRESS | Returns.BREAK:
@@ -86,6 +87,8 @@ def result_text(returns: Returns, value: Any, places: Places) -> str:
             return " ".join(str(int(there)) for there in value)
         case Returns.WORDS:
             return " ".join(map(word_name, value)) or "ok"
+        case Returns.BYTES:
+            return " ".join([str(Length(*divmod(value[0], PAGE_SIZE))), *map(word_name, value[1])])
         case Returns.WHO:
             return " ".join(value or ("nobody", "yet"))
     return "ok"

@@ -19,6 +19,7 @@ from rmaplab.kernels.system import System, boot
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, ZERO_PFN
 from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.mm.access import check_copy
 from rmaplab.mm.vma import link_vma, vm_area_alloc
 from rmaplab.objects.flags import RLIMIT_MEMLOCK, VM_DONTEXPAND
 from rmaplab.objects.graph import Graph
@@ -131,6 +132,24 @@ class Obedient:
             task.write(self._page(op, page), (stamp(number) + page).to_bytes(WORD, "little"))
         return "ok"
 
+    def _copy_from_user(self, number: int, op: Op, task: Task) -> str:
+        """What the kernel has read is told as far as it is the first word of a page."""
+        first = self.places.real(op["address"])
+        data = task.copy_from_user(first, op["length"].nr_bytes)
+        starts = range(-first % PAGE_SIZE, len(data) - WORD + 1, PAGE_SIZE)
+        words = [int.from_bytes(data[at : at + WORD], "little") for at in starts]
+        return result_text(Returns.BYTES, (len(data), words), self.places)
+
+    def _copy_to_user(self, number: int, op: Op, task: Task) -> str:
+        """A number to the beginning of each page, zeros behind it."""
+        first, length = self.places.real(op["address"]), op["length"].nr_bytes
+        skip = first % PAGE_SIZE
+        check_copy(self.system.kernel, first, length)
+        nr = -(-(skip + length) // PAGE_SIZE)
+        pages = ((stamp(number) + page).to_bytes(WORD, "little").ljust(PAGE_SIZE, b"\0") for page in range(nr))
+        copied = task.copy_to_user(first, b"".join(pages)[skip : skip + length])
+        return result_text(Returns.BYTES, (copied, []), self.places)
+
     def _wait(self, number: int, op: Op, task: Task) -> str:
         """It does not sleep (WNOHANG)."""
         if task.children and all(child.exit_code is None for child in task.children):
@@ -141,6 +160,8 @@ class Obedient:
     _own: ClassVar[Mapping[str, Callable[["Obedient", int, Op, Task], str]]] = {  # those that are more than one call
         "read": _read,
         "write": _write,
+        "copy_from_user": _copy_from_user,
+        "copy_to_user": _copy_to_user,
         "wait": _wait,
     }
 
