@@ -24,7 +24,7 @@ from rmaplab.mm.mprotect import do_mprotect
 from rmaplab.mm.mremap import do_mremap
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.populate import madvise_populate, mm_populate, populate_locked
-from rmaplab.mm.process import do_exit
+from rmaplab.mm.process import end_group
 from rmaplab.objects.flags import (
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
@@ -138,17 +138,31 @@ class MemoryCalls(TaskStruct):
     def limit_as(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_AS): bytes of address space, from now on and for children."""
         self._mm()
-        self.limits.address_space = parse_size(limit)
+        for task in (self.leader, *self.leader.threads):
+            task.limits.address_space = parse_size(limit)
 
     def limit_memlock(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_MEMLOCK): bytes that may be locked, from now on and by children."""
         self._mm()
-        self.limits.memlock = parse_size(limit)
+        for task in (self.leader, *self.leader.threads):
+            task.limits.memlock = parse_size(limit)
 
     def cap_ipc_lock(self, *, granted: bool) -> None:
         """Give the task CAP_IPC_LOCK, or take it away; children inherit it. A first task has none."""
         self._mm()
         self.limits.may_lock = granted
+
+    def setuid(self, uid: int) -> None:
+        """setuid(2): from root on an ordinary user, for good, without capabilities: limits bind, and execve gives nothing back.
+
+        Raises SyscallError: EPERM, where the task is not root and not `uid`.
+        """
+        self._mm()
+        if self.limits.uid not in (0, uid):
+            raise SyscallError(errno.EPERM, "setuid")
+        if uid and not self.limits.uid:  # cap_emulate_setxuid; in 2004 cap_task_post_setuid
+            self.limits.may_lock = False
+        self.limits.uid = uid
 
     def read(self, address: int, length: int = 1) -> bytes:
         """Load `length` bytes. Raises SegmentationFault, OomKilled."""
@@ -249,5 +263,5 @@ class MemoryCalls(TaskStruct):
         except NoMemory as failure:
             if failure.waiting_helps:
                 raise
-            do_exit(self.kernel, self, -SIGKILL)
+            end_group(self.kernel, self, -SIGKILL)
             raise OomKilled(f"task {self.pid}: a page fault got no memory ({failure})") from None

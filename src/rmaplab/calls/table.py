@@ -25,8 +25,21 @@ from typing import Any
 from rmaplab.calls.task import Task
 from rmaplab.calls.words import AddressKind, FlagsKind, Kind, LengthKind, NewNameKind, NumberKind, PlaceKind, ProtKind
 from rmaplab.mm.rules import Rules
-from rmaplab.objects.flags import CLONE_VFORK, CLONE_VM, RLIMIT_AS, RLIMIT_MEMLOCK, VM_LOCKED, VM_LOCKED_MASK
+from rmaplab.objects.flags import (
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_SIGHAND,
+    CLONE_SYSVSEM,
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+    RLIMIT_AS,
+    RLIMIT_MEMLOCK,
+    VM_LOCKED,
+    VM_LOCKED_MASK,
+)
 
+CLONE_A_THREAD = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
 REQUIRED = object()  # an argument without a default
 HINT = 1 << 40  # no bit of mmap(2)'s: the address is a hint
 
@@ -169,10 +182,13 @@ _ROWS = (
     Call("fork", 57, Task.fork, (CHILD,), Returns.CHILD, often=9),
     Call("vfork", 58, Task.vfork, (CHILD,), Returns.CHILD, often=1, clone_flags=CLONE_VM | CLONE_VFORK),
     Call("clone", 56, _clone, (CHILD, _argument("flags", CLONE, "VM")), Returns.CHILD, often=1, clone_flags=CLONE_VM),
+    Call("thread", 56, Task.thread, (CHILD,), Returns.CHILD, often=1, clone_flags=CLONE_A_THREAD, rule="thread_groups"),
     Call("wait", 61, Task.wait, (), Returns.WHO, often=2, harmless=""),
     Call("exec", 59, Task.execve, often=0.3),
     Call("exit", 60, Task.exit, (_argument("code", NumberKind("an exit code", 255), "0 0 3", 0),), Returns.NEVER, often=5),
+    Call("kill", 62, Task.kill, (), Returns.NEVER, often=0.7),
     Call("limit", 160, _limit, (_argument("resource", RLIMIT), LENGTH), often=0.8),
+    Call("setuid", 105, Task.setuid, (_argument("uid", NumberKind("a user's number", 65534), "65534 65534 1000 0"),), often=0.4),
     Call("drop", 126, _drop, (_argument("capability", CAP, "IPC_LOCK"),), often=0.7),
 )  # fmt: skip
 CALLS: Mapping[str, Call] = {call.name: call for call in _ROWS}

@@ -29,12 +29,13 @@
 #include <linux/fcntl.h>
 
 typedef unsigned char u8;
+typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long u64;
 typedef long i64;
 
-enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101, FD_COPY = 102 };
-enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, LOOK };
+enum { SLOTS = 512, STACK = 16384, DATA = 256, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101, FD_COPY = 102 };
+enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, KILL, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
 enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000UL
@@ -43,13 +44,13 @@ enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 2000
 #define BIG_AT 0x300000000UL
 #define M_PHASE 0x1ff000UL
 
-struct op { u32 kind; u8 actor, child, last, pad; u64 a[7]; };          /* from Python */
+struct op { u16 kind, actor, child, look_at_all; u64 a[7]; };            /* from Python */
 struct header { u32 magic, nr_ops, want, pad; };
 struct outcome { i64 ret; int sig, code; u64 address; i64 died; u32 nr_data, nr_snapshots; };   /* to Python, then data, snapshots */
 struct snapshot { u32 slot, nr_vmas, nr_pages, pid; i64 table_kib, locked_kib; };
 struct hello { u32 magic, steady; u64 m, h, memlock, alone; };         /* alone: bytes that only the supervisor has mapped */
 
-struct slot { u32 asked, done; int pid; u32 nr_data; struct op op; i64 ret; int sig, code; u64 address; u64 data[DATA]; };
+struct slot { u32 asked, done; int pid; u32 thread;     /* its number while it lives; 0 of a process */ u32 nr_data; struct op op; i64 ret; int sig, code; u64 address; u64 data[DATA]; };
 static struct slot *const ring = (struct slot *)RING_AT;
 static u8 stacks[SLOTS][STACK] __attribute__((aligned(4096)));
 extern char _end[];
@@ -138,15 +139,17 @@ static int hung_up(int fd)
 
 void worker(u64 slot);
 
-/* clone(2) onto the child's own stack; flags say whether memory is copied. The child's pid, or -errno. */
+/* clone(2) onto the child's own stack; flags say whether memory is copied. When a thread ends, the kernel makes its slot's `thread` 0. The child's pid, or -errno. */
 static i64 birth(u64 flags, u64 child)
 {
     u64 *top = (u64 *)(stacks[child] + STACK - 64);
     i64 ret;
     top[0] = child;
-    __asm__ volatile("xorl %%r10d, %%r10d\n xorl %%r8d, %%r8d\n xorl %%edx, %%edx\n syscall\n"
+    ring[child].thread = flags & CLONE_THREAD ? 1 : 0;
+    register u64 r10 __asm__("r10") = (u64)&ring[child].thread;
+    __asm__ volatile("xorl %%r8d, %%r8d\n xorl %%edx, %%edx\n syscall\n"
                      "testq %%rax, %%rax\n jnz 1f\n xorl %%ebp, %%ebp\n popq %%rdi\n andq $-16, %%rsp\n call worker\n 1:"
-                     : "=a"(ret) : "a"(__NR_clone), "D"(flags), "S"(top) : "rcx", "rdx", "r8", "r10", "r11", "memory");
+                     : "=a"(ret) : "a"(__NR_clone), "D"(flags), "S"(top), "r"(r10) : "rcx", "rdx", "r8", "r11", "memory");
     return ret;
 }
 
@@ -177,10 +180,15 @@ static void obey(struct slot *me)
         for (u64 i = 0; i < a[1]; i++)
             if (access_store(a[0] + i * PAGE, a[2] + i)) break;
         break;
-    case BIRTH: me->ret = birth(a[0] | SIGCHLD, me->op.child); break;
-    case EXIT: stop((int)a[0]); break;
+    case BIRTH: me->ret = birth(a[0] | (a[0] & CLONE_THREAD ? CLONE_CHILD_CLEARTID : SIGCHLD), me->op.child); break;
+    case EXIT:
+        if (me->thread) for (;;) sys(__NR_exit, a[0], 0, 0, 0);
+        stop((int)a[0]);
+        break;
+    case KILL: sys(__NR_kill, sys(__NR_getpid, 0, 0, 0, 0), SIGKILL, 0, 0); break;
     case EXEC: {
-        char digits[3] = { (char)('0' + my_slot() / 10), (char)('0' + my_slot() % 10), 0 };
+        int slot = my_slot();
+        char digits[4] = { (char)('0' + slot / 100), (char)('0' + slot / 10 % 10), (char)('0' + slot % 10), 0 };
         char *argv[] = { "rmaplab-agent", "worker", digits, 0 }, *none[] = { 0 };
         me->ret = sys(__NR_execve, "/proc/self/exe", argv, none, 0);
         break;
@@ -213,7 +221,7 @@ void worker(u64 slot)
 {
     struct slot *me = &ring[slot];
     u32 seen = look(&me->asked);
-    me->pid = (int)sys(__NR_getpid, 0, 0, 0, 0);
+    me->pid = (int)sys(__NR_gettid, 0, 0, 0, 0);
     if (!slot)                                  /* the first, forked by the supervisor: what is its alone goes */
         for (u64 i = 0; i < 4; i++) if (supervisors_own[i] >= 0) sys(__NR_close, supervisors_own[i], 0, 0, 0);
     bump(&me->done);
@@ -232,7 +240,7 @@ void worker(u64 slot)
 
 /* ---- the supervisor: asks, waits, looks ---- */
 
-struct process { int pid, pidfd, smaps, pagemap, status; u32 done; int alive, vfork_parent, vfork_child; };
+struct process { int pid, pidfd, smaps, pagemap, status; u32 done, leader; int alive, vfork_parent, vfork_child; };
 static struct process processes[SLOTS];
 static int kpagecount, kpageflags;
 /* What the supervisor reads into, and its children have not (MADV_DONTFORK): else mlockall would fill it, and VmPTE count it. */
@@ -304,13 +312,16 @@ static void close_files(struct process *p)
     shut(p->smaps); shut(p->pagemap); shut(p->status);
 }
 
-static void begin(u32 slot)
+/* A process, or a thread of the process in the slot `leader`. */
+static void begin(u32 slot, u32 leader)
 {
     struct process *p = &processes[slot];
+    p->leader = leader;
+    p->vfork_parent = p->vfork_child = -1;
     p->pid = ring[slot].pid;
     p->done = look(&ring[slot].done);
     p->alive = 1;
-    p->pidfd = (int)sys(__NR_pidfd_open, p->pid, 0, 0, 0);
+    p->pidfd = leader == slot ? (int)sys(__NR_pidfd_open, p->pid, 0, 0, 0) : processes[leader].pidfd;
     open_files(p);
 }
 
@@ -318,14 +329,33 @@ static void end(u32 slot)
 {
     struct process *p = &processes[slot];
     close_files(p);
-    shut(p->pidfd);
+    if (p->leader == slot) shut(p->pidfd);
+    if (p->vfork_child >= 0) processes[p->vfork_child].vfork_parent = -1;
     p->alive = 0;
+}
+
+static void end_threads(u32 leader)
+{
+    for (u32 s = 0; s < SLOTS; s++)
+        if (processes[s].alive && processes[s].leader == leader && s != leader) end(s);
+}
+
+static void end_process(u32 leader)
+{
+    end_threads(leader);
+    end(leader);
 }
 
 static int dead(struct process *p, int ms)
 {
     struct pollfd poll = { p->pidfd, POLLIN, 0 };
     return sys(__NR_poll, &poll, 1, ms, 0) > 0;
+}
+
+static void wait_for_thread(u32 slot)
+{
+    for (int waited = 0; ring[slot].thread && waited < PATIENCE_MS; waited += TICK_MS)
+        futex_wait(&ring[slot].thread, ring[slot].thread, TICK_MS);
 }
 
 static i64 read_text(int fd);
@@ -510,27 +540,34 @@ static int perform(const struct op *op)
         processes[op->child].pidfd = -1;
     }
     bump(&slot->asked);
-    if (op->kind == EXIT) {
-        dead(p, PATIENCE_MS);
+    u32 leader = p->leader;
+    int ends = op->kind == KILL || (op->kind == EXIT && leader == op->actor);
+    if (ends || op->kind == EXIT) {
+        if (ends) dead(p, PATIENCE_MS);
+        else wait_for_thread(op->actor);
         slot->ret = slot->sig = slot->code = 0;
         slot->nr_data = 0;
-        end(op->actor);
+        if (ends) end_process(leader);
+        else end(op->actor);
     } else {
         answered = await(op->actor, vfork ? op->child : -1);
         if (answered == 2) slot->ret = ring[op->child].pid;
         if (op->kind == BIRTH && answered && slot->ret > 0 && (answered == 2 || await(op->child, -1))) {
-            begin(op->child);
-            processes[op->child].vfork_parent = answered == 2 ? op->actor : -1;
-            processes[op->child].vfork_child = -1;
-            if (answered == 2) p->vfork_child = op->child;
+            begin(op->child, op->a[0] & CLONE_THREAD ? p->leader : op->child);
+            if (answered == 2) {
+                processes[op->child].vfork_parent = op->actor;
+                p->vfork_child = op->child;
+            }
         }
         if (op->kind == EXEC && answered && !slot->ret) {
+            end_threads(op->actor);
             close_files(p);
             open_files(p);
         }
     }
-    if ((op->kind == EXIT || (op->kind == EXEC && !slot->ret)) && p->vfork_parent >= 0) {   /* its parent goes on */
-        await((u32)p->vfork_parent, -1);
+    p = &processes[leader];
+    if ((ends || (op->kind == EXEC && !slot->ret)) && p->vfork_parent >= 0) {   /* its parent goes on, if it lives */
+        if (processes[p->vfork_parent].alive) await((u32)p->vfork_parent, -1);
         processes[p->vfork_parent].vfork_child = -1;
         p->vfork_parent = -1;
     }
@@ -587,20 +624,25 @@ static int perform_whole(const struct op *op, u32 *nr_words)
 static void finish(void)
 {
     for (u32 i = 0; i < SLOTS; i++)
-        if (processes[i].alive) {
+        if (processes[i].alive && processes[i].leader == i) {
             sys(__NR_kill, processes[i].pid, SIGKILL, 0, 0);
             dead(&processes[i], PATIENCE_MS);
-            end(i);
+            end_process(i);
         }
     while (sys(__NR_wait4, -1, 0, 0, 0) > 0) ;
 }
 
+static u32 is_looked_at(const struct op *op, u32 slot)
+{
+    return processes[slot].alive && (op->look_at_all || slot == op->actor || (op->kind == BIRTH && slot == op->child));
+}
+
 static void run(const struct header *head)
 {
-    for (u32 i = 0; i < SLOTS; i++) processes[i].vfork_parent = processes[i].vfork_child = processes[i].pidfd = -1;
+    processes[0].pidfd = -1;
     i64 pid = birth(SIGCHLD, 0);
     if (pid < 0 || !await(0, -1)) stop(95);
-    begin(0);
+    begin(0, 0);
     for (u32 i = 0; i < head->nr_ops; i++) {
         struct op op;
         get(&op, sizeof op);
@@ -611,8 +653,8 @@ static void run(const struct header *head)
         outcome.died = -1;
         if (alive) {
             if (!perform_whole(&op, &outcome.nr_data)) {
-                outcome.died = exit_status(p);
-                end(op.actor);
+                outcome.died = exit_status(&processes[p->leader]);
+                end_process(p->leader);
             }
             drain();
             outcome.ret = slot->ret;
@@ -621,12 +663,11 @@ static void run(const struct header *head)
             outcome.address = slot->address;
             if (outcome.ret < 0) outcome.nr_data = 0;   /* a hole behind what could be answered */
         } else outcome.ret = -ESRCH_;          /* a fork before has failed */
-        for (u32 s = 0; s < SLOTS; s++) outcome.nr_snapshots += (u32)processes[s].alive;
-        if (!head->want) outcome.nr_snapshots = 0;
+        for (u32 s = 0; s < SLOTS && head->want; s++) outcome.nr_snapshots += is_looked_at(&op, s);
         put(&outcome, sizeof outcome);
         put(big->words, outcome.nr_data * 8UL);
         for (u32 s = 0; s < SLOTS && head->want; s++)
-            if (processes[s].alive) look_at(s, head->want);
+            if (is_looked_at(&op, s)) look_at(s, head->want);
     }
     flush();
     if (head->want & WANT_HOLD) {               /* somebody looks at the processes: they stay until he is done */
@@ -669,6 +710,13 @@ static void arrange(u64 *m, u64 *h)
     sys(__NR_prlimit64, 0, RLIMIT_AS, limit, 0);
 }
 
+/* Every process has the page tables of all stacks, whichever it has used. */
+static void touch_stacks(void)
+{
+    for (u64 at = (u64)stacks; at < (u64)stacks + sizeof stacks; at += 2UL << 20) *(volatile u8 *)at = 0;
+    ((volatile u8 *)stacks)[sizeof stacks - 1] = 0;
+}
+
 static void supervise(int steady)
 {
     int pipe[2];
@@ -706,6 +754,10 @@ static void supervise(int steady)
     kpagecount = (int)sys(__NR_openat, AT_FDCWD, "/proc/kpagecount", O_RDONLY | O_CLOEXEC, 0);
     kpageflags = (int)sys(__NR_openat, AT_FDCWD, "/proc/kpageflags", O_RDONLY | O_CLOEXEC, 0);
     handle_signals();
+    touch_stacks();
+    sys(__NR_prlimit64, 0, RLIMIT_NOFILE, 0, limit);        /* four of each process */
+    limit[0] = limit[1];
+    sys(__NR_prlimit64, 0, RLIMIT_NOFILE, limit, 0);
     arrange(&hello.m, &hello.h);
     put(&hello, sizeof hello);
     flush();
@@ -737,6 +789,7 @@ void start(u64 *stack)
     u64 slot = number((const char *)stack[3]);
     sys6(__NR_mmap, RING_AT, SLOTS * sizeof(struct slot), 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
     handle_signals();
+    touch_stacks();
     u64 m, h;
     arrange(&m, &h);
     ring[slot].ret = 0;

@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Iterator
 from contextlib import suppress
 from importlib.resources import files
 from typing import Any
@@ -22,38 +21,34 @@ import numpy as np
 
 from rmaplab.calls.table import BIRTHS, CALLS, Returns
 from rmaplab.errors import UsageError
+from rmaplab.host.asked import packed, ranges
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.closing import Closing
 from rmaplab.host.compiler import compile_kept
 from rmaplab.host.procfs import read_fields
 from rmaplab.host.vmas import VmaDumper
 from rmaplab.host.wire import (
-    BIRTH,
-    CALL,
     COPY_FROM,
     COPY_TO,
-    FD_COPY,
     HEADER,
     HELLO,
     KINDS,
-    LIMIT,
     MAGIC,
-    OP,
     OUTCOME,
     SNAPSHOT,
     TOO_MUCH,
     WANT_ALL,
     WANT_HOLD,
-    WRITE,
-    Outcome,
+    Reply,
+    Wire,
     code_name,
     how_it_died,
     signal_name,
 )
-from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, VM_DONTCOPY
+from rmaplab.objects.flags import CAP_IPC_LOCK, VM_DONTCOPY
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
-from rmaplab.workloads.script import Op, Script, parse
+from rmaplab.workloads.script import FIRST, Op, Script, parse, steps
 from rmaplab.workloads.world import Circumstances, Raw, Record, Watcher, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
 
@@ -61,7 +56,7 @@ OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie
            "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-builtin", "-w")  # fmt: skip
 TASK_SIZE = (1 << 47) - PAGE_SIZE
 MOST_COPIED = 256 << 20
-PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF
+PFN = (1 << 55) - 1
 MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
 KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = 1 << 24, 1 << 34
 SINCE_BORDERS = (6, 16)  # the release since which VMAs merge as they do in 6.18 (879bca0a2c4f; modern.md 1.8)
@@ -112,6 +107,7 @@ class Agent(Closing):
             pass_fds=[told_to],
         )
         os.close(told_to)
+        self._wire = Wire(self._process)
         try:
             _, steady, m, h, memlock_bytes, alone_bytes = HELLO.unpack(self._read(HELLO.size))
             self.places = Places(WINDOW, m, h)
@@ -121,6 +117,8 @@ class Agent(Closing):
             self.circumstances = Circumstances(privileged, m, h, _promised())
             self._tables = 0
             self.missing: dict[str, str] = {}
+            if os.geteuid():
+                self.missing["setuid"] = "the agent is not root"
             if not steady:
                 self.missing["exec"] = "it does not let addresses stay where they are: personality(2)"
             if memlock_bytes != MEMLOCK_BYTES:
@@ -172,7 +170,7 @@ class Agent(Closing):
                     raise HostTrouble(
                         f"{script.name}:{op.line}: {op.call} of so much would fill the machine: give at most {MOST_COPIED // PAGE_SIZE} pages"
                     )
-            for first, end in self._ranges(op):
+            for first, end in ranges(op, self.places):
                 if any(
                     first < own_end and own < end for own, own_end in ((0, self.places.h), (self.places.m, TASK_SIZE))
                 ):
@@ -180,16 +178,16 @@ class Agent(Closing):
                         f"{script.name}:{op.line}: {op.call} at {first:#x} reaches memory that the host's agent has for itself: "
                         f"give addresses from h+0 ({self.places.h:#x}) to m ({self.places.m:#x})"
                     )
-        slots = {name: slot for slot, name in enumerate(script.processes)}
         want = WANT_ALL if self._dumper is None else WANT_ALL | WANT_HOLD
         message = [HEADER.pack(MAGIC, len(script.ops), want, 0)]
-        message += [self._packed(op, number, slots) for number, op in enumerate(script.ops, 1)]
-        assert self._process.stdin is not None
-        if self._process.stdin.closed:
+        message += [
+            packed(op, number, step, self.places, self._own_bytes)
+            for number, (op, step) in enumerate(zip(script.ops, steps(script.ops), strict=True), 1)
+        ]
+        if self._process.stdin is None or self._process.stdin.closed:
             raise self._agent_died()
         try:
-            self._process.stdin.write(b"".join(message))
-            self._process.stdin.flush()
+            self._wire.send(b"".join(message))
         except BrokenPipeError:
             raise self._agent_died() from None
         self._pending.append(script)
@@ -199,9 +197,17 @@ class Agent(Closing):
         script = self._pending.popleft()
         self._alive = []
         record = Record(script, self.sees, self.circumstances)
-        watcher, pids, trouble = Watcher(self._tables), {}, None
-        for op in script.ops:
-            outcome = self._read_outcome(script)
+        watcher, pids, names, trouble = (
+            Watcher(self._tables),
+            {},
+            {0: FIRST},
+            None,
+        )  # names by places, in order of birth
+        for op, step in zip(script.ops, steps(script.ops), strict=True):
+            if op.call in BIRTHS:
+                names.pop(step.child_slot, None)
+                names[step.child_slot] = op["child"]
+            outcome = self._read_outcome(names)
             if outcome.died >= 0 and trouble is None:
                 how = how_it_died(outcome.died)
                 trouble = f"{script.name}:{op.line}: the host's process {op.process} was killed{how} in {op.call}"
@@ -269,39 +275,7 @@ class Agent(Closing):
     def _raws(self, script: Script) -> list[dict[str, Raw]]:
         self.submit(script)
         self._pending.popleft()
-        return [self._read_outcome(script).raws for _ in script.ops]
-
-    # -- to the agent ----------------------------------------------------------------------------------------------------
-
-    def _packed(self, op: Op, number: int, slots: dict[str, int]) -> bytes:
-        """An operation as agent.c's struct op."""
-        call, kind, child = CALLS[op.call], KINDS.get(op.call, CALL), 0
-        words = [*self.places.numbers(op).values()]
-        if kind == CALL:
-            assert call.number is not None
-            words = [call.number, *words]
-        if kind in (COPY_FROM, COPY_TO):  # at the same places in the pages of a file; then what the supervisor needs
-            words = [call.number or 0, FD_COPY, *words, words[0] % PAGE_SIZE, stamp(number)]
-        if op.call == "mmap":
-            words += [MASK64, 0]  # no file
-        if kind == WRITE:
-            words.append(stamp(number))
-        if kind == BIRTH:
-            child, words = slots[op["child"]], [call.clone_flags]
-        if kind == LIMIT and op["resource"] == RLIMIT_AS:
-            words[1] += self._own_bytes
-        words += [0] * (7 - len(words))
-        return OP.pack(kind, slots[op.process], child, 0, 0, *(word & MASK64 for word in words))
-
-    def _ranges(self, op: Op) -> Iterator[tuple[int, int]]:
-        """The addresses, from and to, that an operation names; all within whole pages."""
-        values = self.places.numbers(op)
-        for place, size in (("address", "length"), ("address", "old"), ("address", "pages"), ("to", "new")):
-            if place in values and size in values and op[place] not in ("any", None):
-                first, nr = values[place], values[size] * (PAGE_SIZE if size == "pages" else 1)
-                yield first, max(first + nr, first + 1) + PAGE_SIZE - 1 & -PAGE_SIZE
-        if op.call == "brk":
-            yield values["address"], values["address"] + 1
+        return [self._read_outcome(dict(enumerate(script.processes))).raws for _ in script.ops]
 
     # -- from the agent --------------------------------------------------------------------------------------------------
 
@@ -310,10 +284,12 @@ class Agent(Closing):
             raise trouble
 
     def _read(self, nr: int) -> bytes:
-        assert self._process.stdout is not None
-        if self._process.stdout.closed:
+        if self._process.stdout is None or self._process.stdout.closed:
             raise self._agent_died()
-        data = self._process.stdout.read(nr)
+        try:
+            data = self._wire.read(nr)
+        except BrokenPipeError:
+            raise self._agent_died() from None
         if len(data) < nr:
             raise self._agent_died()
         return data
@@ -329,14 +305,15 @@ class Agent(Closing):
         self.close()
         return HostTrouble(f"the agent on the host {how}: run it again, and look at the kernel's log if it stays so")
 
-    def _read_outcome(self, script: Script) -> Outcome:
+    def _read_outcome(self, names: dict[int, str]) -> Reply:
         """The next operation's."""
         ret, number, code, address, died, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
         data, self._alive = self._read(8 * nr_data), []
-        raws = dict(self._read_snapshot(script.processes) for _ in range(nr_snapshots))
-        return Outcome(ret, number, code, address, died, data, raws)
+        found = dict(self._read_snapshot(names) for _ in range(nr_snapshots))
+        raws = {name: found[name] for name in names.values() if name in found}
+        return Reply(ret, number, code, address, died, data, raws)
 
-    def _read_snapshot(self, names: tuple[str, ...]) -> tuple[str, Raw]:
+    def _read_snapshot(self, names: dict[int, str]) -> tuple[str, Raw]:
         slot, nr_vmas, nr_pages, pid, table_kib, locked_kib = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
         self._alive.append(pid)
         vmas = np.frombuffer(self._read(24 * nr_vmas), np.int64).reshape(-1, 3).copy()
@@ -352,7 +329,7 @@ class Agent(Closing):
         vmas, pages = (rows[np.argsort(rows[:, 0], kind="stable")] for rows in (vmas, pages))  # as they are told
         return names[slot], Raw(vmas, pages, *(kib // 4 if kib >= 0 else -1 for kib in (table_kib, locked_kib)))
 
-    def _result(self, op: Op, outcome: Outcome, pids: dict[int, str]) -> str:
+    def _result(self, op: Op, outcome: Reply, pids: dict[int, str]) -> str:
         """In the words that both sides use."""
         ret, number, data = outcome.ret, outcome.signal, outcome.data
         returns, words = CALLS[op.call].returns, list[int]()

@@ -106,6 +106,12 @@ RULES: dict[str, History] = {
         since("5.19", 1, "PG_anon_exclusive; from memory"),
         since("6.18", 1, "include/linux/page-flags.h, PageAnonExclusive", V),
     ),
+    # -- process.py ------------------------------------------------------------------------------------------------------
+    "thread_groups": (
+        since("2.4", 0, "2.4.27 kernel/exit.c: no do_group_exit; from memory"),
+        since("2.6", 1, "2.6.2 kernel/exit.c, do_group_exit, fs/exec.c, de_thread; from memory"),
+        since("6.18", 1, "kernel/exit.c, do_group_exit, fs/exec.c, de_thread", V),
+    ),
     # -- access.py -------------------------------------------------------------------------------------------------------
     "copy_checks_length_first": (
         since("2.4", 1, "2.4.27, 2.6.2 mm/shmem.c, shmem_file_read, shmem_file_write; from memory"),

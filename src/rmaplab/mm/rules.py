@@ -60,6 +60,10 @@ class Rules:
     anon_exclusive: bool
     """A bit in struct page says that nobody shares it (PageAnonExclusive)."""
 
+    # -- process.py --------------------------------------------------------------------------------------------------------
+    thread_groups: bool
+    """Threads of one process end together (exit_group, a fatal signal), and execve leaves one of them."""
+
     # -- access.py ---------------------------------------------------------------------------------------------------------
     copy_checks_length_first: bool
     """read(2) and write(2) say EINVAL to a negative length before they look where it is; otherwise EFAULT."""

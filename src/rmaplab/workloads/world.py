@@ -176,7 +176,7 @@ class Watcher:
                 pages[(pages[:, ADDRESS] >= start) & (pages[:, ADDRESS] < end), WORD] = 0
             tables = None if name in self._odd else raw.tables - self.tables_at_birth
             world[name] = State(raw.vmas, pages, tables, None if self._all_locked else raw.locked)
-        self._frames = {name: raw.pages for name, raw in raws.items()}
+        self._frames |= {name: raw.pages for name, raw in raws.items()}
         return world
 
     def _note_odd(self, op: Op, raws: Mapping[str, Raw]) -> None:

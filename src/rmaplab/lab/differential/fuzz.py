@@ -16,10 +16,10 @@ from rmaplab.calls.table import BIRTHS, CALLS, HINT, MADV, MAP, MREMAP, PROTECTI
 from rmaplab.calls.words import Address, FlagsKind, Length
 from rmaplab.lab.memory import Memory
 from rmaplab.objects.flags import CLONE_VM, MAP_FIXED_NOREPLACE, PROT_READ, PROT_WRITE, RLIMIT_AS, RLIMIT_MEMLOCK
-from rmaplab.workloads.script import FIRST, MOST_PROCESSES, Lives, Op, Script, op
+from rmaplab.workloads.script import FIRST, Lives, Op, Script, op
 
 LEAST_OPS, MOST_OPS = 4, 24
-MOST_ALIVE = 5
+MOST_ALIVE, NAMES = 5, "BCDEFGHIJKLMNOP"
 LEAF = 512  # pages that one leaf table maps
 SPOTS = ((0, 24), (0, 24), (0, 24), (500, 524), (300, 316))  # where in the window: around one leaf table's end, too
 # a flag of mmap once in so many
@@ -45,7 +45,7 @@ class _Maker:
         self.large = not random.randrange(25)  # whole leaf tables
         self.spot = (0, 4 * LEAF) if self.large else random.choice(SPOTS)
         self.locks = random.choice(["limit", "mlockall"])  # the agent's own memory counts for both: docs/divergences.md
-        self.names = iter([chr(ord("A") + i) for i in range(1, MOST_PROCESSES)])
+        self.names = iter(NAMES)
         self.lives = Lives()
         self.ops: list[Op] = []
 
@@ -58,7 +58,9 @@ class _Maker:
             if number == 0 or (number == 1 and not self.random.randrange(3)):
                 call = "mmap"
             made = self.own.get(call, _Maker._by_its_arguments)(self, call, process, self.alive[process])
-            if made is not None:
+            if made is not None and self.lives.problem(made) is None:
+                for gone in self.lives.ends(made):
+                    del self.alive[gone]
                 self.ops.append(replace(made, line=len(self.ops) + 1))
                 self.lives.do(made)
         return Script(tuple(self.ops), name)
@@ -208,9 +210,9 @@ class _Maker:
         return op(process, call)
 
     def _exit(self, call: str, process: str, memory: Memory) -> Op | None:
-        if len(self.alive) == 1:
+        ended = op(process, call, *(0 for _ in CALLS[call].arguments))
+        if len(self.lives.ends(ended)) == len(self.alive):
             return None
-        del self.alive[process]
         return self._by_its_arguments(call, process, memory)
 
     def _limit(self, call: str, process: str, memory: Memory) -> Op:
@@ -220,7 +222,7 @@ class _Maker:
 
     own: ClassVar[Mapping[str, Callable[["_Maker", str, str, Memory], Op | None]]] = {
         "mmap": _mmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "madvise": _madvise,
-        "mlockall": _mlockall, "read": _access, "write": _access, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit,
+        "mlockall": _mlockall, "read": _access, "write": _access, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit, "kill": _exit,
         "limit": _limit,
     }  # fmt: skip  # the calls that change what is mapped where, or for which random arguments would seldom mean anything
 

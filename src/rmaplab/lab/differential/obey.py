@@ -5,7 +5,8 @@
 Each script gets a system of its own. Afterwards the kernel checks itself, against the judge too: a KernelBug is ours.
 """
 
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
-from rmaplab.workloads.script import FIRST, WORD, Op, Script
+from rmaplab.workloads.script import FIRST, WORD, Op, Script, steps
 from rmaplab.workloads.world import EVERYTHING, Circumstances, Raw, Record, Watcher, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
 
@@ -73,8 +74,8 @@ class Obedient:
                 f"line {op.line}: the model's box of {RAM} is too small for this: use fewer pages"
             ) from None
 
-    def raws(self, *touched: str) -> dict[str, Raw]:
-        """All processes that live, as this side sees them; without `touched` O(page tables).
+    def raws(self, *touched: str, only: Sequence[str] | None = None) -> dict[str, Raw]:
+        """All processes that live, or `only` those, as this side sees them; without `touched` O(page tables).
 
         Of processes that are not `touched`, only what belongs to frames is read again: an operation changes its own process's
         entries. (Who calls reads everything at the end of a script, and check() looks at all of it.)
@@ -82,13 +83,16 @@ class Obedient:
         mms = {name: self._mm(task) for name, task in self.tasks.items()}
         known = {mm.address for mm in mms.values()} & self._raws.keys()
         fresh = {mms[name].address for name in touched if name in mms} if touched else known
+        others = {at: self._raws[at] if only else self._again(self._raws[at]) for at in known - fresh}
         self._raws = {
-            mm.address: self._again(self._raws[mm.address]) if mm.address in known - fresh else self._raw(mm)
+            mm.address: others[mm.address] if mm.address in others else self._raw(mm)
             for mm in {mm.address: mm for mm in mms.values()}.values()
         }
         used = [raw.pages[:, 1] for raw in self._raws.values()]
         pfns, counts = np.unique(np.concatenate(used) if used else np.empty(0, np.int64), return_counts=True)
-        for raw in self._raws.values():
+        mms = mms if only is None else {name: mms[name] for name in only if name in mms}
+        for address in {mm.address for mm in mms.values()}:
+            raw = self._raws[address]
             if len(raw.pages):
                 raw.pages[:, 3] = np.where(raw.pages[:, 2] != 0, 0, counts[np.searchsorted(pfns, raw.pages[:, 1])])
         return {name: self._raws[mm.address] for name, mm in mms.items()}
@@ -96,7 +100,7 @@ class Obedient:
     def graph(self) -> Graph | None:
         """The anon_vma graph of the window, if the design has one."""
         design, low = self.system.kernel.design, self.places.w
-        tasks = list(self.tasks.values())
+        tasks = [task for task in self.tasks.values() if task.leader is task]
         graph = design.graph(tasks)
         return None if graph is None else graph.part([task.pid for task in tasks], low, low + REACH)
 
@@ -107,13 +111,14 @@ class Obedient:
         call = CALLS[op.call]
         value: Any = call.method(task, *self.places.numbers(op).values())
         if op.call == "exec":
+            self.tasks = {name: task for name, task in self.tasks.items() if task.mm is not None}
             self._fence(task)
         if call.returns is Returns.CHILD:
             mm = self._mm(self._add(op["child"], value))
             if mm is not task.mm and mm.find_vma(self._top):  # a fence of its own
                 mm.total_vm, mm.total_vm_drift = mm.total_vm - 1, mm.total_vm_drift + 1
         if call.returns is Returns.NEVER:
-            del self.tasks[op.process]
+            self.tasks = {name: task for name, task in self.tasks.items() if task.mm is not None}
         return result_text(call.returns, value, self.places)
 
     def _read(self, number: int, op: Op, task: Task) -> str:
@@ -155,7 +160,8 @@ class Obedient:
         if task.children and all(child.exit_code is None for child in task.children):
             return result_text(Returns.WHO, None, self.places)
         pid, code = task.wait()
-        return result_text(Returns.WHO, (self.names[pid], str(code)), self.places)
+        how = str(code) if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        return result_text(Returns.WHO, (self.names[pid], how), self.places)
 
     _own: ClassVar[Mapping[str, Callable[["Obedient", int, Op, Task], str]]] = {  # those that are more than one call
         "read": _read,
@@ -214,12 +220,12 @@ def _refuse_what_cannot_be_compared(script: Script, around: Circumstances) -> No
     bound = not around.privileged
     limited = False
     for op in script.ops:
-        bound |= op.call == "drop"
+        bound |= op.call in ("drop", "setuid")
         limited |= op.call == "limit" and op["resource"] == RLIMIT_MEMLOCK
         if bound and limited and op.call == "mlockall":
             raise NotModelled(
                 f"{script.name}, line {op.line}: mlockall compares the limit with all that a process has mapped, which is more on the host: "
-                "leave limit MEMLOCK, drop or mlockall out"
+                "leave limit MEMLOCK, mlockall or drop and setuid out"
             )
 
 
@@ -242,13 +248,13 @@ def obey(
     record = Record(script, sees, around)
     _refuse_what_cannot_be_compared(script, around)
     try:
-        for number, op in enumerate(script.ops, 1):
+        for number, (op, step) in enumerate(zip(script.ops, steps(script.ops), strict=True), 1):
             result = obedient.do(number, op)
             last = number == len(script.ops)
             if check_each or last:
                 obedient.system.check()
             touched = () if last else (op.process, op["child"]) if op.call in BIRTHS else (op.process,)
-            record.worlds.append(obedient.watcher.world(op, obedient.raws(*touched)))
+            record.worlds.append(obedient.watcher.world(op, obedient.raws(*touched, only=step.looks)))
             record.results.append(result)
         if graph:
             record.graph = obedient.graph()
