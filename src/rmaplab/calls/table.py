@@ -177,6 +177,7 @@ _ROWS = (
     Call("msync", 26, Task.msync, (*RANGE, _argument("flags", MS, "ASYNC SYNC INVALIDATE ASYNC|SYNC INVALIDATE|SYNC 0")), often=1, harmless="w+0 1 ASYNC"),
     Call("read", None, Task.read, (ADDRESS, PAGES), Returns.WORDS, often=6),
     Call("write", None, Task.write, (ADDRESS, PAGES), often=20),
+    Call("fetch", None, Task.execute, (ADDRESS,), often=2),
     Call("copy_from_user", 18, Task.copy_from_user, RANGE, Returns.BYTES, often=3),
     Call("copy_to_user", 17, Task.copy_to_user, RANGE, Returns.BYTES, often=4),
     Call("fork", 57, Task.fork, (CHILD,), Returns.CHILD, often=9),

@@ -35,7 +35,7 @@ typedef unsigned long u64;
 typedef long i64;
 
 enum { SLOTS = 512, STACK = 16384, DATA = 256, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101, FD_COPY = 102 };
-enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, KILL, LOOK };
+enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, KILL, FETCH, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
 enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000UL
@@ -50,7 +50,7 @@ struct outcome { i64 ret; int sig, code; u64 address; i64 died; u32 nr_data, nr_
 struct snapshot { u32 slot, nr_vmas, nr_pages, pid; i64 table_kib, locked_kib; };
 struct hello { u32 magic, steady; u64 m, h, memlock, alone; };         /* alone: bytes that only the supervisor has mapped */
 
-struct slot { u32 asked, done; int pid; u32 thread;     /* its number while it lives; 0 of a process */ u32 nr_data; struct op op; i64 ret; int sig, code; u64 address; u64 data[DATA]; };
+struct slot { u32 asked, done; int pid; u32 thread;     /* its number while it lives; 0 of a process */ u32 nr_data; struct op op; i64 ret; int sig, code; u64 address, trapped; u64 data[DATA]; };
 static struct slot *const ring = (struct slot *)RING_AT;
 static u8 stacks[SLOTS][STACK] __attribute__((aligned(4096)));
 extern char _end[];
@@ -87,6 +87,20 @@ __asm__("access_load: movq (%rdi), %rax\n movq %rax, (%rsi)\n xorl %eax, %eax\n 
         "access_store: movq %rsi, (%rdi)\n xorl %eax, %eax\n ret\n"
         "access_failed: movl $1, %eax\n ret\n");
 
+/* Run one instruction at an address, whatever it is: TF brings a SIGTRAP before it, and one after it, unless it could not be fetched. All
+ * registers that it could write through point to the slot's data. 1 if it could not. */
+i64 fetch(u64 address, void *scratch);
+void fetched(void);
+void not_fetched(void);
+__asm__("fetch: pushq %rbx\n pushq %rbp\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n movq %rsp, 8(%rsi)\n"
+        " movq %rdi, %r11\n movq %rsi, %rax\n addq $1024, %rax\n movq %rax, %rbx\n movq %rax, %rcx\n movq %rax, %rdx\n movq %rax, %rsi\n"
+        " movq %rax, %rdi\n movq %rax, %rbp\n movq %rax, %r8\n movq %rax, %r9\n movq %rax, %r10\n movq %rax, %r12\n movq %rax, %r13\n"
+        " movq %rax, %r14\n movq %rax, %r15\n pushfq\n orq $0x100, (%rsp)\n popfq\n"
+        "fetch_jump: jmp *%r11\n"
+        "fetched: xorl %eax, %eax\n jmp 1f\n"
+        "not_fetched: movl $1, %eax\n"
+        "1: popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbp\n popq %rbx\n ret\n");
+
 static int supervisors_own[4] = { -1, -1, -1, -1 };
 
 static int my_slot(void) { return (int)(((u64)__builtin_frame_address(0) - (u64)stacks) / STACK); }
@@ -96,6 +110,20 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     struct ucontext *uc = context;
     struct slot *me = &ring[my_slot()];
     u64 at = uc->uc_mcontext.rip;
+    if (me->op.kind == FETCH) {
+        u64 to = me->op.a[0];
+        if (signal == SIGTRAP && !me->trapped++) return;             /* there, and nothing run yet: go on */
+        int failed = signal == SIGSEGV && (info->si_code == SI_KERNEL ? !me->trapped : (u64)info->si_addr == to && at == to);
+        if (failed) {
+            me->sig = signal;
+            me->address = (u64)info->si_addr;
+            me->code = info->si_code;
+        }
+        uc->uc_mcontext.rsp = me->data[1];
+        uc->uc_mcontext.eflags &= ~0x100UL;
+        uc->uc_mcontext.rip = (u64)(failed ? not_fetched : fetched);
+        return;
+    }
     me->sig = signal;
     if (signal == SIGSYS) {                     /* seccomp: SECCOMP_RET_TRAP */
         uc->uc_mcontext.rax = (u64)-ENOSYS_;
@@ -112,10 +140,10 @@ __asm__("restore_rt: movl $15, %eax\n syscall\n");
 
 static void handle_signals(void)
 {
-    static const int caught[] = { SIGSEGV, SIGBUS, SIGSYS };
+    static const int caught[] = { SIGSEGV, SIGBUS, SIGSYS, SIGTRAP, SIGILL, SIGFPE };
     struct { void (*handler)(int, siginfo_t *, void *); u64 flags; void (*restorer)(void); u64 mask; } action =
         { on_signal, SA_SIGINFO | 0x04000000 /* SA_RESTORER */, restore_rt, 0 };
-    for (u64 i = 0; i < 3; i++) sys(__NR_rt_sigaction, caught[i], &action, 0, 8);
+    for (u64 i = 0; i < sizeof caught / sizeof *caught; i++) sys(__NR_rt_sigaction, caught[i], &action, 0, 8);
 }
 
 static void futex_wake(u32 *word) { sys(__NR_futex, word, FUTEX_WAKE, 1, 0); }
@@ -185,6 +213,7 @@ static void obey(struct slot *me)
         if (me->thread) for (;;) sys(__NR_exit, a[0], 0, 0, 0);
         stop((int)a[0]);
         break;
+    case FETCH: me->trapped = 0; fetch(a[0], me->data); break;
     case KILL: sys(__NR_kill, sys(__NR_getpid, 0, 0, 0, 0), SIGKILL, 0, 0); break;
     case EXEC: {
         int slot = my_slot();

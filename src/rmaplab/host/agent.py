@@ -55,6 +55,7 @@ from rmaplab.workloads.world_text import result_text, signal_text
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
            "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-builtin", "-w")  # fmt: skip
 TASK_SIZE = (1 << 47) - PAGE_SIZE
+VSYSCALL = (0xFFFF_FFFF_FF60_0000, 0xFFFF_FFFF_FF60_1000)  # what the kernel does there is no memory
 MOST_COPIED = 256 << 20
 PFN = (1 << 55) - 1
 MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
@@ -170,10 +171,13 @@ class Agent(Closing):
                     raise HostTrouble(
                         f"{script.name}:{op.line}: {op.call} of so much would fill the machine: give at most {MOST_COPIED // PAGE_SIZE} pages"
                     )
+            owns = [
+                (0, self.places.h),
+                (self.places.m, TASK_SIZE),
+                *([VSYSCALL] if op.call in ("read", "write", "fetch") else []),
+            ]
             for first, end in ranges(op, self.places):
-                if any(
-                    first < own_end and own < end for own, own_end in ((0, self.places.h), (self.places.m, TASK_SIZE))
-                ):
+                if any(first < own_end and own < end for own, own_end in owns):
                     raise HostTrouble(
                         f"{script.name}:{op.line}: {op.call} at {first:#x} reaches memory that the host's agent has for itself: "
                         f"give addresses from h+0 ({self.places.h:#x}) to m ({self.places.m:#x})"

@@ -54,5 +54,5 @@ def ranges(op: Op, places: Places) -> Iterator[tuple[int, int]]:
         if place in values and size in values and op[place] not in ("any", None):
             first, nr = values[place], values[size] * (PAGE_SIZE if size == "pages" else 1)
             yield first, max(first + nr, first + 1) + PAGE_SIZE - 1 & -PAGE_SIZE
-    if op.call == "brk":
+    if op.call in ("brk", "fetch"):
         yield values["address"], values["address"] + 1

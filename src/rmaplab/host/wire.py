@@ -11,10 +11,10 @@ from rmaplab.calls.table import BIRTHS
 from rmaplab.workloads.world import Raw
 
 MAGIC = 0x524D4150
-CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, KILL = range(13)
+CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, KILL, FETCH = range(14)
 KINDS = {
     "read": READ, "write": WRITE, **dict.fromkeys(BIRTHS, BIRTH), "exit": EXIT, "exec": EXEC, "wait": WAIT, "limit": LIMIT,
-    "drop": DROP, "mincore": MINCORE, "copy_from_user": COPY_FROM, "copy_to_user": COPY_TO, "kill": KILL,
+    "drop": DROP, "mincore": MINCORE, "copy_from_user": COPY_FROM, "copy_to_user": COPY_TO, "kill": KILL, "fetch": FETCH,
 }  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
 WANT_ALL, WANT_HOLD = 15, 16
 HELLO, HEADER, OP = struct.Struct("<IIQQQQ"), struct.Struct("<IIII"), struct.Struct("<HHHH7Q")

@@ -42,6 +42,7 @@ from rmaplab.workloads.repeat import BadBlock, unrolled
 
 FIRST = "A"
 WORD = 8  # bytes that a read or write moves
+INSTRUCTION = 16  # bytes that one may take, and one more
 MOST_PROCESSES = 512  # that live at once, with their threads
 MOST_WATCHED = 16  # so many are looked at after each operation; of more, those that it is about
 FAILURE = re.compile(r"^E[A-Z0-9]+$|\bSIG[A-Z]+\b|^-\d+$")
@@ -186,6 +187,8 @@ def _parse_line(words: list[str], number: int) -> Op:
     op = Op(process, call, tuple(values), number)
     if call in ("read", "write") and op["address"].extra > PAGE_SIZE - WORD:
         raise ScriptError(f"expected a place for {WORD} bytes within a page, found {given[0]!r}: {usage(call)}")
+    if call == "fetch" and op["address"].extra > PAGE_SIZE - INSTRUCTION:
+        raise ScriptError(f"expected a place for an instruction within a page, found {given[0]!r}: {usage(call)}")
     if call == "mremap" and op["flags"] & MREMAP_FIXED and op["to"] is None:
         raise ScriptError(f"expected the address that FIXED moves to, found the end of the line: {usage(call)}")
     return op

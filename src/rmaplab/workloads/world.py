@@ -81,7 +81,7 @@ class Raw(NamedTuple):
     locked: int
 
 
-ACCESSES = ("read", "write", "copy_from_user", "copy_to_user")
+ACCESSES = ("read", "write", "fetch", "copy_from_user", "copy_to_user")
 ADDRESS, FRAME, MOVED, MAPCOUNT, EXCLUSIVE, WORD = range(6)
 
 

@@ -198,6 +198,10 @@ class _Maker:
             nr = memory.alike(page)[-1] - page + 1 if self.random.randrange(2) else 1
         return op(process, call, Address("w", page), nr if self.random.random() < 0.6 else 1)
 
+    def _fetch(self, call: str, process: str, memory: Memory) -> Op | None:
+        """What the first 256 pages of a write begin with may be run."""
+        return None if self.large else op(process, call, Address("w", self._page(memory)))
+
     def _birth(self, call: str, process: str, memory: Memory) -> Op | None:
         child = next(self.names, None) if len(self.alive) < MOST_ALIVE else None
         if child is None:
@@ -222,7 +226,7 @@ class _Maker:
 
     own: ClassVar[Mapping[str, Callable[["_Maker", str, str, Memory], Op | None]]] = {
         "mmap": _mmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "madvise": _madvise,
-        "mlockall": _mlockall, "read": _access, "write": _access, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit, "kill": _exit,
+        "mlockall": _mlockall, "read": _access, "write": _access, "fetch": _fetch, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit, "kill": _exit,
         "limit": _limit,
     }  # fmt: skip  # the calls that change what is mapped where, or for which random arguments would seldom mean anything
 

@@ -137,6 +137,14 @@ class Obedient:
             task.write(self._page(op, page), (stamp(number) + page).to_bytes(WORD, "little"))
         return "ok"
 
+    def _fetch(self, number: int, op: Op, task: Task) -> str:
+        """The instruction that stands there is run: it must be one that changes nothing, as 0 and small numbers are (add to where a register points)."""
+        address = self.places.real(op["address"])
+        task.execute(address)
+        if task.copy_from_user(address, 2)[1]:
+            raise NotModelled("what stands at the address would be run: fetch from a page that nobody has written to")
+        return "ok"
+
     def _copy_from_user(self, number: int, op: Op, task: Task) -> str:
         """What the kernel has read is told as far as it is the first word of a page."""
         first = self.places.real(op["address"])
@@ -166,6 +174,7 @@ class Obedient:
     _own: ClassVar[Mapping[str, Callable[["Obedient", int, Op, Task], str]]] = {  # those that are more than one call
         "read": _read,
         "write": _write,
+        "fetch": _fetch,
         "copy_from_user": _copy_from_user,
         "copy_to_user": _copy_to_user,
         "wait": _wait,
