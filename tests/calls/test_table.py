@@ -33,6 +33,7 @@ LINUX_NAMES = {
     "limit": "setrlimit",
     "drop": "capset",
     "copy_from_user": "pwrite64",
+    "thread": "clone",
     "copy_to_user": "pread64",
 }
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))

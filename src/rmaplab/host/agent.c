@@ -5,7 +5,7 @@
  *                                     +-- /proc/PID/smaps, pagemap, status; /proc/kpagecount, kpageflags
  *
  * No C library: nothing but what stands here touches memory. The program lies at 4 MiB, the ring at 2 MiB; each worker has a
- * stack of its own in .bss, so that a child runs on the same addresses whether fork copied them or CLONE_VM shares them. All
+ * small stack of its own in .bss (a signal takes 4 KiB of it; all of them count for mlockall), so that a child runs on the same addresses whether fork copied them or CLONE_VM shares them. All
  * the rest of the address space is the script's. Every process has the same page tables of the agent's own: it touches them
  * at birth, so what VmPTE grows by is the script's.
  *
@@ -34,7 +34,7 @@ typedef unsigned int u32;
 typedef unsigned long u64;
 typedef long i64;
 
-enum { SLOTS = 512, STACK = 16384, DATA = 256, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101, FD_COPY = 102 };
+enum { SLOTS = 512, STACK = 6144, DATA = 128, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101, FD_COPY = 102 };
 enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, KILL, FETCH, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
 enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
@@ -93,7 +93,7 @@ i64 fetch(u64 address, void *scratch);
 void fetched(void);
 void not_fetched(void);
 __asm__("fetch: pushq %rbx\n pushq %rbp\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n movq %rsp, 8(%rsi)\n"
-        " movq %rdi, %r11\n movq %rsi, %rax\n addq $1024, %rax\n movq %rax, %rbx\n movq %rax, %rcx\n movq %rax, %rdx\n movq %rax, %rsi\n"
+        " movq %rdi, %r11\n movq %rsi, %rax\n addq $512, %rax\n movq %rax, %rbx\n movq %rax, %rcx\n movq %rax, %rdx\n movq %rax, %rsi\n"
         " movq %rax, %rdi\n movq %rax, %rbp\n movq %rax, %r8\n movq %rax, %r9\n movq %rax, %r10\n movq %rax, %r12\n movq %rax, %r13\n"
         " movq %rax, %r14\n movq %rax, %r15\n pushfq\n orq $0x100, (%rsp)\n popfq\n"
         "fetch_jump: jmp *%r11\n"

@@ -44,7 +44,9 @@ class _Maker:
         self.alive = {FIRST: Memory()}
         self.large = not random.randrange(25)  # whole leaf tables
         self.spot = (0, 4 * LEAF) if self.large else random.choice(SPOTS)
-        self.locks = random.choice(["limit", "mlockall"])  # the agent's own memory counts for both: docs/divergences.md
+        self.locks = (
+            "limit" if self.large else random.choice(["limit", "mlockall"])
+        )  # the agent's own memory counts for both: docs/divergences.md
         self.names = iter(NAMES)
         self.lives = Lives()
         self.ops: list[Op] = []
