@@ -87,14 +87,17 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
         there = touch_range(*machine.geometry, mm.pgd, address, stop, write)
         if there < stop:
             found = _look(k, mm, there, stop, write)
-            if found.other == 0:
-                refuse_guard(k, mm, max(found.there, start))
             if limits is None:
-                stop = _handle_faults(k, access_vma(k, mm, limits, max(found.there, start), write=write), found, write)
+                vma = access_vma(k, mm, limits, max(found.there, start), write=write)
+                if found.other == 0:
+                    refuse_guard(k, mm, max(found.there, start))
+                stop = _handle_faults(k, vma, found, write)
             else:
                 lock = take_for_fault(k, mm, max(found.there, start), write=write)
                 try:
                     vma = access_vma(k, mm, limits, max(found.there, start), write=write)
+                    if found.other == 0:
+                        refuse_guard(k, mm, max(found.there, start))
                     stop = _handle_faults(k, vma, found, write)
                 finally:
                     machine.locks.drop(lock)

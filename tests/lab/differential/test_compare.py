@@ -212,8 +212,8 @@ def test_a_design_that_never_reuses_is_found(with_graph: Agent, monkeypatch: pyt
     assert result.difference.aspect == "graph"
     calls = [op.call for op in result.difference.script.ops]
     assert calls[-1] == "fork"
-    assert {"exit", "exec"} & set(calls)
-    assert calls.count("fork") == 3
+    assert {"exit", "exec", "kill", "munmap", "mremap"} & set(calls)  # somebody has let go of it
+    assert calls.count("fork") >= 2
     drawn = draw_difference(result.difference, "host", "model")
     assert sum("anon_vma " in line and "parent" in line for line in drawn) >= 6
 
