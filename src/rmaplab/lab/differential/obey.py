@@ -165,7 +165,8 @@ class Obedient:
 
     def _wait(self, number: int, op: Op, task: Task) -> str:
         """It does not sleep (WNOHANG)."""
-        if task.children and all(child.exit_code is None for child in task.children):
+        children = task.leader.children
+        if children and all(child.exit_code is None for child in children):
             return result_text(Returns.WHO, None, self.places)
         pid, code = task.wait()
         how = str(code) if code >= 0 else f"killed by {signal.Signals(-code).name}"
