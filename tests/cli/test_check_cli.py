@@ -103,7 +103,7 @@ def test_show_prints_what_each_line_came_to(capsys: pytest.CaptureFixture[str], 
     assert out.splitlines()[:3] == [
         str(script),
         "  1: A: mmap w+0 1 rw  w+0",
-        f"  2: A: read w+1       SIGSEGV w+1  ({why})",
+        f"  2: A: read w+1       SIGSEGV w+1 MAPERR  ({why})",
     ]
     code, _, err = run(capsys, "--fuzz", "1", "--show")
     assert (code, "--show and --junit tell of scripts" in err) == (2, True)

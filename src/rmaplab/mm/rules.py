@@ -72,6 +72,18 @@ class Rules:
     anon_exclusive: bool
     """A bit in struct page says that nobody shares it (PageAnonExclusive)."""
 
+    # -- process.py --------------------------------------------------------------------------------------------------------
+    thread_groups: bool
+    """Threads of one process end together (exit_group, a fatal signal), and execve leaves one of them."""
+    setuid_minds_nproc: bool
+    """setuid fails where the user has as many tasks as RLIMIT_NPROC allows."""
+    execve_minds_nproc: bool
+    """It does not: the next execve fails, if he has still more."""
+
+    # -- access.py ---------------------------------------------------------------------------------------------------------
+    copy_checks_length_first: bool
+    """read(2) and write(2) say EINVAL to a negative length before they look where it is; otherwise EFAULT."""
+
     # -- rmap/pages.py -----------------------------------------------------------------------------------------------------
     anon_mapping_dies_at_free: bool
     """An anonymous page keeps page->mapping and PG_anon until it is freed; otherwise it loses them with its last entry."""
