@@ -56,7 +56,7 @@ def test_all_other_calls_are_their_name_and_their_arguments() -> None:
     """The agent has a number for them, the maker a value for each argument, and the births are those that make a child."""
     for name, call in CALLS.items():
         assert name == call.name
-        if name not in KINDS:
+        if name not in KINDS and not call.not_on_host:
             assert call.number is not None, name
         if name not in _Maker.own:
             own = call.arguments[2:] if call.arguments[:2] == RANGE else call.arguments
