@@ -225,7 +225,7 @@ def test_a_script_of_nothing_has_a_graph_of_nothing(with_graph: Agent) -> None:
 def test_a_design_that_never_reuses_is_found(with_graph: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     """What only the graph shows: a fork takes over an anon_vma that nobody calls his own any more (modern.md 1.3)."""
     monkeypatch.setattr(AnonVmaChainMap, "may_be_reused", lambda *_: False)
-    result = campaign(with_graph, "6.18", 1500, seed=8)
+    result = campaign(with_graph, "6.18", 1500, seed=11)
     assert result.difference is not None
     assert result.difference.aspect == "graph"
     calls = [op.call for op in result.difference.script.ops]
