@@ -17,7 +17,7 @@ from rmaplab.mm.access import copy_from_user, copy_to_user, execute, read_bytes,
 from rmaplab.mm.anon_name import do_set_anon_name
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.madvise import check_range, check_remote, do_madvise, import_ranges, is_known
+from rmaplab.mm.madvise import check_access, check_range, check_remote, do_madvise, import_ranges, is_known
 from rmaplab.mm.mempolicy import do_mbind
 from rmaplab.mm.mincore import do_mincore, do_msync
 from rmaplab.mm.mlock import do_mlock, do_mlockall, do_munlock, do_munlockall
@@ -104,7 +104,7 @@ class MemoryCalls(TaskStruct):
         """process_madvise(2): advice about (address, bytes) after (address, bytes) of another task's memory, or of its own.
 
         Returns how many bytes of the first ranges could be advised. Raises SyscallError where the first of all could not: EFAULT (beyond
-        all addresses), ESRCH, EINVAL (of others one may only say what destroys nothing), EPERM, as madvise; ENOSYS before 5.10.
+        all addresses), ESRCH, EACCES (not ours to look at), EINVAL (of others one may only say what destroys nothing), EPERM, as madvise; ENOSYS before 5.10.
         """
         k, own = self.kernel, self._mm()
         if not k.rules.process_madvise_known:
@@ -112,6 +112,8 @@ class MemoryCalls(TaskStruct):
         ranges = import_ranges(k, ranges)
         if who.mm is None:
             raise SyscallError(errno.ESRCH, "process_madvise")
+        if who.mm is not own:
+            check_access(self.limits, who.leader.limits, who.mm)
         if who.mm is not own or not k.rules.process_madvise_own_freely:
             check_remote(k, self.limits, advice, other=who.mm is not own)
         advised = 0
@@ -230,7 +232,7 @@ class MemoryCalls(TaskStruct):
         the next execve fails then, if it is still so.
         """
         k, rules = self.kernel, self.kernel.rules
-        self._mm()
+        mm = self._mm()
         if self.limits.uid not in (0, uid):
             raise SyscallError(errno.EPERM, "setuid")
         if uid and uid != self.limits.uid:
@@ -240,6 +242,7 @@ class MemoryCalls(TaskStruct):
             self.limits.nproc_exceeded = rules.execve_minds_nproc and nr > most
         if uid and not self.limits.uid:  # cap_emulate_setxuid; in 2004 cap_task_post_setuid
             self.limits.may_lock = False
+        mm.dumpable = mm.dumpable and uid == self.limits.uid  # commit_creds
         self.limits.uid = uid
 
     def read(self, address: int, length: int = 1) -> bytes:

@@ -161,6 +161,8 @@ class MmStruct:
         """CPUs, bit by bit, that have its page tables loaded (machine/tlb.py)."""
         self.users = 1
         """Tasks that live in it: more than one after vfork or clone."""
+        self.dumpable = True
+        """Whether others of the same user may look at it: not after setuid, until exec."""
         self._starts: list[int] = []
         self._cached: VmArea | None = None
 

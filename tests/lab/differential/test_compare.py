@@ -230,7 +230,8 @@ def test_a_design_that_never_reuses_is_found(with_graph: Agent, monkeypatch: pyt
     assert result.difference.aspect == "graph"
     calls = [op.call for op in result.difference.script.ops]
     assert calls[-1] == "fork"
-    assert {"exit", "exec", "kill", "munmap", "mremap"} & set(calls)  # somebody has let go of it
+    lets_go = {"exit", "exec", "kill", "munmap", "mremap"} & set(calls) or calls.count("mmap") > 1  # MAP_FIXED, over it
+    assert lets_go
     assert calls.count("fork") >= 2
     drawn = draw_difference(result.difference, "host", "model")
     assert sum("anon_vma " in line and "parent" in line for line in drawn) >= 6

@@ -202,7 +202,11 @@ class Pen:
 
     def _add(self, one: Op) -> bool:
         ended = len(self.lives.ends(one)) if one.process in self.lives.born else 0
-        if self.lives.problem(one) is not None or ended == len(self.alive) or (one.call == "fetch" and not self._may_fetch):
+        if (
+            self.lives.problem(one) is not None
+            or ended == len(self.alive)
+            or (one.call == "fetch" and not self._may_fetch)
+        ):
             return False
         wide = {"write": lambda: one["pages"], "copy_to_user": lambda: one["length"].pages + 2}
         self._may_fetch = self._may_fetch and (one.call not in wide or wide[one.call]() <= RUNNABLE)
