@@ -189,7 +189,7 @@ def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, 
     if address < mm.start_brk:
         return mm.brk, None
     limited = break_is_limited(mm, limits, address)
-    if limited and new_end < old_end and k.rules.data_limit_stops_shrinking:
+    if limited and address <= mm.brk and k.rules.data_limit_stops_shrinking:
         return mm.brk, None
     if limited and (new_end > old_end or k.rules.data_limit_stops_shrinking):
         raise SyscallError(errno.ENOMEM, "brk", "RLIMIT_DATA")
