@@ -19,6 +19,7 @@ Sources: eras.md 3.3 (fork), 6.1 (mremap); a page fault that gets no memory kill
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,12 +39,28 @@ from rmaplab.objects.flags import (
 )
 from rmaplab.units import PAGE_SIZE
 
-KERNELS = ["2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc1+anon_vma"]
+KERNELS = [
+    "2.4.21",
+    "2.6.2",
+    "2.6.5-rc1",
+    "2.6.5-rc1+anonmm",
+    "2.6.5-rc1-aa1",
+    "2.6.5-rc1+00100",
+    "2.6.5-rc3-aa3",
+    "2.6.7",
+    "2.6.5-rc1+anon_vma",
+]
 ANON = MAP_PRIVATE | MAP_ANONYMOUS
 RW = PROT_READ | PROT_WRITE
 A, C = 0x5040_0000 - 4 * PAGE_SIZE, 0x7000_0000  # A lies over a border of page tables
 B = A + 12 * PAGE_SIZE
 ZEROS = bytes(PAGE_SIZE)
+
+
+def move_break(task: rmaplab.Task, address: int) -> None:
+    """As libc: a break that stays where it was is ENOMEM."""
+    if task.brk(address) != address:
+        raise rmaplab.SyscallError(errno.ENOMEM, "brk")
 
 
 @dataclass
@@ -168,7 +185,7 @@ class Life:
         heap = end & -PAGE_SIZE
         self.call(
             who,
-            lambda: who.task.brk(heap + up * PAGE_SIZE),
+            lambda: move_break(who.task, heap + up * PAGE_SIZE),
             lambda: who.map(heap, up) if up > 0 else who.unmap(heap + up * PAGE_SIZE, -up),
         )
 

@@ -169,6 +169,7 @@ def map_anonymous(
             vma = vm_area_alloc(k, mm, start, end, flags, pgoff)
             k.machine.charge("vma_alloc")
             link_vma(vma)
+            k.design.vma_new(vma)
     except NoMemory as failure:
         k.vm_unacct_memory(charged)
         raise failure.or_errno(errno.ENOMEM, call) from None

@@ -153,7 +153,9 @@ class Rules:
     mremap_minds_munmap: bool
     """If the destination cannot be cleared, or what is too much cannot be cut off, it fails."""
     mremap_links_first: bool
-    """The new VMA is linked before entries move (mm/mremap_linked.py), not after."""
+    """The new VMA is linked before entries move, not after."""
+    mremap_moves_many: bool
+    """A move may cover several VMAs; the source is looked at before the destination is cleared (mm/mremap_linked.py)."""
     mremap_by_table: bool
     """The destination gets a page table wherever the source has one, even if nothing of it moves."""
 

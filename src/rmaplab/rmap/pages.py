@@ -41,7 +41,7 @@ class Rmap:
     def __init__(self, design: ReverseMap, walks: WalkRules, *, owner_dies_at_free: bool) -> None:
         self.design, self.machine, self.frames = design, design.machine, design.frames
         self.walks = walks
-        self.owner_dies_at_free = owner_dies_at_free
+        self.owner_dies_at_free = owner_dies_at_free or not design.names_owners
         self.files: dict[int, AddressSpace] = {}
         """What pages of files name, by its address."""
         self._locks, self._page_lock = self.machine.locks, design.page_lock
@@ -63,6 +63,9 @@ class Rmap:
         self.enter_bits(batch)
         owned = 0
         if design.covers_files:
+            map_again(self.frames.mapcount, batch.columns, batch.runs)
+        elif not design.names_owners:
+            self.frames.flags[batch.pfns] |= np.uint32(PG_ANON)
             map_again(self.frames.mapcount, batch.columns, batch.runs)
         else:
             owner = design.owner(vma, exclusive=exclusive)
@@ -175,10 +178,14 @@ class Rmap:
         """A mapped page has an owner, which every VMA that maps it may have pages of, and lies there where its index says."""
         frames = self.frames
         anon = frames.flags & PG_ANON != 0
-        if ((anon | (mapped > 0)) & (frames.mapping == 0)).any():
+        if self.design.names_owners and ((anon | (mapped > 0)) & (frames.mapping == 0)).any():
             raise KernelBug("page_mapping", "a page is anonymous or mapped, and nobody's")
         if (anon & (frames.count == 0 if self.owner_dies_at_free else mapped == 0)).any():
             raise KernelBug("PageAnon", "a page has an owner longer than it should")
+        if not self.design.names_owners:
+            if (~anon & (mapped > 0) & (frames.mapping == 0)).any():
+                raise KernelBug("PageAnon", "a page is mapped that is neither anonymous nor a file's")
+            return
         for mm in mms:
             present, _ = read_page_tables(self.machine, mm.pgd)
             real = (present.pfns != ZERO_PFN) & anon[present.pfns]
