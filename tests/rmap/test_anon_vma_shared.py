@@ -7,7 +7,17 @@ then            |--- rw ---|--- rwx ---|          the second, mapped beside it
 import pytest
 
 import rmaplab
-from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE
+from rmaplab.objects.flags import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_NORESERVE,
+    MAP_PRIVATE,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+)
 from rmaplab.objects.mm_types import VmArea
 from rmaplab.units import PAGE_SIZE
 
@@ -86,6 +96,21 @@ def test_a_gap_between_them(kernel: str) -> None:
         put(task, area, prot)
         task.write(at(area), b"x")
     assert not share(task, 0, 2)
+    system.check()
+
+
+@kernels
+def test_a_neighbour_that_came_from_elsewhere(kernel: str) -> None:
+    """Its pages keep the index of their old place: they could never be one, and do not share."""
+    system = rmaplab.boot(kernel, ram="64M")
+    task = system.spawn()
+    put(task, 5, RW)
+    task.write(at(5), b"moved")
+    task.mremap(at(5), NR * PAGE_SIZE, NR * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, at(1))
+    for area in (0, 2):
+        put(task, area, RWX)
+        task.write(at(area), b"new")
+        assert not share(task, 1, area)
     system.check()
 
 
