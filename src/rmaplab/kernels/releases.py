@@ -12,6 +12,7 @@ needs its design and its bodies as well before it can be booted.
 """
 
 from rmaplab.kernels.figures_box import SCHEDULER, SIZES
+from rmaplab.kernels.figures_files import FILES, INDEXES
 from rmaplab.kernels.figures_mapping import MAPPING
 from rmaplab.kernels.figures_mm import RULES
 from rmaplab.kernels.figures_tlb import TLB
@@ -20,10 +21,11 @@ from rmaplab.kernels.history import Figure, Status, figures_at
 from rmaplab.kernels.spec import KernelSpec, Patch
 
 V, B = Status.VALIDATED, Status.BELIEVED
-HISTORIES = SIZES | RULES | MAPPING | WALKS | TLB | SCHEDULER
+HISTORIES = SIZES | RULES | MAPPING | INDEXES | FILES | WALKS | TLB | SCHEDULER
 
 VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"
 PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"
+PTE_CHAIN_ANON = "rmaplab.rmap.pte_chain_anon:AnonPteChain"
 ANON_VMA = "rmaplab.rmap.anon_vma:AnonVmaMap"
 ANON_VMA_CHAIN = "rmaplab.rmap.anon_vma_chain:AnonVmaChainMap"
 
@@ -34,6 +36,13 @@ OBJRMAP_CORE = Patch(
     "00100_objrmap-core-1",
     "Dave McCracken, Andrea Arcangeli",
     "file pages are found through the file's list of VMAs; anonymous ones still by pte chains",
+    figures={
+        "list_moved_to_tail": Figure(1, "objrmap-core-1 mm/mmap.c, move_vma_start: off its list, and to the tail", B),
+        "split_holds_page_table_lock": Figure(0, "objrmap-core-1 mm/mmap.c, split_vma: i_shared_sem alone", B),
+        "anon_mapping_dies_at_free": Figure(1, "objrmap-core-1 mm/page_alloc.c, free_pages_check: PG_anon", B),
+        "referenced_busy": Figure(1, "objrmap-core-1 mm/rmap.c, page_referenced_obj: 1 if a trylock fails", B),
+    },
+    design=PTE_CHAIN_ANON,
 )
 ANON_VMA_1 = Patch(
     "00101_anon_vma-1",
@@ -41,6 +50,9 @@ ANON_VMA_1 = Patch(
     "anonymous pages are found through a 12-byte object per group of related VMAs; pte chains are gone",
     figures={
         **AA_WALKS,
+        "list_moved_to_tail": Figure(0, "the -aa tree's mm/mmap.c, vma_merge, split_vma: in place", B),
+        "anon_mapping_dies_at_free": Figure(0, "the -aa tree's mm/objrmap.c, page_remove_rmap: clear_page_anon", B),
+        "referenced_busy": Figure(0, "the -aa tree's mm/objrmap.c, page_referenced_inode; LKML, 17 March 2004", B),
         "anon_rmap_after_unlock": Figure(1, "mm/memory.c, do_anonymous_page, until 24 March 2004 (eras.md 2.1)", B),
         "mprotect_merges": _NO_MERGING,
         "mremap_merges": _NO_MERGING,
