@@ -19,6 +19,7 @@ Sources: eras.md 3.3 (fork), 6.1 (mremap); a page fault that gets no memory kill
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from dataclasses import dataclass, field
 import pytest
 
 import rmaplab
+from rmaplab.errors import SyscallError
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
@@ -166,9 +168,15 @@ class Life:
     def brk(self, who: Process, up: int) -> None:
         end = who.task.mm.brk if who.task.mm is not None else 0
         heap = end & -PAGE_SIZE
+
+        def move() -> None:
+            """Where a heap cannot get smaller, brk says where it still ends, as Linux does, and fails not."""
+            if who.task.brk(heap + up * PAGE_SIZE) != heap + up * PAGE_SIZE:
+                raise SyscallError(errno.ENOMEM, "brk")
+
         self.call(
             who,
-            lambda: who.task.brk(heap + up * PAGE_SIZE),
+            move,
             lambda: who.map(heap, up) if up > 0 else who.unmap(heap + up * PAGE_SIZE, -up),
         )
 

@@ -190,6 +190,9 @@ class Rules:
 
     # -- mlock.py, mincore.py ----------------------------------------------------------------------------------------------
     mseal_known: bool
+    mbind_known: bool
+    anon_names_known: bool
+    """VMAs may have names (CONFIG_ANON_VMA_NAME)."""
     mlock2_known: bool
     mcl_onfault_known: bool
     mlock_needs_capability: bool

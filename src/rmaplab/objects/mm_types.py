@@ -26,7 +26,7 @@ pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.locks import Lock, Locks
@@ -53,13 +53,23 @@ class Limits:
     uid: int = 1000
 
 
+class Traits(NamedTuple):
+    """What VMAs that merge have in common beside flags: a memory policy (mode, mode's flags, nodes, nodes asked for), and a name."""
+
+    policy: tuple[int, int, int, int] | None = None
+    name: str | None = None
+
+
+PLAIN = Traits()
+
+
 class VmArea:
     """[start, end) of `mm`. `address` is where its bytes lie in the slab; `anon_vma` belongs to the reverse-mapping design.
 
     `file` is the open file that it shows, from page `pgoff` on; None: nothing, its pages are anonymous.
     """
 
-    __slots__ = ("address", "anon_vma", "end", "file", "flags", "lock", "mm", "pgoff", "start", "write_seq")
+    __slots__ = ("address", "anon_vma", "end", "file", "flags", "lock", "mm", "pgoff", "start", "traits", "write_seq")
 
     def __init__(self, mm: "MmStruct", start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
         self.mm = mm
@@ -70,6 +80,7 @@ class VmArea:
         self.address = address
         self.anon_vma: object = None
         self.file: File | None = None
+        self.traits = PLAIN
         self.lock: Lock | None = None  # where VMAs have one (mm/vma_lock.py)
         self.write_seq = 0  # which writer of mmap_sem has write-locked it
 
