@@ -26,7 +26,7 @@ from rmaplab.workloads.script import parse
 
 SOURCE = Path(rmaplab.__file__).parent
 HEADER = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
-LINUX_NAMES = {"exec": "execve", "wait": "wait4", "limit": "setrlimit", "drop": "capset"}
+LINUX_NAMES = {"exec": "execve", "wait": "wait4", "limit": "setrlimit", "drop": "capset", "name": "prctl"}
 NEWEST_EVERYWHERE = 434  # pidfd_open, 5.3
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 here = (

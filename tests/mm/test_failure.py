@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 import pytest
 
 import rmaplab
+from rmaplab.errors import SyscallError
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
@@ -55,12 +56,6 @@ RW = PROT_READ | PROT_WRITE
 A, C = 0x5040_0000 - 4 * PAGE_SIZE, 0x7000_0000  # A lies over a border of page tables
 B = A + 12 * PAGE_SIZE
 ZEROS = bytes(PAGE_SIZE)
-
-
-def move_break(task: rmaplab.Task, address: int) -> None:
-    """As libc: a break that stays where it was is ENOMEM."""
-    if task.brk(address) != address:
-        raise rmaplab.SyscallError(errno.ENOMEM, "brk")
 
 
 @dataclass
@@ -183,9 +178,15 @@ class Life:
     def brk(self, who: Process, up: int) -> None:
         end = who.task.mm.brk if who.task.mm is not None else 0
         heap = end & -PAGE_SIZE
+
+        def move() -> None:
+            """Where a heap cannot get smaller, brk says where it still ends, as Linux does, and fails not."""
+            if who.task.brk(heap + up * PAGE_SIZE) != heap + up * PAGE_SIZE:
+                raise SyscallError(errno.ENOMEM, "brk")
+
         self.call(
             who,
-            lambda: move_break(who.task, heap + up * PAGE_SIZE),
+            move,
             lambda: who.map(heap, up) if up > 0 else who.unmap(heap + up * PAGE_SIZE, -up),
         )
 

@@ -32,6 +32,8 @@ def values(kind: words.Kind) -> st.SearchStrategy[Any]:
             return LENGTHS
         case words.NumberKind():
             return st.integers(0, kind.most)
+        case words.VmaNameKind():
+            return st.sampled_from(["-", "a", "heap.2"])
         case words.ProtKind():
             return st.integers(0, 7)
         case words.FlagsKind(exactly_one=True):

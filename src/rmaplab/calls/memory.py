@@ -14,9 +14,11 @@ from typing import TypeVar
 from rmaplab.errors import NoMemory, NotModelled, OomKilled, SyscallError, UsageError
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.mm.access import execute, read_bytes, write_bytes
+from rmaplab.mm.anon_name import do_set_anon_name
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.madvise import check_range, check_remote, do_madvise, import_ranges, is_known
+from rmaplab.mm.mempolicy import do_mbind
 from rmaplab.mm.mincore import do_mincore, do_msync
 from rmaplab.mm.mlock import do_mlock, do_mlockall, do_munlock, do_munlockall
 from rmaplab.mm.mmap import do_brk, do_mmap
@@ -161,6 +163,22 @@ class MemoryCalls(TaskStruct):
         if not self.kernel.rules.mseal_known:
             raise SyscallError(errno.ENOSYS, "mseal")
         self._call(do_mseal, address, parse_size(length), flags)
+
+    def mbind(self, address: int, length: int | str, mode: int, nodes: int = 0, flags: int = 0) -> None:
+        """mbind(2): a memory policy; `nodes` is a mask, of which only node 0 is there. Raises SyscallError: EINVAL, EPERM, EFAULT, EIO, ENOMEM.
+
+        ENOSYS before 2.6.7; NotModelled where pages would move.
+        """
+        if not self.kernel.rules.mbind_known:
+            raise SyscallError(errno.ENOSYS, "mbind")
+        self._call(do_mbind, self.limits, address, parse_size(length), mode, nodes, flags)
+
+    def set_vma_name(self, address: int, length: int | str, name: str | None) -> None:
+        """prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME): None takes the name back. Raises SyscallError: EINVAL (before 5.17 always), EBADF, ENOMEM, EAGAIN."""
+        if not self.kernel.rules.anon_names_known:
+            raise SyscallError(errno.EINVAL, "prctl")
+        size = parse_size(length)
+        self._call(lambda k, mm: do_set_anon_name(k, mm, address, size, name))
 
     def mincore(self, address: int, length: int | str) -> list[bool]:
         """mincore(2): for every page whether it is in memory. Raises SyscallError: EINVAL, ENOMEM."""

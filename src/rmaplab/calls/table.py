@@ -34,6 +34,7 @@ from rmaplab.calls.words import (
     NumberKind,
     PlaceKind,
     ProtKind,
+    VmaNameKind,
 )
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import (
@@ -86,8 +87,9 @@ class Call:
 
     `number` is None for loads and stores, which are no system calls. `method` is given a number for each argument; the name of a child
     is none. `harmless` is None where a host need not be asked. `locks` is None where the call neither locks nor unlocks, and means the
-    call with all its flags. `clone_flags` is what clone(2) is given to make this birth. `not_on_host` says why no host is asked to make it. `rule` is the one of mm/rules.py that says whether a
-    kernel knows the call; "" if all do.
+    call with all its flags. `clone_flags` is what clone(2) is given to make this birth. `not_on_host` says why no host is asked to make it;
+    `option` is what a host's kernel must be built with, "" if nothing. `rule` is the one of mm/rules.py that says whether a kernel knows
+    the call; "" if all do.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Call:
     clone_flags: int = 0
     rule: str = ""
     not_on_host: str = ""
+    option: str = ""
 
     def is_known(self, rules: Rules) -> bool:
         """Whether a kernel of these rules has it."""
@@ -132,6 +135,10 @@ MADV = FlagsKind(
 MLOCK = FlagsKind("MLOCK", "ONFAULT", raw=True)
 MCL = FlagsKind("MCL", "CURRENT FUTURE ONFAULT", raw=True)
 MS = FlagsKind("MS", "ASYNC INVALIDATE SYNC", raw=True)
+MPOL = FlagsKind(
+    "MPOL", "DEFAULT PREFERRED BIND INTERLEAVE LOCAL PREFERRED_MANY WEIGHTED_INTERLEAVE", exactly_one=True, raw=True
+)
+MPOL_MF = FlagsKind("MPOL_MF", "STRICT MOVE MOVE_ALL", raw=True)
 CLONE = FlagsKind("CLONE", "VM", exactly_one=True)
 RLIMIT = FlagsKind("RLIMIT", "AS DATA MEMLOCK STACK NPROC", exactly_one=True)
 CAP = FlagsKind("CAP", "IPC_LOCK", exactly_one=True)
@@ -155,6 +162,10 @@ SECOND = _argument("address2", AddressKind(), "", None), _argument("length2", Le
 
 def _mmap(task: Task, address: int, length: int, prot: int, flags: int) -> int:
     return task.mmap(length, prot, flags, address)
+
+
+def _name(task: Task, address: int, length: int, name: int) -> None:
+    task.set_vma_name(address, length, VmaNameKind.name(name))
 
 
 def _clone(task: Task, flags: int) -> Task:
@@ -201,6 +212,12 @@ _ROWS = (
     Call("munlockall", 152, Task.munlockall, often=0.6, harmless="", locks=0),
     Call("mseal", 462, Task.mseal, (*RANGE, _argument("flags", NumberKind("flags, of which there are none", 255), "0 0 0 0 0 0 0 1", 0)),
          often=1, harmless="w+0 1", rule="mseal_known"),
+    Call("mbind", 237, Task.mbind,
+         (*RANGE, _argument("mode", MPOL, "BIND BIND BIND INTERLEAVE PREFERRED LOCAL DEFAULT DEFAULT 0x8002 0x4002 0xc002 0x7"),
+          _argument("nodes", NumberKind("a mask of nodes", 63), "1 1 1 1 1 0 0 0 2 3", 0), _argument("flags", MPOL_MF, "0 0 0 0 STRICT 0x10", 0)),
+         often=2, harmless="w+0 1 DEFAULT", rule="mbind_known"),
+    Call("name", 157, _name, (*RANGE, _argument("name", VmaNameKind(), "a a a b -")), often=1, harmless="w+0 1 a",
+         rule="anon_names_known", option="CONFIG_ANON_VMA_NAME"),
     Call("mincore", 27, Task.mincore, RANGE, Returns.RESIDENT, often=2, harmless="w+0 1"),
     Call("msync", 26, Task.msync, (*RANGE, _argument("flags", MS, "ASYNC SYNC INVALIDATE ASYNC|SYNC INVALIDATE|SYNC 0")), often=1, harmless="w+0 1 ASYNC"),
     Call("read", None, Task.read, (ADDRESS, PAGES), Returns.WORDS, often=6),

@@ -196,6 +196,26 @@ class FlagsKind(Kind):
         return " | ".join(word if word.startswith("0") else f"{self.prefix}_{word}" for word in words)
 
 
+class VmaNameKind(Kind):
+    """The name of a VMA, short enough for one number of eight bytes; "-" is none."""
+
+    expected = "a name of at most 7 letters, digits, dots and the like, or - for none"
+
+    def parse(self, text: str) -> str | None:
+        """See above."""
+        return text if text == "-" or re.fullmatch(r"[A-Za-z0-9_.:]{1,7}", text) else None
+
+    @staticmethod
+    def number(value: str) -> int:
+        """Its letters as the bytes of a number; 0 for none."""
+        return 0 if value == "-" else int.from_bytes(value.encode("ascii"), "little")
+
+    @staticmethod
+    def name(number: int) -> str | None:
+        """The inverse; None for none."""
+        return number.to_bytes(8, "little").rstrip(b"\0").decode("ascii") or None
+
+
 class LivingKind(Kind):
     """The name of a process that lives."""
 

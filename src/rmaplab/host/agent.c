@@ -34,7 +34,7 @@ typedef unsigned long u64;
 typedef long i64;
 
 enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101 };
-enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, PADVISE, LOOK };
+enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, PADVISE, MBIND, NAME, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
 enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000UL
@@ -221,6 +221,12 @@ static void obey(struct slot *me)
         if (fd >= 0) sys(__NR_close, fd, 0, 0, 0);
         break;
     }
+    case MBIND: me->ret = sys6(__NR_mbind, a[0], a[1], a[2], (u64)&a[3], 65, a[4]); break;
+    case NAME:                                  /* PR_SET_VMA, PR_SET_VMA_ANON_NAME */
+        pair[0] = a[2];
+        pair[1] = 0;
+        me->ret = sys6(__NR_prctl, 0x53564d41, 0, a[0], a[1], a[2] ? (u64)pair : 0, 0);
+        break;
     case LOOK:                                  /* addresses in, words out: an own load disturbs least (see look_at) */
         for (u64 i = 0; i < a[0]; i++)
             if (access_load(me->data[i], &me->data[i])) me->data[i] = ~0UL;

@@ -39,10 +39,10 @@ from rmaplab.workloads.world_text import result_text, signal_text
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
            "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-builtin", "-w")  # fmt: skip
 MAGIC = 0x524D4150
-CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, PADVISE = range(11)
+CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, PADVISE, MBIND, NAME = range(13)
 KINDS = {
     "read": READ, "write": WRITE, **dict.fromkeys(BIRTHS, BIRTH), "exit": EXIT, "exec": EXEC, "wait": WAIT, "limit": LIMIT,
-    "drop": DROP, "mincore": MINCORE, "process_madvise": PADVISE,
+    "drop": DROP, "mincore": MINCORE, "process_madvise": PADVISE, "mbind": MBIND, "name": NAME,
 }  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
 TASK_SIZE = (1 << 47) - PAGE_SIZE
 PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF
@@ -53,7 +53,7 @@ HELLO, HEADER, OP = struct.Struct("<IIQQQQ"), struct.Struct("<IIII"), struct.Str
 OUTCOME, SNAPSHOT = struct.Struct("<qqqqII"), struct.Struct("<IIIIqq")
 TOO_MUCH = 93  # the agent's exit code
 SINCE_BORDERS = (6, 16)  # the release since which VMAs merge as they do in 6.18 (879bca0a2c4f; modern.md 1.8)
-REFUSALS = ("ENOSYS", "EPERM", "SIGSYS")
+REFUSALS = ("ENOSYS", "EPERM", "SIGSYS", "EINVAL")  # EINVAL: a prctl that it does not know
 PROBE = """\
 A: mmap w+0 4 rw
 A: madvise w+3 1 DONTFORK
@@ -225,7 +225,7 @@ class Agent(Closing):
                 self.missing[call.name] = "it kills the process"
                 continue
             if result.split(" ", maxsplit=1)[0] in REFUSALS:
-                self.missing[call.name] = result
+                self.missing[call.name] = f"{result}: it has no {call.option}" if call.option else result
         _, _, written, read, forked, _ = self._raws(parse(PROBE, "probe"))
         sees = set()
         if first["A"].tables >= 0:

@@ -197,7 +197,7 @@ RULES: dict[str, History] = {
         since("6.18", 1, "mm/madvise.c, process_madvise", V),
     ),
     "process_madvise_own_freely": (
-        since("2.4", 0, "2.4.27, 2.6.2: there is no such call"),
+        since("2.4", 0, "2.4.27, 2.6.2 arch/i386/kernel/entry.S: no such call"),
         since("6.13", 1, "mm/madvise.c, process_madvise: mm != current->mm; from memory"),
         since("6.18", 1, "mm/madvise.c, process_madvise: mm != current->mm", V),
     ),
@@ -212,6 +212,16 @@ RULES: dict[str, History] = {
         since("6.18", 1, "mm/pt_reclaim.c, with CONFIG_PT_RECLAIM", V),
     ),
     # -- mlock.py, mincore.py --------------------------------------------------------------------------------------------
+    "mbind_known": (
+        since("2.4", 0, "2.4.27, 2.6.2 arch/i386/kernel/entry.S: no such call"),
+        since("2.6.7", 1, "mm/mempolicy.c, sys_mbind; from memory"),
+        since("6.18", 1, "mm/mempolicy.c, do_mbind", V),
+    ),
+    "anon_names_known": (
+        since("2.4", 0, "2.4.27, 2.6.2 kernel/sys.c, sys_prctl: EINVAL"),
+        since("5.17", 1, "9a10064f5625; with CONFIG_ANON_VMA_NAME; from memory"),
+        since("6.18", 1, "mm/madvise.c, set_anon_vma_name; with CONFIG_ANON_VMA_NAME, which no host at hand has"),
+    ),
     "mseal_known": (
         since("2.4", 0, "2.4.27, 2.6.2 arch/i386/kernel/entry.S: no such call"),
         since("6.10", 1, "mm/mseal.c, mseal; on 64-bit machines; from memory", value64=1),

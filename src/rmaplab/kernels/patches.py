@@ -18,10 +18,11 @@ from dataclasses import replace
 from rmaplab.kernels.figures_walks import AA_WALKS
 from rmaplab.kernels.history import Figure, Status
 from rmaplab.kernels.spec import Patch
+from rmaplab.rmap.file_index import IndexKind
 
 V, B = Status.VALIDATED, Status.BELIEVED
 
-OBJRMAP_CHAIN = "rmaplab.rmap.objrmap_chain:ObjrmapChain"
+PTE_CHAIN_ANON = "rmaplab.rmap.pte_chain_anon:AnonPteChain"
 ANON_VMA = "rmaplab.rmap.anon_vma:AnonVmaMap"
 ANON_VMA_EARLY = "rmaplab.rmap.anon_vma_shared:SharedAtMmap"
 
@@ -36,7 +37,13 @@ OBJRMAP_CORE = Patch(
     f"Dave McCracken, {ANDREA}",
     "file pages are found through the file's list of VMAs; anonymous ones still by pte chains",
     "struct page counts its mappings, PG_anon says which pages have chains; without remap_file_pages none is converted",
-    design=OBJRMAP_CHAIN,
+    figures={
+        "list_moved_to_tail": Figure(1, "objrmap-core-1 mm/mmap.c, move_vma_start: off its list, and to the tail", B),
+        "split_holds_page_table_lock": Figure(0, "objrmap-core-1 mm/mmap.c, split_vma: i_shared_sem alone", B),
+        "anon_mapping_dies_at_free": Figure(1, "objrmap-core-1 mm/page_alloc.c, free_pages_check: PG_anon", B),
+        "referenced_busy": Figure(1, "objrmap-core-1 mm/rmap.c, page_referenced_obj: 1 if a trylock fails", B),
+    },
+    design=PTE_CHAIN_ANON,
 )
 ANON_VMA_1 = Patch(
     "00101_anon_vma-1",
@@ -45,6 +52,9 @@ ANON_VMA_1 = Patch(
     "all of it; it also switches off merging by mprotect and mremap",
     figures={
         **AA_WALKS,
+        "list_moved_to_tail": Figure(0, "the -aa tree's mm/mmap.c, vma_merge, split_vma: in place", B),
+        "anon_mapping_dies_at_free": Figure(0, "the -aa tree's mm/objrmap.c, page_remove_rmap: clear_page_anon", B),
+        "referenced_busy": Figure(0, "the -aa tree's mm/objrmap.c, page_referenced_inode; LKML, 17 March 2004", B),
         "anon_rmap_after_unlock": Figure(1, "mm/memory.c, do_anonymous_page, until 24 March 2004 (eras.md 2.1)", B),
         "mprotect_merges": _NO_MERGING,
         "mremap_merges": _NO_MERGING,
@@ -97,11 +107,12 @@ _PRIO_TREE = Patch(
     "prio-tree",
     "Rajesh Venkatasubramanian",
     "the VMAs of a file in priority search trees, by page offset",
-    "two words more in each VMA",
+    "two words more in each VMA; one tree for a file's VMAs, where this patch had one for the shared ones and one for the others",
     figures={
+        "file_index": Figure(IndexKind.PRIO_TREE, "<Pine.GSO.4.58.0403211634350.10248@azure.engin.umich.edu>", B),
         "vm_area_struct_bytes": Figure(
             72, "<Pine.GSO.4.58.0403211634350.10248@azure.engin.umich.edu>: two words more", B, value64=144
-        )
+        ),
     },
     needs=_ANON_VMA_OF_APRIL.name,
 )

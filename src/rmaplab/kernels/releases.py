@@ -15,6 +15,7 @@ needs its design and its bodies as well before it can be booted.
 """
 
 from rmaplab.kernels.figures_box import SCHEDULER, SIZES
+from rmaplab.kernels.figures_files import FILES, INDEXES
 from rmaplab.kernels.figures_mapping import MAPPING
 from rmaplab.kernels.figures_mm import RULES
 from rmaplab.kernels.figures_tlb import TLB
@@ -24,7 +25,7 @@ from rmaplab.kernels.patches import OF_APRIL_2004, OF_MARCH_2004
 from rmaplab.kernels.spec import KernelSpec
 
 V = Status.VALIDATED
-HISTORIES = SIZES | RULES | MAPPING | WALKS | TLB | SCHEDULER
+HISTORIES = SIZES | RULES | MAPPING | INDEXES | FILES | WALKS | TLB | SCHEDULER
 
 VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"
 PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"

@@ -7,7 +7,7 @@
     one agrees:                       it grows over the range                    =============  all of it:  prev, next, or prev over both
     none:                             a new VMA                                      =====      the middle:  split, twice
 
-Two VMAs agree if their flags are equal (policy, file and the like are, in private anonymous memory), if page offsets continue, and
+Two VMAs agree if their flags, memory policies and names are equal, if page offsets continue, and
 if the reverse map says so. A VMA that grows over pages of another takes over its place in the reverse map first
 (`vma_adopt`, dup_anon_vma in Linux): that may need memory, so it comes before anything has changed. To leave it out is the bug
 of 61f67c230a5e (January 2026), where mremap merged and did not clone.
@@ -19,7 +19,7 @@ modern.md 1.8, history.md 4.
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma import absorb, move_border, set_range, split_vma
 from rmaplab.mm.vma_lock import vma_start_write
-from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.mm_types import PLAIN, MmStruct, Traits, VmArea
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -71,14 +71,16 @@ def vma_modify(
     *,
     merge: bool = True,
     with_next: bool = True,
+    traits: Traits | None = None,
 ) -> VmArea:
-    """Give the part [start, end) of `vma` the vm_flags `flags`: the VMA that covers it then.
+    """Give the part [start, end) of `vma` the vm_flags `flags`, perhaps other `traits`: the VMA that covers it then.
 
     Raises NoMemory, or SyscallError(ENOMEM) where a split would be one mapping too many; `call` is whose error that is. A
     first split stays when the second one fails, as in Linux. Without `merge` there are only splits; without `with_next` only the VMA
     before it is asked.
     """
-    target = _merge_existing(k, vma, start, end, flags, with_next=with_next) if merge else None
+    traits = vma.traits if traits is None else traits
+    target = _merge_existing(k, vma, start, end, flags, traits, with_next=with_next) if merge else None
     if target is not None:
         k.machine.charge("vma_merge")
         return target
@@ -87,26 +89,38 @@ def vma_modify(
     if end < vma.end:
         split_vma(k, vma, end, call)
     vma_start_write(k, vma)
-    vma.flags = flags
+    vma.flags, vma.traits = flags, traits
     return vma
 
 
 def continues(
-    k: Kernel, neighbour: VmArea, flags: int, pgoff: int, source: VmArea | None, *, asked: bool = False
+    k: Kernel,
+    neighbour: VmArea,
+    flags: int,
+    pgoff: int,
+    source: VmArea | None,
+    *,
+    asked: bool = False,
+    traits: Traits | None = None,
 ) -> bool:
     """Whether `neighbour` may grow over pages of `source`, if its first page had to be page `pgoff` of the object.
 
-    With `asked` the reverse map has its say elsewhere.
+    With `asked` the reverse map has its say elsewhere. `traits` are those of `source`, if nothing else is said.
     """
+    if traits is None:
+        traits = source.traits if source is not None else PLAIN
     return (
         neighbour.flags == flags
+        and neighbour.traits == traits
         and neighbour.file is (source.file if source is not None else None)
         and (neighbour.pgoff == pgoff or not k.design.linear)
         and (asked or k.design.vma_can_grow(neighbour, source))
     )
 
 
-def _merge_existing(k: Kernel, vma: VmArea, start: int, end: int, flags: int, *, with_next: bool) -> VmArea | None:
+def _merge_existing(
+    k: Kernel, vma: VmArea, start: int, end: int, flags: int, traits: Traits, *, with_next: bool
+) -> VmArea | None:
     """vma_merge_existing_range: None if nobody agrees. Raises as an allocation, with nothing changed."""
     if flags & k.rules.vm_special:
         return None
@@ -114,11 +128,12 @@ def _merge_existing(k: Kernel, vma: VmArea, start: int, end: int, flags: int, *,
     before, after = vma.mm.neighbours(vma)
     if not left or (
         before is not None
-        and (before.end != start or not continues(k, before, flags, vma.pgoff - before.nr_pages, vma))
+        and (before.end != start or not continues(k, before, flags, vma.pgoff - before.nr_pages, vma, traits=traits))
     ):
         before = None
     if not (right and with_next) or (
-        after is not None and (after.start != end or not continues(k, after, flags, vma.pgoff + vma.nr_pages, vma))
+        after is not None
+        and (after.start != end or not continues(k, after, flags, vma.pgoff + vma.nr_pages, vma, traits=traits))
     ):
         after = None
     if before is not None and after is not None and not k.design.vma_can_merge(before, after):

@@ -221,4 +221,4 @@ def _link_target(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> None:
     except NoMemory:
         move_back(k, target, vma, remap.old, remap.old + remap.old_length, remap.new - remap.old)
         raise
-    link_vma(target)
+    link_vma(k, target)

@@ -249,7 +249,7 @@ def copy_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[VmArea, VmArea]:
     if target is not None:
         return target, source or vma
     target = clone_vma(k, vma, new, end, pgoff)
-    link_vma(target)
+    link_vma(k, target)
     k.machine.charge("vma_copy")
     return target, vma
 

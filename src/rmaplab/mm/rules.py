@@ -6,6 +6,17 @@ same release are two rules, and no rule is read as a sign of another.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
+
+
+class FileLock(IntEnum):
+    """What a file's index of VMAs changes under, by name."""
+
+    I_SHARED_LOCK = 0
+    I_SHARED_SEM = 1
+    I_MMAP_LOCK = 2
+    I_MMAP_MUTEX = 3
+    I_MMAP_RWSEM = 4
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,9 @@ class Rules:
     # -- rmap/pages.py -----------------------------------------------------------------------------------------------------
     anon_mapping_dies_at_free: bool
     """An anonymous page keeps page->mapping and PG_anon until it is freed; otherwise it loses them with its last entry."""
+
+    file_lock: FileLock
+    """A spinlock, a semaphore, a spinlock again, a mutex; today walks share it."""
 
     # -- vma.py, merge.py --------------------------------------------------------------------------------------------------
     max_map_count: int
@@ -178,6 +192,9 @@ class Rules:
 
     # -- mlock.py, mincore.py ----------------------------------------------------------------------------------------------
     mseal_known: bool
+    mbind_known: bool
+    anon_names_known: bool
+    """VMAs may have names (CONFIG_ANON_VMA_NAME)."""
     mlock2_known: bool
     mcl_onfault_known: bool
     mlock_needs_capability: bool

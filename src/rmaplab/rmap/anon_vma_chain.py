@@ -98,6 +98,7 @@ class AnonVmaChainMap(AnonVmaObjects):
             if low is None or high is None or neighbour is None or low.end != high.start:
                 continue
             alike = not (low.flags ^ high.flags) & ~ACCESS and low.pgoff + low.nr_pages == high.pgoff
+            alike = alike and low.traits.policy == high.traits.policy  # anon_vma_compatible: names may differ
             if alike and isinstance(neighbour.anon_vma, ChainedAnonVma) and self.may_be_shared(neighbour):
                 return neighbour.anon_vma
         return None

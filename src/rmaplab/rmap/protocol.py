@@ -72,9 +72,9 @@ class ReverseMap(ABC):
     protocol_version: ClassVar[str | int] = VERSION
     """The protocol it was written for; a design from outside states its own."""
     covers_files: ClassVar[bool] = True
-    """Whether it finds every page. Otherwise only those that name an owner, and a file's are found through the file."""
+    """Whether it finds every page. Otherwise only anonymous ones, and a file's are found through the file."""
     names_owners: ClassVar[bool] = True
-    """Whether the anonymous pages of one that does not cover files name an owner; otherwise they have PG_anon and no more."""
+    """Whether anonymous pages name an owner, if it does not cover files: else PG_anon is all that they say."""
     counts_pages: ClassVar[bool] = False
     """Whether it hears of `owned` and `disowned`."""
     reserves: ClassVar[bool] = False

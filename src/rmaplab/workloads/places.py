@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.calls.table import CALLS, HINT
-from rmaplab.calls.words import Address, AddressKind, Length, LivingKind, NewNameKind
+from rmaplab.calls.words import Address, AddressKind, Length, LivingKind, NewNameKind, VmaNameKind
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE
 from rmaplab.units import PAGE_SIZE
@@ -58,7 +58,7 @@ class Places(NamedTuple):
     def numbers(self, op: Op) -> dict[str, int]:
         """What the call is given on this side, by the names of its arguments; a process's name is no number."""
         numbers = {
-            argument.name: self._number(value)
+            argument.name: VmaNameKind.number(value) if isinstance(argument.kind, VmaNameKind) else self._number(value)
             for argument, value in zip(CALLS[op.call].arguments, op.arguments, strict=True)
             if not isinstance(argument.kind, (LivingKind, NewNameKind))
         }

@@ -7,10 +7,11 @@ import rmaplab
 from rmaplab.errors import KernelBug
 from rmaplab.machine.frames import PG_ANON, PG_DIRECT
 from rmaplab.machine.pagetable import lookup
-from rmaplab.mm.filemap import show_file
 from rmaplab.mm.truncate import vmtruncate
+from rmaplab.mm.vma import show_file
+from rmaplab.objects.mm_types import File
 from rmaplab.reclaim.page_out import page_out
-from rmaplab.rmap.objrmap_chain import ObjrmapChain
+from rmaplab.rmap.pte_chain_anon import AnonPteChain
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 FILE, ANON = 0x5000_0000, 0x6000_0000
@@ -23,13 +24,13 @@ class Mixed:
         self.system = rmaplab.boot("2.6.5-rc1+00100", ram="64M", swap="1M", paging=paging)
         self.frames = self.system.machine.frames
         design = self.system.kernel.design
-        assert isinstance(design, ObjrmapChain)
+        assert isinstance(design, AnonPteChain)
         self.design = design
         self.file = self.system.kernel.page_cache.new_file(b"one".ljust(PAGE_SIZE) + b"two")
         self.task = self.system.spawn()
         assert self.task.mm is not None
         self.task.mmap(2 * PAGE_SIZE, address=FILE)
-        show_file(self.task.mm.vmas[0], self.file, 0)
+        show_file(self.system.kernel, self.task.mm.vmas[0], File(self.file), 0)
         self.task.mmap(2 * PAGE_SIZE, address=ANON)
         self.task.read(FILE, 2 * PAGE_SIZE)
         self.task.write(ANON, b"anon")
