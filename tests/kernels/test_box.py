@@ -184,15 +184,24 @@ def test_every_field_reaches_the_system() -> None:
     told: dict[str, object] = {
         "ram": "65M", "swap": "1M", "cpus": 2, "paging": "i386", "l1_cache_bytes": 64, "highpte": False, "split": "2:2",
         "boot_use": "9M", "overcommit": 1, "overcommit_ratio": 60, "pages_min": 5, "ht": "on", "prices": "2004-line",
-        "mmap_base": 0x5000_0000, "heap_base": 0x900_0000, "max_map_count": 9,
+        "mmap_base": 0x5000_0000, "heap_base": 0x900_0000, "max_map_count": 9, "file_index": "rbtree",
     }  # fmt: skip
     assert told.keys() == {entry.name for entry in fields(Box)}
 
     def seen(**changes: Any) -> tuple[object, ...]:
         system = boot("2.4.21", Box(ram="64M", paging="i386-pae", split="3:1"), **changes)
         machine, overcommit = system.machine, system.kernel.overcommit
+        index = system.kernel.page_cache.new_file(b"").i_mmap.name
         prices, marks = machine.ledger.prices.name, [zone.marks for zone in machine.allocator.zones]
-        return machine.hardware, system.boot_use, overcommit.mode, overcommit.ratio, prices, marks, system.kernel.rules
+        return (
+            machine.hardware,
+            system.boot_use,
+            overcommit.mode,
+            overcommit.ratio,
+            prices,
+            marks,
+            (index, system.kernel.rules),
+        )
 
     plain = seen()
     told["prices"] = next(name for name in price_books() if name != plain[4])

@@ -15,14 +15,17 @@ from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.lab.conformance.thief import Thief
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.pagetable import lookup
-from rmaplab.mm.filemap import show_file
 from rmaplab.mm.truncate import vmtruncate
+from rmaplab.mm.vma import show_file
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE
-from rmaplab.objects.mm_types import AddressSpace, VmArea
+from rmaplab.objects.mm_types import File, VmArea
 from rmaplab.reclaim.page_out import page_out
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
-KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc1+anon_vma_chain", "6.18")
+KERNELS = (
+    "2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+00100", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc3-aa3", "2.6.7",
+    "2.6.5-rc1+anon_vma_chain", "6.18",
+)  # fmt: skip
 everywhere = pytest.mark.parametrize(
     ("kernel", "paging"), [(kernel, paging) for kernel in KERNELS for paging in find_kernel(kernel).architectures]
 )
@@ -37,6 +40,7 @@ class Shown:
         self.system = rmaplab.boot(kernel, ram="64M", swap="1M", paging=paging)
         self.k = self.system.kernel
         self.file = self.k.page_cache.new_file(DATA)
+        self.open = File(self.file)
         self.tasks = [self.system.spawn(), self.system.spawn()]
         self.free = self.system.machine.allocator.nr_unused
         self.first = [self.show(task, pgoff) for task, pgoff in zip(self.tasks, (0, 1), strict=True)]
@@ -44,7 +48,7 @@ class Shown:
     def show(self, task: rmaplab.Task, pgoff: int) -> int:
         """A mapping of the file from page `pgoff` on: where its page 0 would be."""
         at = task.mmap((4 - pgoff) * PAGE_SIZE, address=0x5000_0000 + (pgoff << 24))
-        show_file(self.vma(task, at), self.file, pgoff)
+        show_file(self.k, self.vma(task, at), self.open, pgoff)
         return at - pgoff * PAGE_SIZE
 
     def vma(self, task: rmaplab.Task, at: int) -> VmArea:
@@ -125,11 +129,11 @@ def test_forked_split_moved_and_unmapped(kernel: str) -> None:
     assert (child.pid, to) in shown.found(2)
     task.mprotect(shown.at(0, 1), PAGE_SIZE, 1)
     shown.system.check()
-    assert all(vma.file is shown.file for vma in shown.file.i_mmap)
+    assert all(vma.file is shown.open for vma in shown.file.i_mmap)
     for each in (child, *shown.tasks):
         each.exit()
     shown.system.check()
-    assert shown.file.i_mmap == []
+    assert list(shown.file.i_mmap) == []
     assert sorted(shown.file.pages) == [0, 1, 2, 3]
     vmtruncate(shown.k, shown.file, 0)
     shown.k.lru_add.drain_all()
@@ -185,7 +189,7 @@ def test_what_has_pages_shows_no_file() -> None:
     at = shown.tasks[0].mmap(PAGE_SIZE)
     shown.tasks[0].write(at, b"x")
     with pytest.raises(KernelBug, match="has pages already"):
-        show_file(shown.vma(shown.tasks[0], at), AddressSpace(9, b""), 0)
+        show_file(shown.k, shown.vma(shown.tasks[0], at), shown.open, 0)
 
 
 @everywhere

@@ -19,11 +19,11 @@ from rmaplab.machine.batch import Batch
 from rmaplab.machine.entries import READABLE
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.pagetable import lookup
-from rmaplab.objects.mm_types import AddressSpace, VmArea
+from rmaplab.objects.mm_types import File, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 KERNELS = ["2.4.21", "2.6.2", "2.6.5-rc1-aa1", "2.6.5-rc1+anonmm", "6.18", "6.18+anonmm", "6.18+pte_chain"]
-FILE, INDEX = 0xC070_0000, 3
+INDEX = 3
 
 
 def vma_of(task: rmaplab.Task, address: int) -> VmArea:
@@ -44,8 +44,8 @@ class CachedPage:
     def __init__(self, system: rmaplab.System) -> None:
         self.system, frames = system, system.machine.frames
         self.pfn = pfn = int(system.machine.allocator.alloc(1, Gfp.HIGHUSER)[0])
-        frames.mapping[pfn], frames.index[pfn] = FILE, INDEX
-        self.space = system.kernel.rmap.files[FILE] = AddressSpace(FILE, b"")
+        self.space = system.kernel.page_cache.new_file(b"")
+        frames.mapping[pfn], frames.index[pfn] = self.space.address, INDEX
         others = system.kernel.lru_add.references
         system.kernel.lru_add.references = lambda: np.append(others(), pfn)  # type: ignore[method-assign]
 
@@ -54,7 +54,8 @@ class CachedPage:
         address = task.mmap(4 * PAGE_SIZE)
         vma_of(task, address).pgoff = 0
         task.touch(address, PAGE_SIZE, write=True)
-        self.space.i_mmap.append(vma_of(task, address))
+        vma_of(task, address).file = File(self.space)
+        self.space.i_mmap.link(vma_of(task, address))
         return address + INDEX * PAGE_SIZE
 
     def fault(self, task: rmaplab.Task, address: int) -> None:
@@ -80,7 +81,6 @@ def test_a_page_of_a_file_that_two_fault_in(kernel: str) -> None:
     there, elsewhere = cached.mmap(first), cached.mmap(other)
     cached.fault(first, there)
     child = first.fork()
-    cached.space.i_mmap.append(vma_of(child, there))
     cached.fault(other, elsewhere)
 
     def who() -> set[tuple[int, int]]:
@@ -97,7 +97,11 @@ def test_a_page_of_a_file_that_two_fault_in(kernel: str) -> None:
     first.munmap(there, PAGE_SIZE)
     assert who() == set()
     system.check()
-    assert (frames.mapcount[cached.pfn], frames.mapping[cached.pfn], frames.count[cached.pfn]) == (0, FILE, 1)
+    assert (frames.mapcount[cached.pfn], frames.mapping[cached.pfn], frames.count[cached.pfn]) == (
+        0,
+        cached.space.address,
+        1,
+    )
 
 
 @pytest.mark.parametrize(

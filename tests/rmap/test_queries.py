@@ -24,7 +24,7 @@ from rmaplab.machine.frames import PG_DIRTY, PG_REFERENCED
 from rmaplab.machine.locks import LockOwner, Point
 from rmaplab.machine.pagetable import lookup
 from rmaplab.objects.flags import MADV_DONTNEED, VM_LOCKED, VM_SHARED
-from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmArea
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.brute_force import mappings_of
 from rmaplab.rmap.queries import Outcome, find, mkclean, referenced, unmap
 from rmaplab.rmap.walk_rules import WalkRules
@@ -362,11 +362,11 @@ def test_mkclean(kernel: str) -> None:
     family = Family(kernel)
     pfn = int(family.pfns[0])
     frames = family.system.machine.frames
-    space = family.rmap.files[0xF00] = AddressSpace(0xF00, b"")
-    frames.mapping[pfn], frames.flags[pfn] = 0xF00, 0
+    space = family.system.kernel.page_cache.new_file(b"")
+    frames.mapping[pfn], frames.flags[pfn] = space.address, 0
     frames.index[pfn] = family.vma(0).pgoff
     for who in range(3):
-        space.i_mmap.append(family.vma(who))
+        space.i_mmap.link(family.vma(who))
         family.put(who, family.entry(who) | RW | DIRTY)
     family.vma(0).flags |= VM_SHARED
     family.vma(2).flags |= VM_SHARED

@@ -7,6 +7,8 @@ What a file is made of is bytes in the host's memory so far. A file's address is
 Source: mm/filemap.c of 2.6.2, add_to_page_cache, find_get_page, __remove_from_page_cache.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from rmaplab.errors import KernelBug
@@ -18,15 +20,25 @@ from rmaplab.units import PAGE_SIZE
 
 
 class PageCache:
-    """The pages of all files. A holder: it has a reference on each of them. `files` is by address, and shared with the reverse map."""
+    """The pages of all files. A holder: it has a reference on each of them. `files` is by address, and shared with the reverse map.
 
-    def __init__(self, ram: Ram, frames: Frames, files: dict[int, AddressSpace]) -> None:
+    `make_space` makes a file's address_space, with an index and a lock as the kernel has them, of an address and bytes.
+    """
+
+    def __init__(
+        self,
+        ram: Ram,
+        frames: Frames,
+        files: dict[int, AddressSpace],
+        make_space: Callable[[int, bytes], AddressSpace],
+    ) -> None:
         self._ram, self._frames = ram, frames
         self.files = files
+        self._make_space = make_space
 
     def new_file(self, data: bytes) -> AddressSpace:
         """A file of these bytes."""
-        file = AddressSpace(len(self.files) + 1, data)
+        file = self._make_space(len(self.files) + 1, data)
         self.files[file.address] = file
         return file
 

@@ -50,6 +50,8 @@ class Box:
     """Below or above which address mmap begins to look, by default the kernel's own."""
     heap_base: int | None = None
     """Where the heap of a program begins, by default behind a small one."""
+    file_index: str | None = None
+    """What has the VMAs that map a file (kernels/file_indexes.py), by default the kernel's own."""
     prices: str | PriceBook | None = None
     """A price list of simulated time, or its name (kernels/prices.py)."""
 

@@ -172,6 +172,7 @@ RULES: dict[str, History] = {
     "max_map_count_settable": (
         since("2.4", 1, "2.4.27 mm/mmap.c: max_map_count is a variable, kernel/sysctl.c shows it; from memory"),
         since("2.6", 0, "2.6.2 include/linux/sched.h: MAX_MAP_COUNT is a constant"),
+        since("2.6.5", 1, "8990e381c8, April 2004: sysctl_max_map_count"),
         since("2.6.34", 1, "2.6.34 mm/mmap.c: sysctl_max_map_count"),
         since("6.18", 1, "mm/util.c: sysctl_max_map_count", V),
     ),

@@ -28,6 +28,36 @@ WALKS: dict[str, History] = {
         since("2.6.7", LockWay.TRIED, "2.6.7 mm/rmap.c, page_referenced_one: fail, and the VMA is skipped"),
         since("2.6.34", LockWay.WAITED, "2.6.34 mm/rmap.c, page_check_address"),
     ),
+    "referenced_file": (
+        since(
+            "2.4",
+            LockWay.TRIED,
+            "2.4.27: nobody walks; objrmap-core-1 (LKML, 8 March 2004), page_referenced_obj: down_trylock",
+        ),
+        since("2.6.34", LockWay.WAITED, "2.6.34 mm/rmap.c, page_referenced_file: spin_lock(&mapping->i_mmap_lock)"),
+        since("6.18", LockWay.TRIED, "mm/rmap.c, folio_referenced: try_lock, contended folios are kept"),
+    ),
+    "referenced_file_tables": (
+        since(
+            "2.4",
+            LockWay.TRIED,
+            "2.4.27: nobody walks; objrmap-core-1, page_referenced_obj_one; 2.6.7 mm/rmap.c: spin_trylock",
+        ),
+        since("2.6.34", LockWay.WAITED, "2.6.34 mm/rmap.c, page_check_address"),
+    ),
+    "referenced_busy": (
+        since(
+            "2.4", 0, "2.4.27: nobody walks; 2.6.7 mm/rmap.c, page_referenced_file; LKML, 17 March 2004: 1 livelocks"
+        ),
+    ),
+    "unmap_file": (
+        since(
+            "2.4",
+            LockWay.TRIED,
+            "2.4.27: nobody walks; objrmap-core-1, try_to_unmap_obj: down_trylock; 2.6.7 mm/rmap.c: spin_trylock",
+        ),
+        since("2.6.34", LockWay.WAITED, "2.6.34 mm/rmap.c, try_to_unmap_file; 6.18 mm/rmap.c, rmap_walk_file"),
+    ),
     "referenced_locked": (
         since("2.4", IfLocked.IGNORED, "2.4.27 mm/vmscan.c; 2.6.2 mm/rmap.c, page_referenced"),
         since("2.6.7", IfLocked.FILE_COUNTS, "2.6.7 mm/rmap.c, page_referenced_file: VM_LOCKED and VM_MAYSHARE"),

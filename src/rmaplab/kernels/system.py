@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import date
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +14,7 @@ from rmaplab.calls.task import Program, Task, spawn
 from rmaplab.errors import NoMemory, UsageError
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.kernels.file_indexes import load_file_index, own_index
 from rmaplab.kernels.prices import PriceBook, book_name, find_prices
 from rmaplab.kernels.spec import KernelSpec
 from rmaplab.machine.allocator import Gfp, Layout
@@ -29,6 +33,7 @@ from rmaplab.mm.kernel import Kernel, lock_order
 from rmaplab.mm.overcommit import OvercommitMode
 from rmaplab.mm.rules import Rules
 from rmaplab.mm.validate import check
+from rmaplab.rmap.file_index import FileIndex, ListOrder
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
 
@@ -46,7 +51,7 @@ def boot(
     """Boot a kernel, by name or as a KernelSpec, on a box.
 
     The box is described by keywords, the fields of a Box: `ram`, `swap`, `cpus`, `paging`, `split`, `l1_cache_bytes`, `highpte`,
-    `boot_use`, `overcommit`, `overcommit_ratio`, `max_map_count`, `pages_min`, `ht`, `mmap_base`, `heap_base`, `prices` (kernels/box.py says what each means). If a `box` is given,
+    `boot_use`, `overcommit`, `overcommit_ratio`, `max_map_count`, `pages_min`, `ht`, `mmap_base`, `heap_base`, `file_index`, `prices` (kernels/box.py says what each means). If a `box` is given,
     they change it. `design` replaces the kernel's reverse map. Raises UsageError.
     """
     spec = find_kernel(kernel) if isinstance(kernel, str) else kernel
@@ -96,6 +101,17 @@ def _rules(spec: KernelSpec, box: Box, word_bytes: int) -> Rules:
     if box.max_map_count < 0:
         raise UsageError(f"max_map_count {box.max_map_count}: give 0 or more")
     return replace(rules, max_map_count=box.max_map_count)
+
+
+def _file_index(spec: KernelSpec, box: Box, paging: Paging) -> tuple[Callable[[], FileIndex], int]:
+    """(What makes a file's index of VMAs, how many bytes of each it takes more than the kernel's own.) Raises UsageError."""
+    word = paging.word_bytes
+    own = load_file_index(own_index(spec.figure("file_index", word)))
+    index = own if box.file_index is None else load_file_index(box.file_index)
+    order = ListOrder(
+        *(bool(spec.figure(f"list_{what}", word)) for what in ListOrder._fields),
+    )
+    return partial(index, paging, order), index.vma_bytes(paging) - own.vma_bytes(paging)
 
 
 def _with_bases(paging: Paging, box: Box) -> Paging:
@@ -192,6 +208,16 @@ def _sched_rules(spec: KernelSpec, box: Box, word_bytes: int) -> SchedRules:
     )
 
 
+class Uname(NamedTuple):
+    """What uname(2) tells."""
+
+    sysname: str
+    nodename: str
+    release: str
+    version: str
+    machine: str
+
+
 class System:
     """A booted kernel. `kernel` holds its state, `kernel.machine` the box under it."""
 
@@ -215,7 +241,8 @@ class System:
             pages_min=box.pages_min,
         )
         slub = bool(spec.figure("slub", word))
-        sched, locks = _sched_rules(spec, box, word), lock_order(design)
+        rules = _rules(spec, box, word)
+        sched, locks = _sched_rules(spec, box, word), lock_order(design, rules.file_lock)
         encoding = ENCODINGS[EntryEra(spec.figure("pte_encoding", word))][hardware.arch]
         tlb = TlbRules(
             switch_clears_mask=bool(spec.figure("switch_mm_clears_mask", word)),
@@ -226,12 +253,30 @@ class System:
         use.take(self.machine)
         self.kernel = Kernel(
             self.machine,
-            _rules(spec, box, word),
+            rules,
             design(self.machine),
             spec.walk_rules(word),
+            *_file_index(spec, box, hardware.paging),
             overcommit=OvercommitMode(box.overcommit),
             overcommit_ratio=box.overcommit_ratio,
         )
+
+    def uname(self) -> Uname:
+        """What uname(2) says, of a kernel that was compiled on the day of its release. The release is cut at 64 characters, as Linux has room."""
+        day = date.fromisoformat(self.spec.released)
+        machine = "x86_64" if self.machine.paging.word_bytes == 8 else "i686"
+        return Uname(
+            "Linux",
+            "rmaplab",
+            self.spec.release[:64],
+            f"#1 SMP {day:%a %b} {day.day:2d} 00:00:00 UTC {day.year}",
+            machine,
+        )
+
+    def proc_version(self) -> str:
+        """The line of /proc/version. Source: 2.6.2 init/version.c, linux_banner."""
+        uname = self.uname()
+        return f"{uname.sysname} version {uname.release} (rmaplab@{uname.nodename}) (no compiler) {uname.version}\n"
 
     def spawn(self, program: Program | None = None, *, root: bool = False) -> Task:
         """A first task with an empty address space. With a program it runs when run() is called, else you drive it.

@@ -27,14 +27,6 @@ from rmaplab.objects.mm_types import AddressSpace, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
-def show_file(vma: VmArea, file: AddressSpace, pgoff: int) -> None:
-    """generic_file_mmap: a VMA that nobody has touched shows `file` from page `pgoff` on."""
-    if vma.anon_vma is not None or vma.file is not None:
-        raise KernelBug("generic_file_mmap", f"{vma} has pages already")
-    vma.file, vma.pgoff = file, pgoff
-    file.i_mmap.append(vma)
-
-
 def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     """The page of the file that `address` shows, or for a write a copy of it; nothing if somebody has been faster.
 
@@ -44,7 +36,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
     index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
-    page = _find_or_read(k, vma.file, index)
+    page = _find_or_read(k, vma.file.mapping, index)
     if page < 0:
         raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
     copy, tables = _NOTHING, _NOTHING
@@ -63,7 +55,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
             locks.enter(lock)
             same = (
                 lock is machine.pte_lock(mm, address)
-                and vma.file.pages.get(index) == page
+                and vma.file.mapping.pages.get(index) == page
                 and not lookup(*machine.geometry, mm.pgd, address)[0]
             )
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, address, address + PAGE_SIZE)

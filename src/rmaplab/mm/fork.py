@@ -72,7 +72,7 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
     except NoMemory:
         vm_area_free(k, new)
         raise
-    link_vma(new)
+    link_vma(k, new, vma)
     child.total_vm += new.nr_pages
     if wiped or (k.rules.lazy_fork and not k.design.vma_is_faulted(vma)):
         return  # the child's faults will find zeros, as the parent's did

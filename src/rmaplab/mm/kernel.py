@@ -4,7 +4,7 @@ The functions of mm/ take it as their first argument `k`, where C code would rea
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -17,9 +17,9 @@ from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Machine
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.mm.pagevec import LruAdd
-from rmaplab.mm.rules import Rules
+from rmaplab.mm.rules import FileLock, Rules
 from rmaplab.objects.flags import VM_ACCOUNT
-from rmaplab.objects.mm_types import MmStruct, Range
+from rmaplab.objects.mm_types import AddressSpace, MmStruct, Range, VmaIndex
 from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.pages import Rmap
 from rmaplab.rmap.protocol import ReverseMap
@@ -34,11 +34,19 @@ MM_LOCKS: LockClasses = (
     ("page_table_lock", False, True),  # fork: the child's, then the parent's
 )
 """The locks of mm/ in order. Source: eras.md 9."""
+FILE_LOCKS: dict[FileLock, tuple[str, bool, bool]] = {
+    FileLock.I_SHARED_LOCK: ("i_shared_lock", False, False),
+    FileLock.I_SHARED_SEM: ("i_shared_sem", True, False),
+    FileLock.I_MMAP_LOCK: ("i_mmap_lock", False, False),
+    FileLock.I_MMAP_MUTEX: ("i_mmap_mutex", True, False),
+    FileLock.I_MMAP_RWSEM: ("i_mmap_rwsem", True, False),
+}
+"""A file's, which its index of VMAs changes under: before page_table_lock, and before an anon_vma_rwsem. Source: 2.6.2 and 6.18 mm/rmap.c, mm/filemap.c."""
 
 
-def lock_order(design: type[ReverseMap]) -> LockClasses:
+def lock_order(design: type[ReverseMap], file_lock: FileLock) -> LockClasses:
     """All locks in order: those that a walk holds while it waits for a page_table_lock come before that, the design's others after it."""
-    return (*MM_LOCKS[:-1], *design.outer_lock_classes, MM_LOCKS[-1], *design.lock_classes)
+    return (*MM_LOCKS[:-1], FILE_LOCKS[file_lock], *design.outer_lock_classes, MM_LOCKS[-1], *design.lock_classes)
 
 
 BURST_TABLES = 32  # leaf tables a burst of work covers at most
@@ -52,7 +60,7 @@ class PageHolder(Protocol):
 
 
 class Kernel:
-    """Everything a system call needs. One per boot."""
+    """Everything a system call needs. One per boot. `make_index` makes a file's index of VMAs, which is `vma_index_bytes` larger in each than the kernel's own."""
 
     def __init__(
         self,
@@ -60,12 +68,16 @@ class Kernel:
         rules: Rules,
         design: ReverseMap,
         walks: WalkRules,
+        make_index: Callable[[], VmaIndex],
+        vma_index_bytes: int,
         *,
         overcommit: OvercommitMode = OvercommitMode.HEURISTIC,
         overcommit_ratio: int = 50,
     ) -> None:
         self.machine, self.rules, self.design = machine, rules, design
-        self.rmap = Rmap(design, walks, owner_dies_at_free=rules.anon_mapping_dies_at_free)
+        dies, shared = rules.anon_mapping_dies_at_free, rules.file_lock is FileLock.I_MMAP_RWSEM
+        self.rmap = Rmap(design, walks, owner_dies_at_free=dies, file_lock_is_shared=shared)
+        self._make_index = make_index
         self.splits_under_page_table_lock = rules.split_holds_page_table_lock and not design.outer_lock_classes
         """A later design whose locks come before page_table_lock rules that out on an older kernel."""
         machine.locks_tables = rules.table_locks
@@ -77,13 +89,14 @@ class Kernel:
         self.sighand_cache = machine.cache("sighand_cache", rules.sighand_bytes)
         mm_bytes = rules.mm_struct_bytes + design.mm_bytes(paging)
         self.mm_cache = machine.cache("mm_struct", mm_bytes, hwcache_align=True)
-        vma_bytes = rules.vm_area_struct_bytes + design.vma_bytes(paging)
+        vma_bytes = rules.vm_area_struct_bytes + vma_index_bytes + design.vma_bytes(paging)
         self.vma_cache = machine.cache("vm_area_struct", vma_bytes)
         pgd_in_slab = paging.pgd_bytes < 4096
         self.pgd_cache = machine.cache("pgd", paging.pgd_bytes, hwcache_align=True) if pgd_in_slab else None
         self.tables_at_birth = paging.tables_at_birth if pgd_in_slab else 1
         """Page-table frames of an address space below whose top table nothing hangs: it has no entry."""
         self.stack_order = (rules.thread_stack_bytes // 4096 - 1).bit_length()
+        self.mmlist_lock = machine.locks.new("mmlist_lock")
         self.mms: dict[int, MmStruct] = {}  # by the address of the mm_struct: the mmlist
         self.tasks: dict[int, TaskStruct] = {}
         self.last_pid = 0
@@ -101,15 +114,18 @@ class Kernel:
         self.committed_drift = 0  # pages uncharged once too often (see Rules.fork_failure_uncharges_twice)
         self.nr_processes = 0  # ever made
         self.nr_alive = self.nr_alive_peak = 0  # not yet exited: now, and at most
-        self.mmlist_lock = machine.locks.new("mmlist_lock")
         self.lru_add = LruAdd(machine.allocator, machine.ledger, machine.hardware.cpus, rules.pagevec_size)
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
         self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.swap_pages)
-        self.page_cache = PageCache(machine.ram, machine.frames, self.rmap.files)
+        self.page_cache = PageCache(machine.ram, machine.frames, self.rmap.files, self._make_space)
         self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
+
+    def _make_space(self, address: int, data: bytes) -> AddressSpace:
+        lock = self.machine.locks.new(FILE_LOCKS[self.rules.file_lock][0], f"file {address}")
+        return AddressSpace(address, data, self._make_index(), lock)
 
     def batch(self) -> Batch:
         """A batch for what one burst meets: `with k.batch() as batch`. From a pool, so that whoever sleeps keeps his own."""

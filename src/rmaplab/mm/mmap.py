@@ -168,7 +168,8 @@ def map_anonymous(
         if vma is None:
             vma = vm_area_alloc(k, mm, start, end, flags, pgoff)
             k.machine.charge("vma_alloc")
-            link_vma(vma)
+            link_vma(k, vma)
+            k.design.vma_new(vma)
     except NoMemory as failure:
         k.vm_unacct_memory(charged)
         raise failure.or_errno(errno.ENOMEM, call) from None

@@ -6,6 +6,17 @@ same release are two rules, and no rule is read as a sign of another.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
+
+
+class FileLock(IntEnum):
+    """What a file's index of VMAs changes under, by name."""
+
+    I_SHARED_LOCK = 0
+    I_SHARED_SEM = 1
+    I_MMAP_LOCK = 2
+    I_MMAP_MUTEX = 3
+    I_MMAP_RWSEM = 4
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,9 @@ class Rules:
     anon_mapping_dies_at_free: bool
     """An anonymous page keeps page->mapping and PG_anon until it is freed; otherwise it loses them with its last entry."""
 
+    file_lock: FileLock
+    """A spinlock, a semaphore, a spinlock again, a mutex; today walks share it."""
+
     # -- vma.py, merge.py --------------------------------------------------------------------------------------------------
     max_map_count: int
     max_map_count_settable: bool
@@ -165,7 +179,9 @@ class Rules:
     mremap_minds_munmap: bool
     """If the destination cannot be cleared, or what is too much cannot be cut off, it fails."""
     mremap_links_first: bool
-    """The new VMA is linked before entries move (mm/mremap_linked.py), not after."""
+    """The new VMA is linked before entries move, not after."""
+    mremap_moves_many: bool
+    """A move may cover several VMAs; the source is looked at before the destination is cleared (mm/mremap_linked.py)."""
     mremap_by_table: bool
     """The destination gets a page table wherever the source has one, even if nothing of it moves."""
 

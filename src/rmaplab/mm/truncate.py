@@ -14,17 +14,21 @@ from rmaplab.mm.zap import unmap_page_range
 from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SIZE
 
+LAST = (1 << 52) - 1  # no file has a page behind it
+
 
 def vmtruncate(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
     """Cut `file` to its first `nr_pages` pages."""
     file.data = file.data[: nr_pages * PAGE_SIZE]
-    for vma in list(file.i_mmap):
+    k.machine.locks.take(file.lock, write=not k.rmap.file_lock_is_shared)
+    for vma in k.rmap.showing(file, nr_pages, LAST):
         start = max(vma.start, vma.address_of(nr_pages))
         if start < vma.end:
             k.lock_entries(vma.mm)
             with MmuGather(k, vma.mm) as tlb:
                 unmap_page_range(k, tlb, start, vma.end)
             k.unlock_entries(vma.mm)
+    k.machine.locks.drop(file.lock)
     for index in [index for index in file.pages if index >= nr_pages]:
         page = file.pages[index]
         k.machine.frames.count[page] += 1

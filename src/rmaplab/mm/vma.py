@@ -4,10 +4,13 @@
     copy  -> reverse map -> link        fork, split, a move: it joins the reverse map before anybody can find it
     unlink -> reverse map -> free       munmap, a merge: it leaves the reverse map when its entries are gone
 
-    set_range       |-- vma --|          ->   |---- vma ----|             the reverse map is told before and after
+    set_range       |-- vma --|          ->   |---- vma ----|             the reverse map and the file's index are told before and after
     split_vma       |------ vma ------|  ->   |-- vma --|-- new --|
     absorb          |-- vma --|-- b --|  ->   |------ vma ------|         or b before vma; b leaves last
     move_border     |-- vma --|-- b --|  ->   |---- vma ----| b |         or b before vma
+
+A VMA that shows a file is on that file's index from its link to the moment when its entries are gone: whoever walks finds one without
+entries at worst, never entries without their VMA. The index changes under the file's lock, which comes before page_table_lock.
 
 Source: 2.6.2 mm/mmap.c, split_vma, vma_merge, vma_link; 6.18 mm/vma.c, __split_vma, commit_merge, vma_link, remove_vma; kernel/fork.c,
 vm_area_alloc, vm_area_dup.
@@ -15,10 +18,10 @@ vm_area_alloc, vm_area_dup.
 
 import errno
 
-from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.errors import KernelBug, NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma_lock import vma_start_write
-from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.mm_types import File, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -38,18 +41,44 @@ def vm_area_dup(k: Kernel, vma: VmArea, mm: MmStruct, start: int, end: int, pgof
 
 
 def vm_area_free(k: Kernel, vma: VmArea) -> None:
-    """Off its file's list, now that its entries are gone, and its bytes back."""
-    if vma.file is not None and vma in vma.file.i_mmap:
-        vma.file.i_mmap.remove(vma)
+    """Its bytes back: nobody knows of it, or not any more."""
     k.vma_cache.free(vma.address)
 
 
-def link_vma(vma: VmArea) -> None:
-    """From now on find_vma finds it, and whoever looks for the pages of its file."""
+def link_vma(k: Kernel, vma: VmArea, parent: VmArea | None = None) -> None:
+    """From now on find_vma finds it, and whoever looks for the pages of its file; beside `parent`'s, if it is a fork's child."""
+    if vma.file is None:
+        _insert(vma)
+        return
+    mapping = vma.file.mapping
+    k.machine.locks.enter(mapping.lock)
+    _insert(vma)
+    mapping.i_mmap.link(vma, parent)
+    k.machine.locks.leave(mapping.lock)
+
+
+def _insert(vma: VmArea) -> None:
     vma.write_seq = vma.mm.mmap_sem.grants  # write-locked, without waiting: nobody has known it
     vma.mm.insert(vma)
+
+
+def show_file(k: Kernel, vma: VmArea, file: File, pgoff: int) -> None:
+    """generic_file_mmap, for a linked VMA that nobody has touched: it shows `file` from page `pgoff` on."""
+    if vma.anon_vma is not None or vma.file is not None:
+        raise KernelBug("generic_file_mmap", f"{vma} has pages already")
+    vma.file, vma.pgoff = file, pgoff
+    k.machine.locks.enter(file.mapping.lock)
+    file.mapping.i_mmap.link(vma)
+    k.machine.locks.leave(file.mapping.lock)
+
+
+def _unlink_file(k: Kernel, vma: VmArea) -> None:
+    """unlink_file_vma, __remove_shared_vm_struct: its entries are gone."""
     if vma.file is not None:
-        vma.file.i_mmap.append(vma)
+        mapping = vma.file.mapping
+        k.machine.locks.enter(mapping.lock)
+        mapping.i_mmap.unlink(vma)
+        k.machine.locks.leave(mapping.lock)
 
 
 def unlink_vma(k: Kernel, vma: VmArea) -> None:
@@ -72,10 +101,24 @@ def clone_vma(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int) -> VmAre
 def set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
     """Move the borders of a linked VMA, within its gap; pgoff moves with the start."""
     vma_start_write(k, vma)
+    if vma.file is None:
+        _set_range(k, vma, start, end)
+        return
+    k.machine.locks.enter(vma.file.mapping.lock)
+    _set_range(k, vma, start, end)
+    k.machine.locks.leave(vma.file.mapping.lock)
+
+
+def _set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
+    """The same for who has the lock of its file."""
     k.design.vma_pre_update(vma)
+    if vma.file is not None:
+        vma.file.mapping.i_mmap.pre_update(vma)
     if start != vma.start:
         vma.mm.move_start(vma, start, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT))
     vma.end = end
+    if vma.file is not None:
+        vma.file.mapping.i_mmap.post_update(vma)
     k.design.vma_post_update(vma)
 
 
@@ -88,12 +131,20 @@ def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, limited: bool 
     if limited and mm.map_count >= k.rules.max_map_count:
         raise SyscallError(errno.ENOMEM, call, too_many_mappings(k, mm))
     new = clone_vma(k, vma, address, vma.end, vma.pgoff + ((address - vma.start) >> PAGE_SHIFT))
+    vma_start_write(k, vma)
+    locks, mapping = k.machine.locks, None if vma.file is None else vma.file.mapping
+    if mapping is not None:
+        locks.enter(mapping.lock)
     if k.splits_under_page_table_lock:
-        k.machine.locks.enter(mm.page_table_lock)
-    set_range(k, vma, vma.start, address)
-    link_vma(new)
+        locks.enter(mm.page_table_lock)
+    _set_range(k, vma, vma.start, address)
+    _insert(new)
+    if mapping is not None:
+        mapping.i_mmap.link(new)
     if k.splits_under_page_table_lock:
-        k.machine.locks.leave(mm.page_table_lock)
+        locks.leave(mm.page_table_lock)
+    if mapping is not None:
+        locks.leave(mapping.lock)
     k.machine.charge("vma_split")
     return new
 
@@ -110,6 +161,7 @@ def absorb(k: Kernel, vma: VmArea, other: VmArea) -> None:
     unlink_vma(k, other)
     set_range(k, vma, min(vma.start, other.start), max(vma.end, other.end))
     k.design.vma_merge(vma, other)
+    _unlink_file(k, other)
     vm_area_free(k, other)
 
 
@@ -130,6 +182,7 @@ def move_border(k: Kernel, vma: VmArea, other: VmArea, border: int) -> None:
 def remove_vma(k: Kernel, vma: VmArea) -> None:
     """The last of an unlinked VMA whose entries are gone: off its reverse map, and its bytes back."""
     k.design.vma_unlink(vma)
+    _unlink_file(k, vma)
     vm_area_free(k, vma)
 
 
@@ -138,5 +191,6 @@ def remove_all(k: Kernel, mm: MmStruct) -> None:
     for vma in mm.vmas:
         k.design.vma_unlink(vma)
     for vma in mm.vmas:
+        _unlink_file(k, vma)
         vm_area_free(k, vma)
     mm.vmas.clear()

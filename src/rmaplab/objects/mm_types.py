@@ -1,4 +1,4 @@
-"""The nouns of an address space, in one module, since each knows the others: mm_struct, vm_area_struct, and a file's address_space.
+"""The nouns of an address space, in one module, since each knows the others: mm_struct, vm_area_struct, file, and a file's address_space.
 
     mm_struct         VMAs in order, the top page table, counters
       |    ^
@@ -12,8 +12,8 @@
     +-------------------+       +-----------------+     +--> pid 1  start 0x40000000, pgoff 0
     | mapping ----------------->| i_mmap ---------------+
     | index   7         |       | pages  7: PFN   |     +--> pid 2  start 0x50000000, pgoff 4: page 7 is at 0x50003000
-    | PG_anon clear     |       +-----------------+
-    +-------------------+
+    | PG_anon clear     |       +-----------------+        vma.file: an open file, of which an address_space may have many;
+    +-------------------+                                  VMAs of two of them never merge
 
 `pgoff` says which page of the object behind the VMA its first page is. For anonymous memory there is no object, and a
 kernel either ignores it (2.6.2) or sets it to start / 4096 when the VMA is made, so that a page's index outlives a move
@@ -26,7 +26,7 @@ pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.locks import Lock, Locks
@@ -70,7 +70,7 @@ PLAIN = Traits()
 class VmArea:
     """[start, end) of `mm`. `address` is where its bytes lie in the slab; `anon_vma` belongs to the reverse-mapping design.
 
-    `file` is what it shows, from page `pgoff` on; None: nothing, its pages are anonymous.
+    `file` is the open file that it shows, from page `pgoff` on; None: nothing, its pages are anonymous.
     """
 
     __slots__ = ("address", "anon_vma", "end", "file", "flags", "lock", "mm", "pgoff", "start", "traits", "write_seq")
@@ -83,7 +83,7 @@ class VmArea:
         self.pgoff = pgoff
         self.address = address
         self.anon_vma: object = None
-        self.file: AddressSpace | None = None
+        self.file: File | None = None
         self.traits = PLAIN
         self.lock: Lock | None = None  # where VMAs have one (mm/vma_lock.py)
         self.write_seq = 0  # which writer of mmap_sem has write-locked it
@@ -105,24 +105,62 @@ class VmArea:
         return f"{self.start:08x}-{self.end:08x} {rwx}{'s' if self.flags & VM_SHARED else 'p'} {self.pgoff << PAGE_SHIFT:08x}"
 
 
+class VmaIndex(Protocol):
+    """The VMAs that map one file, private and shared: rmap/file_index.py has them. mm/vma.py alone links and unlinks."""
+
+    name: ClassVar[str]
+    looked_at: int
+
+    def link(self, vma: VmArea, parent: VmArea | None = None) -> None:
+        """One more; a fork's child of `parent`."""
+
+    def unlink(self, vma: VmArea) -> None:
+        """One less."""
+
+    def pre_update(self, vma: VmArea) -> None:
+        """Its pages are about to change."""
+
+    def post_update(self, vma: VmArea) -> None:
+        """They have changed."""
+
+    def candidates(self, first: int, last: int) -> Iterator[VmArea]:
+        """Those that may show pages [first, last]; `looked_at` says how many nodes that has taken so far."""
+
+    def __iter__(self) -> Iterator[VmArea]:
+        """All."""
+
+    def check(self) -> str | None:
+        """What is wrong with it, in words."""
+
+
 class AddressSpace:
-    """`address` is what page->mapping says; `i_mmap` are the VMAs that map the file, private and shared, oldest first.
+    """`address` is what page->mapping says; `i_mmap` are the VMAs that map the file, which change under `lock`.
 
     `pages` are those in the page cache: index -> PFN. `data` is what the file is made of.
     """
 
-    __slots__ = ("address", "data", "i_mmap", "pages")
+    __slots__ = ("address", "data", "i_mmap", "lock", "pages")
 
-    def __init__(self, address: int, data: bytes) -> None:
+    def __init__(self, address: int, data: bytes, i_mmap: VmaIndex, lock: Lock) -> None:
         self.address = address
         self.data = data
-        self.i_mmap: list[VmArea] = []
+        self.i_mmap = i_mmap
+        self.lock = lock
         self.pages: dict[int, int] = {}
 
     @property
     def nr_pages(self) -> int:
         """Pages that the file has, the last of them perhaps not full."""
         return -(-len(self.data) // PAGE_SIZE)
+
+
+class File:
+    """struct file: an address space, opened. VMAs of one of them may merge, which those of another open() of it never do."""
+
+    __slots__ = ("mapping",)
+
+    def __init__(self, mapping: AddressSpace) -> None:
+        self.mapping = mapping
 
 
 class MmStruct:

@@ -21,15 +21,25 @@ Sources: mm/mmap.c, __vma_link_file, and kernel/fork.c, dup_mmap, of each era; f
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from enum import IntEnum
 from itertools import count
 from typing import ClassVar, NamedTuple
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.paging import Paging
 from rmaplab.objects.flags import VM_SHARED
-from rmaplab.objects.mm_types import VmArea
+from rmaplab.objects.mm_types import VmaIndex, VmArea
 from rmaplab.rmap.interval_tree import IntervalTree, Node
 from rmaplab.rmap.prio_tree import PrioNode, PrioTree, add_beside
+
+
+class IndexKind(IntEnum):
+    """Ours that a release of Linux has had, by name."""
+
+    LIST = 0
+    PRIO_TREE = 1
+    PRIO_TREE_MENDED = 2
+    INTERVAL_TREE = 3
 
 
 class ListOrder(NamedTuple):
@@ -347,7 +357,7 @@ def _range(vma: VmArea) -> tuple[int, int]:
     return vma.pgoff, vma.pgoff + vma.nr_pages - 1
 
 
-def check_index(index: FileIndex, vmas: set[VmArea]) -> None:
+def check_index(index: VmaIndex, vmas: set[VmArea]) -> None:
     """It has exactly these VMAs, and is whole. Raises KernelBug. O(n)."""
     found = list(index)
     if len(found) != len(set(found)) or set(found) != vmas:

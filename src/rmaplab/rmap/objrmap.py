@@ -23,7 +23,7 @@ from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.locks import Lock
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.paging import Paging
-from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmaIndex, VmArea
 from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
 
 
@@ -57,6 +57,24 @@ def walk_vmas(machine: Machine, pfn: int, vmas: Iterable[VmArea]) -> Iterator[Ma
             machine.ledger.waste("visit_out_of_range")
         elif found := look(machine, pfn, vma.mm, address, vma):
             yield found
+
+
+def candidates(machine: Machine, index: VmaIndex, first: int, last: int) -> Iterator[VmArea]:
+    """The VMAs that may show pages [first, last] of a file. What the index looks at for it, in vain or not, is charged as file_node_visit."""
+    nodes = 0
+    try:
+        for vma in index.candidates(first, last):
+            machine.charge("file_node_visit", index.looked_at - nodes)
+            nodes = index.looked_at
+            yield vma
+    finally:
+        machine.charge("file_node_visit", index.looked_at - nodes)
+
+
+def walk_file(machine: Machine, pfn: int, file: AddressSpace) -> Iterator[Mapping]:
+    """Who maps a page of `file`."""
+    index = int(machine.frames.index[pfn])
+    return walk_vmas(machine, pfn, candidates(machine, file.i_mmap, index, index))
 
 
 class ObjRmap(ReverseMap, Generic[Owner]):

@@ -29,19 +29,25 @@ from rmaplab.machine.frames import PG_ANON, ZERO_PFN
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmArea
-from rmaplab.rmap.objrmap import walk_vmas
+from rmaplab.rmap.file_index import check_index
+from rmaplab.rmap.objrmap import candidates, walk_file
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 from rmaplab.rmap.walk_rules import WalkRules
 from rmaplab.units import PAGE_SHIFT
 
 
 class Rmap:
-    """The pages of one machine, its files, and a design. `walks` are the kernel's rules for queries.py, `owner_dies_at_free` for pages."""
+    """The pages of one machine, its files, and a design. `walks` are the kernel's rules for queries.py, `owner_dies_at_free` for pages.
 
-    def __init__(self, design: ReverseMap, walks: WalkRules, *, owner_dies_at_free: bool) -> None:
+    Several may walk a file's VMAs at once where `file_lock_is_shared`.
+    """
+
+    def __init__(
+        self, design: ReverseMap, walks: WalkRules, *, owner_dies_at_free: bool, file_lock_is_shared: bool
+    ) -> None:
         self.design, self.machine, self.frames = design, design.machine, design.frames
         self.walks = walks
-        self.owner_dies_at_free = owner_dies_at_free
+        self.owner_dies_at_free, self.file_lock_is_shared = owner_dies_at_free, file_lock_is_shared
         self.files: dict[int, AddressSpace] = {}
         """What pages of files name, by its address."""
         self._locks, self._page_lock = self.machine.locks, design.page_lock
@@ -96,7 +102,8 @@ class Rmap:
         """Pages of a file are mapped in `vma` (page_add_file_rmap): they have their owner. Cannot fail."""
         self.enter_bits(batch)
         map_again(self.frames.mapcount, batch.columns, batch.runs)
-        self.design.add(batch, vma)
+        if self.design.covers_files:
+            self.design.add(batch, vma)
         self.leave_bits(batch)
 
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
@@ -144,6 +151,10 @@ class Rmap:
         """page_mapped()."""
         return bool(self.frames.mapcount[pfn])
 
+    def walked_by_file(self, pfn: int) -> AddressSpace | None:
+        """The file by whose VMAs walk(pfn) goes, if it goes by a file's."""
+        return None if self.design.covers_files else self.file_of(pfn)
+
     def file_of(self, pfn: int) -> AddressSpace | None:
         """The file that a page names: None if it is anonymous, or nobody's."""
         return None if self.frames.flags[pfn] & PG_ANON else self.files.get(int(self.frames.mapping[pfn]))
@@ -154,13 +165,17 @@ class Rmap:
             return self.design.walk(pfn)
         if not self.frames.mapcount[pfn]:
             return iter(())
-        file = self.file_of(pfn)
-        return self.design.walk(pfn) if file is None else walk_vmas(self.machine, pfn, file.i_mmap)
+        file = self.walked_by_file(pfn)
+        return self.design.walk(pfn) if file is None else walk_file(self.machine, pfn, file)
+
+    def showing(self, file: AddressSpace, first: int, last: int) -> Iterator[VmArea]:
+        """The VMAs that may show pages [first, last] of `file`, in the order of its index: who of them does, is the caller's to test."""
+        return candidates(self.machine, file.i_mmap, first, last)
 
     # -- checking ----------------------------------------------------------------------------------------------------
 
     def check(self, mms: list[MmStruct], mapped: I64) -> None:
-        """Mapcounts are `mapped`, by PFN the entries there are; owners are there and indexes right; the design checks itself. KernelBug."""
+        """Mapcounts are `mapped`, by PFN the entries there are; owners are there and indexes right, files' too; the design checks itself. KernelBug."""
         frames = self.frames
         wrong = np.flatnonzero(frames.mapcount != mapped)
         if wrong.size:
@@ -170,15 +185,24 @@ class Rmap:
         if not self.design.covers_files:
             self._check_owners(mms, mapped)
         self.design.check(mms, mapped)
+        mapping = {file: set[VmArea]() for file in self.files.values()}
+        for vma in (vma for mm in mms for vma in mm.vmas):
+            if vma.file is not None:
+                mapping[vma.file.mapping].add(vma)
+        for file, vmas in mapping.items():
+            check_index(file.i_mmap, vmas)
 
     def _check_owners(self, mms: list[MmStruct], mapped: I64) -> None:
         """A mapped page has an owner, which every VMA that maps it may have pages of, and lies there where its index says."""
         frames = self.frames
         anon = frames.flags & PG_ANON != 0
-        if ((anon | (mapped > 0)) & (frames.mapping == 0)).any():
+        owned = anon | (mapped > 0) if self.design.names_owners else ~anon & (mapped > 0)
+        if owned[frames.mapping == 0].any():
             raise KernelBug("page_mapping", "a page is anonymous or mapped, and nobody's")
         if (anon & (frames.count == 0 if self.owner_dies_at_free else mapped == 0)).any():
             raise KernelBug("PageAnon", "a page has an owner longer than it should")
+        if not self.design.names_owners:
+            return
         for mm in mms:
             present, _ = read_page_tables(self.machine, mm.pgd)
             real = (present.pfns != ZERO_PFN) & anon[present.pfns]
@@ -211,12 +235,13 @@ def own(
         first, length = pages[PFN, run], pages[LENGTH, run]
         for i in range(length):
             pfn = np.uint64(first + i)
-            if not mapping[pfn]:
+            if not mapping[pfn] and (owner or not flags[pfn] & PG_ANON):
                 if mapcount[pfn]:
                     return -1
                 flags[pfn] |= np.uint32(PG_ANON)
-                mapping[pfn] = owner
-                index[pfn] = ((pages[ADDRESS, run] + (i << PAGE_SHIFT)) >> unit) + shift
+                if owner:
+                    mapping[pfn] = owner
+                    index[pfn] = ((pages[ADDRESS, run] + (i << PAGE_SHIFT)) >> unit) + shift
                 owned += 1
             mapcount[pfn] += np.int32(1)
     return owned

@@ -36,7 +36,7 @@ import numpy as np
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, U32, Words
 from rmaplab.machine.batch import LENGTH, PFN, PTE, Batch
-from rmaplab.machine.frames import PG_DIRECT
+from rmaplab.machine.frames import PG_ANON, PG_DIRECT
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.locks import LockClasses
 from rmaplab.machine.machine import Hardware, Machine
@@ -55,6 +55,8 @@ class PteChain(ReverseMap):
     reserves: ClassVar[bool] = True
     page_lock: ClassVar[str | None] = "PG_chainlock"
     lock_classes: ClassVar[LockClasses] = (("PG_chainlock", False, False),)
+    passes_over_files: ClassVar[bool] = False
+    """Whether only pages with PG_anon have a chain."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
@@ -66,7 +68,7 @@ class PteChain(ReverseMap):
         self._nodes: Words = machine.ram.words(slot)
         self._slot_shift = slot.bit_length() - 1
         self._mms: dict[int, MmStruct] = {}
-        shape = (self._slot_shift, self.nrpte)
+        shape = (self._slot_shift, self.nrpte, self.passes_over_files)
         self._need = _need_kernel(*shape)
         step = machine.paging.entry_bytes
         self._insert, self._remove = _insert_kernel(*shape, step), _remove_kernel(*shape, step)
@@ -264,11 +266,12 @@ class PteChain(ReverseMap):
 # -- the loops, made for one block shape: as constants it makes them twice as fast as arguments would -----------------
 #
 # `nodes` is RAM as words of one slot, of 2^shift bytes. A block is word b: next_and_idx (the next block's address, or-ed with
-# the first used slot: blocks are line-aligned and nrpte is 2^k - 1, so both fit), then b + 1 ... b + nrpte: the slots.
+# the first used slot: blocks are line-aligned and nrpte is 2^k - 1, so both fit), then b + 1 ... b + nrpte: the slots. With `anon` pages
+# of files are passed over.
 
 
 @cache
-def _need_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
+def _need_kernel(shift: int, nrpte: int, anon: bool) -> Callable[..., Any]:
     """How many blocks a batch will take."""
 
     @kernel
@@ -277,6 +280,8 @@ def _need_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
         for run in range(runs):
             for i in range(pages[LENGTH, run]):
                 pfn = np.uint64(pages[PFN, run] + i)
+                if anon and not flags[pfn] & PG_ANON:
+                    continue
                 first = pte[pfn]
                 if first and (flags[pfn] & PG_DIRECT or not np.int64(nodes[np.uint64(first >> shift)]) & nrpte):
                     blocks += 1
@@ -286,7 +291,7 @@ def _need_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
 
 
 @cache
-def _insert_kernel(shift: int, nrpte: int, step: int) -> Callable[..., Any]:
+def _insert_kernel(shift: int, nrpte: int, anon: bool, step: int) -> Callable[..., Any]:
     """Adds a batch, into `spare` blocks; how many of them it has used, or -1 if they are not enough."""
 
     @kernel
@@ -295,6 +300,8 @@ def _insert_kernel(shift: int, nrpte: int, step: int) -> Callable[..., Any]:
         for run in range(runs):
             for i in range(pages[LENGTH, run]):
                 pfn, entry = np.uint64(pages[PFN, run] + i), pages[PTE, run] + i * step
+                if anon and not flags[pfn] & PG_ANON:
+                    continue
                 first = pte[pfn]
                 if not first:
                     pte[pfn] = entry
@@ -330,7 +337,7 @@ def _insert_kernel(shift: int, nrpte: int, step: int) -> Callable[..., Any]:
 
 
 @cache
-def _remove_kernel(shift: int, nrpte: int, step: int) -> Callable[..., Any]:
+def _remove_kernel(shift: int, nrpte: int, anon: bool, step: int) -> Callable[..., Any]:
     """Removes a batch; (blocks that became empty, slots looked at, cache lines visited), the first -1 if an entry is missing."""
 
     @kernel
@@ -339,6 +346,8 @@ def _remove_kernel(shift: int, nrpte: int, step: int) -> Callable[..., Any]:
         for run in range(runs):
             for i in range(pages[LENGTH, run]):
                 pfn, wanted = np.uint64(pages[PFN, run] + i), pages[PTE, run] + i * step
+                if anon and not flags[pfn] & PG_ANON:
+                    continue
                 first = pte[pfn]
                 if flags[pfn] & PG_DIRECT:
                     if first != wanted:

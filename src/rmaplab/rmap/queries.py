@@ -83,9 +83,14 @@ def referenced(rmap: Rmap, pfns: I64) -> Referenced:
     """page_referenced: how many have used each page since this was asked last. What was young is old afterwards."""
     nr, vm_locked, contended = np.zeros(pfns.size, np.int64), *np.zeros((2, pfns.size), np.bool_)
     for row, pfn in enumerate(pfns.tolist()):
-        with _PageWalk(rmap, pfn, rmap.walks.referenced_owner, rmap.walks.referenced_tables) as walk:
+        by_file = rmap.walked_by_file(pfn) is not None
+        owner = rmap.walks.referenced_file if by_file else rmap.walks.referenced_owner
+        tables = rmap.walks.referenced_file_tables if by_file else rmap.walks.referenced_tables
+        with _PageWalk(rmap, pfn, owner, tables) as walk:
             contended[row] = walk.contended
             nr[row], vm_locked[row] = _referenced(rmap, walk)
+            if by_file:
+                nr[row] += rmap.walks.referenced_busy * (walk.nr_busy + walk.contended)
             rmap.design.asked(pfn)
     return Referenced(nr, vm_locked, contended)
 
@@ -98,7 +103,10 @@ def unmap(rmap: Rmap, pfns: I64, entries: I64, replacing: Callable[[int], None] 
     outcome, replaced = np.zeros((2, pfns.size), np.int64)
     late: dict[MmStruct, None] = {}
     for row, (pfn, entry) in enumerate(zip(pfns.tolist(), entries.tolist(), strict=True)):
-        with _PageWalk(rmap, pfn, LockWay.WAITED, rmap.walks.unmap_tables) as walk:
+        by_file = rmap.walked_by_file(pfn) is not None
+        with _PageWalk(
+            rmap, pfn, rmap.walks.unmap_file if by_file else LockWay.WAITED, rmap.walks.unmap_tables
+        ) as walk:
             stopped, replaced[row] = _unmap(rmap, walk, entry, replacing, late)
         outcome[row] = (stopped or Outcome.AGAIN) if rmap.is_mapped(pfn) else Outcome.SUCCESS
     for mm in late:
@@ -129,7 +137,10 @@ class _PageWalk:
     def __init__(self, rmap: Rmap, pfn: int, owner: LockWay, tables: LockWay) -> None:
         self.rmap, self.pfn = rmap, pfn
         self.contended = self._is_gone = False
-        self._owner = owner
+        self.nr_busy = 0
+        self._file = rmap.walked_by_file(pfn)
+        tries = self._file is not None and rmap.design.page_lock is not None  # that is taken under the file's lock
+        self._owner = LockWay.TRIED if tries else owner
         self._tables = LockWay.TRIED if tables is LockWay.WAITED and rmap.design.lock_classes else tables
         self._lock: Lock | None = None
         self._words, self._bytes = rmap.machine.words, rmap.machine.paging.entry_bytes
@@ -140,6 +151,10 @@ class _PageWalk:
     def __enter__(self) -> Self:
         self.rmap.enter_bits(self.one)
         design, locks = self.rmap.design, self.rmap.machine.locks
+        if self._file is not None:
+            self.contended = not _take(self.rmap, self._file.lock, self._owner, write=not self.rmap.file_lock_is_shared)
+            self._lock = None if self.contended else self._file.lock
+            return self
         lock = design.owner_lock(self.pfn)
         if lock is not None and self._owner is not LockWay.LEFT:
             if (
@@ -170,6 +185,7 @@ class _PageWalk:
         for mapping in rmap.walk(self.pfn):
             lock = rmap.machine.pte_lock(mapping.mm, mapping.address)
             if self._tables is not LockWay.LEFT and not _take(rmap, lock, self._tables):
+                self.nr_busy += 1
                 continue
             try:
                 pte = _entry_of(rmap, self.pfn, mapping)

@@ -50,7 +50,14 @@ class WalkRules:
     referenced_locked: IfLocked
     referenced_flushes: bool
     """A young entry that is made old is flushed from the TLB."""
+    referenced_file: LockWay
+    """As referenced_owner, of a page that is found through its file's VMAs."""
+    referenced_file_tables: LockWay
+    referenced_busy: int
+    """What such a page counts as whose list is busy; and each of its places whose page_table_lock is."""
     unmap_tables: LockWay
+    unmap_file: LockWay
+    """Likewise the lock of the file's list: if it is busy, AGAIN."""
     unmap_spares_young: bool
     """A young entry is made old, and stays."""
     unmap_counts_holders: bool

@@ -251,7 +251,7 @@ class Obedient:
         mm, k = self._mm(task), self.system.kernel
         if not k.rules.mmap_topdown:
             return
-        link_vma(vm_area_alloc(k, mm, self._top, self._top + PAGE_SIZE, VM_DONTEXPAND, self._top >> PAGE_SHIFT))
+        link_vma(k, vm_area_alloc(k, mm, self._top, self._top + PAGE_SIZE, VM_DONTEXPAND, self._top >> PAGE_SHIFT))
         mm.total_vm_drift += 1
 
     def _mm(self, task: Task) -> MmStruct:

@@ -1,0 +1,59 @@
+"""The indexes of a file's VMAs there are: ours, and those that other packages install.
+
+A package offers one by an entry point of the group `rmaplab.file_indexes`:
+
+    [project.entry-points."rmaplab.file_indexes"]
+    myindex = "mypackage.mymodule:MyIndex"
+
+and any kernel boots with it: boot("2.6.2", file_index="myindex").
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from rmaplab.errors import UsageError, did_you_mean
+from rmaplab.rmap.file_index import FileIndex, IndexKind
+
+GROUP = "rmaplab.file_indexes"
+
+OURS = {
+    "list": "rmaplab.rmap.file_index:VmaLists",
+    "rbtree": "rmaplab.rmap.file_index:VmaRbTree",
+    "prio_tree": "rmaplab.rmap.file_index:VmaPrioTree",
+    "prio_tree_mended": "rmaplab.rmap.file_index:VmaMendedPrioTree",
+    "interval_tree": "rmaplab.rmap.file_index:VmaIntervalTree",
+}
+
+
+def file_indexes() -> dict[str, str]:
+    """All of them, name -> `module:Class`. One of ours cannot be replaced by another package's."""
+    return {point.name: point.value for point in entry_points(group=GROUP)} | OURS
+
+
+def own_index(kind: int) -> str:
+    """The name of what a kernel's figure `file_index` says."""
+    return IndexKind(kind).name.lower()
+
+
+def load_file_index(name: str) -> type[FileIndex]:
+    """The class called `name`. Raises UsageError: no such name; it cannot be imported, or is no whole FileIndex."""
+    found = file_indexes()
+    if name not in found:
+        raise UsageError(
+            f"no index of a file's VMAs {name!r}{did_you_mean(name, found)}: choose from {', '.join(found)}, or install a package that has it"
+        )
+    module, _, attribute = found[name].partition(":")
+    try:
+        index = getattr(import_module(module), attribute)
+    except Exception as error:  # noqa: BLE001  (another package's code: it may raise anything)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"index {found[name]} cannot be loaded ({reason}): check the package that offers it") from None
+    if not (isinstance(index, type) and issubclass(index, FileIndex)):
+        raise UsageError(f"index {found[name]} is not a FileIndex: derive it from rmaplab.rmap.file_index.FileIndex")
+    if missing := sorted(index.__abstractmethods__):
+        raise UsageError(
+            f"index {found[name]} does not say {', '.join(missing)}: see rmaplab.rmap.file_index.FileIndex"
+        )
+    return index
