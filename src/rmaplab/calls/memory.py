@@ -39,7 +39,7 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
 )
-from rmaplab.objects.mm_types import Limits, MmStruct, Range
+from rmaplab.objects.mm_types import File, Limits, MmStruct, Range
 from rmaplab.objects.task import TaskStruct
 from rmaplab.units import parse_size
 
@@ -56,16 +56,28 @@ class MemoryCalls(TaskStruct):
         self,
         length: int | str,
         prot: int = PROT_READ | PROT_WRITE,
-        flags: int = MAP_PRIVATE | MAP_ANONYMOUS,
+        flags: int | None = None,
         address: int = 0,
+        *,
+        file: File | None = None,
+        pgoff: int = 0,
     ) -> int:
-        """mmap(2) of private anonymous memory: the address it got. `length` in bytes, or as "512M".
+        """mmap(2) of private anonymous memory, or of an open `file` from its page `pgoff` on: the address it got. `length` in bytes, or as "512M".
 
-        `address` is a hint, or with MAP_FIXED an order. Raises SyscallError: EINVAL, ENOMEM.
+        `address` is a hint, or with MAP_FIXED an order. `flags` are MAP_PRIVATE if not given, of a file or not. Raises SyscallError: EINVAL,
+        ENOMEM; of files also EACCES, EOVERFLOW, EOPNOTSUPP. NotModelled: anonymous memory that is shared.
         """
-        if flags & (MAP_SHARED | MAP_PRIVATE) == MAP_SHARED:
-            raise NotModelled("MAP_SHARED needs shared memory, which this version does not have: use MAP_PRIVATE")
-        return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags)
+        if flags is None:
+            flags = MAP_PRIVATE | (MAP_ANONYMOUS if file is None else 0)
+        if flags & MAP_ANONYMOUS:
+            file = None
+        if file is None:
+            if flags & (MAP_SHARED | MAP_PRIVATE) == MAP_SHARED:
+                raise NotModelled(
+                    "MAP_SHARED without a file needs shared memory, which this version does not have: use MAP_PRIVATE"
+                )
+            return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags)
+        return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags, file, pgoff)
 
     def munmap(self, address: int, length: int | str) -> None:
         """munmap(2). Raises SyscallError: EINVAL, or ENOMEM where a VMA must be split and cannot be."""
@@ -309,7 +321,7 @@ class MemoryCalls(TaskStruct):
         finally:
             machine.end_call()
 
-    def _call_and_populate(self, call: Callable[..., tuple[R, Range | None]], *arguments: int) -> R:
+    def _call_and_populate(self, call: Callable[..., tuple[R, Range | None]], *arguments: int | File) -> R:
         """A system call that obeys the task's limits and says what it wants faulted in: that comes when mmap_sem is free again."""
         k, mm = self.kernel, self._mm()
         locks, lock = k.machine.locks, mm.mmap_sem

@@ -29,13 +29,13 @@ from rmaplab.machine.locks import Lock
 from rmaplab.machine.pagetable import count_tables, touch_range
 from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, empty_entry, fault_scan, hook_tables, install
 from rmaplab.mm.cow import decide
-from rmaplab.mm.filemap import do_no_page
+from rmaplab.mm.filemap import do_no_page, do_shared_write
 from rmaplab.mm.guard import refuse_guard
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.stack import expand_stack
 from rmaplab.mm.swap_in import do_swap_page
 from rmaplab.mm.vma_lock import is_write_locked, take_for_fault
-from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_GROWSDOWN, VM_READ, VM_WRITE
+from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_GROWSDOWN, VM_READ, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import Limits, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -180,6 +180,9 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     if vma.file is not None:
         if found.codes[0] == EMPTY:
             do_no_page(k, vma, there, write)
+            return there
+        if vma.flags & VM_SHARED:
+            do_shared_write(k, vma, there)
             return there
         end = there + PAGE_SIZE
     if found.other > 0:

@@ -123,9 +123,9 @@ class Kernel:
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
 
-    def _make_space(self, address: int, data: bytes) -> AddressSpace:
+    def _make_space(self, address: int, on_disk: bool) -> AddressSpace:
         lock = self.machine.locks.new(FILE_LOCKS[self.rules.file_lock][0], f"file {address}")
-        return AddressSpace(address, data, self._make_index(), lock)
+        return AddressSpace(address, self._make_index(), lock, on_disk=on_disk)
 
     def batch(self) -> Batch:
         """A batch for what one burst meets: `with k.batch() as batch`. From a pool, so that whoever sleeps keeps his own."""
