@@ -9,6 +9,7 @@ on a running 6.18.44.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -275,7 +276,7 @@ def test_gathered_by_runs_as_page_by_page(room: int) -> None:
         lengths = [rng.integers(1, 9, rng.integers(1, 6)).tolist() for _ in range(3)]
         starts = np.cumsum([0, *[nr + 1 for batch in lengths for nr in batch]]).tolist() + np.array(9000)
         freed, model = list[int](), list[int]()
-        object.__setattr__(k.rules, "gather_pages", room)
+        k.rules = replace(k.rules, gather_pages=room)  # all kernels of that name have the same rules
         machine = k.machine
         machine.allocator.free = lambda pfns, freed=freed, **_: freed.extend(pfns.tolist())  # type: ignore[method-assign]
         flushes, waiting, at = 0, list[int](), iter(starts)
