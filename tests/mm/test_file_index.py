@@ -83,7 +83,7 @@ def test_whatever_becomes_of_vmas_walks_find_their_pages(kernel: str, index: str
                 to, at = at, at + 16 * PAGE_SIZE
                 task.mremap(first, min(nr, vma.end - first), nr, MREMAP_MAYMOVE | MREMAP_FIXED, to)
             elif choose.random() < 0.3:
-                vmtruncate(k, space, choose.randrange(4, PAGES))
+                vmtruncate(k, space, choose.randrange(4, PAGES) * PAGE_SIZE)
         system.check()
     for task in tasks:
         task.exit()

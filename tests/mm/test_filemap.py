@@ -82,7 +82,7 @@ def test_faulted_by_two_found_truncated(kernel: str, paging: str) -> None:
     assert not frames.flags[page] & PG_ANON
     assert shown.found(2) == {(shown.tasks[0].pid, shown.at(0, 2)), (shown.tasks[1].pid, shown.at(1, 2))}
 
-    vmtruncate(shown.k, shown.file, 2)
+    vmtruncate(shown.k, shown.file, 2 * PAGE_SIZE)
     shown.system.check()
     assert frames.count[page] == 0
     assert shown.file.pages == {}
@@ -106,7 +106,7 @@ def test_a_write_to_a_private_mapping_is_a_copy(kernel: str) -> None:
     assert (mine.read(shown.at(0, 2), 6), mine.read(shown.at(0, 3), 6)) == (b"mine 2", b"also 3")
     assert shown.found(2) == {(mine.pid, shown.at(0, 2))}
     shown.system.check()
-    vmtruncate(shown.k, shown.file, 3)
+    vmtruncate(shown.k, shown.file, 3 * PAGE_SIZE)
     assert mine.read(shown.at(0, 2), 6) == b"mine 2"
     with pytest.raises(BusError):
         mine.read(shown.at(0, 3), 1)
@@ -135,7 +135,7 @@ def test_forked_split_moved_and_unmapped(kernel: str) -> None:
     shown.system.check()
     assert list(shown.file.i_mmap) == []
     assert sorted(shown.file.pages) == [0, 1, 2, 3]
-    vmtruncate(shown.k, shown.file, 0)
+    vmtruncate(shown.k, shown.file, 0 * PAGE_SIZE)
     shown.k.lru_add.drain_all()
     shown.system.check()
 

@@ -2,18 +2,24 @@
 
     address_space.pages   {0: PFN 90, 7: PFN 12}        page 12: mapping is the file, index 7, PG_anon clear, count 1 + whoever else has it
 
-What a file is made of is bytes in the host's memory so far. A file's address is its number: inodes lie in no slab yet.
+    store  --- read --->  page  <--- dirty entries, write(2)        PG_dirty: the page is newer than the store
+           <-- write ---
+
+What a file is made of is bytes in the host's memory so far: reading and writing take no time. A file's address is its number: inodes lie in
+no slab yet.
 
 Source: mm/filemap.c of 2.6.2, add_to_page_cache, find_get_page, __remove_from_page_cache.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, U8
-from rmaplab.machine.frames import Frames
+from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
+from rmaplab.machine.entries import DIRTY
+from rmaplab.machine.frames import PG_ANON, PG_DIRTY, Frames, clear_frames
 from rmaplab.machine.ram import Ram
 from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SIZE
@@ -22,7 +28,7 @@ from rmaplab.units import PAGE_SIZE
 class PageCache:
     """The pages of all files. A holder: it has a reference on each of them. `files` is by address, and shared with the reverse map.
 
-    `make_space` makes a file's address_space, with an index and a lock as the kernel has them, of an address and bytes.
+    `make_space` makes a file's address_space, with an index and a lock as the kernel has them, of an address and whether it is on a disk.
     """
 
     def __init__(
@@ -30,15 +36,18 @@ class PageCache:
         ram: Ram,
         frames: Frames,
         files: dict[int, AddressSpace],
-        make_space: Callable[[int, bytes], AddressSpace],
+        make_space: Callable[[int, bool], AddressSpace],
     ) -> None:
         self._ram, self._frames = ram, frames
         self.files = files
         self._make_space = make_space
 
-    def new_file(self, data: bytes) -> AddressSpace:
-        """A file of these bytes."""
-        file = self._make_space(len(self.files) + 1, data)
+    def new_file(self, data: bytes = b"", size: int = 0, *, on_disk: bool = True) -> AddressSpace:
+        """A file of these bytes, and zeros behind them up to `size`."""
+        file = self._make_space(len(self.files) + 1, on_disk)
+        file.size = max(len(data), size)
+        for start in range(0, len(data), PAGE_SIZE):
+            file.store[start // PAGE_SIZE] = data[start : start + PAGE_SIZE].ljust(PAGE_SIZE, b"\0")
         self.files[file.address] = file
         return file
 
@@ -65,22 +74,44 @@ class PageCache:
             raise KernelBug("remove_from_page_cache", f"page {index} is mapped {frames.mapcount[pfn]} times")
         del file.pages[index]
         frames.mapping[pfn] = 0
+        frames.flags[pfn] &= ~np.uint32(PG_DIRTY)
         frames.count[pfn] -= 1
         return pfn
 
     def read(self, file: AddressSpace, index: int, pfn: int) -> None:
         """readpage: the bytes of the file, zeros behind its end."""
-        part: U8 = np.frombuffer(file.data[index * PAGE_SIZE : (index + 1) * PAGE_SIZE], np.uint8)
-        self._ram.bytes[pfn] = 0
-        self._ram.bytes[pfn, : part.size] = part
+        if index not in file.store:
+            clear_frames(self._ram.bytes, self._frames.scribbled, np.array([pfn], np.int64))
+            return
+        self._ram.bytes[pfn] = np.frombuffer(file.store[index], np.uint8)
         self._frames.scribbled[pfn] = 1
+
+    def dirty(self, file: AddressSpace, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """(index, page) of those of [first, last] that are newer than the store."""
+        for index, pfn in sorted(file.pages.items()):
+            if first <= index <= last and self._frames.flags[pfn] & PG_DIRTY:
+                yield index, pfn
+
+    def write(self, file: AddressSpace, index: int, pfn: int) -> None:
+        """writepage: the store is as new as the page, with zeros behind the file's end."""
+        self._frames.flags[pfn] &= ~np.uint32(PG_DIRTY)
+        part: U8 = self._ram.bytes[pfn]
+        file.store[index] = part.tobytes()[: max(file.size - index * PAGE_SIZE, 0)].ljust(PAGE_SIZE, b"\0")
+
+    def take_dirty(self, batch: Batch) -> None:
+        """Entries of a batch are about to go: the dirty bits of those of files' pages go over to the pages (zap_pte_range, set_page_dirty)."""
+        frames = self._frames
+        for run in np.flatnonzero(batch.columns[ENTRY, : batch.runs] & DIRTY):
+            pages = slice(batch.columns[PFN, run], batch.columns[PFN, run] + batch.columns[LENGTH, run])
+            of_file = (frames.flags[pages] & PG_ANON == 0) & (frames.mapping[pages] != 0)
+            frames.flags[pages][of_file] |= np.uint32(PG_DIRTY)
 
     def references(self) -> I64:
         """All its pages."""
         return np.array([pfn for file in self.files.values() for pfn in file.pages.values()], np.int64)
 
     def check(self) -> None:
-        """Its pages say whose they are. Raises KernelBug."""
+        """Its pages say whose they are, and lie within their file. Raises KernelBug."""
         frames = self._frames
         for file in self.files.values():
             for index, pfn in file.pages.items():
@@ -88,3 +119,5 @@ class PageCache:
                     raise KernelBug(
                         "page_cache", f"page {pfn} is page {index} of file {file.address}, and says otherwise"
                     )
+                if index >= file.nr_pages:
+                    raise KernelBug("page_cache", f"page {index} lies behind the end of file {file.address}")

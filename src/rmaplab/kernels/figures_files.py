@@ -4,7 +4,7 @@ The index is a name of kernels/file_indexes.py by IndexKind. Sizes of VMAs (figu
 """
 
 from rmaplab.kernels.history import History, Status, since
-from rmaplab.mm.rules import FileLock
+from rmaplab.mm.rules import FileLock, FileMerging
 from rmaplab.rmap.file_index import IndexKind
 
 V = Status.VALIDATED
@@ -41,5 +41,59 @@ FILES: dict[str, History] = {
         since("2.6.7", FileLock.I_MMAP_LOCK, "2.6.7, 2.6.34 include/linux/fs.h, struct address_space"),
         since("3.0", FileLock.I_MMAP_MUTEX, "3d48ae45e72390ddf8cc5256ac32ed6f7a19cbea; from memory"),
         since("3.19", FileLock.I_MMAP_RWSEM, "3.19, 6.18 include/linux/fs.h, struct address_space"),
+    ),
+    "file_merging": (
+        since("2.4", FileMerging.NEVER, "2.4.27 mm/mmap.c, do_mmap_pgoff: anonymous memory alone"),
+        since("2.6", FileMerging.MMAP, "2.6.2 mm/mmap.c, do_mmap_pgoff: vma_merge, behind ->mmap"),
+        since("2.6.7", FileMerging.ALWAYS, "2.6.7 mm/mprotect.c, mm/mmap.c, copy_vma: vma_merge"),
+        since("6.18", FileMerging.ALWAYS, "mm/vma.c, is_mergeable_vma: vm_file", V),
+    ),
+    "dirty_is_accounted": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, do_no_page: vm_page_prot"),
+        since("2.6.19", 1, "d08b3851da41; from memory; 2.6.34 mm/memory.c, vma_wants_writenotify"),
+        since("6.18", 1, "mm/vma.c, vma_wants_writenotify", V),
+    ),
+    "fault_around_pages": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.34 mm/memory.c"),
+        since("3.15", 16, "3.19 mm/memory.c, do_fault_around: fault_around_bytes"),
+        since("6.18", 16, "mm/memory.c, do_fault_around: fault_around_pages", V),
+    ),
+    "truncate_unmaps_twice": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, vmtruncate"),
+        since("2.6.34", 1, "2.6.34 mm/truncate.c, truncate_pagecache; 6.18 likewise"),
+    ),
+    "extending_zeroes_tail": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, vmtruncate: do_expand looks at no page"),
+        since("6.18", 1, "mm/truncate.c, pagecache_isize_extended; ext4", V),
+    ),
+    "msync_walks_entries": (
+        since("2.4", 1, "2.4.27 mm/filemap.c, 2.6.2 mm/msync.c: filemap_sync"),
+        since("2.6.19", 0, "204ec841fbea; from memory; 2.6.34 mm/msync.c: vfs_fsync"),
+        since("6.18", 0, "mm/msync.c: vfs_fsync_range", V),
+    ),
+    "mincore_reads_entries": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, 2.6.2 mm/mincore.c: mincore_page asks the cache"),
+        since("2.6.34", 1, "2.6.34 mm/mincore.c, mincore_pte_range"),
+        since("6.18", 1, "mm/mincore.c, mincore_pte_range", V),
+    ),
+    "pgoff_wrap_is_eoverflow": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, do_mmap_pgoff: EINVAL"),
+        since("2.6.34", 1, "2.6.34 mm/mmap.c, do_mmap_pgoff"),
+        since("6.18", 1, "mm/mmap.c, do_mmap", V),
+    ),
+    "file_size_limits_mappings": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.34 mm/mmap.c, do_mmap_pgoff"),
+        since("4.17", 1, "be83bbf80682; from memory"),
+        since("6.18", 1, "mm/mmap.c, file_mmap_ok", V),
+    ),
+    "shared_validate_known": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, do_mmap_pgoff: EINVAL"),
+        since("4.15", 1, "1c9725974074; from memory"),
+        since("6.18", 1, "mm/mmap.c, do_mmap", V),
+    ),
+    "populate_dirties_shared": (
+        since("2.4", 1, "2.4.27, 2.6.2, 2.6.34 mm/memory.c, make_pages_present: VM_WRITE"),
+        since("2.6.38", 0, "5ecfda041e4b; from memory; 3.19 mm/gup.c, __mlock_vma_pages_range"),
+        since("6.18", 0, "mm/gup.c, populate_vma_page_range", V),
     ),
 }

@@ -131,6 +131,27 @@ RULES: dict[str, History] = {
         since("5.19", 1, "PG_anon_exclusive; from memory"),
         since("6.18", 1, "include/linux/page-flags.h, PageAnonExclusive", V),
     ),
+    # -- process.py ------------------------------------------------------------------------------------------------------
+    "thread_groups": (
+        since("2.4", 0, "2.4.27 kernel/exit.c: no do_group_exit; from memory"),
+        since("2.6", 1, "2.6.2 kernel/exit.c, do_group_exit, fs/exec.c, de_thread; from memory"),
+        since("6.18", 1, "kernel/exit.c, do_group_exit, fs/exec.c, de_thread", V),
+    ),
+    "setuid_minds_nproc": (
+        since("2.4", 0, "2.4.27 kernel/sys.c, set_user; from memory"),
+        since("2.6", 1, "2.6.2 kernel/sys.c, set_user; from memory"),
+        since("3.1", 0, "kernel/sys.c, set_user (72fa59970f8); from memory"),
+    ),
+    "execve_minds_nproc": (
+        since("2.4", 0, "2.4.27 fs/exec.c, do_execve; from memory"),
+        since("3.1", 1, "fs/exec.c, do_execve_common (72fa59970f8); from memory"),
+    ),
+    # -- access.py -------------------------------------------------------------------------------------------------------
+    "copy_checks_length_first": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/shmem.c, shmem_file_read, shmem_file_write; from memory"),
+        since("2.6.34", 0, "fs/read_write.c, vfs_read: access_ok, then rw_verify_area; from memory"),
+        since("6.18", 0, "fs/read_write.c, vfs_read", V),
+    ),
     # -- rmap/pages.py ---------------------------------------------------------------------------------------------------
     "anon_mapping_dies_at_free": (
         since("2.4", 0, "2.4.27, 2.6.2: no page keeps one; 2.6.7 mm/rmap.c, page_remove_rmap: clear_page_anon"),

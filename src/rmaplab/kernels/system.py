@@ -33,6 +33,7 @@ from rmaplab.mm.kernel import Kernel, lock_order
 from rmaplab.mm.overcommit import OvercommitMode
 from rmaplab.mm.rules import Rules
 from rmaplab.mm.validate import check
+from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.rmap.file_index import FileIndex, ListOrder
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
@@ -304,11 +305,18 @@ class System:
         """
         self.machine.watch(listener)
 
-    def who_maps(self, task: Task, address: int) -> list[Mapping]:
-        """Who maps the page that `task` has at `address`, by this kernel's reverse map.
+    def new_file(self, data: bytes = b"", size: int | str = 0, *, on_disk: bool = True) -> AddressSpace:
+        """A file of these bytes, with zeros behind them up to `size`: for Task.open(). One that is not `on_disk` lives in the page cache, as on ramfs."""
+        return self.kernel.page_cache.new_file(data, parse_size(size), on_disk=on_disk)
 
-        Empty where nothing is mapped, and for the zero page, which no kernel tracks.
+    def who_maps(self, what: Task | AddressSpace, where: int) -> list[Mapping]:
+        """Who maps the page that a task has at address `where`, or page `where` of a file, by this kernel's reverse map.
+
+        Empty where nothing is mapped, and for the zero page, which no kernel tracks. A private copy is not the file's page.
         """
+        if isinstance(what, AddressSpace):
+            return list(self.kernel.rmap.walk(what.pages[where])) if where in what.pages else []
+        task, address = what, where
         if task.mm is None or not 0 <= address < self.machine.paging.task_size:
             return []
         entry, _ = lookup(*self.machine.geometry, task.mm.pgd, address)

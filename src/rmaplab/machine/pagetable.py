@@ -197,7 +197,7 @@ def copy_range(
     words: Words, levels: int, bits: int, pgd: int, mapped: int, child: int, start: int, end: int, cow: bool,
     count: I32, tables: I64, pages: I64, others: I64,
 ) -> tuple[int, int, int, int]:  # fmt: skip
-    """copy_page_range: the entries of `pgd` into `child`, both write-protected where `cow`, the child's old (not accessed).
+    """copy_page_range: the entries of `pgd` into `child`, both write-protected where `cow`, else the child's clean; and old (not accessed).
 
     References are taken on the pages; what is no page is copied as it is. The batch gets the child's new entries. Returns (runs,
     pages in them, others, entries that map something: the zero page is one).
@@ -205,7 +205,7 @@ def copy_range(
     span = 4096 << bits
     size = 1 << (12 - bits)
     runs = nr = nr_others = copied = used = 0
-    dropped = np.int64(ACCESSED | RW) if cow else np.int64(ACCESSED)
+    dropped = np.int64(ACCESSED | RW) if cow else np.int64(ACCESSED | DIRTY)
     address = start
     while address < end:
         stop = min(end, (address & ~(span - 1)) + span)

@@ -97,7 +97,7 @@ def read_entries(words: Words, levels: int, bits: int, pgd: int, need: int, star
 def protect_range(
     words: Words, levels: int, bits: int, pgd: int, mapped: int, start: int, end: int, present: int
 ) -> int:  # fmt: skip
-    """change_protection: every page of [start, end) read-only, and marked with `present` (PRESENT, or what hides it).
+    """change_protection: every page of [start, end) read-only, and marked with `present` (PRESENT, or what hides it; with RW in a shared mapping).
 
     What is no page stays as it is. Returns the number of entries that map something.
     """

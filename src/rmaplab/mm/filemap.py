@@ -4,11 +4,17 @@
                        +--> page 7 of the file <--- page cache        found through the file's VMAs (i_mmap), whatever the design
     pid 2  [page ro]---+
 
-    a read     the page of the cache, read-only                    a write (private)     a copy of it, at once: an anonymous page
+    fault      private mapping                                 shared mapping
+    a read     the page of the cache, read-only                the page; writable already, and clean, unless the write is to be noticed
+    a write    a copy of it, at once: an anonymous page        the page, writable and dirty
 
-Private mappings only, so far. Page by page: faults that bring many (fault-around) come with files.
+A write is noticed (page_mkwrite) since 2.6.19 where the file is on a disk: then a page that was read first costs a second fault, and
+write-out makes entries read-only again. Before that a dirty bit in an entry is all that says that the page is newer than its file.
 
-Source: 2.6.2 mm/memory.c, do_no_page; mm/filemap.c, filemap_nopage, generic_file_mmap; eras.md 2.1.
+Since 3.15 a read brings its neighbours along, as far as they are in the cache: up to 16 pages, from a border of 16 or the VMA's start.
+
+Source: 2.6.2 mm/memory.c, do_no_page; mm/filemap.c, filemap_nopage, generic_file_mmap; 6.18 mm/memory.c, do_read_fault, do_cow_fault,
+do_shared_fault, do_fault_around, wp_page_shared; eras.md 2.1, files.md C1, C5.
 """
 
 import numpy as np
@@ -16,34 +22,47 @@ import numpy as np
 from rmaplab.errors import BusError, KernelBug
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import ADDRESS, ENTRY, PFN, PTE, Batch
-from rmaplab.machine.entries import READABLE, WRITABLE
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames
+from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
+from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, READABLE, RW, WRITABLE
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, copy_frames
 from rmaplab.machine.pagetable import count_tables, lookup
 from rmaplab.machine.pagetable_fault import hook_tables
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import put_page
+from rmaplab.objects.flags import VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import AddressSpace, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
+def notices_writes(k: Kernel, vma: VmArea) -> bool:
+    """vma_wants_writenotify: whether a write to a page that was only read must fault."""
+    return vma.file is not None and vma.file.mapping.on_disk and k.rules.dirty_is_accounted
+
+
+def is_written_freely(k: Kernel, vma: VmArea, flags: int) -> bool:
+    """Whether entries of `vma`, with the vm_flags `flags`, may be writable before anybody has written."""
+    return flags & (VM_SHARED | VM_WRITE) == VM_SHARED | VM_WRITE and not notices_writes(k, vma)
+
+
 def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
-    """The page of the file that `address` shows, or for a write a copy of it; nothing if somebody has been faster.
+    """The page of the file that `address` shows, or for a write to a private mapping a copy of it; nothing if somebody has been faster.
 
     Raises BusError beyond the end of the file, and as an allocation.
     """
     machine, mm, locks = k.machine, vma.mm, k.machine.locks
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
+    if not write and k.rules.fault_around_pages and _fault_around(k, vma, vma.file.mapping, address):
+        return
     index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
-    page = _find_or_read(k, vma.file.mapping, index)
+    page = find_or_read(k, vma.file.mapping, index)
     if page < 0:
         raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
     copy, tables = _NOTHING, _NOTHING
     with k.batch() as batch:
         batch.hold_one(page, 0, address, 0)
         try:
-            if write:
+            if write and not vma.flags & VM_SHARED:
                 k.design.vma_prepare(vma)
                 copy = machine.allocator.alloc(1, Gfp.HIGHUSER, zeroed=True)
                 batch.columns[PFN, 0] = copy[0]
@@ -60,7 +79,11 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
             )
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, address, address + PAGE_SIZE)
             if same and missing == tables.size and k.design.reserved(batch):
-                _install_page(k, vma, batch, page, tables)
+                _hook(k, vma, address, tables)
+                if copy.size:
+                    _install_copy(k, vma, batch, page)
+                else:
+                    _install_pages(k, vma, batch, write=write)
                 copy, tables = _NOTHING, _NOTHING
             locks.leave(lock)
         finally:
@@ -72,8 +95,22 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     machine.end_burst()
 
 
-def _find_or_read(k: Kernel, file: AddressSpace, index: int) -> int:
-    """filemap_nopage: the page, with one more reference; read if it was not there. -1 beyond the end."""
+def do_shared_write(k: Kernel, vma: VmArea, address: int) -> None:
+    """do_wp_page in a shared mapping: the page may be written to, and its file hears of it; nothing if somebody has been faster."""
+    machine = k.machine
+    lock = machine.pte_lock(vma.mm, address)
+    machine.locks.enter(lock)
+    entry, pte = lookup(*machine.geometry, vma.mm.pgd, address)
+    if entry & PRESENT and not entry & RW:
+        machine.set_entry(pte, int(entry) | RW | DIRTY | ACCESSED)
+        machine.frames.flags[int(entry) >> PAGE_SHIFT] |= np.uint32(PG_DIRTY)
+        machine.charge("page_mkwrite")
+    machine.locks.leave(lock)
+    machine.end_burst()
+
+
+def find_or_read(k: Kernel, file: AddressSpace, index: int) -> int:
+    """filemap_nopage: the page, with one more reference; read if it was not there. -1 beyond the end. Raises as an allocation."""
     cache = k.page_cache
     if index >= file.nr_pages:
         return -1
@@ -90,24 +127,87 @@ def _find_or_read(k: Kernel, file: AddressSpace, index: int) -> int:
     return int(new[0])
 
 
-def _install_page(k: Kernel, vma: VmArea, batch: Batch, page: int, tables: I64) -> None:
-    """The entry for the page of `batch`: `page` of the cache, or a copy of it, which is anonymous. All is there that it takes."""
-    machine, mm, frames = k.machine, vma.mm, k.machine.frames
-    address, new = int(batch.columns[ADDRESS, 0]), int(batch.columns[PFN, 0])
+def _fault_around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> bool:
+    """do_fault_around: map what is in the cache near `address`, and nothing else; whether `address` is mapped now. Raises as an allocation."""
+    machine, mm = k.machine, vma.mm
+    window, span = k.rules.fault_around_pages * PAGE_SIZE, machine.paging.leaf_span
+    start = max(address & -window, vma.start)
+    end = min(start + window, (address & -span) + span, vma.end)
+    tables = _NOTHING
+    with k.batch() as batch:
+        if not _collect(k, vma, file, start, end, batch):
+            return False
+        try:
+            missing, _ = count_tables(*machine.geometry, mm.pgd, -1, address, address + PAGE_SIZE)
+            if missing:
+                tables = machine.alloc_tables(missing)
+            k.design.reserve(batch)
+            lock = machine.pte_lock(mm, address)
+            machine.locks.enter(lock)
+            missing, _ = count_tables(*machine.geometry, mm.pgd, -1, address, address + PAGE_SIZE)
+            same = lock is machine.pte_lock(mm, address) and missing == tables.size
+            if same and _collect(k, vma, file, start, end, batch) and k.design.reserved(batch):
+                _hook(k, vma, address, tables)
+                tables = _NOTHING
+                _install_pages(k, vma, batch, write=False)
+            machine.locks.leave(lock)
+        finally:
+            k.design.unreserve()
+            if tables.size:
+                machine.free_tables(tables)
+    machine.end_burst()
+    return bool(lookup(*machine.geometry, mm.pgd, address)[0])
+
+
+def _collect(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int, batch: Batch) -> bool:
+    """The pages of the cache that [start, end), in one page table, shows and has no entries for. False if the cache has none."""
+    first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
+    nr = 0
+    for i in range((end - start) >> PAGE_SHIFT):
+        page = file.pages.get(first + i, -1)
+        at = start + (i << PAGE_SHIFT)
+        if page >= 0 and not lookup(*k.machine.geometry, vma.mm.pgd, at)[0]:
+            batch.columns[PFN, nr], batch.columns[ADDRESS, nr], batch.columns[LENGTH, nr] = page, at, 1
+            nr += 1
+    batch.nr = batch.runs = nr
+    return nr > 0
+
+
+def _hook(k: Kernel, vma: VmArea, address: int, tables: I64) -> None:
+    """The page tables that were missing."""
     if tables.size:
-        hook_tables(*machine.geometry, mm.pgd, address, tables)
-        mm.nr_tables += tables.size
-        k.design.tables_added(mm, address, address + PAGE_SIZE)
-    _, pte = lookup(*machine.geometry, mm.pgd, address)
-    entry = (new << PAGE_SHIFT) | (READABLE if new == page else WRITABLE)
-    machine.set_entry(pte, entry)
-    batch.columns[PTE, 0], batch.columns[ENTRY, 0] = pte, entry
-    mm.rss += 1
-    if new == page:
-        frames.count[page] += 1
-        k.rmap.add_file(batch, vma)
-        machine.charge("file_fault")
-        return
+        hook_tables(*k.machine.geometry, vma.mm.pgd, address, tables)
+        vma.mm.nr_tables += tables.size
+        k.design.tables_added(vma.mm, address, address + PAGE_SIZE)
+
+
+def _install_pages(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None:
+    """Entries for pages of the cache: those of `batch`, whose table is there. For a write the only one."""
+    machine, columns = k.machine, batch.columns
+    bits = READABLE | (RW if is_written_freely(k, vma, vma.flags) else 0)
+    if write:
+        bits = WRITABLE
+        if notices_writes(k, vma):
+            machine.frames.flags[columns[PFN, 0]] |= np.uint32(PG_DIRTY)
+    for i in range(batch.nr):
+        _, columns[PTE, i] = lookup(*machine.geometry, vma.mm.pgd, columns[ADDRESS, i])
+        columns[ENTRY, i] = (columns[PFN, i] << PAGE_SHIFT) | bits
+        machine.set_entry(int(columns[PTE, i]), int(columns[ENTRY, i]))
+        machine.frames.count[columns[PFN, i]] += 1
+    vma.mm.rss += batch.nr
+    k.rmap.add_file(batch, vma)
+    machine.charge("file_fault")
+    machine.charge("file_map_around", batch.nr - 1)
+
+
+def _install_copy(k: Kernel, vma: VmArea, batch: Batch, page: int) -> None:
+    """The entry for the page of `batch`, which becomes a copy of `page`: anonymous, and the task's own."""
+    machine, frames, columns = k.machine, k.machine.frames, batch.columns
+    new = int(columns[PFN, 0])
+    _, pte = lookup(*machine.geometry, vma.mm.pgd, int(columns[ADDRESS, 0]))
+    columns[PTE, 0], columns[ENTRY, 0] = pte, (new << PAGE_SHIFT) | WRITABLE
+    machine.set_entry(int(pte), int(columns[ENTRY, 0]))
+    vma.mm.rss += 1
     pages = np.array([new], np.int64)
     copy_frames(machine.ram.bytes, frames.scribbled, np.array([page], np.int64), pages)
     k.rmap.add(batch, vma)

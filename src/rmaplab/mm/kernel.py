@@ -123,9 +123,9 @@ class Kernel:
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
 
-    def _make_space(self, address: int, data: bytes) -> AddressSpace:
+    def _make_space(self, address: int, on_disk: bool) -> AddressSpace:
         lock = self.machine.locks.new(FILE_LOCKS[self.rules.file_lock][0], f"file {address}")
-        return AddressSpace(address, data, self._make_index(), lock)
+        return AddressSpace(address, self._make_index(), lock, on_disk=on_disk)
 
     def batch(self) -> Batch:
         """A batch for what one burst meets: `with k.batch() as batch`. From a pool, so that whoever sleeps keeps his own."""
@@ -214,7 +214,7 @@ class Kernel:
         if self.committed_pages != charged - self.committed_drift:
             raise KernelBug("vm_committed_space", f"{self.committed_pages} pages, VMAs say {charged}")
         counts = {
-            self.sighand_cache: self.nr_alive,
+            self.sighand_cache: self.nr_alive - sum(len(task.threads) for task in self.tasks.values()),
             self.mm_cache: len(self.mms),
             self.vma_cache: sum(mm.map_count for mm in self.mms.values()),
         }

@@ -56,10 +56,13 @@ from rmaplab.objects.flags import (
     VM_DROPPABLE,
     VM_IO,
     VM_LOCKED,
+    VM_MAYSHARE,
+    VM_MAYWRITE,
     VM_MERGEABLE,
     VM_NOHUGEPAGE,
     VM_RAND_READ,
     VM_SEQ_READ,
+    VM_SHARED,
     VM_WIPEONFORK,
 )
 from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
@@ -116,9 +119,15 @@ def import_ranges(k: Kernel, ranges: Sequence[Range]) -> list[Range]:
         if address + (nr_bytes if len(ranges) == 1 else length) > k.machine.paging.task_size:
             raise SyscallError(errno.EFAULT, "process_madvise", "an address beyond all addresses")
         left -= nr_bytes
-        if nr_bytes:
+        if nr_bytes or not taken:
             taken.append((address, nr_bytes))
-    return taken
+    return taken if left < MAX_RW_COUNT else []  # iov_iter_advance passes over empty ones, but the first is looked at
+
+
+def check_access(limits: Limits, its: Limits, mm: MmStruct) -> None:
+    """mm_access, by ptrace_may_access: of the same user, where it may be dumped; root may always. Raises SyscallError(EACCES)."""
+    if limits.uid and (its.uid != limits.uid or not mm.dumpable):
+        raise SyscallError(errno.EACCES, "process_madvise", "the process is not ours to look at")
 
 
 def check_remote(k: Kernel, limits: Limits, advice: int, *, other: bool) -> None:
@@ -147,8 +156,12 @@ def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, ad
     if not is_known(k, advice):
         raise SyscallError(errno.EINVAL, "madvise", "unknown advice")
     refuse_discard(vma, advice)
-    if (advice in NOT_ON_LOCKED and vma.flags & VM_LOCKED) or advice == MADV_REMOVE:
+    if advice in NOT_ON_LOCKED and vma.flags & VM_LOCKED:
         raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
+    if (vma.file is not None and _refuse_of_file(vma, advice)) or advice == MADV_REMOVE:
+        raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
+    if advice == MADV_MERGEABLE and vma.flags & VM_MAYSHARE:
+        return
     if advice in FLAGS:
         go, come = FLAGS[advice]
         keeps = advice in (MADV_KEEPONFORK, MADV_DODUMP) and vma.flags & VM_DROPPABLE
@@ -177,6 +190,19 @@ def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, ad
         raise NoMemory("MADV_PAGEOUT: this version does not swap", waiting_helps=True)
     elif advice == MADV_WILLNEED and k.rules.willneed_needs_file:
         raise SyscallError(errno.EBADF, "madvise", "MADV_WILLNEED is for files")
+
+
+def _refuse_of_file(vma: VmArea, advice: int) -> bool:
+    """Whether advice is not for a file's mapping. Raises SyscallError(EACCES): a hole in a file that may not be written; NotModelled."""
+    if advice == MADV_REMOVE:
+        if vma.flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
+            raise SyscallError(errno.EACCES, "madvise", f"{vma} is not shared, or may not be written")
+        raise NotModelled("MADV_REMOVE: holes in files are not modelled yet; leave it out")
+    if advice == MADV_WILLNEED:
+        raise NotModelled("MADV_WILLNEED of a file: readahead is not modelled yet; leave it out")
+    if advice == MADV_PAGEOUT:
+        raise NotModelled("MADV_PAGEOUT of a file: no page of the cache goes yet; leave it out")
+    return advice in (MADV_FREE, MADV_WIPEONFORK)
 
 
 def _mark(k: Kernel, tlb: MmuGather, start: int, end: int, bits: int) -> None:

@@ -7,7 +7,7 @@
     one agrees:                       it grows over the range                    =============  all of it:  prev, next, or prev over both
     none:                             a new VMA                                      =====      the middle:  split, twice
 
-Two VMAs agree if their flags, memory policies and names are equal, if page offsets continue, and
+Two VMAs agree if their flags, memory policies and names are equal, if they show the same open file or none, if page offsets continue, and
 if the reverse map says so. A VMA that grows over pages of another takes over its place in the reverse map first
 (`vma_adopt`, dup_anon_vma in Linux): that may need memory, so it comes before anything has changed. To leave it out is the bug
 of 61f67c230a5e (January 2026), where mremap merged and did not clone.
@@ -17,18 +17,28 @@ modern.md 1.8, history.md 4.
 """
 
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.rules import FileMerging
 from rmaplab.mm.vma import absorb, move_border, set_range, split_vma
 from rmaplab.mm.vma_lock import vma_start_write
-from rmaplab.objects.mm_types import PLAIN, MmStruct, Traits, VmArea
+from rmaplab.objects.mm_types import PLAIN, File, MmStruct, Traits, VmArea
 from rmaplab.units import PAGE_SHIFT
 
 
 def merge_new_range(
-    k: Kernel, mm: MmStruct, source: VmArea | None, start: int, end: int, flags: int, pgoff: int, *, grows: bool = False
+    k: Kernel,
+    mm: MmStruct,
+    source: VmArea | None,
+    start: int,
+    end: int,
+    flags: int,
+    pgoff: int,
+    *,
+    grows: bool = False,
+    file: File | None = None,
 ) -> tuple[VmArea | None, VmArea | None]:
     """Let a neighbour, or both, cover the free range [start, end).
 
-    `source` is the VMA whose pages move there (mremap) or that `grows` into it, None for a fresh range. Where it grows nothing is
+    `source` is the VMA whose pages move there (mremap) or that `grows` into it, None for a fresh range, of `file` if it shows one. Where it grows nothing is
     copied, so that nobody asks whether it is a fork's child (vma_merge_extend has no vmg.middle). Returns the VMA that covers
     the range now, or None; and `source`, or what it has become part of. Raises as an allocation, with nothing changed.
     """
@@ -36,11 +46,13 @@ def merge_new_range(
         return None, source
     before, after = mm.gap_around(start, end)
     nr_pages = (end - start) >> PAGE_SHIFT
-    if before is not None and (before.end != start or not continues(k, before, flags, pgoff - before.nr_pages, source)):
+    if before is not None and (
+        before.end != start or not continues(k, before, flags, pgoff - before.nr_pages, source, file=file)
+    ):
         before = None
     asked = grows and source is not None and k.design.vma_is_faulted(source)  # below, by vma_can_merge
     if after is not None and (
-        after.start != end or not continues(k, after, flags, pgoff + nr_pages, source, asked=asked)
+        after.start != end or not continues(k, after, flags, pgoff + nr_pages, source, asked=asked, file=file)
     ):
         after = None
     if before is not None and after is not None and not k.design.vma_can_merge(before, after):
@@ -102,18 +114,24 @@ def continues(
     *,
     asked: bool = False,
     traits: Traits | None = None,
+    file: File | None = None,
 ) -> bool:
     """Whether `neighbour` may grow over pages of `source`, if its first page had to be page `pgoff` of the object.
 
-    With `asked` the reverse map has its say elsewhere. `traits` are those of `source`, if nothing else is said.
+    With `asked` the reverse map has its say elsewhere. `traits` are those of `source`, if nothing else is said. Without a `source` it is a
+    fresh range, of `file` if it shows one.
     """
+    if source is not None:
+        file = source.file
     if traits is None:
         traits = source.traits if source is not None else PLAIN
+    if file is not None and k.rules.file_merging < (FileMerging.MMAP if source is None else FileMerging.ALWAYS):
+        return False
     return (
         neighbour.flags == flags
         and neighbour.traits == traits
-        and neighbour.file is (source.file if source is not None else None)
-        and (neighbour.pgoff == pgoff or not k.design.linear)
+        and neighbour.file is file
+        and (neighbour.pgoff == pgoff or (file is None and not k.design.linear))
         and (asked or k.design.vma_can_grow(neighbour, source))
     )
 

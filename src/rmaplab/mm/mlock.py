@@ -19,10 +19,11 @@ get_user_pages of 2.6.2 mm/memory.c; history.md 1.5.11.
 import errno
 from contextlib import suppress
 
-from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.errors import BusError, NoMemory, SyscallError
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import vma_modify
+from rmaplab.mm.populate import writes
 from rmaplab.objects.flags import (
     MCL_CURRENT,
     MCL_FUTURE,
@@ -169,9 +170,9 @@ def _fixup(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, lock: int
 def _make_pages_present(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: int, call: str) -> None:
     """The pages of a part that is locked now. Raises SyscallError, where the kernel of the day looks: EFAULT, ENOMEM.
 
-    A failure after some pages is 2.6.2's -1, which means EPERM; here it is ENOMEM like one at the first page.
+    No memory after some pages is 2.6.2's -1, which means EPERM; here it is ENOMEM like none at the first page. Where a file ends it is EPERM.
     """
-    write = bool(vma.flags & VM_WRITE)
+    write = writes(k, vma)
     code = errno.EFAULT
     if vma.flags & (VM_WRITE if write else VM_READ):  # get_user_pages: VM_EXEC alone does not do
         try:
@@ -180,6 +181,8 @@ def _make_pages_present(k: Kernel, mm: MmStruct, vma: VmArea, start: int, end: i
             if failure.waiting_helps:
                 raise
             code = errno.ENOMEM
+        except BusError as fault:
+            code = errno.EFAULT if fault.address == start else errno.EPERM
         else:
             return
     if k.rules.mlock_tells_faults:

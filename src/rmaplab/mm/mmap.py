@@ -1,4 +1,4 @@
-"""mmap and brk: a range is chosen, charged for, and covered.
+"""mmap and brk: a range is chosen, charged for, and covered. What is different for a file is in mmap_file.py.
 
     before    |--- A ---|          |--- B ---|          same flags, page offsets that continue, A's and B's
     mmap          |-----hole-----|                      reverse maps agree
@@ -23,6 +23,7 @@ from rmaplab.errors import NoMemory, NotModelled, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.limits import break_is_limited, check_expand_vm
 from rmaplab.mm.merge import merge_new_range
+from rmaplab.mm.mmap_file import check_pgoff, file_flags
 from rmaplab.mm.munmap import do_munmap, split_ends
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import link_vma, too_many_mappings, vm_area_alloc
@@ -53,10 +54,11 @@ from rmaplab.objects.flags import (
     VM_MAYACCESS,
     VM_NOHUGEPAGE,
     VM_NORESERVE,
+    VM_SHARED,
     VM_WIPEONFORK,
     VM_WRITE,
 )
-from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
+from rmaplab.objects.mm_types import File, Limits, MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 MAP_NAMES = {name: bit for name, bit in vars(flags_of_linux).items() if name.startswith("MAP_")}
@@ -64,28 +66,38 @@ AS_FLAGS = ((MAP_GROWSDOWN, VM_GROWSDOWN), (MAP_LOCKED, VM_LOCKED), (MAP_STACK, 
 
 
 def do_mmap(
-    k: Kernel, mm: MmStruct, limits: Limits, address: int, length: int, prot: int, flags: int
+    k: Kernel,
+    mm: MmStruct,
+    limits: Limits,
+    address: int,
+    length: int,
+    prot: int,
+    flags: int,
+    file: File | None = None,
+    pgoff: int = 0,
 ) -> tuple[int, Range | None]:
-    """Map `length` bytes of private anonymous memory: (the address it got, what is to be faulted in next).
+    """Map `length` bytes of private anonymous memory, or of `file` from page `pgoff` on: (the address it got, what is to be faulted in next).
 
     `address` is a hint, or an order with MAP_FIXED.
 
     Raises SyscallError: EINVAL (length, type, unaligned MAP_FIXED), EEXIST (MAP_FIXED_NOREPLACE), ENOMEM (no hole, too many VMAs,
-    overcommit), EPERM and EAGAIN (MAP_LOCKED). NotModelled: what the kernel knows of the flags and this version does not.
+    overcommit), EPERM and EAGAIN (MAP_LOCKED); of files also EACCES, EOVERFLOW, EOPNOTSUPP. NotModelled: what the kernel knows of
+    the flags and this version does not.
     """
     rules, paging = k.rules, k.machine.paging
     if length == 0 and rules.mmap_of_nothing_succeeds:
         return address, None
     known = flags & rules.mmap_flags
     if not_modelled := known & rules.mmap_flags_not_modelled:
-        names = " and ".join(name for name, bit in MAP_NAMES.items() if not_modelled & bit)
-        raise NotModelled(f"mmap with {names} is not modelled on this kernel yet: leave it out")
+        raise _not_modelled(not_modelled)
     length = page_align(length)
     too_long = rules.mmap_too_long_is_enomem and length > paging.task_size
     if length <= 0 or (length > paging.task_size and not too_long):
         raise SyscallError(errno.EINVAL, "mmap", "beyond the address space" if length > 0 else "a length of 0")
-    droppable = known & MAP_TYPE == MAP_DROPPABLE and flags & MAP_TYPE == MAP_DROPPABLE
-    if (flags & MAP_TYPE != MAP_PRIVATE and not droppable) or not flags & MAP_ANONYMOUS:
+    droppable = known & MAP_TYPE == MAP_DROPPABLE and flags & MAP_TYPE == MAP_DROPPABLE and file is None
+    if file is not None:
+        check_pgoff(k, pgoff, length >> PAGE_SHIFT)
+    elif (flags & MAP_TYPE != MAP_PRIVATE and not droppable) or not flags & MAP_ANONYMOUS:
         raise SyscallError(errno.EINVAL, "mmap")  # flags that no kernel of the day knows are ignored
     if too_long or mm.map_count > rules.max_map_count:
         why = "beyond the address space" if too_long else too_many_mappings(k, mm)
@@ -97,27 +109,41 @@ def do_mmap(
         raise SyscallError(errno.EEXIST, "mmap", "MAP_FIXED_NOREPLACE, and something is mapped there")
     vm_flags = prot & VM_ACCESS | VM_MAYACCESS | mm.def_flags
     if known:
-        for flag, vm_flag in AS_FLAGS:
-            if known & flag:
-                vm_flags |= vm_flag
-        if known & MAP_NORESERVE and rules.noreserve_is_a_flag:
-            vm_flags |= VM_NORESERVE
+        vm_flags |= _calc_vm_flag_bits(k, known)
     if vm_flags & VM_LOCKED:
         check_lock_limit(k, mm, limits, vm_flags, length >> PAGE_SHIFT, "mmap", asked=bool(known & MAP_LOCKED))
-    if droppable:
-        if known & MAP_LOCKED or vm_flags & VM_GROWSDOWN:
-            raise SyscallError(errno.EINVAL, "mmap", "what may be dropped is neither locked nor a stack")
-        vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP
-    replaced: list[VmArea] = []
-    if flags & MAP_FIXED and mm.overlapping(start, end):
-        if rules.mmap_replaces_last:
-            replaced = split_ends(k, mm, start, end, "mmap")
-        else:
-            do_munmap(k, mm, start, length, "mmap")
+    if file is not None:
+        vm_flags = file_flags(k, file, pgoff, length >> PAGE_SHIFT, flags, vm_flags)
+    if droppable and (known & MAP_LOCKED or vm_flags & VM_GROWSDOWN):
+        raise SyscallError(errno.EINVAL, "mmap", "what may be dropped is neither locked nor a stack")
+    vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP if droppable else 0
+    replaced = _replace(k, mm, start, end) if flags & MAP_FIXED and mm.overlapping(start, end) else []
     reserve = (not known & MAP_NORESERVE or k.overcommit.counts_noreserve) and not droppable
-    map_anonymous(k, mm, limits, start, end, vm_flags, replaced, reserve=reserve, call="mmap")
+    map_region(k, mm, limits, start, end, vm_flags, replaced, reserve=reserve, call="mmap", file=file, pgoff=pgoff)
     populates = vm_flags & VM_LOCKED or known & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE
     return start, (start, end) if populates else None
+
+
+def _replace(k: Kernel, mm: MmStruct, start: int, end: int) -> list[VmArea]:
+    """What MAP_FIXED is to replace, if that goes last; else it goes now."""
+    if k.rules.mmap_replaces_last:
+        return split_ends(k, mm, start, end, "mmap")
+    do_munmap(k, mm, start, end - start, "mmap")
+    return []
+
+
+def _not_modelled(bits: int) -> NotModelled:
+    names = " and ".join(name for name, bit in MAP_NAMES.items() if bits & bit and bit & (bit - 1) == 0)
+    return NotModelled(f"mmap with {names} is not modelled on this kernel yet: leave it out")
+
+
+def _calc_vm_flag_bits(k: Kernel, known: int) -> int:
+    """The vm_flags of MAP_ bits that the kernel knows."""
+    vm_flags = 0
+    for flag, vm_flag in AS_FLAGS:
+        if known & flag:
+            vm_flags |= vm_flag
+    return vm_flags | (VM_NORESERVE if known & MAP_NORESERVE and k.rules.noreserve_is_a_flag else 0)
 
 
 def check_lock_limit(
@@ -133,7 +159,7 @@ def check_lock_limit(
         raise SyscallError(errno.EAGAIN, call, why)
 
 
-def map_anonymous(
+def map_region(
     k: Kernel,
     mm: MmStruct,
     limits: Limits,
@@ -144,8 +170,10 @@ def map_anonymous(
     *,
     reserve: bool,
     call: str,
+    file: File | None = None,
+    pgoff: int = 0,
 ) -> None:
-    """Charge for [start, end) and cover it: by a neighbour that grows, or by a new VMA. `replaced` are there, and go.
+    """Charge for [start, end) and cover it: by a neighbour that grows, or by a new VMA, that shows `file` from `pgoff` on. `replaced` are there, and go.
 
     Raises SyscallError(ENOMEM): RLIMIT_AS or RLIMIT_DATA, overcommit, no memory for the VMA.
     """
@@ -153,20 +181,22 @@ def map_anonymous(
     lost = sum(vma.nr_pages for vma in replaced) if replaced else 0
     check_expand_vm(k, mm, limits, flags, nr_pages, call, lost=lost)
     charged = 0
-    if flags & VM_WRITE and reserve:
+    if flags & (VM_WRITE | VM_SHARED) == VM_WRITE and reserve:
         refund = sum(vma.nr_pages for vma in replaced if vma.flags & VM_ACCOUNT) if replaced else 0
         k.charge_memory(max(nr_pages - refund, 0), call)
         if k.rules.commit_is_accounted:
             flags |= VM_ACCOUNT
             charged = nr_pages
             k.committed_pages += min(refund, nr_pages)  # what was there gives back all of it below
-    pgoff = start >> PAGE_SHIFT
+    if file is None:
+        pgoff = start >> PAGE_SHIFT
     try:
         if replaced:
             do_munmap(k, mm, start, end - start, call)
-        vma, _ = merge_new_range(k, mm, None, start, end, flags, pgoff)
+        vma, _ = merge_new_range(k, mm, None, start, end, flags, pgoff, file=file)
         if vma is None:
             vma = vm_area_alloc(k, mm, start, end, flags, pgoff)
+            vma.file = file
             k.machine.charge("vma_alloc")
             link_vma(k, vma)
             k.design.vma_new(vma)
@@ -190,7 +220,7 @@ def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, 
     if address < mm.start_brk:
         return mm.brk, None
     limited = break_is_limited(mm, limits, address)
-    if limited and new_end < old_end and k.rules.data_limit_stops_shrinking:
+    if limited and address <= mm.brk and k.rules.data_limit_stops_shrinking:
         return mm.brk, None
     if limited and (new_end > old_end or k.rules.data_limit_stops_shrinking):
         raise SyscallError(errno.ENOMEM, "brk", "RLIMIT_DATA")
@@ -213,7 +243,7 @@ def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, 
             check_lock_limit(k, mm, limits, flags, (new_end - old_end) >> PAGE_SHIFT, "brk")
         except SyscallError as failure:
             raise SyscallError(errno.ENOMEM, "brk", failure.why) from None
-        map_anonymous(k, mm, limits, old_end, new_end, flags, (), reserve=True, call="brk")
+        map_region(k, mm, limits, old_end, new_end, flags, (), reserve=True, call="brk")
         if flags & VM_LOCKED:
             populate = old_end, new_end
     mm.brk = address

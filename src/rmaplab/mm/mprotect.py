@@ -15,9 +15,10 @@ import errno
 from contextlib import suppress
 
 from rmaplab.errors import NoMemory, SegmentationFault, SyscallError, as_errno
-from rmaplab.machine.entries import PRESENT
+from rmaplab.machine.entries import PRESENT, RW
 from rmaplab.machine.pagetable_edit import protect_range
 from rmaplab.mm.fault import touch
+from rmaplab.mm.filemap import is_written_freely
 from rmaplab.mm.kernel import Kernel, null_is_fine
 from rmaplab.mm.limits import may_expand_vm
 from rmaplab.mm.merge import continues, vma_modify
@@ -47,7 +48,8 @@ ACCESS = VM_READ | VM_WRITE | VM_EXEC
 def do_mprotect(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int, prot: int) -> None:
     """Give [start, start + length) the protection `prot`. What precedes a failure stays changed.
 
-    Raises SyscallError: EINVAL (unaligned, unknown bits), ENOMEM (a hole in the range, overcommit, a failed split).
+    Raises SyscallError: EINVAL (unaligned, unknown bits), ENOMEM (a hole in the range, overcommit, a failed split), EACCES (shared, and not
+    opened for writing).
     """
     unknown = prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM)
     if start % PAGE_SIZE or length < 0 or (unknown and not k.rules.mprotect_checks_length_first):
@@ -63,6 +65,10 @@ def do_mprotect(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int
         for vma, address, stop in mm.stretches(start, end):
             if vma is None:
                 raise SyscallError(errno.ENOMEM, "mprotect", f"nothing is mapped at {address:#x}")
+            if prot & ACCESS & ~(vma.flags >> 4):
+                raise SyscallError(
+                    errno.EACCES, "mprotect", f"{vma} may not be written to: its file was opened for reading"
+                )
             _fixup(k, tlb, limits, vma, address, stop, vma.flags & ~ACCESS | prot & ACCESS)
     if end > start and k.rules.mprotect_merges and not k.rules.mprotect_asks_both:
         _merge_with_next(k, mm, end)
@@ -84,7 +90,7 @@ def _fixup(k: Kernel, tlb: MmuGather, limits: Limits, vma: VmArea, start: int, e
         charged = (end - start) >> PAGE_SHIFT
         k.charge_memory(charged, "mprotect")
         flags |= VM_ACCOUNT
-    elif not flags & VM_WRITE and vma.flags & VM_ACCOUNT and _loses_charge(k, vma):
+    elif not flags & VM_WRITE and vma.flags & VM_ACCOUNT and vma.file is None and _loses_charge(k, vma):
         flags &= ~VM_ACCOUNT
         refund = (end - start) >> PAGE_SHIFT
     early_cow = (
@@ -92,6 +98,9 @@ def _fixup(k: Kernel, tlb: MmuGather, limits: Limits, vma: VmArea, start: int, e
         and vma.flags & (VM_WRITE | VM_SHARED | VM_LOCKED_MASK) == VM_LOCKED
         and bool(flags & VM_WRITE)
     )
+    present = PRESENT if flags & ACCESS else k.machine.encoding.hidden
+    if vma.file is not None and is_written_freely(k, vma, flags):
+        present |= RW
     try:
         vma_modify(
             k, vma, start, end, flags, "mprotect", merge=k.rules.mprotect_merges, with_next=k.rules.mprotect_asks_both
@@ -100,7 +109,7 @@ def _fixup(k: Kernel, tlb: MmuGather, limits: Limits, vma: VmArea, start: int, e
         k.vm_unacct_memory(charged)
         raise as_errno(failure, errno.ENOMEM, "mprotect") from None
     k.vm_unacct_memory(refund)
-    _change_protection(k, tlb, start, end, flags)
+    _change_protection(k, tlb, start, end, present)
     if early_cow:  # a locked page must not fault later
         with null_is_fine(), suppress(SegmentationFault):  # up to a guard region
             touch(k, vma.mm, None, start, end, write=True)
@@ -125,10 +134,9 @@ def _merge_with_next(k: Kernel, mm: MmStruct, end: int) -> None:
             k.machine.charge("vma_merge")
 
 
-def _change_protection(k: Kernel, tlb: MmuGather, start: int, end: int, flags: int) -> None:
-    """change_protection: entries lose the write bit, and with PROT_NONE the present bit, in bursts; TLBs hear of it."""
+def _change_protection(k: Kernel, tlb: MmuGather, start: int, end: int, present: int) -> None:
+    """change_protection: entries lose the write bit and the present bit, and get `present`, in bursts; TLBs hear of it."""
     mm = tlb.mm
-    present = PRESENT if flags & ACCESS else k.machine.encoding.hidden
     k.lock_entries(mm)
     address = start
     while address < end:

@@ -25,7 +25,15 @@ from rmaplab.mm.mremap_linked import check_spare_mappings, copy_vma, mremap_link
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import link_vma, set_range, vm_area_dup, vm_area_free
-from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, VM_ACCOUNT, VM_DONTEXPAND, VM_LOCKED, VM_WRITE
+from rmaplab.objects.flags import (
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    VM_ACCOUNT,
+    VM_DONTEXPAND,
+    VM_LOCKED,
+    VM_SHARED,
+    VM_WRITE,
+)
 from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
@@ -107,7 +115,8 @@ def _vma_to_resize(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> tup
         raise SyscallError(errno.EFAULT, "mremap")
     check_lock_limit(k, mm, limits, vma.flags, growth, "mremap")
     check_expand_vm(k, mm, limits, vma.flags, growth, "mremap")
-    accounted = vma.flags & VM_ACCOUNT or (not k.rules.commit_is_accounted and vma.flags & VM_WRITE)
+    private = vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE
+    accounted = vma.flags & VM_ACCOUNT or (not k.rules.commit_is_accounted and private)
     if growth and accounted:
         k.charge_memory(growth, "mremap")
     return vma, growth if vma.flags & VM_ACCOUNT else 0

@@ -7,7 +7,9 @@
 
 At any time a walk finds a page at one of the two places: both VMAs are in the reverse map.
 
-A VMA without anonymous pages gets the page offset of its new address, as if it had been made there; a faulted one keeps its own, and
+A mapping of a file that is shared may be mapped a second time in this way: an old length of 0 moves nothing.
+
+An anonymous VMA without pages gets the page offset of its new address, as if it had been made there; a faulted one keeps its own, and
 with it its pages' indexes. An emptied source (DONTUNMAP of all of it) is without anonymous pages again.
 
 Since 6.17 a move that neither grows nor shrinks (MREMAP_FIXED) may cover many VMAs: each goes by itself, gaps between them stay
@@ -39,6 +41,7 @@ from rmaplab.objects.flags import (
     VM_DONTEXPAND,
     VM_LOCKED,
     VM_LOCKED_MASK,
+    VM_MAYSHARE,
 )
 from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -105,7 +108,7 @@ def _check_source(k: Kernel, vma: VmArea, limits: Limits, remap: Remap) -> Remap
     """check_prep_vma: what is to be done without what a shrink cuts off; that may lie in other VMAs."""
     old, old_length, new_length, _, _ = remap
     refuse_sealed(vma, "mremap")
-    if not old_length:
+    if not old_length and not vma.flags & VM_MAYSHARE:
         raise SyscallError(errno.EINVAL, "mremap", "an old length of 0 is for shared mappings")
     if old_length > new_length:
         remap, old_length = remap._replace(old_length=new_length), new_length

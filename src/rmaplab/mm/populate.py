@@ -19,8 +19,14 @@ from contextlib import suppress
 from rmaplab.errors import NoMemory, SegmentationFault, SyscallError
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel, null_is_fine
-from rmaplab.objects.flags import VM_ACCESS, VM_LOCKONFAULT, VM_READ, VM_WRITE
-from rmaplab.objects.mm_types import MmStruct
+from rmaplab.objects.flags import VM_ACCESS, VM_LOCKONFAULT, VM_READ, VM_SHARED, VM_WRITE
+from rmaplab.objects.mm_types import MmStruct, VmArea
+
+
+def writes(k: Kernel, vma: VmArea) -> bool:
+    """Whether what is brought in for a task is written to: what may be written to, since 2.6.38 if it is private."""
+    mask = VM_WRITE if k.rules.populate_dirties_shared else VM_WRITE | VM_SHARED
+    return vma.flags & mask == VM_WRITE
 
 
 def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
@@ -28,7 +34,7 @@ def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
     for vma in mm.overlapping(start, end) if start < end else ():
         if not vma.flags & VM_LOCKONFAULT and vma.flags & VM_ACCESS:
             with null_is_fine(), suppress(SegmentationFault):
-                touch(k, mm, None, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE))
+                touch(k, mm, None, max(start, vma.start), min(end, vma.end), writes(k, vma))
 
 
 def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
@@ -39,7 +45,7 @@ def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
         if not vma.flags & VM_ACCESS:
             raise SyscallError(errno.ENOMEM, "mlock", f"{vma} may not be accessed")
         try:
-            touch(k, mm, None, max(start, vma.start), min(end, vma.end), bool(vma.flags & VM_WRITE))
+            touch(k, mm, None, max(start, vma.start), min(end, vma.end), writes(k, vma))
         except NoMemory as failure:
             raise failure.or_errno(errno.EAGAIN, "mlock", "no memory for its pages") from None
         except SegmentationFault as fault:

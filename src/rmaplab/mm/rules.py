@@ -19,6 +19,15 @@ class FileLock(IntEnum):
     I_MMAP_RWSEM = 4
 
 
+class FileMerging(IntEnum):
+    """When VMAs of the same open file become one."""
+
+    NEVER = 0
+    MMAP = 1
+    """In mmap alone."""
+    ALWAYS = 2
+
+
 @dataclass(frozen=True)
 class Rules:
     """One kernel's rules. Sizes in bytes, for the architecture it was booted on."""
@@ -83,12 +92,47 @@ class Rules:
     anon_exclusive: bool
     """A bit in struct page says that nobody shares it (PageAnonExclusive)."""
 
+    # -- process.py --------------------------------------------------------------------------------------------------------
+    thread_groups: bool
+    """Threads of one process end together (exit_group, a fatal signal), and execve leaves one of them."""
+    setuid_minds_nproc: bool
+    """setuid fails where the user has as many tasks as RLIMIT_NPROC allows."""
+    execve_minds_nproc: bool
+    """It does not: the next execve fails, if he has still more."""
+
+    # -- access.py ---------------------------------------------------------------------------------------------------------
+    copy_checks_length_first: bool
+    """read(2) and write(2) say EINVAL to a negative length before they look where it is; otherwise EFAULT."""
+
     # -- rmap/pages.py -----------------------------------------------------------------------------------------------------
     anon_mapping_dies_at_free: bool
     """An anonymous page keeps page->mapping and PG_anon until it is freed; otherwise it loses them with its last entry."""
 
     file_lock: FileLock
     """A spinlock, a semaphore, a spinlock again, a mutex; today walks share it."""
+    file_merging: FileMerging
+
+    # -- filemap.py, truncate.py, file_io.py -----------------------------------------------------------------------------
+    dirty_is_accounted: bool
+    """The first write to a shared page of a file on a disk is noticed: until then its entries are read-only."""
+    fault_around_pages: int
+    """Pages that a read fault maps at once, if they are in the cache; 0 if it maps its own alone."""
+    truncate_unmaps_twice: bool
+    """Before the pages leave the cache, and after: for private copies that a fault has made meanwhile."""
+    extending_zeroes_tail: bool
+    """What a mapping has written behind a file's end is gone when the file grows over it."""
+    msync_walks_entries: bool
+    """msync looks for dirty entries, in its range alone; else write-out finds a page's entries."""
+    mincore_reads_entries: bool
+    """What has an entry is in memory, and the page cache is asked where there is none; else the cache alone."""
+    pgoff_wrap_is_eoverflow: bool
+    """A page offset that wraps; otherwise EINVAL."""
+    file_size_limits_mappings: bool
+    """No mapping reaches beyond the largest size that a file may have (EOVERFLOW)."""
+    shared_validate_known: bool
+    """MAP_SHARED_VALIDATE: flags that are not known are refused (EOPNOTSUPP)."""
+    populate_dirties_shared: bool
+    """What is faulted in for a task of a shared mapping that it may write to is written to."""
 
     # -- vma.py, merge.py --------------------------------------------------------------------------------------------------
     max_map_count: int

@@ -2,11 +2,16 @@
 
     1  the size            no fault brings such a page from now on
     2  unmapped            through the file's VMAs (i_mmap): every entry beyond the cut, private copies too, of everybody who maps it
-    3  the pages           out of the page cache, and free
+    3  the pages           out of the page cache, and free; of the page that straddles the cut the rest is zeros, but not of its private copies
+    4  unmapped again      by 2.6.34: private copies that a fault has made meanwhile
 
-Source: 2.6.2 mm/memory.c, vmtruncate, invalidate_mmap_range; mm/truncate.c, truncate_inode_pages.
+The order of VMAs is that of the file's index; each that it hands out is tested.
+
+Source: 2.6.2 mm/memory.c, vmtruncate, invalidate_mmap_range; mm/truncate.c, truncate_inode_pages; 6.18 mm/truncate.c, truncate_pagecache;
+files.md D1.
 """
 
+from rmaplab.mm.file_io import LAST, extend
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.swap_in import put_page
@@ -14,22 +19,22 @@ from rmaplab.mm.zap import unmap_page_range
 from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SIZE
 
-LAST = (1 << 52) - 1  # no file has a page behind it
 
-
-def vmtruncate(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
-    """Cut `file` to its first `nr_pages` pages."""
-    file.data = file.data[: nr_pages * PAGE_SIZE]
-    k.machine.locks.take(file.lock, write=not k.rmap.file_lock_is_shared)
-    for vma in k.rmap.showing(file, nr_pages, LAST):
-        start = max(vma.start, vma.address_of(nr_pages))
-        if start < vma.end:
-            k.lock_entries(vma.mm)
-            with MmuGather(k, vma.mm) as tlb:
-                unmap_page_range(k, tlb, start, vma.end)
-            k.unlock_entries(vma.mm)
-    k.machine.locks.drop(file.lock)
-    for index in [index for index in file.pages if index >= nr_pages]:
+def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
+    """`file` is `size` bytes long: cut, or grown with zeros."""
+    if size >= file.size:
+        extend(k, file, size)
+        return
+    file.size = size
+    nr_pages, straddling = file.nr_pages, size // PAGE_SIZE
+    for index in [index for index in file.store if index >= nr_pages]:
+        del file.store[index]
+    if straddling in file.store:
+        file.store[straddling] = file.store[straddling][: size % PAGE_SIZE].ljust(PAGE_SIZE, b"\0")
+    _unmap(k, file, nr_pages)
+    if size % PAGE_SIZE and straddling in file.pages:
+        k.machine.ram.bytes[file.pages[straddling], size % PAGE_SIZE :] = 0
+    for index in sorted(index for index in file.pages if index >= nr_pages):
         page = file.pages[index]
         k.machine.frames.count[page] += 1
         with k.batch() as batch:
@@ -39,3 +44,18 @@ def vmtruncate(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
                 k.page_cache.remove(file, index)
             k.machine.locks.leave_bits("PG_locked", batch.columns, 1)
         put_page(k, page)
+    if k.rules.truncate_unmaps_twice:
+        _unmap(k, file, nr_pages)
+
+
+def _unmap(k: Kernel, file: AddressSpace, first: int) -> None:
+    """unmap_mapping_range: nobody maps page `first` of the file or one behind it, or a private copy of one (even_cows)."""
+    k.machine.locks.take(file.lock, write=not k.rmap.file_lock_is_shared)
+    for vma in k.rmap.showing(file, first, LAST):
+        start = max(vma.start, vma.address_of(first))
+        if start < vma.end:
+            k.lock_entries(vma.mm)
+            with MmuGather(k, vma.mm) as tlb:
+                unmap_page_range(k, tlb, start, vma.end)
+            k.unlock_entries(vma.mm)
+    k.machine.locks.drop(file.lock)

@@ -2,7 +2,7 @@
 
 frames      free (by zone, by CPU list), reserved, slab, page table or a page, and none of them lost; a page's count is the entries
             that map it and what its holders say (pagevecs, the swap cache)
-            what may be written is mapped once
+            what may be written is mapped once, or a page of a file, and then in a shared mapping
 entries     of a kind that there is; slots of swap used as often as entries and the cache name them
 mm          VMAs in order, every entry inside one and no more allowed than it allows; rss; page-table frames
 system      committed pages, slab objects against the objects there are
@@ -14,10 +14,10 @@ import numpy as np
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.entries import RW
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
+from rmaplab.machine.frames import PG_ANON, PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
 from rmaplab.machine.table_reader import Entries, read_page_tables
 from rmaplab.mm.kernel import Kernel
-from rmaplab.objects.flags import VM_WRITE
+from rmaplab.objects.flags import VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.rmap.brute_force import judge
 
@@ -34,16 +34,18 @@ def check(k: Kernel, *, walks: int = WALKS) -> None:
     unused = k.machine.check()
     k.check()
     _check_owners(k, unused)
+    frames = k.machine.frames
+    of_file = (frames.flags & PG_ANON == 0) & np.isin(frames.mapping, list(k.page_cache.files))
     mapped = np.zeros(k.machine.frames.nr, np.int64)
     writable: list[I64] = [np.empty(0, np.int64)]
     others: list[I64] = [np.empty(0, np.int64)]
     for mm in mms:
         mm.check()
         present, tables = read_page_tables(k.machine, mm.pgd)
-        _check_entries(mm, present)
+        _check_entries(mm, present, of_file)
         others.append(_check_others(k, mm, present))
         _check_tables(k, mm, tables)
-        writable.append(present.pfns[(present.entries & RW != 0) & (present.pfns != ZERO_PFN)])
+        writable.append(present.pfns[(present.entries & RW != 0) & (present.pfns != ZERO_PFN) & ~of_file[present.pfns]])
         np.add.at(mapped, present.pfns, 1)
     mapped[ZERO_PFN] = 0
     _check_writable(k, mapped, np.concatenate(writable))
@@ -60,7 +62,7 @@ def check(k: Kernel, *, walks: int = WALKS) -> None:
     k.machine.ledger.restore(before)
 
 
-def _check_entries(mm: MmStruct, present: Entries) -> None:
+def _check_entries(mm: MmStruct, present: Entries, of_file: Bools) -> None:
     anonymous = int((present.pfns != ZERO_PFN).sum())
     if anonymous != mm.rss:
         raise KernelBug("rss", f"mm {mm.pid} says {mm.rss} pages, its page tables {anonymous}")
@@ -70,6 +72,11 @@ def _check_entries(mm: MmStruct, present: Entries) -> None:
         inside += int(last - first)
         if not vma.flags & VM_WRITE and (present.entries[first:last] & RW).any():
             raise KernelBug("pte", f"a writable entry in {vma}")
+        files = of_file[present.pfns[first:last]]
+        if vma.flags & VM_SHARED and not files.all():
+            raise KernelBug("pte", f"{vma} is shared, and has a page that is not its file's")
+        if not vma.flags & VM_SHARED and (files & (present.entries[first:last] & RW != 0)).any():
+            raise KernelBug("pte", f"{vma} is private, and may write to its file")
     if inside != present.pfns.size:
         raise KernelBug("pte", f"mm {mm.pid} maps {present.pfns.size - inside} pages outside its VMAs")
 

@@ -16,7 +16,7 @@ from memory; eras.md 2.1.
 
 from rmaplab.machine.locks import Lock
 from rmaplab.mm.kernel import Kernel
-from rmaplab.objects.flags import VM_GROWSDOWN
+from rmaplab.objects.flags import VM_GROWSDOWN, VM_SHARED
 from rmaplab.objects.mm_types import MmStruct, VmArea
 
 
@@ -39,9 +39,10 @@ def take_for_fault(k: Kernel, mm: MmStruct, address: int, *, write: bool) -> Loc
 
 
 def _usable(k: Kernel, vma: VmArea | None, address: int, *, write: bool) -> Lock | None:
-    if vma is None or vma.start > address or is_write_locked(vma) or (write and not k.design.vma_is_faulted(vma)):
+    if vma is None or vma.start > address or is_write_locked(vma):
         return None
-    return vma.lock
+    makes_anon_vma = write and not vma.flags & VM_SHARED and not k.design.vma_is_faulted(vma)
+    return None if makes_anon_vma else vma.lock
 
 
 def is_write_locked(vma: VmArea) -> bool:

@@ -38,6 +38,8 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int, keep: int 
             *machine.geometry, mm.pgd, machine.mapped, address, stop, keep, batch.columns, batch.others
         )
         if batch.nr:
+            if k.page_cache.files:
+                k.page_cache.take_dirty(batch)
             k.rmap.remove(batch)
             mm.rss -= batch.nr
             tlb.remove_pages(batch)

@@ -30,7 +30,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.locks import Lock, Locks
-from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_READ, VM_SHARED, VM_WRITE
+from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 RLIM_INFINITY = 1 << 62
@@ -42,7 +42,10 @@ Range = tuple[int, int]
 
 @dataclass
 class Limits:
-    """What a task may have: RLIMIT_AS, _DATA, _MEMLOCK and _STACK in bytes, RLIMIT_NPROC in tasks; `may_lock` is CAP_IPC_LOCK, `uid` whose task it is."""
+    """What a task may have: RLIMIT_AS, _DATA, _MEMLOCK and _STACK in bytes, RLIMIT_NPROC in tasks; `may_lock` is CAP_IPC_LOCK, `uid` whose task it is.
+
+    `nproc_exceeded` is PF_NPROC_EXCEEDED: when it became that user's, he had too many.
+    """
 
     address_space: int = RLIM_INFINITY
     data: int = RLIM_INFINITY
@@ -51,6 +54,7 @@ class Limits:
     nproc: int = RLIM_INFINITY
     may_lock: bool = False
     uid: int = 1000
+    nproc_exceeded: bool = False
 
 
 class Traits(NamedTuple):
@@ -98,7 +102,7 @@ class VmArea:
         rwx = "".join(
             letter if self.flags & bit else "-" for letter, bit in (("r", VM_READ), ("w", VM_WRITE), ("x", VM_EXEC))
         )
-        return f"{self.start:08x}-{self.end:08x} {rwx}{'s' if self.flags & VM_SHARED else 'p'} {self.pgoff << PAGE_SHIFT:08x}"
+        return f"{self.start:08x}-{self.end:08x} {rwx}{'s' if self.flags & VM_MAYSHARE else 'p'} {self.pgoff << PAGE_SHIFT:08x}"
 
 
 class VmaIndex(Protocol):
@@ -130,33 +134,41 @@ class VmaIndex(Protocol):
 
 
 class AddressSpace:
-    """`address` is what page->mapping says; `i_mmap` are the VMAs that map the file, which change under `lock`.
+    """An inode and its address_space. `address` is what page->mapping says; `i_mmap` are the VMAs that map it, which change under `lock`.
 
-    `pages` are those in the page cache: index -> PFN. `data` is what the file is made of.
+    `pages` are those in the page cache: index -> PFN. `size` in bytes. `store` is what is on its disk: index -> a page's bytes, zeros where
+    there is none; a file that is not `on_disk` has none but what it was made with, and lives in the page cache (ramfs).
     """
 
-    __slots__ = ("address", "data", "i_mmap", "lock", "pages")
+    __slots__ = ("address", "i_mmap", "lock", "on_disk", "pages", "size", "store")
 
-    def __init__(self, address: int, data: bytes, i_mmap: VmaIndex, lock: Lock) -> None:
+    def __init__(self, address: int, i_mmap: VmaIndex, lock: Lock, *, on_disk: bool = True) -> None:
         self.address = address
-        self.data = data
         self.i_mmap = i_mmap
         self.lock = lock
+        self.on_disk = on_disk
+        self.size = 0
+        self.store: dict[int, bytes] = {}
         self.pages: dict[int, int] = {}
 
     @property
     def nr_pages(self) -> int:
         """Pages that the file has, the last of them perhaps not full."""
-        return -(-len(self.data) // PAGE_SIZE)
+        return -(-self.size // PAGE_SIZE)
 
 
 class File:
-    """struct file: an address space, opened. VMAs of one of them may merge, which those of another open() of it never do."""
+    """struct file: an address space, opened for reading, for writing, or both. VMAs of one of them may merge, those of two opens never do.
 
-    __slots__ = ("mapping",)
+    `position` is where read and write go on; dup and fork share it.
+    """
 
-    def __init__(self, mapping: AddressSpace) -> None:
+    __slots__ = ("mapping", "position", "readable", "writable")
+
+    def __init__(self, mapping: AddressSpace, *, readable: bool = True, writable: bool = False) -> None:
         self.mapping = mapping
+        self.readable, self.writable = readable, writable
+        self.position = 0
 
 
 class MmStruct:
@@ -195,6 +207,8 @@ class MmStruct:
         """CPUs, bit by bit, that have its page tables loaded (machine/tlb.py)."""
         self.users = 1
         """Tasks that live in it: more than one after vfork or clone."""
+        self.dumpable = True
+        """Whether others of the same user may look at it: not after setuid, until exec."""
         self._starts: list[int] = []
         self._cached: VmArea | None = None
 
