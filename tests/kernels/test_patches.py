@@ -137,6 +137,34 @@ def neighbours(system: rmaplab.System) -> Facts:
     return {"VMAs": nr_vmas(task)}
 
 
+def shown(system: rmaplab.System) -> rmaplab.Task:
+    """A task with twelve pages of a file, mapped privately."""
+    task = system.spawn()
+    file = task.open(system.new_file(bytes(12 * PAGE_SIZE)))
+    task.mmap(12 * PAGE_SIZE, RW, MAP_PRIVATE | MAP_FIXED, at(0), file=file)
+    return task
+
+
+def mprotect_file(system: rmaplab.System) -> Facts:
+    """An island made and unmade in it; half of it is written."""
+    task = shown(system)
+    task.write(at(2), bytes(6 * PAGE_SIZE))
+    task.mprotect(at(4), 4 * PAGE_SIZE, PROT_READ)
+    task.mprotect(at(4), 4 * PAGE_SIZE, RW)
+    system.check()
+    return {"VMAs": nr_vmas(task)}
+
+
+def moved_file(system: rmaplab.System) -> Facts:
+    """Its end goes away, and comes back."""
+    task = shown(system)
+    task.write(at(2), bytes(6 * PAGE_SIZE))
+    for old, new in ((4, 100), (100, 4)):
+        task.mremap(at(old), 8 * PAGE_SIZE, 8 * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, at(new))
+    system.check()
+    return {"VMAs": nr_vmas(task)}
+
+
 def vmas_of_a_file(system: rmaplab.System) -> Facts:
     """What has them, and what a VMA takes with its place there."""
     index = system.kernel.page_cache.new_file(b"file").i_mmap
@@ -208,6 +236,10 @@ TOGGLED = [
     Toggled("2.6.5-rc3-aa3", APRIL_ANON + "+prio-tree", mprotect, {"VMAs": 1}, {"VMAs": 3}),
     Toggled("2.6.5-rc3-aa3", APRIL_ANON + "+prio-tree", neighbours, {"VMAs": 1}, {"VMAs": 2}),
     Toggled("2.6.5-rc3-aa3", APRIL_ANON + "+prio-tree", moved, {"VMAs": 2}, {"VMAs": 2}),
+    Toggled("2.6.5-rc3-aa3", APRIL_ANON + "+prio-tree", mprotect_file, {"VMAs": 1}, {"VMAs": 3}),
+    Toggled("2.6.5-rc3-aa3", "2.6.5-rc3", mprotect_file, {"VMAs": 1}, {"VMAs": 3}),
+    Toggled("2.6.7", "2.6.5-rc3-aa3", moved_file, {"VMAs": 1}, {"VMAs": 2}),
+    Toggled("2.6.7", "2.6.5-rc3-aa3", mprotect_file, {"VMAs": 1}, {"VMAs": 1}),
     Toggled("2.6.7", "2.6.5-rc3-aa3", moved, {"VMAs": 1}, {"VMAs": 2}),
     Toggled("2.6.7", "2.6.5-rc3-aa3", neighbours, {"VMAs": 1}, {"VMAs": 1}),
 ]

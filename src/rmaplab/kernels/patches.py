@@ -18,6 +18,7 @@ from dataclasses import replace
 from rmaplab.kernels.figures_walks import AA_WALKS
 from rmaplab.kernels.history import Figure, Status
 from rmaplab.kernels.spec import Patch
+from rmaplab.mm.rules import FileMerging
 from rmaplab.rmap.file_index import IndexKind
 
 V, B = Status.VALIDATED, Status.BELIEVED
@@ -121,7 +122,10 @@ MPROTECT_MERGING = Patch(
     ANDREA,
     "mprotect merges again, anonymous memory and, for the first time, files",
     "all of it; a new mapping shares the anon_vma of a neighbour whose flags alone differ",
-    figures={"mprotect_merges": Figure(1, "<20040403012612.GY21341@dualathlon.random>, mprotect_attempt_merge", B)},
+    figures={
+        "mprotect_merges": Figure(1, "<20040403012612.GY21341@dualathlon.random>, mprotect_attempt_merge", B),
+        "file_merging": Figure(FileMerging.ALWAYS, "<20040403012612.GY21341@dualathlon.random>: files too", B),
+    },
     design=ANON_VMA_EARLY,
     needs=_PRIO_TREE.name,
 )

@@ -26,7 +26,12 @@ from rmaplab.rmap.protocol import ReverseMap
 from rmaplab.rmap.pte_chain import PteChain
 
 OURS = [("2.4.21", "i386"), ("2.6.2", "i386-pae"), ("2.6.5-rc1", "x86-64"), ("2.6.5-rc1+anonmm", "i386-pae")]
-OURS += [("2.6.5-rc1-aa1", "i386"), ("2.6.5-rc1+anon_vma", "i386-pae")]
+OURS += [
+    ("2.6.5-rc1-aa1", "i386"),
+    ("2.6.5-rc1+anon_vma", "i386-pae"),
+    ("2.6.5-rc3-aa3", "i386"),
+    ("2.6.7", "i386-pae"),
+]
 OURS += [("2.6.5-rc1+anon_vma_chain", "i386-pae"), ("6.18", "x86-64"), ("6.18+anonmm", "x86-64")]
 TEMPLATE = Path(__file__).parents[3] / "docs" / "template-design"
 
