@@ -65,8 +65,9 @@ bpf:       ## compile the BPF programs again (needs Debian 12's clang and llvm);
 counts: $(DEV)    ## anon_vmas and chains of fork trees, model and the real kernel side by side (root, perf, a 6.x kernel)
 	$(BIN)/python benchmarks/counts.py
 
-fuzz: $(DEV)     ## 20,000 random scripts on the model and on this machine's kernel (6.18, as root): some minutes
+fuzz: $(DEV)     ## 20,000 random scripts, and 2,000 of the other habits, on the model and on this machine's kernel (6.18, as root): a quarter of an hour
 	$(BIN)/rmaplab check --fuzz 20000 --seed $(or $(SEED),33)
+	$(BIN)/rmaplab check --fuzz 2000 --habits all --seed $(or $(SEED),33)
 
 vmas: $(DEV)     ## rmap-test and test-mmap at their published sizes: what walks from a file's page visit (some minutes, 4 GB)
 	$(BIN)/python -m benchmarks.many_vmas

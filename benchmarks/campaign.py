@@ -18,7 +18,18 @@ from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.lab.conformance.kit import conformance
 from rmaplab.report.tables import console, new_table
 
-KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc1+anon_vma_chain", "6.18")
+KERNELS = (
+    "2.4.21",
+    "2.6.2",
+    "2.6.5-rc1",
+    "2.6.5-rc1+anonmm",
+    "2.6.5-rc1-aa1",
+    "2.6.5-rc1+00100",
+    "2.6.5-rc3-aa3",
+    "2.6.7",
+    "2.6.5-rc1+anon_vma_chain",
+    "6.18",
+)
 SCRIPTS = 100
 TINY, TINY_6 = 32, 72  # frames; slabs of eight pages and stacks of four need more
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rmaplab.cli import main
-from rmaplab.host.agent import Agent, HostTrouble
+from rmaplab.host.agent import Agent
+from rmaplab.host.asked import HostTrouble
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -52,13 +52,15 @@ class SyscallError(OSError):
 class SegmentationFault(RmaplabError):
     """SIGSEGV: a task touched an address that its address space does not allow.
 
-    `address` is the first offending byte, `cause` says why in words.
+    `address` is the first offending byte, `cause` says why in words, `code` is its si_code: MAPERR (nothing is mapped there), ACCERR (a
+    mapping does not allow it) or KERNEL (SI_KERNEL: it is no address).
     """
 
-    def __init__(self, address: int, cause: str) -> None:
+    def __init__(self, address: int, cause: str, code: str = "MAPERR") -> None:
         super().__init__(f"SIGSEGV at {address:#x}: {cause}")
         self.address = address
         self.cause = cause
+        self.code = code
 
 
 class BusError(SegmentationFault):

@@ -53,7 +53,7 @@ def test_no_difference(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     script.write_text("A: mmap w+0 4 rw\nA: write w+1\nA: fork B\nB: read w+1\n")
     code, out, err = run(capsys, str(script), str(script))
     assert (code, out.count(f"{script}: no difference in 4 operations\n  ")) == (0, 2)
-    assert err == "" or os.geteuid() != 0
+    assert err == "" or "CONFIG_" in err or os.geteuid() != 0  # what this host's kernel is built without is said
 
 
 @needs_agent
@@ -103,7 +103,7 @@ def test_show_prints_what_each_line_came_to(capsys: pytest.CaptureFixture[str], 
     assert out.splitlines()[:3] == [
         str(script),
         "  1: A: mmap w+0 1 rw  w+0",
-        f"  2: A: read w+1       SIGSEGV w+1  ({why})",
+        f"  2: A: read w+1       SIGSEGV w+1 MAPERR  ({why})",
     ]
     code, _, err = run(capsys, "--fuzz", "1", "--show")
     assert (code, "--show and --junit tell of scripts" in err) == (2, True)
@@ -238,7 +238,7 @@ def test_fuzz_has_habits(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 def test_fuzz_keeps_the_smallest_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """It can be run again, and shows the same."""
     kept = tmp_path / "kept.script"
-    code, out, _ = run(capsys, "--fuzz", "40", "--kernel", "2.6.5-rc1-aa1", "--save", str(kept))
+    code, out, _ = run(capsys, "--fuzz", "40", "--seed", "2", "--kernel", "2.6.5-rc1-aa1", "--save", str(kept))
     assert code == 1
     assert f"saved as {kept}" in out
     assert kept.read_text().startswith("# smallest of script ")

@@ -25,27 +25,72 @@ def refused(name: str) -> str:
 
 
 def test_patches_are_the_announcements() -> None:
-    """Numbers and names as its list has them, in its order; the numbers are enough to tell them apart."""
-    (patches,) = PATCHES.values()
-    assert [patch.name for patch in patches] == [EXTRAVERSION, OBJRMAP, ANON_VMA]
-    assert [patch.number for patch in patches] == ["00000", "00100", "00101"]
+    """Numbers and names as its list has them (without .gz), in its order; each says who wrote it, what it does, and what of that is here."""
+    patches = PATCHES["2.6.5-rc1"]
+    assert [patch.name for patch in patches] == [
+        EXTRAVERSION, "00000_twofish-2.6", OBJRMAP, ANON_VMA, "00200_kgdb-ga-1", "00201_kgdb-ga-recent-gcc-fix-1",
+        "00201_kgdb-THREAD_SIZE-fixes-1", "00201_kgdb-x86_64-support-1",
+    ]  # fmt: skip
+    assert all(patch.author and patch.about and patch.here for patch in patches)
+
+
+def test_patches_of_aa3_are_its_mails() -> None:
+    """Its list of memory patches, in its order; those of March under their new names."""
+    names = ["extraversion", "objrmap-core", "anon-vma", "prio-tree", "gfp-no-compound", "mprotect-vma-merging"]
+    assert [patch.name for patch in PATCHES["2.6.5-rc3"]] == names
+    aa3, made = KERNELS["2.6.5-rc3-aa3"], find_kernel("+".join(("2.6.5-rc3", *names)))
+    assert (made.figures, made.design, made.published) == (aa3.figures, aa3.design, aa3.published)
+    assert (aa3.release, made.release) == ("2.6.5-rc3-aa3", "2.6.5-rc3-aa3+" + "+".join(names[1:]))
 
 
 def test_all_patches_make_aa1() -> None:
-    """By number or by name: the same figures, design and sizes."""
+    """By number, by name or by title: the same figures, design and sizes. A number stands for all that have it."""
     aa1 = KERNELS["2.6.5-rc1-aa1"]
-    for names in (("00000", "00100", "00101"), (EXTRAVERSION, OBJRMAP, ANON_VMA), ("00100", "00000", ANON_VMA)):
+    for names in (
+        ("00000", "00100", "00101", "00200", "00201"),
+        tuple(patch.name for patch in aa1.patches),
+        ("00100", "00000", ANON_VMA),
+        ("objrmap-core", "00101"),
+    ):
         made = find_kernel("+".join(("2.6.5-rc1", *names)))
         assert (made.figures, made.design, made.published) == (aa1.figures, aa1.design, aa1.published)
-        assert {patch.name for patch in made.patches} == {patch.name for patch in aa1.patches}
         assert made.base == "2.6.5-rc1"
+    assert find_kernel("2.6.5-rc1+00000+00100+00101+00200+00201").patches == aa1.patches
 
 
-@pytest.mark.parametrize("patch", ["00100", OBJRMAP])
+@pytest.mark.parametrize(
+    ("name", "release"),
+    [
+        ("2.6.5-rc1", "2.6.5-rc1"),
+        ("2.6.5-rc1-aa1", "2.6.5-rc1-aa1"),
+        (f"2.6.5-rc1+{EXTRAVERSION}", "2.6.5-rc1-aa1"),
+        ("2.6.5-rc1+00000", "2.6.5-rc1-aa1+00000"),
+        ("2.6.5-rc1+objrmap-core", "2.6.5-rc1+00100"),
+        ("2.6.5-rc1+00100+00101", "2.6.5-rc1+00100+00101"),
+        ("2.6.5-rc1+00200+00201", "2.6.5-rc1+00200+00201"),
+        ("2.6.5-rc1+00100+anonmm", "2.6.5-rc1+00100+anonmm"),
+        ("2.6.5-rc1+anonmm", "2.6.5-rc1+anonmm"),
+        ("2.6.5-rc1-aa1+anonmm", "2.6.5-rc1-aa1+anonmm"),
+        ("2.6.7", "2.6.7"),
+        ("6.18", "6.18"),
+    ],
+)
+def test_uname_says_what_was_booted(name: str, release: str) -> None:
+    """What `uname -r` and /proc/version say: the version with what 00000_extraversion makes of it, and what it was composed of."""
+    system = rmaplab.boot(name, ram="64M")
+    uname = system.uname()
+    assert (uname.sysname, uname.release) == ("Linux", release)
+    assert uname.machine == ("x86_64" if name == "6.18" else "i686")
+    assert uname.version.endswith(system.spec.released[:4])
+    assert system.proc_version().startswith(f"Linux version {release} (")
+    assert system.proc_version().endswith(f" {uname.version}\n")
+
+
+@pytest.mark.parametrize("patch", ["00100", OBJRMAP, "objrmap-core"])
 def test_objrmap_alone_is_a_kernel(patch: str) -> None:
     """Anonymous pages are on chains, VMAs merge: but for files it is its base, and for how long PG_anon stands and who splits under which lock."""
     base, made = KERNELS["2.6.5-rc1"], find_kernel(f"2.6.5-rc1+{patch}")
-    assert made.name == f"2.6.5-rc1+{patch}"
+    assert (made.name, made.release) == (f"2.6.5-rc1+{patch}", "2.6.5-rc1+00100")
     changed = {name for name, figure in made.figures.items() if figure != base.figures[name]}
     assert changed == {
         "list_moved_to_tail",
@@ -87,6 +132,10 @@ def test_the_split_that_the_announcement_wished_for() -> None:
         ("2.6.5-rc1+00101", [ANON_VMA, OBJRMAP, "put 00100 before it"]),
         ("2.6.5-rc1+00101+00100", [ANON_VMA, OBJRMAP]),
         ("2.6.5-rc1+00102", ["00102", EXTRAVERSION, OBJRMAP, ANON_VMA]),
+        ("2.6.5-rc1+00201", ["00201_kgdb-ga-recent-gcc-fix-1", "put 00200 before it"]),
+        ("2.6.5-rc1+objrmap", ["'objrmap'", "objrmap-core", "anon_vma_chain"]),
+        ("2.6.5-rc3+mprotect-vma-merging", ["mprotect-vma-merging", "put prio-tree before it"]),
+        ("2.6.7+prio-tree", ["'prio-tree'", "2.6.5-rc3"]),
         ("2.6.2+00100", ["00100", "2.6.2", OBJRMAP, "2.6.5-rc1"]),
         ("2.6.5-rc1+anonmm+00100", ["anonmm", "BASE+PATCH+DESIGN"]),
         ("2.6.5-rc1+anonmm+pte_chain", ["anonmm", "BASE+PATCH+DESIGN"]),
@@ -109,6 +158,6 @@ def test_every_order_composes_or_says_why() -> None:
             name = "+".join(("2.6.5-rc1", *order))
             needed = "00101" not in order or "00100" in order[: order.index("00101")]
             if needed:
-                assert [patch.number for patch in find_kernel(name).patches] == list(order)
+                assert list(dict.fromkeys(patch.number for patch in find_kernel(name).patches)) == list(order)
             else:
                 assert "put 00100 before it" in refused(name)

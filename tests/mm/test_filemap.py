@@ -23,7 +23,8 @@ from rmaplab.reclaim.page_out import page_out
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 KERNELS = (
-    "2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+00100", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc1+anon_vma_chain", "6.18",
+    "2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+00100", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc3-aa3", "2.6.7",
+    "2.6.5-rc1+anon_vma_chain", "6.18",
 )  # fmt: skip
 everywhere = pytest.mark.parametrize(
     ("kernel", "paging"), [(kernel, paging) for kernel in KERNELS for paging in find_kernel(kernel).architectures]

@@ -28,7 +28,9 @@ def test_of_ones_own_memory_anything_as_far_as_it_goes() -> None:
     assert task.process_madvise(task, [(at, P), (at + 3 * P, 2 * P), (at + P, P)], MADV_DONTNEED) == P
     assert task.mm.rss == 2
     assert error(task, task, [(at + 3 * P, 2 * P)], MADV_DONTNEED) == errno.ENOMEM
-    assert task.process_madvise(task, [(0, 0)], 0x4D) == 0
+    assert task.process_madvise(task, [(17, 0)], 0x4D) == 0
+    assert error(task, task, [(17, 0), (at, P)], MADV_DONTNEED) == errno.EINVAL
+    assert task.process_madvise(task, [(at, P), (17, 0)], MADV_DONTNEED) == P
     system.check()
 
 

@@ -23,7 +23,18 @@ from rmaplab.reclaim.page_out import page_out
 from rmaplab.rmap.pte_chain import PteChain
 from rmaplab.units import PAGE_SIZE
 
-KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc1+anon_vma_chain", "6.18")
+KERNELS = (
+    "2.4.21",
+    "2.6.2",
+    "2.6.5-rc1",
+    "2.6.5-rc1+anonmm",
+    "2.6.5-rc1-aa1",
+    "2.6.5-rc1+00100",
+    "2.6.5-rc3-aa3",
+    "2.6.7",
+    "2.6.5-rc1+anon_vma_chain",
+    "6.18",
+)
 kernels = pytest.mark.parametrize("kernel", KERNELS)
 NR = 24
 

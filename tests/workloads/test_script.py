@@ -12,7 +12,7 @@ from rmaplab.calls import words
 from rmaplab.calls.table import BIRTHS, CALLS
 from rmaplab.calls.words import Address, Length
 from rmaplab.errors import UsageError
-from rmaplab.workloads.script import LATER, Op, Script, ScriptError, op, parse, read_script, usage
+from rmaplab.workloads.script import LATER, Lives, Op, Script, ScriptError, op, parse, read_script, steps, usage
 
 ADDRESSES = st.one_of(
     st.builds(Address, st.sampled_from("wmh"), st.integers(-(10**6), 10**6), st.integers(0, 4095)),
@@ -46,25 +46,19 @@ def values(kind: words.Kind) -> st.SearchStrategy[Any]:
 @st.composite
 def scripts(draw: st.DrawFn) -> Script:
     """Any script: whoever lives calls whatever there is."""
-    alive, born, ops = ["A"], 1, list[Op]()
-    calls = [call for call in CALLS if call != "vfork"]  # its parent would have to wait
+    lives, ops = Lives(), list[Op]()
     for _ in range(draw(st.integers(1, 12))):
+        alive = [name for name in lives.born if name not in lives.gone]
         if not alive:
             break
-        process, call = draw(st.sampled_from(alive)), draw(st.sampled_from(calls))
-        if call in BIRTHS:
-            if born == 16:
-                continue
-            alive.append(f"P{born}")
-            rest = [draw(values(argument.kind)) for argument in CALLS[call].arguments[1:]]
-            ops.append(op(process, call, f"P{born}", *rest))
-            born += 1
-            continue
-        if call == "exit":
-            alive.remove(process)
-        kinds = [argument.kind for argument in CALLS[call].arguments]
-        living = st.sampled_from(alive or ["A"])
-        arguments = [draw(living if isinstance(kind, words.LivingKind) else values(kind)) for kind in kinds]
+        process, call = draw(st.sampled_from(alive)), draw(st.sampled_from(list(CALLS)))
+        child = [f"P{len(lives.born)}"] if call in BIRTHS else []
+        kinds = [argument.kind for argument in CALLS[call].arguments[len(child) :]]
+        living = st.sampled_from(alive)
+        arguments = [
+            *child,
+            *(draw(living if isinstance(kind, words.LivingKind) else values(kind)) for kind in kinds),
+        ]
         if call in ("read", "write"):
             arguments[0] = replace(arguments[0], extra=0)
         if call == "mremap" and arguments[4] is None:
@@ -73,7 +67,10 @@ def scripts(draw: st.DrawFn) -> Script:
             arguments[0] = max(1, arguments[0])
         if call == "limit":
             arguments[1] = Length(arguments[1].pages)
-        ops.append(op(process, call, *arguments))
+        made = op(process, call, *arguments)
+        if lives.problem(made) is None:
+            lives.do(made)
+            ops.append(made)
     return Script(tuple(ops))
 
 
@@ -138,7 +135,10 @@ def test_the_line_of_each_call_reads_as_the_manual_page() -> None:
         ("B: exit", "f:1: expected a process that lives, found B: fork it first (A: fork B)"),
         ("A: exit\n\nA: wait", "f:3: expected a process that lives, found A, which exits in line 1"),
         ("A: vfork B\nA: wait", "f:2: A waits for its vfork child: expected B: exit or B: exec before"),
-        ("".join(f"A: fork P{i}\n" for i in range(16)), "f:16: expected at most 16 processes"),
+        ("".join(f"A: fork P{i}\n" for i in range(512)), "f:512: expected at most 512 processes and threads that live: let one exit"),
+        ("A: thread T\nT: vfork B", "f:2: expected a process for vfork, found T, which is a thread: let A do it"),
+        ("A: thread T\nA: exec\nT: wait", "f:3: expected a process that lives, found T, which exits in line 2"),
+        ("A: thread T\nA: fork B\nT: kill\nB: wait\nA: wait", "f:5: expected a process that lives, found A, which exits in line 3"),
     ],
 )  # fmt: skip
 def test_a_wrong_script_says_where_and_what_was_expected(text: str, message: str) -> None:
@@ -191,3 +191,19 @@ def test_a_file_is_named_in_its_errors(tmp_path: Path) -> None:
 def test_usage_names_every_argument() -> None:
     """As the manual page does."""
     assert usage("mremap") == "mremap ADDRESS OLD NEW [FLAGS] [TO]"
+
+
+def test_places_of_the_dead_are_free_again() -> None:
+    """So many processes may live at once, and many more one after the other; a thread's place is free with its process."""
+    text = "A: fork B\nB: thread T\nA: fork C\nB: exit\nA: fork D\nA: fork E\n"
+    assert [step[:2] for step in steps(parse(text).ops)] == [(0, 1), (1, 2), (0, 3), (1, 0), (0, 1), (0, 2)]
+    chain = "repeat 2000 i\nA: fork P{i}\nP{i}: exit\nend\n"
+    assert {step.child_slot for step in steps(parse(chain).ops)} == {0, 1}
+
+
+def test_of_many_those_are_looked_at_whom_an_operation_is_about() -> None:
+    """Everybody while few live, and at the end."""
+    text = "".join(f"A: fork P{i}\n" for i in range(20)) + "P3: wait\nP3: wait\n"
+    looks = [step.looks for step in steps(parse(text).ops)]
+    assert looks[:15] == [None] * 15
+    assert looks[15:] == [*[("A", f"P{i}") for i in range(15, 20)], ("P3",), None]

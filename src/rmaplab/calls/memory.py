@@ -13,11 +13,11 @@ from typing import TypeVar
 
 from rmaplab.errors import NoMemory, NotModelled, OomKilled, SyscallError, UsageError
 from rmaplab.machine.runqueue import SchedEntity
-from rmaplab.mm.access import execute, read_bytes, write_bytes
+from rmaplab.mm.access import copy_from_user, copy_to_user, execute, read_bytes, write_bytes
 from rmaplab.mm.anon_name import do_set_anon_name
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.madvise import check_range, check_remote, do_madvise, import_ranges, is_known
+from rmaplab.mm.madvise import check_access, check_range, check_remote, do_madvise, import_ranges, is_known
 from rmaplab.mm.mempolicy import do_mbind
 from rmaplab.mm.mincore import do_mincore, do_msync
 from rmaplab.mm.mlock import do_mlock, do_mlockall, do_munlock, do_munlockall
@@ -27,7 +27,7 @@ from rmaplab.mm.mremap import do_mremap
 from rmaplab.mm.mseal import do_mseal
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.populate import madvise_populate, mm_populate, populate_locked
-from rmaplab.mm.process import do_exit
+from rmaplab.mm.process import end_group, nr_tasks_of
 from rmaplab.objects.flags import (
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
@@ -116,7 +116,7 @@ class MemoryCalls(TaskStruct):
         """process_madvise(2): advice about (address, bytes) after (address, bytes) of another task's memory, or of its own.
 
         Returns how many bytes of the first ranges could be advised. Raises SyscallError where the first of all could not: EFAULT (beyond
-        all addresses), ESRCH, EINVAL (of others one may only say what destroys nothing), EPERM, as madvise; ENOSYS before 5.10.
+        all addresses), ESRCH, EACCES (not ours to look at), EINVAL (of others one may only say what destroys nothing), EPERM, as madvise; ENOSYS before 5.10.
         """
         k, own = self.kernel, self._mm()
         if not k.rules.process_madvise_known:
@@ -124,6 +124,8 @@ class MemoryCalls(TaskStruct):
         ranges = import_ranges(k, ranges)
         if who.mm is None:
             raise SyscallError(errno.ESRCH, "process_madvise")
+        if who.mm is not own:
+            check_access(self.limits, who.leader.limits, who.mm)
         if who.mm is not own or not k.rules.process_madvise_own_freely:
             check_remote(k, self.limits, advice, other=who.mm is not own)
         advised = 0
@@ -203,32 +205,57 @@ class MemoryCalls(TaskStruct):
     def limit_as(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_AS): bytes of address space, from now on and for children."""
         self._mm()
-        self.limits.address_space = parse_size(limit)
+        for task in (self.leader, *self.leader.threads):
+            task.limits.address_space = parse_size(limit)
 
     def limit_data(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_DATA): bytes of heap, since 4.7 of all private writable memory, from now on and for children."""
         self._mm()
-        self.limits.data = parse_size(limit)
+        for task in (self.leader, *self.leader.threads):
+            task.limits.data = parse_size(limit)
 
     def limit_memlock(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_MEMLOCK): bytes that may be locked, from now on and by children."""
         self._mm()
-        self.limits.memlock = parse_size(limit)
+        for task in (self.leader, *self.leader.threads):
+            task.limits.memlock = parse_size(limit)
 
     def limit_stack(self, limit: int | str) -> None:
         """setrlimit(RLIMIT_STACK): bytes that a mapping may have that grows down, from now on and for children."""
         self._mm()
-        self.limits.stack = parse_size(limit)
+        for task in (self.leader, *self.leader.threads):
+            task.limits.stack = parse_size(limit)
 
     def limit_nproc(self, limit: int) -> None:
         """setrlimit(RLIMIT_NPROC): tasks that its user may have when it makes one, or its child does; root is not bound."""
         self._mm()
-        self.limits.nproc = limit
+        for task in (self.leader, *self.leader.threads):
+            task.limits.nproc = limit
 
     def cap_ipc_lock(self, *, granted: bool) -> None:
         """Give the task CAP_IPC_LOCK, or take it away; children inherit it. A first task has none."""
         self._mm()
         self.limits.may_lock = granted
+
+    def setuid(self, uid: int) -> None:
+        """setuid(2): from root on an ordinary user, for good, without capabilities: limits bind, and execve gives nothing back.
+
+        Raises SyscallError: EPERM, where the task is not root and not `uid`; in 2.6 EAGAIN, where that user has too many tasks. Since 3.1
+        the next execve fails then, if it is still so.
+        """
+        k, rules = self.kernel, self.kernel.rules
+        mm = self._mm()
+        if self.limits.uid not in (0, uid):
+            raise SyscallError(errno.EPERM, "setuid")
+        if uid and uid != self.limits.uid:
+            nr, most = nr_tasks_of(k, uid), self.limits.nproc
+            if rules.setuid_minds_nproc and nr >= most:
+                raise SyscallError(errno.EAGAIN, "setuid", f"user {uid} has {nr} tasks, and RLIMIT_NPROC is {most}")
+            self.limits.nproc_exceeded = rules.execve_minds_nproc and nr > most
+        if uid and not self.limits.uid:  # cap_emulate_setxuid; in 2004 cap_task_post_setuid
+            self.limits.may_lock = False
+        mm.dumpable = mm.dumpable and uid == self.limits.uid  # commit_creds
+        self.limits.uid = uid
 
     def read(self, address: int, length: int = 1) -> bytes:
         """Load `length` bytes. Raises SegmentationFault, OomKilled."""
@@ -237,6 +264,20 @@ class MemoryCalls(TaskStruct):
     def write(self, address: int, data: bytes) -> None:
         """Store `data`. Raises SegmentationFault, with the bytes before the bad address stored, and OomKilled."""
         self._access(write_bytes, address, data)
+
+    def copy_from_user(self, address: int, length: int | str) -> bytes:
+        """The kernel reads the task's memory, as write(2) of it does: the bytes before the first that it may not read.
+
+        Raises SyscallError: EFAULT, where it may read none.
+        """
+        return self._copy(copy_from_user, address, parse_size(length))
+
+    def copy_to_user(self, address: int, data: bytes) -> int:
+        """The kernel writes into the task's memory, as read(2) does: how many bytes, before the first that it may not write.
+
+        Raises SyscallError: EFAULT, where it may write none.
+        """
+        return self._copy(copy_to_user, address, data)
 
     def touch(self, address: int, length: int | str, *, write: bool = False) -> None:
         """Read a byte of every page of the range, or write it back unchanged; in bulk. Raises SegmentationFault, OomKilled."""
@@ -305,6 +346,13 @@ class MemoryCalls(TaskStruct):
         finally:
             locks.drop(lock)
 
+    def _copy(self, copy: Callable[..., R], *arguments: int | bytes) -> R:
+        """A system call that has no lock of the address space but those of its faults."""
+        try:
+            return copy(self.kernel, self._mm(), self.limits, *arguments)
+        finally:
+            self.kernel.machine.end_call()
+
     def _access(self, access: Callable[..., R], *arguments: int | bytes) -> R:
         """A load or a store; a fault that gets no memory kills the task (VM_FAULT_OOM), or is tried again."""
         while True:
@@ -315,5 +363,5 @@ class MemoryCalls(TaskStruct):
                     raise
                 if self.kernel.rules.fault_retries_oom:
                     continue
-                do_exit(self.kernel, self, -SIGKILL)
+                end_group(self.kernel, self, -SIGKILL)
                 raise OomKilled(f"task {self.pid}: a page fault got no memory ({failure})") from None

@@ -38,6 +38,11 @@ from rmaplab.calls.words import (
 )
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import (
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_SIGHAND,
+    CLONE_SYSVSEM,
+    CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
     RLIMIT_AS,
@@ -50,6 +55,7 @@ from rmaplab.objects.flags import (
 )
 from rmaplab.units import PAGE_SHIFT
 
+CLONE_A_THREAD = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
 REQUIRED = object()  # an argument without a default
 HINT = 1 << 40  # no bit of mmap(2)'s: the address is a hint
 
@@ -63,6 +69,7 @@ class Returns(Enum):
     RESIDENT = auto()  # a bool for each page
     LENGTH = auto()  # bytes
     WORDS = auto()  # one of each page that was loaded from
+    BYTES = auto()  # how many were copied; and a word of each whole page that the kernel has read
     CHILD = auto()  # and to the child: a birth
     WHO = auto()  # which child has ended, and how
     NEVER = auto()  # the process ends
@@ -222,13 +229,19 @@ _ROWS = (
     Call("msync", 26, Task.msync, (*RANGE, _argument("flags", MS, "ASYNC SYNC INVALIDATE ASYNC|SYNC INVALIDATE|SYNC 0")), often=1, harmless="w+0 1 ASYNC"),
     Call("read", None, Task.read, (ADDRESS, PAGES), Returns.WORDS, often=6),
     Call("write", None, Task.write, (ADDRESS, PAGES), often=20),
+    Call("fetch", None, Task.execute, (ADDRESS,), often=2),
+    Call("copy_from_user", 18, Task.copy_from_user, RANGE, Returns.BYTES, often=3),
+    Call("copy_to_user", 17, Task.copy_to_user, RANGE, Returns.BYTES, often=4),
     Call("fork", 57, Task.fork, (CHILD,), Returns.CHILD, often=9),
     Call("vfork", 58, Task.vfork, (CHILD,), Returns.CHILD, often=1, clone_flags=CLONE_VM | CLONE_VFORK),
     Call("clone", 56, _clone, (CHILD, _argument("flags", CLONE, "VM")), Returns.CHILD, often=1, clone_flags=CLONE_VM),
+    Call("thread", 56, Task.thread, (CHILD,), Returns.CHILD, often=1, clone_flags=CLONE_A_THREAD, rule="thread_groups"),
     Call("wait", 61, Task.wait, (), Returns.WHO, often=2, harmless=""),
     Call("exec", 59, Task.execve, often=0.3),
     Call("exit", 60, Task.exit, (_argument("code", NumberKind("an exit code", 255), "0 0 3", 0),), Returns.NEVER, often=5),
+    Call("kill", 62, Task.kill, (), Returns.NEVER, often=0.7),
     Call("limit", 160, _limit, (_argument("resource", RLIMIT), LENGTH), often=0.8),
+    Call("setuid", 105, Task.setuid, (_argument("uid", NumberKind("a user's number", 65534), "65534 65534 1000 0"),), often=0.4),
     Call("drop", 126, _drop, (_argument("capability", CAP, "IPC_LOCK"),), often=0.7),
     Call("fail", None, _fail, (_argument("nth", NumberKind("which allocation, from 1 on", 1 << 20), "1"),), often=0,
          not_on_host="failing allocations need CONFIG_FAULT_INJECTION"),

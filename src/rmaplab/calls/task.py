@@ -16,12 +16,12 @@ import errno
 from collections.abc import Callable
 
 from rmaplab.calls.files import FileCalls
-from rmaplab.calls.memory import SIGSEGV
-from rmaplab.errors import NoMemory, OomKilled, SegmentationFault, SyscallError, UsageError
+from rmaplab.calls.memory import SIGKILL, SIGSEGV
+from rmaplab.errors import NoMemory, NotModelled, OomKilled, SegmentationFault, SyscallError, UsageError
 from rmaplab.mm.fork import dup_mm
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput, new_mm
-from rmaplab.mm.process import copy_process, do_exit, mm_release, release_task
+from rmaplab.mm.process import copy_process, do_exit, end_group, end_threads, mm_release, nr_tasks_of, release_task
 from rmaplab.objects.mm_types import MmStruct
 
 Program = Callable[["Task"], int | None]
@@ -64,6 +64,7 @@ class Task(FileCalls):
         Driven from outside, the parent's other calls are refused (UsageError) until then.
         """
         k = self.kernel
+        self._only_process("vfork")
         child = self._share("vfork", program)
         self.vfork_child = child
         if program is not None:
@@ -81,7 +82,25 @@ class Task(FileCalls):
         self.kernel.machine.end_call()
         return child
 
-    def _share(self, call: str, program: Program | None) -> Task:
+    def thread(self) -> Task:
+        """clone(2) with CLONE_VM, CLONE_SIGHAND, CLONE_THREAD: a thread more of this process. Raises as fork().
+
+        It is driven from outside. exit() ends it alone; with its process it ends, too.
+        """
+        k = self.kernel
+        if not k.rules.thread_groups:
+            raise NotModelled("threads of one process end one by one on this kernel: use clone VM")
+        if k.machine.sched.current is not None:
+            raise NotModelled("thread() of a program: drive it from outside")
+        thread = self._share("thread", None, thread=True)
+        self.kernel.machine.end_call()
+        return thread
+
+    def _only_process(self, call: str) -> None:
+        if self.leader is not self:
+            raise NotModelled(f"{call} by a thread: let its process do it")
+
+    def _share(self, call: str, program: Program | None, *, thread: bool = False) -> Task:
         """A child that lives in this address space."""
         k, mm = self.kernel, self._mm()
         if program is None and k.machine.sched.current is not None:
@@ -91,7 +110,7 @@ class Task(FileCalls):
             mm.users += 1
             return mm
 
-        child = copy_process(k, Task, self, share)
+        child = copy_process(k, Task, self, share, thread=thread)
         child.kernel = k
         k.machine.charge("fork")
         k.machine.end_burst()
@@ -101,13 +120,19 @@ class Task(FileCalls):
         """execve(2), as far as memory goes: a new, empty address space; the old one goes with its last user.
 
         Limits stay; what mlockall asked of VMAs to come does not; root gets its capabilities again. A vfork child gives its parent
-        back its own. Raises SyscallError(ENOMEM), NoMemory; then the old address space is still there.
+        back its own. Its threads end. Raises SyscallError: ENOMEM, EAGAIN (setuid has left its user with more tasks than RLIMIT_NPROC allows);
+        NoMemory. Then the old address space is still there.
         """
         k, old = self.kernel, self._mm()
+        self._only_process("execve")
+        if self.limits.nproc_exceeded and nr_tasks_of(k, self.limits.uid) > self.limits.nproc:
+            raise SyscallError(errno.EAGAIN, "execve", f"user {self.limits.uid} has more tasks than RLIMIT_NPROC")
+        self.limits.nproc_exceeded = False
         try:
             mm = new_mm(k, self.pid)
         except NoMemory as failure:
             raise failure.or_errno(errno.ENOMEM, "execve") from None
+        end_threads(k, self)
         self.mm = mm
         if self.limits.uid == 0:  # cap_bprm_creds_from_file; in 2004 compute_creds
             self.limits.may_lock = True
@@ -123,24 +148,33 @@ class Task(FileCalls):
     def wait(self) -> tuple[int, int]:
         """wait(2) for any child: (its pid, its exit code). Sleeps until there is one. Raises SyscallError: ECHILD."""
         k = self.kernel
+        children = self.leader.children
         while True:
-            if not self.children:
+            if not children:
                 raise SyscallError(errno.ECHILD, "wait")
-            for child in self.children:
+            for child in children:
                 if child.exit_code is not None:
                     release_task(k, child)
                     self.kernel.machine.end_call()
                     return child.pid, child.exit_code
             if not self._runs():
-                pids = ", ".join(str(child.pid) for child in self.children)
+                pids = ", ".join(str(child.pid) for child in children)
                 raise UsageError(f"wait() would sleep for ever: let a child exit() first (pid {pids})")
             self.waits = True
             k.machine.sched.sleep()
 
     def exit(self, code: int = 0) -> None:
-        """exit(2). In a program it does not return."""
+        """exit(2) of a thread, exit_group(2) of a process. In a program it does not return."""
         self._mm()
+        end_threads(self.kernel, self, code)
         do_exit(self.kernel, self, code)
+        if self._runs():
+            raise ProgramExit
+
+    def kill(self) -> None:
+        """A fatal signal, SIGKILL: the process of this task ends with all its threads."""
+        self._mm()
+        end_group(self.kernel, self, -SIGKILL)
         if self._runs():
             raise ProgramExit
 

@@ -5,7 +5,7 @@
  *                                     +-- /proc/PID/smaps, pagemap, status; /proc/kpagecount, kpageflags
  *
  * No C library: nothing but what stands here touches memory. The program lies at 4 MiB, the ring at 2 MiB; each worker has a
- * stack of its own in .bss, so that a child runs on the same addresses whether fork copied them or CLONE_VM shares them. All
+ * small stack of its own in .bss (a signal takes 4 KiB of it; all of them count for mlockall), so that a child runs on the same addresses whether fork copied them or CLONE_VM shares them. All
  * the rest of the address space is the script's. Every process has the same page tables of the agent's own: it touches them
  * at birth, so what VmPTE grows by is the script's.
  *
@@ -29,26 +29,28 @@
 #include <linux/fcntl.h>
 
 typedef unsigned char u8;
+typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long u64;
 typedef long i64;
 
-enum { SLOTS = 16, STACK = 32768, DATA = 1024, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101 };
-enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, PADVISE, MBIND, NAME, LOOK };
+enum { SLOTS = 512, STACK = 6144, DATA = 128, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101, FD_COPY = 102 };
+enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, KILL, FETCH, PADVISE, MBIND, NAME, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
 enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000UL
 #define PAGE 4096UL
+#define MOST_COPIED (256UL << 20)
 #define BIG_AT 0x300000000UL
 #define M_PHASE 0x1ff000UL
 
-struct op { u32 kind; u8 actor, child, last, pad; u64 a[7]; };          /* from Python */
+struct op { u16 kind, actor, child, look_at_all; u64 a[7]; };            /* from Python */
 struct header { u32 magic, nr_ops, want, pad; };
-struct outcome { i64 ret; i64 sig; u64 address; i64 died; u32 nr_data, nr_snapshots; };   /* to Python, then data, snapshots */
+struct outcome { i64 ret; int sig, code; u64 address; i64 died; u32 nr_data, nr_snapshots; };   /* to Python, then data, snapshots */
 struct snapshot { u32 slot, nr_vmas, nr_pages, pid; i64 table_kib, locked_kib; };
 struct hello { u32 magic, steady; u64 m, h, memlock, alone; };         /* alone: bytes that only the supervisor has mapped */
 
-struct slot { u32 asked, done; int pid; u32 nr_data; struct op op; i64 ret, sig; u64 address, stack; u64 data[DATA]; };
+struct slot { u32 asked, done; int pid, group; u32 thread;     /* its number while it lives; 0 of a process */ u32 nr_data; struct op op; i64 ret; int sig, code; u64 address, trapped, stack; u64 data[DATA]; };
 static struct slot *const ring = (struct slot *)RING_AT;
 static u8 stacks[SLOTS][STACK] __attribute__((aligned(4096)));
 extern char __bss_start[], _end[];
@@ -88,6 +90,20 @@ __asm__("access_load: movq (%rdi), %rax\n movq %rax, (%rsi)\n xorl %eax, %eax\n 
         "access_store: movq %rsi, (%rdi)\n xorl %eax, %eax\n ret\n"
         "access_failed: movl $1, %eax\n ret\n");
 
+/* Run one instruction at an address, whatever it is: TF brings a SIGTRAP before it, and one after it, unless it could not be fetched. All
+ * registers that it could write through point to the slot's data. 1 if it could not. */
+i64 fetch(u64 address, void *scratch);
+void fetched(void);
+void not_fetched(void);
+__asm__("fetch: pushq %rbx\n pushq %rbp\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n movq %rsp, 8(%rsi)\n"
+        " movq %rdi, %r11\n movq %rsi, %rax\n addq $512, %rax\n movq %rax, %rbx\n movq %rax, %rcx\n movq %rax, %rdx\n movq %rax, %rsi\n"
+        " movq %rax, %rdi\n movq %rax, %rbp\n movq %rax, %r8\n movq %rax, %r9\n movq %rax, %r10\n movq %rax, %r12\n movq %rax, %r13\n"
+        " movq %rax, %r14\n movq %rax, %r15\n pushfq\n orq $0x100, (%rsp)\n popfq\n"
+        "fetch_jump: jmp *%r11\n"
+        "fetched: xorl %eax, %eax\n jmp 1f\n"
+        "not_fetched: movl $1, %eax\n"
+        "1: popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbp\n popq %rbx\n ret\n");
+
 static int supervisors_own[4], nr_own;
 
 static int my_slot(void) { return (int)(((u64)__builtin_frame_address(0) - (u64)stacks) / STACK); }
@@ -97,12 +113,27 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     struct ucontext *uc = context;
     struct slot *me = &ring[my_slot()];
     u64 at = uc->uc_mcontext.rip;
+    if (me->op.kind == FETCH) {
+        u64 to = me->op.a[0];
+        if (signal == SIGTRAP && !me->trapped++) return;             /* there, and nothing run yet: go on */
+        int failed = signal == SIGSEGV && (info->si_code == SI_KERNEL ? !me->trapped : (u64)info->si_addr == to && at == to);
+        if (failed) {
+            me->sig = signal;
+            me->address = (u64)info->si_addr;
+            me->code = info->si_code;
+        }
+        uc->uc_mcontext.rsp = me->data[1];
+        uc->uc_mcontext.eflags &= ~0x100UL;
+        uc->uc_mcontext.rip = (u64)(failed ? not_fetched : fetched);
+        return;
+    }
     me->sig = signal;
     if (signal == SIGSYS) {                     /* seccomp: SECCOMP_RET_TRAP */
         uc->uc_mcontext.rax = (u64)-ENOSYS_;
         return;
     }
     me->address = (u64)info->si_addr;
+    me->code = info->si_code;
     if (at != (u64)access_load && at != (u64)access_store) stop(99);
     uc->uc_mcontext.rip = (u64)access_failed;
 }
@@ -112,10 +143,10 @@ __asm__("restore_rt: movl $15, %eax\n syscall\n");
 
 static void handle_signals(void)
 {
-    static const int caught[] = { SIGSEGV, SIGBUS, SIGSYS };
+    static const int caught[] = { SIGSEGV, SIGBUS, SIGSYS, SIGTRAP, SIGILL, SIGFPE };
     struct { void (*handler)(int, siginfo_t *, void *); u64 flags; void (*restorer)(void); u64 mask; } action =
         { on_signal, SA_SIGINFO | 0x04000000 /* SA_RESTORER */, restore_rt, 0 };
-    for (u64 i = 0; i < 3; i++) sys(__NR_rt_sigaction, caught[i], &action, 0, 8);
+    for (u64 i = 0; i < sizeof caught / sizeof *caught; i++) sys(__NR_rt_sigaction, caught[i], &action, 0, 8);
 }
 
 static void futex_wake(u32 *word) { sys(__NR_futex, word, FUTEX_WAKE, 1, 0); }
@@ -139,15 +170,17 @@ static int hung_up(int fd)
 
 void worker(u64 slot);
 
-/* clone(2) onto the child's own stack; flags say whether memory is copied. The child's pid, or -errno. */
+/* clone(2) onto the child's own stack; flags say whether memory is copied. When a thread ends, the kernel makes its slot's `thread` 0. The child's pid, or -errno. */
 static i64 birth(u64 flags, u64 child)
 {
     u64 *top = (u64 *)(stacks[child] + STACK - 64);
     i64 ret;
     top[0] = child;
-    __asm__ volatile("xorl %%r10d, %%r10d\n xorl %%r8d, %%r8d\n xorl %%edx, %%edx\n syscall\n"
+    ring[child].thread = flags & CLONE_THREAD ? 1 : 0;
+    register u64 r10 __asm__("r10") = (u64)&ring[child].thread;
+    __asm__ volatile("xorl %%r8d, %%r8d\n xorl %%edx, %%edx\n syscall\n"
                      "testq %%rax, %%rax\n jnz 1f\n xorl %%ebp, %%ebp\n popq %%rdi\n andq $-16, %%rsp\n call worker\n 1:"
-                     : "=a"(ret) : "a"(__NR_clone), "D"(flags), "S"(top) : "rcx", "rdx", "r8", "r10", "r11", "memory");
+                     : "=a"(ret) : "a"(__NR_clone), "D"(flags), "S"(top), "r"(r10) : "rcx", "rdx", "r8", "r11", "memory");
     return ret;
 }
 
@@ -177,6 +210,7 @@ static void obey(struct slot *me)
     const u64 *a = me->op.a;
     u64 pair[2];
     switch (me->op.kind) {
+    case COPY_FROM: case COPY_TO:
     case CALL: me->ret = sys6((i64)a[0], a[1], a[2], a[3], a[4], a[5], a[6]); break;
     case READ:
         for (u64 i = 0; i < a[1]; i++) {
@@ -188,10 +222,16 @@ static void obey(struct slot *me)
         for (u64 i = 0; i < a[1]; i++)
             if (access_store(a[0] + i * PAGE, a[2] + i)) break;
         break;
-    case BIRTH: me->ret = birth(a[0] | SIGCHLD, me->op.child); break;
-    case EXIT: stop((int)a[0]); break;
+    case BIRTH: me->ret = birth(a[0] | (a[0] & CLONE_THREAD ? CLONE_CHILD_CLEARTID : SIGCHLD), me->op.child); break;
+    case EXIT:
+        if (me->thread) for (;;) sys(__NR_exit, a[0], 0, 0, 0);
+        stop((int)a[0]);
+        break;
+    case FETCH: me->trapped = 0; fetch(a[0], me->data); break;
+    case KILL: sys(__NR_kill, sys(__NR_getpid, 0, 0, 0, 0), SIGKILL, 0, 0); break;
     case EXEC: {
-        char digits[3] = { (char)('0' + my_slot() / 10), (char)('0' + my_slot() % 10), 0 };
+        int slot = my_slot();
+        char digits[4] = { (char)('0' + slot / 100), (char)('0' + slot / 10 % 10), (char)('0' + slot % 10), 0 };
         char *argv[] = { "rmaplab-agent", "worker", digits, 0 }, *none[] = { 0 };
         me->stack = stack_limit(8 << 20);       /* by its limit a program has its stack, and mmap its base */
         me->ret = sys(__NR_execve, "/proc/self/exe", argv, none, 0);
@@ -216,7 +256,7 @@ static void obey(struct slot *me)
         break;
     case PADVISE: {                             /* whose memory, how many ranges, the first, the advice, the second */
         u64 vector[4] = { a[2], a[3], a[5], a[6] };
-        i64 pid = ring[a[0]].pid, fd = pid ? sys(__NR_pidfd_open, pid, 0, 0, 0) : -ESRCH_;
+        i64 pid = ring[a[0]].group, fd = pid ? sys(__NR_pidfd_open, pid, 0, 0, 0) : -ESRCH_;
         me->ret = fd < 0 ? fd : sys6(__NR_process_madvise, (u64)fd, (u64)vector, a[1], a[4], 0, 0);
         if (fd >= 0) sys(__NR_close, fd, 0, 0, 0);
         break;
@@ -239,7 +279,8 @@ void worker(u64 slot)
 {
     struct slot *me = &ring[slot];
     u32 seen = look(&me->asked);
-    me->pid = (int)sys(__NR_getpid, 0, 0, 0, 0);
+    me->group = (int)sys(__NR_getpid, 0, 0, 0, 0);
+    me->pid = (int)sys(__NR_gettid, 0, 0, 0, 0);
     if (!slot)                                  /* the first, forked by the supervisor: what is its alone goes */
         for (int i = 0; i < nr_own; i++) sys(__NR_close, supervisors_own[i], 0, 0, 0);
     bump(&me->done);
@@ -249,7 +290,7 @@ void worker(u64 slot)
             if (look(&me->asked) == seen && hung_up(FD_LIFE)) stop(97);
         }
         seen = look(&me->asked);
-        me->ret = me->sig = 0;
+        me->ret = me->sig = me->code = 0;
         me->address = me->nr_data = 0;
         obey(me);
         bump(&me->done);
@@ -258,7 +299,7 @@ void worker(u64 slot)
 
 /* ---- the supervisor: asks, waits, looks ---- */
 
-struct process { int pid, pidfd, smaps, pagemap, status; u32 done; int alive, vfork_parent, vfork_child; };
+struct process { int pid, pidfd, smaps, pagemap, status; u32 done, leader; int alive, vfork_parent, vfork_child; };
 static struct process processes[SLOTS];
 static int kpagecount, kpageflags;
 /* What the supervisor reads into, and its children have not (MADV_DONTFORK): else mlockall would fill it, and VmPTE count it. */
@@ -330,13 +371,16 @@ static void close_files(struct process *p)
     shut(p->smaps); shut(p->pagemap); shut(p->status);
 }
 
-static void begin(u32 slot)
+/* A process, or a thread of the process in the slot `leader`. */
+static void begin(u32 slot, u32 leader)
 {
     struct process *p = &processes[slot];
+    p->leader = leader;
+    p->vfork_parent = p->vfork_child = -1;
     p->pid = ring[slot].pid;
     p->done = look(&ring[slot].done);
     p->alive = 1;
-    p->pidfd = (int)sys(__NR_pidfd_open, p->pid, 0, 0, 0);
+    p->pidfd = leader == slot ? (int)sys(__NR_pidfd_open, p->pid, 0, 0, 0) : processes[leader].pidfd;
     open_files(p);
 }
 
@@ -344,14 +388,33 @@ static void end(u32 slot)
 {
     struct process *p = &processes[slot];
     close_files(p);
-    shut(p->pidfd);
+    if (p->leader == slot) shut(p->pidfd);
+    if (p->vfork_child >= 0) processes[p->vfork_child].vfork_parent = -1;
     p->alive = 0;
+}
+
+static void end_threads(u32 leader)
+{
+    for (u32 s = 0; s < SLOTS; s++)
+        if (processes[s].alive && processes[s].leader == leader && s != leader) end(s);
+}
+
+static void end_process(u32 leader)
+{
+    end_threads(leader);
+    end(leader);
 }
 
 static int dead(struct process *p, int ms)
 {
     struct pollfd poll = { p->pidfd, POLLIN, 0 };
     return sys(__NR_poll, &poll, 1, ms, 0) > 0;
+}
+
+static void wait_for_thread(u32 slot)
+{
+    for (int waited = 0; ring[slot].thread && waited < PATIENCE_MS; waited += TICK_MS)
+        futex_wait(&ring[slot].thread, ring[slot].thread, TICK_MS);
 }
 
 static i64 read_text(int fd);
@@ -534,33 +597,68 @@ static int perform(const struct op *op)
     if (op->kind == BIRTH) {
         processes[op->child].done = look(&ring[op->child].done);
         processes[op->child].pidfd = -1;
+        ring[op->child].group = 0;
     }
     bump(&slot->asked);
-    if (op->kind == EXIT) {
-        dead(p, PATIENCE_MS);
-        slot->ret = slot->sig = 0;
+    u32 leader = p->leader;
+    int ends = op->kind == KILL || (op->kind == EXIT && leader == op->actor);
+    if (ends || op->kind == EXIT) {
+        if (ends) dead(p, PATIENCE_MS);
+        else wait_for_thread(op->actor);
+        slot->ret = slot->sig = slot->code = 0;
         slot->nr_data = 0;
-        end(op->actor);
+        if (ends) end_process(leader);
+        else end(op->actor);
     } else {
         answered = await(op->actor, vfork ? op->child : -1);
         if (answered == 2) slot->ret = ring[op->child].pid;
         if (op->kind == BIRTH && answered && slot->ret > 0 && (answered == 2 || await(op->child, -1))) {
-            begin(op->child);
-            processes[op->child].vfork_parent = answered == 2 ? op->actor : -1;
-            processes[op->child].vfork_child = -1;
-            if (answered == 2) p->vfork_child = op->child;
+            begin(op->child, op->a[0] & CLONE_THREAD ? p->leader : op->child);
+            if (answered == 2) {
+                processes[op->child].vfork_parent = op->actor;
+                p->vfork_child = op->child;
+            }
         }
         if (op->kind == EXEC && answered && !slot->ret) {
+            end_threads(op->actor);
             close_files(p);
             open_files(p);
         }
     }
-    if ((op->kind == EXIT || (op->kind == EXEC && !slot->ret)) && p->vfork_parent >= 0) {   /* its parent goes on */
-        await((u32)p->vfork_parent, -1);
+    p = &processes[leader];
+    if ((ends || (op->kind == EXEC && !slot->ret)) && p->vfork_parent >= 0) {   /* its parent goes on, if it lives */
+        if (processes[p->vfork_parent].alive) await((u32)p->vfork_parent, -1);
         processes[p->vfork_parent].vfork_child = -1;
         p->vfork_parent = -1;
     }
     return answered;
+}
+
+/* What read(2) and write(2) copy to and from: a file whose pages are cut where the program's are. Before a copy to user memory there is a
+ * number at the beginning of each page, and nothing else; after one from it, what is there has been read. */
+static u64 copied_pages(const struct op *op, u64 nr_bytes)
+{
+    u64 nr = (op->a[4] + nr_bytes + PAGE - 1) / PAGE;
+    return nr_bytes > MOST_COPIED ? 0 : nr;
+}
+
+static void before_copy(const struct op *op)
+{
+    u64 nr = copied_pages(op, op->a[3]);
+    sys(__NR_ftruncate, FD_COPY, 0, 0, 0);
+    sys(__NR_ftruncate, FD_COPY, nr * PAGE, 0, 0);
+    for (u64 i = 0; i < nr; i++) {
+        u64 word = op->a[5] + i;
+        sys(__NR_pwrite64, FD_COPY, &word, 8, i * PAGE);
+    }
+}
+
+static u32 after_copy(const struct op *op, i64 nr_bytes)
+{
+    u32 nr_words = 0;
+    for (u64 i = op->a[4] > 0; i * PAGE + 8 <= op->a[4] + (u64)nr_bytes; i++)
+        sys(__NR_pread64, FD_COPY, &big->words[nr_words++], 8, i * PAGE);
+    return nr_words;
 }
 
 /* One operation and what it has read, which goes to big->words: in parts where a slot's data would not hold it. */
@@ -571,12 +669,14 @@ static int perform_whole(const struct op *op, u32 *nr_words)
     u64 step = op->kind == READ ? DATA : op->kind == MINCORE ? 8 * DATA * PAGE : 0, left = step ? op->a[1] : 0;
     u64 forth = op->kind == READ ? step * PAGE : step;
     *nr_words = 0;
+    if (op->kind == COPY_TO) before_copy(op);
     for (;; part.a[0] += forth, left -= step) {
         if (step) part.a[1] = left < step ? left : step;
         if (!perform(&part)) return 0;
         if (*nr_words + slot->nr_data > sizeof big->words / 8) stop(TOO_MUCH);
         memcpy(big->words + *nr_words, slot->data, slot->nr_data * 8UL);
         *nr_words += slot->nr_data;
+        if (op->kind == COPY_FROM && slot->ret > 0) *nr_words = after_copy(op, slot->ret);
         if (left <= step || slot->sig || slot->ret) return 1;
     }
 }
@@ -584,46 +684,51 @@ static int perform_whole(const struct op *op, u32 *nr_words)
 static void finish(void)
 {
     for (u32 i = 0; i < SLOTS; i++)
-        if (processes[i].alive) {
+        if (processes[i].alive && processes[i].leader == i) {
             sys(__NR_kill, processes[i].pid, SIGKILL, 0, 0);
             dead(&processes[i], PATIENCE_MS);
-            end(i);
+            end_process(i);
         }
     while (sys(__NR_wait4, -1, 0, 0, 0) > 0) ;
 }
 
+static u32 is_looked_at(const struct op *op, u32 slot)
+{
+    return processes[slot].alive && (op->look_at_all || slot == op->actor || (op->kind == BIRTH && slot == op->child));
+}
+
 static void run(const struct header *head)
 {
-    for (u32 i = 0; i < SLOTS; i++) processes[i].vfork_parent = processes[i].vfork_child = processes[i].pidfd = -1;
-    for (u32 i = 0; i < SLOTS; i++) ring[i].pid = 0;
+    processes[0].pidfd = -1;
+    for (u32 i = 0; i < SLOTS; i++) ring[i].group = 0;
     i64 pid = birth(SIGCHLD, 0);
     if (pid < 0 || !await(0, -1)) stop(95);
-    begin(0);
+    begin(0, 0);
     for (u32 i = 0; i < head->nr_ops; i++) {
         struct op op;
         get(&op, sizeof op);
         struct slot *slot = &ring[op.actor];
         struct process *p = &processes[op.actor];
-        struct outcome outcome = { 0, 0, 0, 0, 0, 0 };
+        struct outcome outcome = { 0, 0, 0, 0, 0, 0, 0 };
         int alive = p->alive;
         outcome.died = -1;
         if (alive) {
             if (!perform_whole(&op, &outcome.nr_data)) {
-                outcome.died = exit_status(p);
-                end(op.actor);
+                outcome.died = exit_status(&processes[p->leader]);
+                end_process(p->leader);
             }
             drain();
             outcome.ret = slot->ret;
             outcome.sig = slot->sig;
+            outcome.code = slot->code;
             outcome.address = slot->address;
             if (outcome.ret < 0) outcome.nr_data = 0;   /* a hole behind what could be answered */
         } else outcome.ret = -ESRCH_;          /* a fork before has failed */
-        for (u32 s = 0; s < SLOTS; s++) outcome.nr_snapshots += (u32)processes[s].alive;
-        if (!head->want) outcome.nr_snapshots = 0;
+        for (u32 s = 0; s < SLOTS && head->want; s++) outcome.nr_snapshots += is_looked_at(&op, s);
         put(&outcome, sizeof outcome);
         put(big->words, outcome.nr_data * 8UL);
         for (u32 s = 0; s < SLOTS && head->want; s++)
-            if (processes[s].alive) look_at(s, head->want);
+            if (is_looked_at(&op, s)) look_at(s, head->want);
     }
     flush();
     if (head->want & WANT_HOLD) {               /* somebody looks at the processes: they stay until he is done */
@@ -669,6 +774,13 @@ static void arrange(u64 *m, u64 *h)
     for (int i = 0; i < 2; i++) sys(__NR_prlimit64, 0, bounds[i], limits[i], 0);
 }
 
+/* Every process has the page tables of all stacks, whichever it has used. */
+static void touch_stacks(void)
+{
+    for (u64 at = (u64)stacks; at < (u64)stacks + sizeof stacks; at += 2UL << 20) *(volatile u8 *)at = 0;
+    ((volatile u8 *)stacks)[sizeof stacks - 1] = 0;
+}
+
 static void supervise(int steady)
 {
     int pipe[2];
@@ -691,6 +803,9 @@ static void supervise(int steady)
     sys(__NR_ftruncate, fd, SLOTS * sizeof(struct slot), 0, 0);
     sys(__NR_dup2, fd, FD_RING, 0, 0);
     sys(__NR_close, fd, 0, 0, 0);
+    fd = (int)sys(__NR_memfd_create, "copy", 0, 0, 0);
+    sys(__NR_dup2, fd, FD_COPY, 0, 0);
+    sys(__NR_close, fd, 0, 0, 0);
     sys6(__NR_mmap, RING_AT, SLOTS * sizeof(struct slot), 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
     sys6(__NR_mmap, BIG_AT, sizeof *big, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, (u64)-1, 0);
     sys(__NR_madvise, BIG_AT, sizeof *big, MADV_DONTFORK, 0);
@@ -704,6 +819,10 @@ static void supervise(int steady)
     kpagecount = (int)sys(__NR_openat, AT_FDCWD, "/proc/kpagecount", O_RDONLY | O_CLOEXEC, 0);
     kpageflags = (int)sys(__NR_openat, AT_FDCWD, "/proc/kpageflags", O_RDONLY | O_CLOEXEC, 0);
     handle_signals();
+    touch_stacks();
+    sys(__NR_prlimit64, 0, RLIMIT_NOFILE, 0, limit);        /* four of each process */
+    limit[0] = limit[1];
+    sys(__NR_prlimit64, 0, RLIMIT_NOFILE, limit, 0);
     arrange(&hello.m, &hello.h);
     put(&hello, sizeof hello);
     flush();
@@ -735,6 +854,7 @@ void start(u64 *stack)
     u64 slot = number((const char *)stack[3]);
     sys6(__NR_mmap, RING_AT, SLOTS * sizeof(struct slot), 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
     handle_signals();
+    touch_stacks();
     u64 m, h;
     arrange(&m, &h);
     stack_limit(ring[slot].stack);

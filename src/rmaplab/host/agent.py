@@ -11,10 +11,8 @@ call. A process that dies, and an agent that does, is HostTrouble; nothing is le
 import errno
 import os
 import signal
-import struct
 import subprocess
 from collections import deque
-from collections.abc import Iterator
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -24,34 +22,45 @@ import numpy as np
 
 from rmaplab.calls.table import BIRTHS, CALLS, Returns
 from rmaplab.errors import UsageError
+from rmaplab.host.asked import HostTrouble, packed, ranges, tasks_of_others
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.closing import Closing
 from rmaplab.host.compiler import compile_kept
 from rmaplab.host.procfs import read_fields
 from rmaplab.host.vmas import VmaDumper
+from rmaplab.host.wire import (
+    COPY_FROM,
+    COPY_TO,
+    HEADER,
+    HELLO,
+    KINDS,
+    MAGIC,
+    OUTCOME,
+    SNAPSHOT,
+    TOO_MUCH,
+    WANT_ALL,
+    WANT_HOLD,
+    Reply,
+    Wire,
+    code_name,
+    how_it_died,
+    signal_name,
+)
 from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC, VM_DONTCOPY
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
-from rmaplab.workloads.script import Op, Script, parse
+from rmaplab.workloads.script import FIRST, Op, Script, parse, steps
 from rmaplab.workloads.world import Circumstances, Raw, Record, Watcher, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
 
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
            "-fno-asynchronous-unwind-tables", "-fcf-protection=none", "-fno-builtin", "-w")  # fmt: skip
-MAGIC = 0x524D4150
-CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, PADVISE, MBIND, NAME = range(13)
-KINDS = {
-    "read": READ, "write": WRITE, **dict.fromkeys(BIRTHS, BIRTH), "exit": EXIT, "exec": EXEC, "wait": WAIT, "limit": LIMIT,
-    "drop": DROP, "mincore": MINCORE, "process_madvise": PADVISE, "mbind": MBIND, "name": NAME,
-}  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
 TASK_SIZE = (1 << 47) - PAGE_SIZE
-PFN, MASK64 = (1 << 55) - 1, 0xFFFF_FFFF_FFFF_FFFF
+VSYSCALL = (0xFFFF_FFFF_FF60_0000, 0xFFFF_FFFF_FF60_1000)  # what the kernel does there is no memory
+MOST_COPIED = 256 << 20
+PFN = (1 << 55) - 1
 MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
 KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = 1 << 24, 1 << 34
-WANT_ALL, WANT_HOLD = 15, 16
-HELLO, HEADER, OP = struct.Struct("<IIQQQQ"), struct.Struct("<IIII"), struct.Struct("<IBBBB7Q")
-OUTCOME, SNAPSHOT = struct.Struct("<qqqqII"), struct.Struct("<IIIIqq")
-TOO_MUCH = 93  # the agent's exit code
 SINCE_BORDERS = (6, 16)  # the release since which VMAs merge as they do in 6.18 (879bca0a2c4f; modern.md 1.8)
 REFUSALS = ("ENOSYS", "EPERM", "SIGSYS", "EINVAL")  # EINVAL: a prctl that it does not know
 PROBE = """\
@@ -62,10 +71,6 @@ A: read w+0
 A: fork B
 B: exit
 """
-
-
-class HostTrouble(UsageError):
-    """The host could not do what was asked: a process died, the agent died, a call was refused."""
 
 
 class Agent(Closing):
@@ -100,6 +105,7 @@ class Agent(Closing):
             pass_fds=[told_to],
         )
         os.close(told_to)
+        self._wire = Wire(self._process)
         try:
             _, steady, m, h, memlock_bytes, alone_bytes = HELLO.unpack(self._read(HELLO.size))
             self.places = Places(WINDOW, m, h)
@@ -113,6 +119,8 @@ class Agent(Closing):
             self.circumstances = Circumstances(privileged, m, h, **_box())
             self._tables = 0
             self.missing: dict[str, str] = {}
+            if os.geteuid():
+                self.missing["setuid"] = "the agent is not root"
             if not steady:
                 self.missing["exec"] = "it does not let addresses stay where they are: personality(2)"
             if memlock_bytes != MEMLOCK_BYTES:
@@ -160,24 +168,34 @@ class Agent(Closing):
                 raise HostTrouble(
                     f"{script.name}:{op.line}: this host refuses {op.call} ({self.missing[op.call]}): leave it out"
                 )
-            for first, end in self._ranges(op):
-                if any(
-                    first < own_end and own < end for own, own_end in ((0, self.places.h), (self.places.m, TASK_SIZE))
-                ):
+            if KINDS.get(op.call) in (COPY_FROM, COPY_TO):
+                nr = op["length"].nr_bytes
+                if nr > MOST_COPIED and self.places.real(op["address"]) + nr <= TASK_SIZE:  # beyond, nothing is copied
+                    raise HostTrouble(
+                        f"{script.name}:{op.line}: {op.call} of so much would fill the machine: give at most {MOST_COPIED // PAGE_SIZE} pages"
+                    )
+            owns = [
+                (0, self.places.h),
+                (self.places.m, TASK_SIZE),
+                *([VSYSCALL] if op.call in ("read", "write", "fetch") else []),
+            ]
+            for first, end in ranges(op, self.places):
+                if any(first < own_end and own < end for own, own_end in owns):
                     raise HostTrouble(
                         f"{script.name}:{op.line}: {op.call} at {first:#x} reaches memory that the host's agent has for itself: "
                         f"give addresses from h+0 ({self.places.h:#x}) to m ({self.places.m:#x})"
                     )
-        slots = {name: slot for slot, name in enumerate(script.processes)}
+        own = self._own | {RLIMIT_NPROC: tasks_of_others(script, self.pid)}
         want = WANT_ALL if self._dumper is None else WANT_ALL | WANT_HOLD
         message = [HEADER.pack(MAGIC, len(script.ops), want, 0)]
-        message += [self._packed(op, number, slots) for number, op in enumerate(script.ops, 1)]
-        assert self._process.stdin is not None
-        if self._process.stdin.closed:
+        message += [
+            packed(op, number, step, self.places, own)
+            for number, (op, step) in enumerate(zip(script.ops, steps(script.ops), strict=True), 1)
+        ]
+        if self._process.stdin is None or self._process.stdin.closed:
             raise self._agent_died()
         try:
-            self._process.stdin.write(b"".join(message))
-            self._process.stdin.flush()
+            self._wire.send(b"".join(message))
         except BrokenPipeError:
             raise self._agent_died() from None
         self._pending.append(script)
@@ -187,15 +205,24 @@ class Agent(Closing):
         script = self._pending.popleft()
         self._alive = []
         record = Record(script, self.sees, self.circumstances)
-        watcher, pids, trouble = Watcher(self._tables), {}, None
-        for op in script.ops:
-            ret, sig, address, died, data, raws = self._read_outcome(script)
-            if died >= 0 and trouble is None:
-                trouble = f"{script.name}:{op.line}: the host's process {op.process} was killed{_by(died)} in {op.call}"
-            if op.call in BIRTHS and ret > 0:
-                pids[ret] = op["child"]
-            record.results.append(self._result(op, ret, sig, address, data, pids))
-            record.worlds.append(watcher.world(op, raws))
+        watcher, pids, names, trouble = (
+            Watcher(self._tables),
+            {},
+            {0: FIRST},
+            None,
+        )  # names by places, in order of birth
+        for op, step in zip(script.ops, steps(script.ops), strict=True):
+            if op.call in BIRTHS:
+                names.pop(step.child_slot, None)
+                names[step.child_slot] = op["child"]
+            outcome = self._read_outcome(names)
+            if outcome.died >= 0 and trouble is None:
+                how = how_it_died(outcome.died)
+                trouble = f"{script.name}:{op.line}: the host's process {op.process} was killed{how} in {op.call}"
+            if op.call in BIRTHS and outcome.ret > 0:
+                pids[outcome.ret] = op["child"]
+            record.results.append(self._result(op, outcome, pids))
+            record.worlds.append(watcher.world(op, outcome.raws))
         if self._dumper is not None:
             record.graph = self._dumper.dump_only(self._alive).graph.part(self._alive, WINDOW, WINDOW + REACH)
             os.write(self._go, b"g")
@@ -227,7 +254,7 @@ class Agent(Closing):
             if result.split(" ", maxsplit=1)[0] in REFUSALS:
                 self.missing[call.name] = f"{result}: it has no {call.option}" if call.option else result
         _, _, written, read, forked, _ = self._raws(parse(PROBE, "probe"))
-        sees = set()
+        sees = {"codes"}
         if first["A"].tables >= 0:
             sees |= {"tables", "locked"}
         if (written["A"].vmas[:, 2] & VM_DONTCOPY).any():
@@ -256,57 +283,7 @@ class Agent(Closing):
     def _raws(self, script: Script) -> list[dict[str, Raw]]:
         self.submit(script)
         self._pending.popleft()
-        return [self._read_outcome(script)[-1] for _ in script.ops]
-
-    # -- to the agent ----------------------------------------------------------------------------------------------------
-
-    def _packed(self, op: Op, number: int, slots: dict[str, int]) -> bytes:
-        """An operation as agent.c's struct op."""
-        call, kind, child = CALLS[op.call], KINDS.get(op.call, CALL), 0
-        words = [*self.places.numbers(op).values()]
-        if kind == CALL:
-            assert call.number is not None
-            words = [call.number, *words]
-        if op.call == "mmap":
-            words += [MASK64, 0]  # no file
-        if kind == WRITE:
-            words.append(stamp(number))
-        if kind == BIRTH:
-            child, words = slots[op["child"]], [call.clone_flags]
-        if kind == LIMIT and (words[1] or op["resource"] != RLIMIT_DATA):  # no data at all is no limit
-            words[1] += self._own.get(op["resource"], 0)
-        if kind == LIMIT and op["resource"] == RLIMIT_NPROC:
-            words[1] = words[1] // PAGE_SIZE + (0 if self.circumstances.privileged else self._tasks_of_others())
-        if kind == PADVISE:
-            words = [slots[op["who"]], 1 if op["address2"] is None else 2, *words]
-        words += [0] * (7 - len(words))
-        return OP.pack(kind, slots[op.process], child, 0, 0, *(word & MASK64 for word in words))
-
-    def _tasks_of_others(self) -> int:
-        """Tasks that our user has now, without those of scripts: RLIMIT_NPROC counts them all. O(processes)."""
-        nr = 0
-        for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")):
-            with suppress(OSError, KeyError, ValueError):  # it ends, or is not ours to read
-                status = read_fields(f"{pid}/status")
-                if int(status["Uid"].split()[0]) == os.getuid() and (pid == self.pid or os.getpgid(pid) != self.pid):
-                    nr += int(status["Threads"])
-        return nr
-
-    def _ranges(self, op: Op) -> Iterator[tuple[int, int]]:
-        """The addresses, from and to, that an operation names; all within whole pages."""
-        values = self.places.numbers(op)
-        for place, size in (
-            ("address", "length"),
-            ("address", "old"),
-            ("address", "pages"),
-            ("to", "new"),
-            ("address2", "length2"),
-        ):
-            if place in values and size in values and op[place] not in ("any", None):
-                first, nr = values[place], values[size] * (PAGE_SIZE if size == "pages" else 1)
-                yield first, max(first + nr, first + 1) + PAGE_SIZE - 1 & -PAGE_SIZE
-        if op.call == "brk":
-            yield values["address"], values["address"] + 1
+        return [self._read_outcome(dict(enumerate(script.processes))).raws for _ in script.ops]
 
     # -- from the agent --------------------------------------------------------------------------------------------------
 
@@ -315,10 +292,12 @@ class Agent(Closing):
             raise trouble
 
     def _read(self, nr: int) -> bytes:
-        assert self._process.stdout is not None
-        if self._process.stdout.closed:
+        if self._process.stdout is None or self._process.stdout.closed:
             raise self._agent_died()
-        data = self._process.stdout.read(nr)
+        try:
+            data = self._wire.read(nr)
+        except BrokenPipeError:
+            raise self._agent_died() from None
         if len(data) < nr:
             raise self._agent_died()
         return data
@@ -330,17 +309,19 @@ class Agent(Closing):
             return HostTrouble(
                 "a process of the script has more VMAs or pages than the agent can hold: use fewer of them"
             )
-        how = f"was killed by {_signal(-code)}" if code < 0 else f"ended with code {code}"
+        how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with code {code}"
         self.close()
         return HostTrouble(f"the agent on the host {how}: run it again, and look at the kernel's log if it stays so")
 
-    def _read_outcome(self, script: Script) -> tuple[int, int, int, int, bytes, dict[str, Raw]]:
-        """The next operation: result, signal and where, exit status if its process died (else -1), what was read, who lives."""
-        *outcome, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
+    def _read_outcome(self, names: dict[int, str]) -> Reply:
+        """The next operation's."""
+        ret, number, code, address, died, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
         data, self._alive = self._read(8 * nr_data), []
-        return (*outcome, data, dict(self._read_snapshot(script.processes) for _ in range(nr_snapshots)))
+        found = dict(self._read_snapshot(names) for _ in range(nr_snapshots))
+        raws = {name: found[name] for name in names.values() if name in found}
+        return Reply(ret, number, code, address, died, data, raws)
 
-    def _read_snapshot(self, names: tuple[str, ...]) -> tuple[str, Raw]:
+    def _read_snapshot(self, names: dict[int, str]) -> tuple[str, Raw]:
         slot, nr_vmas, nr_pages, pid, table_kib, locked_kib = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
         self._alive.append(pid)
         vmas = np.frombuffer(self._read(24 * nr_vmas), np.int64).reshape(-1, 3).copy()
@@ -356,14 +337,15 @@ class Agent(Closing):
         vmas, pages = (rows[np.argsort(rows[:, 0], kind="stable")] for rows in (vmas, pages))  # as they are told
         return names[slot], Raw(vmas, pages, *(kib // 4 if kib >= 0 else -1 for kib in (table_kib, locked_kib)))
 
-    def _result(self, op: Op, ret: int, sig: int, address: int, data: bytes, pids: dict[int, str]) -> str:
+    def _result(self, op: Op, outcome: Reply, pids: dict[int, str]) -> str:
         """In the words that both sides use."""
+        ret, number, data = outcome.ret, outcome.signal, outcome.data
         returns, words = CALLS[op.call].returns, list[int]()
         if returns is Returns.WORDS:
             words = np.frombuffer(data, np.uint64).tolist()
-        if sig:
-            where = self.places.name(address) if sig in (signal.SIGSEGV, signal.SIGBUS) else ""
-            return signal_text(_signal(sig), where, words)
+        if number:
+            code = code_name(number, outcome.code)
+            return signal_text(signal_name(number), self.places.name(outcome.address) if code else "", code, words)
         if ret < 0:
             return errno.errorcode.get(-ret, str(ret))
         value: Any = ret
@@ -374,9 +356,11 @@ class Agent(Closing):
                 return "ENOMEM"
             case Returns.RESIDENT:
                 value = [byte & 1 for byte in data[: -(-op["length"].nr_bytes // PAGE_SIZE)]]
+            case Returns.BYTES:
+                value = ret, np.frombuffer(data, np.uint64).tolist()
             case Returns.WHO:
                 status = int.from_bytes(data[:4], "little")
-                how = f"killed by {_signal(status & 127)}" if status & 127 else str(status >> 8 & 255)
+                how = f"killed by {signal_name(status & 127)}" if status & 127 else str(status >> 8 & 255)
                 value = (pids.get(ret, "a stranger"), how) if ret else None
         return result_text(returns, value, self.places)
 
@@ -392,14 +376,3 @@ def _box() -> dict[str, int]:
                 Path(f"/proc/sys/vm/{name}").read_text()
             )
     return box
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _by(status: int) -> str:
-    return f" by {_signal(status & 127)}" if status & 127 else f" (it ended with {status >> 8})" if status else ""

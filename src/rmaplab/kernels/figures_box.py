@@ -34,6 +34,8 @@ SIZES: dict[str, History] = {
             "2.6.2 include/linux/mm.h, computed: flags, count, list, mapping, index, lru, private",
             value64=72,
         ),
+        since("2.6.5-rc2", 36, "b57eb9f4ee, March 2004: eight bytes of padding go on x86-64", value64=64),
+        since("2.6.6-rc1", 28, "4244fe5bb0, April 2004: page->list goes", value64=48),
         since("6.18", 56, "64 by BTF, less _mapcount and _refcount", V),
     ),
     "vm_area_struct_bytes": (
@@ -44,6 +46,12 @@ SIZES: dict[str, History] = {
             "2.6.2 include/linux/mm.h; Hugh Dickins counts what comes on top of 64 (LKML, March 2004)",
             V,
             value64=128,
+        ),
+        since(
+            "2.6.7",
+            72,
+            "include/linux/mm.h: prio_tree_node, two words more; Hugh Dickins (LKML, 8 April 2004): 8 for prio_tree",
+            value64=144,
         ),
         since("6.18", 168, "192 by BTF, less anon_vma_chain and anon_vma", V),
     ),

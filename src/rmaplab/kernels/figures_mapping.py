@@ -188,6 +188,11 @@ MAPPING: dict[str, History] = {
         since("2.6.6", 1, "e01346d8e9, April 2004: copy_vma"),
         since("6.18", 1, "mm/mremap.c, move_vma", V),
     ),
+    "mremap_moves_many": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.7, 2.6.34 mm/mremap.c, do_mremap: EFAULT beyond one VMA"),
+        since("6.17", 1, "mm/mremap.c, remap_move; from memory"),
+        since("6.18", 1, "mm/mremap.c, remap_move", V),
+    ),
     "mremap_by_table": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/mremap.c, move_one_page: looks at the entry first"),
         since("2.6.34", 1, "2.6.34 mm/mremap.c, move_page_tables: alloc_new_pmd"),

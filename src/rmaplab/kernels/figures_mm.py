@@ -131,6 +131,27 @@ RULES: dict[str, History] = {
         since("5.19", 1, "PG_anon_exclusive; from memory"),
         since("6.18", 1, "include/linux/page-flags.h, PageAnonExclusive", V),
     ),
+    # -- process.py ------------------------------------------------------------------------------------------------------
+    "thread_groups": (
+        since("2.4", 0, "2.4.27 kernel/exit.c: no do_group_exit; from memory"),
+        since("2.6", 1, "2.6.2 kernel/exit.c, do_group_exit, fs/exec.c, de_thread; from memory"),
+        since("6.18", 1, "kernel/exit.c, do_group_exit, fs/exec.c, de_thread", V),
+    ),
+    "setuid_minds_nproc": (
+        since("2.4", 0, "2.4.27 kernel/sys.c, set_user; from memory"),
+        since("2.6", 1, "2.6.2 kernel/sys.c, set_user; from memory"),
+        since("3.1", 0, "kernel/sys.c, set_user (72fa59970f8); from memory"),
+    ),
+    "execve_minds_nproc": (
+        since("2.4", 0, "2.4.27 fs/exec.c, do_execve; from memory"),
+        since("3.1", 1, "fs/exec.c, do_execve_common (72fa59970f8); from memory"),
+    ),
+    # -- access.py -------------------------------------------------------------------------------------------------------
+    "copy_checks_length_first": (
+        since("2.4", 1, "2.4.27, 2.6.2 mm/shmem.c, shmem_file_read, shmem_file_write; from memory"),
+        since("2.6.34", 0, "fs/read_write.c, vfs_read: access_ok, then rw_verify_area; from memory"),
+        since("6.18", 0, "fs/read_write.c, vfs_read", V),
+    ),
     # -- rmap/pages.py ---------------------------------------------------------------------------------------------------
     "anon_mapping_dies_at_free": (
         since("2.4", 0, "2.4.27, 2.6.2: no page keeps one; 2.6.7 mm/rmap.c, page_remove_rmap: clear_page_anon"),
@@ -151,6 +172,7 @@ RULES: dict[str, History] = {
     "max_map_count_settable": (
         since("2.4", 1, "2.4.27 mm/mmap.c: max_map_count is a variable, kernel/sysctl.c shows it; from memory"),
         since("2.6", 0, "2.6.2 include/linux/sched.h: MAX_MAP_COUNT is a constant"),
+        since("2.6.5", 1, "8990e381c8, April 2004: sysctl_max_map_count"),
         since("2.6.34", 1, "2.6.34 mm/mmap.c: sysctl_max_map_count"),
         since("6.18", 1, "mm/util.c: sysctl_max_map_count", V),
     ),

@@ -11,6 +11,7 @@ set elsewhere. Which kernels there are: releases.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -32,21 +33,29 @@ WORD_SIZES = (4, 8)  # bytes
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch of a kernel: who wrote it, what it does, and what it changes here (nothing, if it is about something else)."""
+    """A patch of a kernel: who wrote it, what it does, and what that is `here` (nothing, if it is about something else)."""
 
     name: str
     author: str
     about: str
+    here: str
     figures: Mapping[str, Figure] | None = None
     design: str | None = None
     published: Mapping[str, Figure] | None = None
     needs: str | None = None
     """The name of the patch that it goes on top of."""
+    extraversion: str = ""
+    """What it appends to the kernel's version."""
 
     @property
     def number(self) -> str:
-        """What it is called for short."""
+        """What it is called for short; others of its release may be called so too."""
         return self.name.partition("_")[0]
+
+    @property
+    def title(self) -> str:
+        """Its name without number and revision."""
+        return re.sub(r"-\d+$", "", self.name.partition("_")[2] or self.name)
 
 
 @dataclass(frozen=True)
@@ -66,9 +75,16 @@ class KernelSpec:
     """What was published about sizes that we compute: validation, not input."""
     software: str = "2.6"
     """Whose software prices it goes by (prices.py)."""
+    version: str = ""
+    """What `uname -r` says, if that is not its name."""
 
-    def patched(self, name: str, released: str, about: str, *patches: Patch) -> KernelSpec:
-        """This kernel with patches on top, in order."""
+    @property
+    def release(self) -> str:
+        """What `uname -r` says."""
+        return self.version or self.name
+
+    def patched(self, name: str, released: str, about: str, *patches: Patch, local: str = "") -> KernelSpec:
+        """This kernel with patches on top, in order. `local` comes behind the version that they make of its own."""
         figures, design, published = dict(self.figures), self.design, dict(self.published)
         for patch in patches:
             changed = (patch.figures or {}).items()
@@ -85,6 +101,7 @@ class KernelSpec:
             base=self.name,
             patches=patches,
             published=published,
+            version=self.release + "".join(patch.extraversion for patch in patches) + local,
         )
 
     def figure(self, name: str, word_bytes: int) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -208,6 +209,16 @@ def _sched_rules(spec: KernelSpec, box: Box, word_bytes: int) -> SchedRules:
     )
 
 
+class Uname(NamedTuple):
+    """What uname(2) tells."""
+
+    sysname: str
+    nodename: str
+    release: str
+    version: str
+    machine: str
+
+
 class System:
     """A booted kernel. `kernel` holds its state, `kernel.machine` the box under it."""
 
@@ -250,6 +261,23 @@ class System:
             overcommit=OvercommitMode(box.overcommit),
             overcommit_ratio=box.overcommit_ratio,
         )
+
+    def uname(self) -> Uname:
+        """What uname(2) says, of a kernel that was compiled on the day of its release. The release is cut at 64 characters, as Linux has room."""
+        day = date.fromisoformat(self.spec.released)
+        machine = "x86_64" if self.machine.paging.word_bytes == 8 else "i686"
+        return Uname(
+            "Linux",
+            "rmaplab",
+            self.spec.release[:64],
+            f"#1 SMP {day:%a %b} {day.day:2d} 00:00:00 UTC {day.year}",
+            machine,
+        )
+
+    def proc_version(self) -> str:
+        """The line of /proc/version. Source: 2.6.2 init/version.c, linux_banner."""
+        uname = self.uname()
+        return f"{uname.sysname} version {uname.release} (rmaplab@{uname.nodename}) (no compiler) {uname.version}\n"
 
     def spawn(self, program: Program | None = None, *, root: bool = False) -> Task:
         """A first task with an empty address space. With a program it runs when run() is called, else you drive it.

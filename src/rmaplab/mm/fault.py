@@ -77,7 +77,7 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
         if vma is not None and vma.start <= bad:
             raise NotModelled(f"{vma} reaches into the kernel's own addresses: leave out what touches it there")
         if not machine.paging.is_canonical(bad):
-            raise SegmentationFault(0, f"{bad:#x} is no address: a general protection fault")
+            raise SegmentationFault(0, f"{bad:#x} is no address: a general protection fault", "KERNEL")
         raise SegmentationFault(bad, "an address outside the address space")
     address, end = start & -PAGE_SIZE, (end + PAGE_SIZE - 1) & -PAGE_SIZE
     if limits is not None and write and end - address == PAGE_SIZE and _first_write(k, mm, address):
@@ -87,14 +87,17 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
         there = touch_range(*machine.geometry, mm.pgd, address, stop, write)
         if there < stop:
             found = _look(k, mm, there, stop, write)
-            if found.other == 0:
-                refuse_guard(k, mm, max(found.there, start))
             if limits is None:
-                stop = _handle_faults(k, access_vma(k, mm, limits, max(found.there, start), write=write), found, write)
+                vma = access_vma(k, mm, limits, max(found.there, start), write=write)
+                if found.other == 0:
+                    refuse_guard(k, mm, max(found.there, start))
+                stop = _handle_faults(k, vma, found, write)
             else:
                 lock = take_for_fault(k, mm, max(found.there, start), write=write)
                 try:
                     vma = access_vma(k, mm, limits, max(found.there, start), write=write)
+                    if found.other == 0:
+                        refuse_guard(k, mm, max(found.there, start))
                     stop = _handle_faults(k, vma, found, write)
                 finally:
                     machine.locks.drop(lock)
@@ -122,9 +125,9 @@ def access_vma(k: Kernel, mm: MmStruct, limits: Limits | None, address: int, *, 
     if vma is None or vma.start > address:
         raise SegmentationFault(address, f"{'write to' if write else 'read of'} an address that nothing is mapped at")
     if write and not vma.flags & VM_WRITE:
-        raise SegmentationFault(address, f"write to {vma}, which is not writable")
+        raise SegmentationFault(address, f"write to {vma}, which is not writable", "ACCERR")
     if not write and not vma.flags & (VM_ACCESS if k.rules.write_implies_read else VM_READ | VM_EXEC):
-        raise SegmentationFault(address, f"read of {vma}, which is not readable")
+        raise SegmentationFault(address, f"read of {vma}, which is not readable", "ACCERR")
     return vma
 
 

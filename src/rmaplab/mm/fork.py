@@ -34,7 +34,7 @@ def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
     """A copy of `parent` for the new task `pid`. Raises SyscallError(ENOMEM), NoMemory; then nothing of it is left."""
     child = mm_alloc(k, pid)
     child.free_area_cache = parent.free_area_cache
-    child.start_brk, child.brk = parent.start_brk, parent.brk
+    child.start_brk, child.brk, child.dumpable = parent.start_brk, parent.brk, parent.dumpable
     charged = 0
     try:
         k.design.mm_fork(parent, child)

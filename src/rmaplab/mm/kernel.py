@@ -214,7 +214,7 @@ class Kernel:
         if self.committed_pages != charged - self.committed_drift:
             raise KernelBug("vm_committed_space", f"{self.committed_pages} pages, VMAs say {charged}")
         counts = {
-            self.sighand_cache: self.nr_alive,
+            self.sighand_cache: self.nr_alive - sum(len(task.threads) for task in self.tasks.values()),
             self.mm_cache: len(self.mms),
             self.vma_cache: sum(mm.map_count for mm in self.mms.values()),
         }

@@ -119,9 +119,15 @@ def import_ranges(k: Kernel, ranges: Sequence[Range]) -> list[Range]:
         if address + (nr_bytes if len(ranges) == 1 else length) > k.machine.paging.task_size:
             raise SyscallError(errno.EFAULT, "process_madvise", "an address beyond all addresses")
         left -= nr_bytes
-        if nr_bytes:
+        if nr_bytes or not taken:
             taken.append((address, nr_bytes))
-    return taken
+    return taken if left < MAX_RW_COUNT else []  # iov_iter_advance passes over empty ones, but the first is looked at
+
+
+def check_access(limits: Limits, its: Limits, mm: MmStruct) -> None:
+    """mm_access, by ptrace_may_access: of the same user, where it may be dumped; root may always. Raises SyscallError(EACCES)."""
+    if limits.uid and (its.uid != limits.uid or not mm.dumpable):
+        raise SyscallError(errno.EACCES, "process_madvise", "the process is not ours to look at")
 
 
 def check_remote(k: Kernel, limits: Limits, advice: int, *, other: bool) -> None:

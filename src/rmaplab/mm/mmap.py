@@ -199,6 +199,7 @@ def map_region(
             vma.file = file
             k.machine.charge("vma_alloc")
             link_vma(k, vma)
+            k.design.vma_new(vma)
     except NoMemory as failure:
         k.vm_unacct_memory(charged)
         raise failure.or_errno(errno.ENOMEM, call) from None
@@ -219,7 +220,7 @@ def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, 
     if address < mm.start_brk:
         return mm.brk, None
     limited = break_is_limited(mm, limits, address)
-    if limited and new_end < old_end and k.rules.data_limit_stops_shrinking:
+    if limited and address <= mm.brk and k.rules.data_limit_stops_shrinking:
         return mm.brk, None
     if limited and (new_end > old_end or k.rules.data_limit_stops_shrinking):
         raise SyscallError(errno.ENOMEM, "brk", "RLIMIT_DATA")

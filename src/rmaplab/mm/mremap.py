@@ -7,12 +7,13 @@
     5  the source is unmapped
 
 Between 3 and 4 the moved pages are mapped where no VMA is: an object-based reverse map cannot find them in that window. If 3
-fails, what was moved moves back. Later kernels do 4 before 3: mm/mremap_linked.py.
+fails, what was moved moves back. 2.6.7 does 4 before 3 (_move_linked); what today's kernels do besides is in mm/mremap_linked.py.
 
-Source: 2.6.5 -aa mm/mremap.c (do_mremap, move_vma, move_page_tables), 2.6.2 and 2.4 the same but for merging; eras.md 6.1.
+Source: 2.6.5 -aa mm/mremap.c (do_mremap, move_vma, move_page_tables), 2.6.2 and 2.4 the same but for merging; 2.6.7 move_vma, copy_vma; eras.md 6.1.
 """
 
 import errno
+from contextlib import suppress
 
 from rmaplab.errors import NoMemory, NotModelled, SyscallError, as_errno
 from rmaplab.mm.kernel import Kernel
@@ -20,7 +21,7 @@ from rmaplab.mm.limits import check_expand_vm
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.mmap import check_lock_limit
 from rmaplab.mm.move_ptes import Remap, move_back, move_page_tables
-from rmaplab.mm.mremap_linked import mremap_linked
+from rmaplab.mm.mremap_linked import check_spare_mappings, copy_vma, mremap_linked
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import link_vma, set_range, vm_area_dup, vm_area_free
@@ -48,7 +49,7 @@ def do_mremap(
 
     Raises SyscallError: EINVAL (flags, alignment, length 0, overlap), EFAULT (no mapping, or more than one), ENOMEM.
     """
-    if k.rules.mremap_links_first:
+    if k.rules.mremap_moves_many:
         return mremap_linked(k, mm, limits, Remap(old, page_align(old_length), page_align(new_length), flags, new))
     task_size = k.machine.paging.task_size
     if flags & ~k.rules.mremap_flags or old % PAGE_SIZE or min(old_length, new_length) < 0:
@@ -139,8 +140,49 @@ def _grow_or_move(k: Kernel, vma: VmArea, remap: Remap) -> int:
         raise SyscallError(errno.ENOMEM, "mremap", "no room to grow, and MREMAP_MAYMOVE is not given")
     if not fixed:
         remap = remap._replace(new=get_unmapped_area(k, mm, 0, new_length, fixed=False))
-    _move_vma(k, vma, remap)
+    (_move_linked if k.rules.mremap_links_first else _move_vma)(k, vma, remap)
     return remap.new
+
+
+def _move_linked(k: Kernel, vma: VmArea, remap: Remap) -> None:
+    """move_vma since 2.6.6: the new VMA is there first, or a neighbour has grown. If not all can move, the new place is what is unmapped."""
+    mm, nr_pages, locked = vma.mm, remap.new_length >> PAGE_SHIFT, vma.flags & VM_LOCKED
+    check_spare_mappings(k, mm)
+    target, vma = copy_vma(k, vma, remap)
+    mm.total_vm += nr_pages
+    mm.locked_vm += nr_pages if locked else 0
+    try:
+        move_page_tables(k, vma, target, remap)
+    except NoMemory:
+        _unmap_uncharged(k, target, remap.new, remap.new_length)
+        raise
+    try:
+        _unmap_uncharged(k, vma, remap.old, remap.old_length)
+    except NoMemory as failure:
+        raise _Moved(str(failure), waiting_helps=True) from None
+    k.machine.charge("mremap_move")
+
+
+def _unmap_uncharged(k: Kernel, vma: VmArea, start: int, length: int) -> None:
+    """Unmap a part of `vma` whose charge lives on elsewhere: VM_ACCOUNT is hidden meanwhile.
+
+    If it cannot be split, or there is nothing to unmap (mremap of a length 0), it stays without, and what else it was charged for is given back.
+    """
+    if not vma.flags & VM_ACCOUNT:
+        with suppress(SyscallError):
+            do_munmap(k, vma.mm, start, length)
+        return
+    all_of_it, rest = (vma.start, vma.end), vma.nr_pages - (length >> PAGE_SHIFT)
+    vma.flags &= ~VM_ACCOUNT
+    try:
+        do_munmap(k, vma.mm, start, length)
+    except (SyscallError, NoMemory) as failure:
+        k.vm_unacct_memory(rest)
+        if isinstance(failure, NoMemory):
+            raise
+        return
+    for piece in vma.mm.overlapping(*all_of_it):
+        piece.flags |= VM_ACCOUNT
 
 
 def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> None:

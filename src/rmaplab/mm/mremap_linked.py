@@ -205,15 +205,12 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
     """move_vma. Raises SyscallError(ENOMEM), NoMemory; then the mapping is where it was."""
     old, old_length, new_length, flags, new = remap
     mm, nr_pages, vm_flags = vma.mm, new_length >> PAGE_SHIFT, vma.flags
-    if mm.map_count >= k.rules.max_map_count - SPARE_MAPPINGS:
-        raise SyscallError(
-            errno.ENOMEM, "mremap", f"{too_many_mappings(k, mm)}; a move needs {SPARE_MAPPINGS} to spare"
-        )
+    check_spare_mappings(k, mm)
     stays = flags & MREMAP_DONTUNMAP
     charged = _charge(k, vma, (new_length if stays else new_length - old_length) >> PAGE_SHIFT)
     vma_start_write(k, vma)
     try:
-        target, vma = _copy_vma(k, vma, remap)
+        target, vma = copy_vma(k, vma, remap)
     except NoMemory as failure:
         k.vm_unacct_memory(charged)
         raise failure.or_errno(errno.ENOMEM, "mremap") from None
@@ -237,8 +234,16 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
     return new, (new + old_length, new + new_length) if grows else None
 
 
-def _copy_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[VmArea, VmArea]:
-    """copy_vma: (the VMA that covers the new place, linked; and the source, which may have become part of it)."""
+def check_spare_mappings(k: Kernel, mm: MmStruct) -> None:
+    """Raises SyscallError(ENOMEM) where a move could make one mapping too many."""
+    if mm.map_count >= k.rules.max_map_count - SPARE_MAPPINGS:
+        raise SyscallError(
+            errno.ENOMEM, "mremap", f"{too_many_mappings(k, mm)}; a move needs {SPARE_MAPPINGS} to spare"
+        )
+
+
+def copy_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[VmArea, VmArea]:
+    """(The VMA that covers the new place, linked; and the source, which may have become part of it)."""
     new, end = remap.new, remap.new + remap.new_length
     numbered = vma.file is not None or k.design.vma_is_faulted(vma)
     pgoff = remap.pgoff_in(vma) if numbered else new >> PAGE_SHIFT

@@ -26,9 +26,12 @@ PID_MAX = 32768  # PID_MAX_DEFAULT
 RESERVED_PIDS = 300  # when the numbers begin again, these are left to daemons
 
 
-def copy_process(k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: Callable[[int], MmStruct]) -> T:
+def copy_process(
+    k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: Callable[[int], MmStruct], *, thread: bool = False
+) -> T:
     """A new task with the address space that `make_mm(pid)` returns, and with its parent's limits, or a first task's.
 
+    Or a `thread` of that process: it has signal handlers in common with it, and nobody waits for it.
     Raises SyscallError (EAGAIN: no pid; ENOMEM) and NoMemory; whatever had been allocated is free again.
     """
     pid = _alloc_pid(k)
@@ -41,22 +44,43 @@ def copy_process(k: Kernel, kind: type[T], parent: TaskStruct | None, make_mm: C
         stack = k.machine.allocator.alloc(1, Gfp.KERNEL, order=k.stack_order)
         undo.append(lambda: k.machine.allocator.free(stack, order=k.stack_order))
         _check_nproc(k, parent)
-        sighand = k.sighand_cache.alloc()
-        undo.append(lambda: k.sighand_cache.free(sighand))
+        if thread and parent is not None:
+            sighand = parent.sighand
+        else:
+            sighand = k.sighand_cache.alloc()
+            undo.append(lambda: k.sighand_cache.free(sighand))
         mm = make_mm(pid)
     except (SyscallError, NoMemory) as failure:
         for step in reversed(undo):
             step()
         raise as_errno(failure, errno.ENOMEM, "fork") from None
     limits = replace(parent.limits) if parent is not None else Limits(memlock=k.rules.memlock_limit_bytes)
-    task = kind(pid, parent, mm, limits, address, stack, sighand)
+    leader = None if parent is None else parent.leader
+    if parent is not None:
+        parent.limits.nproc_exceeded = False  # of the child it stays
+    task = kind(pid, None if thread else leader, mm, limits, address, stack, sighand)
     k.tasks[pid] = task
     k.nr_processes += 1
     k.nr_alive += 1
     k.nr_alive_peak = max(k.nr_alive_peak, k.nr_alive)
-    if parent is not None:
-        parent.children.append(task)
+    if leader is not None and thread:
+        task.leader = leader
+        leader.threads.append(task)
+    elif leader is not None:
+        leader.children.append(task)
     return task
+
+
+def end_group(k: Kernel, task: TaskStruct, code: int) -> None:
+    """do_group_exit: the process that `task` belongs to ends, all its threads first."""
+    end_threads(k, task.leader, code)
+    do_exit(k, task.leader, code)
+
+
+def end_threads(k: Kernel, leader: TaskStruct, code: int = 0) -> None:
+    """A process is one thread again (de_thread), or about to end."""
+    for thread in list(leader.threads):
+        do_exit(k, thread, code)
 
 
 def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
@@ -64,7 +88,10 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
     mm, task.mm = task.mm, None
     if mm is not None:
         mmput(k, mm)
-    k.sighand_cache.free(task.sighand)
+    if task.leader is task:
+        k.sighand_cache.free(task.sighand)
+    else:
+        task.leader.threads.remove(task)
     k.nr_alive -= 1
     for child in list(task.children):
         child.parent = None
@@ -104,11 +131,16 @@ def release_task(k: Kernel, task: TaskStruct) -> None:
         k.task_cache.free(task.address)
 
 
+def nr_tasks_of(k: Kernel, uid: int) -> int:
+    """Tasks of a user, zombies among them."""
+    return sum(task.limits.uid == uid for task in k.tasks.values())
+
+
 def _check_nproc(k: Kernel, parent: TaskStruct | None) -> None:
     """RLIMIT_NPROC: zombies count, root is exempt (CAP_SYS_ADMIN, CAP_SYS_RESOURCE; today INIT_USER). Raises SyscallError(EAGAIN)."""
     if parent is None or parent.limits.uid == 0 or parent.limits.nproc >= PID_MAX:
         return
-    nr = sum(task.limits.uid == parent.limits.uid for task in k.tasks.values())
+    nr = nr_tasks_of(k, parent.limits.uid)
     if nr >= parent.limits.nproc:
         why = f"user {parent.limits.uid} has {nr} tasks, and RLIMIT_NPROC is {parent.limits.nproc}"
         raise SyscallError(errno.EAGAIN, "fork", why)

@@ -92,6 +92,18 @@ class Rules:
     anon_exclusive: bool
     """A bit in struct page says that nobody shares it (PageAnonExclusive)."""
 
+    # -- process.py --------------------------------------------------------------------------------------------------------
+    thread_groups: bool
+    """Threads of one process end together (exit_group, a fatal signal), and execve leaves one of them."""
+    setuid_minds_nproc: bool
+    """setuid fails where the user has as many tasks as RLIMIT_NPROC allows."""
+    execve_minds_nproc: bool
+    """It does not: the next execve fails, if he has still more."""
+
+    # -- access.py ---------------------------------------------------------------------------------------------------------
+    copy_checks_length_first: bool
+    """read(2) and write(2) say EINVAL to a negative length before they look where it is; otherwise EFAULT."""
+
     # -- rmap/pages.py -----------------------------------------------------------------------------------------------------
     anon_mapping_dies_at_free: bool
     """An anonymous page keeps page->mapping and PG_anon until it is freed; otherwise it loses them with its last entry."""
@@ -199,7 +211,9 @@ class Rules:
     mremap_minds_munmap: bool
     """If the destination cannot be cleared, or what is too much cannot be cut off, it fails."""
     mremap_links_first: bool
-    """The new VMA is linked before entries move (mm/mremap_linked.py), not after."""
+    """The new VMA is linked before entries move, not after."""
+    mremap_moves_many: bool
+    """A move may cover several VMAs; the source is looked at before the destination is cleared (mm/mremap_linked.py)."""
     mremap_by_table: bool
     """The destination gets a page table wherever the source has one, even if nothing of it moves."""
 

@@ -42,7 +42,10 @@ Range = tuple[int, int]
 
 @dataclass
 class Limits:
-    """What a task may have: RLIMIT_AS, _DATA, _MEMLOCK and _STACK in bytes, RLIMIT_NPROC in tasks; `may_lock` is CAP_IPC_LOCK, `uid` whose task it is."""
+    """What a task may have: RLIMIT_AS, _DATA, _MEMLOCK and _STACK in bytes, RLIMIT_NPROC in tasks; `may_lock` is CAP_IPC_LOCK, `uid` whose task it is.
+
+    `nproc_exceeded` is PF_NPROC_EXCEEDED: when it became that user's, he had too many.
+    """
 
     address_space: int = RLIM_INFINITY
     data: int = RLIM_INFINITY
@@ -51,6 +54,7 @@ class Limits:
     nproc: int = RLIM_INFINITY
     may_lock: bool = False
     uid: int = 1000
+    nproc_exceeded: bool = False
 
 
 class Traits(NamedTuple):
@@ -203,6 +207,8 @@ class MmStruct:
         """CPUs, bit by bit, that have its page tables loaded (machine/tlb.py)."""
         self.users = 1
         """Tasks that live in it: more than one after vfork or clone."""
+        self.dumpable = True
+        """Whether others of the same user may look at it: not after setuid, until exec."""
         self._starts: list[int] = []
         self._cached: VmArea | None = None
 

@@ -9,7 +9,8 @@ class TaskStruct(SchedEntity):
     """One task. A zombie once `exit_code` is set, gone once its parent has waited for it.
 
     `address`, `stack` and `sighand` are where its bytes lie: task_struct, kernel stack, signal handlers. `limits` are its own,
-    whomever it shares an address space with.
+    whomever it shares an address space with. A thread is a task whose `leader` is another: the process that it is a thread of, which has it
+    among its `threads`, and its children among its own.
     """
 
     def __init__(
@@ -31,6 +32,8 @@ class TaskStruct(SchedEntity):
         self.stack = stack
         self.sighand = sighand
         self.children: list[TaskStruct] = []
+        self.leader: TaskStruct = self
+        self.threads: list[TaskStruct] = []
         self.exit_code: int | None = None
         self.waits = False
         self.vfork_child: TaskStruct | None = None

@@ -85,7 +85,8 @@ def how_it_ended(record: Record) -> str:
 def draw_graphs(difference: Difference, host: str, model: str) -> list[str]:
     """Both graphs at the script's end: each VMA with its chain, own anon_vma first named; then the anon_vmas."""
     lines = [f"What differs: the anon_vma graph: {difference.what}"]
-    names = list(difference.host.worlds[difference.index])
+    threads = {op["child"] for op in difference.script.ops if op.call == "thread"}
+    names = [name for name in difference.host.worlds[difference.index] if name not in threads]
     for side, graph in ((host, difference.host.graph), (model, difference.model.graph)):
         assert graph is not None
         owners = {mm: name for name, mm in zip(reversed(names), reversed(graph.processes.mm.tolist()), strict=True)}

@@ -130,8 +130,12 @@ class KernelDetails(Report[FigureRow]):
         spec = self.spec
         return {
             **KernelRow(spec.name, spec.released, spec.design_class().name, spec.about).as_json(),
+            "uname": spec.release,
             "base": spec.base,
-            "patches": [{"name": patch.name, "author": patch.author, "about": patch.about} for patch in spec.patches],
+            "patches": [
+                {"name": patch.name, "author": patch.author, "about": patch.about, "here": patch.here}
+                for patch in spec.patches
+            ],
             "paging": self.hardware.paging.name,
             "figures": super().as_json(),
             "objects": [
@@ -143,12 +147,16 @@ class KernelDetails(Report[FigureRow]):
     def text(self) -> Group:
         """Tables."""
         spec, design = self.spec, self.spec.design_class()
-        made_of = new_table(f"Linux {spec.name}, {spec.released}: {spec.about}", "made of|_by|_what it does")
+        made_of = new_table(
+            f"Linux {spec.name}, {spec.released}: {spec.about}",
+            "made of|_by|_what it does|_here",
+            caption=f"uname -r says {spec.release}",
+        )
         if spec.base:
-            made_of.add_row(spec.base, "mainline", "the base")
+            made_of.add_row(spec.base, "mainline", "the base", "")
         for patch in spec.patches:
-            made_of.add_row(f"+ {patch.name}", patch.author, patch.about)
-        made_of.add_row(f"reverse map: {design.name}", "", (design.__doc__ or "").splitlines()[0])
+            made_of.add_row(f"+ {patch.name}", patch.author, patch.about, patch.here)
+        made_of.add_row(f"reverse map: {design.name}", "", (design.__doc__ or "").splitlines()[0], "")
         figures = new_table(
             f"figures on {self.hardware.paging.name}", "figure|>value|status|since|_source", leave_out="since"
         )

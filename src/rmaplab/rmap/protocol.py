@@ -3,8 +3,8 @@
     mm/ (the verbs)                          a design (rmap/pte_chain.py, rmap/anon_vma.py, yours)
     -----------------------------------      -----------------------------------------------------
     exec, fork, exit of an address space     mm_new, mm_fork, mm_exit
-    first write fault, fork, split, merge,   vma_prepare, vma_fork, vma_clone, vma_can_merge, vma_can_grow,
-      unmap of a VMA                           vma_adopt, vma_adjust, vma_merge, vma_unlink
+    mmap, first write fault, fork, split,    vma_new, vma_prepare, vma_fork, vma_clone, vma_can_merge, vma_can_grow,
+      merge, unmap of a VMA                    vma_adopt, vma_adjust, vma_merge, vma_unlink
     a VMA's borders move                     vma_pre_update, vma_post_update
     page-table page comes and goes           tables_added, tables_removed
     entries are about to be added            reserve(batch)          may fail, nothing has changed yet
@@ -174,6 +174,9 @@ class ReverseMap(ABC):
 
     def vma_prepare(self, vma: VmArea) -> None:
         """Before the first anonymous page goes into `vma`: called at every such fault. May raise as an allocation."""
+
+    def vma_new(self, vma: VmArea) -> None:
+        """`vma` has been made by mmap or brk, and linked: no neighbour could grow over it. Cannot fail."""
 
     def vma_fork(self, vma: VmArea, child: VmArea) -> None:
         """`child` is a fork's copy of `vma`, no entries yet. May raise as an allocation."""

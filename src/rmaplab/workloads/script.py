@@ -30,9 +30,10 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rmaplab.calls.table import BIRTHS, CALLS, REQUIRED
 from rmaplab.calls.words import NAME, LivingKind
@@ -44,7 +45,9 @@ from rmaplab.workloads.repeat import BadBlock, Line, unrolled
 
 FIRST = "A"
 WORD = 8  # bytes that a read or write moves
-MOST_PROCESSES = 16
+INSTRUCTION = 16  # bytes that one may take, and one more
+MOST_PROCESSES = 512  # that live at once, with their threads
+MOST_WATCHED = 16  # so many are looked at after each operation; of more, those that it is about
 FAILURE = re.compile(r"^E[A-Z0-9]+$|\bSIG[A-Z]+\b|^-\d+$")
 """In a result: an errno, by name or number, or a signal."""
 
@@ -226,6 +229,8 @@ def _parse_line(words: list[str], number: int) -> Op:
         raise ScriptError(f"expected an allocation, from 1 on, found '0': {usage(call)}")
     if call == "limit" and op["resource"] == RLIMIT_NPROC and op["length"].extra:
         raise ScriptError(f"expected a number of processes, found {given[1]!r}: {usage(call)}")
+    if call == "fetch" and op["address"].extra > PAGE_SIZE - INSTRUCTION:
+        raise ScriptError(f"expected a place for an instruction within a page, found {given[0]!r}: {usage(call)}")
     if call == "mremap" and op["flags"] & MREMAP_FIXED and op["to"] is None:
         raise ScriptError(f"expected the address that FIXED moves to, found the end of the line: {usage(call)}")
     return op
@@ -238,10 +243,19 @@ def usage(call: str) -> str:
 
 
 class Lives:
-    """Who lives and who waits: each process is born once, acts while it lives, waits for a vfork child. `waits` is parent: child."""
+    """Who lives and who waits: each process is born once, acts while it lives, waits for a vfork child; a thread ends with its process.
+
+    `waits` is parent: child, `leaders` thread: process.
+    """
 
     def __init__(self) -> None:
         self.born, self.gone, self.waits = {FIRST: 0}, dict[str, int](), dict[str, str]()
+        self.leaders = dict[str, str]()
+
+    @property
+    def nr_alive(self) -> int:
+        """Processes and threads that live."""
+        return len(self.born) - len(self.gone)
 
     def problem(self, op: Op) -> str | None:
         """What is wrong with who makes this call now, in words."""
@@ -255,25 +269,71 @@ class Lives:
         for argument, who in zip(CALLS[op.call].arguments, op.arguments, strict=True):
             if isinstance(argument.kind, LivingKind) and (who not in self.born or who in self.gone):
                 return f"expected the name of a process that lives, found {who}"
+        if op.process in self.leaders and op.call in ("vfork", "exec"):
+            leader = self.leaders[op.process]
+            return f"expected a process for {op.call}, found {op.process}, which is a thread: let {leader} do it"
         if op.call in BIRTHS:
             child, line = op["child"], self.born.get(op["child"])
             if line is not None:
                 giver = f"line {line} has given already" if line else "is the first process"
                 return f"expected a new name, found {child}, which {giver}"
-            if len(self.born) >= MOST_PROCESSES:
-                return f"expected at most {MOST_PROCESSES} processes"
+            if self.nr_alive >= MOST_PROCESSES:
+                return f"expected at most {MOST_PROCESSES} processes and threads that live: let one exit before"
         return None
+
+    def ends(self, op: Op) -> tuple[str, ...]:
+        """Who ends with this operation."""
+        if op.call not in ("exit", "kill", "exec") or (op.call == "exit" and op.process in self.leaders):
+            return (op.process,) if op.call == "exit" else ()
+        leader = self.leaders.get(op.process, op.process)
+        threads = tuple(name for name, its in self.leaders.items() if its == leader and name not in self.gone)
+        return threads if op.call == "exec" else (leader, *threads)
 
     def do(self, op: Op) -> None:
         """It is made."""
+        gone = self.ends(op)
         if op.call in BIRTHS:
             self.born[op["child"]] = op.line
         if op.call == "vfork":
             self.waits[op.process] = op["child"]
-        if op.call == "exit":
-            self.gone[op.process] = op.line
-        if op.call in ("exit", "exec"):
-            self.waits = {parent: child for parent, child in self.waits.items() if child != op.process}
+        if op.call == "thread":
+            self.leaders[op["child"]] = self.leaders.get(op.process, op.process)
+        self.gone |= dict.fromkeys(gone, op.line)
+        if gone or op.call == "exec":
+            free = {*gone, op.process}
+            self.waits = {
+                parent: child for parent, child in self.waits.items() if child not in free and parent not in gone
+            }
+
+
+class Turn(NamedTuple):
+    """Where an operation happens: the places in which its process lives, its child, and who else is named, and who is looked at after it.
+
+    A place is the lowest that is free. `looks` are names; None: at everybody.
+    """
+
+    slot: int
+    child_slot: int
+    who_slot: int
+    looks: tuple[str, ...] | None
+
+
+def steps(ops: Sequence[Op]) -> Iterator[Turn]:
+    """One for each operation. O(n log n)."""
+    lives, slots, free = Lives(), {FIRST: 0}, list(range(1, MOST_PROCESSES + 1))
+    for number, op in enumerate(ops, 1):
+        slot, child_slot = slots[op.process], 0
+        looks: tuple[str, ...] = (op.process,)
+        if op.call in BIRTHS:
+            child_slot = slots[op["child"]] = heappop(free)
+            looks = (op.process, op["child"])
+        named = zip(CALLS[op.call].arguments, op.arguments, strict=True)
+        who_slot = next((slots[who] for argument, who in named if isinstance(argument.kind, LivingKind)), 0)
+        for name in lives.ends(op):
+            heappush(free, slots[name])
+        lives.do(op)
+        few = lives.nr_alive <= MOST_WATCHED or number == len(ops)
+        yield Turn(slot, child_slot, who_slot, None if few else looks)
 
 
 def life_problems(ops: Iterable[Op]) -> Iterator[str]:

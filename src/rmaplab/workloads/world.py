@@ -48,7 +48,9 @@ FLAG_NAMES = {  # the flags of VMAs that are compared
     VM_SEALED: "sealed",
 }  # fmt: skip
 KNOWN_FLAGS = VM_ACCESS | sum(FLAG_NAMES)
-EVERYTHING = frozenset({"flags", "pages", "words", "frames", "mapcounts", "exclusive", "tables", "borders", "locked"})
+EVERYTHING = frozenset(
+    {"flags", "pages", "words", "frames", "mapcounts", "exclusive", "tables", "borders", "locked", "codes"}
+)
 
 
 def stamp(number: int) -> int:
@@ -88,6 +90,7 @@ class Raw(NamedTuple):
     locked: int
 
 
+ACCESSES = ("read", "write", "fetch", "copy_from_user", "copy_to_user")
 ADDRESS, FRAME, MOVED, MAPCOUNT, EXCLUSIVE, WORD = range(6)
 
 
@@ -177,14 +180,14 @@ class Watcher:
             pages = raw.pages.copy()
             pages[:, FRAME] = numbers[at : at + len(pages)]
             pages[:, MOVED] = 0
-            if name == op.process and op.call in ("read", "write") and name in self._frames:
+            if name == op.process and op.call in ACCESSES and name in self._frames:
                 pages[:, MOVED] = _moved(self._frames[name], raw.pages)
             at += len(pages)
             for start, end, _ in raw.vmas[raw.vmas[:, 2] & 3 == 0].tolist():  # what cannot be read is not looked at
                 pages[(pages[:, ADDRESS] >= start) & (pages[:, ADDRESS] < end), WORD] = 0
             tables = None if name in self._odd else raw.tables - self.tables_at_birth
             world[name] = State(raw.vmas, pages, tables, None if self._all_locked else raw.locked)
-        self._frames = {name: raw.pages for name, raw in raws.items()}
+        self._frames |= {name: raw.pages for name, raw in raws.items()}
         return world
 
     def _note_odd(self, op: Op, raws: Mapping[str, Raw]) -> None:

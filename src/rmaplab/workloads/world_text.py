@@ -6,6 +6,7 @@ w+3 zero page 0
 w+4 frame b x1 exclusive #3.1   what operation 3 has written to its second page
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from rmaplab.workloads.world import (
     stamp,
 )
 
+CODE = re.compile(r"(\bSIG[A-Z]+ \S+) \S+$")
 PROTS = tuple((bit, letter) for letter, bit in ProtKind.letters.items())
 
 
@@ -76,7 +78,7 @@ def word_of(text: str) -> int:
 def result_text(returns: Returns, value: Any, places: Places) -> str:
     """What a call has returned, in the words of both sides; `value` is in the side's own numbers.
 
-    An address, a bool for each page, a list of words, (the child's name, how it ended) or None for no child yet; else nothing is told.
+    An address, a bool for each page, a list of words, (bytes, a list of words), (the child's name, how it ended) or None for no child yet; else nothing is told.
     """
     match returns:
         case Returns.ADDRESS | Returns.BREAK:
@@ -87,14 +89,21 @@ def result_text(returns: Returns, value: Any, places: Places) -> str:
             return " ".join(str(int(there)) for there in value)
         case Returns.WORDS:
             return " ".join(map(word_name, value)) or "ok"
+        case Returns.BYTES:
+            return " ".join([str(Length(*divmod(value[0], PAGE_SIZE))), *map(word_name, value[1])])
         case Returns.WHO:
             return " ".join(value or ("nobody", "yet"))
     return "ok"
 
 
-def signal_text(signal: str, where: str = "", words: Iterable[int] = ()) -> str:
-    """What a load or a store ends with where it faults, behind the `words` loaded before: "#2 #2.1 SIGSEGV w+2"."""
-    return " ".join([*map(word_name, words), signal, where]).rstrip()
+def signal_text(signal: str, where: str = "", code: str = "", words: Iterable[int] = ()) -> str:
+    """What a load or a store ends with where it faults, behind the `words` loaded before: "#2 #2.1 SIGSEGV w+2 MAPERR"."""
+    return " ".join([*map(word_name, words), signal, where, code]).rstrip()
+
+
+def without_code(result: str) -> str:
+    """A result as it was told before si_code was."""
+    return CODE.sub(r"\1", result)
 
 
 def vma_text(start: int, end: int, flags: int) -> str:

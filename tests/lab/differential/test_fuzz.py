@@ -38,7 +38,7 @@ def test_shrinking_finds_the_smallest() -> None:
         return any(op.call == "mremap" and parents.get(parents.get(op.process, "")) for op in script.ops)
 
     found = 0
-    for number in range(400):
+    for number in range(1000):
         script = make_script(4, number, ALL)
         if fails(script):
             found += 1

@@ -7,7 +7,8 @@ import pytest
 from rmaplab.calls.table import BIRTHS, CALLS, Argument, Call
 from rmaplab.calls.words import FlagsKind, NumberKind
 from rmaplab.errors import UsageError
-from rmaplab.host.agent import TASK_SIZE, Agent
+from rmaplab.host.agent import TASK_SIZE
+from rmaplab.host.asked import ranges
 from rmaplab.lab.differential import pen
 from rmaplab.lab.differential.fuzz import make_script
 from rmaplab.lab.differential.habits import ALL, HABITS, STEPS, find_maker, make_habitual
@@ -35,19 +36,12 @@ def test_what_is_made_can_be_read_and_made_again(habit: str) -> None:
     assert str(make_habitual(habit, 6, 17, CALLS_OF_ALL)) != str(made[17])
 
 
-class Asked:
-    """As much of an agent as says what an operation reaches."""
-
-    places = PLACES
-    ranges = Agent._ranges
-
-
 @pytest.mark.parametrize("habit", list(HABITS))
 def test_nothing_reaches_the_agents_own_memory(habit: str) -> None:
     """It would refuse the script: all lies from the heap to m, or beyond user space."""
     for script in scripts(habit, 80):
         for op in script.ops:
-            for first, end in Asked.ranges(Asked(), op):  # type: ignore[arg-type]
+            for first, end in ranges(op, PLACES):
                 assert not (first < PLACES.h and end > 0), f"{script.name}: {op}"
                 assert not (first < TASK_SIZE and end > PLACES.m), f"{script.name}: {op}"
 

@@ -180,6 +180,8 @@ def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int, habit
     scripts = [read_script(each) for each in paths]
     with Agent() as agent:
         _say_what_is_missing(agent)
+        if fuzz:
+            _say_what_is_refused(agent)
         for script in scripts:
             if alone := why_alone(script, agent.circumstances):
                 raise UsageError(f"{script.name} cannot be recorded on this host: {alone}: leave it out")
@@ -199,6 +201,7 @@ def _fuzz(kernel: str, nr: int, seed: int, habit: str, save: str | None, say: Ca
     named = f"seed {seed}" if habit == STEPS else f"seed {seed} (habits: {habit})"
     with Agent(graph=True) as agent, progress(f"{kernel} and Linux {agent.release}", nr) as done:
         _say_what_is_missing(agent, kernel)
+        _say_what_is_refused(agent)
         host = f"Linux {agent.release}"
         began = time.perf_counter()
         try:
@@ -249,8 +252,15 @@ def _show(difference: Difference, host: str, model: str, say: Callable[[str], No
         say(harmless(line))
 
 
+def _say_what_is_refused(agent: Agent) -> None:
+    """Calls that random scripts do without here."""
+    if agent.missing:
+        refused = ", ".join(f"{call} ({result})" for call, result in agent.missing.items())
+        click.echo(f"this host refuses: {refused}", err=True)
+
+
 def _say_what_is_missing(agent: Agent, kernel: str | None = None) -> None:
-    """What this host does not show, or refuses, is not compared with `kernel`, or not recorded (None): that is said."""
+    """What this host does not show is not compared with `kernel`, or not recorded (None): that is said."""
     if kernel is not None and (other := of_another_release(kernel, agent.release)):
         click.echo(other, err=True)
     hidden = [words for name, words in SEEN.items() if name not in agent.sees]
@@ -260,6 +270,3 @@ def _say_what_is_missing(agent: Agent, kernel: str | None = None) -> None:
         )
     if agent.no_graph and kernel is not None:
         click.echo(f"not compared: the anon_vma graph ({agent.no_graph})", err=True)
-    if agent.missing:
-        refused = ", ".join(f"{call} ({result})" for call, result in agent.missing.items())
-        click.echo(f"this host refuses: {refused}", err=True)

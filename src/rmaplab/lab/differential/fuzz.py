@@ -25,10 +25,10 @@ from rmaplab.objects.flags import (
     RLIMIT_NPROC,
     RLIMIT_STACK,
 )
-from rmaplab.workloads.script import FIRST, MOST_PROCESSES, Lives, Op, Script, op
+from rmaplab.workloads.script import FIRST, Lives, Op, Script, op
 
 LEAST_OPS, MOST_OPS = 4, 24
-MOST_ALIVE = 5
+MOST_ALIVE, NAMES = 5, "BCDEFGHIJKLMNOP"
 LEAF = 512  # pages that one leaf table maps
 SPOTS = ((0, 24), (0, 24), (0, 24), (500, 524), (300, 316))  # where in the window: around one leaf table's end, too
 # a flag of mmap once in so many
@@ -61,8 +61,10 @@ class _Maker:
         self.alive = {FIRST: Memory()}
         self.large = not random.randrange(25)  # whole leaf tables
         self.spot = (0, 4 * LEAF) if self.large else random.choice(SPOTS)
-        self.locks = random.choice(["limit", "mlockall"])  # the agent's own memory counts for both: docs/divergences.md
-        self.names = iter([chr(ord("A") + i) for i in range(1, MOST_PROCESSES)])
+        self.locks = (
+            "limit" if self.large else random.choice(["limit", "mlockall"])
+        )  # the agent's own memory counts for both: docs/divergences.md
+        self.names = iter(NAMES)
         self.lives = Lives()
         self.ops: list[Op] = []
 
@@ -75,7 +77,9 @@ class _Maker:
             if number == 0 or (number == 1 and not self.random.randrange(3)):
                 call = "mmap"
             made = self.own.get(call, _Maker._by_its_arguments)(self, call, process, self.alive[process])
-            if made is not None:
+            if made is not None and self.lives.problem(made) is None:
+                for gone in self.lives.ends(made):
+                    del self.alive[gone]
                 self.ops.append(replace(made, line=len(self.ops) + 1))
                 self.lives.do(made)
         return Script(tuple(self.ops), name)
@@ -224,6 +228,10 @@ class _Maker:
             nr = memory.alike(page)[-1] - page + 1 if self.random.randrange(2) else 1
         return op(process, call, Address("w", page), nr if self.random.random() < 0.6 else 1)
 
+    def _fetch(self, call: str, process: str, memory: Memory) -> Op | None:
+        """What the first 256 pages of a write begin with may be run."""
+        return None if self.large else op(process, call, Address("w", self._page(memory)))
+
     def _birth(self, call: str, process: str, memory: Memory) -> Op | None:
         child = next(self.names, None) if len(self.alive) < MOST_ALIVE else None
         if child is None:
@@ -236,9 +244,9 @@ class _Maker:
         return op(process, call)
 
     def _exit(self, call: str, process: str, memory: Memory) -> Op | None:
-        if len(self.alive) == 1:
+        ended = op(process, call, *(0 for _ in CALLS[call].arguments))
+        if len(self.lives.ends(ended)) == len(self.alive):
             return None
-        del self.alive[process]
         return self._by_its_arguments(call, process, memory)
 
     def _limit(self, call: str, process: str, memory: Memory) -> Op:
@@ -254,6 +262,7 @@ class _Maker:
 
     own: ClassVar[Mapping[str, Callable[["_Maker", str, str, Memory], Op | None]]] = {
         "mmap": _mmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "madvise": _madvise,
-        "mlockall": _mlockall, "process_madvise": _process_madvise, "read": _access, "write": _access, **dict.fromkeys(BIRTHS, _birth), "exec": _exec, "exit": _exit,
+        "mlockall": _mlockall, "process_madvise": _process_madvise, "read": _access, "write": _access, "fetch": _fetch, **dict.fromkeys(BIRTHS, _birth),
+        "exec": _exec, "exit": _exit, "kill": _exit,
         "limit": _limit,
     }  # fmt: skip  # the calls that change what is mapped where, or for which random arguments would seldom mean anything

@@ -6,7 +6,7 @@ Each script gets a system of its own. Afterwards the kernel checks itself, again
 """
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from rmaplab.kernels.system import System, boot
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, ZERO_PFN
 from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.mm.access import check_copy
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode
 from rmaplab.mm.vma import link_vma, vm_area_alloc
 from rmaplab.objects.flags import RLIMIT_MEMLOCK, VM_DONTEXPAND
@@ -30,7 +31,7 @@ from rmaplab.reclaim.oom_kill import OomKiller
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 from rmaplab.workloads.box import HOST, ScriptBox
 from rmaplab.workloads.places import REACH, WINDOW, Places
-from rmaplab.workloads.script import FIRST, WORD, Op, Script
+from rmaplab.workloads.script import FIRST, WORD, Op, Script, steps
 from rmaplab.workloads.world import EVERYTHING, Circumstances, Raw, Record, Watcher, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
 
@@ -93,7 +94,7 @@ class Obedient:
             return error.name
         except SegmentationFault as fault:
             self.why = fault.cause
-            return signal_text("SIGSEGV", self.places.name(fault.address))
+            return signal_text("SIGSEGV", self.places.name(fault.address), fault.code)
         except NotModelled as error:
             raise NotModelled(f"line {op.line}: {error}") from None
         except (NoMemory, OomKilled) as failure:
@@ -108,8 +109,8 @@ class Obedient:
             if nth:
                 allocator.fail_after = None
 
-    def raws(self, *touched: str) -> dict[str, Raw]:
-        """All processes that live, as this side sees them; without `touched` O(page tables).
+    def raws(self, *touched: str, only: Sequence[str] | None = None) -> dict[str, Raw]:
+        """All processes that live, or `only` those, as this side sees them; without `touched` O(page tables).
 
         Of processes that are not `touched`, only what belongs to frames is read again: an operation changes its own process's
         entries. (Who calls reads everything at the end of a script, and check() looks at all of it.)
@@ -118,14 +119,17 @@ class Obedient:
         mms = {name: self._mm(task) for name, task in self.tasks.items()}
         known = {mm.address for mm in mms.values()} & self._raws.keys()
         fresh = {mms[name].address for name in touched if name in mms} if touched else known
+        others = {at: self._raws[at] if only else self._again(self._raws[at]) for at in known - fresh}
         self._raws = {
-            mm.address: self._again(self._raws[mm.address]) if mm.address in known - fresh else self._raw(mm)
+            mm.address: others[mm.address] if mm.address in others else self._raw(mm)
             for mm in {mm.address: mm for mm in mms.values()}.values()
         }
         for raw in self._raws.values():
             np.add.at(self._mapped, raw.pages[:, 1], 1)
-        for raw in self._raws.values():
-            raw.pages[:, 3] = np.where(raw.pages[:, 2] != 0, 0, self._mapped[raw.pages[:, 1]])
+        mms = mms if only is None else {name: mms[name] for name in only if name in mms}
+        for address in {mm.address for mm in mms.values()}:
+            pages = self._raws[address].pages
+            pages[:, 3] = np.where(pages[:, 2] != 0, 0, self._mapped[pages[:, 1]])
         for raw in self._raws.values():
             self._mapped[raw.pages[:, 1]] = 0
         return {name: self._raws[mm.address] for name, mm in mms.items()}
@@ -133,7 +137,7 @@ class Obedient:
     def graph(self) -> Graph | None:
         """The anon_vma graph of the window, if the design has one."""
         design, low = self.system.kernel.design, self.places.w
-        tasks = list(self.tasks.values())
+        tasks = [task for task in self.tasks.values() if task.leader is task]
         graph = design.graph(tasks)
         return None if graph is None else graph.part([task.pid for task in tasks], low, low + REACH)
 
@@ -144,13 +148,14 @@ class Obedient:
         call = CALLS[op.call]
         value: Any = call.method(task, *self.places.numbers(op).values())
         if op.call == "exec":
+            self.tasks = {name: task for name, task in self.tasks.items() if task.mm is not None}
             self._fence(task)
         if call.returns is Returns.CHILD:
             mm = self._mm(self._add(op["child"], value))
             if mm is not task.mm and mm.find_vma(self._top):  # a fence of its own
                 mm.total_vm, mm.total_vm_drift = mm.total_vm - 1, mm.total_vm_drift + 1
         if call.returns is Returns.NEVER:
-            del self.tasks[op.process]
+            self.tasks = {name: task for name, task in self.tasks.items() if task.mm is not None}
         return result_text(call.returns, value, self.places)
 
     def _read(self, number: int, op: Op, task: Task) -> str:
@@ -161,7 +166,7 @@ class Obedient:
                 words.append(int.from_bytes(task.read(self._page(op, page), WORD), "little"))  # noqa: PERF401
         except SegmentationFault as fault:
             self.why = fault.cause
-            return signal_text("SIGSEGV", self.places.name(fault.address), words)
+            return signal_text("SIGSEGV", self.places.name(fault.address), fault.code, words)
         return result_text(Returns.WORDS, words, self.places)
 
     def _write(self, number: int, op: Op, task: Task) -> str:
@@ -170,9 +175,36 @@ class Obedient:
             task.write(self._page(op, page), (stamp(number) + page).to_bytes(WORD, "little"))
         return "ok"
 
+    def _fetch(self, number: int, op: Op, task: Task) -> str:
+        """The instruction that stands there is run: it must be one that changes nothing, as 0 and small numbers are (add to where a register points)."""
+        address = self.places.real(op["address"])
+        task.execute(address)
+        if task.copy_from_user(address, 2)[1]:
+            raise NotModelled("what stands at the address would be run: fetch from a page that nobody has written to")
+        return "ok"
+
+    def _copy_from_user(self, number: int, op: Op, task: Task) -> str:
+        """What the kernel has read is told as far as it is the first word of a page."""
+        first = self.places.real(op["address"])
+        data = task.copy_from_user(first, op["length"].nr_bytes)
+        starts = range(-first % PAGE_SIZE, len(data) - WORD + 1, PAGE_SIZE)
+        words = [int.from_bytes(data[at : at + WORD], "little") for at in starts]
+        return result_text(Returns.BYTES, (len(data), words), self.places)
+
+    def _copy_to_user(self, number: int, op: Op, task: Task) -> str:
+        """A number to the beginning of each page, zeros behind it."""
+        first, length = self.places.real(op["address"]), op["length"].nr_bytes
+        skip = first % PAGE_SIZE
+        check_copy(self.system.kernel, first, length)
+        nr = -(-(skip + length) // PAGE_SIZE)
+        pages = ((stamp(number) + page).to_bytes(WORD, "little").ljust(PAGE_SIZE, b"\0") for page in range(nr))
+        copied = task.copy_to_user(first, b"".join(pages)[skip : skip + length])
+        return result_text(Returns.BYTES, (copied, []), self.places)
+
     def _wait(self, number: int, op: Op, task: Task) -> str:
         """It does not sleep (WNOHANG)."""
-        if task.children and all(child.exit_code is None for child in task.children):
+        children = task.leader.children
+        if children and all(child.exit_code is None for child in children):
             return result_text(Returns.WHO, None, self.places)
         pid, code = task.wait()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else str(code)
@@ -195,6 +227,9 @@ class Obedient:
     _own: ClassVar[Mapping[str, Callable[["Obedient", int, Op, Task], str]]] = {  # those that are more than one call
         "read": _read,
         "write": _write,
+        "fetch": _fetch,
+        "copy_from_user": _copy_from_user,
+        "copy_to_user": _copy_to_user,
         "wait": _wait,
         "fail": _fail,
         "process_madvise": _process_madvise,
@@ -267,12 +302,12 @@ def _refuse_what_cannot_be_compared(script: Script, around: Circumstances) -> No
     bound = not around.privileged
     limited = False
     for op in script.ops:
-        bound |= op.call == "drop"
+        bound |= op.call in ("drop", "setuid")
         limited |= op.call == "limit" and op["resource"] == RLIMIT_MEMLOCK
         if bound and limited and op.call == "mlockall":
             raise NotModelled(
                 f"{script.name}, line {op.line}: mlockall compares the limit with all that a process has mapped, which is more on the host: "
-                "leave limit MEMLOCK, drop or mlockall out"
+                "leave limit MEMLOCK, mlockall or drop and setuid out"
             )
 
 
@@ -298,13 +333,13 @@ def obey(
     record = Record(script, sees, around)
     _refuse_what_cannot_be_compared(script, around)
     try:
-        for number, op in enumerate(script.ops, 1):
+        for number, (op, step) in enumerate(zip(script.ops, steps(script.ops), strict=True), 1):
             result = obedient.do(number, op)
             last = number == len(script.ops)
             if check_each or last:
                 obedient.system.check()
             touched = () if last else (op.process, op["child"]) if op.call in BIRTHS else (op.process,)
-            record.worlds.append(obedient.watcher.world(op, obedient.raws(*touched)))
+            record.worlds.append(obedient.watcher.world(op, obedient.raws(*touched, only=step.looks)))
             record.results.append(result)
             record.reasons.append(obedient.why)
         if graph:

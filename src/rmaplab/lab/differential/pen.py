@@ -7,6 +7,7 @@ pen.areas.append(("w", 0, 8))        what pen.range(), pen.address() and pen.spi
 pen.spice()                          any call of the table, with arguments by their kinds: a new row appears by itself
 """
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -22,6 +23,9 @@ ADVICE = [word for word in MADV.words if "MERGEABLE" not in word]  # ksmd would 
 MREMAP_FLAGS = ("0", "MAYMOVE", "MAYMOVE", "MAYMOVE|DONTUNMAP")
 AS_PAGES = (40, 400, 4000, 1 << 20)
 MEMLOCK_PAGES = (0, 3, 9, 40, 200)
+NPROC = (0, 2, 4, 100)
+RUNNABLE = 256
+"""Pages of one write that may be fetched from: what stands at the others' beginnings is an instruction that does something."""
 
 
 class Pen:
@@ -33,14 +37,15 @@ class Pen:
         self.most_alive = MOST_ALIVE
         self.lives = Lives()
         self.ops: list[Op] = []
-        # mlockall compares MEMLOCK with what the agent has mapped, too: docs/divergences.md
-        self.calls = calls - {"mlockall"} if random.randrange(3) else calls
+        # mlockall compares MEMLOCK, which binds who is not root, with what the agent has mapped, too: docs/divergences.md
+        self.calls = calls - ({"mlockall"} if random.randrange(3) else {"setuid", "drop"})
         self._names = iter([f"{chr(ord('A') + i % 26)}{i // 26 or ''}" for i in range(1, MOST_PROCESSES)])
+        self._may_fetch = True
 
     def script(self, name: str) -> Script:
         """What stands there."""
         if not self.ops:  # the host has none of the calls that were wanted
-            self.say(FIRST, "exit")
+            self.ops.append(replace(op(FIRST, "exit"), line=1))
         return Script(tuple(self.ops), name)
 
     # -- who --------------------------------------------------------------------------------------------------------------
@@ -81,7 +86,7 @@ class Pen:
 
     def spice(self) -> None:
         """Some call of the table by somebody, where something is likely to be."""
-        names = [call for call in CALLS if call in self.calls]
+        names = [call for call in CALLS if call in self.calls and CALLS[call].often]
         call = self.random.choices(names, [CALLS[name].often for name in names])[0]
         who = self.anybody()
         if call in BIRTHS:
@@ -90,7 +95,7 @@ class Pen:
             self.move(who)
         elif call == "limit":
             self.limit(who)
-        elif call != "exit" or len(self.alive) > 1:
+        else:
             self.call(who, call)
 
     def call(self, who: str, call: str, span: str | None = None) -> None:
@@ -132,9 +137,11 @@ class Pen:
         self.say(who, f"mremap {told(region, first)} {nr} {new} {flags} {to}")
 
     def limit(self, who: str) -> None:
-        """Of the address space; or of locked memory, in a script without mlockall."""
+        """Of the address space, stacks, processes; or of locked memory, in a script without mlockall."""
         if "mlockall" in self.calls or self.random.randrange(2):
-            self.say(who, f"limit {self.random.choice(['AS', 'AS', 'DATA'])} {self.random.choice(AS_PAGES)}")
+            resource = self.random.choice(["AS", "AS", "DATA", "STACK", "NPROC"])
+            most = self.random.choice(NPROC) if resource == "NPROC" else self.random.choice(AS_PAGES)
+            self.say(who, f"limit {resource} {most}")
         else:
             self.say(who, f"limit MEMLOCK {self.random.choice(MEMLOCK_PAGES)}")
 
@@ -194,8 +201,15 @@ class Pen:
                 return None
 
     def _add(self, one: Op) -> bool:
-        if self.lives.problem(one) is not None:
+        ended = len(self.lives.ends(one)) if one.process in self.lives.born else 0
+        if (
+            self.lives.problem(one) is not None
+            or ended == len(self.alive)
+            or (one.call == "fetch" and not self._may_fetch)
+        ):
             return False
+        wide = {"write": lambda: one["pages"], "copy_to_user": lambda: one["length"].pages + 2}
+        self._may_fetch = self._may_fetch and (one.call not in wide or wide[one.call]() <= RUNNABLE)
         self.ops.append(Op(one.process, one.call, one.arguments, len(self.ops) + 1))
         self.lives.do(self.ops[-1])
         return True

@@ -1,0 +1,101 @@
+"""What a script asks of the agent: an operation in its numbers, and the memory that it names."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from rmaplab.calls.table import CALLS
+from rmaplab.errors import UsageError
+from rmaplab.host.procfs import read_fields
+from rmaplab.host.wire import (
+    BIRTH,
+    CALL,
+    COPY_FROM,
+    COPY_TO,
+    FD_COPY,
+    KINDS,
+    LIMIT,
+    LOOK_AT_ALL,
+    LOOK_AT_SOME,
+    OP,
+    PADVISE,
+    WRITE,
+)
+from rmaplab.objects.flags import RLIMIT_DATA, RLIMIT_NPROC
+from rmaplab.units import PAGE_SIZE
+from rmaplab.workloads.places import Places
+from rmaplab.workloads.script import Op, Script, Turn
+from rmaplab.workloads.world import stamp
+
+MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class HostTrouble(UsageError):
+    """The host could not do what was asked: a process died, the agent died, a call was refused."""
+
+
+def packed(op: Op, number: int, step: Turn, places: Places, own: Mapping[int, int]) -> bytes:
+    """An operation as agent.c's struct op; a process has `own` of what is limited, by resource, for itself."""
+    call, kind = CALLS[op.call], KINDS.get(op.call, CALL)
+    words = [*places.numbers(op).values()]
+    if kind == CALL:
+        assert call.number is not None
+        words = [call.number, *words]
+    if kind in (COPY_FROM, COPY_TO):  # at the same places in the pages of a file; then what the supervisor needs
+        words = [call.number or 0, FD_COPY, *words, words[0] % PAGE_SIZE, stamp(number)]
+    if op.call == "mmap":
+        words += [MASK64, 0]  # no file
+    if kind == WRITE:
+        words.append(stamp(number))
+    if kind == BIRTH:
+        words = [call.clone_flags]
+    if kind == LIMIT and op["resource"] == RLIMIT_NPROC:  # so many pages stand for so many processes
+        words[1] //= PAGE_SIZE
+    if kind == LIMIT and (words[1] or op["resource"] != RLIMIT_DATA):  # no data at all is no limit
+        words[1] += own.get(op["resource"], 0)
+    if kind == PADVISE:
+        words = [step.who_slot, 1 if op["address2"] is None else 2, *words]
+    words += [0] * (7 - len(words))
+    look = LOOK_AT_ALL if step.looks is None else LOOK_AT_SOME
+    return OP.pack(kind, step.slot, step.child_slot, look, *(word & MASK64 for word in words))
+
+
+def ranges(op: Op, places: Places) -> Iterator[tuple[int, int]]:
+    """The addresses, from and to, that an operation names; all within whole pages."""
+    values = places.numbers(op)
+    for place, size in (
+        ("address", "length"),
+        ("address", "old"),
+        ("address", "pages"),
+        ("to", "new"),
+        ("address2", "length2"),
+    ):
+        if place in values and size in values and op[place] not in ("any", None):
+            first, nr = values[place], values[size] * (PAGE_SIZE if size == "pages" else 1)
+            yield first, max(first + nr, first + 1) + PAGE_SIZE - 1 & -PAGE_SIZE
+    if op.call in ("brk", "fetch"):
+        yield values["address"], values["address"] + 1
+
+
+def tasks_of_others(script: Script, agent: int) -> int:
+    """Tasks that the script's user has now beside scripts': RLIMIT_NPROC counts them all. 0 where nobody is limited. O(processes).
+
+    Raises HostTrouble where the script becomes several users who have not as many.
+    """
+    ops = script.ops
+    if not any(op.call == "limit" and op["resource"] == RLIMIT_NPROC for op in ops):
+        return 0
+    users = {os.getuid()} if os.getuid() else {op["uid"] for op in ops if op.call == "setuid"} - {0}
+    found = dict.fromkeys(users, 0)
+    for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")):
+        with suppress(OSError, KeyError, ValueError):  # it ends, or is not ours to read
+            status = read_fields(f"{pid}/status")
+            uid = int(status["Uid"].split()[0])
+            if uid in found and (pid == agent or os.getpgid(pid) != agent):
+                found[uid] += int(status["Threads"])
+    if len(set(found.values())) > 1:
+        raise HostTrouble(
+            f"{script.name}: users {', '.join(map(str, sorted(found)))} have not as many processes: setuid to one of them"
+        )
+    return max(found.values(), default=0)

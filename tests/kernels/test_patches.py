@@ -1,0 +1,240 @@
+"""Each patch of 2004 with and without: what it changes here, and that those which change nothing do not.
+
+with                                  without                              what is asked
+2.6.5-rc1+00000_extraversion-1        2.6.5-rc1                            uname
+2.6.5-rc1+00100                       2.6.5-rc1                            who is asked for a file's page, and what is kept for it
+2.6.5-rc1+00100+00101                 2.6.5-rc1+00100                      the same for an anonymous page; merging by mprotect and mremap
+2.6.5-rc1+00100+anonmm                2.6.5-rc1+00100                      likewise
+2.6.5-rc1+00000_twofish-2.6, 00200, 00201                                  nothing: counts, memory and VMAs to the last one
+2.6.5-rc3 and its six                                                      likewise, of April
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+import rmaplab
+from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.kernels.releases import PATCHES
+from rmaplab.machine.frames import PG_ANON
+from rmaplab.machine.pagetable import lookup
+from rmaplab.mm.vma import show_file
+from rmaplab.objects.flags import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    PROT_READ,
+    PROT_WRITE,
+)
+from rmaplab.objects.mm_types import File
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+ANON, RW = MAP_PRIVATE | MAP_ANONYMOUS, PROT_READ | PROT_WRITE
+BASE = 0x5000_0000
+Facts = dict[str, object]
+
+
+def at(page: int) -> int:
+    return BASE + page * PAGE_SIZE
+
+
+def put(task: rmaplab.Task, first: int, last: int, prot: int = RW) -> None:
+    task.mmap((last - first) * PAGE_SIZE, prot, ANON | MAP_FIXED, at(first))
+    if prot & PROT_WRITE:
+        task.touch(at(first), (last - first) * PAGE_SIZE, write=True)
+
+
+def nr_vmas(task: rmaplab.Task) -> int:
+    assert task.mm is not None
+    return task.mm.map_count
+
+
+def pfn(system: rmaplab.System, task: rmaplab.Task, address: int) -> int:
+    assert task.mm is not None
+    return int(lookup(*system.machine.geometry, task.mm.pgd, address)[0]) >> PAGE_SHIFT
+
+
+def kept_for(system: rmaplab.System, page: int) -> Facts:
+    """What is kept for a page that two processes map, and what it costs to find them."""
+    frames, counts = system.machine.frames, system.machine.ledger.counts
+    before = dict(counts)
+    assert len(list(system.kernel.rmap.walk(page))) == 2
+    asked = {name for name in ("chain_slot_visit", "vma_visit", "mm_visit") if counts[name] > before.get(name, 0)}
+    blocks = system.machine.caches["pte_chain"].nr_objects if "pte_chain" in system.machine.caches else 0
+    flagged = bool(frames.flags[page] & PG_ANON)
+    return {"asked": asked, "blocks": blocks, "PG_anon": flagged, "names": bool(frames.mapping[page])}
+
+
+def uname(system: rmaplab.System) -> Facts:
+    return {"release": system.uname().release.partition("+")[0]}
+
+
+def file_page(system: rmaplab.System) -> Facts:
+    """A page of a file that two processes map and read."""
+    file = system.kernel.page_cache.new_file(b"file")
+    for _ in range(2):
+        task = system.spawn()
+        assert task.mm is not None
+        task.mmap(PAGE_SIZE, address=BASE)
+        show_file(system.kernel, task.mm.vmas[0], File(file), 0)
+        assert task.read(BASE, 4) == b"file"
+    system.check()
+    return kept_for(system, file.pages[0])
+
+
+def anonymous_page(system: rmaplab.System) -> Facts:
+    """A page that a fork shares."""
+    task = system.spawn()
+    put(task, 0, 1)
+    task.fork()
+    system.check()
+    return kept_for(system, pfn(system, task, BASE))
+
+
+def mprotect(system: rmaplab.System) -> Facts:
+    """An island made and unmade."""
+    task = system.spawn()
+    put(task, 0, 12)
+    task.mprotect(at(4), 4 * PAGE_SIZE, PROT_READ)
+    task.mprotect(at(4), 4 * PAGE_SIZE, RW)
+    system.check()
+    return {"VMAs": nr_vmas(task)}
+
+
+def moved(system: rmaplab.System) -> Facts:
+    """A move behind what is alike; both never written to, so that page offsets are no hindrance in 2.6.7."""
+    task = system.spawn()
+    for first in (0, 100):
+        task.mmap(4 * PAGE_SIZE, RW, ANON | MAP_FIXED, at(first))
+    task.mremap(at(100), 4 * PAGE_SIZE, 4 * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, at(4))
+    system.check()
+    return {"VMAs": nr_vmas(task)}
+
+
+def moved_shared(system: rmaplab.System) -> Facts:
+    """A page that a fork shares moves in one of the two: is it copied, is it found?"""
+    task = system.spawn()
+    put(task, 0, 1)
+    task.fork()
+    task.mremap(at(0), PAGE_SIZE, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, at(100))
+    system.check()
+    return {"mapped by": len(system.who_maps(task, at(100)))}
+
+
+def neighbours(system: rmaplab.System) -> Facts:
+    """A mapping beside one whose protection differs, both written; then they are made alike."""
+    task = system.spawn()
+    put(task, 0, 4)
+    task.mprotect(at(0), 4 * PAGE_SIZE, PROT_READ)
+    put(task, 4, 8)
+    task.mprotect(at(0), 4 * PAGE_SIZE, RW)
+    system.check()
+    return {"VMAs": nr_vmas(task)}
+
+
+def vmas_of_a_file(system: rmaplab.System) -> Facts:
+    """What has them, and what a VMA takes with its place there."""
+    index = system.kernel.page_cache.new_file(b"file").i_mmap
+    return {"index": type(index).__name__, "VMA": system.machine.caches["vm_area_struct"].object_bytes}
+
+
+def everything(system: rmaplab.System) -> Facts:
+    """All that is counted of a task that maps, forks, moves, protects and exits."""
+    facts: Facts = {}
+    for look in (anonymous_page, mprotect, moved, moved_shared, neighbours, file_page):
+        facts |= {f"{look.__name__} {name}": fact for name, fact in look(system).items()}
+    machine = system.machine
+    caches = {name: (cache.object_bytes, cache.nr_objects) for name, cache in machine.caches.items()}
+    return facts | {"counts": dict(machine.ledger.counts), "free": machine.allocator.nr_free, "caches": caches}
+
+
+class Toggled(NamedTuple):
+    """What a look shows on both."""
+
+    patched: str
+    base: str
+    look: Callable[[rmaplab.System], Facts]
+    there: Facts
+    here: Facts
+
+
+CHAIN = {"asked": {"chain_slot_visit"}, "blocks": 1}
+OWNED = {"asked": {"vma_visit"}, "blocks": 0, "PG_anon": True, "names": True}
+OF_FILE = {"asked": {"vma_visit"}, "blocks": 0, "PG_anon": False, "names": True}
+CORE, AA, APRIL = "2.6.5-rc1+00100", "2.6.5-rc1+00100+00101", "2.6.5-rc3+objrmap-core"
+APRIL_ANON = APRIL + "+anon-vma"
+TOGGLED = [
+    Toggled(
+        "2.6.5-rc1+00000_extraversion-1", "2.6.5-rc1", uname, {"release": "2.6.5-rc1-aa1"}, {"release": "2.6.5-rc1"}
+    ),
+    Toggled(CORE, "2.6.5-rc1", file_page, OF_FILE, {**CHAIN, "PG_anon": False, "names": True}),
+    Toggled(
+        CORE,
+        "2.6.5-rc1",
+        anonymous_page,
+        {**CHAIN, "PG_anon": True, "names": False},
+        {**CHAIN, "PG_anon": False, "names": False},
+    ),
+    Toggled(AA, CORE, anonymous_page, OWNED, {**CHAIN, "PG_anon": True, "names": False}),
+    Toggled(AA, CORE, file_page, OF_FILE, OF_FILE),
+    Toggled(AA, CORE, mprotect, {"VMAs": 3}, {"VMAs": 1}),
+    Toggled(AA, CORE, moved, {"VMAs": 2}, {"VMAs": 1}),
+    Toggled(AA, CORE, moved_shared, {"mapped by": 2}, {"mapped by": 2}),
+    Toggled(
+        CORE + "+anonmm",
+        CORE,
+        anonymous_page,
+        {**OWNED, "asked": {"mm_visit"}},
+        {**CHAIN, "PG_anon": True, "names": False},
+    ),
+    Toggled(CORE + "+anonmm", CORE, moved_shared, {"mapped by": 1}, {"mapped by": 2}),
+    Toggled(CORE + "+anonmm", CORE, mprotect, {"VMAs": 1}, {"VMAs": 1}),
+    Toggled("2.6.5-rc3+extraversion", "2.6.5-rc3", uname, {"release": "2.6.5-rc3-aa3"}, {"release": "2.6.5-rc3"}),
+    Toggled(APRIL, "2.6.5-rc3", file_page, OF_FILE, {**CHAIN, "PG_anon": False, "names": True}),
+    Toggled(APRIL_ANON, APRIL, anonymous_page, OWNED, {**CHAIN, "PG_anon": True, "names": False}),
+    Toggled(APRIL_ANON, APRIL, mprotect, {"VMAs": 3}, {"VMAs": 1}),
+    Toggled(
+        APRIL_ANON + "+prio-tree",
+        APRIL_ANON,
+        vmas_of_a_file,
+        {"index": "VmaPrioTree", "VMA": 84},
+        {"index": "VmaLists", "VMA": 76},
+    ),
+    Toggled("2.6.5-rc3-aa3", APRIL_ANON + "+prio-tree", mprotect, {"VMAs": 1}, {"VMAs": 3}),
+    Toggled("2.6.5-rc3-aa3", APRIL_ANON + "+prio-tree", neighbours, {"VMAs": 1}, {"VMAs": 2}),
+    Toggled("2.6.5-rc3-aa3", APRIL_ANON + "+prio-tree", moved, {"VMAs": 2}, {"VMAs": 2}),
+    Toggled("2.6.7", "2.6.5-rc3-aa3", moved, {"VMAs": 1}, {"VMAs": 2}),
+    Toggled("2.6.7", "2.6.5-rc3-aa3", neighbours, {"VMAs": 1}, {"VMAs": 1}),
+]
+IDLE = [
+    ("2.6.5-rc1+00000_twofish-2.6", "2.6.5-rc1"),
+    ("2.6.5-rc1+00200", "2.6.5-rc1"),
+    *((f"2.6.5-rc1+00200+{p.name}", "2.6.5-rc1+00200") for p in PATCHES["2.6.5-rc1"] if p.number == "00201"),
+    ("2.6.5-rc3+gfp-no-compound", "2.6.5-rc3"),
+]
+
+
+@pytest.mark.parametrize("toggled", TOGGLED, ids=lambda each: f"{each.patched}:{each.look.__name__}")
+def test_a_patch_with_and_without(toggled: Toggled) -> None:
+    found = {name: toggled.look(rmaplab.boot(name, ram="64M")) for name in (toggled.patched, toggled.base)}
+    assert found == {toggled.patched: toggled.there, toggled.base: toggled.here}
+
+
+@pytest.mark.parametrize(("patched", "base"), IDLE)
+def test_a_patch_that_is_about_something_else(patched: str, base: str) -> None:
+    """It is on the list and says so; every count is that of its base."""
+    systems = [rmaplab.boot(name, ram="64M") for name in (patched, base)]
+    assert everything(systems[0]) == everything(systems[1])
+    assert systems[0].spec.patches[-1].here.startswith("nothing: ")
+
+
+def test_every_patch_is_toggled() -> None:
+    """In one of the two ways."""
+    names = [*(each.patched for each in TOGGLED), *(name for name, _ in IDLE)]
+    asked = {patch.name for name in names for patch in find_kernel(name).patches}
+    assert asked == {patch.name for patches in PATCHES.values() for patch in patches}
