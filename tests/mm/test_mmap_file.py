@@ -1,4 +1,4 @@
-"""mmap of files: what is refused, what merges, which entries a fault makes, and where a dirty bit goes. Rows of files.md B, C, D and G."""
+"""mmap of files: what is refused, what merges, which entries a fault makes, and where a dirty bit goes. Rows of files.md B1 to B7, C1, C5, D1, G1 to G9."""
 
 import errno
 from collections.abc import Callable, Iterable
