@@ -47,6 +47,7 @@ SHAPES = (
     Shape("rmap-test-4", 1, 65_536, 0, 513),
     Shape("test-mmap", 18_000, 1, 0, 1, backwards=True),
     Shape("test-mmap2", 1_800, 1, 0, 32, backwards=True),
+    Shape("test-mmap3", 18_000, 1, 0, 32, backwards=True),
 )
 INDEXES = ("list", "prio_tree", "interval_tree")
 
