@@ -77,11 +77,12 @@ def share_files(kernel: str, paging: str, calls: int, thief: bool) -> Share:
     failure = ""
     while seed * FILE_CALLS < calls and not failure:
         index = (None, "interval_tree", "prio_tree_mended", "list", None, "rbtree")[seed % 6]
-        options = {"index": index, "paging": paging, "thief": thief or seed % 3 == 1}
+        beside = thief or seed % 3 == 1
         try:
-            FileRun(kernel, seed, **options).run(FILE_CALLS)
+            FileRun(kernel, seed, index=index, paging=paging, thief=beside).run(FILE_CALLS)
         except Exception as error:  # noqa: BLE001
-            failure = f"FileRun({kernel!r}, {seed}, **{options}).run({FILE_CALLS}): {type(error).__name__}: {error}"
+            how = f"{kernel!r}, {seed}, index={index!r}, paging={paging!r}, thief={beside}"
+            failure = f"FileRun({how}).run({FILE_CALLS}): {type(error).__name__}: {error}"
         seed += 1
     return Share(f"{kernel}, files", paging, seed, seed * FILE_CALLS, seed, time.perf_counter() - began, failure)
 
