@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
 
-.PHONY: help demo test check lint types bench bench-against bench-check fit time boundary campaign fuzz counts bpf kernels servers account clean
+.PHONY: help demo test check lint types bench bench-against bench-check fit time boundary campaign fuzz counts vmas bpf kernels servers account clean
 help:      ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
 
@@ -68,6 +68,9 @@ counts: $(DEV)    ## anon_vmas and chains of fork trees, model and the real kern
 fuzz: $(DEV)     ## 20,000 random scripts, and 2,000 of the other habits, on the model and on this machine's kernel (6.18, as root): a quarter of an hour
 	$(BIN)/rmaplab check --fuzz 20000 --seed $(or $(SEED),33)
 	$(BIN)/rmaplab check --fuzz 2000 --habits all --seed $(or $(SEED),33)
+
+vmas: $(DEV)     ## rmap-test and test-mmap at their published sizes: what walks from a file's page visit (some minutes, 4 GB)
+	$(BIN)/python -m benchmarks.many_vmas
 
 kernels: $(READY)  ## who, live and check on Debian's kernels 6.1 and 6.12, booted in qemu (apt-get, qemu-system-x86; some minutes)
 	$(BIN)/python -m benchmarks.kernels

@@ -3,6 +3,9 @@
 Every kernel runs on all page-table formats it has, seed after seed, until its calls are done; kernels share the CPUs. A failure
 prints the smallest script that shows it, with its seed. `--calls N` makes it shorter. Of three seeds one has a tiny box, where memory is out again
 and again, and one a thief, who takes pages to swap whenever somebody sleeps for memory or takes a lock; `--thief` gives all of them one.
+
+Then as many calls on files and their mappings (lab/conformance/file_run.py), every third seed beside a thief, on the kernel's own index of VMAs or
+another.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import NamedTuple
 
 from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.lab.conformance.file_run import FileRun
 from rmaplab.lab.conformance.kit import conformance
 from rmaplab.report.tables import console, new_table
 
@@ -31,6 +35,7 @@ KERNELS = (
     "6.18",
 )
 SCRIPTS = 100
+FILE_CALLS = 200  # a seed
 TINY, TINY_6 = 32, 72  # frames; slabs of eight pages and stacks of four need more
 
 
@@ -65,6 +70,23 @@ def share(kernel: str, paging: str, calls: int, thief: bool) -> Share:
     return Share(kernel, paging, nr_scripts, nr_calls, seed, time.perf_counter() - began, failure)
 
 
+def share_files(kernel: str, paging: str, calls: int, thief: bool) -> Share:
+    """The same of files. What is wrong is told by its seed."""
+    began = time.perf_counter()
+    seed = 0
+    failure = ""
+    while seed * FILE_CALLS < calls and not failure:
+        index = (None, "interval_tree", "prio_tree_mended", "list", None, "rbtree")[seed % 6]
+        beside = thief or seed % 3 == 1
+        try:
+            FileRun(kernel, seed, index=index, paging=paging, thief=beside).run(FILE_CALLS)
+        except Exception as error:  # noqa: BLE001
+            how = f"{kernel!r}, {seed}, index={index!r}, paging={paging!r}, thief={beside}"
+            failure = f"FileRun({how}).run({FILE_CALLS}): {type(error).__name__}: {error}"
+        seed += 1
+    return Share(f"{kernel}, files", paging, seed, seed * FILE_CALLS, seed, time.perf_counter() - began, failure)
+
+
 def main() -> None:
     """All kernels; exit with 1 if one failed."""
     parser = argparse.ArgumentParser(description="random system calls on all kernels, checked after every call")
@@ -79,7 +101,8 @@ def main() -> None:
     shares = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         jobs = [
-            pool.submit(share, kernel, paging, -(-calls // len(formats[kernel])), options.thief)
+            pool.submit(do, kernel, paging, -(-calls // len(formats[kernel])), options.thief)
+            for do in (share, share_files)
             for kernel in KERNELS
             for paging in formats[kernel]
         ]
@@ -87,7 +110,7 @@ def main() -> None:
             done = job.result()
             shares.append(done)
             print(f"{done.kernel} on {done.paging}: {done.failure or 'ok'}", file=sys.stderr, flush=True)
-    for done in sorted(shares, key=lambda s: (KERNELS.index(s.kernel), s.paging)):
+    for done in sorted(shares, key=lambda s: (KERNELS.index(s.kernel.partition(",")[0]), s.kernel, s.paging)):
         outcome = "FAILED" if done.failure else "ok"
         row = (
             done.kernel,

@@ -25,7 +25,7 @@ from rmaplab.rmap.file_index import VmaLists
 from rmaplab.rmap.queries import Outcome, referenced, unmap
 from rmaplab.units import PAGE_SIZE
 
-KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1+00100", "2.6.5-rc1-aa1", "6.18")
+KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1+00100", "2.6.5-rc1-aa1", "2.6.7", "6.18")
 HERE = 0x5000_0000
 PAGES = 24
 

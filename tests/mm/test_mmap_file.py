@@ -1,4 +1,4 @@
-"""mmap of files: what is refused, what merges, which entries a fault makes, and where a dirty bit goes. Rows of files.md B, C, D and G."""
+"""mmap of files: what is refused, what merges, which entries a fault makes, and where a dirty bit goes. Rows of files.md B1 to B7, C1, C5, D1, G1 to G9."""
 
 import errno
 from collections.abc import Callable, Iterable
@@ -292,6 +292,34 @@ def test_read_then_written(kernel: str, on_disk: bool) -> None:
     assert (mapped.is_dirty(0), mapped.is_dirty(1)) == (True, True)
     assert mapped.task.pread(mapped.open, 7, PAGE_SIZE) == b"PAGE 01"
     mapped.system.check()
+
+
+@pytest.mark.parametrize("write", [False, True])
+@kernels
+def test_many_faults_at_once_are_as_many_one_by_one(kernel: str, write: bool) -> None:
+    """Some pages in the cache, one with an entry, the last ones behind the file's end: entries, counts, dirty pages, locks and charges are the same."""
+    at_once, one_by_one = Mapped(kernel), Mapped(kernel)
+    seen = []
+    for mapped in (at_once, one_by_one):
+        mapped.task.pread(mapped.open, 1, 7 * PAGE_SIZE)
+        at = mapped.map(0, 60, 6)
+        mapped.task.touch(at + 3 * PAGE_SIZE, PAGE_SIZE, write=True)
+        if mapped is one_by_one:
+            for i in range(58):
+                mapped.task.touch(at + i * PAGE_SIZE, PAGE_SIZE, write=write)
+        with pytest.raises(BusError) as error:
+            mapped.task.touch(at, 60 * PAGE_SIZE, write=write)
+        mapped.system.check()
+        entries = [mapped.entry(at + i * PAGE_SIZE) & (PRESENT | RW | DIRTY | ACCESSED) for i in range(60)]
+        pages = [mapped.space.pages[i] for i in range(6, 64)]
+        locks = mapped.system.machine.locks.as_json()
+        taken = {name: (locks[name]["reads"], locks[name]["writes"]) for name in locks if not name.startswith("PG_")}
+        del mapped.counts["page_touch"]  # they are touched once more
+        seen.append(
+            (error.value.address, entries, mapped.frames.count[pages].tolist(), mapped.frames.mapcount[pages].tolist(),
+             [mapped.is_dirty(i) for i in range(6, 64)], mapped.counts, taken)
+        )  # fmt: skip
+    assert seen[0] == seen[1]
 
 
 def test_write_out_wants_to_hear_of_the_next_write() -> None:

@@ -67,6 +67,19 @@ class PageCache:
         frames.count[pfn] += 1
         file.pages[index] = pfn
 
+    def read_many(self, file: AddressSpace, indexes: list[int], pfns: I64) -> None:
+        """readpages: pages that are not there, each with the caller's reference: they are read, and the cache's reference comes on top."""
+        frames = self._frames
+        clear_frames(self._ram.bytes, frames.scribbled, pfns)
+        frames.mapping[pfns], frames.index[pfns] = file.address, indexes
+        frames.count[pfns] += 1
+        pairs = list(zip(indexes, pfns.tolist(), strict=True))
+        file.pages.update(pairs)
+        if file.store:
+            for index, pfn in pairs:
+                if index in file.store:
+                    self.read(file, index, pfn)
+
     def remove(self, file: AddressSpace, index: int) -> int:
         """remove_from_page_cache: the cache's reference goes; the page, which the caller frees if it was the last one."""
         frames, pfn = self._frames, file.pages[index]

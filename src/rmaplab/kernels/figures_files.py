@@ -1,4 +1,4 @@
-"""Files since 2.4: the index of a file's VMAs, its order and its lock; then the rules of mm/ for files. The facts: files.md A to D.
+"""Files since 2.4: the index of a file's VMAs, its order and its lock; then the rules of mm/ for files. The facts: files.md A4, A5, B1, B4, B7, C1, C5, D1.
 
 The index is a name of kernels/file_indexes.py by IndexKind. Sizes of VMAs (figures_box.py) have that index in them.
 """

@@ -121,6 +121,27 @@ def install(
 
 
 @kernel
+def map_pages(
+    words: Words, levels: int, bits: int, pgd: int, start: int, pfns: I64, protection: int, tables: I64, added: I64
+) -> int:  # fmt: skip
+    """Entries for the frames `pfns`, from `start` on where nothing is, each with the bits `protection`. Returns the runs of `added`."""
+    span = 4096 << bits
+    size = 1 << (12 - bits)
+    runs = used = done = 0
+    while done < pfns.size:
+        address = start + (done << 12)
+        stop = min(pfns.size, done + (((address & ~(span - 1)) + span - address) >> 12))
+        table, used = leaf_make(words, levels, bits, pgd, address, tables, used)
+        first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+        for i in range(stop - done):
+            entry = (pfns[done + i] << 12) | protection
+            words[first + i] = entry
+            runs = note(added, runs, pfns[done + i], (first + i) * size, address + (i << 12), entry, size)
+        done = stop
+    return runs
+
+
+@kernel
 def empty_entry(words: Words, levels: int, bits: int, pgd: int, address: int) -> int:
     """The commonest fault: the physical address of the entry, where there is a page table and nothing in it; else -1."""
     table = leaf(words, levels, bits, pgd, address)

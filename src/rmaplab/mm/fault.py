@@ -29,7 +29,7 @@ from rmaplab.machine.locks import Lock
 from rmaplab.machine.pagetable import count_tables, touch_range
 from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, empty_entry, fault_scan, hook_tables, install
 from rmaplab.mm.cow import decide
-from rmaplab.mm.filemap import do_no_page, do_shared_write
+from rmaplab.mm.filemap import do_no_page, do_shared_write, map_stretch
 from rmaplab.mm.guard import refuse_guard
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.stack import expand_stack
@@ -179,7 +179,9 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
         return there
     if vma.file is not None:
         if found.codes[0] == EMPTY:
-            do_no_page(k, vma, there, write)
+            nr = _empty_stretch(k, vma, found.codes, (end - there) >> PAGE_SHIFT, write)
+            if nr < 2 or not map_stretch(k, vma, there, there + nr * PAGE_SIZE, write):
+                do_no_page(k, vma, there, write)
             return there
         if vma.flags & VM_SHARED:
             do_shared_write(k, vma, there)
@@ -192,6 +194,15 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     if end < found.end:
         found = _look(k, vma.mm, there, end, write)
     return _anonymous(k, vma, found, write)
+
+
+def _empty_stretch(k: Kernel, vma: VmArea, codes: I8, nr: int, write: bool) -> int:
+    """Of the first `nr` pages of a file's mapping how many can be mapped at once; 1 where each fault is a story of its own."""
+    copies, around = write and not vma.flags & VM_SHARED, not write and k.rules.fault_around_pages
+    if nr == 1 or copies or around or k.machine.watched:
+        return 1
+    others = np.flatnonzero(codes[:nr] != EMPTY)
+    return int(others[0]) if others.size else nr
 
 
 def _until_the_pagevec_drains(k: Kernel, found: Found, end: int) -> int:

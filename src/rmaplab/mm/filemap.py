@@ -19,14 +19,14 @@ do_shared_fault, do_fault_around, wp_page_shared; eras.md 2.1, files.md C1, C5.
 
 import numpy as np
 
-from rmaplab.errors import BusError, KernelBug
+from rmaplab.errors import BusError, KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, READABLE, RW, WRITABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, copy_frames
 from rmaplab.machine.pagetable import count_tables, lookup
-from rmaplab.machine.pagetable_fault import hook_tables
+from rmaplab.machine.pagetable_fault import hook_tables, map_pages
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.flags import VM_SHARED, VM_WRITE
@@ -93,6 +93,70 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
                 machine.free_tables(tables)
             put_page(k, page)
     machine.end_burst()
+
+
+def map_stretch(k: Kernel, vma: VmArea, start: int, end: int, write: bool) -> bool:
+    """do_no_page for each page of [start, end), in one burst where nothing is, as far as the file goes. Not for private writes.
+
+    What is not in the cache is read. False if it is better done page by page: memory is short, the file ends, or somebody has been faster.
+    """
+    machine, mm, locks = k.machine, vma.mm, k.machine.locks
+    if vma.file is None:
+        raise KernelBug("do_no_page", f"{vma} shows no file")
+    file, first = vma.file.mapping, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
+    last = first + ((end - start) >> PAGE_SHIFT)
+    if last > file.nr_pages:
+        return False
+    tables = _NOTHING
+    with k.batch() as batch:
+        try:
+            _read_missing(k, file, first, last)
+            missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
+            tables = machine.alloc_tables(missing) if missing else tables
+            pfns = np.array([file.pages.get(index, -1) for index in range(first, last)], np.int64)
+            nr = batch.nr = batch.runs = pfns.size
+            batch.columns[PFN, :nr], batch.columns[LENGTH, :nr] = pfns, 1
+            k.design.reserve(batch)
+            lock = machine.pte_lock(mm, start)
+            locks.enter(lock)
+            missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
+            same = lock is machine.pte_lock(mm, start) and missing == tables.size and k.design.reserved(batch)
+            if same and pfns.min() >= 0:
+                batch.runs = map_pages(
+                    *machine.geometry, mm.pgd, start, pfns, _protection(k, vma, write=write), tables, batch.columns
+                )
+                if tables.size:
+                    mm.nr_tables += tables.size
+                    k.design.tables_added(mm, start, end)
+                    tables = _NOTHING
+                _mapped(k, vma, batch, write=write)
+                locks.count("vma_lock" if k.rules.vma_locks else "mmap_sem", nr - 1, write=False)
+                locks.count("page_table_lock", nr - 1)
+                machine.charge("file_fault", nr)
+            locks.leave(lock)
+        except NoMemory:
+            return False
+        finally:
+            k.design.unreserve()
+            if tables.size:
+                machine.free_tables(tables)
+    machine.end_burst()
+    return same
+
+
+def _read_missing(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
+    """Pages [first, last) are in the cache. Raises as an allocation, with none of them read."""
+    absent = [index for index in range(first, last) if index not in file.pages]
+    if not absent:
+        return
+    new = k.machine.allocator.alloc(len(absent), Gfp.HIGHUSER)
+    absent = [
+        index for index in absent if index not in file.pages and index < file.nr_pages
+    ]  # whoever slept looks again
+    k.machine.allocator.free(new[len(absent) :])
+    new = new[: len(absent)]
+    k.page_cache.read_many(file, absent, new)
+    k.machine.frames.count[new] -= 1
 
 
 def do_shared_write(k: Kernel, vma: VmArea, address: int) -> None:
@@ -184,20 +248,31 @@ def _hook(k: Kernel, vma: VmArea, address: int, tables: I64) -> None:
 def _install_pages(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None:
     """Entries for pages of the cache: those of `batch`, whose table is there. For a write the only one."""
     machine, columns = k.machine, batch.columns
-    bits = READABLE | (RW if is_written_freely(k, vma, vma.flags) else 0)
-    if write:
-        bits = WRITABLE
-        if notices_writes(k, vma):
-            machine.frames.flags[columns[PFN, 0]] |= np.uint32(PG_DIRTY)
+    bits = _protection(k, vma, write=write)
     for i in range(batch.nr):
         _, columns[PTE, i] = lookup(*machine.geometry, vma.mm.pgd, columns[ADDRESS, i])
         columns[ENTRY, i] = (columns[PFN, i] << PAGE_SHIFT) | bits
         machine.set_entry(int(columns[PTE, i]), int(columns[ENTRY, i]))
-        machine.frames.count[columns[PFN, i]] += 1
-    vma.mm.rss += batch.nr
-    k.rmap.add_file(batch, vma)
+    _mapped(k, vma, batch, write=write)
     machine.charge("file_fault")
     machine.charge("file_map_around", batch.nr - 1)
+
+
+def _protection(k: Kernel, vma: VmArea, *, write: bool) -> int:
+    """What entries for pages of the file may do at once."""
+    if write:
+        return WRITABLE
+    return READABLE | (RW if is_written_freely(k, vma, vma.flags) else 0)
+
+
+def _mapped(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None:
+    """Entries for pages of the file are there: references, rss, reverse map; and page_mkwrite, if the write is noticed."""
+    pfns = batch.pfns
+    k.machine.frames.count[pfns] += 1
+    if write and notices_writes(k, vma):
+        k.machine.frames.flags[pfns] |= np.uint32(PG_DIRTY)
+    vma.mm.rss += batch.nr
+    k.rmap.add_file(batch, vma)
 
 
 def _install_copy(k: Kernel, vma: VmArea, batch: Batch, page: int) -> None:

@@ -299,4 +299,6 @@ def _unmap(
         mm.rss -= 1
         machine.charge("pte_unmap")
         nr += 1
+        if not rmap.is_mapped(pfn):  # the rest of a list is left alone
+            break
     return None, nr
