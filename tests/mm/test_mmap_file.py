@@ -376,12 +376,14 @@ def test_mprotect_of_what_is_shared(kernel: str) -> None:
     assert mapped.task.pread(mapped.open, 1, 0) == b"B"
 
 
-@pytest.mark.parametrize(("pgoff", "page", "first", "end"), [(0, 20, 16, 32), (3, 5, 3, 19)])
-def test_a_read_brings_its_neighbours(pgoff: int, page: int, first: int, end: int) -> None:
+@pytest.mark.parametrize(
+    ("where", "pgoff", "page", "first", "end"), [(0, 0, 20, 16, 32), (5, 3, 5, 3, 19), (5, 3, 20, 14, 30)]
+)
+def test_a_read_brings_its_neighbours(where: int, pgoff: int, page: int, first: int, end: int) -> None:
     """files.md C5, G4: 16 pages from a border of 16 in the address space, or from the VMA's start; a write brings its own page alone."""
     mapped = Mapped("6.18")
     mapped.task.pread(mapped.open, 64 * PAGE_SIZE, 0)
-    at = mapped.map(0, 64 - pgoff, pgoff)
+    at = mapped.map(where, 64 - pgoff, pgoff)
     mapped.task.read(at + (page - pgoff) * PAGE_SIZE)
     expected = "".join("1" if first <= i < end else "0" for i in range(pgoff, 64))
     assert mapped.present(at, 64 - pgoff) == expected
