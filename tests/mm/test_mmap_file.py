@@ -26,6 +26,7 @@ from rmaplab.objects.flags import (
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
+    MAP_LOCKED,
     MAP_NORESERVE,
     MAP_POPULATE,
     MAP_PRIVATE,
@@ -375,12 +376,14 @@ def test_mprotect_of_what_is_shared(kernel: str) -> None:
     assert mapped.task.pread(mapped.open, 1, 0) == b"B"
 
 
-@pytest.mark.parametrize(("pgoff", "page", "first", "end"), [(0, 20, 16, 32), (3, 5, 3, 19)])
-def test_a_read_brings_its_neighbours(pgoff: int, page: int, first: int, end: int) -> None:
+@pytest.mark.parametrize(
+    ("where", "pgoff", "page", "first", "end"), [(0, 0, 20, 16, 32), (5, 3, 5, 3, 19), (5, 3, 20, 14, 30)]
+)
+def test_a_read_brings_its_neighbours(where: int, pgoff: int, page: int, first: int, end: int) -> None:
     """files.md C5, G4: 16 pages from a border of 16 in the address space, or from the VMA's start; a write brings its own page alone."""
     mapped = Mapped("6.18")
     mapped.task.pread(mapped.open, 64 * PAGE_SIZE, 0)
-    at = mapped.map(0, 64 - pgoff, pgoff)
+    at = mapped.map(where, 64 - pgoff, pgoff)
     mapped.task.read(at + (page - pgoff) * PAGE_SIZE)
     expected = "".join("1" if first <= i < end else "0" for i in range(pgoff, 64))
     assert mapped.present(at, 64 - pgoff) == expected
@@ -437,6 +440,30 @@ def test_map_populate_of_a_file() -> None:
     at = mapped.map(0, 8, 60, SHARED | MAP_POPULATE)
     assert mapped.present(at, 8) == "11110000"
     assert not mapped.is_dirty(60)
+    mapped.system.check()
+
+
+@pytest.mark.parametrize("kernel", KERNELS[:-1])
+def test_map_locked_and_map_populate_in_2004(kernel: str) -> None:
+    """files.md B1: 2.4 does not know MAP_LOCKED; 2.6 wants the capability, and RLIMIT_MEMLOCK all the same. MAP_POPULATE does nothing."""
+    mapped = Mapped(kernel)
+    locks = kernel != "2.4.21"
+    for prot, flags in ((RW_PROT, SHARED), (PROT_READ, PRIVATE)):
+        at = mapped.map(0, 4, 0, flags | MAP_POPULATE, prot)
+        assert mapped.present(at, 4) == "0000"
+    assert mapped.task.mm is not None
+    for granted, limit, name in ((False, "1M", "EPERM"), (True, "12K", "EAGAIN"), (True, "16K", None)):
+        mapped.task.cap_ipc_lock(granted=granted)
+        mapped.task.limit_memlock(limit)
+        if name is not None and locks:
+            with pytest.raises(SyscallError) as error:
+                mapped.task.mmap(4 * PAGE_SIZE, RW_PROT, SHARED | MAP_LOCKED, file=mapped.open)
+            assert error.value.name == name
+            continue
+        at = mapped.task.mmap(4 * PAGE_SIZE, RW_PROT, SHARED | MAP_LOCKED, file=mapped.open)
+        assert (mapped.present(at, 4), mapped.task.mm.locked_vm) == (("1111", 4) if locks else ("0000", 0))
+    anonymous = mapped.task.mmap(PAGE_SIZE, RW_PROT, PRIVATE | MAP_ANONYMOUS | MAP_POPULATE)
+    assert mapped.present(anonymous, 1) == "0"
     mapped.system.check()
 
 

@@ -24,9 +24,9 @@ MAPPING: dict[str, History] = {
     "mmap_flags": (
         since(
             "2.4",
-            Bits(NORESERVE | GROWSDOWN | LOCKED),
-            "2.4.27 mm/mmap.c, do_mmap_pgoff, calc_vm_flags",
-            value64=Bits(NORESERVE | GROWSDOWN | LOCKED | LOW),
+            Bits(NORESERVE | GROWSDOWN),
+            "2.4.27 mm/mmap.c, do_mmap_pgoff, calc_vm_flags: MAP_LOCKED is none of them",
+            value64=Bits(NORESERVE | GROWSDOWN | LOW),
         ),
         since(
             "2.6",
@@ -39,11 +39,26 @@ MAPPING: dict[str, History] = {
     "mmap_flags_not_modelled": (
         since(
             "2.4",
-            Bits(GROWSDOWN | LOCKED | POPULATE),
-            "2.4.27, 2.6.2 know them, this version does not: they come with files",
-            value64=Bits(GROWSDOWN | LOCKED | POPULATE | LOW),
+            Bits(GROWSDOWN),
+            "2.4.27, 2.6.2 know it, this version does not",
+            value64=Bits(GROWSDOWN | LOW),
+        ),
+        since(
+            "2.6.7",
+            Bits(GROWSDOWN | POPULATE),
+            "2.6.7 mm/mmap.c, do_mmap_pgoff: shared files are populated from now on; this version does not",
+            value64=Bits(GROWSDOWN | POPULATE | LOW),
         ),
         since("6.18", Bits(HUGETLB), "Of ours, not Linux's: huge pages are not there"),
+    ),
+    "map_populate_works": (
+        since(
+            "2.4",
+            0,
+            "2.4.27 does not know it; 2.6.2 mm/mmap.c, do_mmap_pgoff: sys_remap_file_pages with prot, which is EINVAL",
+        ),
+        since("2.6.7", 1, "7af5971b97, 24 May 2004"),
+        since("6.18", 1, "mm/mmap.c, do_mmap: populate", V),
     ),
     "mmap_rounds_hint_down": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, arch_get_unmapped_area: PAGE_ALIGN"),

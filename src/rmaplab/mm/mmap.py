@@ -120,7 +120,9 @@ def do_mmap(
     replaced = _replace(k, mm, start, end) if flags & MAP_FIXED and mm.overlapping(start, end) else []
     reserve = (not known & MAP_NORESERVE or k.overcommit.counts_noreserve) and not droppable
     map_region(k, mm, limits, start, end, vm_flags, replaced, reserve=reserve, call="mmap", file=file, pgoff=pgoff)
-    populates = vm_flags & VM_LOCKED or known & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE
+    populates = vm_flags & VM_LOCKED or (
+        known & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE and rules.map_populate_works
+    )
     return start, (start, end) if populates else None
 
 
@@ -150,9 +152,11 @@ def check_lock_limit(
     k: Kernel, mm: MmStruct, limits: Limits, flags: int, nr_pages: int, call: str, *, asked: bool = False
 ) -> None:
     """can_do_mlock (if it was `asked` for by name) and mlock_future_ok. Raises SyscallError: EPERM, EAGAIN."""
+    if asked and k.rules.mlock_needs_capability and not limits.may_lock:
+        raise SyscallError(errno.EPERM, call, "CAP_IPC_LOCK is not there")
     if limits.may_lock and not k.rules.memlock_limits_all:
         return
-    if asked and not limits.memlock:
+    if asked and not limits.memlock and not k.rules.mlock_needs_capability:
         raise SyscallError(errno.EPERM, call, "RLIMIT_MEMLOCK is 0, and CAP_IPC_LOCK is not there")
     if flags & VM_LOCKED and mm.locked_vm + nr_pages > limits.memlock >> PAGE_SHIFT:
         why = f"{mm.locked_vm + nr_pages:,} pages would be locked, more than RLIMIT_MEMLOCK: {limits.memlock >> PAGE_SHIFT:,}"

@@ -152,6 +152,8 @@ class Rules:
     """The MAP_ bits it knows beside type, MAP_ANONYMOUS and MAP_FIXED; others are ignored."""
     mmap_flags_not_modelled: int
     """Those of them that this version does not: it says so."""
+    map_populate_works: bool
+    """MAP_POPULATE does something; first it passed on a protection that is not allowed there, and nobody looked."""
     mmap_rounds_hint_down: bool
     """An address that is asked for loses its offset into the page; otherwise it goes up to the next page."""
     mmap_topdown: bool
