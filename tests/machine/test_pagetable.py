@@ -247,14 +247,15 @@ def touch(box: Box, space: Space, start: int, end: int, *, write: bool) -> None:
 
 
 def fork(box: Box, space: Space, start: int, end: int, *, cow: bool) -> None:
-    """Copy a range into a new address space: both sides lose RW if `cow`, the child's entries come old."""
+    """Copy a range into a new address space: both sides lose RW if `cow`, else the child's are clean (a shared mapping); they come old."""
     parent = box.agrees(space)
     inside = [a for a in sorted(space.model) if start <= a < end]
     child = box.new_space()
     for address in inside:
         pfn, flags = space.model[address]
         flags &= ~RW if cow else ~0
-        space.model[address], child.model[address] = (pfn, flags), (pfn, flags & ~ACCESSED)
+        kept = ~ACCESSED if cow else ~(ACCESSED | DIRTY)
+        space.model[address], child.model[address] = (pfn, flags), (pfn, flags & kept)
     tracked = [a for a in inside if space.model[a][0] != ZERO_PFN]
     child.others = {a: entry for a, entry in space.others.items() if start <= a < end}
 

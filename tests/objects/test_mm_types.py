@@ -18,7 +18,7 @@ from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.locks import Locks
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.sched_policy import SchedRules
-from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
+from rmaplab.objects.flags import VM_EXEC, VM_MAYSHARE, VM_READ, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SIZE
 
@@ -183,7 +183,9 @@ def test_a_vma_reads_like_a_line_of_maps() -> None:
     """Range and permissions are written as in /proc/PID/maps (proc(5))."""
     mm = MmStruct(1, 0, 0, LOCKS)
     assert str(VmArea(mm, 0x804_8000, 0x804_C000, VM_READ | VM_EXEC, 0)) == "08048000-0804c000 r-xp 00000000"
-    assert str(VmArea(mm, 0x4000_0000, 0x4000_1000, VM_READ | VM_WRITE | VM_SHARED, 0)).split()[1] == "rw-s"
+    assert (
+        str(VmArea(mm, 0x4000_0000, 0x4000_1000, VM_READ | VM_WRITE | VM_SHARED | VM_MAYSHARE, 0)).split()[1] == "rw-s"
+    )
 
 
 def test_the_offset_in_a_line_of_maps_is_in_bytes() -> None:

@@ -59,7 +59,7 @@ def scripts(draw: st.DrawFn) -> Script:
             *child,
             *(draw(living if isinstance(kind, words.LivingKind) else values(kind)) for kind in kinds),
         ]
-        if call in ("read", "write"):
+        if call in ("read", "write", "fetch"):
             arguments[0] = replace(arguments[0], extra=0)
         if call == "mremap" and arguments[4] is None:
             arguments[3] = 0

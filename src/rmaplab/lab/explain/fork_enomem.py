@@ -83,9 +83,8 @@ def trial(kernel: str, mode: OvercommitMode) -> Trial:
 def _why(system: System, request: Request) -> str:
     """What the request was compared with, by the rule of this kernel and mode."""
     overcommit = system.kernel.overcommit
-    asked, free, promised, total, swap = (
-        format_size(pages * PAGE_SIZE) for pages in (*request, overcommit.totalram + overcommit.swap, overcommit.swap)
-    )
+    figures = (*request[:3], overcommit.totalram + overcommit.swap, overcommit.swap)
+    asked, free, promised, total, swap = (format_size(pages * PAGE_SIZE) for pages in figures)
     if overcommit.mode is OvercommitMode.STRICT:
         limit = format_size(overcommit.limit * PAGE_SIZE)
         return f"{asked} more than the {promised} promised so far; all promises stay below {limit}"
