@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import os
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +58,8 @@ def test_a_name_instead_of_a_pid(tmp_path: os.PathLike[str]) -> None:
     name = f"zoo{os.getpid()}"
     with subprocess.Popen([name, "100"], executable="/bin/sleep") as one:
         try:
+            while not Path(f"/proc/{one.pid}/cmdline").read_bytes():
+                pass  # exec has closed our pipe before it has arguments
             assert find_pid(name) == one.pid
             with pytest.raises(UsageError, match=rf"no process is called '{name}s': did you mean '{name}'"):
                 find_pid(f"{name}s")
