@@ -128,7 +128,7 @@ def test_a_box_that_is_not_the_hosts_is_the_models_alone(
     code, out, _ = run(capsys, str(script))
     assert code == 0
     told = (
-        "on the model alone, 3 of 3 operations as expected; the host was not asked: the script has a machine of its own"
+        "on the model alone, what 3 of 3 operations must come to, they do; the host was not asked: the script has a machine of its own"
     )
     assert out.startswith(f"{script}: {told} (box ram=64M overcommit=2 ratio=50)\n")
     code, _, err = run(capsys, str(script), "--record", str(tmp_path / "x.json"))

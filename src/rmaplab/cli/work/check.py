@@ -125,7 +125,7 @@ def _as_it_should(script: Script, alone: str) -> str:
     if not alone:
         return f"no difference in {len(script.ops)} operations"
     expected = sum(bool(op.expected) for op in script.ops)
-    met = f"{expected} of {len(script.ops)} operations as expected" if expected else "it expects nothing"
+    met = f"what {expected} of {len(script.ops)} operations must come to, they do" if expected else "it expects nothing"
     return f"on the model alone, {met}; the host was not asked: {alone}"
 
 
