@@ -10,6 +10,7 @@ A difference must show again when the script is run again: memory that the host'
 """
 
 import ctypes
+import gc
 import multiprocessing
 import signal
 from collections import deque
@@ -104,6 +105,7 @@ def _model_side() -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin() -> None:
+    gc.freeze()  # what was there at the fork stays: no collection looks at it, or copies its pages
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who has begun the campaign
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
