@@ -184,19 +184,22 @@ class Kernel:
 
     def vm_enough_memory(self, nr_pages: int) -> bool:
         """Charge `nr_pages` if this box's overcommit rule allows it (overcommit.py)."""
+        return self._charge(self._request(nr_pages))
+
+    def charge_memory(self, nr_pages: int, call: str) -> None:
+        """The same for a call that fails. Raises SyscallError(ENOMEM), with the rule that has refused."""
         request = self._request(nr_pages)
+        if not self._charge(request):
+            raise SyscallError(errno.ENOMEM, call, self.overcommit.refusal(request))
+
+    def _charge(self, request: Request) -> bool:
         if self.commit_requests is not None:
             self.commit_requests.append(request)
         if not self.overcommit.allows(request):
             return False
         if self.rules.commit_is_accounted:
-            self.committed_pages += nr_pages
+            self.committed_pages += request.nr_pages
         return True
-
-    def charge_memory(self, nr_pages: int, call: str) -> None:
-        """The same for a call that fails. Raises SyscallError(ENOMEM), with the rule that has refused."""
-        if not self.vm_enough_memory(nr_pages):
-            raise SyscallError(errno.ENOMEM, call, self.overcommit.refusal(self._request(nr_pages)))
 
     def _request(self, nr_pages: int) -> Request:
         task = self.current
