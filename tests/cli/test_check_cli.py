@@ -127,9 +127,7 @@ def test_a_box_that_is_not_the_hosts_is_the_models_alone(
     script.write_text(script.read_text().replace("fork B => ok", "fork B => ENOMEM"))
     code, out, _ = run(capsys, str(script))
     assert code == 0
-    told = (
-        "on the model alone, what 3 of 3 operations must come to, they do; the host was not asked: the script has a machine of its own"
-    )
+    told = "on the model alone, what 3 of 3 operations must come to, they do; the host was not asked: the script has a machine of its own"
     assert out.startswith(f"{script}: {told} (box ram=64M overcommit=2 ratio=50)\n")
     code, _, err = run(capsys, str(script), "--record", str(tmp_path / "x.json"))
     assert (code, f"{script} cannot be recorded on this host: the script has" in err) == (2, True)

@@ -9,9 +9,11 @@ import pytest
 
 import rmaplab
 from rmaplab.errors import BusError, NotModelled, SegmentationFault, SyscallError
+from rmaplab.machine.batch import Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, RW
 from rmaplab.machine.frames import PG_DIRTY
 from rmaplab.machine.pagetable import lookup
+from rmaplab.mm.truncate import vmtruncate
 from rmaplab.objects.flags import (
     MADV_COLD,
     MADV_DONTNEED,
@@ -660,3 +662,35 @@ def test_nothing_is_lost_where_memory_is_short(kernel: str) -> None:
         mapped.system.check()
         assert np.all(mapped.frames.count[list(mapped.space.pages.values())] >= 1)
         del child
+
+
+def test_a_file_is_cut_while_a_stretch_waits_for_chains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2.6.2 may sleep for its chains when the pages have been found. They are nobody's then, so they are looked for once more."""
+    mapped = Mapped("2.6.2")
+    address, k = mapped.map(0, 8, 0), mapped.system.kernel
+    reserve, cuts = k.design.reserve, [0]
+
+    def cut(batch: Batch) -> None:
+        while cuts:
+            vmtruncate(k, mapped.space, cuts.pop())
+        reserve(batch)
+
+    monkeypatch.setattr(k.design, "reserve", cut)
+    with pytest.raises(BusError):
+        mapped.task.touch(address, 8 * PAGE_SIZE)
+    mapped.system.check()
+    assert not mapped.space.pages
+
+
+def test_a_write_that_gets_no_second_page_is_short() -> None:
+    """Bytes that are in the page cache are written; where none are, the call fails."""
+    mapped = Mapped("6.18", pages=0)
+    allocator = mapped.system.machine.allocator
+    allocator.fail_after = 1
+    assert mapped.task.pwrite(mapped.open, b"x" * 5000, 0) == PAGE_SIZE
+    assert mapped.space.size == PAGE_SIZE
+    allocator.fail_after = 0
+    with pytest.raises(SyscallError, match=r"\[Errno 12\]"):
+        mapped.task.pwrite(mapped.open, b"x", PAGE_SIZE)
+    assert mapped.space.size == PAGE_SIZE
+    mapped.system.check()

@@ -13,6 +13,7 @@ folio_clear_dirty_for_io; files.md B7.
 
 import numpy as np
 
+from rmaplab.errors import NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_DIRTY
 from rmaplab.mm.filemap import find_or_read
@@ -50,7 +51,12 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
         extend(k, file, start)
     while done < len(data):
         index, offset = divmod(start + done, PAGE_SIZE)
-        page = _find_or_create(k, file, index)
+        try:
+            page = _find_or_create(k, file, index)
+        except NoMemory:
+            if not done:
+                raise
+            break
         part = data[done : done + PAGE_SIZE - offset]
         extend(k, file, max(file.size, start + done + len(part)))
         k.machine.ram.bytes[page, offset : offset + len(part)] = np.frombuffer(part, np.uint8)

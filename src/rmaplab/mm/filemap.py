@@ -113,7 +113,7 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, end: int, write: bool) -> bo
             _read_missing(k, file, first, last)
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
             tables = machine.alloc_tables(missing) if missing else tables
-            pfns = np.array([file.pages.get(index, -1) for index in range(first, last)], np.int64)
+            pfns = _in_cache(file, first, last)
             nr = batch.nr = batch.runs = pfns.size
             batch.columns[PFN, :nr], batch.columns[LENGTH, :nr] = pfns, 1
             k.design.reserve(batch)
@@ -121,7 +121,8 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, end: int, write: bool) -> bo
             locks.enter(lock)
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
             same = lock is machine.pte_lock(mm, start) and missing == tables.size and k.design.reserved(batch)
-            if same and pfns.min() >= 0:
+            same = same and pfns.min() >= 0 and np.array_equal(pfns, _in_cache(file, first, last))  # nobody holds them
+            if same:
                 batch.runs = map_pages(
                     *machine.geometry, mm.pgd, start, pfns, _protection(k, vma, write=write), tables, batch.columns
                 )
@@ -142,6 +143,11 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, end: int, write: bool) -> bo
                 machine.free_tables(tables)
     machine.end_burst()
     return same
+
+
+def _in_cache(file: AddressSpace, first: int, last: int) -> I64:
+    """Pages [first, last) as they are in the cache, -1 for one that is not. O(pages)."""
+    return np.array([file.pages.get(index, -1) for index in range(first, last)], np.int64)
 
 
 def _read_missing(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
