@@ -18,22 +18,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import NamedTuple
 
 from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.lab.conformance import EVERY_KIND
 from rmaplab.lab.conformance.file_run import FileRun
 from rmaplab.lab.conformance.kit import conformance
 from rmaplab.report.tables import console, new_table
 
-KERNELS = (
-    "2.4.21",
-    "2.6.2",
-    "2.6.5-rc1",
-    "2.6.5-rc1+anonmm",
-    "2.6.5-rc1-aa1",
-    "2.6.5-rc1+00100",
-    "2.6.5-rc3-aa3",
-    "2.6.7",
-    "2.6.5-rc1+anon_vma_chain",
-    "6.18",
-)
 SCRIPTS = 100
 FILE_CALLS = 200  # a seed
 TINY, TINY_6 = 32, 72  # frames; slabs of eight pages and stacks of four need more
@@ -94,7 +83,7 @@ def main() -> None:
     parser.add_argument("--thief", action="store_true", help="all seeds with a thief")
     options = parser.parse_args()
     calls = options.calls
-    formats = {kernel: find_kernel(kernel).architectures for kernel in KERNELS}
+    formats = {kernel: find_kernel(kernel).architectures for kernel in EVERY_KIND}
     table = new_table(
         f"{calls:,} calls per kernel, check() after every one", "kernel|format|>scripts|>calls|>seeds|>wall|outcome"
     )
@@ -103,14 +92,14 @@ def main() -> None:
         jobs = [
             pool.submit(do, kernel, paging, -(-calls // len(formats[kernel])), options.thief)
             for do in (share, share_files)
-            for kernel in KERNELS
+            for kernel in EVERY_KIND
             for paging in formats[kernel]
         ]
         for job in as_completed(jobs):
             done = job.result()
             shares.append(done)
             print(f"{done.kernel} on {done.paging}: {done.failure or 'ok'}", file=sys.stderr, flush=True)
-    for done in sorted(shares, key=lambda s: (KERNELS.index(s.kernel.partition(",")[0]), s.kernel, s.paging)):
+    for done in sorted(shares, key=lambda s: (EVERY_KIND.index(s.kernel.partition(",")[0]), s.kernel, s.paging)):
         outcome = "FAILED" if done.failure else "ok"
         row = (
             done.kernel,

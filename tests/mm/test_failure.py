@@ -28,6 +28,7 @@ import pytest
 
 import rmaplab
 from rmaplab.errors import SyscallError
+from rmaplab.lab.conformance import OF_2004
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
@@ -40,17 +41,7 @@ from rmaplab.objects.flags import (
 )
 from rmaplab.units import PAGE_SIZE
 
-KERNELS = [
-    "2.4.21",
-    "2.6.2",
-    "2.6.5-rc1",
-    "2.6.5-rc1+anonmm",
-    "2.6.5-rc1-aa1",
-    "2.6.5-rc1+00100",
-    "2.6.5-rc3-aa3",
-    "2.6.7",
-    "2.6.5-rc1+anon_vma",
-]
+KERNELS = [*OF_2004, "2.6.5-rc1+anon_vma"]
 ANON = MAP_PRIVATE | MAP_ANONYMOUS
 RW = PROT_READ | PROT_WRITE
 A, C = 0x5040_0000 - 4 * PAGE_SIZE, 0x7000_0000  # A lies over a border of page tables

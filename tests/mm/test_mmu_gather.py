@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import rmaplab
+from rmaplab.lab.conformance import OF_2004
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.objects.flags import (
@@ -29,17 +30,7 @@ from rmaplab.objects.flags import (
 )
 from rmaplab.units import PAGE_SIZE
 
-KERNELS = [
-    "2.4.21",
-    "2.6.2",
-    "2.6.5-rc1",
-    "2.6.5-rc1+anonmm",
-    "2.6.5-rc1-aa1",
-    "2.6.5-rc1+00100",
-    "2.6.5-rc3-aa3",
-    "2.6.7",
-    "6.18",
-]
+KERNELS = [*OF_2004, "6.18"]
 OLD = KERNELS[:-1]
 ROOM = {"2.4.21": 508, "6.18": 9678}
 BASE = 0x4000_0000  # the begin of an entry of the top table in each format

@@ -12,6 +12,7 @@ import pytest
 
 import rmaplab
 from rmaplab.errors import NoMemory
+from rmaplab.lab.conformance import OF_2004
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import (
@@ -30,16 +31,7 @@ from rmaplab.objects.mm_types import VmArea
 from rmaplab.rmap.anon_vma import AnonVmaMap
 from rmaplab.units import PAGE_SIZE
 
-KERNELS = [
-    "2.4.21",
-    "2.6.2",
-    "2.6.5-rc1",
-    "2.6.5-rc1+anonmm",
-    "2.6.5-rc1-aa1",
-    "2.6.5-rc1+00100",
-    "2.6.5-rc3-aa3",
-    "2.6.7",
-]
+KERNELS = [*OF_2004]
 FORMATS = ["i386", "i386-pae", "x86-64"]
 ANON = MAP_PRIVATE | MAP_ANONYMOUS
 RW = PROT_READ | PROT_WRITE

@@ -13,28 +13,17 @@ import pytest
 import rmaplab
 from rmaplab.errors import KernelBug
 from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.lab.conformance import EVERY_KIND
 from rmaplab.machine.entries import DIRTY, RW, EntryKind
 from rmaplab.machine.pagetable import lookup
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE, PROT_NONE, PROT_READ, PROT_WRITE
 from rmaplab.reclaim.page_out import drop_unused, page_out
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
-KERNELS = (
-    "2.4.21",
-    "2.6.2",
-    "2.6.5-rc1",
-    "2.6.5-rc1+anonmm",
-    "2.6.5-rc1-aa1",
-    "2.6.5-rc1+00100",
-    "2.6.5-rc3-aa3",
-    "2.6.7",
-    "2.6.5-rc1+anon_vma_chain",
-    "6.18",
-)
 everywhere = pytest.mark.parametrize(
-    ("kernel", "paging"), [(kernel, paging) for kernel in KERNELS for paging in find_kernel(kernel).architectures]
+    ("kernel", "paging"), [(kernel, paging) for kernel in EVERY_KIND for paging in find_kernel(kernel).architectures]
 )
-kernels = pytest.mark.parametrize("kernel", KERNELS)
+kernels = pytest.mark.parametrize("kernel", EVERY_KIND)
 READ_WRITE = PROT_READ | PROT_WRITE
 
 

@@ -11,18 +11,10 @@ from __future__ import annotations
 import pytest
 
 import rmaplab
+from rmaplab.lab.conformance import OF_2004
 from rmaplab.units import PAGE_SIZE
 
-KERNELS = [
-    "2.4.21",
-    "2.6.2",
-    "2.6.5-rc1",
-    "2.6.5-rc1+anonmm",
-    "2.6.5-rc1-aa1",
-    "2.6.5-rc1+00100",
-    "2.6.5-rc3-aa3",
-    "2.6.7",
-]
+KERNELS = [*OF_2004]
 
 
 @pytest.fixture(params=KERNELS)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import pytest
 
 import rmaplab
+from rmaplab.lab.conformance import EVERY_KIND
 from rmaplab.lab.conformance.kit import conformance
 from rmaplab.lab.conformance.thief import Thief
 from rmaplab.machine.allocator import Gfp
@@ -23,19 +24,7 @@ from rmaplab.reclaim.page_out import page_out
 from rmaplab.rmap.pte_chain import PteChain
 from rmaplab.units import PAGE_SIZE
 
-KERNELS = (
-    "2.4.21",
-    "2.6.2",
-    "2.6.5-rc1",
-    "2.6.5-rc1+anonmm",
-    "2.6.5-rc1-aa1",
-    "2.6.5-rc1+00100",
-    "2.6.5-rc3-aa3",
-    "2.6.7",
-    "2.6.5-rc1+anon_vma_chain",
-    "6.18",
-)
-kernels = pytest.mark.parametrize("kernel", KERNELS)
+kernels = pytest.mark.parametrize("kernel", EVERY_KIND)
 NR = 24
 
 
