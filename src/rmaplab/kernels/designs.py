@@ -10,11 +10,11 @@ and it can be put under any kernel: `2.6.5-rc1+mydesign`.
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
 from rmaplab.errors import UsageError, did_you_mean
+from rmaplab.kernels.plugins import demand_whole, load_class
 
 if TYPE_CHECKING:
     from rmaplab.rmap.protocol import ReverseMap
@@ -61,21 +61,13 @@ def load_design(path: str) -> type[ReverseMap]:
     """The class at `module:Class`. Raises UsageError if it cannot be imported or is no design."""
     from rmaplab.rmap.protocol import VERSION, ReverseMap  # noqa: PLC0415
 
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(import_module(module), name)
-    except Exception as error:  # noqa: BLE001  (another package's code: it may raise anything)
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UsageError(f"design {path} cannot be loaded ({reason}): check the package that offers it") from None
-    if not (isinstance(found, type) and issubclass(found, ReverseMap)):
-        raise UsageError(f"design {path} is not a ReverseMap: derive it from rmaplab.rmap.protocol.ReverseMap")
+    found = load_class(path, "design", ReverseMap)  # type: ignore[type-abstract]
     if found.protocol_version != VERSION:
         raise UsageError(
             f"design {path} speaks protocol {found.protocol_version}, this is {VERSION}: update the package, or port it by "
             f'docs/writing-a-design.md and give it protocol_version = "{VERSION}"'
         )
-    if missing := sorted(found.__abstractmethods__):
-        raise UsageError(f"design {path} does not say {', '.join(missing)}: see docs/writing-a-design.md")
+    demand_whole(found, path, "design", "docs/writing-a-design.md")
     if not isinstance(getattr(found, "name", None), str):
         raise UsageError(f'design {path} has no name: give the class a line such as name = "mydesign"')
     return found

@@ -10,10 +10,10 @@ and any kernel boots with it: boot("2.6.2", file_index="myindex").
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.metadata import entry_points
 
 from rmaplab.errors import UsageError, did_you_mean
+from rmaplab.kernels.plugins import demand_whole, load_class
 from rmaplab.rmap.file_index import FileIndex, IndexKind
 
 GROUP = "rmaplab.file_indexes"
@@ -44,16 +44,6 @@ def load_file_index(name: str) -> type[FileIndex]:
         raise UsageError(
             f"no index of a file's VMAs {name!r}{did_you_mean(name, found)}: choose from {', '.join(found)}, or install a package that has it"
         )
-    module, _, attribute = found[name].partition(":")
-    try:
-        index = getattr(import_module(module), attribute)
-    except Exception as error:  # noqa: BLE001  (another package's code: it may raise anything)
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UsageError(f"index {found[name]} cannot be loaded ({reason}): check the package that offers it") from None
-    if not (isinstance(index, type) and issubclass(index, FileIndex)):
-        raise UsageError(f"index {found[name]} is not a FileIndex: derive it from rmaplab.rmap.file_index.FileIndex")
-    if missing := sorted(index.__abstractmethods__):
-        raise UsageError(
-            f"index {found[name]} does not say {', '.join(missing)}: see rmaplab.rmap.file_index.FileIndex"
-        )
+    index = load_class(found[name], "index", FileIndex)  # type: ignore[type-abstract]
+    demand_whole(index, found[name], "index", "rmaplab.rmap.file_index.FileIndex")
     return index

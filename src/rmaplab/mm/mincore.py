@@ -37,8 +37,7 @@ def do_mincore(k: Kernel, mm: MmStruct, start: int, length: int) -> list[bool]:
         if vma is None or vma.start > address or not (k.rules.mincore_knows_anonymous or vma.file):
             raise SyscallError(errno.ENOMEM, "mincore", f"nothing is mapped at {address:#x}, or nothing that it knows")
         stop = k.burst_end(address, min(end, vma.end))
-        there = np.empty((stop - address) >> PAGE_SHIFT, np.bool_)
-        there[:] = False
+        there = np.zeros((stop - address) >> PAGE_SHIFT, np.bool_)
         if vma.file is None or k.rules.mincore_reads_entries:
             resident(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, there)
         if vma.file is not None:
