@@ -2,7 +2,7 @@
  *
  *     forks VMAS CHILDREN DEPTH WRITE HUGE
  *
- * It prints the pids of root, children and line, and lives until its stdin closes; its descendants go with it. With WRITE the
+ * It prints the pids of root, children and line in order of birth, and lives until its stdin closes; its descendants go with it. With WRITE the
  * first page of each mapping is each process's own; the second stays shared. HUGE bytes more ask for huge pages. Small on purpose:
  * every VMA of its own costs the deepest descendant DEPTH chains too. */
 #define _GNU_SOURCE
@@ -19,6 +19,8 @@
 #define STEP 0x4000
 
 static int vmas, children, depth, do_write, pipes[2];
+static struct { int place; pid_t pid; } born; /* in order of birth, whoever is scheduled first */
+static pid_t pids[1 << 16];
 
 static void touch(unsigned long offset)
 {
@@ -34,15 +36,15 @@ static void map(unsigned long at, size_t bytes)
 	}
 }
 
-static void live(int generation)
+static void live(int generation, int place)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (do_write)
 		touch(0);
 	if (generation && generation < depth && fork() == 0)
-		live(generation + 1);
-	pid_t pid = getpid();
-	if (write(pipes[1], &pid, sizeof(pid)) != sizeof(pid))
+		live(generation + 1, place + 1);
+	born.place = place, born.pid = getpid();
+	if (write(pipes[1], &born, sizeof(born)) != sizeof(born))
 		exit(1);
 	for (;;)
 		pause();
@@ -53,6 +55,8 @@ int main(int argc, char **argv)
 	if (argc != 6 || pipe(pipes))
 		return 2;
 	vmas = atoi(argv[1]), children = atoi(argv[2]), depth = atoi(argv[3]), do_write = atoi(argv[4]);
+	if (children < 0 || depth < 0 || children > (1 << 15) || depth > (1 << 15))
+		return 2;
 	size_t huge = strtoul(argv[5], NULL, 0);
 
 	for (int i = 0; i < vmas; i++)
@@ -66,17 +70,18 @@ int main(int argc, char **argv)
 	}
 	for (int i = 0; i < children; i++)
 		if (fork() == 0)
-			live(0);
+			live(0, i);
 	if (depth && fork() == 0)
-		live(1);
+		live(1, children);
 	char line[16];
 	dprintf(1, "%d", getpid());
 	for (int i = 0; i < children + depth; i++) {
-		pid_t pid;
-		if (read(pipes[0], &pid, sizeof(pid)) != sizeof(pid))
+		if (read(pipes[0], &born, sizeof(born)) != sizeof(born))
 			return 1;
-		dprintf(1, " %d", pid);
+		pids[born.place] = born.pid;
 	}
+	for (int i = 0; i < children + depth; i++)
+		dprintf(1, " %d", pids[i]);
 	dprintf(1, "\n");
 	while (read(0, line, sizeof(line)) > 0)
 		;

@@ -93,7 +93,7 @@ class Agent(Closing):
             raise HostTrouble(f"{error}, or compare with recorded results (--against FILE)") from None
         self.release = os.uname().release.partition("-")[0]  # without what a distribution adds
         self._pending: deque[Script] = deque()
-        self._alive: list[int] = []  # pids, after the operation last read
+        self._alive: list[int] = []  # pids, after the operation last read, in order of birth
         self._dumper: VmaDumper | None = None
         self.no_graph = "" if graph else "nobody has asked for it"
         told_to, self._go = os.pipe()
@@ -224,7 +224,9 @@ class Agent(Closing):
             record.results.append(self._result(op, outcome, pids))
             record.worlds.append(watcher.world(op, outcome.raws))
         if self._dumper is not None:
-            record.graph = self._dumper.dump_only(self._alive).graph.part(self._alive, WINDOW, WINDOW + REACH)
+            record.graph = self._dumper.dump_only(self._alive).graph.part(
+                self._alive, WINDOW, WINDOW + REACH, renumber=True
+            )
             os.write(self._go, b"g")
         if trouble is not None:
             raise HostTrouble(f"{trouble}: look at the kernel's log, and run it again")
@@ -316,14 +318,15 @@ class Agent(Closing):
     def _read_outcome(self, names: dict[int, str]) -> Reply:
         """The next operation's."""
         ret, number, code, address, died, nr_data, nr_snapshots = OUTCOME.unpack(self._read(OUTCOME.size))
-        data, self._alive = self._read(8 * nr_data), []
-        found = dict(self._read_snapshot(names) for _ in range(nr_snapshots))
-        raws = {name: found[name] for name in names.values() if name in found}
+        data = self._read(8 * nr_data)
+        found = {name: (pid, raw) for name, pid, raw in (self._read_snapshot(names) for _ in range(nr_snapshots))}
+        born = [name for name in names.values() if name in found]
+        self._alive = [found[name][0] for name in born]
+        raws = {name: found[name][1] for name in born}
         return Reply(ret, number, code, address, died, data, raws)
 
-    def _read_snapshot(self, names: dict[int, str]) -> tuple[str, Raw]:
+    def _read_snapshot(self, names: dict[int, str]) -> tuple[str, int, Raw]:
         slot, nr_vmas, nr_pages, pid, table_kib, locked_kib = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
-        self._alive.append(pid)
         vmas = np.frombuffer(self._read(24 * nr_vmas), np.int64).reshape(-1, 3).copy()
         rows = np.frombuffer(self._read(40 * nr_pages), np.int64).reshape(-1, 5)
         vmas[:, :2] = self.places.canonical(vmas[:, :2])
@@ -335,7 +338,7 @@ class Agent(Closing):
         pages[:, 4] = (rows[:, 3] & KPF_ANON_EXCLUSIVE != 0) & (rows[:, 3] != -1)
         pages[:, 5] = rows[:, 4]
         vmas, pages = (rows[np.argsort(rows[:, 0], kind="stable")] for rows in (vmas, pages))  # as they are told
-        return names[slot], Raw(vmas, pages, *(kib // 4 if kib >= 0 else -1 for kib in (table_kib, locked_kib)))
+        return names[slot], pid, Raw(vmas, pages, *(kib // 4 if kib >= 0 else -1 for kib in (table_kib, locked_kib)))
 
     def _result(self, op: Op, outcome: Reply, pids: dict[int, str]) -> str:
         """In the words that both sides use."""

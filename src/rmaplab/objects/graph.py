@@ -155,14 +155,21 @@ class Graph:
         graph._check_references()
         return graph
 
-    def part(self, pids: Iterable[int], low: int, high: int) -> Graph:
-        """What these processes have between two addresses: their VMAs there, and what those hang on. Renamed anew; without pages."""
-        people = np.flatnonzero(np.isin(self.processes.pid, np.fromiter(pids, np.int64)))
+    def part(self, pids: Iterable[int], low: int, high: int, *, renumber: bool = False) -> Graph:
+        """What these processes have between two addresses: their VMAs there, and what those hang on. Renamed anew; without pages.
+
+        With `renumber` processes are numbered by their place in `pids`, which must have each once: where pids have wrapped, the
+        child's is smaller than its parent's, and two graphs of one history would be in different orders.
+        """
+        wanted = np.fromiter(pids, np.int64)
+        people = np.flatnonzero(np.isin(self.processes.pid, wanted))
         vmas = np.flatnonzero((self.vmas.start >= low) & (self.vmas.end <= high))
         row_of = np.full(len(self.vmas.mm), NONE)
         row_of[vmas] = np.arange(len(vmas))
         kept = np.flatnonzero(row_of[self.chains.vma] != NONE)
         pid, parent, comm, start_time_ns, mm = self.processes
+        if renumber:
+            pid = find_rows(pid, wanted)
         return build(
             Processes(pid[people], parent[people], comm[people], start_time_ns[people], mm[people]),
             Vmas(*(column[vmas] for column in self.vmas)),
