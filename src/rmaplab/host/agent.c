@@ -116,7 +116,7 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     if (me->op.kind == FETCH) {
         u64 to = me->op.a[0];
         if (signal == SIGTRAP && !me->trapped++) return;             /* there, and nothing run yet: go on */
-        int failed = signal == SIGSEGV && (info->si_code == SI_KERNEL ? !me->trapped : (u64)info->si_addr == to && at == to);
+        int failed = (signal == SIGSEGV || signal == SIGBUS) && (info->si_code == SI_KERNEL ? !me->trapped : (u64)info->si_addr == to && at == to);
         if (failed) {
             me->sig = signal;
             me->address = (u64)info->si_addr;

@@ -1,6 +1,7 @@
 """read(2), write(2) and fsync(2) of a file: bytes go through the page cache, so mappings of the file see them at once.
 
-    read     page by page up to the file's end; what is not in the cache is read into it
+    read     page by page up to the file's end; what is not in the cache is read into it, but for holes of a file that is on no disk: they
+             are zeros, and nothing is allocated (mm/shmem.c: ZERO_PAGE)
     write    into the page, which is newer than the file then (PG_dirty); the file grows
     fsync    pages that are newer go to the store. Since 2.6.19 their entries become read-only and clean first, so that the next write is
              noticed; before, what only a dirty bit of an entry tells is not written
@@ -33,6 +34,10 @@ def file_read(k: Kernel, file: AddressSpace, start: int, length: int) -> bytes:
     end = min(start + length, file.size)
     while start < end:
         index, offset = divmod(start, PAGE_SIZE)
+        if file.is_hole(index):
+            parts.append(bytes(min(PAGE_SIZE - offset, end - start)))
+            start += len(parts[-1])
+            continue
         page = find_or_read(k, file, index)
         if page < 0:  # somebody has cut the file
             break

@@ -64,7 +64,7 @@ class _Maker:
         self.calls = [
             call for call in CALLS if call in calls and CALLS[call].often and (self.shows_files or call not in OF_FILES)
         ]
-        self.weights = [CALLS[call].often for call in self.calls]
+        self.weights = [CALLS[call].often * (2 if call in OF_FILES else 1) for call in self.calls]
         self.alive = {FIRST: Memory()}
         self.large = not random.randrange(25)  # whole leaf tables
         self.spot = (0, 4 * LEAF) if self.large else random.choice(SPOTS)
@@ -83,6 +83,8 @@ class _Maker:
             call = self.random.choices(self.calls, self.weights)[0]
             if number == 0 or (number == 1 and not self.random.randrange(3)):
                 call = "mmap"
+            if number == 0 and self.shows_files:
+                call = "create"
             made = self.own.get(call, _Maker._by_its_arguments)(self, call, process, self.alive[process])
             if made is not None and self.lives.problem(made) is None:
                 for gone in self.lives.ends(made):
