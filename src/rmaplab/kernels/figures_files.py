@@ -58,6 +58,11 @@ FILES: dict[str, History] = {
         since("3.15", 16, "3.19 mm/memory.c, do_fault_around: fault_around_bytes"),
         since("6.18", 16, "mm/memory.c, do_fault_around: fault_around_pages", V),
     ),
+    "cow_allocates_first": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, do_no_page; 2.6.34 __do_fault"),
+        since("3.1", 1, "1d65f86db148; from memory; 3.19 mm/memory.c, do_cow_fault"),
+        since("6.18", 1, "mm/memory.c, do_cow_fault", V),
+    ),
     "truncate_unmaps_twice": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, vmtruncate"),
         since("2.6.34", 1, "2.6.34 mm/truncate.c, truncate_pagecache; 6.18 likewise"),
