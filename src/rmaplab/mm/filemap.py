@@ -56,22 +56,21 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     if not write and k.rules.fault_around_pages and _fault_around(k, vma, vma.file.mapping, address):
         return
     index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
-    copies, copy, tables = write and not vma.flags & VM_SHARED, _NOTHING, _NOTHING
-    if copies and k.rules.copies_before_files:
-        copy = _prepare_copy(k, vma)
+    copies = write and not vma.flags & VM_SHARED
+    copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
     try:
         page = find_or_read(k, vma.file.mapping, index)
-        if page < 0:
-            raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
-    except (BusError, NoMemory):
+    except NoMemory:
         machine.allocator.free(copy)
         raise
+    if page < 0:
+        machine.allocator.free(copy)
+        raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
     with k.batch() as batch:
         batch.hold_one(page, 0, address, 0)
         try:
-            if copies and not copy.size:
-                copy = _prepare_copy(k, vma)
             if copies:
+                copy = copy if copy.size else _new_copy(k, vma)
                 batch.columns[PFN, 0] = copy[0]
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, address, address + PAGE_SIZE)
             if missing:
@@ -121,8 +120,8 @@ def _make_way(k: Kernel, vma: VmArea, address: int) -> None:
         k.machine.free_tables(tables)
 
 
-def _prepare_copy(k: Kernel, vma: VmArea) -> I64:
-    """A page for a private copy, and the anon_vma that it will belong to. Raises as an allocation."""
+def _new_copy(k: Kernel, vma: VmArea) -> I64:
+    """Where a private copy goes: the VMA has its place in the reverse map from now on, whatever comes of the fault. Raises as an allocation."""
     k.design.vma_prepare(vma)
     return k.machine.allocator.alloc(1, Gfp.HIGHUSER, zeroed=True)
 
