@@ -25,6 +25,7 @@ from rmaplab.report.tables import console, new_table
 
 SCRIPTS = 100
 FILE_CALLS = 200  # a seed
+INDEXES = ("list", "rbtree", "prio_tree", "prio_tree_mended", "interval_tree", None)
 TINY, TINY_6 = 32, 72  # frames; slabs of eight pages and stacks of four need more
 
 
@@ -65,7 +66,7 @@ def share_files(kernel: str, paging: str, calls: int, thief: bool) -> Share:
     seed = 0
     failure = ""
     while seed * FILE_CALLS < calls and not failure:
-        index = (None, "interval_tree", "prio_tree_mended", "list", None, "rbtree")[seed % 6]
+        index = (None, *INDEXES)[seed % 7]  # of every three seeds one has a thief: each index has one in turn
         beside = thief or seed % 3 == 1
         try:
             FileRun(kernel, seed, index=index, paging=paging, thief=beside).run(FILE_CALLS)

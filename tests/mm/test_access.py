@@ -59,7 +59,7 @@ def test_a_hole_and_what_may_not_be_accessed_are_faults_as_ever(kernel: str, pag
 
 
 def test_a_fetch_below_a_stack_makes_it_grow() -> None:
-    """And then the stack may be run, or not. MAP_GROWSDOWN is modelled on 6.18."""
+    """And then the stack may be run, or not."""
     system = rmaplab.boot("6.18", ram="64M")
     task = system.spawn()
     prot, flags = PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN

@@ -39,15 +39,15 @@ MAPPING: dict[str, History] = {
     "mmap_flags_not_modelled": (
         since(
             "2.4",
-            Bits(GROWSDOWN),
+            Bits(0),
             "2.4.27, 2.6.2 know it, this version does not",
-            value64=Bits(GROWSDOWN | LOW),
+            value64=Bits(LOW),
         ),
         since(
             "2.6.7",
-            Bits(GROWSDOWN | POPULATE),
+            Bits(POPULATE),
             "2.6.7 mm/mmap.c, do_mmap_pgoff: shared files are populated from now on; this version does not",
-            value64=Bits(GROWSDOWN | POPULATE | LOW),
+            value64=Bits(POPULATE | LOW),
         ),
         since("6.18", Bits(HUGETLB), "Of ours, not Linux's: huge pages are not there"),
     ),
@@ -116,11 +116,44 @@ MAPPING: dict[str, History] = {
         since("4.12", 256, "1be7107fbe18, Hugh Dickins"),
         since("6.18", 256, "mm/mmap.c, stack_guard_gap", V),
     ),
+    "stack_prepares": (
+        since("2.4", 0, "2.4.27 include/linux/mm.h, 2.6.2 mm/mmap.c, expand_stack; the -aa tree's"),
+        since("2.6.7", 1, "2.6.7 mm/mmap.c, expand_stack: anon_vma_prepare"),
+        since("6.18", 1, "mm/vma.c, expand_downwards", V),
+    ),
+    "stack_minds_memlock": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.7, expand_stack"),
+        since("2.6.34", 1, "2.6.34 mm/mmap.c, acct_stack_growth"),
+        since("6.18", 1, "mm/vma.c, acct_stack_growth", V),
+    ),
+    "stack_growth_is_charged": (
+        since("2.4", 0, "2.4.27 include/linux/mm.h, expand_stack"),
+        since("2.6", 1, "2.6.2, 2.6.7 mm/mmap.c, expand_stack: security_vm_enough_memory, whatever its flags"),
+        since("6.18", 0, "mm/vma.c, acct_stack_growth: for what is_accountable; here by VM_ACCOUNT"),
+    ),
+    "file_growth_refused_late": (
+        since("2.4", 1, "2.4.27, 2.6.2, 2.6.34 mm/mmap.c, do_mmap_pgoff, mmap_region: beside ->mmap"),
+        since("3.19", 0, "3.19 mm/mmap.c, do_mmap_pgoff"),
+        since("6.18", 0, "mm/mmap.c, do_mmap", V),
+    ),
     # -- munmap.py, zap.py -----------------------------------------------------------------------------------------------
     "munmap_needs_spare_vma": (
         since("2.4", 1, "2.4.27 mm/mmap.c, do_munmap"),
         since("2.6", 0, "2.6.2 mm/mmap.c, do_munmap: split_vma allocates when it splits"),
         since("6.18", 0, "mm/vma.c, vms_gather_munmap_vmas: a VMA when it splits", V),
+    ),
+    "split_renews_ends": (
+        since("2.4", 1, "2.4.27 mm/mprotect.c, mprotect_fixup_start, _end; mm/mlock.c, mm/filemap.c likewise"),
+        since("2.6", 0, "2.6.2 mm/mprotect.c, mm/mlock.c, mm/madvise.c: split_vma below, then above"),
+        since("6.18", 0, "mm/vma.c, vma_modify"),
+    ),
+    "munmap_keeps_inside": (
+        since("2.4", 0, "2.4.27 mm/mmap.c, unmap_fixup; 2.6.2, 2.6.34 do_munmap: split_vma above, then below"),
+        since("6.18", 1, "mm/vma.c, vms_gather_munmap_vmas: __split_vma below, then above"),
+    ),
+    "munmap_relinks": (
+        since("2.4", 1, "2.4.27 mm/mmap.c, do_munmap, unmap_fixup: remove_shared_vm_struct, __insert_vm_struct"),
+        since("2.6", 0, "2.6.2 mm/mmap.c, do_munmap: split_vma"),
     ),
     "munmap_counts_holes_only": (
         since("2.4", 1, "2.4.27 mm/mmap.c, do_munmap"),

@@ -5,7 +5,7 @@
                                                                                  ===            the part at its left end:   prev grows
     both agree, and with each other:  prev covers all three                                ===  the part at its right end:  next grows
     one agrees:                       it grows over the range                    =============  all of it:  prev, next, or prev over both
-    none:                             a new VMA                                      =====      the middle:  split, twice
+    none:                             a new VMA                                      =====      the middle:  split, twice; what sticks out is new
 
 Two VMAs agree if their flags (but for sticky ones), memory policies and names are equal, if they show the same open file or none, if page offsets continue, and
 if the reverse map says so. A VMA that grows over pages of another takes over its place in the reverse map first
@@ -97,10 +97,12 @@ def vma_modify(
     if target is not None:
         k.machine.charge("vma_merge")
         return target
+    if k.rules.split_renews_ends and (vma.start < start) != (end < vma.end):
+        vma = split_vma(k, vma, start if vma.start < start else end, call, below=end < vma.end)
     if vma.start < start:
-        vma = split_vma(k, vma, start, call)
+        split_vma(k, vma, start, call, below=True)
     if end < vma.end:
-        split_vma(k, vma, end, call)
+        split_vma(k, vma, end, call, below=False)
     vma_start_write(k, vma)
     vma.flags, vma.traits = flags, traits
     return vma

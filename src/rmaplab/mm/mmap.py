@@ -19,11 +19,11 @@ do_mmap, mlock_future_ok, and mm/vma.c, mmap_region, do_brk_flags.
 import errno
 from collections.abc import Sequence
 
-from rmaplab.errors import NoMemory, NotModelled, SyscallError
+from rmaplab.errors import NoMemory, NotModelled, SyscallError, as_errno
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.limits import break_is_limited, check_expand_vm
 from rmaplab.mm.merge import merge_new_range
-from rmaplab.mm.mmap_file import check_pgoff, file_flags
+from rmaplab.mm.mmap_file import check_pgoff, file_flags, refuse_growth
 from rmaplab.mm.munmap import do_munmap, split_ends
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import link_vma, too_many_mappings, vm_area_alloc
@@ -103,7 +103,7 @@ def do_mmap(
         why = "beyond the address space" if too_long else too_many_mappings(k, mm)
         raise SyscallError(errno.ENOMEM, "mmap", why)
     fixed = bool(flags & MAP_FIXED or known & MAP_FIXED_NOREPLACE)
-    start = get_unmapped_area(k, mm, address, length, fixed=fixed, low=bool(known & MAP_32BIT))
+    start = get_unmapped_area(k, mm, address, length, fixed=fixed, low=bool(known & MAP_32BIT), file=file, pgoff=pgoff)
     end = start + length
     if known & MAP_FIXED_NOREPLACE and mm.overlapping(start, end):
         raise SyscallError(errno.EEXIST, "mmap", "MAP_FIXED_NOREPLACE, and something is mapped there")
@@ -197,6 +197,8 @@ def map_region(
     try:
         if replaced:
             do_munmap(k, mm, start, end - start, call)
+        if file is not None:
+            refuse_growth(flags)
         vma, _ = merge_new_range(k, mm, None, start, end, flags, pgoff, file=file)
         if vma is None:
             vma = vm_area_alloc(k, mm, start, end, flags, pgoff)
@@ -204,9 +206,9 @@ def map_region(
             k.machine.charge("vma_alloc")
             link_vma(k, vma)
             k.design.vma_new(vma)
-    except NoMemory as failure:
+    except (NoMemory, SyscallError) as failure:
         k.vm_unacct_memory(charged)
-        raise failure.or_errno(errno.ENOMEM, call) from None
+        raise as_errno(failure, errno.ENOMEM, call) from None
     mm.total_vm += nr_pages
     if flags & VM_LOCKED and flags & k.rules.mlock_leaves:  # __mmap_complete: only now, when nobody has merged with it
         vma.flags &= ~VM_LOCKED_MASK

@@ -66,6 +66,12 @@ def file_flags(k: Kernel, file: File, pgoff: int, nr_pages: int, flags: int, vm_
         raise SyscallError(errno.EINVAL, "mmap", "neither shared nor private")
     if not file.readable:
         raise SyscallError(errno.EACCES, "mmap", "the file was not opened for reading")
+    if not k.rules.file_growth_refused_late:
+        refuse_growth(vm_flags)
+    return vm_flags
+
+
+def refuse_growth(vm_flags: int) -> None:
+    """Raises SyscallError: EINVAL, for what shows a file and is to grow down."""
     if vm_flags & VM_GROWSDOWN:
         raise SyscallError(errno.EINVAL, "mmap", "a file does not grow down")
-    return vm_flags

@@ -17,7 +17,7 @@ from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.mseal import refuse_sealed
-from rmaplab.mm.vma import remove_vma, split_vma, unlink_vma
+from rmaplab.mm.vma import relink_file, remove_vma, split_vma, unlink_vma
 from rmaplab.mm.zap import free_pgtables, unmap_page_range
 from rmaplab.objects.flags import VM_ACCOUNT, VM_LOCKED
 from rmaplab.objects.mm_types import MmStruct, VmArea
@@ -33,6 +33,7 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
     if start % PAGE_SIZE or not 0 <= start <= task_size or not 0 < length <= task_size - start:
         raise SyscallError(errno.EINVAL, call)
     end = start + page_align(length)
+    cut = _sticking_out(mm, start, end) if k.rules.munmap_relinks else (False, False)
     doomed = split_ends(k, mm, start, end, call)
     if not doomed:
         return
@@ -60,6 +61,15 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
     k.unlock_entries(mm)
     for vma in doomed:
         remove_vma(k, vma)
+    for side, is_cut in zip((after, before), cut, strict=True):  # unmap_fixup: it was off its lists meanwhile
+        if side is not None and is_cut:
+            relink_file(k, side)
+
+
+def _sticking_out(mm: MmStruct, start: int, end: int) -> tuple[bool, bool]:
+    """Whether a VMA will be cut behind the range, and before it."""
+    vmas = mm.overlapping(start, end)
+    return (vmas[-1].end > end, vmas[0].start < start) if vmas else (False, False)
 
 
 def split_ends(k: Kernel, mm: MmStruct, start: int, end: int, call: str) -> list[VmArea]:
@@ -79,10 +89,13 @@ def split_ends(k: Kernel, mm: MmStruct, start: int, end: int, call: str) -> list
             k.vma_cache.free(k.vma_cache.alloc())
         if doomed[0].start < start:
             _refuse_sealed(doomed[:1], call)
-            doomed[0] = split_vma(k, doomed[0], start, call, limited=limited)
+            new = split_vma(k, doomed[0], start, call, below=k.rules.munmap_keeps_inside, limited=limited)
+            doomed[0] = doomed[0] if k.rules.munmap_keeps_inside else new
         _refuse_sealed(doomed, call)
         if doomed[-1].end > end:
-            split_vma(k, doomed[-1], end, call, limited=limited and not k.rules.munmap_counts_holes_only)
+            limited = limited and not k.rules.munmap_counts_holes_only
+            new = split_vma(k, doomed[-1], end, call, below=not k.rules.munmap_keeps_inside, limited=limited)
+            doomed[-1] = doomed[-1] if k.rules.munmap_keeps_inside else new
     except NoMemory as failure:
         raise failure.or_errno(errno.ENOMEM, call) from None
     return doomed

@@ -146,6 +146,8 @@ class Rules:
     """A VMA is split under it; later the locks of what indexes VMAs are enough."""
     vm_sticky: int
     """Flags that VMAs need not have in common to merge: the whole has what a part had."""
+    split_renews_ends: bool
+    """Of a VMA whose one end changes, that end is the new VMA; otherwise what sticks out is."""
     vm_special: int
     """VMAs with one of these vm_flags never merge."""
 
@@ -183,12 +185,24 @@ class Rules:
     heap_is_executable: bool
     stack_guard_gap_pages: int
     """Pages that stay free below a mapping that grows down."""
+    stack_prepares: bool
+    """A mapping that grows gets its place in the reverse map first: whoever walks must not see its borders move."""
+    stack_minds_memlock: bool
+    """A locked one grows within RLIMIT_MEMLOCK."""
+    stack_growth_is_charged: bool
+    """Growth is charged whatever the mapping; munmap gives back only what VM_ACCOUNT says."""
+    file_growth_refused_late: bool
+    """A file that is to grow down is refused when what it replaces is gone."""
 
     # -- munmap.py, zap.py -------------------------------------------------------------------------------------------------
     munmap_needs_spare_vma: bool
     """munmap takes a VMA beforehand, and fails without one."""
     munmap_counts_holes_only: bool
     """The limit of mappings is only looked at where munmap makes two of one."""
+    munmap_keeps_inside: bool
+    """Of a VMA that is cut, what is unmapped is the old one; otherwise what stays (of a hole, its lower end)."""
+    munmap_relinks: bool
+    """What is left of a VMA comes on its file's index anew."""
     frees_tables_by_level: bool
     """munmap frees every page table that nobody needs, not only whole entries of the top table."""
 

@@ -5,7 +5,7 @@
     unlink -> reverse map -> free       munmap, a merge: it leaves the reverse map when its entries are gone
 
     set_range       |-- vma --|          ->   |---- vma ----|             the reverse map and the file's index are told before and after
-    split_vma       |------ vma ------|  ->   |-- vma --|-- new --|
+    split_vma       |------ vma ------|  ->   |-- vma --|-- new --|       or new below vma: a list of the file's has the new one elsewhere
     absorb          |-- vma --|-- b --|  ->   |------ vma ------|         or b before vma; b leaves last
     move_border     |-- vma --|-- b --|  ->   |---- vma ----| b |         or b before vma
 
@@ -81,6 +81,16 @@ def _unlink_file(k: Kernel, vma: VmArea) -> None:
         k.machine.locks.leave(mapping.lock)
 
 
+def relink_file(k: Kernel, vma: VmArea) -> None:
+    """Off the index of its file, and on it again, as if it were new."""
+    if vma.file is not None:
+        mapping = vma.file.mapping
+        k.machine.locks.enter(mapping.lock)
+        mapping.i_mmap.unlink(vma)
+        mapping.i_mmap.link(vma)
+        k.machine.locks.leave(mapping.lock)
+
+
 def unlink_vma(k: Kernel, vma: VmArea) -> None:
     """From now on find_vma does not find it."""
     vma_start_write(k, vma)
@@ -122,22 +132,23 @@ def _set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
     k.design.vma_post_update(vma)
 
 
-def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, limited: bool = True) -> VmArea:
-    """Cut `vma` at `address`; it keeps the lower part, the upper part is returned.
+def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, below: bool, limited: bool = True) -> VmArea:
+    """Cut `vma` at `address`: the new VMA, which is the upper part, or the lower one if it is to lie `below`.
 
     Raises NoMemory, and if it is `limited` SyscallError(ENOMEM).
     """
     mm = vma.mm
     if limited and mm.map_count >= k.rules.max_map_count:
         raise SyscallError(errno.ENOMEM, call, too_many_mappings(k, mm))
-    new = clone_vma(k, vma, address, vma.end, vma.pgoff + ((address - vma.start) >> PAGE_SHIFT))
+    start, end, keeps = (vma.start, address, (address, vma.end)) if below else (address, vma.end, (vma.start, address))
+    new = clone_vma(k, vma, start, end, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT))
     vma_start_write(k, vma)
     locks, mapping = k.machine.locks, None if vma.file is None else vma.file.mapping
     if mapping is not None:
         locks.enter(mapping.lock)
     if k.splits_under_page_table_lock:
         locks.enter(mm.page_table_lock)
-    _set_range(k, vma, vma.start, address)
+    _set_range(k, vma, *keeps)
     _insert(new)
     if mapping is not None:
         mapping.i_mmap.link(new)

@@ -15,7 +15,10 @@ from rmaplab.errors import BusError, SegmentationFault, SyscallError
 from rmaplab.kernels.system import boot
 from rmaplab.lab.conformance.thief import Thief
 from rmaplab.objects.flags import (
+    MADV_COLD,
     MADV_DONTNEED,
+    MADV_PAGEOUT,
+    MADV_WILLNEED,
     MAP_FIXED,
     MAP_PRIVATE,
     MAP_SHARED,
@@ -149,7 +152,7 @@ class FileRun:
         process = self.choose.choice(self.processes)
         weights: dict[Callable[[FileUser], None], int] = {
             self.mmap: 4, self.load: 5, self.store: 8, self.fork: 2, self.munmap: 2, self.mprotect: 3, self.mremap: 3,
-            self.again: 1, self.dontneed: 1, self.truncate: 1, self.pwrite: 2, self.pread: 2, self.sync: 2, self.exit: 1,
+            self.again: 1, self.dontneed: 1, self.advise: 1, self.resize_map: 1, self.truncate: 1, self.pwrite: 2, self.pread: 2, self.sync: 2, self.exit: 1,
         }  # fmt: skip
         self.choose.choices(list(weights), list(weights.values()))[0](process)
         self.system.check()
@@ -270,6 +273,27 @@ class FileRun:
             process.task.madvise(run[0] * PAGE_SIZE, len(run) * PAGE_SIZE, MADV_DONTNEED)
             for page in run:
                 process.pages[page].copy = None
+
+    def advise(self, process: FileUser) -> None:
+        """Pages of files come into the cache and go from it; nobody sees other bytes."""
+        run, advice = self.stretch(process), self.choose.choice((MADV_WILLNEED, MADV_PAGEOUT, MADV_COLD))
+        swaps = advice == MADV_PAGEOUT and self.system.machine.swap_pages  # of copies, which is not modelled
+        if run and not swaps and self.system.kernel.rules.madvise_advice >> advice & 1:
+            process.task.madvise(run[0] * PAGE_SIZE, len(run) * PAGE_SIZE, advice)
+
+    def resize_map(self, process: FileUser) -> None:
+        """The first pages of what is mapped at one place become fewer, or more elsewhere."""
+        run, nr = self.stretch(process), self.choose.randrange(1, 8)
+        to = self.place() + ROOM + 10
+        if not run:
+            return
+        old, new, flags = run[0] * PAGE_SIZE, to * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED
+        process.task.mremap(old, len(run) * PAGE_SIZE, nr * PAGE_SIZE, flags, new)
+        moved = [process.pages.pop(page) for page in run][:nr]
+        while len(moved) < nr:
+            moved.append(replace(moved[-1], index=moved[-1].index + 1, copy=None))
+        for i, shown in enumerate(moved):
+            process.pages[to + i] = shown
 
     def truncate(self, process: FileUser) -> None:
         """Shorter or longer; copies behind the cut are lost."""
