@@ -41,7 +41,7 @@ def register_chrdev(k: Kernel, driver: Driver) -> AddressSpace:
     """The file of a new device, for Task.open()."""
     file = k.page_cache.new_file(on_disk=False)
     file.driver = driver
-    k.drivers.append(driver)
+    k.page_cache.drivers.append(driver)
     k.holders.append(driver)
     return file
 
@@ -120,6 +120,8 @@ def check_nopage(k: Kernel, vma: VmArea, page: int) -> None:
     if page < 0:
         if rules.sigbus_is_checked:
             raise Oops("do_no_page", "what ->nopage has returned is no RAM, for it is NOPAGE_SIGBUS")
+        return
+    if not rules.nopage_is_checked and not is_device(vma):
         return
     flags, owner = frames.flags[page], frames.mapping[page]
     if rules.nopage_is_checked:

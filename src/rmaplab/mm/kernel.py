@@ -19,7 +19,7 @@ from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.mm.pagevec import LruAdd
 from rmaplab.mm.rules import FileLock, Rules
 from rmaplab.objects.flags import VM_ACCOUNT
-from rmaplab.objects.mm_types import AddressSpace, Driver, MmStruct, Range, VmaIndex
+from rmaplab.objects.mm_types import AddressSpace, MmStruct, Range, VmaIndex
 from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.pages import Rmap
 from rmaplab.rmap.protocol import ReverseMap
@@ -120,8 +120,6 @@ class Kernel:
         self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.swap_pages)
         self.page_cache = PageCache(machine.ram, machine.frames, self.rmap.files, self._make_space)
         self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
-        self.drivers: list[Driver] = []
-        """Of devices: where there is none, no page is without an owner (mm/driver.py)."""
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
 

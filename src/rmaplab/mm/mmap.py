@@ -122,13 +122,20 @@ def do_mmap(
     replaced = _replace(k, mm, start, end) if flags & MAP_FIXED and mm.overlapping(start, end) else []
     reserve = (not known & MAP_NORESERVE or k.overcommit.counts_noreserve) and not droppable
     map_region(k, mm, limits, start, end, vm_flags, replaced, reserve=reserve, call="mmap", file=file, pgoff=pgoff)
-    if known & MAP_POPULATE and rules.map_populate is not Populate.ALL:
-        asks = vm_flags & VM_SHARED and (rules.map_populate is Populate.SHARED or not prot)
+    return start, _to_populate(k, start, end, known, prot, vm_flags, file)
+
+
+def _to_populate(
+    k: Kernel, start: int, end: int, known: int, prot: int, vm_flags: int, file: File | None
+) -> Range | tuple[int, int, bool] | None:
+    """What mm_populate is to do: fault in; or with MAP_POPULATE, on kernels that left it to remap_file_pages, that, perhaps without reading."""
+    if known & MAP_POPULATE and k.rules.map_populate is not Populate.ALL:
+        asks = vm_flags & VM_SHARED and (k.rules.map_populate is Populate.SHARED or not prot)
         if asks and file is not None and file.mapping.driver is None:
-            return start, (start, end, bool(known & MAP_NONBLOCK))
+            return start, end, bool(known & MAP_NONBLOCK)
     elif known & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
-        return start, (start, end)
-    return start, (start, end) if vm_flags & VM_LOCKED else None
+        return start, end
+    return (start, end) if vm_flags & VM_LOCKED else None
 
 
 def _replace(k: Kernel, mm: MmStruct, start: int, end: int) -> list[VmArea]:

@@ -39,7 +39,7 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int, keep: int 
             *machine.geometry, mm.pgd, machine.mapped, address, stop, keep, batch.columns, batch.others
         )
         nr = batch.nr
-        if nr and k.drivers:
+        if nr and k.page_cache.drivers:
             nr = zap_with_devices(k, tlb, batch)
         elif nr:
             if k.page_cache.files:

@@ -34,14 +34,14 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 PAGES = 4
 LENGTH = PAGES * PAGE_SIZE
 Make = Callable[[System], Videobuf | Rvmalloc]
-AS_IT_WAS, FIXED, REMAPPED = "bttv as it was", "bttv, VM_RESERVED", "remap_page_range"
+AS_IT_WAS, FIXED, REMAPPED = "bttv", "fixed", "remapped"
 DRIVERS: dict[str, Make] = {
     AS_IT_WAS: lambda system: Videobuf(system.kernel, PAGES, reserved=False),
     FIXED: lambda system: Videobuf(system.kernel, PAGES, reserved=True),
     REMAPPED: lambda system: Rvmalloc(system.kernel, PAGES),
 }
 KERNELS = ("2.6.2", "2.6.5-rc1+00100", "2.6.5-rc1-aa1")
-TRAPPED = "and the SIGBUS trap"
+TRAPPED = "trapped"
 TRAP = Figure(1, "<20040320174857.GA9009@dualathlon.random>: pfn_valid was asked before NOPAGE_SIGBUS", Status.BELIEVED)
 
 
@@ -58,10 +58,10 @@ def trial(spec: KernelSpec, rule: str, make: Make) -> Trial:
     try:
         found.update(_live(system, make(system), notes))
     except Oops as oops:
-        found["touched"] = "BUG"
+        found["fault"] = "BUG"
         notes.append(f"{oops}{_believed(spec, 'nopage_is_checked')}. The task dies, with mmap_sem held for reading.")
     system.check()
-    found["file's end"] = _beyond(system, notes)
+    found["EOF"] = _beyond(system, notes)
     system.check()
     return Trial(spec.name, rule, found, notes)
 
@@ -72,24 +72,23 @@ def _live(system: System, driver: Videobuf | Rvmalloc, notes: list[str]) -> Iter
     task = system.spawn()
     at = task.mmap(LENGTH, RW, MAP_SHARED, file=task.open(driver.file, writable=True))
     assert task.mm is not None
-    yield "at once", sum(_entry(system, task, at + i * PAGE_SIZE) != 0 for i in range(PAGES))
     task.touch(at, LENGTH, write=True)
     system.check()
     pages = np.array([_entry(system, task, at + i * PAGE_SIZE) >> PAGE_SHIFT for i in range(PAGES)], np.int64)
-    yield "touched", int(frames.mapcount[pages].sum())
+    yield "fault", int(frames.mapcount[pages].sum())
     if isinstance(driver, Videobuf):
         driver.start(task.mm.vmas[0])
     child = task.fork()
     system.check()
     first = int(pages[0])
     entries = len(list(mappings_of(system.machine, k.mms.values(), first)))
-    yield "forked", f"{frames.mapcount[first]} of {entries}"
+    yield "fork", f"{frames.mapcount[first]}/{entries}"
     yield "found", len(list(k.rmap.walk(first)))
     system.check()
     yield "reclaim", _reclaim(system, first, notes)
     system.check()
     driver.capture(b"picture")
-    yield "sees", "picture" if task.read(at, 7) == b"picture" else "black"
+    yield "sees", "live" if task.read(at, 7) == b"picture" else "black"
     system.check()
     for each in (task, child):
         each.munmap(at, LENGTH)
@@ -108,21 +107,21 @@ def _reclaim(system: System, page: int, notes: list[str]) -> str:
     """What try_to_unmap does, if it would be asked at all."""
     k = system.kernel
     if k.machine.frames.flags[page] & PG_RESERVED:
-        return "never asks"
+        return "skips"
     if not k.rmap.is_mapped(page):
         notes.append("To this kernel nobody maps the page: it is not told of it (believed).")
-        return "not mapped"
+        return "unseen"
     outcome = Outcome(int(unmap(k.rmap, np.array([page]), np.zeros(1, np.int64)).outcome[0]))
     if outcome is Outcome.SUCCESS:
         notes.append(
             "A walk finds all who map the page, and would take it from them. It is on no LRU list, so nobody walks."
         )
-        return "takes it"
+        return "takes"
     refused = system.spec.figures["unmap_reserved"]
     notes.append(
         f"try_to_unmap refuses VM_RESERVED besides VM_LOCKED{_believed(system.spec, 'unmap_reserved')}: {refused.source}."
     )
-    return "refused"
+    return "refuses"
 
 
 def _beyond(system: System, notes: list[str]) -> str:
@@ -154,11 +153,11 @@ def _run() -> Iterator[Trial]:
 def said(trials: Sequence[Trial]) -> list[str]:
     """What comes of them."""
     lines = [
-        _on(trials, "reclaim", "takes it", "A reclaim that met the page would take it from under the card"),
-        _on(trials, "touched", "BUG", "The first touch is a BUG"),
-        _on(trials, "reclaim", "refused", "try_to_unmap spares it"),
+        _on(trials, "reclaim", "takes", "A reclaim that met the page would take it from under the card"),
+        _on(trials, "fault", "BUG", "The first touch is a BUG"),
+        _on(trials, "reclaim", "refuses", "try_to_unmap spares it"),
         _on(trials, "found", 0, "Two map it and nobody finds them, as is declared"),
-        _on(trials, "file's end", "BUG", "A touch behind a file's end is a BUG"),
+        _on(trials, "EOF", "BUG", "A touch behind a file's end is a BUG"),
     ]
     return [line for line in lines if line]
 
@@ -173,12 +172,12 @@ BTTV = SideBySide(
     "a TV card's driver maps its buffers: whose pages are they?",
     'the announcement: "a fix in bttv that didn\'t set VM_RESERVE"; mails of 20 March 2004: docs/facts/files.md C6',
     (
-        f"pid 1 maps the card's {PAGES} pages, shared: entries that are there at once",
-        "touches them: what mapcounts say then; the card is told to write there",
-        "forks pid 2: the first page's mapcount, of how many entries; who is found",
-        "a reclaim asks for the first page; the card writes a picture, pid 1 looks at it",
-        f"both unmap it: how many of the {PAGES} pages are free then",
-        "another task touches a page behind the end of an ordinary file",
+        f"pid 1 maps {PAGES} pages of a card: of bttv; of the same, fixed: with VM_RESERVED; or remapped: all entries at once, of reserved pages",
+        "touches them: what their mapcounts say then; the card is told to write there",
+        "forks pid 2: mapcount and entries of the first page; how many are found",
+        "a reclaim asks for it; the card writes a picture, and pid 1 sees it, live or black",
+        "both unmap all: how many of the pages are free then",
+        "another task touches a page behind the end of an ordinary file; once on a kernel whose checks come before SIGBUS (trapped)",
     ),
     "what becomes of a driver's pages",
     _run,
