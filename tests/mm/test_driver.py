@@ -4,7 +4,9 @@ Sources: files.md C6; <20040320133025.GH9009@dualathlon.random>, <20040320174857
 """
 
 import errno
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -342,3 +344,70 @@ def test_kernels_have_their_rules_of_it() -> None:
     """By figures, not by names."""
     found = {name: rmaplab.boot(name, ram="64M").kernel.rules.driver_pages for name in KERNELS}
     assert set(found.values()) == set(DriverPages)
+
+
+# -- anything, in any order --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [Videobuf, Rvmalloc])
+@kernels
+def test_whatever_becomes_of_the_vmas(kernel: str, make: type[Videobuf] | type[Rvmalloc]) -> None:
+    """check() after each call of sixty, walk equals judge; at last no page is the driver's but its own, and no VMA shows the device."""
+    choose = random.Random(f"{kernel} {make.__name__}")
+    card = Card(kernel, make, reserved=True)
+    tasks, far = [card.task], FAR
+    for _ in range(60):
+        task = choose.choice(tasks)
+        assert task.mm is not None
+        vmas = task.mm.vmas
+        what = choose.choice(["touch", "write", "fork", "munmap", "mprotect", "mremap", "dontneed", "capture", "unmap"])
+        if not vmas:
+            continue
+        vma = choose.choice(vmas)
+        at = vma.start + choose.randrange(vma.nr_pages) * PAGE_SIZE
+        length = min(choose.randrange(1, 3) * PAGE_SIZE, vma.end - at)
+        with suppress(SyscallError, rmaplab.SegmentationFault, NotModelled):
+            if what in ("touch", "write"):
+                task.touch(at, length, write=what == "write")
+            elif what == "fork" and len(tasks) < 4:
+                tasks.append(task.fork())
+            elif what == "munmap" and choose.random() < 0.3:
+                task.munmap(at, length)
+            elif what == "mprotect":
+                task.mprotect(at, length, choose.choice([0, PROT_READ, RW_PROT]))
+            elif what == "mremap":
+                far += 0x10_0000
+                task.mremap(at, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, far)
+            elif what == "dontneed" and choose.random() < 0.3:
+                task.madvise(at, length, MADV_DONTNEED)
+            elif what == "capture" and isinstance(card.driver, Videobuf):
+                task.touch(vma.start, vma.end - vma.start)
+                card.driver.stop()
+                card.driver.start(vma)
+                card.driver.capture(b"picture")
+            elif what == "unmap" and isinstance(card.driver, Videobuf) and card.driver.dma.size:
+                unmap(card.k.rmap, card.driver.dma, np.zeros(card.driver.dma.size, np.int64))
+        card.system.check()
+    for task in tasks:
+        task.exit()
+        card.system.check()
+    assert list(card.driver.file.i_mmap) == []
+    assert card.driver.references().size == (PAGES if isinstance(card.driver, Rvmalloc) else 0)
+
+
+@pytest.mark.parametrize("nth", range(12))
+@pytest.mark.parametrize("kernel", ["2.4.21", "2.6.2", "2.6.5-rc1+00100", "2.6.5-rc1-aa1", "6.18"])
+def test_every_allocation_fails_in_turn(kernel: str, nth: int) -> None:
+    """Mmap, faults, a fork and a mapping of reserved pages: ENOMEM or a task that dies, nothing leaks."""
+    card = Card(kernel, Videobuf, reserved=True)
+    remapped = Rvmalloc(card.k, PAGES)
+    fd = card.task.open(remapped.file, writable=True)
+    card.system.machine.allocator.fail_after = nth
+    try:
+        card.task.touch(AT, 2 * PAGE_SIZE, write=True)
+        card.task.mmap(LENGTH, RW_PROT, MAP_SHARED | MAP_FIXED, FAR + (nth << 28), file=fd)
+        card.task.fork()
+    except (SyscallError, rmaplab.NoMemory, rmaplab.OomKilled) as failure:
+        assert getattr(failure, "name", "ENOMEM") == "ENOMEM"
+    card.system.machine.allocator.fail_after = None
+    card.system.check()

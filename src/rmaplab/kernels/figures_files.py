@@ -3,7 +3,7 @@
 The index is a name of kernels/file_indexes.py by IndexKind. Sizes of VMAs (figures_box.py) have that index in them.
 """
 
-from rmaplab.kernels.history import History, Status, since
+from rmaplab.kernels.history import Bits, History, Status, since
 from rmaplab.mm.rules import DriverPages, FileLock, FileMerging
 from rmaplab.objects.flags import VM_DONTDUMP, VM_DONTEXPAND, VM_IO, VM_PFNMAP, VM_RESERVED
 from rmaplab.rmap.file_index import IndexKind
@@ -114,12 +114,16 @@ FILES: dict[str, History] = {
         ),
     ),
     "videobuf_is_reserved": (
-        since("2.4", 0, "2.6.2 drivers/media/video/video-buf.c, videobuf_mmap_mapper: VM_DONTEXPAND"),
+        since(
+            "2.4",
+            0,
+            "2.4: there is none, its bttv remaps (from memory); 2.6.2 drivers/media/video/video-buf.c, videobuf_mmap_mapper",
+        ),
         since("2.6.7", 1, "08e2a86027"),
     ),
     "remap_vm_flags": (
-        since("2.4", 0, "2.4.27, 2.6.2, 2.6.7 mm/memory.c, remap_page_range"),
-        since("2.6.34", VM_IO | VM_RESERVED | VM_PFNMAP, "2.6.34 mm/memory.c, remap_pfn_range"),
-        since("3.19", VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, "3.19, 6.18 mm/memory.c, remap_pfn_range"),
+        since("2.4", Bits(0), "2.4.27, 2.6.2, 2.6.7 mm/memory.c, remap_page_range"),
+        since("2.6.34", Bits(VM_IO | VM_RESERVED | VM_PFNMAP), "2.6.34 mm/memory.c, remap_pfn_range"),
+        since("3.19", Bits(VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP), "3.19, 6.18 mm/memory.c, remap_pfn_range"),
     ),
 }

@@ -38,7 +38,7 @@ OBJRMAP_CORE = Patch(
     "00100_objrmap-core-1",
     f"Dave McCracken, {ANDREA}",
     "file pages are found through the file's list of VMAs; anonymous ones still by pte chains",
-    "struct page counts its mappings, PG_anon says which pages have chains; without remap_file_pages none is converted",
+    "struct page counts its mappings, PG_anon says which pages have chains, a driver's among them; VM_RESERVED is minded; without remap_file_pages none is converted",
     figures={
         "list_moved_to_tail": Figure(1, "objrmap-core-1 mm/mmap.c, move_vma_start: off its list, and to the tail", B),
         "split_holds_page_table_lock": Figure(0, "objrmap-core-1 mm/mmap.c, split_vma: i_shared_sem alone", B),
@@ -55,7 +55,7 @@ ANON_VMA_1 = Patch(
     "00101_anon_vma-1",
     ANDREA,
     "anonymous pages are found through a 12-byte object per group of related VMAs; pte chains are gone",
-    "all of it; it also switches off merging by mprotect and mremap",
+    "all of it; it also switches off merging by mprotect and mremap, and checks what a driver's nopage returns",
     figures={
         **AA_WALKS,
         "list_moved_to_tail": Figure(0, "the -aa tree's mm/mmap.c, vma_merge, split_vma: in place", B),
