@@ -280,6 +280,26 @@ def test_a_page_without_mapping_in_a_normal_vma_is_a_bug() -> None:
     later.system.check()
 
 
+@pytest.mark.parametrize(("kernel", "outcome"), [("2.6.2", Outcome.SUCCESS), ("2.6.5-rc1+00100", Outcome.FAIL)])
+def test_a_page_of_a_file_in_a_reserved_vma(kernel: str, outcome: Outcome) -> None:
+    """A walk that comes to one: 00100 refuses, 00101 BUGs."""
+    for name in (kernel, "2.6.5-rc1-aa1"):
+        system = rmaplab.boot(name, ram="64M")
+        task, space = system.spawn(), system.new_file(b"x")
+        at = task.mmap(PAGE_SIZE, PROT_READ, MAP_SHARED, file=task.open(space))
+        task.read(at)
+        assert task.mm is not None
+        task.mm.vmas[0].flags |= VM_RESERVED
+        page, entries = np.array([space.pages[0]]), np.zeros(1, np.int64)
+        if name == kernel:
+            assert unmap(system.kernel.rmap, page, entries).outcome[0] == outcome
+        else:
+            with pytest.raises(Oops, match="try_to_unmap_one"):
+                unmap(system.kernel.rmap, page, entries)
+        assert not any(lock.type.name != "mmap_sem" for lock in system.machine.locks.held())
+        system.check()
+
+
 def test_who_shares_the_address_space_waits_for_ever() -> None:
     """mmap_sem is held for reading by nobody who lives: reads go on, an mmap never returns."""
     card = Card("2.6.5-rc1-aa1", Videobuf, reserved=False)
