@@ -26,20 +26,20 @@ class FileCalls(MemoryCalls):
 
     def dup(self, fd: int, to: int | None = None) -> int:
         """dup(2), or dup2(2): one more descriptor of the same open file. Raises SyscallError(EBADF)."""
-        return self.files.install(self._opened("dup", fd), to)
+        return self.files.install(self.opened("dup", fd), to)
 
     def close(self, fd: int) -> None:
         """close(2). What is mapped stays so. Raises SyscallError(EBADF)."""
-        self._opened("close", fd)
+        self.opened("close", fd)
         del self.files.fd[fd]
 
     def file_size(self, fd: int) -> int:
         """st_size of fstat(2), in bytes. Raises SyscallError(EBADF)."""
-        return self._opened("fstat", fd).mapping.size
+        return self.opened("fstat", fd).mapping.size
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         """pread(2): less than `length` bytes where the file ends. Raises SyscallError: EBADF, EINVAL, ENOMEM."""
-        file = self._opened("pread", fd)
+        file = self.opened("pread", fd)
         self._check("pread", offset >= 0, errno.EINVAL)
         self._check("pread", file.readable, errno.EBADF)
         self._check("pread", length >= 0, errno.EINVAL)
@@ -47,21 +47,21 @@ class FileCalls(MemoryCalls):
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, ENOMEM."""
-        file = self._opened("pwrite", fd)
+        file = self.opened("pwrite", fd)
         self._check("pwrite", offset >= 0, errno.EINVAL)
         self._check("pwrite", file.writable, errno.EBADF)
         return self._file_call("pwrite", file_write, file.mapping, offset, data)
 
     def read_file(self, fd: int, length: int) -> bytes:
         """read(2), from where the last one ended. Raises as pread()."""
-        file = self._opened("read", fd)
+        file = self.opened("read", fd)
         data = self.pread(fd, length, file.position)
         file.position += len(data)
         return data
 
     def write_file(self, fd: int, data: bytes) -> int:
         """write(2), from where the last one ended. Raises as pwrite()."""
-        file = self._opened("write", fd)
+        file = self.opened("write", fd)
         written = self.pwrite(fd, data, file.position)
         file.position += written
         return written
@@ -69,13 +69,13 @@ class FileCalls(MemoryCalls):
     def ftruncate(self, fd: int, size: int) -> None:
         """ftruncate(2): the file is `size` bytes long. Raises SyscallError: EINVAL, EBADF."""
         self._check("ftruncate", size >= 0, errno.EINVAL)
-        file = self._opened("ftruncate", fd)
+        file = self.opened("ftruncate", fd)
         self._check("ftruncate", file.writable, errno.EINVAL)
         self._file_call("ftruncate", vmtruncate, file.mapping, size)
 
     def fsync(self, fd: int) -> None:
         """fsync(2). Raises SyscallError(EBADF)."""
-        self._file_call("fsync", write_out, self._opened("fsync", fd).mapping, 0, LAST)
+        self._file_call("fsync", write_out, self.opened("fsync", fd).mapping, 0, LAST)
 
     def _check(self, call: str, holds: bool, code: int) -> None:
         self._mm()

@@ -79,7 +79,7 @@ class MemoryCalls(TaskStruct):
                     "MAP_SHARED without a file needs shared memory, which this version does not have: use MAP_PRIVATE"
                 )
             return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags)
-        opened = self._opened("mmap", file)
+        opened = self.opened("mmap", file)
         return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags, opened, pgoff)
 
     def munmap(self, address: int, length: int | str) -> None:
@@ -324,7 +324,7 @@ class MemoryCalls(TaskStruct):
         finally:
             machine.end_call()
 
-    def _opened(self, call: str, fd: int) -> File:
+    def opened(self, call: str, fd: int) -> File:
         """What a descriptor means. Raises SyscallError(EBADF)."""
         self._mm()
         if fd not in self.files.fd:

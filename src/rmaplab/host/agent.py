@@ -8,22 +8,21 @@ What this host shows is found out once, by a script (`sees`, `missing`): an ordi
 call. A process that dies, and an agent that does, is HostTrouble; nothing is left running (agent.c says how).
 """
 
-import errno
 import os
 import signal
 import subprocess
 from collections import deque
 from contextlib import suppress
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rmaplab.calls.table import BIRTHS, CALLS, Returns
-from rmaplab.errors import UsageError
+from rmaplab.calls.table import BIRTHS, CALLS, DISK, Returns
+from rmaplab.errors import UsageError, errno_name
 from rmaplab.host.asked import HostTrouble, packed, ranges, tasks_of_others
 from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.host.circumstances import huge_shmem, promises
 from rmaplab.host.closing import Closing
 from rmaplab.host.compiler import compile_kept
 from rmaplab.host.procfs import read_fields
@@ -50,7 +49,7 @@ from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, RLIMIT_DATA, RLIMIT_N
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import FIRST, Op, Script, parse, steps
-from rmaplab.workloads.world import Circumstances, Raw, Record, Watcher, stamp
+from rmaplab.workloads.world import Circumstances, Raw, Record, Watcher, seen_of, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
 
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
@@ -60,7 +59,12 @@ VSYSCALL = (0xFFFF_FFFF_FF60_0000, 0xFFFF_FFFF_FF60_1000)  # what the kernel doe
 MOST_COPIED = 256 << 20
 PFN = (1 << 55) - 1
 MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
-KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = 1 << 24, 1 << 34
+KPF_ANON, KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = (
+    1 << 12,
+    1 << 24,
+    1 << 34,
+)  # the last means something else of a file's page
+OWN = KPF_ANON | KPF_ANON_EXCLUSIVE
 SINCE_BORDERS = (6, 16)  # the release since which VMAs merge as they do in 6.18 (879bca0a2c4f; modern.md 1.8)
 REFUSALS = ("ENOSYS", "EPERM", "SIGSYS", "EINVAL")  # EINVAL: a prctl that it does not know
 PROBE = """\
@@ -77,7 +81,7 @@ class Agent(Closing):
     """The compiled agent, running. A context manager.
 
     `places` says where it has the regions; `sees` what this host shows, of world.EVERYTHING; `missing` the calls that it refuses,
-    with what they return; `release` is the kernel's; `circumstances` are what the other side must know. With `graph` records end with
+    with what they return; `release` is the kernel's; `has_disk` says whether files can be made on one; `circumstances` are what the other side must know. With `graph` records end with
     the anon_vma graph, which needs BPF: `no_graph` says why it cannot be had.
     """
 
@@ -116,12 +120,15 @@ class Agent(Closing):
                 for resource, size in ((RLIMIT_AS, "VmSize"), (RLIMIT_DATA, "VmData"))
             }
             privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
-            self.circumstances = Circumstances(privileged, m, h, **_box())
+            self.circumstances = Circumstances(privileged, m, h, **promises())
             self._tables = 0
             self.missing: dict[str, str] = {}
             if os.geteuid():
                 self.missing["setuid"] = "the agent is not root"
-            if not steady:
+            if huge := huge_shmem():
+                self.missing["create"] = huge
+            self.has_disk = bool(steady & 2)
+            if not steady & 1:
                 self.missing["exec"] = "it does not let addresses stay where they are: personality(2)"
             if memlock_bytes != MEMLOCK_BYTES:
                 locking = [call.name for call in CALLS.values() if call.locks]
@@ -164,6 +171,10 @@ class Agent(Closing):
         for op in script.ops:
             if reason := CALLS[op.call].not_on_host:
                 raise HostTrouble(f"{script.name}:{op.line}: no host does {op.call}: {reason}")
+            if op.call == "create" and op["where"] == DISK and not self.has_disk:
+                raise HostTrouble(
+                    f"{script.name}:{op.line}: no directory here lies on ext4 (/var/tmp, /tmp, .): create the file on tmpfs"
+                )
             if op.call in self.missing:
                 raise HostTrouble(
                     f"{script.name}:{op.line}: this host refuses {op.call} ({self.missing[op.call]}): leave it out"
@@ -204,7 +215,7 @@ class Agent(Closing):
         """What the oldest submitted script did. Raises HostTrouble: a process or the agent has died."""
         script = self._pending.popleft()
         self._alive = []
-        record = Record(script, self.sees, self.circumstances)
+        record = Record(script, seen_of(script, self.sees), self.circumstances)
         watcher, pids, names, trouble = (
             Watcher(self._tables),
             {},
@@ -327,7 +338,7 @@ class Agent(Closing):
 
     def _read_snapshot(self, names: dict[int, str]) -> tuple[str, int, Raw]:
         slot, nr_vmas, nr_pages, pid, table_kib, locked_kib = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
-        vmas = np.frombuffer(self._read(24 * nr_vmas), np.int64).reshape(-1, 3).copy()
+        vmas = np.frombuffer(self._read(40 * nr_vmas), np.int64).reshape(-1, 5).copy()
         rows = np.frombuffer(self._read(40 * nr_pages), np.int64).reshape(-1, 5)
         vmas[:, :2] = self.places.canonical(vmas[:, :2])
         pages = np.empty((nr_pages, 6), np.int64)
@@ -335,7 +346,7 @@ class Agent(Closing):
         pages[:, 1] = rows[:, 1] & PFN
         pages[:, 2] = (rows[:, 3] & KPF_ZERO_PAGE != 0) & (rows[:, 3] != -1)
         pages[:, 3] = rows[:, 2]
-        pages[:, 4] = (rows[:, 3] & KPF_ANON_EXCLUSIVE != 0) & (rows[:, 3] != -1)
+        pages[:, 4] = (rows[:, 3] & OWN == OWN) & (rows[:, 3] != -1)
         pages[:, 5] = rows[:, 4]
         vmas, pages = (rows[np.argsort(rows[:, 0], kind="stable")] for rows in (vmas, pages))  # as they are told
         return names[slot], pid, Raw(vmas, pages, *(kib // 4 if kib >= 0 else -1 for kib in (table_kib, locked_kib)))
@@ -350,7 +361,7 @@ class Agent(Closing):
             code = code_name(number, outcome.code)
             return signal_text(signal_name(number), self.places.name(outcome.address) if code else "", code, words)
         if ret < 0:
-            return errno.errorcode.get(-ret, str(ret))
+            return errno_name(-ret)
         value: Any = ret
         match returns:
             case Returns.WORDS:
@@ -366,16 +377,3 @@ class Agent(Closing):
                 how = f"killed by {signal_name(status & 127)}" if status & 127 else str(status >> 8 & 255)
                 value = (pids.get(ret, "a stranger"), how) if ret else None
         return result_text(returns, value, self.places)
-
-
-def _box() -> dict[str, int]:
-    """What this machine promises: RAM and swap, in bytes, and the sysctls that say how. Those that it does not show are the kernel's own."""
-    found = read_fields("meminfo")
-    ram, swap = (int(found[name].split()[0]) << 10 for name in ("MemTotal", "SwapTotal"))
-    box = {"promised": ram + swap, "swap": swap}
-    for name in ("overcommit_memory", "overcommit_ratio", "max_map_count"):
-        with suppress(OSError, ValueError):
-            box[name.removesuffix("_memory").removeprefix("overcommit_")] = int(
-                Path(f"/proc/sys/vm/{name}").read_text()
-            )
-    return box

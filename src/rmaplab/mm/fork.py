@@ -30,6 +30,7 @@ from rmaplab.objects.flags import (
     VM_ACCOUNT,
     VM_DONTCOPY,
     VM_LOCKED_MASK,
+    VM_MAYBE_GUARD,
     VM_MAYWRITE,
     VM_PFNMAP,
     VM_SHARED,
@@ -84,7 +85,7 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
     link_vma(k, new, vma)
     child.total_vm += new.nr_pages
     open_vma(new)  # up to 6.18 behind the copies
-    if wiped or (k.rules.lazy_fork and not k.design.vma_is_faulted(vma) and not vma.flags & VM_PFNMAP):
+    if wiped or (k.rules.lazy_fork and not _needs_copy(k, vma)):
         return  # the child's faults will find zeros, as the parent's did
     address = vma.start
     while address < vma.end:
@@ -93,6 +94,11 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
         if k.rules.fork_cond_resched:
             k.machine.sched.cond_resched()
         address = stop
+
+
+def _needs_copy(k: Kernel, vma: VmArea) -> bool:
+    """vma_needs_copy: faults would not bring the same."""
+    return bool(vma.flags & (VM_MAYBE_GUARD | VM_PFNMAP)) or k.design.vma_is_faulted(vma)
 
 
 def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> None:
