@@ -3,6 +3,7 @@
 the simulated program's     SyscallError, SegmentationFault, BusError      Linux would say so too
 the simulated machine's     NoMemory, OomKilled                            memory ran out
 ours                        KernelBug                                      an impossible state, as a panic
+the simulated kernel's      Oops                                           a BUG() of its own source: the task that has met it dies
 the user's                  UsageError, NotModelled                        one line and a next step, exit code 2
 """
 
@@ -102,6 +103,17 @@ def as_errno(failure: NoMemory | SyscallError, errno: int, call: str) -> Excepti
 
 class OomKilled(RmaplabError):
     """The out-of-memory killer chose this task."""
+
+
+class Oops(RmaplabError):
+    """The simulated kernel's own BUG(), at `where`: a check of the day that this kernel makes and that failed. The running task dies of it.
+
+    What it holds it holds for ever. (What should never happen to us is a KernelBug.)
+    """
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(f"kernel BUG in {where}: {what}")
+        self.where = where
 
 
 class KernelBug(RmaplabError):

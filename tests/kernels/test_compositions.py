@@ -88,7 +88,7 @@ def test_uname_says_what_was_booted(name: str, release: str) -> None:
 
 @pytest.mark.parametrize("patch", ["00100", OBJRMAP, "objrmap-core"])
 def test_objrmap_alone_is_a_kernel(patch: str) -> None:
-    """Anonymous pages are on chains, VMAs merge: but for files it is its base, and for how long PG_anon stands and who splits under which lock."""
+    """Anonymous pages are on chains, VMAs merge: but for files and drivers it is its base, and for how long PG_anon stands and who splits under which lock."""
     base, made = KERNELS["2.6.5-rc1"], find_kernel(f"2.6.5-rc1+{patch}")
     assert (made.name, made.release) == (f"2.6.5-rc1+{patch}", "2.6.5-rc1+00100")
     changed = {name for name, figure in made.figures.items() if figure != base.figures[name]}
@@ -97,6 +97,8 @@ def test_objrmap_alone_is_a_kernel(patch: str) -> None:
         "split_holds_page_table_lock",
         "anon_mapping_dies_at_free",
         "referenced_busy",
+        "unmap_reserved",
+        "driver_pages",
     }
     assert made.design_class().name == "pte_chain_anon"
     assert [each.name for each in made.patches] == [OBJRMAP]

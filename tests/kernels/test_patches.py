@@ -2,8 +2,8 @@
 
 with                                  without                              what is asked
 2.6.5-rc1+00000_extraversion-1        2.6.5-rc1                            uname
-2.6.5-rc1+00100                       2.6.5-rc1                            who is asked for a file's page, and what is kept for it
-2.6.5-rc1+00100+00101                 2.6.5-rc1+00100                      the same for an anonymous page; merging by mprotect and mremap
+2.6.5-rc1+00100                       2.6.5-rc1                            who is asked for a file's page, and what is kept for it; VM_RESERVED
+2.6.5-rc1+00100+00101                 2.6.5-rc1+00100                      the same for an anonymous page; merging by mprotect and mremap; drivers
 2.6.5-rc1+00100+anonmm                2.6.5-rc1+00100                      likewise
 2.6.5-rc1+00000_twofish-2.6, 00200, 00201                                  nothing: counts, memory and VMAs to the last one
 2.6.5-rc3 and its six                                                      likewise, of April
@@ -14,24 +14,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 import rmaplab
+from rmaplab.errors import Oops
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.releases import PATCHES
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.pagetable import lookup
+from rmaplab.mm.driver_video import Videobuf
 from rmaplab.mm.vma import show_file
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
+    MAP_SHARED,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
     PROT_READ,
     PROT_WRITE,
 )
 from rmaplab.objects.mm_types import File
+from rmaplab.rmap.queries import Outcome, unmap
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 ANON, RW = MAP_PRIVATE | MAP_ANONYMOUS, PROT_READ | PROT_WRITE
@@ -68,6 +73,37 @@ def kept_for(system: rmaplab.System, page: int) -> Facts:
     blocks = system.machine.caches["pte_chain"].nr_objects if "pte_chain" in system.machine.caches else 0
     flagged = bool(frames.flags[page] & PG_ANON)
     return {"asked": asked, "blocks": blocks, "PG_anon": flagged, "names": bool(frames.mapping[page])}
+
+
+def of_a_driver(system: rmaplab.System) -> Facts:
+    """A page of a TV card whose VMA has VM_RESERVED, shared by a fork: is it anonymous, who is found, and what does try_to_unmap do?"""
+    driver = Videobuf(system.kernel, 1, reserved=True)
+    task = system.spawn()
+    task.mmap(PAGE_SIZE, RW, MAP_SHARED | MAP_FIXED, BASE, file=task.open(driver.file, writable=True))
+    task.write(BASE, b"x")
+    assert task.mm is not None
+    driver.start(task.mm.vmas[0])
+    task.fork()
+    page = pfn(system, task, BASE)
+    flagged, found = bool(system.machine.frames.flags[page] & PG_ANON), len(list(system.kernel.rmap.walk(page)))
+    outcome = Outcome(int(unmap(system.kernel.rmap, np.array([page]), np.zeros(1, np.int64)).outcome[0]))
+    system.check()
+    return {"PG_anon": flagged, "found": found, "outcome": outcome}
+
+
+def of_a_careless_driver(system: rmaplab.System) -> Facts:
+    """The card's own driver, as this kernel has it; and one that never sets VM_RESERVED: what does its first touch do?"""
+    sets = Videobuf(system.kernel, 1).reserved
+    driver = Videobuf(system.kernel, 1, reserved=False)
+    task = system.spawn()
+    task.mmap(PAGE_SIZE, RW, MAP_SHARED | MAP_FIXED, BASE, file=task.open(driver.file, writable=True))
+    try:
+        task.write(BASE, b"x")
+        bug = ""
+    except Oops as oops:
+        bug = oops.where
+    system.check()
+    return {"its own sets VM_RESERVED": sets, "BUG": bug}
 
 
 def uname(system: rmaplab.System) -> Facts:
@@ -194,6 +230,8 @@ class Toggled(NamedTuple):
 CHAIN = {"asked": {"chain_slot_visit"}, "blocks": 1}
 OWNED = {"asked": {"vma_visit"}, "blocks": 0, "PG_anon": True, "names": True}
 OF_FILE = {"asked": {"vma_visit"}, "blocks": 0, "PG_anon": False, "names": True}
+UNTOLD: Facts = {"PG_anon": False, "found": 0, "outcome": Outcome.SUCCESS}
+"""Nobody is found, and nobody counts: to try_to_unmap the page is not mapped."""
 CORE, AA, APRIL = "2.6.5-rc1+00100", "2.6.5-rc1+00100+00101", "2.6.5-rc3+objrmap-core"
 APRIL_ANON = APRIL + "+anon-vma"
 TOGGLED = [
@@ -207,6 +245,29 @@ TOGGLED = [
         anonymous_page,
         {**CHAIN, "PG_anon": True, "names": False},
         {**CHAIN, "PG_anon": False, "names": False},
+    ),
+    Toggled(
+        CORE,
+        "2.6.5-rc1",
+        of_a_driver,
+        {"PG_anon": True, "found": 2, "outcome": Outcome.FAIL},
+        {"PG_anon": False, "found": 2, "outcome": Outcome.SUCCESS},
+    ),
+    Toggled(AA, CORE, of_a_driver, UNTOLD, {"PG_anon": True, "found": 2, "outcome": Outcome.FAIL}),
+    Toggled(
+        AA,
+        CORE,
+        of_a_careless_driver,
+        {"its own sets VM_RESERVED": True, "BUG": "do_no_page"},
+        {"its own sets VM_RESERVED": False, "BUG": ""},
+    ),
+    Toggled(APRIL_ANON, APRIL, of_a_driver, UNTOLD, {"PG_anon": True, "found": 2, "outcome": Outcome.FAIL}),
+    Toggled(
+        APRIL_ANON,
+        APRIL,
+        of_a_careless_driver,
+        {"its own sets VM_RESERVED": True, "BUG": ""},
+        {"its own sets VM_RESERVED": False, "BUG": ""},
     ),
     Toggled(AA, CORE, anonymous_page, OWNED, {**CHAIN, "PG_anon": True, "names": False}),
     Toggled(AA, CORE, file_page, OF_FILE, OF_FILE),

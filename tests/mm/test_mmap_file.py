@@ -27,6 +27,7 @@ from rmaplab.objects.flags import (
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
     MAP_LOCKED,
+    MAP_NONBLOCK,
     MAP_NORESERVE,
     MAP_POPULATE,
     MAP_PRIVATE,
@@ -35,6 +36,7 @@ from rmaplab.objects.flags import (
     MREMAP_MAYMOVE,
     MS_ASYNC,
     MS_SYNC,
+    PROT_NONE,
     PROT_READ,
     PROT_WRITE,
     VM_MAYSHARE,
@@ -440,6 +442,56 @@ def test_map_populate_of_a_file() -> None:
     assert mapped.present(at, 8) == "11110000"
     assert not mapped.is_dirty(60)
     mapped.system.check()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "prot", "flags", "beyond", "there"),
+    [
+        ("2.4.21", PROT_NONE, SHARED, 0, "...."),
+        ("2.6.2", PROT_NONE, SHARED, 0, "hhhh"),
+        ("2.6.5-rc1+00100", PROT_NONE, SHARED, 0, "hhhh"),
+        ("2.6.5-rc1-aa1", PROT_NONE, SHARED, 0, "hhhh"),
+        ("2.6.5-rc1-aa1", PROT_NONE, SHARED | MAP_NONBLOCK, 0, ".h.."),
+        ("2.6.5-rc1-aa1", PROT_NONE, SHARED, 1, "...."),  # filemap_populate looks at the end first
+        ("2.6.5-rc1-aa1", PROT_NONE, PRIVATE, 0, "...."),
+        ("2.6.5-rc1-aa1", PROT_READ, SHARED, 0, "...."),
+        ("2.6.7", PROT_NONE, SHARED, 0, "hhhh"),
+        ("2.6.7", RW_PROT, SHARED, 0, "pppp"),
+        ("2.6.7", RW_PROT, SHARED | MAP_NONBLOCK, 0, ".p.."),
+        ("2.6.7", RW_PROT, PRIVATE, 0, "...."),
+        ("2.6.7", RW_PROT, SHARED, 1, "...."),
+        ("6.18", PROT_NONE, SHARED, 0, "...."),
+    ],
+)
+def test_map_populate_was_remap_file_pages(kernel: str, prot: int, flags: int, beyond: int, there: str) -> None:
+    """files.md B6: with mmap's protection, which had to be 0; 2.6.7 passes 0. Pages at their linear places, hidden (h) or present (p)."""
+    mapped = Mapped(kernel)
+    mapped.task.pread(mapped.open, 1, 61 * PAGE_SIZE)
+    at = mapped.map(0, 4, 60 + beyond, flags | MAP_POPULATE, prot)
+    entries = [mapped.entry(at + i * PAGE_SIZE) for i in range(4)]
+    assert "".join("p" if entry & PRESENT else "h" if entry else "." for entry in entries) == there
+    assert not mapped.is_dirty(61)
+    mapped.system.check()
+    if prot == PROT_NONE:
+        mapped.task.mprotect(at, 4 * PAGE_SIZE, PROT_READ)
+        assert mapped.task.read(at, 4) == b"page"
+        mapped.system.check()
+
+
+@pytest.mark.parametrize("kernel", ["2.6.2", "2.6.5-rc1-aa1"])
+def test_map_populate_that_gets_no_memory_is_mapped_all_the_same(kernel: str) -> None:
+    """The error of remap_file_pages is ignored: what came before it stays."""
+    mapped = Mapped(kernel)
+    before = mapped.system.machine.allocator.nr_free
+    mapped.system.machine.allocator.fail_after = 4  # a VMA, page tables and a page, more or less
+    at = mapped.map(0, 8, 0, SHARED | MAP_POPULATE, PROT_NONE)
+    mapped.system.machine.allocator.fail_after = None
+    hidden = sum(bool(mapped.entry(at + i * PAGE_SIZE)) for i in range(8))
+    assert 0 < hidden < 8
+    mapped.system.check()
+    mapped.task.munmap(at, 8 * PAGE_SIZE)
+    mapped.system.check()
+    assert mapped.system.machine.allocator.nr_free < before
 
 
 @pytest.mark.parametrize("kernel", KERNELS[:-1])

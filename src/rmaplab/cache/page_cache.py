@@ -21,7 +21,7 @@ from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.entries import DIRTY
 from rmaplab.machine.frames import PG_ANON, PG_DIRTY, Frames, clear_frames
 from rmaplab.machine.ram import Ram
-from rmaplab.objects.mm_types import AddressSpace
+from rmaplab.objects.mm_types import AddressSpace, Driver
 from rmaplab.units import PAGE_SIZE
 
 
@@ -41,6 +41,8 @@ class PageCache:
         self._ram, self._frames = ram, frames
         self.files = files
         self._make_space = make_space
+        self.drivers: list[Driver] = []
+        """Of files that are devices: where there is none, every mapped page has an owner (mm/driver.py)."""
 
     def new_file(self, data: bytes = b"", size: int = 0, *, on_disk: bool = True) -> AddressSpace:
         """A file of these bytes, and zeros behind them up to `size`."""

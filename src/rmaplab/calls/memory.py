@@ -11,7 +11,7 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from rmaplab.errors import NoMemory, NotModelled, OomKilled, SyscallError, UsageError
+from rmaplab.errors import NoMemory, NotModelled, OomKilled, Oops, SyscallError, UsageError
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.mm.access import copy_from_user, copy_to_user, execute, read_bytes, write_bytes
 from rmaplab.mm.anon_name import do_set_anon_name
@@ -27,7 +27,7 @@ from rmaplab.mm.mremap import do_mremap
 from rmaplab.mm.mseal import do_mseal
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.populate import madvise_populate, mm_populate, populate_locked
-from rmaplab.mm.process import end_group, nr_tasks_of
+from rmaplab.mm.process import die, end_group, nr_tasks_of
 from rmaplab.objects.flags import (
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
@@ -331,7 +331,7 @@ class MemoryCalls(TaskStruct):
             raise SyscallError(errno.EBADF, call, f"{fd} is no descriptor")
         return self.files.fd[fd]
 
-    def _call_and_populate(self, call: Callable[..., tuple[R, Range | None]], *arguments: int | File) -> R:
+    def _call_and_populate(self, call: Callable[..., tuple[R, tuple[int, ...] | None]], *arguments: int | File) -> R:
         """A system call that obeys the task's limits and says what it wants faulted in: that comes when mmap_sem is free again."""
         k, mm = self.kernel, self._mm()
         locks, lock = k.machine.locks, mm.mmap_sem
@@ -350,16 +350,23 @@ class MemoryCalls(TaskStruct):
     def _locked(self, call: Callable[..., R], *arguments: int | Limits, write: bool = True) -> R:
         k, mm = self.kernel, self._mm()
         locks, lock = k.machine.locks, mm.mmap_sem
-        locks.take(lock, write=write)
         try:
-            return call(k, mm, *arguments)
-        finally:
-            locks.drop(lock)
+            locks.take(lock, write=write)
+            try:
+                return call(k, mm, *arguments)
+            finally:
+                locks.drop(lock)
+        except Oops:
+            die(k, self)
+            raise
 
     def _copy(self, copy: Callable[..., R], *arguments: int | bytes) -> R:
         """A system call that has no lock of the address space but those of its faults."""
         try:
             return copy(self.kernel, self._mm(), self.limits, *arguments)
+        except Oops:
+            die(self.kernel, self)
+            raise
         finally:
             self.kernel.machine.end_call()
 
@@ -368,6 +375,9 @@ class MemoryCalls(TaskStruct):
         while True:
             try:
                 return access(self.kernel, self._mm(), self.limits, *arguments)
+            except Oops:
+                die(self.kernel, self)
+                raise
             except NoMemory as failure:
                 if failure.waiting_helps:
                     raise

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from rmaplab.calls.files import FileCalls
 from rmaplab.calls.memory import SIGKILL, SIGSEGV
-from rmaplab.errors import NoMemory, NotModelled, OomKilled, SegmentationFault, SyscallError, UsageError
+from rmaplab.errors import NoMemory, NotModelled, OomKilled, Oops, SegmentationFault, SyscallError, UsageError
 from rmaplab.mm.fork import dup_mm
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput, new_mm
@@ -201,7 +201,7 @@ def start_program(task: Task, program: Program) -> None:
             pass
         except SegmentationFault:
             do_exit(task.kernel, task, -SIGSEGV)
-        except OomKilled:
+        except (OomKilled, Oops):
             pass
 
     task.kernel.machine.sched.start(task, body)

@@ -21,8 +21,8 @@ def command(story: str, kernel: str, box: Box, out: Output) -> None:
     Or one of three historical bugs of anon_vma_chain, on 6.18, with the wrong rule and with the right one: double-reuse
     (CVE-2022-42703), adoption (2010), mremap-merge (2026).
 
-    Or the same calls under several rules and kernels, side by side: endless-fork (2012: who clears up? a quarter of a minute),
-    fork-enomem (which kernel counts what?), merge-15-years (2025).
+    Or the same calls under several rules and kernels, side by side: bttv (March 2004: whose are a driver's pages?), endless-fork
+    (2012: who clears up? a quarter of a minute), fork-enomem (which kernel counts what?), merge-15-years (2025).
     """
     check_writable(out.path)
     from rmaplab.cli.work.explain import tell

@@ -3,8 +3,9 @@
 The index is a name of kernels/file_indexes.py by IndexKind. Sizes of VMAs (figures_box.py) have that index in them.
 """
 
-from rmaplab.kernels.history import History, Status, since
-from rmaplab.mm.rules import FileLock, FileMerging
+from rmaplab.kernels.history import Bits, History, Status, since
+from rmaplab.mm.rules import DriverPages, FileLock, FileMerging
+from rmaplab.objects.flags import VM_DONTDUMP, VM_DONTEXPAND, VM_IO, VM_PFNMAP, VM_RESERVED
 from rmaplab.rmap.file_index import IndexKind
 
 V = Status.VALIDATED
@@ -105,5 +106,34 @@ FILES: dict[str, History] = {
         since("2.4", 1, "2.4.27, 2.6.2, 2.6.34 mm/memory.c, make_pages_present: VM_WRITE"),
         since("2.6.38", 0, "5ecfda041e4b; from memory; 3.19 mm/gup.c, __mlock_vma_pages_range"),
         since("6.18", 0, "mm/gup.c, populate_vma_page_range", V),
+    ),
+    "driver_pages": (
+        since(
+            "2.4",
+            DriverPages.AS_FILE,
+            "2.4.27: no reverse map; 2.6.2, 2.6.7 mm/memory.c, do_no_page: page_add_rmap, page_add_file_rmap; 6.18 mm/memory.c, set_pte_range",
+        ),
+    ),
+    "nopage_is_checked": (since("2.4", 0, "2.4.27, 2.6.2, 2.6.7 mm/memory.c, do_no_page"),),
+    "sigbus_is_checked": (
+        since(
+            "2.4",
+            0,
+            "2.4.27, 2.6.2 mm/memory.c, do_no_page; believed of 2.6.5-rc1-aa1: 1, until <20040320174857.GA9009@dualathlon.random> "
+            "(rmaplab explain bttv)",
+        ),
+    ),
+    "videobuf_is_reserved": (
+        since(
+            "2.4",
+            0,
+            "2.4: there is none, its bttv remaps (from memory); 2.6.2 drivers/media/video/video-buf.c, videobuf_mmap_mapper",
+        ),
+        since("2.6.7", 1, "08e2a86027"),
+    ),
+    "remap_vm_flags": (
+        since("2.4", Bits(0), "2.4.27, 2.6.2, 2.6.7 mm/memory.c, remap_page_range"),
+        since("2.6.34", Bits(VM_IO | VM_RESERVED | VM_PFNMAP), "2.6.34 mm/memory.c, remap_pfn_range"),
+        since("3.19", Bits(VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP), "3.19, 6.18 mm/memory.c, remap_pfn_range"),
     ),
 }

@@ -1,6 +1,7 @@
 """The rules of mapping calls since 2.4, mmap to mremap, in the order of mm/rules.py: who set each, and when. As figures_mm.py, which says where they were read."""
 
 from rmaplab.kernels.history import Bits, History, Status, since
+from rmaplab.mm.rules import Populate
 
 V = Status.VALIDATED
 
@@ -43,22 +44,17 @@ MAPPING: dict[str, History] = {
             "2.4.27, 2.6.2 know it, this version does not",
             value64=Bits(LOW),
         ),
-        since(
-            "2.6.7",
-            Bits(POPULATE),
-            "2.6.7 mm/mmap.c, do_mmap_pgoff: shared files are populated from now on; this version does not",
-            value64=Bits(POPULATE | LOW),
-        ),
         since("6.18", Bits(HUGETLB), "Of ours, not Linux's: huge pages are not there"),
     ),
-    "map_populate_works": (
+    "map_populate": (
         since(
             "2.4",
-            0,
-            "2.4.27 does not know it; 2.6.2 mm/mmap.c, do_mmap_pgoff: sys_remap_file_pages with prot, which is EINVAL",
+            Populate.NO_PROT,
+            "2.4.27 does not know it; 2.6.2 mm/mmap.c, do_mmap_pgoff: sys_remap_file_pages with prot, which must be 0",
         ),
-        since("2.6.7", 1, "7af5971b97, 24 May 2004"),
-        since("6.18", 1, "mm/mmap.c, do_mmap: populate", V),
+        since("2.6.7", Populate.SHARED, "7af5971b97, 24 May 2004: with 0"),
+        since("2.6.34", Populate.ALL, "2.6.34 mm/mmap.c, do_mmap_pgoff: make_pages_present"),
+        since("6.18", Populate.ALL, "mm/mmap.c, do_mmap: populate", V),
     ),
     "mmap_rounds_hint_down": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/mmap.c, arch_get_unmapped_area: PAGE_ALIGN"),

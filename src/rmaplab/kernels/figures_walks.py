@@ -5,7 +5,7 @@ patch of March 2004 brings its own (AA_WALKS), read in a later -aa tree.
 """
 
 from rmaplab.kernels.history import Figure, History, Status, since
-from rmaplab.rmap.walk_rules import IfLocked, LockWay, PgReferenced
+from rmaplab.rmap.walk_rules import IfLocked, IfReserved, LockWay, PgReferenced
 
 WALKS: dict[str, History] = {
     "walk_stops": (
@@ -83,6 +83,12 @@ WALKS: dict[str, History] = {
         since("2.4", 0, "2.4.27 mm/vmscan.c; 2.6.2 mm/rmap.c, try_to_unmap_one"),
         since("2.6.7", 1, "2.6.7 mm/rmap.c, try_to_unmap_one: page_count != mapcount + 2"),
         since("2.6.34", 0, "2.6.34 mm/rmap.c, try_to_unmap_one; what is pinned in 6.18 is not modelled"),
+    ),
+    "unmap_reserved": (
+        since("2.4", IfReserved.SKIPPED, "2.4.27 mm/vmscan.c, swap_out_vma"),
+        since("2.6", IfReserved.IGNORED, "2.6.2 mm/rmap.c, try_to_unmap_one: VM_LOCKED alone"),
+        since("2.6.7", IfReserved.FAILS, "2.6.7 mm/rmap.c, try_to_unmap_one: VM_LOCKED|VM_RESERVED"),
+        since("2.6.15", IfReserved.IGNORED, "b5810039a54e; from memory; 2.6.34, 6.18 mm/rmap.c, try_to_unmap_one"),
     ),
     "unmap_locked_mlocks": (
         since("2.4", 0, "2.4.27 mm/vmscan.c; 2.6.2, 2.6.7 mm/rmap.c, try_to_unmap_one: SWAP_FAIL"),

@@ -18,8 +18,9 @@ from dataclasses import replace
 from rmaplab.kernels.figures_walks import AA_WALKS
 from rmaplab.kernels.history import Figure, Status
 from rmaplab.kernels.spec import Patch
-from rmaplab.mm.rules import FileMerging
+from rmaplab.mm.rules import DriverPages, FileMerging
 from rmaplab.rmap.file_index import IndexKind
+from rmaplab.rmap.walk_rules import IfReserved
 
 V, B = Status.VALIDATED, Status.BELIEVED
 
@@ -37,12 +38,16 @@ OBJRMAP_CORE = Patch(
     "00100_objrmap-core-1",
     f"Dave McCracken, {ANDREA}",
     "file pages are found through the file's list of VMAs; anonymous ones still by pte chains",
-    "struct page counts its mappings, PG_anon says which pages have chains; without remap_file_pages none is converted",
+    "struct page counts its mappings, PG_anon says which pages have chains, a driver's among them; VM_RESERVED is minded; without remap_file_pages none is converted",
     figures={
         "list_moved_to_tail": Figure(1, "objrmap-core-1 mm/mmap.c, move_vma_start: off its list, and to the tail", B),
         "split_holds_page_table_lock": Figure(0, "objrmap-core-1 mm/mmap.c, split_vma: i_shared_sem alone", B),
         "anon_mapping_dies_at_free": Figure(1, "objrmap-core-1 mm/page_alloc.c, free_pages_check: PG_anon", B),
         "referenced_busy": Figure(1, "objrmap-core-1 mm/rmap.c, page_referenced_obj: 1 if a trylock fails", B),
+        "unmap_reserved": Figure(
+            IfReserved.FAILS, "objrmap-core-1 mm/rmap.c, try_to_unmap_obj_one, try_to_unmap_one", B
+        ),
+        "driver_pages": Figure(DriverPages.AS_ANON, "objrmap-core-1 mm/memory.c, do_no_page: SetPageAnon", B),
     },
     design=PTE_CHAIN_ANON,
 )
@@ -50,12 +55,16 @@ ANON_VMA_1 = Patch(
     "00101_anon_vma-1",
     ANDREA,
     "anonymous pages are found through a 12-byte object per group of related VMAs; pte chains are gone",
-    "all of it; it also switches off merging by mprotect and mremap",
+    "all of it; it also switches off merging by mprotect and mremap, and checks what a driver's nopage returns",
     figures={
         **AA_WALKS,
         "list_moved_to_tail": Figure(0, "the -aa tree's mm/mmap.c, vma_merge, split_vma: in place", B),
         "anon_mapping_dies_at_free": Figure(0, "the -aa tree's mm/objrmap.c, page_remove_rmap: clear_page_anon", B),
         "referenced_busy": Figure(0, "the -aa tree's mm/objrmap.c, page_referenced_inode; LKML, 17 March 2004", B),
+        "unmap_reserved": Figure(IfReserved.IS_A_BUG, "the -aa tree's mm/objrmap.c, try_to_unmap_one", B),
+        "driver_pages": Figure(DriverPages.BY_VMA, "the -aa tree's mm/memory.c, do_no_page, copy_page_range", B),
+        "nopage_is_checked": Figure(1, "<20040320133025.GH9009@dualathlon.random>; the -aa tree's mm/memory.c", B),
+        "videobuf_is_reserved": Figure(1, 'the announcement: "a fix in bttv that didn\'t set VM_RESERVE"', B),
         "anon_rmap_after_unlock": Figure(1, "mm/memory.c, do_anonymous_page, until 24 March 2004 (eras.md 2.1)", B),
         "mprotect_merges": _NO_MERGING,
         "mremap_merges": _NO_MERGING,
@@ -99,6 +108,8 @@ _ANON_VMA_OF_APRIL = replace(
     here="all of it, told of a page before page_table_lock is dropped; merging by mprotect and mremap is off",
     figures={
         **{name: figure for name, figure in (ANON_VMA_1.figures or {}).items() if name != "anon_rmap_after_unlock"},
+        "driver_pages": Figure(DriverPages.BY_PAGE, "<20040320174857.GA9009@dualathlon.random>: pageable", B),
+        "nopage_is_checked": Figure(0, "the -aa tree's mm/memory.c, 24 March 2004: a message is left of it", B),
         "page_struct_bytes": Figure(28, "include/linux/mm.h of the -aa tree: page->list is gone", B, value64=48),
     },
     published={"anon_vma": (ANON_VMA_1.published or {})["anon_vma"]},

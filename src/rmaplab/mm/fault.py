@@ -29,6 +29,7 @@ from rmaplab.machine.locks import Lock
 from rmaplab.machine.pagetable import count_tables, touch_range
 from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, empty_entry, fault_scan, hook_tables, install
 from rmaplab.mm.cow import decide
+from rmaplab.mm.driver import is_device
 from rmaplab.mm.filemap import do_no_page, do_shared_write, map_stretch
 from rmaplab.mm.guard import refuse_guard
 from rmaplab.mm.kernel import Kernel, halves
@@ -199,7 +200,7 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
 def _empty_stretch(k: Kernel, vma: VmArea, codes: I8, nr: int, write: bool) -> int:
     """Of the first `nr` pages of a file's mapping how many can be mapped at once; 1 where each fault is a story of its own."""
     copies, around = write and not vma.flags & VM_SHARED, not write and k.rules.fault_around_pages
-    if nr == 1 or copies or around or k.machine.watched:
+    if nr == 1 or copies or around or k.machine.watched or is_device(vma):
         return 1
     others = np.flatnonzero(codes[:nr] != EMPTY)
     return int(others[0]) if others.size else nr

@@ -19,7 +19,7 @@ do_shared_fault, do_fault_around, wp_page_shared; eras.md 2.1, files.md C1, C5.
 
 import numpy as np
 
-from rmaplab.errors import BusError, KernelBug, NoMemory
+from rmaplab.errors import BusError, KernelBug, NoMemory, Oops
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
@@ -27,9 +27,10 @@ from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, READABLE, RW, WRIT
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, copy_frames
 from rmaplab.machine.pagetable import count_tables, lookup
 from rmaplab.machine.pagetable_fault import count_way, hang_way, hook_tables, map_pages
+from rmaplab.mm.driver import check_nopage, is_device, map_device, nopage
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import put_page
-from rmaplab.objects.flags import VM_SHARED, VM_WRITE
+from rmaplab.objects.flags import VM_ACCESS, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import AddressSpace, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -47,7 +48,7 @@ def is_written_freely(k: Kernel, vma: VmArea, flags: int) -> bool:
 def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     """The page of the file that `address` shows, or for a write to a private mapping a copy of it; nothing if somebody has been faster.
 
-    Raises BusError beyond the end of the file, and as an allocation.
+    Of a device it is the driver's. Raises BusError beyond the end of the file, Oops, and as an allocation.
     """
     machine, mm, locks = k.machine, vma.mm, k.machine.locks
     if vma.file is None:
@@ -56,11 +57,12 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     if not write and k.rules.fault_around_pages and _fault_around(k, vma, vma.file.mapping, address):
         return
     index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
-    copies = write and not vma.flags & VM_SHARED
+    device, copies = is_device(vma), write and not vma.flags & VM_SHARED
     copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
     try:
-        page = find_or_read(k, vma.file.mapping, index)
-    except NoMemory:
+        page = nopage(vma, address) if device else find_or_read(k, vma.file.mapping, index)
+        check_nopage(k, vma, page)
+    except (NoMemory, Oops):
         machine.allocator.free(copy)
         raise
     if page < 0:
@@ -80,7 +82,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
             locks.enter(lock)
             same = (
                 lock is machine.pte_lock(mm, address)
-                and vma.file.mapping.pages.get(index) == page
+                and (device or vma.file.mapping.pages.get(index) == page)
                 and not lookup(*machine.geometry, mm.pgd, address)[0]
             )
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, address, address + PAGE_SIZE)
@@ -174,6 +176,22 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, end: int, write: bool) -> bo
                 machine.free_tables(tables)
     machine.end_burst()
     return same
+
+
+def filemap_populate(k: Kernel, vma: VmArea, start: int, end: int, nonblock: bool) -> None:
+    """install_page for each page of [start, end), at its linear place; nothing if the file ends before. What is not in the cache is read.
+
+    With `nonblock` it is left out. Charged as faults. Raises as an allocation, with the pages before mapped.
+    """
+    if vma.file is None:
+        raise KernelBug("filemap_populate", f"{vma} shows no file")
+    file = vma.file.mapping
+    for address in range(start, end, PAGE_SIZE):
+        index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
+        if index + ((end - address) >> PAGE_SHIFT) > file.nr_pages:
+            return
+        if not nonblock or index in file.pages:
+            do_no_page(k, vma, address, write=False)
 
 
 def _in_cache(file: AddressSpace, first: int, last: int) -> I64:
@@ -296,14 +314,19 @@ def _install_pages(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None
 
 
 def _protection(k: Kernel, vma: VmArea, *, write: bool) -> int:
-    """What entries for pages of the file may do at once."""
+    """What entries for pages of the file may do at once. Nothing, if nobody may access them."""
     if write:
         return WRITABLE
+    if not vma.flags & VM_ACCESS:
+        return READABLE & ~PRESENT | k.machine.encoding.hidden
     return READABLE | (RW if is_written_freely(k, vma, vma.flags) else 0)
 
 
 def _mapped(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None:
     """Entries for pages of the file are there: references, rss, reverse map; and page_mkwrite, if the write is noticed."""
+    if is_device(vma):
+        map_device(k, vma, batch)
+        return
     pfns = batch.pfns
     k.machine.frames.count[pfns] += 1
     if write and notices_writes(k, vma):

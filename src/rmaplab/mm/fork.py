@@ -21,9 +21,10 @@ from rmaplab.machine.frames import PG_ANON_EXCLUSIVE
 from rmaplab.machine.locks import Lock
 from rmaplab.machine.pagetable import copy_range, count_tables
 from rmaplab.machine.pagetable_edit import read_range
+from rmaplab.mm.driver import fork_device, is_device
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.mm_struct import mm_alloc, mmput
-from rmaplab.mm.vma import link_vma, vm_area_dup, vm_area_free
+from rmaplab.mm.vma import link_vma, open_vma, vm_area_dup, vm_area_free
 from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.objects.flags import (
     VM_ACCOUNT,
@@ -31,6 +32,7 @@ from rmaplab.objects.flags import (
     VM_LOCKED_MASK,
     VM_MAYBE_GUARD,
     VM_MAYWRITE,
+    VM_PFNMAP,
     VM_SHARED,
     VM_WIPEONFORK,
 )
@@ -82,7 +84,8 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
         raise
     link_vma(k, new, vma)
     child.total_vm += new.nr_pages
-    if wiped or (k.rules.lazy_fork and not vma.flags & VM_MAYBE_GUARD and not k.design.vma_is_faulted(vma)):
+    open_vma(new)  # up to 6.18 behind the copies
+    if wiped or (k.rules.lazy_fork and not _needs_copy(k, vma)):
         return  # the child's faults will find zeros, as the parent's did
     address = vma.start
     while address < vma.end:
@@ -91,6 +94,11 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
         if k.rules.fork_cond_resched:
             k.machine.sched.cond_resched()
         address = stop
+
+
+def _needs_copy(k: Kernel, vma: VmArea) -> bool:
+    """vma_needs_copy: faults would not bring the same."""
+    return bool(vma.flags & (VM_MAYBE_GUARD | VM_PFNMAP)) or k.design.vma_is_faulted(vma)
 
 
 def _copy_burst(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int) -> None:
@@ -158,7 +166,9 @@ def _copy_entries(k: Kernel, vma: VmArea, new: VmArea, start: int, end: int, tab
     if tables.size:
         child.nr_tables += tables.size
         k.design.tables_added(child, start, end)
-    if batch.nr:
+    if batch.nr and is_device(vma):
+        fork_device(k, vma, new, batch)
+    elif batch.nr:
         k.rmap.duplicate(batch, new)
         if k.rules.anon_exclusive:
             machine.frames.flags[batch.pfns] &= ~np.uint32(PG_ANON_EXCLUSIVE)

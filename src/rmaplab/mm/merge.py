@@ -134,6 +134,7 @@ def continues(
         (neighbour.flags ^ flags) & ~k.rules.vm_sticky == 0
         and neighbour.traits == traits
         and neighbour.file is file
+        and neighbour.ops is None
         and (neighbour.pgoff == pgoff or (file is None and not k.design.linear))
         and (asked or k.design.vma_can_grow(neighbour, source))
     )

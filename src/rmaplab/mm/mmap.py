@@ -20,11 +20,13 @@ import errno
 from collections.abc import Sequence
 
 from rmaplab.errors import NoMemory, NotModelled, SyscallError, as_errno
+from rmaplab.mm.driver import mmap_device
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.limits import break_is_limited, check_expand_vm
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.mmap_file import check_pgoff, file_flags, refuse_growth
 from rmaplab.mm.munmap import do_munmap, split_ends
+from rmaplab.mm.rules import Populate
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import link_vma, too_many_mappings, vm_area_alloc
 from rmaplab.objects import flags as flags_of_linux
@@ -75,8 +77,8 @@ def do_mmap(
     flags: int,
     file: File | None = None,
     pgoff: int = 0,
-) -> tuple[int, Range | None]:
-    """Map `length` bytes of private anonymous memory, or of `file` from page `pgoff` on: (the address it got, what is to be faulted in next).
+) -> tuple[int, Range | tuple[int, int, bool] | None]:
+    """Map `length` bytes of private anonymous memory, or of `file` from page `pgoff` on: (the address it got, what mm_populate is to do next).
 
     `address` is a hint, or an order with MAP_FIXED.
 
@@ -120,10 +122,20 @@ def do_mmap(
     replaced = _replace(k, mm, start, end) if flags & MAP_FIXED and mm.overlapping(start, end) else []
     reserve = (not known & MAP_NORESERVE or k.overcommit.counts_noreserve) and not droppable
     map_region(k, mm, limits, start, end, vm_flags, replaced, reserve=reserve, call="mmap", file=file, pgoff=pgoff)
-    populates = vm_flags & VM_LOCKED or (
-        known & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE and rules.map_populate_works
-    )
-    return start, (start, end) if populates else None
+    return start, _to_populate(k, start, end, known, prot, vm_flags, file)
+
+
+def _to_populate(
+    k: Kernel, start: int, end: int, known: int, prot: int, vm_flags: int, file: File | None
+) -> Range | tuple[int, int, bool] | None:
+    """What mm_populate is to do: fault in; or with MAP_POPULATE, on kernels that left it to remap_file_pages, that, perhaps without reading."""
+    if known & MAP_POPULATE and k.rules.map_populate is not Populate.ALL:
+        asks = vm_flags & VM_SHARED and (k.rules.map_populate is Populate.SHARED or not prot)
+        if asks and file is not None and file.mapping.driver is None:
+            return start, end, bool(known & MAP_NONBLOCK)
+    elif known & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
+        return start, end
+    return (start, end) if vm_flags & VM_LOCKED else None
 
 
 def _replace(k: Kernel, mm: MmStruct, start: int, end: int) -> list[VmArea]:
@@ -199,11 +211,16 @@ def map_region(
             do_munmap(k, mm, start, end - start, call)
         if file is not None:
             refuse_growth(flags)
-        vma, _ = merge_new_range(k, mm, None, start, end, flags, pgoff, file=file)
+        driver = None if file is None else file.mapping.driver
+        vma = None
+        if driver is None:
+            vma, _ = merge_new_range(k, mm, None, start, end, flags, pgoff, file=file)
         if vma is None:
             vma = vm_area_alloc(k, mm, start, end, flags, pgoff)
             vma.file = file
             k.machine.charge("vma_alloc")
+            if driver is not None:
+                mmap_device(k, vma, driver)
             link_vma(k, vma)
             k.design.vma_new(vma)
     except (NoMemory, SyscallError) as failure:

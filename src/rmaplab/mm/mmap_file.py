@@ -9,16 +9,14 @@ Source: mm/mmap.c, do_mmap_pgoff of 2.4.27, 2.6.2; 6.18 mm/mmap.c, do_mmap, file
 
 import errno
 
-from rmaplab.errors import NotModelled, SyscallError
+from rmaplab.errors import SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import (
     MAP_LEGACY,
-    MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
     MAP_SHARED_VALIDATE,
     MAP_TYPE,
-    VM_ACCESS,
     VM_GROWSDOWN,
     VM_MAYSHARE,
     VM_MAYWRITE,
@@ -56,10 +54,6 @@ def file_flags(k: Kernel, file: File, pgoff: int, nr_pages: int, flags: int, vm_
         if vm_flags & VM_WRITE and not file.writable:
             raise SyscallError(errno.EACCES, "mmap", "shared and writable, and the file was not opened for writing")
         vm_flags |= VM_SHARED | VM_MAYSHARE
-        if flags & k.rules.mmap_flags & MAP_POPULATE and not k.rules.map_populate_works and not vm_flags & VM_ACCESS:
-            raise NotModelled(
-                "MAP_POPULATE works here where nothing may be accessed: that is not modelled, leave it out"
-            )
         if not file.writable:
             vm_flags &= ~(VM_MAYWRITE | VM_SHARED)
     elif kind != MAP_PRIVATE:

@@ -25,6 +25,7 @@ from rmaplab.machine.pagetable_edit import (
     move_range,
     read_range,
 )
+from rmaplab.mm.driver import is_device, move_device
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.swap_in import do_swap_page
 from rmaplab.objects.mm_types import MmStruct, VmArea
@@ -132,7 +133,9 @@ def _move_burst(k: Kernel, vma: VmArea, target: VmArea, start: int, end: int, de
         if missing:
             mm.nr_tables += missing
             k.design.tables_added(mm, start + delta, end + delta)
-        if before.nr:
+        if before.nr and is_device(vma):
+            move_device(k, before, after, target)
+        elif before.nr:
             k.design.moved(before, after, target)
         _flush(k, mm, before, (end - start) >> PAGE_SHIFT, moved, delta)
     if is_held:

@@ -24,7 +24,7 @@ from rmaplab.mm.move_ptes import Remap, move_back, move_page_tables
 from rmaplab.mm.mremap_linked import check_spare_mappings, copy_vma, mremap_linked
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.unmapped_area import get_unmapped_area
-from rmaplab.mm.vma import link_vma, set_range, vm_area_dup, vm_area_free
+from rmaplab.mm.vma import link_vma, open_vma, set_range, vm_area_dup, vm_area_free
 from rmaplab.objects.flags import (
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
@@ -231,3 +231,4 @@ def _link_target(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> None:
         move_back(k, target, vma, remap.old, remap.old + remap.old_length, remap.new - remap.old)
         raise
     link_vma(k, target)
+    open_vma(target)

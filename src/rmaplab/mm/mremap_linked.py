@@ -30,7 +30,7 @@ from rmaplab.mm.move_ptes import Remap, move_page_tables
 from rmaplab.mm.mseal import refuse_sealed
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.unmapped_area import get_unmapped_area
-from rmaplab.mm.vma import clone_vma, link_vma, too_many_mappings
+from rmaplab.mm.vma import clone_vma, link_vma, open_vma, too_many_mappings
 from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.mm.zap import zap_whole_tables
 from rmaplab.objects.flags import (
@@ -259,6 +259,7 @@ def copy_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[VmArea, VmArea]:
         return target, source or vma
     target = clone_vma(k, vma, new, end, pgoff)
     link_vma(k, target)
+    open_vma(target)
     k.machine.charge("vma_copy")
     return target, vma
 

@@ -5,12 +5,16 @@
     neither              EFAULT
     VM_LOCKONFAULT       nothing: pages are locked as they come
 
+Up to 2.6.33 MAP_POPULATE was sys_remap_file_pages, at the places where the pages are anyway: of shared files alone, and all of the mapping must
+lie within the file. It was given mmap's protection, which it refuses, until 2.6.7: so it worked for PROT_NONE only (mm/rules.py, Populate).
+
 Who asks, and what an error means there:
     mmap, mremap, brk, mlockall    errors are ignored: __mm_populate goes on with the next VMA
     mlock                          EFAULT is told as ENOMEM, no memory as EAGAIN; the VMAs stay locked
     madvise                        what may not be accessed is EINVAL, a guard region EFAULT, a hole or no memory ENOMEM
 
-Source: 6.18 mm/gup.c, __mm_populate, populate_vma_page_range, faultin_page_range.
+Source: 6.18 mm/gup.c, __mm_populate, populate_vma_page_range, faultin_page_range; 2.6.2 mm/mmap.c, do_mmap_pgoff, mm/fremap.c,
+sys_remap_file_pages, install_page, mm/filemap.c, filemap_populate; files.md B6.
 """
 
 import errno
@@ -18,8 +22,9 @@ from contextlib import suppress
 
 from rmaplab.errors import NoMemory, SegmentationFault, SyscallError
 from rmaplab.mm.fault import touch
+from rmaplab.mm.filemap import filemap_populate
 from rmaplab.mm.kernel import Kernel, null_is_fine
-from rmaplab.objects.flags import VM_ACCESS, VM_LOCKONFAULT, VM_READ, VM_SHARED, VM_WRITE
+from rmaplab.objects.flags import VM_ACCESS, VM_LOCKED, VM_LOCKONFAULT, VM_READ, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct, VmArea
 
 
@@ -29,12 +34,19 @@ def writes(k: Kernel, vma: VmArea) -> bool:
     return vma.flags & mask == VM_WRITE
 
 
-def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
-    """Fault in [start, end) as far as it can be; what cannot is left to the task's own faults."""
+def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int, nonblock: bool | None = None) -> None:
+    """Fault in [start, end) as far as it can be; what cannot is left to the task's own faults.
+
+    With `nonblock` it is asked of remap_file_pages, of shared files; True: what is in the cache will do. What is locked is faulted in first.
+    """
     for vma in mm.overlapping(start, end) if start < end else ():
-        if not vma.flags & VM_LOCKONFAULT and vma.flags & VM_ACCESS:
+        asked = nonblock is None or vma.flags & VM_LOCKED
+        if asked and not vma.flags & VM_LOCKONFAULT and vma.flags & VM_ACCESS:
             with null_is_fine(), suppress(SegmentationFault):
                 touch(k, mm, None, max(start, vma.start), min(end, vma.end), writes(k, vma))
+        if nonblock is not None and vma.file is not None:
+            with null_is_fine():
+                filemap_populate(k, vma, max(start, vma.start), min(end, vma.end), nonblock)
 
 
 def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:

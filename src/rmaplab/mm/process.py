@@ -22,6 +22,7 @@ from rmaplab.objects.mm_types import Limits, MmStruct
 from rmaplab.objects.task import FilesStruct, TaskStruct
 
 T = TypeVar("T", bound=TaskStruct)
+_SIGSEGV = 11
 PID_MAX = 32768  # PID_MAX_DEFAULT
 RESERVED_PIDS = 300  # when the numbers begin again, these are left to daemons
 
@@ -128,6 +129,14 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
     elif parent.waits:
         parent.waits = False
         k.machine.sched.wake(parent, sync=True)
+
+
+def die(k: Kernel, task: TaskStruct) -> None:
+    """The task has met a BUG() in a fault: it ends, and who writes to the address space that it has shared waits for its mmap_sem for ever."""
+    mm = task.mm
+    (end_group if task.leader is task else do_exit)(k, task, -_SIGSEGV)
+    if mm is not None and mm.users:
+        mm.mmap_sem.readers += 1
 
 
 def mm_release(task: TaskStruct) -> bool:

@@ -28,6 +28,29 @@ class FileMerging(IntEnum):
     ALWAYS = 2
 
 
+class DriverPages(IntEnum):
+    """What the reverse map makes of a page that a driver's nopage has returned, and that names no file."""
+
+    AS_FILE = 0
+    """What it makes of a file's."""
+    AS_ANON = 1
+    """It is anonymous (SetPageAnon): on a chain, where anonymous pages are."""
+    BY_VMA = 2
+    """It is not told of what VMAs with VM_RESERVED map."""
+    BY_PAGE = 3
+    """It is not told of such pages."""
+
+
+class Populate(IntEnum):
+    """What MAP_POPULATE brings in."""
+
+    NO_PROT = 0
+    """Pages of a shared file, if nobody may access them: remap_file_pages was given a protection that it refuses, but for none."""
+    SHARED = 1
+    """Pages of a shared file."""
+    ALL = 2
+
+
 @dataclass(frozen=True)
 class Rules:
     """One kernel's rules. Sizes in bytes, for the architecture it was booted on."""
@@ -138,6 +161,17 @@ class Rules:
     populate_dirties_shared: bool
     """What is faulted in for a task of a shared mapping that it may write to is written to."""
 
+    # -- driver.py, driver_video.py --------------------------------------------------------------------------------------
+    driver_pages: DriverPages
+    nopage_is_checked: bool
+    """do_no_page BUGs where a page of a VMA without VM_RESERVED names no file, or is reserved."""
+    sigbus_is_checked: bool
+    """And it does so before it asks whether there is a page at all."""
+    videobuf_is_reserved: bool
+    """The driver of TV cards sets VM_RESERVED."""
+    remap_vm_flags: int
+    """The vm_flags that remap_page_range sets."""
+
     # -- vma.py, merge.py --------------------------------------------------------------------------------------------------
     max_map_count: int
     max_map_count_settable: bool
@@ -160,8 +194,7 @@ class Rules:
     """The MAP_ bits it knows beside type, MAP_ANONYMOUS and MAP_FIXED; others are ignored."""
     mmap_flags_not_modelled: int
     """Those of them that this version does not: it says so."""
-    map_populate_works: bool
-    """MAP_POPULATE does something; first it passed on a protection that is not allowed there, and nobody looked."""
+    map_populate: Populate
     mmap_rounds_hint_down: bool
     """An address that is asked for loses its offset into the page; otherwise it goes up to the next page."""
     mmap_topdown: bool

@@ -38,8 +38,9 @@ def get_unmapped_area(
     file: File | None = None,
     pgoff: int = 0,
 ) -> int:
-    """Where a mapping goes, of `file` from `pgoff` on or of none: the order, the hint if it fits, else a hole; a `low` one (MAP_32BIT)
-    between 1 and 2 GiB, from below. Raises SyscallError: ENOMEM, EINVAL.
+    """Where a mapping goes, of `file` from `pgoff` on or of none: the order, the hint if it fits, else a hole.
+
+    A `low` one (MAP_32BIT) lies between 1 and 2 GiB, from below. Raises SyscallError: ENOMEM, EINVAL.
     """
     paging = k.machine.paging
     if fixed:

@@ -16,6 +16,7 @@ from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.entries import RW
 from rmaplab.machine.frames import PG_ANON, PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
 from rmaplab.machine.table_reader import Entries, read_page_tables
+from rmaplab.mm.driver import in_devices, was_told
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct
@@ -36,18 +37,25 @@ def check(k: Kernel, *, walks: int = WALKS) -> None:
     _check_owners(k, unused)
     frames = k.machine.frames
     of_file = (frames.flags & PG_ANON == 0) & np.isin(frames.mapping, list(k.page_cache.files))
-    mapped = np.zeros(k.machine.frames.nr, np.int64)
+    mapped, told = np.zeros(
+        (2, k.machine.frames.nr), np.int64
+    )  # entries that have a reference; that the reverse map knows of
+    devices = np.zeros(k.machine.frames.nr, np.bool_)
     writable: list[I64] = [np.empty(0, np.int64)]
     others: list[I64] = [np.empty(0, np.int64)]
     for mm in mms:
         mm.check()
         present, tables = read_page_tables(k.machine, mm.pgd)
-        _check_entries(mm, present, of_file)
+        of_device, of_reserved = in_devices(mm, present.addresses)
+        referred = (present.pfns != ZERO_PFN) & ~(of_device & (frames.flags[present.pfns] & PG_RESERVED != 0))
+        devices[present.pfns[of_device]] = True
+        _check_entries(mm, present, of_file[present.pfns] | of_device, int(referred.sum()))
         others.append(_check_others(k, mm, present))
         _check_tables(k, mm, tables)
-        writable.append(present.pfns[(present.entries & RW != 0) & (present.pfns != ZERO_PFN) & ~of_file[present.pfns]])
-        np.add.at(mapped, present.pfns, 1)
-    mapped[ZERO_PFN] = 0
+        owned = referred & ~of_file[present.pfns] & ~of_device
+        writable.append(present.pfns[(present.entries & RW != 0) & owned])
+        np.add.at(mapped, present.pfns[referred], 1)
+        np.add.at(told, present.pfns[referred & was_told(k, of_device, of_reserved)], 1)
     _check_writable(k, mapped, np.concatenate(writable))
     references = mapped.copy()
     for holder in k.holders:
@@ -55,24 +63,24 @@ def check(k: Kernel, *, walks: int = WALKS) -> None:
     _check_pages(k, mapped, references)
     k.swap.check(np.concatenate(others))
     k.page_cache.check()
-    k.rmap.check(mms, mapped)
+    k.rmap.check(mms, told, devices)
     pages = np.union1d(np.flatnonzero(mapped), k.design.tracked())
     if walks:
-        judge(k.rmap, mms, pages[:: -(-pages.size // walks) or 1].tolist())
+        judge(k.rmap, mms, pages[:: -(-pages.size // walks) or 1].tolist(), k.rmap.nobodys(devices))
     k.machine.ledger.restore(before)
 
 
-def _check_entries(mm: MmStruct, present: Entries, of_file: Bools) -> None:
-    anonymous = int((present.pfns != ZERO_PFN).sum())
-    if anonymous != mm.rss:
-        raise KernelBug("rss", f"mm {mm.pid} says {mm.rss} pages, its page tables {anonymous}")
+def _check_entries(mm: MmStruct, present: Entries, of_file: Bools, rss: int) -> None:
+    """`of_file`: which entries map pages of files, or of devices."""
+    if rss != mm.rss:
+        raise KernelBug("rss", f"mm {mm.pid} says {mm.rss} pages, its page tables {rss}")
     inside = 0
     for vma in mm.vmas:
         first, last = np.searchsorted(present.addresses, (vma.start, vma.end))
         inside += int(last - first)
         if not vma.flags & VM_WRITE and (present.entries[first:last] & RW).any():
             raise KernelBug("pte", f"a writable entry in {vma}")
-        files = of_file[present.pfns[first:last]]
+        files = of_file[first:last]
         if vma.flags & VM_SHARED and not files.all():
             raise KernelBug("pte", f"{vma} is shared, and has a page that is not its file's")
         if not vma.flags & VM_SHARED and (files & (present.entries[first:last] & RW != 0)).any():

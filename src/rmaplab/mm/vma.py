@@ -36,8 +36,20 @@ def vm_area_alloc(k: Kernel, mm: MmStruct, start: int, end: int, flags: int, pgo
 def vm_area_dup(k: Kernel, vma: VmArea, mm: MmStruct, start: int, end: int, pgoff: int) -> VmArea:
     """A copy of `vma` for [start, end) of `mm` that nobody knows of yet. Raises as an allocation."""
     new = vm_area_alloc(k, mm, start, end, vma.flags, pgoff)
-    new.file, new.traits = vma.file, vma.traits
+    new.file, new.ops, new.traits = vma.file, vma.ops, vma.traits
     return new
+
+
+def open_vma(vma: VmArea) -> None:
+    """vm_ops->open: a driver hears of one more."""
+    if vma.ops is not None:
+        vma.ops.open(vma)
+
+
+def close_vma(vma: VmArea) -> None:
+    """vm_ops->close: and of one less."""
+    if vma.ops is not None:
+        vma.ops.close(vma)
 
 
 def vm_area_free(k: Kernel, vma: VmArea) -> None:
@@ -156,6 +168,7 @@ def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, below: bool, l
         locks.leave(mm.page_table_lock)
     if mapping is not None:
         locks.leave(mapping.lock)
+    open_vma(new)
     k.machine.charge("vma_split")
     return new
 
@@ -173,6 +186,7 @@ def absorb(k: Kernel, vma: VmArea, other: VmArea) -> None:
     set_range(k, vma, min(vma.start, other.start), max(vma.end, other.end))
     k.design.vma_merge(vma, other)
     _unlink_file(k, other)
+    close_vma(other)
     vm_area_free(k, other)
 
 
@@ -194,6 +208,7 @@ def remove_vma(k: Kernel, vma: VmArea) -> None:
     """The last of an unlinked VMA whose entries are gone: off its reverse map, and its bytes back."""
     k.design.vma_unlink(vma)
     _unlink_file(k, vma)
+    close_vma(vma)
     vm_area_free(k, vma)
 
 
@@ -203,5 +218,6 @@ def remove_all(k: Kernel, mm: MmStruct) -> None:
         k.design.vma_unlink(vma)
     for vma in mm.vmas:
         _unlink_file(k, vma)
+        close_vma(vma)
         vm_area_free(k, vma)
     mm.vmas.clear()

@@ -9,9 +9,10 @@ Source: 2.6.2 mm/memory.c (unmap_page_range, zap_page_range, clear_page_tables),
 import numpy as np
 
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import ENTRY
+from rmaplab.machine.batch import ENTRY, Batch
 from rmaplab.machine.pagetable import unhook_tables, zap_range
 from rmaplab.machine.pagetable_edit import free_level, free_range
+from rmaplab.mm.driver import sort_out
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.swap_in import free_swap_and_cache
@@ -37,22 +38,39 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int, keep: int 
         batch.runs, batch.nr, batch.nr_others, cleared = zap_range(
             *machine.geometry, mm.pgd, machine.mapped, address, stop, keep, batch.columns, batch.others
         )
-        if batch.nr:
+        nr = batch.nr
+        if nr and k.page_cache.drivers:
+            nr = zap_with_devices(k, tlb, batch)
+        elif nr:
             if k.page_cache.files:
                 k.page_cache.take_dirty(batch)
             k.rmap.remove(batch)
-            mm.rss -= batch.nr
+            mm.rss -= nr
             tlb.remove_pages(batch)
         if batch.nr_others:
             free_swap_and_cache(k, batch.others[ENTRY, : batch.nr_others])
         batch.done()
         if cleared:
-            tlb.need_flush |= not batch.nr  # of the zero page only
+            tlb.need_flush |= not nr  # of the zero page only, or of what is nobody's
             machine.charge("pte_zap", cleared)
             machine.end_burst()
         if lock is not None:
             machine.locks.drop(lock)
         address = stop
+
+
+def zap_with_devices(k: Kernel, tlb: MmuGather, batch: Batch) -> int:
+    """The same where drivers may have mapped pages: what is reserved has no references, and the reverse map has not heard of all. How many had one."""
+    pages, told = sort_out(k, batch)
+    if pages.nr:
+        k.page_cache.take_dirty(pages)
+        if told.nr:
+            k.rmap.remove(told)
+        tlb.mm.rss -= pages.nr
+        nr = pages.nr
+        tlb.remove_pages(pages)  # which may cut it
+        return nr
+    return 0
 
 
 def zap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:

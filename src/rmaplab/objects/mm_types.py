@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.locks import Lock, Locks
 from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -70,10 +71,12 @@ PLAIN = Traits()
 class VmArea:
     """[start, end) of `mm`. `address` is where its bytes lie in the slab; `anon_vma` belongs to the reverse-mapping design.
 
-    `file` is the open file that it shows, from page `pgoff` on; None: nothing, its pages are anonymous.
+    `file` is the open file that it shows, from page `pgoff` on; None: nothing, its pages are anonymous. `ops` are what a driver has given it.
     """
 
-    __slots__ = ("address", "anon_vma", "end", "file", "flags", "lock", "mm", "pgoff", "start", "traits", "write_seq")
+    __slots__ = (
+        "address", "anon_vma", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "start", "traits", "write_seq"
+    )  # fmt: skip
 
     def __init__(self, mm: "MmStruct", start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
         self.mm = mm
@@ -84,6 +87,7 @@ class VmArea:
         self.address = address
         self.anon_vma: object = None
         self.file: File | None = None
+        self.ops: VmOperations | None = None
         self.traits = PLAIN
         self.lock: Lock | None = None  # where VMAs have one (mm/vma_lock.py)
         self.write_seq = 0  # which writer of mmap_sem has write-locked it
@@ -103,6 +107,29 @@ class VmArea:
             letter if self.flags & bit else "-" for letter, bit in (("r", VM_READ), ("w", VM_WRITE), ("x", VM_EXEC))
         )
         return f"{self.start:08x}-{self.end:08x} {rwx}{'s' if self.flags & VM_MAYSHARE else 'p'} {self.pgoff << PAGE_SHIFT:08x}"
+
+
+class VmOperations(Protocol):
+    """vm_ops: what a driver does for the VMAs that show its device."""
+
+    def open(self, vma: VmArea) -> None:
+        """There is one more: a fork's child, a part of one, or where one has moved to."""
+
+    def close(self, vma: VmArea) -> None:
+        """One less; its entries are gone."""
+
+    def nopage(self, vma: VmArea, address: int) -> int:
+        """The page to be mapped at `address`, with a reference for the caller; -1: SIGBUS. Raises as an allocation."""
+
+
+class Driver(Protocol):
+    """What is behind the file of a device: its mmap (file_operations), and its references to pages."""
+
+    def mmap(self, vma: VmArea) -> None:
+        """`vma`, which nobody knows of yet, shows the device: vm_flags and vm_ops. Raises SyscallError, with nothing mapped."""
+
+    def references(self) -> I64:
+        """The PFNs that it has references to, one for each."""
 
 
 class VmaIndex(Protocol):
@@ -137,16 +164,18 @@ class AddressSpace:
     """An inode and its address_space. `address` is what page->mapping says; `i_mmap` are the VMAs that map it, which change under `lock`.
 
     `pages` are those in the page cache: index -> PFN. `size` in bytes. `store` is what is on its disk: index -> a page's bytes, zeros where
-    there is none; a file that is not `on_disk` has none but what it was made with, and lives in the page cache, as on tmpfs.
+    there is none; a file that is not `on_disk` has none but what it was made with, and lives in the page cache, as on tmpfs. That of a device
+    has a `driver`, and no pages.
     """
 
-    __slots__ = ("address", "i_mmap", "lock", "on_disk", "pages", "size", "store")
+    __slots__ = ("address", "driver", "i_mmap", "lock", "on_disk", "pages", "size", "store")
 
     def __init__(self, address: int, i_mmap: VmaIndex, lock: Lock, *, on_disk: bool = True) -> None:
         self.address = address
         self.i_mmap = i_mmap
         self.lock = lock
         self.on_disk = on_disk
+        self.driver: Driver | None = None
         self.size = 0
         self.store: dict[int, bytes] = {}
         self.pages: dict[int, int] = {}

@@ -7,6 +7,7 @@ It is slow and it is right; everything else is measured against it.
 """
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.machine import Machine
@@ -24,10 +25,10 @@ def mappings_of(machine: Machine, mms: Iterable[MmStruct], pfn: int) -> Iterator
             yield Mapping(mm, address)
 
 
-def judge(rmap: Rmap, mms: list[MmStruct], pfns: Iterable[int]) -> None:
+def judge(rmap: Rmap, mms: list[MmStruct], pfns: Iterable[int], nobodys: AbstractSet[int] = frozenset()) -> None:
     """walk(pfn) must answer what the page tables say: all of it, nothing else, nothing twice, for each of `pfns`.
 
-    A page the design declares unfindable may be answered in part. Raises KernelBug with the difference.
+    A page the design declares unfindable may be answered in part, and what is `nobodys`: drivers' pages that name no owner. Raises KernelBug with the difference.
     """
     truth: dict[int, set[tuple[int, int]]] = {}
     wanted = set(pfns)
@@ -36,7 +37,7 @@ def judge(rmap: Rmap, mms: list[MmStruct], pfns: Iterable[int]) -> None:
         for pfn, address in zip(present.pfns.tolist(), present.addresses.tolist(), strict=True):
             if pfn in wanted:
                 truth.setdefault(pfn, set()).add((mm.address, address))
-    unfindable = rmap.design.declared_unfindable()
+    unfindable = rmap.design.declared_unfindable() | nobodys
     for pfn in sorted(wanted):
         answer = [(m.mm.address, m.address) for m in rmap.walk(pfn)]
         found, real = set(answer), truth.get(pfn, set())

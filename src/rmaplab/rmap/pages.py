@@ -23,7 +23,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I32, I64, U32
+from rmaplab.machine.arrays import I32, I64, U32, Bools
 from rmaplab.machine.batch import ADDRESS, LENGTH, PFN, Batch
 from rmaplab.machine.frames import PG_ANON, ZERO_PFN
 from rmaplab.machine.jit import kernel
@@ -174,8 +174,18 @@ class Rmap:
 
     # -- checking ----------------------------------------------------------------------------------------------------
 
-    def check(self, mms: list[MmStruct], mapped: I64) -> None:
-        """Mapcounts are `mapped`, by PFN the entries there are; owners are there and indexes right, files' too; the design checks itself. KernelBug."""
+    def nobodys(self, devices: Bools) -> set[int]:
+        """Of pages that entries of `devices` map (by PFN) those that nobody can find: they name no file, and are on no chain."""
+        if self.design.covers_files:
+            return set()
+        frames = self.frames
+        return set(np.flatnonzero(devices & (frames.mapping == 0) & (frames.flags & PG_ANON == 0)).tolist())
+
+    def check(self, mms: list[MmStruct], mapped: I64, devices: Bools | None = None) -> None:
+        """Mapcounts are `mapped`, by PFN the entries there are; owners are there and indexes right, files' too; the design checks itself. KernelBug.
+
+        `devices`: what entries of devices map, which need not name anybody.
+        """
         frames = self.frames
         wrong = np.flatnonzero(frames.mapcount != mapped)
         if wrong.size:
@@ -183,7 +193,7 @@ class Rmap:
                 "mapcount", f"page {wrong[0]} says {frames.mapcount[wrong[0]]} entries, there are {mapped[wrong[0]]}"
             )
         if not self.design.covers_files:
-            self._check_owners(mms, mapped)
+            self._check_owners(mms, mapped, np.zeros(frames.nr, np.bool_) if devices is None else devices)
         self.design.check(mms, mapped)
         mapping = {file: set[VmArea]() for file in self.files.values()}
         for vma in (vma for mm in mms for vma in mm.vmas):
@@ -192,11 +202,12 @@ class Rmap:
         for file, vmas in mapping.items():
             check_index(file.i_mmap, vmas)
 
-    def _check_owners(self, mms: list[MmStruct], mapped: I64) -> None:
+    def _check_owners(self, mms: list[MmStruct], mapped: I64, devices: Bools) -> None:
         """A mapped page has an owner, which every VMA that maps it may have pages of, and lies there where its index says."""
         frames = self.frames
         anon = frames.flags & PG_ANON != 0
-        owned = anon | (mapped > 0) if self.design.names_owners else ~anon & (mapped > 0)
+        named = (mapped > 0) & ~devices
+        owned = anon | named if self.design.names_owners else ~anon & named
         if owned[frames.mapping == 0].any():
             raise KernelBug("page_mapping", "a page is anonymous or mapped, and nobody's")
         if (anon & (frames.count == 0 if self.owner_dies_at_free else mapped == 0)).any():

@@ -23,17 +23,17 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from rmaplab.errors import KernelBug
+from rmaplab.errors import KernelBug, Oops
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, RW
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
 from rmaplab.machine.locks import Lock
-from rmaplab.objects.flags import VM_LOCKED, VM_SHARED
+from rmaplab.objects.flags import VM_LOCKED, VM_RESERVED, VM_SHARED
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.pages import Rmap
 from rmaplab.rmap.protocol import Mapping
-from rmaplab.rmap.walk_rules import IfLocked, LockWay, PgReferenced
+from rmaplab.rmap.walk_rules import IfLocked, IfReserved, LockWay, PgReferenced
 
 
 class Mappings(NamedTuple):
@@ -270,6 +270,12 @@ def _unmap(
     nr = 0
     for place in walk.places():
         vma, old, mm = _vma_of(rmap, place), walk.entry(place), place.mm
+        if vma is not None and vma.flags & VM_RESERVED and rules.unmap_reserved is not IfReserved.IGNORED:
+            if rules.unmap_reserved is IfReserved.IS_A_BUG:
+                raise Oops("try_to_unmap_one", f"page {pfn} is found in {vma}, which has VM_RESERVED")
+            if rules.unmap_reserved is IfReserved.FAILS:
+                return Outcome.FAIL, nr
+            continue
         if vma is None or vma.flags & VM_LOCKED:
             if vma is None or not rules.unmap_locked_mlocks:
                 return Outcome.FAIL, nr

@@ -36,6 +36,15 @@ class IfLocked(IntEnum):
     STOPS = 2
 
 
+class IfReserved(IntEnum):
+    """What try_to_unmap makes of a VMA with VM_RESERVED: nothing; its entry is passed over; it keeps the page; BUG()."""
+
+    IGNORED = 0
+    SKIPPED = 1
+    FAILS = 2
+    IS_A_BUG = 3
+
+
 @dataclass(frozen=True)
 class WalkRules:
     """One kernel's."""
@@ -62,6 +71,7 @@ class WalkRules:
     """A young entry is made old, and stays."""
     unmap_counts_holders: bool
     """A page in the swap cache that others than the cache, its entries and the caller refer to stays mapped."""
+    unmap_reserved: IfReserved
     unmap_locked_mlocks: bool
     """A VMA with VM_LOCKED sends its page to the unevictable ones, if mmap_sem can be had."""
     unmap_flushes_late: bool
