@@ -1,6 +1,6 @@
 """The page cache: pages of files, each with a reference, found by file and index.
 
-    address_space.pages   {0: PFN 90, 7: PFN 12}        page 12: mapping is the file, index 7, PG_anon clear, count 1 + whoever else has it
+    address_space.pages   0: PFN 90, 7: PFN 12          page 12: mapping is the file, index 7, PG_anon clear, count 1 + whoever else has it
 
     store  --- read --->  page  <--- dirty entries, write(2)        PG_dirty: the page is newer than the store
            <-- write ---
@@ -53,39 +53,39 @@ class PageCache:
 
     def find_get_page(self, file: AddressSpace, index: int) -> int:
         """The page, with one more reference: the caller's; -1 if it is not in the cache."""
-        pfn = file.pages.get(index, -1)
+        pfn = file.pages.find(index)
         if pfn >= 0:
             self._frames.count[pfn] += 1
         return pfn
 
     def add(self, file: AddressSpace, index: int, pfn: int) -> None:
         """add_to_page_cache: a page, which has been read, with a reference for the cache."""
-        if index in file.pages:
-            raise KernelBug("add_to_page_cache", f"page {index} is there already")
         frames = self._frames
         frames.mapping[pfn], frames.index[pfn] = file.address, index
         frames.count[pfn] += 1
-        file.pages[index] = pfn
+        self._insert(file, np.array([index], np.int64), np.array([pfn], np.int64))
 
-    def read_many(self, file: AddressSpace, indexes: list[int], pfns: I64) -> None:
+    def read_many(self, file: AddressSpace, indexes: I64, pfns: I64) -> None:
         """readpages: pages that are not there, each with the caller's reference: they are read, and the cache's reference comes on top."""
         frames = self._frames
         clear_frames(self._ram.bytes, frames.scribbled, pfns)
         frames.mapping[pfns], frames.index[pfns] = file.address, indexes
         frames.count[pfns] += 1
-        pairs = list(zip(indexes, pfns.tolist(), strict=True))
-        file.pages.update(pairs)
+        self._insert(file, indexes, pfns)
         if file.store:
-            for index, pfn in pairs:
+            for index, pfn in zip(indexes.tolist(), pfns.tolist(), strict=True):
                 if index in file.store:
                     self.read(file, index, pfn)
+
+    def _insert(self, file: AddressSpace, indexes: I64, pfns: I64) -> None:
+        file.pages.insert(indexes, pfns, np.empty(0, np.int64))
 
     def remove(self, file: AddressSpace, index: int) -> int:
         """remove_from_page_cache: the cache's reference goes; the page, which the caller frees if it was the last one."""
         frames, pfn = self._frames, file.pages[index]
         if frames.mapcount[pfn]:
             raise KernelBug("remove_from_page_cache", f"page {index} is mapped {frames.mapcount[pfn]} times")
-        del file.pages[index]
+        file.pages.delete(index)
         frames.mapping[pfn] = 0
         frames.flags[pfn] &= ~np.uint32(PG_DIRTY)
         frames.count[pfn] -= 1
@@ -101,9 +101,9 @@ class PageCache:
 
     def dirty(self, file: AddressSpace, first: int, last: int) -> Iterator[tuple[int, int]]:
         """(index, page) of those of [first, last] that are newer than the store."""
-        for index, pfn in sorted(file.pages.items()):
-            if first <= index <= last and self._frames.flags[pfn] & PG_DIRTY:
-                yield index, pfn
+        indexes, pfns = file.pages.within(first, last)
+        newer = self._frames.flags[pfns] & PG_DIRTY != 0
+        yield from zip(indexes[newer].tolist(), pfns[newer].tolist(), strict=True)
 
     def write(self, file: AddressSpace, index: int, pfn: int) -> None:
         """writepage: the store is as new as the page, with zeros behind the file's end."""
@@ -121,16 +121,21 @@ class PageCache:
 
     def references(self) -> I64:
         """All its pages."""
-        return np.array([pfn for file in self.files.values() for pfn in file.pages.values()], np.int64)
+        return np.concatenate([np.empty(0, np.int64), *(_all(file)[1] for file in self.files.values())])
 
     def check(self) -> None:
         """Its pages say whose they are, and lie within their file. Raises KernelBug."""
         frames = self._frames
         for file in self.files.values():
-            for index, pfn in file.pages.items():
-                if (frames.mapping[pfn], frames.index[pfn]) != (file.address, index):
-                    raise KernelBug(
-                        "page_cache", f"page {pfn} is page {index} of file {file.address}, and says otherwise"
-                    )
-                if index >= file.nr_pages:
-                    raise KernelBug("page_cache", f"page {index} lies behind the end of file {file.address}")
+            file.pages.check()
+            indexes, pfns = _all(file)
+            wrong = (frames.mapping[pfns] != file.address) | (frames.index[pfns] != indexes)
+            if wrong.any():
+                raise KernelBug("page_cache", f"pages {pfns[wrong][:4]} are file {file.address}'s, and say otherwise")
+            if indexes.size and indexes[-1] >= file.nr_pages:
+                raise KernelBug("page_cache", f"page {indexes[-1]} lies behind the end of file {file.address}")
+
+
+def _all(file: AddressSpace) -> tuple[I64, I64]:
+    """(indexes, PFNs) of a file's pages."""
+    return file.pages.within(0, 1 << 62)

@@ -19,18 +19,18 @@ do_shared_fault, do_fault_around, wp_page_shared; eras.md 2.1, files.md C1, C5.
 
 import numpy as np
 
-from rmaplab.errors import BusError, KernelBug, NoMemory
+from rmaplab.errors import BusError, KernelBug
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, READABLE, RW, WRITABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, copy_frames
 from rmaplab.machine.pagetable import count_tables, lookup
-from rmaplab.machine.pagetable_fault import hook_tables, map_pages
+from rmaplab.machine.pagetable_fault import hook_tables
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.flags import VM_SHARED, VM_WRITE
-from rmaplab.objects.mm_types import AddressSpace, VmArea
+from rmaplab.objects.mm_types import AddressSpace, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
@@ -95,76 +95,6 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     machine.end_burst()
 
 
-def map_stretch(k: Kernel, vma: VmArea, start: int, end: int, write: bool) -> bool:
-    """do_no_page for each page of [start, end), in one burst where nothing is, as far as the file goes. Not for private writes.
-
-    What is not in the cache is read. False if it is better done page by page: memory is short, the file ends, or somebody has been faster.
-    """
-    machine, mm, locks = k.machine, vma.mm, k.machine.locks
-    if vma.file is None:
-        raise KernelBug("do_no_page", f"{vma} shows no file")
-    file, first = vma.file.mapping, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
-    last = first + ((end - start) >> PAGE_SHIFT)
-    if last > file.nr_pages:
-        return False
-    tables = _NOTHING
-    with k.batch() as batch:
-        try:
-            _read_missing(k, file, first, last)
-            missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
-            tables = machine.alloc_tables(missing) if missing else tables
-            pfns = _in_cache(file, first, last)
-            nr = batch.nr = batch.runs = pfns.size
-            batch.columns[PFN, :nr], batch.columns[LENGTH, :nr] = pfns, 1
-            k.design.reserve(batch)
-            lock = machine.pte_lock(mm, start)
-            locks.enter(lock)
-            missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
-            same = lock is machine.pte_lock(mm, start) and missing == tables.size and k.design.reserved(batch)
-            same = same and pfns.min() >= 0 and np.array_equal(pfns, _in_cache(file, first, last))  # nobody holds them
-            if same:
-                batch.runs = map_pages(
-                    *machine.geometry, mm.pgd, start, pfns, _protection(k, vma, write=write), tables, batch.columns
-                )
-                if tables.size:
-                    mm.nr_tables += tables.size
-                    k.design.tables_added(mm, start, end)
-                    tables = _NOTHING
-                _mapped(k, vma, batch, write=write)
-                locks.count("vma_lock" if k.rules.vma_locks else "mmap_sem", nr - 1, write=False)
-                locks.count("page_table_lock", nr - 1)
-                machine.charge("file_fault", nr)
-            locks.leave(lock)
-        except NoMemory:
-            return False
-        finally:
-            k.design.unreserve()
-            if tables.size:
-                machine.free_tables(tables)
-    machine.end_burst()
-    return same
-
-
-def _in_cache(file: AddressSpace, first: int, last: int) -> I64:
-    """Pages [first, last) as they are in the cache, -1 for one that is not. O(pages)."""
-    return np.array([file.pages.get(index, -1) for index in range(first, last)], np.int64)
-
-
-def _read_missing(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
-    """Pages [first, last) are in the cache. Raises as an allocation, with none of them read."""
-    absent = [index for index in range(first, last) if index not in file.pages]
-    if not absent:
-        return
-    new = k.machine.allocator.alloc(len(absent), Gfp.HIGHUSER)
-    absent = [
-        index for index in absent if index not in file.pages and index < file.nr_pages
-    ]  # whoever slept looks again
-    k.machine.allocator.free(new[len(absent) :])
-    new = new[: len(absent)]
-    k.page_cache.read_many(file, absent, new)
-    k.machine.frames.count[new] -= 1
-
-
 def do_shared_write(k: Kernel, vma: VmArea, address: int) -> None:
     """do_wp_page in a shared mapping: the page may be written to, and its file hears of it; nothing if somebody has been faster."""
     machine = k.machine
@@ -200,9 +130,7 @@ def find_or_read(k: Kernel, file: AddressSpace, index: int) -> int:
 def _fault_around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> bool:
     """do_fault_around: map what is in the cache near `address`, and nothing else; whether `address` is mapped now. Raises as an allocation."""
     machine, mm = k.machine, vma.mm
-    window, span = k.rules.fault_around_pages * PAGE_SIZE, machine.paging.leaf_span
-    start = max(address & -window, vma.start)
-    end = min(start + window, (address & -span) + span, vma.end)
+    start, end = fault_window(k, vma, address)
     tables = _NOTHING
     with k.batch() as batch:
         if not _collect(k, vma, file, start, end, batch):
@@ -227,6 +155,13 @@ def _fault_around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> b
                 machine.free_tables(tables)
     machine.end_burst()
     return bool(lookup(*machine.geometry, mm.pgd, address)[0])
+
+
+def fault_window(k: Kernel, vma: VmArea, address: int) -> Range:
+    """The addresses that a read fault looks at: 16 pages from a border of 16, or from the VMA's start, within one page table."""
+    window, span = k.rules.fault_around_pages * PAGE_SIZE, k.machine.paging.leaf_span
+    start = max(address & -window, vma.start)
+    return start, min(start + window, (address & -span) + span, vma.end)
 
 
 def _collect(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int, batch: Batch) -> bool:
@@ -254,24 +189,24 @@ def _hook(k: Kernel, vma: VmArea, address: int, tables: I64) -> None:
 def _install_pages(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None:
     """Entries for pages of the cache: those of `batch`, whose table is there. For a write the only one."""
     machine, columns = k.machine, batch.columns
-    bits = _protection(k, vma, write=write)
+    bits = protection(k, vma, write=write)
     for i in range(batch.nr):
         _, columns[PTE, i] = lookup(*machine.geometry, vma.mm.pgd, columns[ADDRESS, i])
         columns[ENTRY, i] = (columns[PFN, i] << PAGE_SHIFT) | bits
         machine.set_entry(int(columns[PTE, i]), int(columns[ENTRY, i]))
-    _mapped(k, vma, batch, write=write)
+    mapped(k, vma, batch, write=write)
     machine.charge("file_fault")
     machine.charge("file_map_around", batch.nr - 1)
 
 
-def _protection(k: Kernel, vma: VmArea, *, write: bool) -> int:
+def protection(k: Kernel, vma: VmArea, *, write: bool) -> int:
     """What entries for pages of the file may do at once."""
     if write:
         return WRITABLE
     return READABLE | (RW if is_written_freely(k, vma, vma.flags) else 0)
 
 
-def _mapped(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None:
+def mapped(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None:
     """Entries for pages of the file are there: references, rss, reverse map; and page_mkwrite, if the write is noticed."""
     pfns = batch.pfns
     k.machine.frames.count[pfns] += 1

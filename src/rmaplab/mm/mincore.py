@@ -42,7 +42,7 @@ def do_mincore(k: Kernel, mm: MmStruct, start: int, length: int) -> list[bool]:
             resident(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, there)
         if vma.file is not None:
             pages, first = vma.file.mapping.pages, vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
-            there |= [first + i in pages for i in range(there.size)]
+            there |= pages.range(first, first + there.size) >= 0
         answer += there.tolist()
         address = stop
     return answer

@@ -30,6 +30,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.locks import Lock, Locks
+from rmaplab.machine.radix_tree import RadixTree
 from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -65,6 +66,7 @@ class Traits(NamedTuple):
 
 
 PLAIN = Traits()
+NO_HOLE = (1 << 62, 1 << 62)
 
 
 class VmArea:
@@ -142,14 +144,16 @@ class AddressSpace:
 
     __slots__ = ("address", "i_mmap", "lock", "on_disk", "pages", "size", "store")
 
-    def __init__(self, address: int, i_mmap: VmaIndex, lock: Lock, *, on_disk: bool = True) -> None:
+    def __init__(
+        self, address: int, i_mmap: VmaIndex, lock: Lock, pages: RadixTree | None = None, *, on_disk: bool = True
+    ) -> None:
         self.address = address
         self.i_mmap = i_mmap
         self.lock = lock
         self.on_disk = on_disk
         self.size = 0
         self.store: dict[int, bytes] = {}
-        self.pages: dict[int, int] = {}
+        self.pages = RadixTree() if pages is None else pages
 
     @property
     def nr_pages(self) -> int:
@@ -195,6 +199,8 @@ class MmStruct:
         """Frames of its page tables, the top one included. page_table_lock."""
         self.free_area_cache = 0
         """Where the last search for a hole ended (mm/unmapped_area.py)."""
+        self.no_hole_above = NO_HOLE
+        """(length, address): no hole above that address is so long; for who searches downwards. Whoever makes a hole sets it back."""
         self.start_brk = self.brk = 0
         """The heap: its first address, and the one behind its last."""
         self.def_flags = 0
@@ -241,6 +247,10 @@ class MmStruct:
         j = bisect_left(self._starts, end)
         return self.vmas[i - 1] if i else None, self.vmas[j] if j < len(self.vmas) else None
 
+    def downwards(self, address: int) -> Iterator[VmArea]:
+        """The VMAs that begin below `address`, from the last one on. O(log n) and a step each."""
+        return map(self.vmas.__getitem__, range(bisect_left(self._starts, address) - 1, -1, -1))
+
     def overlapping(self, start: int, end: int) -> list[VmArea]:
         """All VMAs that meet [start, end), in order. O(log n + m)."""
         i = bisect_right(self._starts, start)
@@ -272,6 +282,7 @@ class MmStruct:
 
     def remove(self, vma: VmArea) -> None:
         """Unlink a VMA. O(n), a memory move."""
+        self.no_hole_above = NO_HOLE
         i = self._index(vma)
         del self.vmas[i], self._starts[i]
         self._cached = None
