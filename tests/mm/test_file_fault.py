@@ -26,7 +26,7 @@ def played(kernel: str, flags: int, *, write: bool, on_disk: bool, whole: bool) 
     first = system.spawn()
     opened = first.open(file, writable=True)
     for start, nr in ((0, 40), (44, 2), (48, PAGES + 3 - 48)):
-        first.pread(opened, nr * PAGE_SIZE, start * PAGE_SIZE)
+        first.pwrite(opened, b"y" * nr * PAGE_SIZE, start * PAGE_SIZE)
     states: list[Any] = []
     for task in (first, system.spawn()):
         at = task.mmap(PAGES * PAGE_SIZE, 3, flags, file=opened, pgoff=3)

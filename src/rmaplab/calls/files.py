@@ -1,4 +1,4 @@
-"""What a task can ask of files. An open file is a File, which stands for its descriptor: dup and fork share it, another open does not.
+"""What a task can ask of files, by descriptors. dup and fork share an open file, another open does not.
 
 Bytes that are read and written here are the caller's own, not in the task's memory. Mapping a file is mmap (calls/memory.py).
 """
@@ -19,49 +19,63 @@ R = TypeVar("R")
 class FileCalls(MemoryCalls):
     """The file calls of a task."""
 
-    def open(self, file: AddressSpace, *, readable: bool = True, writable: bool = False) -> File:
-        """open(2) of a file that System.new_file() has made."""
+    def open(self, file: AddressSpace, *, readable: bool = True, writable: bool = False, fd: int | None = None) -> int:
+        """open(2) of a file that System.new_file() has made: a descriptor, the lowest that is free, or `fd`."""
         self._mm()
-        return File(file, readable=readable, writable=writable)
+        return self.files.install(File(file, readable=readable, writable=writable), fd)
 
-    def dup(self, file: File) -> File:
-        """dup(2): the same open file."""
-        self._mm()
-        return file
+    def dup(self, fd: int, to: int | None = None) -> int:
+        """dup(2), or dup2(2): one more descriptor of the same open file. Raises SyscallError(EBADF)."""
+        return self.files.install(self.opened("dup", fd), to)
 
-    def pread(self, file: File, length: int, offset: int) -> bytes:
+    def close(self, fd: int) -> None:
+        """close(2). What is mapped stays so. Raises SyscallError(EBADF)."""
+        self.opened("close", fd)
+        del self.files.fd[fd]
+
+    def file_size(self, fd: int) -> int:
+        """st_size of fstat(2), in bytes. Raises SyscallError(EBADF)."""
+        return self.opened("fstat", fd).mapping.size
+
+    def pread(self, fd: int, length: int, offset: int) -> bytes:
         """pread(2): less than `length` bytes where the file ends. Raises SyscallError: EBADF, EINVAL, ENOMEM."""
+        file = self.opened("pread", fd)
+        self._check("pread", offset >= 0, errno.EINVAL)
         self._check("pread", file.readable, errno.EBADF)
-        self._check("pread", min(length, offset) >= 0, errno.EINVAL)
+        self._check("pread", length >= 0, errno.EINVAL)
         return self._file_call("pread", file_read, file.mapping, offset, length)
 
-    def pwrite(self, file: File, data: bytes, offset: int) -> int:
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, ENOMEM."""
-        self._check("pwrite", file.writable, errno.EBADF)
+        file = self.opened("pwrite", fd)
         self._check("pwrite", offset >= 0, errno.EINVAL)
+        self._check("pwrite", file.writable, errno.EBADF)
         return self._file_call("pwrite", file_write, file.mapping, offset, data)
 
-    def read_file(self, file: File, length: int) -> bytes:
+    def read_file(self, fd: int, length: int) -> bytes:
         """read(2), from where the last one ended. Raises as pread()."""
-        data = self.pread(file, length, file.position)
+        file = self.opened("read", fd)
+        data = self.pread(fd, length, file.position)
         file.position += len(data)
         return data
 
-    def write_file(self, file: File, data: bytes) -> int:
+    def write_file(self, fd: int, data: bytes) -> int:
         """write(2), from where the last one ended. Raises as pwrite()."""
-        written = self.pwrite(file, data, file.position)
+        file = self.opened("write", fd)
+        written = self.pwrite(fd, data, file.position)
         file.position += written
         return written
 
-    def ftruncate(self, file: File, size: int) -> None:
-        """ftruncate(2): the file is `size` bytes long. Raises SyscallError(EINVAL)."""
-        self._check("ftruncate", file.writable and size >= 0, errno.EINVAL)
+    def ftruncate(self, fd: int, size: int) -> None:
+        """ftruncate(2): the file is `size` bytes long. Raises SyscallError: EINVAL, EBADF."""
+        self._check("ftruncate", size >= 0, errno.EINVAL)
+        file = self.opened("ftruncate", fd)
+        self._check("ftruncate", file.writable, errno.EINVAL)
         self._file_call("ftruncate", vmtruncate, file.mapping, size)
 
-    def fsync(self, file: File) -> None:
-        """fsync(2)."""
-        self._mm()
-        self._file_call("fsync", write_out, file.mapping, 0, LAST)
+    def fsync(self, fd: int) -> None:
+        """fsync(2). Raises SyscallError(EBADF)."""
+        self._file_call("fsync", write_out, self.opened("fsync", fd).mapping, 0, LAST)
 
     def _check(self, call: str, holds: bool, code: int) -> None:
         self._mm()

@@ -59,13 +59,15 @@ class MemoryCalls(TaskStruct):
         flags: int | None = None,
         address: int = 0,
         *,
-        file: File | None = None,
+        file: int | None = None,
         pgoff: int = 0,
     ) -> int:
-        """mmap(2) of private anonymous memory, or of an open `file` from its page `pgoff` on: the address it got. `length` in bytes, or as "512M".
+        """mmap(2) of private anonymous memory, or of the `file` that a descriptor means, from its page `pgoff` on: the address it got.
+
+        `length` in bytes, or as "512M".
 
         `address` is a hint, or with MAP_FIXED an order. `flags` are MAP_PRIVATE if not given, of a file or not. Raises SyscallError: EINVAL,
-        ENOMEM; of files also EACCES, EOVERFLOW, EOPNOTSUPP. NotModelled: anonymous memory that is shared.
+        ENOMEM; of files also EBADF, EACCES, EOVERFLOW, EOPNOTSUPP. NotModelled: anonymous memory that is shared.
         """
         if flags is None:
             flags = MAP_PRIVATE | (MAP_ANONYMOUS if file is None else 0)
@@ -77,7 +79,8 @@ class MemoryCalls(TaskStruct):
                     "MAP_SHARED without a file needs shared memory, which this version does not have: use MAP_PRIVATE"
                 )
             return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags)
-        return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags, file, pgoff)
+        opened = self.opened("mmap", file)
+        return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags, opened, pgoff)
 
     def munmap(self, address: int, length: int | str) -> None:
         """munmap(2). Raises SyscallError: EINVAL, or ENOMEM where a VMA must be split and cannot be."""
@@ -320,6 +323,13 @@ class MemoryCalls(TaskStruct):
                 locks.drop(lock)
         finally:
             machine.end_call()
+
+    def opened(self, call: str, fd: int) -> File:
+        """What a descriptor means. Raises SyscallError(EBADF)."""
+        self._mm()
+        if fd not in self.files.fd:
+            raise SyscallError(errno.EBADF, call, f"{fd} is no descriptor")
+        return self.files.fd[fd]
 
     def _call_and_populate(self, call: Callable[..., tuple[R, Range | None]], *arguments: int | File) -> R:
         """A system call that obeys the task's limits and says what it wants faulted in: that comes when mmap_sem is free again."""

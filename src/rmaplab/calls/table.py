@@ -17,6 +17,7 @@ than its name and its arguments is a method of Task and a row here; what it is g
 Numbers: arch/x86/entry/syscalls/syscall_64.tbl.
 """
 
+import errno
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum, auto
@@ -25,6 +26,7 @@ from typing import Any
 from rmaplab.calls.task import Task
 from rmaplab.calls.words import (
     AddressKind,
+    FileKind,
     FlagsKind,
     Kind,
     Length,
@@ -35,7 +37,9 @@ from rmaplab.calls.words import (
     PlaceKind,
     ProtKind,
     VmaNameKind,
+    WordKind,
 )
+from rmaplab.errors import SyscallError
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import (
     CLONE_FILES,
@@ -53,11 +57,14 @@ from rmaplab.objects.flags import (
     VM_LOCKED,
     VM_LOCKED_MASK,
 )
-from rmaplab.units import PAGE_SHIFT
+from rmaplab.objects.mm_types import AddressSpace
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 CLONE_A_THREAD = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
 REQUIRED = object()  # an argument without a default
 HINT = 1 << 40  # no bit of mmap(2)'s: the address is a hint
+TMPFS, DISK = 0, 1  # where a file is
+READS, WRITES = 1, 2  # what it is opened for
 
 
 class Returns(Enum):
@@ -95,6 +102,7 @@ class Call:
     `number` is None for loads and stores, which are no system calls. `method` is given a number for each argument; the name of a child
     is none. `harmless` is None where a host need not be asked. `locks` is None where the call neither locks nor unlocks, and means the
     call with all its flags. `clone_flags` is what clone(2) is given to make this birth. `not_on_host` says why no host is asked to make it;
+    With `unmaps` it may change the entries of everybody.
     `option` is what a host's kernel must be built with, "" if nothing. `rule` is the one of mm/rules.py that says whether a kernel knows
     the call; "" if all do.
     """
@@ -112,6 +120,7 @@ class Call:
     rule: str = ""
     not_on_host: str = ""
     option: str = ""
+    unmaps: bool = False
 
     def is_known(self, rules: Rules) -> bool:
         """Whether a kernel of these rules has it."""
@@ -127,7 +136,7 @@ def _argument(name: str, kind: Kind, tried: str = "", default: Any = REQUIRED) -
 
 MAP = FlagsKind(
     "MAP",
-    "FIXED_NOREPLACE HINT GROWSDOWN LOCKED NORESERVE POPULATE NONBLOCK STACK 32BIT DROPPABLE",
+    "SHARED PRIVATE FIXED_NOREPLACE HINT GROWSDOWN LOCKED NORESERVE POPULATE NONBLOCK STACK 32BIT DROPPABLE",
     raw=True,
     own={"HINT": HINT},
 )
@@ -161,14 +170,42 @@ ONFAULT = _argument("flags", MLOCK, "ONFAULT ONFAULT 0", 0)
 WHICH = "CURRENT FUTURE CURRENT|FUTURE CURRENT|ONFAULT CURRENT|FUTURE|ONFAULT FUTURE|ONFAULT ONFAULT 0"
 CHILD = _argument("child", NewNameKind())
 WHO = _argument("who", LivingKind())
+FILE, MAPPED, FROM = (
+    _argument("file", FileKind()),
+    _argument("file", FileKind(none=True), "", -1),
+    _argument("from", FileKind()),
+)
+OFFSET = _argument("offset", LengthKind())
+ACCESS = _argument("access", WordKind({"r": READS, "w": WRITES, "rw": READS | WRITES}), "rw rw r w", READS | WRITES)
+WHERE = _argument("where", WordKind({"tmpfs": TMPFS, "disk": DISK}), "", TMPFS)
 SECOND = _argument("address2", AddressKind(), "", None), _argument("length2", LengthKind(), "", Length(0))
 
 
 # -- what is not called as it is written ---------------------------------------------------------------------------------
 
 
-def _mmap(task: Task, address: int, length: int, prot: int, flags: int) -> int:
-    return task.mmap(length, prot, flags, address)
+def _mmap(task: Task, address: int, length: int, prot: int, flags: int, file: int, offset: int) -> int:
+    if offset % PAGE_SIZE:  # the system call's own check (sys_x86_64.c)
+        raise SyscallError(errno.EINVAL, "mmap", "an offset within a page")
+    return task.mmap(length, prot, flags, address, file=None if file < 0 else file, pgoff=offset >> PAGE_SHIFT)
+
+
+def _create(task: Task, file: int, length: int, access: int, where: int) -> None:
+    """A new file, which has no name, of so many zeros, and a descriptor of it."""
+    _open(task, task.kernel.page_cache.new_file(size=length, on_disk=where == DISK), file, access)
+
+
+def _open_again(task: Task, file: int, of: int, access: int) -> None:
+    """The file that `of` means, opened once more."""
+    _open(task, task.opened("open", of).mapping, file, access)
+
+
+def _open(task: Task, space: AddressSpace, file: int, access: int) -> None:
+    task.open(space, readable=bool(access & READS), writable=bool(access & WRITES), fd=file)
+
+
+def _dup(task: Task, file: int, of: int) -> None:
+    task.dup(of, file)
 
 
 def _name(task: Task, address: int, length: int, name: int) -> None:
@@ -202,7 +239,17 @@ def _drop(task: Task, capability: int) -> None:
 # -- the table -----------------------------------------------------------------------------------------------------------
 
 _ROWS = (
-    Call("mmap", 9, _mmap, (PLACE, LENGTH, PROTECTION, _argument("flags", MAP, default=0)), Returns.ADDRESS, often=15),
+    Call("mmap", 9, _mmap, (PLACE, LENGTH, PROTECTION, _argument("flags", MAP, default=0), MAPPED, _argument("offset", LengthKind(), "", Length(0))),
+         Returns.ADDRESS, often=15),
+    Call("create", None, _create, (FILE, LENGTH, ACCESS, WHERE), often=3),
+    Call("open", None, _open_again, (FILE, FROM, ACCESS), often=1.5),
+    Call("dup", 33, _dup, (FILE, FROM), often=0.7),
+    Call("close", 3, Task.close, (FILE,), often=0.5),
+    Call("pread", None, Task.pread, (FILE, OFFSET, PAGES), Returns.WORDS, often=1.5),
+    Call("pwrite", None, Task.pwrite, (FILE, OFFSET, PAGES), often=2),
+    Call("ftruncate", 77, Task.ftruncate, (FILE, LENGTH), often=2, unmaps=True),
+    Call("fsync", 74, Task.fsync, (FILE,), often=0.5),
+    Call("fstat", None, Task.file_size, (FILE,), Returns.LENGTH, often=0.7),
     Call("munmap", 11, Task.munmap, RANGE, often=6, harmless="w+0 1"),
     Call("mprotect", 10, Task.mprotect, (*RANGE, PROTECTION), often=11, harmless="w+0 1 r"),
     Call("mremap", 25, Task.mremap, (ADDRESS, OLD, NEW, _argument("flags", MREMAP, default=0), TO), Returns.ADDRESS,

@@ -4,6 +4,7 @@
     8  2+17b  17b  0xffffffffffffffffb    Length
     rw  -                                 ProtKind        in C and Python: PROT_READ | PROT_WRITE, PROT_NONE
     MAYMOVE|FIXED  DONTNEED               FlagsKind                        MREMAP_MAYMOVE | MREMAP_FIXED, MADV_DONTNEED
+    f0  f17  -                            FileKind        a descriptor, or none
 
 A kind of word parses a text to a value, or None, and formats the value as that text again. Numbers are those of objects/flags.py.
 """
@@ -22,6 +23,7 @@ NAME = re.compile(r"[A-Z][A-Za-z0-9]*")
 NUMBER = re.compile(r"\d{1,15}")
 ADDRESS = re.compile(r"([wmh])(?:([+-])(\d{1,9}))?(?:\+(\d{1,4})b)?")
 LENGTH = re.compile(r"(\d{1,12})(?:\+(\d{1,4})b)?|(\d{1,15}|0x[0-9a-f]{1,16})b")
+MOST_FILES = 64
 BITS = re.compile(r"0x[0-9a-f]{1,8}")
 
 
@@ -121,6 +123,41 @@ class NumberKind(Kind):
     def parse(self, text: str) -> int | None:
         """See above."""
         return int(text) if NUMBER.fullmatch(text) and int(text) <= self.most else None
+
+
+class FileKind(Kind):
+    """A descriptor: f0 to f63. Scripts give them themselves, as dup2(2) does: what one has meant is closed. With `none` it may be "-"."""
+
+    def __init__(self, *, none: bool = False) -> None:
+        self.none = none
+        self.expected = f"a descriptor, f0 to f{MOST_FILES - 1}{', or - for none' if none else ''}"
+
+    def parse(self, text: str) -> int | None:
+        """Its number; -1 for none."""
+        if self.none and text == "-":
+            return -1
+        found = re.fullmatch(r"f(0|[1-9]\d?)", text)
+        return int(found[1]) if found and int(found[1]) < MOST_FILES else None
+
+    def format(self, value: Any) -> str:
+        """See above."""
+        return f"f{value}" if value >= 0 else "-"
+
+
+class WordKind(Kind):
+    """One of some words, each of which stands for a number."""
+
+    def __init__(self, words: Mapping[str, int]) -> None:
+        self.words = words
+        self.expected = f"one of {', '.join(words)}"
+
+    def parse(self, text: str) -> int | None:
+        """See above."""
+        return self.words.get(text)
+
+    def format(self, value: Any) -> str:
+        """See above."""
+        return next(word for word, number in self.words.items() if number == value)
 
 
 class ProtKind(Kind):

@@ -34,10 +34,10 @@ typedef unsigned int u32;
 typedef unsigned long u64;
 typedef long i64;
 
-enum { SLOTS = 512, STACK = 6144, DATA = 128, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101, FD_COPY = 102 };
-enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, KILL, FETCH, PADVISE, MBIND, NAME, LOOK };
+enum { SLOTS = 512, STACK = 6144, DATA = 128, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101, FD_COPY = 102, FD_FILE = 200 /* f0 */ };
+enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, KILL, FETCH, PADVISE, MBIND, NAME, CREATE, OPEN, PREAD, PWRITE, FSTAT, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
-enum { ESRCH_ = 3, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
+enum { ESRCH_ = 3, EXT4_MAGIC = 0xef53, READS = 1, WRITES = 2, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000UL
 #define PAGE 4096UL
 #define MOST_COPIED (256UL << 20)
@@ -48,7 +48,7 @@ struct op { u16 kind, actor, child, look_at_all; u64 a[7]; };            /* from
 struct header { u32 magic, nr_ops, want, pad; };
 struct outcome { i64 ret; int sig, code; u64 address; i64 died; u32 nr_data, nr_snapshots; };   /* to Python, then data, snapshots */
 struct snapshot { u32 slot, nr_vmas, nr_pages, pid; i64 table_kib, locked_kib; };
-struct hello { u32 magic, steady; u64 m, h, memlock, alone; };         /* alone: bytes that only the supervisor has mapped */
+struct hello { u32 magic, steady;   /* bit 0: addresses stay; bit 1: there is a disk */ u64 m, h, memlock, alone; };         /* alone: bytes that only the supervisor has mapped */
 
 struct slot { u32 asked, done; int pid, group; u32 thread;     /* its number while it lives; 0 of a process */ u32 nr_data; struct op op; i64 ret; int sig, code; u64 address, trapped, stack; u64 data[DATA]; };
 static struct slot *const ring = (struct slot *)RING_AT;
@@ -116,7 +116,7 @@ static void on_signal(int signal, siginfo_t *info, void *context)
     if (me->op.kind == FETCH) {
         u64 to = me->op.a[0];
         if (signal == SIGTRAP && !me->trapped++) return;             /* there, and nothing run yet: go on */
-        int failed = signal == SIGSEGV && (info->si_code == SI_KERNEL ? !me->trapped : (u64)info->si_addr == to && at == to);
+        int failed = (signal == SIGSEGV || signal == SIGBUS) && (info->si_code == SI_KERNEL ? !me->trapped : (u64)info->si_addr == to && at == to);
         if (failed) {
             me->sig = signal;
             me->address = (u64)info->si_addr;
@@ -205,6 +205,56 @@ static u64 stack_limit(u64 bytes)
     return was;
 }
 
+/* An open file of its own for what `from` means, as /proc shows it: which a process does that others may look at. */
+static i64 reopen(i64 from, u64 access)
+{
+    char path[32] = "/proc/self/fd/", digits[12];
+    u64 at = 14, n = 0;
+    i64 got, seen = sys(__NR_prctl, PR_GET_DUMPABLE, 0, 0, 0);
+    for (i64 rest = from; rest || !n; rest /= 10) digits[n++] = (char)('0' + rest % 10);
+    while (n) path[at++] = digits[--n];
+    path[at] = 0;
+    if (seen != 1) sys(__NR_prctl, PR_SET_DUMPABLE, 1, 0, 0);
+    got = sys(__NR_openat, AT_FDCWD, path, access == (READS | WRITES) ? O_RDWR : access == WRITES ? O_WRONLY : O_RDONLY, 0);
+    if (seen != 1) sys(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0);
+    return got;
+}
+
+/* What has been opened is descriptor `fd` from now on. */
+static i64 install(i64 got, u64 fd)
+{
+    if (got < 0) return got;
+    sys(__NR_dup2, got, fd, 0, 0);
+    sys(__NR_close, got, 0, 0, 0);
+    return 0;
+}
+
+/* A directory on ext4. */
+static const char *find_disk(void)
+{
+    static const char *const likely[] = { "/var/tmp", "/tmp", "." };
+    u64 about[16];
+    for (int i = 0; i < 3; i++) {
+        i64 fd = sys(__NR_statfs, likely[i], about, 0, 0) || about[0] != EXT4_MAGIC ? -1 : sys(__NR_openat, AT_FDCWD, likely[i], O_TMPFILE | O_RDWR, 0600);
+        if (fd < 0) continue;
+        sys(__NR_close, fd, 0, 0, 0);
+        return likely[i];
+    }
+    return 0;
+}
+
+/* A new file without a name, which anybody may open: on tmpfs, or on a disk. */
+static i64 create(u64 fd, u64 bytes, u64 access, u64 on_disk)
+{
+    i64 made = on_disk ? sys(__NR_openat, AT_FDCWD, find_disk(), O_TMPFILE | O_RDWR, 0777) : sys(__NR_memfd_create, "file", 0, 0, 0), ret;
+    if (made < 0) return made;
+    if (on_disk) sys(__NR_fchmod, made, 0777, 0, 0);
+    ret = sys(__NR_ftruncate, made, bytes, 0, 0);
+    if (!ret) ret = install(reopen(made, access), fd);
+    sys(__NR_close, made, 0, 0, 0);
+    return ret;
+}
+
 static void obey(struct slot *me)
 {
     const u64 *a = me->op.a;
@@ -267,6 +317,34 @@ static void obey(struct slot *me)
         pair[1] = 0;
         me->ret = sys6(__NR_prctl, 0x53564d41, 0, a[0], a[1], a[2] ? (u64)pair : 0, 0);
         break;
+    case CREATE: me->ret = create(a[0], a[1], a[2], a[3]); break;
+    case OPEN:
+        me->ret = sys(__NR_fcntl, a[1], F_GETFD, 0, 0);
+        if (me->ret >= 0) me->ret = install(reopen((i64)a[1], a[2]), a[0]);
+        break;
+    case PREAD:                                 /* a word of each page, as far as the file goes */
+        for (u64 i = 0; i < a[1]; i++) {
+            pair[0] = 0;
+            i64 got = sys(__NR_pread64, a[0], pair, 8, a[2] + i * PAGE);
+            if (got < 0) me->ret = got;
+            if (got <= 0) break;
+            me->data[me->nr_data++] = pair[0];
+        }
+        break;
+    case PWRITE:
+        for (u64 i = 0; i < a[1]; i++) {
+            pair[0] = a[3] + i;
+            i64 got = sys(__NR_pwrite64, a[0], pair, 8, a[2] + i * PAGE);
+            if (got < 0) me->ret = got;
+            if (got < 0) break;
+        }
+        break;
+    case FSTAT: {
+        u64 about[24];
+        me->ret = sys(__NR_fstat, a[0], about, 0, 0);
+        if (!me->ret) me->ret = (i64)about[6];
+        break;
+    }
     case LOOK:                                  /* addresses in, words out: an own load disturbs least (see look_at) */
         for (u64 i = 0; i < a[0]; i++)
             if (access_load(me->data[i], &me->data[i])) me->data[i] = ~0UL;
@@ -303,7 +381,7 @@ struct process { int pid, pidfd, smaps, pagemap, status; u32 done, leader; int a
 static struct process processes[SLOTS];
 static int kpagecount, kpageflags;
 /* What the supervisor reads into, and its children have not (MADV_DONTFORK): else mlockall would fill it, and VmPTE count it. */
-struct vma { u64 start, end, flags; };
+struct vma { u64 start, end, flags, file, offset; };
 static struct big { char text[48 << 20]; struct vma vmas[1 << 16]; u64 rows[1 << 18][5], words[1 << 20]; } *const big = (struct big *)BIG_AT;
 static char *const text = ((struct big *)BIG_AT)->text;
 static struct vma *const vmas = ((struct big *)BIG_AT)->vmas;
@@ -481,7 +559,7 @@ static int starts(const char *p, const char *with) { while (*with) if (*p++ != *
 static const struct { char letters[3]; u64 bit; } names[] = {
     { "gd", 0x100 }, { "lo", 0x2000 }, { "sr", 0x8000 }, { "rr", 0x10000 }, { "dc", 0x20000 }, { "lf", 1UL << 32 },
     { "ac", 0x100000 }, { "nr", 0x200000 }, { "wf", 0x2000000 }, { "dd", 0x4000000 }, { "nh", 0x40000000 },
-    { "mg", 0x80000000 }, { "dp", 1UL << 40 }, { "sl", 1UL << 42 },
+    { "mg", 0x80000000 }, { "dp", 1UL << 40 }, { "sl", 1UL << 42 }, { "sh", 8 },
 };
 
 /* The script's VMAs in /proc/PID/smaps (or maps): all but the agent's own. */
@@ -495,12 +573,15 @@ static u32 read_vmas(int fd)
         const char *q = hex(p, &start);
         if (q != p && *q == '-') {
             q = hex(q + 1, &end) + 1;
-            const char *line = q;
-            while (*line && *line != '\n' && *line != '[') line++;
-            ours = !(end <= (u64)_end + PAGE - 1 || q[3] == 's'
-                     || starts(line, "[stack") || starts(line, "[v"));
+            const char *line;
+            u64 offset, major, minor, inode = 0;
+            line = hex(hex(hex(q + 5, &offset) + 1, &major) + 1, &minor) + 1;
+            for (; *line >= '0' && *line <= '9'; line++) inode = inode * 10 + (u64)(*line - '0');
+            while (*line == ' ') line++;
+            ours = !(end <= (u64)_end + PAGE - 1 || starts(line, "/memfd:ring") || starts(line, "[stack") || starts(line, "[v"));
             if (n == sizeof big->vmas / sizeof *vmas) stop(TOO_MUCH);
-            if (ours) vmas[n++] = (struct vma){ start, end, (u64)(q[0] == 'r') | (u64)(q[1] == 'w') << 1 | (u64)(q[2] == 'x') << 2 };
+            if (ours) vmas[n++] = (struct vma){ start, end, (u64)(q[0] == 'r') | (u64)(q[1] == 'w') << 1 | (u64)(q[2] == 'x') << 2 | (u64)(q[3] == 's') << 7,
+                                                inode ? inode << 32 ^ major << 20 ^ minor : 0, offset };
         } else if (ours && starts(p, "VmFlags:")) {
             for (q = p + 8; *q == ' ' && q[1] >= 'a'; q += 3)
                 for (u64 i = 0; i < sizeof names / sizeof *names; i++)
@@ -666,18 +747,19 @@ static int perform_whole(const struct op *op, u32 *nr_words)
 {
     struct op part = *op;
     struct slot *slot = &ring[op->actor];
-    u64 step = op->kind == READ ? DATA : op->kind == MINCORE ? 8 * DATA * PAGE : 0, left = step ? op->a[1] : 0;
-    u64 forth = op->kind == READ ? step * PAGE : step;
+    int of_file = op->kind == PREAD, where = of_file ? 2 : 0;
+    u64 step = op->kind == READ || of_file ? DATA : op->kind == MINCORE ? 8 * DATA * PAGE : 0, left = step ? op->a[1] : 0;
+    u64 forth = op->kind == MINCORE ? step : step * PAGE;
     *nr_words = 0;
     if (op->kind == COPY_TO) before_copy(op);
-    for (;; part.a[0] += forth, left -= step) {
+    for (;; part.a[where] += forth, left -= step) {
         if (step) part.a[1] = left < step ? left : step;
         if (!perform(&part)) return 0;
         if (*nr_words + slot->nr_data > sizeof big->words / 8) stop(TOO_MUCH);
         memcpy(big->words + *nr_words, slot->data, slot->nr_data * 8UL);
         *nr_words += slot->nr_data;
         if (op->kind == COPY_FROM && slot->ret > 0) *nr_words = after_copy(op, slot->ret);
-        if (left <= step || slot->sig || slot->ret) return 1;
+        if (left <= step || slot->sig || slot->ret || (of_file && slot->nr_data < step)) return 1;
     }
 }
 
@@ -784,7 +866,7 @@ static void touch_stacks(void)
 static void supervise(int steady)
 {
     int pipe[2];
-    struct hello hello = { MAGIC, (u32)steady, 0, 0, 0, sizeof *big };
+    struct hello hello = { MAGIC, (u32)steady | (find_disk() ? 2 : 0), 0, 0, 0, sizeof *big };
     struct header head;
     u64 limit[2] = { 8 << 20, 8 << 20 }, had[2];
     stay_here();

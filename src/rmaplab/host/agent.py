@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from rmaplab.calls.table import BIRTHS, CALLS, Returns
+from rmaplab.calls.table import BIRTHS, CALLS, DISK, Returns
 from rmaplab.errors import UsageError
 from rmaplab.host.asked import HostTrouble, packed, ranges, tasks_of_others
 from rmaplab.host.bpf.errors import BpfUnavailable
@@ -50,7 +50,7 @@ from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, RLIMIT_DATA, RLIMIT_N
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import FIRST, Op, Script, parse, steps
-from rmaplab.workloads.world import Circumstances, Raw, Record, Watcher, stamp
+from rmaplab.workloads.world import Circumstances, Raw, Record, Watcher, seen_of, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
 
 OPTIONS = ("-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector",
@@ -60,7 +60,12 @@ VSYSCALL = (0xFFFF_FFFF_FF60_0000, 0xFFFF_FFFF_FF60_1000)  # what the kernel doe
 MOST_COPIED = 256 << 20
 PFN = (1 << 55) - 1
 MEMLOCK_BYTES = 8 << 20  # Linux's default since 5.16: both sides begin with it
-KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = 1 << 24, 1 << 34
+KPF_ANON, KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = (
+    1 << 12,
+    1 << 24,
+    1 << 34,
+)  # the last means something else of a file's page
+OWN = KPF_ANON | KPF_ANON_EXCLUSIVE
 SINCE_BORDERS = (6, 16)  # the release since which VMAs merge as they do in 6.18 (879bca0a2c4f; modern.md 1.8)
 REFUSALS = ("ENOSYS", "EPERM", "SIGSYS", "EINVAL")  # EINVAL: a prctl that it does not know
 PROBE = """\
@@ -121,7 +126,10 @@ class Agent(Closing):
             self.missing: dict[str, str] = {}
             if os.geteuid():
                 self.missing["setuid"] = "the agent is not root"
-            if not steady:
+            if huge := _huge_shmem():
+                self.missing["create"] = huge
+            self._has_disk = bool(steady & 2)
+            if not steady & 1:
                 self.missing["exec"] = "it does not let addresses stay where they are: personality(2)"
             if memlock_bytes != MEMLOCK_BYTES:
                 locking = [call.name for call in CALLS.values() if call.locks]
@@ -164,6 +172,10 @@ class Agent(Closing):
         for op in script.ops:
             if reason := CALLS[op.call].not_on_host:
                 raise HostTrouble(f"{script.name}:{op.line}: no host does {op.call}: {reason}")
+            if op.call == "create" and op["where"] == DISK and not self._has_disk:
+                raise HostTrouble(
+                    f"{script.name}:{op.line}: no directory here lies on ext4 (/var/tmp, /tmp, .): create the file on tmpfs"
+                )
             if op.call in self.missing:
                 raise HostTrouble(
                     f"{script.name}:{op.line}: this host refuses {op.call} ({self.missing[op.call]}): leave it out"
@@ -204,7 +216,7 @@ class Agent(Closing):
         """What the oldest submitted script did. Raises HostTrouble: a process or the agent has died."""
         script = self._pending.popleft()
         self._alive = []
-        record = Record(script, self.sees, self.circumstances)
+        record = Record(script, seen_of(script, self.sees), self.circumstances)
         watcher, pids, names, trouble = (
             Watcher(self._tables),
             {},
@@ -327,7 +339,7 @@ class Agent(Closing):
 
     def _read_snapshot(self, names: dict[int, str]) -> tuple[str, int, Raw]:
         slot, nr_vmas, nr_pages, pid, table_kib, locked_kib = SNAPSHOT.unpack(self._read(SNAPSHOT.size))
-        vmas = np.frombuffer(self._read(24 * nr_vmas), np.int64).reshape(-1, 3).copy()
+        vmas = np.frombuffer(self._read(40 * nr_vmas), np.int64).reshape(-1, 5).copy()
         rows = np.frombuffer(self._read(40 * nr_pages), np.int64).reshape(-1, 5)
         vmas[:, :2] = self.places.canonical(vmas[:, :2])
         pages = np.empty((nr_pages, 6), np.int64)
@@ -335,7 +347,7 @@ class Agent(Closing):
         pages[:, 1] = rows[:, 1] & PFN
         pages[:, 2] = (rows[:, 3] & KPF_ZERO_PAGE != 0) & (rows[:, 3] != -1)
         pages[:, 3] = rows[:, 2]
-        pages[:, 4] = (rows[:, 3] & KPF_ANON_EXCLUSIVE != 0) & (rows[:, 3] != -1)
+        pages[:, 4] = (rows[:, 3] & OWN == OWN) & (rows[:, 3] != -1)
         pages[:, 5] = rows[:, 4]
         vmas, pages = (rows[np.argsort(rows[:, 0], kind="stable")] for rows in (vmas, pages))  # as they are told
         return names[slot], pid, Raw(vmas, pages, *(kib // 4 if kib >= 0 else -1 for kib in (table_kib, locked_kib)))
@@ -366,6 +378,19 @@ class Agent(Closing):
                 how = f"killed by {signal_name(status & 127)}" if status & 127 else str(status >> 8 & 255)
                 value = (pids.get(ret, "a stranger"), how) if ret else None
         return result_text(returns, value, self.places)
+
+
+def _huge_shmem() -> str:
+    """Why files of tmpfs cannot be compared here, "" if they can: their pages must be small."""
+    try:
+        how = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled").read_text()
+    except OSError:
+        return ""
+    return (
+        ""
+        if "[never]" in how or "[advise]" in how or "[deny]" in how
+        else "files on tmpfs have huge pages here: shmem_enabled"
+    )
 
 
 def _box() -> dict[str, int]:

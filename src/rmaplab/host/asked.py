@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rmaplab.calls.table import CALLS
+from rmaplab.calls.words import FileKind
 from rmaplab.errors import UsageError
 from rmaplab.host.procfs import read_fields
 from rmaplab.host.wire import (
@@ -14,12 +15,15 @@ from rmaplab.host.wire import (
     COPY_FROM,
     COPY_TO,
     FD_COPY,
+    FD_FILE,
     KINDS,
     LIMIT,
     LOOK_AT_ALL,
     LOOK_AT_SOME,
     OP,
     PADVISE,
+    PREAD,
+    PWRITE,
     WRITE,
 )
 from rmaplab.objects.flags import RLIMIT_DATA, RLIMIT_NPROC
@@ -38,15 +42,17 @@ class HostTrouble(UsageError):
 def packed(op: Op, number: int, step: Turn, places: Places, own: Mapping[int, int]) -> bytes:
     """An operation as agent.c's struct op; a process has `own` of what is limited, by resource, for itself."""
     call, kind = CALLS[op.call], KINDS.get(op.call, CALL)
-    words = [*places.numbers(op).values()]
+    words = _own_descriptors(op, places)
     if kind == CALL:
         assert call.number is not None
         words = [call.number, *words]
     if kind in (COPY_FROM, COPY_TO):  # at the same places in the pages of a file; then what the supervisor needs
         words = [call.number or 0, FD_COPY, *words, words[0] % PAGE_SIZE, stamp(number)]
-    if op.call == "mmap":
-        words += [MASK64, 0]  # no file
-    if kind == WRITE:
+    if op.call == "dup":  # dup2(2)'s order
+        words[1:] = words[:0:-1]
+    if kind in (PREAD, PWRITE):  # how many pages before where
+        words[1], words[2] = words[2], words[1]
+    if kind in (WRITE, PWRITE):
         words.append(stamp(number))
     if kind == BIRTH:
         words = [call.clone_flags]
@@ -59,6 +65,15 @@ def packed(op: Op, number: int, step: Turn, places: Places, own: Mapping[int, in
     words += [0] * (7 - len(words))
     look = LOOK_AT_ALL if step.looks is None else LOOK_AT_SOME
     return OP.pack(kind, step.slot, step.child_slot, look, *(word & MASK64 for word in words))
+
+
+def _own_descriptors(op: Op, places: Places) -> list[int]:
+    """The arguments' numbers, with the descriptors that the agent has for those of the script."""
+    numbers = places.numbers(op)
+    for argument in CALLS[op.call].arguments:
+        if isinstance(argument.kind, FileKind) and numbers[argument.name] >= 0:
+            numbers[argument.name] += FD_FILE
+    return [*numbers.values()]
 
 
 def ranges(op: Op, places: Places) -> Iterator[tuple[int, int]]:

@@ -29,16 +29,23 @@ MAGIC = 0x524D4150
     PADVISE,
     MBIND,
     NAME,
-) = range(17)
+    CREATE,
+    OPEN,
+    PREAD,
+    PWRITE,
+    FSTAT,
+) = range(22)
 KINDS = {
     "read": READ, "write": WRITE, **dict.fromkeys(BIRTHS, BIRTH), "exit": EXIT, "exec": EXEC, "wait": WAIT, "limit": LIMIT,
     "drop": DROP, "mincore": MINCORE, "copy_from_user": COPY_FROM, "copy_to_user": COPY_TO, "kill": KILL, "fetch": FETCH,
     "process_madvise": PADVISE, "mbind": MBIND, "name": NAME,
+    "create": CREATE, "open": OPEN, "pread": PREAD, "pwrite": PWRITE, "fstat": FSTAT,
 }  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
 WANT_ALL, WANT_HOLD = 15, 16
 HELLO, HEADER, OP = struct.Struct("<IIQQQQ"), struct.Struct("<IIII"), struct.Struct("<HHHH7Q")
 OUTCOME, SNAPSHOT = struct.Struct("<qiiqqII"), struct.Struct("<IIIIqq")
 FD_COPY = 102  # what kernel copies read from and write to
+FD_FILE = 200  # f0
 LOOK_AT_ALL, LOOK_AT_SOME = 1, 0
 TOO_MUCH = 93  # the agent's exit code
 

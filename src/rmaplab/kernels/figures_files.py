@@ -53,10 +53,20 @@ FILES: dict[str, History] = {
         since("2.6.19", 1, "d08b3851da41; from memory; 2.6.34 mm/memory.c, vma_wants_writenotify"),
         since("6.18", 1, "mm/vma.c, vma_wants_writenotify", V),
     ),
+    "tables_before_files": (
+        since("2.4", 1, "2.4.27, 2.6.2, 2.6.34 mm/memory.c, handle_mm_fault: pte_alloc, pte_alloc_map"),
+        since("4.8", 0, "7267ec008b5c; from memory"),
+        since("6.18", 0, "mm/memory.c, __handle_mm_fault, do_fault: prealloc_pte", V),
+    ),
     "fault_around_pages": (
         since("2.4", 0, "2.4.27, 2.6.2, 2.6.34 mm/memory.c"),
         since("3.15", 16, "3.19 mm/memory.c, do_fault_around: fault_around_bytes"),
         since("6.18", 16, "mm/memory.c, do_fault_around: fault_around_pages", V),
+    ),
+    "cow_allocates_first": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, do_no_page; 2.6.34 __do_fault"),
+        since("3.1", 1, "1d65f86db148; from memory; 3.19 mm/memory.c, do_cow_fault"),
+        since("6.18", 1, "mm/memory.c, do_cow_fault", V),
     ),
     "truncate_unmaps_twice": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, vmtruncate"),

@@ -306,7 +306,7 @@ class System:
         self.machine.watch(listener)
 
     def new_file(self, data: bytes = b"", size: int | str = 0, *, on_disk: bool = True) -> AddressSpace:
-        """A file of these bytes, with zeros behind them up to `size`: for Task.open(). One that is not `on_disk` lives in the page cache, as on ramfs."""
+        """A file of these bytes, with zeros behind them up to `size`: for Task.open(). One that is not `on_disk` lives in the page cache, as on tmpfs."""
         return self.kernel.page_cache.new_file(data, parse_size(size), on_disk=on_disk)
 
     def who_maps(self, what: Task | AddressSpace, where: int) -> list[Mapping]:

@@ -15,7 +15,7 @@ from rmaplab.machine.batch import note
 from rmaplab.machine.entries import ACCESSED, DIRTY, PFN_MASK, PRESENT, READABLE, RW, WRITABLE
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.jit import kernel
-from rmaplab.machine.pagetable import count_tables, leaf, leaf_make
+from rmaplab.machine.pagetable import count_tables, leaf, leaf_make, make_path, missing_on_path
 
 READY, EMPTY, ZERO, SHARED, OTHER = range(5)
 """What classify finds: nothing to do; no entry; the zero page, to be written; a read-only page, to be written; anything else."""
@@ -172,3 +172,15 @@ def empty_entry(words: Words, levels: int, bits: int, pgd: int, address: int) ->
 def hook_tables(words: Words, levels: int, bits: int, pgd: int, address: int, tables: I64) -> None:
     """Hang `tables`, as many as count_tables said are missing, on the path to one address."""
     leaf_make(words, levels, bits, pgd, address, tables, 0)
+
+
+@kernel
+def count_way(words: Words, levels: int, bits: int, pgd: int, address: int, depth: int) -> int:
+    """How many of the first `depth` tables on the path to one address are missing; levels - 1 are all, with its leaf table."""
+    return missing_on_path(words, levels, bits, pgd, address, -1, depth)
+
+
+@kernel
+def hang_way(words: Words, levels: int, bits: int, pgd: int, address: int, depth: int, tables: I64) -> None:
+    """Hang `tables` in for them, as many as count_way said."""
+    make_path(words, levels, bits, pgd, address, depth, tables, 0)

@@ -1,6 +1,6 @@
 """read(2), write(2) and fsync(2) of a file: bytes go through the page cache, so mappings of the file see them at once.
 
-    read     page by page up to the file's end; what is not in the cache is read into it
+    read     page by page up to the file's end; what is not in the cache is read into it. A hole of a file that lives in memory stays one
     write    into the page, which is newer than the file then (PG_dirty); the file grows
     fsync    pages that are newer go to the store. Since 2.6.19 their entries become read-only and clean first, so that the next write is
              noticed; before, what only a dirty bit of an entry tells is not written
@@ -8,7 +8,7 @@
 Copies go to and from the host's memory, not a task's. No readahead, no i_sem, and a disk that takes no time.
 
 Source: 2.6.2 mm/filemap.c, do_generic_mapping_read, generic_file_aio_write_nolock, filemap_fdatawrite; 6.18 mm/page-writeback.c,
-folio_clear_dirty_for_io; files.md B7.
+folio_clear_dirty_for_io; files.md B7, C3.
 """
 
 import numpy as np
@@ -33,6 +33,10 @@ def file_read(k: Kernel, file: AddressSpace, start: int, length: int) -> bytes:
     end = min(start + length, file.size)
     while start < end:
         index, offset = divmod(start, PAGE_SIZE)
+        if file.is_hole(index):
+            parts.append(bytes(min(PAGE_SIZE - offset, end - start)))
+            start += len(parts[-1])
+            continue
         page = find_or_read(k, file, index)
         if page < 0:  # somebody has cut the file
             break

@@ -19,14 +19,14 @@ do_shared_fault, do_fault_around, wp_page_shared; eras.md 2.1, files.md C1, C5.
 
 import numpy as np
 
-from rmaplab.errors import BusError, KernelBug
+from rmaplab.errors import BusError, KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, READABLE, RW, WRITABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, copy_frames
 from rmaplab.machine.pagetable import count_tables, lookup
-from rmaplab.machine.pagetable_fault import hook_tables
+from rmaplab.machine.pagetable_fault import count_way, hang_way, hook_tables
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.flags import VM_SHARED, VM_WRITE
@@ -52,19 +52,25 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     machine, mm, locks = k.machine, vma.mm, k.machine.locks
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
+    _make_way(k, vma, address)
     if not write and k.rules.fault_around_pages and _fault_around(k, vma, vma.file.mapping, address):
         return
     index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
-    page = find_or_read(k, vma.file.mapping, index)
+    copies = write and not vma.flags & VM_SHARED
+    copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
+    try:
+        page = find_or_read(k, vma.file.mapping, index)
+    except NoMemory:
+        machine.allocator.free(copy)
+        raise
     if page < 0:
+        machine.allocator.free(copy)
         raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
-    copy, tables = _NOTHING, _NOTHING
     with k.batch() as batch:
         batch.hold_one(page, 0, address, 0)
         try:
-            if write and not vma.flags & VM_SHARED:
-                k.design.vma_prepare(vma)
-                copy = machine.allocator.alloc(1, Gfp.HIGHUSER, zeroed=True)
+            if copies:
+                copy = copy if copy.size else _new_copy(k, vma)
                 batch.columns[PFN, 0] = copy[0]
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, address, address + PAGE_SIZE)
             if missing:
@@ -93,6 +99,31 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
                 machine.free_tables(tables)
             put_page(k, page)
     machine.end_burst()
+
+
+def _make_way(k: Kernel, vma: VmArea, address: int) -> None:
+    """__handle_mm_fault: the page tables that are there before anybody asks which page it is. Raises as an allocation."""
+    geometry, mm = k.machine.geometry, vma.mm
+    depth = k.machine.paging.levels - (1 if k.rules.tables_before_files else 2)
+    while missing := count_way(*geometry, mm.pgd, address, depth):
+        tables = k.machine.alloc_tables(missing)
+        k.machine.locks.enter(mm.page_table_lock)
+        same = count_way(*geometry, mm.pgd, address, depth) == missing  # nobody has been faster
+        if same:
+            hang_way(*geometry, mm.pgd, address, depth, tables)
+            mm.nr_tables += missing
+            if k.rules.tables_before_files:
+                k.design.tables_added(mm, address, address + PAGE_SIZE)
+        k.machine.locks.leave(mm.page_table_lock)
+        if same:
+            return
+        k.machine.free_tables(tables)
+
+
+def _new_copy(k: Kernel, vma: VmArea) -> I64:
+    """Where a private copy goes: the VMA has its place in the reverse map from now on, whatever comes of the fault. Raises as an allocation."""
+    k.design.vma_prepare(vma)
+    return k.machine.allocator.alloc(1, Gfp.HIGHUSER, zeroed=True)
 
 
 def do_shared_write(k: Kernel, vma: VmArea, address: int) -> None:
@@ -169,7 +200,7 @@ def _collect(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int, b
     first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
     nr = 0
     for i in range((end - start) >> PAGE_SHIFT):
-        page = file.pages.get(first + i, -1)
+        page = file.pages.find(first + i)
         at = start + (i << PAGE_SHIFT)
         if page >= 0 and not lookup(*k.machine.geometry, vma.mm.pgd, at)[0]:
             batch.columns[PFN, nr], batch.columns[ADDRESS, nr], batch.columns[LENGTH, nr] = page, at, 1

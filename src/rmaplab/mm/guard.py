@@ -29,7 +29,8 @@ def guard_install(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int) 
     if vma.flags & (k.rules.vm_special | VM_LOCKED):
         raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
     try:
-        k.design.vma_prepare(vma)
+        if vma.file is None:  # a file's mapping without one is not copied by fork
+            k.design.vma_prepare(vma)
         k.lru_add.drain(k.this_cpu())
         address = start
         while address < end:

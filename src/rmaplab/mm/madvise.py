@@ -5,6 +5,7 @@
     entries look old                    COLD
     pages come                          POPULATE_READ, POPULATE_WRITE (mm/populate.py)
     nobody may touch it, and again      GUARD_INSTALL, GUARD_REMOVE (mm/guard.py)
+    of files                            WILLNEED reads, PAGEOUT drops (mm/file_advice.py)
     nothing, in anonymous memory        WILLNEED without swap
 
 The range goes VMA by VMA. A hole does not stop it: the rest is done, and then the answer is ENOMEM. A VMA that cannot take the advice
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from rmaplab.errors import NoMemory, NotModelled, SyscallError
 from rmaplab.machine.entries import ACCESSED, DIRTY
 from rmaplab.machine.pagetable_edit import clear_bits, read_range
+from rmaplab.mm.file_advice import pageout, willneed
 from rmaplab.mm.guard import guard_install, guard_remove
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import vma_modify
@@ -186,6 +188,10 @@ def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, ad
         guard_install(k, tlb, vma, start, end)
     elif advice == MADV_GUARD_REMOVE:
         guard_remove(k, vma, start, end)
+    elif vma.file is not None and advice == MADV_WILLNEED:
+        willneed(k, vma, vma.file.mapping, start, end)
+    elif vma.file is not None and advice == MADV_PAGEOUT:
+        pageout(k, vma, start, end)
     elif advice == MADV_PAGEOUT and k.machine.swap_pages:
         raise NoMemory("MADV_PAGEOUT: this version does not swap", waiting_helps=True)
     elif advice == MADV_WILLNEED and k.rules.willneed_needs_file:
@@ -198,10 +204,6 @@ def _refuse_of_file(vma: VmArea, advice: int) -> bool:
         if vma.flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
             raise SyscallError(errno.EACCES, "madvise", f"{vma} is not shared, or may not be written")
         raise NotModelled("MADV_REMOVE: holes in files are not modelled yet; leave it out")
-    if advice == MADV_WILLNEED:
-        raise NotModelled("MADV_WILLNEED of a file: readahead is not modelled yet; leave it out")
-    if advice == MADV_PAGEOUT:
-        raise NotModelled("MADV_PAGEOUT of a file: no page of the cache goes yet; leave it out")
     return advice in (MADV_FREE, MADV_WIPEONFORK)
 
 

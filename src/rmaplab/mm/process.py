@@ -19,7 +19,7 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput
 from rmaplab.objects.mm_types import Limits, MmStruct
-from rmaplab.objects.task import TaskStruct
+from rmaplab.objects.task import FilesStruct, TaskStruct
 
 T = TypeVar("T", bound=TaskStruct)
 PID_MAX = 32768  # PID_MAX_DEFAULT
@@ -58,7 +58,8 @@ def copy_process(
     leader = None if parent is None else parent.leader
     if parent is not None:
         parent.limits.nproc_exceeded = False  # of the child it stays
-    task = kind(pid, None if thread else leader, mm, limits, address, stack, sighand)
+    files = copy_files(parent, share=thread)
+    task = kind(pid, None if thread else leader, mm, limits, address, stack, sighand, files)
     k.tasks[pid] = task
     k.nr_processes += 1
     k.nr_alive += 1
@@ -69,6 +70,22 @@ def copy_process(
     elif leader is not None:
         leader.children.append(task)
     return task
+
+
+def copy_files(parent: TaskStruct | None, *, share: bool) -> FilesStruct:
+    """The descriptors of a new task: its parent's own with `share` (CLONE_FILES), or else as many of the same open files."""
+    if parent is None:
+        return FilesStruct()
+    if share:
+        parent.files.users += 1
+        return parent.files
+    return FilesStruct(dict(parent.files.fd))
+
+
+def exit_files(task: TaskStruct) -> None:
+    """The task has no descriptors any more; open files go with the last of them."""
+    task.files.users -= 1
+    task.files = FilesStruct()
 
 
 def end_group(k: Kernel, task: TaskStruct, code: int) -> None:
@@ -88,6 +105,7 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
     mm, task.mm = task.mm, None
     if mm is not None:
         mmput(k, mm)
+    exit_files(task)
     if task.leader is task:
         k.sighand_cache.free(task.sighand)
     else:

@@ -115,8 +115,12 @@ class Rules:
     # -- filemap.py, truncate.py, file_io.py -----------------------------------------------------------------------------
     dirty_is_accounted: bool
     """The first write to a shared page of a file on a disk is noticed: until then its entries are read-only."""
+    tables_before_files: bool
+    """A fault makes its leaf table before it asks the file for the page, and leaves it where there is none; otherwise the tables above alone."""
     fault_around_pages: int
     """Pages that a read fault maps at once, if they are in the cache; 0 if it maps its own alone."""
+    cow_allocates_first: bool
+    """A write to a private mapping prepares its VMA and takes a page before it asks for the file's; so there beyond its end too."""
     truncate_unmaps_twice: bool
     """Before the pages leave the cache, and after: for private copies that a fault has made meanwhile."""
     extending_zeroes_tail: bool

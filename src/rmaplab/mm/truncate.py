@@ -49,13 +49,13 @@ def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
 
 
 def _unmap(k: Kernel, file: AddressSpace, first: int) -> None:
-    """unmap_mapping_range: nobody maps page `first` of the file or one behind it, or a private copy of one (even_cows)."""
+    """unmap_mapping_range: nobody maps page `first` of the file or one behind it, or a private copy of one (even_cows). Guard regions stay."""
     k.machine.locks.take(file.lock, write=not k.rmap.file_lock_is_shared)
     for vma in k.rmap.showing(file, first, LAST):
         start = max(vma.start, vma.address_of(first))
         if start < vma.end:
             k.lock_entries(vma.mm)
             with MmuGather(k, vma.mm) as tlb:
-                unmap_page_range(k, tlb, start, vma.end)
+                unmap_page_range(k, tlb, start, vma.end, keep=k.machine.encoding.guard)
             k.unlock_entries(vma.mm)
     k.machine.locks.drop(file.lock)

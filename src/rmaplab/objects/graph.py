@@ -183,8 +183,9 @@ class Graph:
         """The first difference up to renaming, in words; pids, names, times and flags beyond access do not count."""
         tables = ((name, getattr(self, name), getattr(other, name)) for name in ("vmas", "anon_vmas", "chains"))
         for name, mine, its in tables:
-            for column, ours, theirs in zip(mine._fields, mine, its, strict=True):
+            for column, one, another in zip(mine._fields, mine, its, strict=True):
                 mask = ACCESS if column == "flags" else -1
+                ours, theirs = (_as_met(one), _as_met(another)) if column == "file" else (one, another)
                 if len(ours) != len(theirs):
                     return f"{len(ours):,} {name} here and {len(theirs):,} there"
                 wrong = np.flatnonzero((ours & mask) != (theirs & mask))
@@ -343,6 +344,14 @@ def unique_pairs(one: I64, other: I64) -> tuple[I64, I64]:
     width = int(other.max(initial=0)) + 1
     found = distinct(one * width + other)
     return found // width, found % width
+
+
+def _as_met(files: I64) -> I64:
+    """Files numbered in the order in which VMAs show them; NONE stays. O(n log n)."""
+    names, first, which = np.unique(files, return_index=True, return_inverse=True)
+    ranks = np.argsort(np.argsort(np.where(names == NONE, -1, first)))
+    numbers: I64 = np.where(files == NONE, NONE, ranks[which.reshape(-1)])
+    return numbers
 
 
 def _ranges(first: I64, last: I64) -> I64:

@@ -139,7 +139,7 @@ class AddressSpace:
     """An inode and its address_space. `address` is what page->mapping says; `i_mmap` are the VMAs that map it, which change under `lock`.
 
     `pages` are those in the page cache: index -> PFN. `size` in bytes. `store` is what is on its disk: index -> a page's bytes, zeros where
-    there is none; a file that is not `on_disk` has none but what it was made with, and lives in the page cache (ramfs).
+    there is none; a file that is not `on_disk` has none but what it was made with, and lives in the page cache, as on tmpfs.
     """
 
     __slots__ = ("address", "i_mmap", "lock", "on_disk", "pages", "size", "store")
@@ -154,6 +154,10 @@ class AddressSpace:
         self.size = 0
         self.store: dict[int, bytes] = {}
         self.pages = RadixTree() if pages is None else pages
+
+    def is_hole(self, index: int) -> bool:
+        """Whether nobody has ever written there, and no disk has it."""
+        return not self.on_disk and index not in self.pages and index not in self.store
 
     @property
     def nr_pages(self) -> int:

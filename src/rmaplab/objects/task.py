@@ -1,14 +1,34 @@
-"""task_struct: what can run: a pid, an address space, a family, an exit code."""
+"""task_struct: what can run: a pid, an address space, open files, a family, an exit code."""
 
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.runqueue import SchedEntity
-from rmaplab.objects.mm_types import Limits, MmStruct
+from rmaplab.objects.mm_types import File, Limits, MmStruct
+
+FIRST_FD = 3
+"""Of those that are free: the standard streams are taken, by nothing that is here."""
+
+
+class FilesStruct:
+    """files_struct: which open file a descriptor means. Threads share one; a child has a copy, of the same open files."""
+
+    def __init__(self, fd: dict[int, File] | None = None) -> None:
+        self.fd = fd or {}
+        self.users = 1
+
+    def install(self, file: File, fd: int | None = None) -> int:
+        """The descriptor that means `file` now: the lowest that is free, or `fd`, whatever it has meant. O(descriptors)."""
+        if fd is None:
+            fd = FIRST_FD
+            while fd in self.fd:
+                fd += 1
+        self.fd[fd] = file
+        return fd
 
 
 class TaskStruct(SchedEntity):
     """One task. A zombie once `exit_code` is set, gone once its parent has waited for it.
 
-    `address`, `stack` and `sighand` are where its bytes lie: task_struct, kernel stack, signal handlers. `limits` are its own,
+    `address`, `stack` and `sighand` are where its bytes lie: task_struct, kernel stack, signal handlers. `files` are its descriptors, `limits` its own,
     whomever it shares an address space with. A thread is a task whose `leader` is another: the process that it is a thread of, which has it
     among its `threads`, and its children among its own.
     """
@@ -22,6 +42,7 @@ class TaskStruct(SchedEntity):
         address: int,
         stack: I64,
         sighand: int,
+        files: FilesStruct,
     ) -> None:
         super().__init__()
         self.pid = pid
@@ -31,6 +52,7 @@ class TaskStruct(SchedEntity):
         self.address = address
         self.stack = stack
         self.sighand = sighand
+        self.files = files
         self.children: list[TaskStruct] = []
         self.leader: TaskStruct = self
         self.threads: list[TaskStruct] = []

@@ -24,11 +24,12 @@ from rmaplab.workloads.world_text import PROTS, letters, word_name
 SHORT = {
     "growsdown": "gd", "locked": "lo", "onfault": "lf", "sequential": "sr", "random": "rr", "dontfork": "dc", "account": "ac",
     "noreserve": "nr", "wipeonfork": "wf", "dontdump": "dd", "nohugepage": "nh", "mergeable": "mg", "droppable": "dp", "sealed": "sl",
+    "shared": "sh", "mayshare": "ms",
 }  # fmt: skip
 
 LEGEND = (
     "each page: its frame as a letter (0 the zero page, . no page), how often that is mapped, ! exclusive, * just copied;",
-    "#n: what operation n has written to it (#n.1 to the next page); flags of a VMA as in /proc/PID/smaps",
+    "#n: what operation n has written to it (#n.1 to the next page); flags of a VMA as in /proc/PID/smaps; a+2: file a from page 2 on",
 )
 WIDTH = 118
 RUN = 4  # more pages than that which look alike on both sides are drawn as one
@@ -162,13 +163,13 @@ class _Side:
         self.pages = {row[0] >> PAGE_SHIFT: row for row in state.pages.tolist()} if "pages" in sees else {}
         self.sees, self.names = sees, names
         self.vmas = [
-            (start >> PAGE_SHIFT, end >> PAGE_SHIFT, flags)
-            for start, end, flags in seen_vmas(state.vmas, sees).tolist()
+            (start >> PAGE_SHIFT, end >> PAGE_SHIFT, flags, file, offset >> PAGE_SHIFT)
+            for start, end, flags, file, offset in seen_vmas(state.vmas, sees).tolist()
         ]
         self.height = height
 
-    def vma(self, page: int) -> tuple[int, int, int] | None:
-        """(first page, page behind its last, flags) of the VMA that the page is in."""
+    def vma(self, page: int) -> tuple[int, int, int, int, int] | None:
+        """(first page, page behind its last, flags, file, page of the file) of the VMA that the page is in."""
         at = bisect_right(self.vmas, page, key=itemgetter(0)) - 1
         return self.vmas[at] if at >= 0 and page < self.vmas[at][1] else None
 
@@ -208,11 +209,12 @@ class _Side:
         rows = self._cell_rows(self.pages.get(page), vma is not None)
         if vma is None:
             return ("",) * self.height
-        start, end, flags = vma
+        start, end, flags, file, offset = vma
         title = ""
         if page == start:
             prot = "".join(letter if flags & bit else "-" for bit, letter in PROTS)
-            title = " ".join([prot, *(SHORT[name] for bit, name in FLAG_NAMES.items() if flags & bit)])
+            words = [prot, *(SHORT[name] for bit, name in FLAG_NAMES.items() if flags & bit)]
+            title = " ".join([*words, *([f"{letters(file)}+{offset}"] if file else [])])
         texts = (title, *rows)
         if more > 1 and len(rows):
             texts = (title, f"{rows[0]} x {more}", *rows[1:])

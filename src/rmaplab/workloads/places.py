@@ -14,7 +14,7 @@ import numpy as np
 from rmaplab.calls.table import CALLS, HINT
 from rmaplab.calls.words import Address, AddressKind, Length, LivingKind, NewNameKind, VmaNameKind
 from rmaplab.machine.arrays import I64
-from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE
+from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, MAP_SHARED
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.script import Op
 
@@ -79,10 +79,12 @@ class Places(NamedTuple):
 
 
 def _mmap_flags(op: Op) -> int:
-    """Private anonymous memory, or with DROPPABLE such; where an address is given it is an order, unless the flags say otherwise."""
+    """Private unless the flags say otherwise, anonymous without a file; where an address is given it is an order, unless the flags say otherwise."""
     flags = int(op["flags"])
+    flags |= 0 if flags & (MAP_DROPPABLE | MAP_SHARED) else MAP_PRIVATE
+    flags |= MAP_ANONYMOUS if op["file"] < 0 else 0
     ordered = op["address"] != "any" and not flags & (HINT | MAP_FIXED_NOREPLACE)
-    return flags & ~HINT | (0 if flags & MAP_DROPPABLE else MAP_PRIVATE) | MAP_ANONYMOUS | (MAP_FIXED if ordered else 0)
+    return flags & ~HINT | (MAP_FIXED if ordered else 0)
 
 
 def name_of(address: int) -> str:

@@ -1,14 +1,15 @@
 """What a script made of memory, as either side tells it: results of operations, and the worlds between them.
 
-    World     process A    VMAs     w+0..w+8 rw-                      start, end, protection, other flags
+    World     process A    VMAs     w+0..w+8 rw- shared file a+2      start, end, protection, other flags, which file from where on
                            pages    w+2  frame a  x2  exclusive  #3    present entries: address, frame, mapcount, what is in it
                            tables   3                                  page tables that the script's memory needs
               process B    ...
 
 The two sides have the window at other addresses and use other frames. So addresses are those that both sides agree on
-(places.py), and frames are numbered in the order in which they are met: equal worlds are equal up to renaming.
+(places.py), and frames and files are numbered in the order in which they are met: equal worlds are equal up to renaming.
 
-A side does not see everything (an ordinary user sees no frames): `sees` says what, and only what both see is compared.
+A side does not see everything (an ordinary user sees no frames): `sees` says what, and only what both see is compared. Of scripts with a file on
+a disk no pages are: what is read ahead there, and in pieces of what size, is not modelled.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.calls.table import BIRTHS
+from rmaplab.calls.table import BIRTHS, DISK
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.flags import (
     VM_ACCESS,
@@ -29,12 +30,14 @@ from rmaplab.objects.flags import (
     VM_GROWSDOWN,
     VM_LOCKED,
     VM_LOCKONFAULT,
+    VM_MAYSHARE,
     VM_MERGEABLE,
     VM_NOHUGEPAGE,
     VM_NORESERVE,
     VM_RAND_READ,
     VM_SEALED,
     VM_SEQ_READ,
+    VM_SHARED,
     VM_WIPEONFORK,
 )
 from rmaplab.objects.graph import Graph
@@ -45,12 +48,21 @@ FLAG_NAMES = {  # the flags of VMAs that are compared
     VM_GROWSDOWN: "growsdown", VM_LOCKED: "locked", VM_LOCKONFAULT: "onfault", VM_SEQ_READ: "sequential", VM_RAND_READ: "random",
     VM_DONTCOPY: "dontfork", VM_ACCOUNT: "account", VM_NORESERVE: "noreserve", VM_WIPEONFORK: "wipeonfork",
     VM_DONTDUMP: "dontdump", VM_NOHUGEPAGE: "nohugepage", VM_MERGEABLE: "mergeable", VM_DROPPABLE: "droppable",
-    VM_SEALED: "sealed",
+    VM_SEALED: "sealed", VM_SHARED: "shared", VM_MAYSHARE: "mayshare",
 }  # fmt: skip
 KNOWN_FLAGS = VM_ACCESS | sum(FLAG_NAMES)
 EVERYTHING = frozenset(
     {"flags", "pages", "words", "frames", "mapcounts", "exclusive", "tables", "borders", "locked", "codes"}
 )
+
+
+OF_PAGES = frozenset({"pages", "words", "frames", "mapcounts", "exclusive", "tables"})
+
+
+def seen_of(script: Script, sees: frozenset[str]) -> frozenset[str]:
+    """What of `sees` can be compared in this script."""
+    on_disk = any(op.call == "create" and op["where"] == DISK for op in script.ops)
+    return sees - OF_PAGES if on_disk else sees
 
 
 def stamp(number: int) -> int:
@@ -79,7 +91,7 @@ class Circumstances(NamedTuple):
 class Raw(NamedTuple):
     """One process as its side sees it.
 
-    `vmas` are rows (start, end, flags); `pages` rows (address, pfn, zero page?, mapcount, exclusive?, first word); both in order of
+    `vmas` are rows (start, end, flags, file, offset): a number of the side's for the file, 0 for none, and bytes; `pages` rows (address, pfn, zero page?, mapcount, exclusive?, first word); both in order of
     addresses, which are told already. `tables` counts page tables, of the script's memory and others that never change; `locked` are pages that count for
     RLIMIT_MEMLOCK.
     """
@@ -92,11 +104,12 @@ class Raw(NamedTuple):
 
 ACCESSES = ("read", "write", "fetch", "copy_from_user", "copy_to_user")
 ADDRESS, FRAME, MOVED, MAPCOUNT, EXCLUSIVE, WORD = range(6)
+START, END, FLAGS, FILE, OFFSET = range(5)
 
 
 @dataclass
 class State:
-    """One process: VMAs as in Raw; pages as rows (address, frame, moved?, mapcount, exclusive?, word); tables and locked pages, or None.
+    """One process: VMAs as in Raw, with files numbered; pages as rows (address, frame, moved?, mapcount, exclusive?, word); tables and locked pages, or None.
 
     Frame 0 is the zero page, others are numbered in the order in which they are met. "Moved" means that a load or a store has
     put another frame there than was there before: a copy.
@@ -152,12 +165,20 @@ def seen_vmas(vmas: I64, sees: frozenset[str]) -> I64:
     """Flags where they are seen; where VMAs end only where that is comparable: else those that are alike are one."""
     mask = KNOWN_FLAGS if "flags" in sees else VM_ACCESS
     told = vmas.copy()
-    told[:, 2] &= mask
+    told[:, FLAGS] &= mask
     if "borders" in sees or not len(told):
         return told
-    begins = np.append(True, (told[1:, 0] != told[:-1, 1]) | (told[1:, 2] != told[:-1, 2]))
-    ends = np.append(begins[1:], True)
-    return np.column_stack([told[begins, 0], told[ends, 1], told[begins, 2]])
+    before, after = told[:-1], told[1:]
+    other = (
+        (after[:, START] != before[:, END])
+        | (after[:, FLAGS] != before[:, FLAGS])
+        | (after[:, FILE] != before[:, FILE])
+    )
+    goes_on = after[:, OFFSET] - before[:, OFFSET] == after[:, START] - before[:, START]
+    begins = np.append(True, other | ((after[:, FILE] != 0) & ~goes_on))
+    merged: I64 = told[begins]
+    merged[:, END] = told[np.append(begins[1:], True), END]
+    return merged
 
 
 class Watcher:
@@ -175,18 +196,25 @@ class Watcher:
         self._note_odd(op, raws)
         pfns = np.concatenate([raw.pages[:, 1] for raw in raws.values()]) if raws else np.empty(0, np.int64)
         numbers = _numbered(pfns, np.concatenate([raw.pages[:, 2] for raw in raws.values()]) if raws else pfns)
+        files = dict[int, int]()
         world, at = {}, 0
         for name, raw in raws.items():
+            vmas = raw.vmas
+            if vmas[:, FILE].any():
+                vmas = vmas.copy()
+                vmas[:, FILE] = [
+                    files.setdefault(file, len(files) + 1) if file else 0 for file in vmas[:, FILE].tolist()
+                ]
             pages = raw.pages.copy()
             pages[:, FRAME] = numbers[at : at + len(pages)]
             pages[:, MOVED] = 0
             if name == op.process and op.call in ACCESSES and name in self._frames:
                 pages[:, MOVED] = _moved(self._frames[name], raw.pages)
             at += len(pages)
-            for start, end, _ in raw.vmas[raw.vmas[:, 2] & 3 == 0].tolist():  # what cannot be read is not looked at
+            for start, end, *_ in vmas[vmas[:, FLAGS] & 3 == 0].tolist():  # what cannot be read is not looked at
                 pages[(pages[:, ADDRESS] >= start) & (pages[:, ADDRESS] < end), WORD] = 0
             tables = None if name in self._odd else raw.tables - self.tables_at_birth
-            world[name] = State(raw.vmas, pages, tables, None if self._all_locked else raw.locked)
+            world[name] = State(vmas, pages, tables, None if self._all_locked else raw.locked)
         self._frames |= {name: raw.pages for name, raw in raws.items()}
         return world
 

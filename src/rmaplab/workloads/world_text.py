@@ -1,6 +1,7 @@
 """Results and worlds in words, and worlds back from them: what is shown to a person and what a recording holds.
 
 w+0..w+8 rw- locked             a VMA: where it begins and ends, its protection, its other flags
+w+8..w+9 rw- shared file a+2    ... and which file it shows, from which page on
 w+2 frame a copied x2 #3        a page: its frame, whether an access has just put it there, mapcount, what is in it
 w+3 zero page 0
 w+4 frame b x1 exclusive #3.1   what operation 3 has written to its second page
@@ -15,6 +16,7 @@ import numpy as np
 from rmaplab.calls.table import Returns
 from rmaplab.calls.words import Length, ProtKind
 from rmaplab.machine.arrays import I64
+from rmaplab.objects.flags import VM_MAYSHARE, VM_SHARED
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import Places, address_of, name_of
 from rmaplab.workloads.world import (
@@ -54,7 +56,7 @@ def state_text(state: State, sees: frozenset[str]) -> StateText:
 
 def state_of(text: StateText) -> State:
     """The inverse, as far as things were seen. Raises ValueError where it is no such text."""
-    vmas: I64 = np.array([_vma_of(vma) for vma in text.vmas], np.int64).reshape(-1, 3)
+    vmas: I64 = np.array([_vma_of(vma) for vma in text.vmas], np.int64).reshape(-1, 5)
     pages: I64 = np.array([_page_of(page) for page in text.pages], np.int64).reshape(-1, 6)
     return State(vmas, pages, text.tables, text.locked)
 
@@ -106,10 +108,13 @@ def without_code(result: str) -> str:
     return CODE.sub(r"\1", result)
 
 
-def vma_text(start: int, end: int, flags: int) -> str:
-    """A VMA: "w+0..w+8 rw- locked"."""
+def vma_text(start: int, end: int, flags: int, file: int, offset: int) -> str:
+    """A VMA: "w+0..w+8 rw- locked", "w+0..w+8 r-- shared file a+2"."""
     prot = "".join(letter if flags & bit else "-" for bit, letter in PROTS)
-    return " ".join([f"{name_of(start)}..{name_of(end)}", prot, *(n for bit, n in FLAG_NAMES.items() if flags & bit)])
+    if flags & VM_SHARED:  # which says it all
+        flags &= ~VM_MAYSHARE
+    words = [f"{name_of(start)}..{name_of(end)}", prot, *(n for bit, n in FLAG_NAMES.items() if flags & bit)]
+    return " ".join([*words, *(["file", f"{letters(file)}+{offset // PAGE_SIZE}"] if file else [])])
 
 
 def page_text(row: Sequence[int], sees: frozenset[str]) -> str:
@@ -143,12 +148,15 @@ def number_of(text: str) -> int:
     return number
 
 
-def _vma_of(text: str) -> tuple[int, int, int]:
+def _vma_of(text: str) -> tuple[int, int, int, int, int]:
+    text, _, file = text.partition(" file ")
+    which, _, page = file.partition("+")
     place, prot, *names = text.split()
     start, _, end = place.partition("..")
     bits = {name: bit for bit, name in FLAG_NAMES.items()}
     flags = sum(bit for bit, letter in PROTS if letter in prot) + sum(bits[name] for name in names)
-    return address_of(start), address_of(end), flags
+    flags |= VM_MAYSHARE if flags & VM_SHARED else 0
+    return address_of(start), address_of(end), flags, number_of(which), int(page or 0) * PAGE_SIZE
 
 
 def _page_of(text: str) -> list[int]:

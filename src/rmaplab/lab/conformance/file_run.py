@@ -26,7 +26,7 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
 )
-from rmaplab.objects.mm_types import AddressSpace, File
+from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SIZE
 
 HERE, ROOM = 0x5000_0000 // PAGE_SIZE, 60  # pages
@@ -114,10 +114,13 @@ class FileRun:
         self.zeroes_tail = self.system.kernel.rules.extending_zeroes_tail
         self.files = [self.make(on_disk=on_disk) for on_disk in (True, False)]
         first = self.system.spawn()
-        self.opened: list[tuple[Bytes, File]] = []
+        self.opened: list[tuple[Bytes, int]] = []
+        self.writable = set[int]()
         for each in self.files:
             for writable in (True, True, False):
-                self.opened.append((each, first.open(each.space, writable=writable)))
+                fd = first.open(each.space, writable=writable)
+                self.opened.append((each, fd))
+                self.writable |= {fd} if writable else set()
         self.processes = [FileUser(first)]
 
     def make(self, *, on_disk: bool) -> Bytes:
@@ -164,7 +167,7 @@ class FileRun:
             pgoff = process.pages[at - 1].index + 1
         prot = PROT_READ | (PROT_WRITE if writable else 0)
         flags = MAP_FIXED | (MAP_SHARED if shared else MAP_PRIVATE)
-        if shared and writable and not opened.writable:
+        if shared and writable and opened not in self.writable:
             refused(
                 "EACCES",
                 lambda: process.task.mmap(nr * PAGE_SIZE, prot, flags, at * PAGE_SIZE, file=opened, pgoff=pgoff),
@@ -172,7 +175,7 @@ class FileRun:
             return
         process.task.mmap(nr * PAGE_SIZE, prot, flags, at * PAGE_SIZE, file=opened, pgoff=pgoff)
         for i in range(nr):
-            process.pages[at + i] = Shown(of, pgoff + i, shared, writable, opened.writable or not shared)
+            process.pages[at + i] = Shown(of, pgoff + i, shared, writable, opened in self.writable or not shared)
 
     def load(self, process: FileUser) -> None:
         """A page, wherever."""
@@ -272,7 +275,7 @@ class FileRun:
         """Shorter or longer; copies behind the cut are lost."""
         of, opened = self.choose.choice(self.opened)
         size = self.choose.randrange(PAGES * PAGE_SIZE)
-        if not opened.writable:
+        if opened not in self.writable:
             refused("EINVAL", lambda: process.task.ftruncate(opened, size))
             return
         process.task.ftruncate(opened, size)
@@ -290,7 +293,7 @@ class FileRun:
         """Perhaps behind the end."""
         of, opened = self.choose.choice(self.opened)
         offset, data = self.choose.randrange(PAGES * PAGE_SIZE), bytes([self.choose.randrange(256)]) * 5000
-        if not opened.writable:
+        if opened not in self.writable:
             refused("EBADF", lambda: process.task.pwrite(opened, data, offset))
             return
         process.task.pwrite(opened, data, offset)

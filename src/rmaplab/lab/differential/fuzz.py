@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, ClassVar
 
 from rmaplab.calls.table import BIRTHS, CALLS, HINT, MADV, MAP, MREMAP, PROTECTION, RANGE, Argument
-from rmaplab.calls.words import Address, Length
+from rmaplab.calls.words import Address, FileKind, Length, LengthKind, NumberKind
 from rmaplab.lab.memory import Memory
 from rmaplab.objects.flags import (
     CLONE_VM,
@@ -29,6 +29,8 @@ from rmaplab.workloads.script import FIRST, Lives, Op, Script, op
 
 LEAST_OPS, MOST_OPS = 4, 24
 MOST_ALIVE, NAMES = 5, "BCDEFGHIJKLMNOP"
+FILES = 6  # descriptors
+FILE_PAGES = 12
 LEAF = 512  # pages that one leaf table maps
 SPOTS = ((0, 24), (0, 24), (0, 24), (500, 524), (300, 316))  # where in the window: around one leaf table's end, too
 # a flag of mmap once in so many
@@ -41,6 +43,7 @@ MAP_CHANCES = {
     "NONBLOCK": 80,
     "DROPPABLE": 30,
 }
+OF_FILES = [row.name for row in CALLS.values() if row.arguments and isinstance(row.arguments[0].kind, FileKind)]
 MAYMOVE, FIXED, DONTUNMAP = MREMAP.words.values()
 USUAL_ADVICE = ("DONTNEED", "DONTNEED", "FREE", "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_WRITE")
 MORE_ADVICE = [word for word in MADV.words if "MERGEABLE" not in word]  # ksmd would act on it
@@ -56,8 +59,12 @@ class _Maker:
 
     def __init__(self, random: Random, calls: frozenset[str]) -> None:
         self.random = random
-        self.calls = [call for call in CALLS if call in calls and CALLS[call].often]
-        self.weights = [CALLS[call].often for call in self.calls]
+        self.shows_files = "create" in calls and random.random() < 0.5
+        self.files: list[int] = []  # descriptors that somebody has given
+        self.calls = [
+            call for call in CALLS if call in calls and CALLS[call].often and (self.shows_files or call not in OF_FILES)
+        ]
+        self.weights = [CALLS[call].often * (2 if call in OF_FILES else 1) for call in self.calls]
         self.alive = {FIRST: Memory()}
         self.large = not random.randrange(25)  # whole leaf tables
         self.spot = (0, 4 * LEAF) if self.large else random.choice(SPOTS)
@@ -76,6 +83,8 @@ class _Maker:
             call = self.random.choices(self.calls, self.weights)[0]
             if number == 0 or (number == 1 and not self.random.randrange(3)):
                 call = "mmap"
+            if number == 0 and self.shows_files:
+                call = "create"
             made = self.own.get(call, _Maker._by_its_arguments)(self, call, process, self.alive[process])
             if made is not None and self.lives.problem(made) is None:
                 for gone in self.lives.ends(made):
@@ -150,8 +159,11 @@ class _Maker:
                 "mlock" in self.calls or flag in ("NORESERVE", "STACK", "DROPPABLE")
             ):
                 flags |= MAP.words[flag]
+        shown = self._shown()
+        if shown and self.random.randrange(2):
+            flags |= MAP.words["SHARED"] | (0 if self.random.randrange(30) else MAP.words["PRIVATE"])
         if not self.random.randrange(16):
-            return op(process, call, "any", self._length(nr), prot, flags)
+            return op(process, call, "any", self._length(nr), prot, flags, *shown)
         page = self._goal(memory, nr)
         match self.random.randrange(20):
             case 0:
@@ -160,7 +172,16 @@ class _Maker:
                 flags |= MAP_FIXED_NOREPLACE
         if not flags & (HINT | MAP_FIXED_NOREPLACE):
             memory.map(page, nr, prot)
-        return op(process, call, self._address(page), self._length(nr), prot, flags)
+        return op(process, call, self._address(page), self._length(nr), prot, flags, *shown)
+
+    def _shown(self) -> tuple[Any, ...]:
+        """Perhaps a file, and from where on."""
+        if not self.files or self.random.random() < 0.4:
+            return ()
+        return self._file(), Length(
+            self.random.choice([0, 0, 0, self.random.randrange(FILE_PAGES)]),
+            17 if not self.random.randrange(150) else 0,
+        )
 
     def _munmap(self, call: str, process: str, memory: Memory) -> Op:
         page, nr = self._span(memory)
@@ -191,6 +212,43 @@ class _Maker:
         elif new < nr:
             memory.unmap(page + new, nr - new)
         return op(process, call, self._address(page), old, self._length(new), flags, to)
+
+    def _file(self) -> int:
+        """A descriptor: most often one that means something."""
+        return (
+            self.random.choice(self.files) if self.files and self.random.randrange(12) else self.random.randrange(FILES)
+        )
+
+    def _size(self) -> Length:
+        """Of a file, or a place in it: seldom within a page."""
+        most = LEAF + 40 if self.large and self.random.randrange(2) else FILE_PAGES
+        return Length(self.random.randint(0, most), self.random.choice([0, 0, 0, 0, 100, 4090]))
+
+    def _create(self, call: str, process: str, memory: Memory) -> Op:
+        file = self.random.randrange(FILES)
+        self.files.append(file)
+        return op(process, call, file, self._size(), self._tried(CALLS[call].arguments[2]))
+
+    def _of_file(self, call: str, process: str, memory: Memory) -> Op | None:
+        """Whatever else begins with a descriptor."""
+        if not self.files:
+            return None
+        file, left = self._file(), CALLS[call].arguments[1:]
+        values = list[Any]()
+        for argument in left:
+            match argument.kind:
+                case FileKind():
+                    values.append(self._file())
+                case LengthKind():
+                    values.append(self._size())
+                case NumberKind():
+                    values.append(self.random.randint(1, 4))
+                case _:
+                    values.append(self._tried(argument))
+        if call in ("open", "dup"):
+            file = self.random.randrange(FILES)
+            self.files.append(file)
+        return op(process, call, file, *values)
 
     def _brk(self, call: str, process: str, memory: Memory) -> Op:
         return op(process, call, Address("h", self.random.randint(0, 6)))
@@ -264,5 +322,5 @@ class _Maker:
         "mmap": _mmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "madvise": _madvise,
         "mlockall": _mlockall, "process_madvise": _process_madvise, "read": _access, "write": _access, "fetch": _fetch, **dict.fromkeys(BIRTHS, _birth),
         "exec": _exec, "exit": _exit, "kill": _exit,
-        "limit": _limit,
+        "limit": _limit, **dict.fromkeys(OF_FILES, _of_file), "create": _create,
     }  # fmt: skip  # the calls that change what is mapped where, or for which random arguments would seldom mean anything

@@ -15,7 +15,16 @@ import numpy as np
 
 from rmaplab.calls.table import BIRTHS, CALLS, Returns
 from rmaplab.calls.task import Task
-from rmaplab.errors import KernelBug, NoMemory, NotModelled, OomKilled, SegmentationFault, SyscallError, UsageError
+from rmaplab.errors import (
+    BusError,
+    KernelBug,
+    NoMemory,
+    NotModelled,
+    OomKilled,
+    SegmentationFault,
+    SyscallError,
+    UsageError,
+)
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.system import System, boot
 from rmaplab.machine.arrays import I64
@@ -32,7 +41,7 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 from rmaplab.workloads.box import HOST, ScriptBox
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import FIRST, WORD, Op, Script, steps
-from rmaplab.workloads.world import EVERYTHING, Circumstances, Raw, Record, Watcher, stamp
+from rmaplab.workloads.world import EVERYTHING, Circumstances, Raw, Record, Watcher, seen_of, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
 
 RAM, PAGING = "256M", "x86-64"
@@ -93,8 +102,7 @@ class Obedient:
             self.why = error.why
             return error.name
         except SegmentationFault as fault:
-            self.why = fault.cause
-            return signal_text("SIGSEGV", self.places.name(fault.address), fault.code)
+            return self._signal(fault)
         except NotModelled as error:
             raise NotModelled(f"line {op.line}: {error}") from None
         except (NoMemory, OomKilled) as failure:
@@ -165,14 +173,31 @@ class Obedient:
             for page in range(op["pages"]):
                 words.append(int.from_bytes(task.read(self._page(op, page), WORD), "little"))  # noqa: PERF401
         except SegmentationFault as fault:
-            self.why = fault.cause
-            return signal_text("SIGSEGV", self.places.name(fault.address), fault.code, words)
+            return self._signal(fault, words)
         return result_text(Returns.WORDS, words, self.places)
 
     def _write(self, number: int, op: Op, task: Task) -> str:
         """Stores, a word to each page."""
         for page in range(op["pages"]):
             task.write(self._page(op, page), (stamp(number) + page).to_bytes(WORD, "little"))
+        return "ok"
+
+    def _pread(self, number: int, op: Op, task: Task) -> str:
+        """A word of each page, as far as the file goes."""
+        file, offset, _ = self.places.numbers(op).values()
+        words: list[int] = []
+        for page in range(op["pages"]):
+            word = task.pread(file, WORD, offset + page * PAGE_SIZE)
+            if not word:
+                break
+            words.append(int.from_bytes(word, "little"))
+        return result_text(Returns.WORDS, words, self.places)
+
+    def _pwrite(self, number: int, op: Op, task: Task) -> str:
+        """A word to each page."""
+        file, offset, _ = self.places.numbers(op).values()
+        for page in range(op["pages"]):
+            task.pwrite(file, (stamp(number) + page).to_bytes(WORD, "little"), offset + page * PAGE_SIZE)
         return "ok"
 
     def _fetch(self, number: int, op: Op, task: Task) -> str:
@@ -228,6 +253,8 @@ class Obedient:
         "read": _read,
         "write": _write,
         "fetch": _fetch,
+        "pread": _pread,
+        "pwrite": _pwrite,
         "copy_from_user": _copy_from_user,
         "copy_to_user": _copy_to_user,
         "wait": _wait,
@@ -259,13 +286,28 @@ class Obedient:
             raise KernelBug("obey", f"task {task.pid} has lost its address space")
         return task.mm
 
+    def _signal(self, fault: SegmentationFault, words: Sequence[int] = ()) -> str:
+        self.why = fault.cause
+        name, code = ("SIGBUS", "ADRERR") if isinstance(fault, BusError) else ("SIGSEGV", fault.code)
+        return signal_text(name, self.places.name(fault.address), code, words)
+
     def _page(self, op: Op, page: int) -> int:
         return self.places.real(op["address"]) + page * PAGE_SIZE
 
     def _raw(self, mm: MmStruct) -> Raw:
         machine = self.system.machine
-        told = [(vma.start, vma.end, vma.flags) for vma in mm.vmas if not vma.flags & VM_DONTEXPAND]
-        vmas: I64 = np.array(told, np.int64).reshape(-1, 3)
+        told = [
+            (
+                vma.start,
+                vma.end,
+                vma.flags,
+                vma.file.mapping.address if vma.file else 0,
+                vma.pgoff << PAGE_SHIFT if vma.file else 0,
+            )
+            for vma in mm.vmas
+            if not vma.flags & VM_DONTEXPAND
+        ]
+        vmas: I64 = np.array(told, np.int64).reshape(-1, 5)
         vmas[:, :2] = self.places.canonical(vmas[:, :2])
         vmas = vmas[np.argsort(vmas[:, 0])]  # here the heap may lie above the window
         present, _ = read_page_tables(machine, mm.pgd)
@@ -330,7 +372,7 @@ def obey(
     except UsageError as error:
         raise UsageError(f"{script.name}: {error}" if script.box != HOST else str(error)) from None
     sees = EVERYTHING if obedient.system.kernel.rules.anon_exclusive else EVERYTHING - {"exclusive"}
-    record = Record(script, sees, around)
+    record = Record(script, seen_of(script, sees), around)
     _refuse_what_cannot_be_compared(script, around)
     try:
         for number, (op, step) in enumerate(zip(script.ops, steps(script.ops), strict=True), 1):
@@ -338,7 +380,9 @@ def obey(
             last = number == len(script.ops)
             if check_each or last:
                 obedient.system.check()
-            touched = () if last else (op.process, op["child"]) if op.call in BIRTHS else (op.process,)
+            touched = [op.process, *([op["child"]] if op.call in BIRTHS else [])]
+            if last or CALLS[op.call].unmaps:
+                touched = []
             record.worlds.append(obedient.watcher.world(op, obedient.raws(*touched, only=step.looks)))
             record.results.append(result)
             record.reasons.append(obedient.why)

@@ -12,8 +12,9 @@ from random import Random
 from typing import Any
 
 from rmaplab.calls.table import BIRTHS, CALLS, MADV, REQUIRED, Argument
-from rmaplab.calls.words import AddressKind, FlagsKind, LengthKind, LivingKind, NumberKind
-from rmaplab.lab.differential.fuzz import MAP_CHANCES
+from rmaplab.calls.words import AddressKind, FileKind, FlagsKind, LengthKind, LivingKind, NumberKind
+from rmaplab.lab.differential.fuzz import FILES, MAP_CHANCES
+from rmaplab.objects.flags import MAP_SHARED
 from rmaplab.workloads.script import FIRST, MOST_PROCESSES, Lives, Op, Script, op
 
 Area = tuple[str, int, int]
@@ -122,6 +123,10 @@ class Pen:
             if value is None:
                 return
             values.append(value)
+        if (
+            call == "mmap" and len(values) > 4 and values[4] >= 0 and self.random.randrange(2)
+        ):  # a file, from page 0 on or another
+            values[3] |= MAP_SHARED
         self._add(op(who, call, *values))
 
     def move(self, who: str) -> None:
@@ -195,6 +200,8 @@ class Pen:
                 return kind.parse(str(random.choice([1, 2, 3, 8])))
             case NumberKind(most=most):
                 return min(random.choice([1, 1, 2, 5]), most)
+            case FileKind():
+                return random.randrange(FILES)
             case LivingKind():
                 return random.choice(self.alive)
             case _:

@@ -1,0 +1,75 @@
+"""madvise of what shows a file: WILLNEED brings its pages into the cache, PAGEOUT takes away those that nobody else maps.
+
+    page of the range         its entry       in the cache
+    mapped once, clean        goes            goes, if it can be read again
+    mapped once, newer        goes            stays: writing is not madvise's business (tmpfs: there is no swap to write to)
+    mapped by others too      stays           stays
+    a private copy            stays           -              without swap
+
+Not modelled: who may page out a file (its owner, or who may write to it): everybody is taken for the owner.
+
+Source: 2.6.2 mm/madvise.c, madvise_willneed; 6.18 mm/madvise.c, madvise_cold_or_pageout_pte_range; mm/vmscan.c, shrink_folio_list; files.md G3.
+"""
+
+from contextlib import suppress
+
+import numpy as np
+
+from rmaplab.errors import NoMemory
+from rmaplab.machine.frames import PG_ANON, PG_DIRTY
+from rmaplab.machine.pagetable_edit import read_range
+from rmaplab.mm.filemap import find_or_read
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.swap_in import put_page
+from rmaplab.objects.mm_types import AddressSpace, VmArea
+from rmaplab.rmap.queries import unmap
+from rmaplab.units import PAGE_SHIFT
+
+
+def willneed(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int) -> None:
+    """force_page_cache_readahead: pages that are on a disk are read, up to the file's end, as far as there is memory."""
+    if not file.on_disk:
+        return
+    first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
+    with suppress(NoMemory):
+        for index in range(first, min(first + ((end - start) >> PAGE_SHIFT), file.nr_pages)):
+            page = find_or_read(k, file, index)
+            if page >= 0:
+                put_page(k, page)
+
+
+def pageout(k: Kernel, vma: VmArea, start: int, end: int) -> None:
+    """reclaim_pages of what entries of [start, end) show, but for what is mapped elsewhere too. Raises NoMemory where copies would have to be swapped."""
+    machine, frames, address = k.machine, k.machine.frames, start
+    while address < end:
+        stop = k.burst_end(address, end)
+        lock = machine.pte_lock(vma.mm, address)
+        machine.locks.take(lock)
+        with k.batch() as batch:
+            batch.runs, batch.nr, _ = read_range(
+                *machine.geometry, vma.mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
+            )
+            pfns = batch.pfns[frames.mapcount[batch.pfns] == 1]
+        machine.locks.drop(lock)
+        machine.charge("pte_mark", batch.nr)
+        machine.end_burst()
+        if k.machine.swap_pages and (frames.flags[pfns] & PG_ANON).any():
+            raise NoMemory("MADV_PAGEOUT: this version does not swap", waiting_helps=True)
+        for pfn in pfns.tolist():
+            _reclaim(k, pfn)
+        address = stop
+
+
+def _reclaim(k: Kernel, pfn: int) -> None:
+    """shrink_folio_list: one page of a file."""
+    frames, file = k.machine.frames, k.rmap.file_of(pfn)
+    lock = k.machine.locks.bit("PG_locked", pfn)
+    if file is None or not k.machine.locks.try_take(lock):
+        return
+    frames.count[pfn] += 1  # isolated
+    unmap(k.rmap, np.array([pfn]), np.array([0]))
+    gone = not k.rmap.is_mapped(pfn) and not frames.flags[pfn] & PG_DIRTY and file.on_disk
+    if gone and frames.count[pfn] == 2:  # the cache and we
+        k.page_cache.remove(file, int(frames.index[pfn]))
+    k.machine.locks.drop(lock)
+    put_page(k, pfn)
