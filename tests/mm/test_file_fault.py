@@ -29,6 +29,7 @@ def played(kernel: str, flags: int, *, write: bool, on_disk: bool, whole: bool) 
         first.pwrite(opened, b"y" * nr * PAGE_SIZE, start * PAGE_SIZE)
     states: list[Any] = []
     for task in (first, system.spawn()):
+        opened = task.open(file, writable=True)
         at = task.mmap(PAGES * PAGE_SIZE, 3, flags, file=opened, pgoff=3)
         if whole:
             task.touch(at, PAGES * PAGE_SIZE, write=write)
