@@ -87,9 +87,9 @@ def faults(kernel: str, turns: int = 9) -> Iterator[Compared]:
     ):
         system = rmaplab.boot(kernel, ram="512M")
         task = system.spawn()
-        opened = task.open(system.new_file(size=length), writable=True)
+        opened = task.open(system.new_file(size=length, on_disk=False), writable=True)
         cached = task.mmap(length, READ_WRITE, MAP_SHARED, file=opened)
-        task.touch(cached, length)
+        task.touch(cached, length, write=True)
         task.munmap(cached, length)
         anonymous = task.mmap(length, READ_WRITE)
         for table in range(anonymous, anonymous + length, TABLE_BYTES):
@@ -143,7 +143,7 @@ def gigabytes(kernel: str, fd: int, turns: int = 3) -> Iterator[Compared]:
     """1 GiB, written to and read."""
     system = rmaplab.boot(kernel, ram="2600M")
     task = system.spawn()
-    opened = task.open(system.new_file(size=FILE_BYTES), writable=True)
+    opened = task.open(system.new_file(size=FILE_BYTES, on_disk=False), writable=True)
 
     def ours(write: bool) -> None:
         at = task.mmap(FILE_BYTES, READ_WRITE, MAP_SHARED, file=opened)
@@ -162,10 +162,11 @@ def gigabytes(kernel: str, fd: int, turns: int = 3) -> Iterator[Compared]:
 def mmaps(kernel: str, fd: int, turns: int = 2) -> Compared:
     """20,000 mappings of every other page. Nothing is touched; what is mapped is unmapped again, and not counted."""
     system = rmaplab.boot(kernel, ram="512M")
-    opened = system.spawn().open(system.new_file(size=2 * NR_MMAPS * PAGE_BYTES), writable=True)
+    file = system.new_file(size=2 * NR_MMAPS * PAGE_BYTES, on_disk=False)
 
     def ours() -> float:
         task = system.spawn()
+        opened = task.open(file, writable=True)
         try:
             return cpu_seconds(
                 lambda: [

@@ -5,8 +5,7 @@
     store  --- read --->  page  <--- dirty entries, write(2)        PG_dirty: the page is newer than the store
            <-- write ---
 
-What a file is made of is bytes in the host's memory so far: reading and writing take no time. A file's address is its number: inodes lie in
-no slab yet.
+What a file is made of is bytes in the host's memory so far: reading and writing take no time. Its inode and the nodes of its index lie in slabs.
 
 Source: mm/filemap.c of 2.6.2, add_to_page_cache, find_get_page, __remove_from_page_cache.
 """
@@ -15,12 +14,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from rmaplab.errors import KernelBug
+from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64, U8
 from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.entries import DIRTY
 from rmaplab.machine.frames import PG_ANON, PG_DIRTY, Frames, clear_frames
 from rmaplab.machine.ram import Ram
+from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SIZE
 
@@ -28,7 +28,8 @@ from rmaplab.units import PAGE_SIZE
 class PageCache:
     """The pages of all files. A holder: it has a reference on each of them. `files` is by address, and shared with the reverse map.
 
-    `make_space` makes a file's address_space, with an index and a lock as the kernel has them, of an address and whether it is on a disk.
+    `make_space` makes an inode, with an index and a lock as the kernel has them; it is told whether the file is on a disk. `nodes` is the slab of the nodes
+    of indexes, None where those have none.
     """
 
     def __init__(
@@ -36,20 +37,38 @@ class PageCache:
         ram: Ram,
         frames: Frames,
         files: dict[int, AddressSpace],
-        make_space: Callable[[int, bool], AddressSpace],
+        make_space: Callable[[bool], AddressSpace],
+        nodes: SlabCache | None,
     ) -> None:
         self._ram, self._frames = ram, frames
         self.files = files
         self._make_space = make_space
+        self.nodes = nodes
 
     def new_file(self, data: bytes = b"", size: int = 0, *, on_disk: bool = True) -> AddressSpace:
-        """A file of these bytes, and zeros behind them up to `size`."""
-        file = self._make_space(len(self.files) + 1, on_disk)
+        """A file of these bytes, and zeros behind them up to `size`: its name keeps it for ever. Raises as an allocation."""
+        file = self._make_space(on_disk)
         file.size = max(len(data), size)
         for start in range(0, len(data), PAGE_SIZE):
             file.store[start // PAGE_SIZE] = data[start : start + PAGE_SIZE].ljust(PAGE_SIZE, b"\0")
         self.files[file.address] = file
         return file
+
+    def reserve(self, file: AddressSpace, indexes: I64) -> I64:
+        """radix_tree_preload: as many nodes as adding these pages takes now, for add(). May sleep. Raises as an allocation, holding none."""
+        spare = np.empty(0, np.int64)
+        while self.nodes is not None and (short := file.pages.missing(indexes) - spare.size) > 0:
+            try:
+                spare = np.concatenate((spare, self.nodes.alloc_bulk(short)))
+            except NoMemory:
+                self.give_back(spare)
+                raise
+        return spare
+
+    def give_back(self, nodes: I64) -> None:
+        """Nodes that were reserved, and are not wanted after all."""
+        if nodes.size and self.nodes is not None:
+            self.nodes.free_bulk(nodes)
 
     def find_get_page(self, file: AddressSpace, index: int) -> int:
         """The page, with one more reference: the caller's; -1 if it is not in the cache."""
@@ -58,27 +77,26 @@ class PageCache:
             self._frames.count[pfn] += 1
         return pfn
 
-    def add(self, file: AddressSpace, index: int, pfn: int) -> None:
-        """add_to_page_cache: a page, which has been read, with a reference for the cache."""
-        frames = self._frames
-        frames.mapping[pfn], frames.index[pfn] = file.address, index
-        frames.count[pfn] += 1
-        self._insert(file, np.array([index], np.int64), np.array([pfn], np.int64))
+    def add(self, file: AddressSpace, index: int, pfn: int, nodes: I64) -> None:
+        """add_to_page_cache: a page that is not there, with a reference for the cache."""
+        self.add_many(file, np.array([index], np.int64), np.array([pfn], np.int64), nodes)
 
-    def read_many(self, file: AddressSpace, indexes: I64, pfns: I64) -> None:
+    def add_many(self, file: AddressSpace, indexes: I64, pfns: I64, nodes: I64) -> None:
+        """The same for some, ascending."""
+        frames = self._frames
+        frames.mapping[pfns], frames.index[pfns] = file.address, indexes
+        frames.count[pfns] += 1
+        file.pages.insert(indexes, pfns, nodes)
+
+    def read_many(self, file: AddressSpace, indexes: I64, pfns: I64, nodes: I64) -> None:
         """readpages: pages that are not there, each with the caller's reference: they are read, and the cache's reference comes on top."""
         frames = self._frames
         clear_frames(self._ram.bytes, frames.scribbled, pfns)
-        frames.mapping[pfns], frames.index[pfns] = file.address, indexes
-        frames.count[pfns] += 1
-        self._insert(file, indexes, pfns)
+        self.add_many(file, indexes, pfns, nodes)
         if file.store:
             for index, pfn in zip(indexes.tolist(), pfns.tolist(), strict=True):
                 if index in file.store:
                     self.read(file, index, pfn)
-
-    def _insert(self, file: AddressSpace, indexes: I64, pfns: I64) -> None:
-        file.pages.insert(indexes, pfns, np.empty(0, np.int64))
 
     def remove(self, file: AddressSpace, index: int) -> int:
         """remove_from_page_cache: the cache's reference goes; the page, which the caller frees if it was the last one."""

@@ -15,7 +15,7 @@ from rmaplab.machine.batch import LENGTH, PFN
 from rmaplab.machine.frames import PG_DIRTY
 from rmaplab.machine.pagetable import count_tables
 from rmaplab.machine.pagetable_fault import EMPTY, empty_entry, map_around, map_pages
-from rmaplab.mm.filemap import fault_window, mapped, notices_writes, protection
+from rmaplab.mm.filemap import fault_window, make_way, mapped, notices_writes, protection, reserve_nodes
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma_lock import is_write_locked
 from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
@@ -94,6 +94,9 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
     end, last, tables = start + (nr << PAGE_SHIFT), first + nr, _NOTHING
     with k.batch() as batch:
         try:
+            span = machine.paging.leaf_span
+            for at in (start, *range((start & -span) + span, end, span)):
+                make_way(k, vma, at)
             _read_missing(k, file, first, last)
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
             tables = machine.alloc_tables(missing) if missing else tables
@@ -140,7 +143,7 @@ def _alike(
         return 1
     others = np.flatnonzero(codes != EMPTY)
     nr = min(int(others[0]) if others.size else codes.size, file.nr_pages - first)
-    if nr > 1 and (file.on_disk or around):
+    if nr > 1 and around:
         absent = np.flatnonzero(file.pages.range(first, first + nr) < 0)
         nr = int(absent[0]) if absent.size else nr
     if around:
@@ -162,12 +165,15 @@ def _read_missing(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
     if not absent.size:
         return
     new = k.machine.allocator.alloc(absent.size, Gfp.HIGHUSER)
-    absent = _absent(file, first, min(last, file.nr_pages))[: new.size]  # whoever slept looks again
+    nodes = reserve_nodes(k, file, absent, new)
+    absent = np.intersect1d(absent, _absent(file, first, min(last, file.nr_pages)))  # whoever slept looks again
     k.machine.allocator.free(new[absent.size :])
     new = new[: absent.size]
     if absent.size:
-        k.page_cache.read_many(file, absent, new)
+        k.page_cache.read_many(file, absent, new, nodes)
         k.machine.frames.count[new] -= 1
+    else:
+        k.page_cache.give_back(nodes)
 
 
 _NOTHING: I64 = np.empty(0, np.int64)

@@ -16,7 +16,7 @@ import numpy as np
 from rmaplab.errors import NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_DIRTY
-from rmaplab.mm.filemap import find_or_read
+from rmaplab.mm.filemap import find_or_read, reserve_nodes
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.mm_types import AddressSpace
@@ -106,11 +106,13 @@ def _find_or_create(k: Kernel, file: AddressSpace, index: int) -> int:
     page = find_or_read(k, file, index)
     while page < 0:
         new = k.machine.allocator.alloc(1, Gfp.HIGHUSER, zeroed=True)
+        nodes = reserve_nodes(k, file, np.array([index], np.int64), new)
         page = k.page_cache.find_get_page(file, index)
         if page >= 0:
             k.machine.allocator.free(new)
+            k.page_cache.give_back(nodes)
         else:
             page = int(new[0])
             k.page_cache.read(file, index, page)
-            k.page_cache.add(file, index, page)
+            k.page_cache.add(file, index, page, nodes)
     return page

@@ -52,7 +52,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     machine, mm, locks = k.machine, vma.mm, k.machine.locks
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
-    _make_way(k, vma, address)
+    make_way(k, vma, address)
     if not write and k.rules.fault_around_pages and _fault_around(k, vma, vma.file.mapping, address):
         return
     index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
@@ -101,7 +101,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     machine.end_burst()
 
 
-def _make_way(k: Kernel, vma: VmArea, address: int) -> None:
+def make_way(k: Kernel, vma: VmArea, address: int) -> None:
     """__handle_mm_fault: the page tables that are there before anybody asks which page it is. Raises as an allocation."""
     geometry, mm = k.machine.geometry, vma.mm
     depth = k.machine.paging.levels - (1 if k.rules.tables_before_files else 2)
@@ -149,13 +149,24 @@ def find_or_read(k: Kernel, file: AddressSpace, index: int) -> int:
     if page >= 0:
         return page
     new = k.machine.allocator.alloc(1, Gfp.HIGHUSER)
+    nodes = reserve_nodes(k, file, np.array([index], np.int64), new)
     page = cache.find_get_page(file, index)  # whoever slept looks again
     if page >= 0 or index >= file.nr_pages:
         k.machine.allocator.free(new)
+        cache.give_back(nodes)
         return page
     cache.read(file, index, int(new[0]))
-    cache.add(file, index, int(new[0]))
+    cache.add(file, index, int(new[0]), nodes)
     return int(new[0])
+
+
+def reserve_nodes(k: Kernel, file: AddressSpace, indexes: I64, pages: I64) -> I64:
+    """Nodes of the index for new pages of a file. Raises as an allocation: then the pages are free again."""
+    try:
+        return k.page_cache.reserve(file, indexes)
+    except NoMemory:
+        k.machine.allocator.free(pages)
+        raise
 
 
 def _fault_around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> bool:

@@ -112,6 +112,19 @@ class Rules:
     """A spinlock, a semaphore, a spinlock again, a mutex; today walks share it."""
     file_merging: FileMerging
 
+    # -- cache/page_cache.py, mm/open_file.py ----------------------------------------------------------------------------
+    radix_node_bytes: int
+    """Of a node of a file's page index; 0 if that is a hash and has none."""
+    radix_tree_shrinks: bool
+    """The index gets lower when pages go; otherwise it does when the last one has gone."""
+    inode_bytes: int
+    """Without what a file system adds."""
+    inodes_are_aligned: bool
+    """To cache lines."""
+    file_bytes: int
+    no_file_is_enfile: bool
+    """open(2) says ENFILE where there is no memory for a struct file; otherwise ENOMEM."""
+
     # -- filemap.py, truncate.py, file_io.py -----------------------------------------------------------------------------
     dirty_is_accounted: bool
     """The first write to a shared page of a file on a disk is noticed: until then its entries are read-only."""

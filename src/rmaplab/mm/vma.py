@@ -20,6 +20,7 @@ import errno
 
 from rmaplab.errors import KernelBug, NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.open_file import fput, get_file
 from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.objects.mm_types import NO_HOLE, File, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
@@ -36,13 +37,17 @@ def vm_area_alloc(k: Kernel, mm: MmStruct, start: int, end: int, flags: int, pgo
 def vm_area_dup(k: Kernel, vma: VmArea, mm: MmStruct, start: int, end: int, pgoff: int) -> VmArea:
     """A copy of `vma` for [start, end) of `mm` that nobody knows of yet. Raises as an allocation."""
     new = vm_area_alloc(k, mm, start, end, vma.flags, pgoff)
-    new.file, new.traits = vma.file, vma.traits
+    new.traits = vma.traits
+    if vma.file is not None:
+        new.file = get_file(vma.file)
     return new
 
 
 def vm_area_free(k: Kernel, vma: VmArea) -> None:
     """Its bytes back: nobody knows of it, or not any more."""
     k.vma_cache.free(vma.address)
+    if vma.file is not None:
+        fput(k, vma.file)
 
 
 def link_vma(k: Kernel, vma: VmArea, parent: VmArea | None = None) -> None:
@@ -66,7 +71,7 @@ def show_file(k: Kernel, vma: VmArea, file: File, pgoff: int) -> None:
     """generic_file_mmap, for a linked VMA that nobody has touched: it shows `file` from page `pgoff` on."""
     if vma.anon_vma is not None or vma.file is not None:
         raise KernelBug("generic_file_mmap", f"{vma} has pages already")
-    vma.file, vma.pgoff = file, pgoff
+    vma.file, vma.pgoff = get_file(file), pgoff
     k.machine.locks.enter(file.mapping.lock)
     file.mapping.i_mmap.link(vma)
     k.machine.locks.leave(file.mapping.lock)

@@ -168,15 +168,16 @@ class AddressSpace:
 class File:
     """struct file: an address space, opened for reading, for writing, or both. VMAs of one of them may merge, those of two opens never do.
 
-    `position` is where read and write go on; dup and fork share it.
+    `position` is where read and write go on; dup and fork share it. `count` are those who refer to it: descriptors and VMAs. `address` is where
+    its bytes lie in the slab; 0 if it was not opened by anybody (mm/open_file.py).
     """
 
-    __slots__ = ("mapping", "position", "readable", "writable")
+    __slots__ = ("address", "count", "mapping", "position", "readable", "writable")
 
     def __init__(self, mapping: AddressSpace, *, readable: bool = True, writable: bool = False) -> None:
         self.mapping = mapping
         self.readable, self.writable = readable, writable
-        self.position = 0
+        self.position = self.address = self.count = 0
 
 
 class MmStruct:
