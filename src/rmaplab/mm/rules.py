@@ -157,6 +157,8 @@ class Rules:
     """vm.max_map_count is a sysctl."""
     split_holds_page_table_lock: bool
     """A VMA is split under it; later the locks of what indexes VMAs are enough."""
+    vm_sticky: int
+    """Flags that VMAs need not have in common to merge: the whole has what a part had."""
     vm_special: int
     """VMAs with one of these vm_flags never merge."""
 
