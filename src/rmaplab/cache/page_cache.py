@@ -11,14 +11,15 @@ Source: mm/filemap.c of 2.6.2, add_to_page_cache, find_get_page, __remove_from_p
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 
-from rmaplab.errors import KernelBug, NoMemory
+from rmaplab.errors import DiskError, KernelBug, NoMemory
 from rmaplab.machine.arrays import I64, U8
 from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.entries import DIRTY
-from rmaplab.machine.frames import PG_ANON, PG_DIRTY, Frames, clear_frames
+from rmaplab.machine.frames import PG_ANON, PG_DIRTY, PG_NOT_UPTODATE, Frames, clear_frames
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import AddressSpace
@@ -89,14 +90,15 @@ class PageCache:
         file.pages.insert(indexes, pfns, nodes)
 
     def read_many(self, file: AddressSpace, indexes: I64, pfns: I64, nodes: I64) -> None:
-        """readpages: pages that are not there, each with the caller's reference: they are read, and the cache's reference comes on top."""
+        """readpages: pages that are not there, each with the caller's reference: they are read if that works, and the cache's reference comes on top."""
         frames = self._frames
         clear_frames(self._ram.bytes, frames.scribbled, pfns)
         self.add_many(file, indexes, pfns, nodes)
         if file.store:
             for index, pfn in zip(indexes.tolist(), pfns.tolist(), strict=True):
                 if index in file.store:
-                    self.read(file, index, pfn)
+                    with suppress(DiskError):  # who wants it tries again
+                        self.read(file, index, pfn)
 
     def remove(self, file: AddressSpace, index: int) -> int:
         """remove_from_page_cache: the cache's reference goes; the page, which the caller frees if it was the last one."""
@@ -105,17 +107,20 @@ class PageCache:
             raise KernelBug("remove_from_page_cache", f"page {index} is mapped {frames.mapcount[pfn]} times")
         file.pages.delete(index)
         frames.mapping[pfn] = 0
-        frames.flags[pfn] &= ~np.uint32(PG_DIRTY)
+        frames.flags[pfn] &= ~np.uint32(PG_DIRTY | PG_NOT_UPTODATE)
         frames.count[pfn] -= 1
         return pfn
 
     def read(self, file: AddressSpace, index: int, pfn: int) -> None:
-        """readpage: the bytes of the file, zeros behind its end."""
+        """readpage: the bytes of the file, zeros behind its end. Raises DiskError: then the page is not uptodate."""
+        flags = self._frames.flags
+        flags[pfn] |= np.uint32(PG_NOT_UPTODATE)
         if index not in file.store:
             clear_frames(self._ram.bytes, self._frames.scribbled, np.array([pfn], np.int64))
-            return
-        self._ram.bytes[pfn] = np.frombuffer(file.store[index], np.uint8)
-        self._frames.scribbled[pfn] = 1
+        else:
+            self._ram.bytes[pfn] = np.frombuffer(file.store[index], np.uint8)
+            self._frames.scribbled[pfn] = 1
+        flags[pfn] &= ~np.uint32(PG_NOT_UPTODATE)
 
     def dirty(self, file: AddressSpace, first: int, last: int) -> Iterator[tuple[int, int]]:
         """(index, page) of those of [first, last] that are newer than the store."""
@@ -124,7 +129,7 @@ class PageCache:
         yield from zip(indexes[newer].tolist(), pfns[newer].tolist(), strict=True)
 
     def write(self, file: AddressSpace, index: int, pfn: int) -> None:
-        """writepage: the store is as new as the page, with zeros behind the file's end."""
+        """writepage: the store is as new as the page, with zeros behind the file's end. Raises DiskError: the page counts as clean all the same."""
         self._frames.flags[pfn] &= ~np.uint32(PG_DIRTY)
         part: U8 = self._ram.bytes[pfn]
         file.store[index] = part.tobytes()[: max(file.size - index * PAGE_SIZE, 0)].ljust(PAGE_SIZE, b"\0")

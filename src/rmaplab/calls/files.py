@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rmaplab.calls.memory import MemoryCalls
-from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.errors import DiskError, NoMemory, SyscallError
 from rmaplab.mm.file_io import LAST, file_read, file_write, write_out
 from rmaplab.mm.open_file import close_fd, install, open_file
 from rmaplab.mm.truncate import vmtruncate
@@ -88,5 +88,7 @@ class FileCalls(MemoryCalls):
             return call(self.kernel, *arguments)
         except NoMemory as failure:
             raise failure.or_errno(errno.ENOMEM, name) from None
+        except DiskError:
+            raise SyscallError(errno.EIO, name) from None
         finally:
             self.kernel.machine.end_call()

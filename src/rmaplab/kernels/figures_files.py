@@ -98,6 +98,14 @@ FILES: dict[str, History] = {
         since("3.1", 1, "1d65f86db148; from memory; 3.19 mm/memory.c, do_cow_fault"),
         since("6.18", 1, "mm/memory.c, do_cow_fault", V),
     ),
+    "nopage_reads": (
+        since("2.4", 2, "2.4.27, 2.6.2 mm/filemap.c, filemap_nopage, page_not_uptodate: readpage, and once more"),
+        since("6.18", 1, "mm/filemap.c, filemap_fault, page_not_uptodate"),
+    ),
+    "reads_ahead": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, do_generic_file_read, no_cached_page: readpage"),
+        since("2.6", 1, "2.6.2 mm/filemap.c, do_generic_mapping_read: page_cache_readahead; 6.18 filemap_get_pages"),
+    ),
     "truncate_unmaps_twice": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, vmtruncate"),
         since("2.6.34", 1, "2.6.34 mm/truncate.c, truncate_pagecache; 6.18 likewise"),

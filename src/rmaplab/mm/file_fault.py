@@ -12,7 +12,7 @@ from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I8, I64
 from rmaplab.machine.batch import LENGTH, PFN
-from rmaplab.machine.frames import PG_DIRTY
+from rmaplab.machine.frames import PG_DIRTY, PG_NOT_UPTODATE
 from rmaplab.machine.pagetable import count_tables
 from rmaplab.machine.pagetable_fault import EMPTY, empty_entry, map_around, map_pages
 from rmaplab.mm.filemap import fault_window, make_way, mapped, notices_writes, protection, reserve_nodes
@@ -36,7 +36,7 @@ def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) ->
         return False
     page = vma.file.mapping.pages.find(vma.pgoff + ((address - vma.start) >> PAGE_SHIFT))
     pte = empty_entry(*machine.geometry, mm.pgd, address) if page >= 0 else -1
-    if pte < 0:
+    if pte < 0 or machine.frames.flags[page] & PG_NOT_UPTODATE:
         return False
     inner = machine.table_lock(pte >> PAGE_SHIFT) if machine.locks_tables else mm.page_table_lock
     if inner.busy(write=True):
@@ -71,8 +71,8 @@ def _around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> None:
     start, end = fault_window(k, vma, address)
     first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
     pfns = file.pages.range(first, first + ((end - start) >> PAGE_SHIFT))
-    bits = protection(k, vma, write=False)
-    nr = map_around(*machine.geometry, vma.mm.pgd, start, pfns, bits, frames.count, frames.mapcount)
+    bits, counted = protection(k, vma, write=False), (frames.flags, frames.count, frames.mapcount)
+    nr = map_around(*machine.geometry, vma.mm.pgd, start, pfns, bits, *counted)
     k.rmap.count_file(nr)
     vma.mm.rss += nr
     machine.charge("file_map_around", nr - 1)
@@ -109,6 +109,7 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
             same = lock is machine.pte_lock(mm, start) and missing == tables.size and k.design.reserved(batch)
             same = same and pfns.min() >= 0 and np.array_equal(pfns, file.pages.range(first, last))  # nobody holds them
+            same = same and not (machine.frames.flags[pfns] & PG_NOT_UPTODATE).any()
             if same:
                 batch.runs = map_pages(
                     *machine.geometry, mm.pgd, start, pfns, protection(k, vma, write=write), tables, batch.columns

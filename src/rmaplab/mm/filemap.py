@@ -19,12 +19,12 @@ do_shared_fault, do_fault_around, wp_page_shared; eras.md 2.1, files.md C1, C5.
 
 import numpy as np
 
-from rmaplab.errors import BusError, KernelBug, NoMemory
+from rmaplab.errors import BusError, DiskError, KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, READABLE, RW, WRITABLE
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, copy_frames
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_NOT_UPTODATE, copy_frames
 from rmaplab.machine.pagetable import count_tables, lookup
 from rmaplab.machine.pagetable_fault import count_way, hang_way, hook_tables
 from rmaplab.mm.kernel import Kernel
@@ -59,10 +59,13 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     copies = write and not vma.flags & VM_SHARED
     copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
     try:
-        page = find_or_read(k, vma.file.mapping, index)
+        page = find_or_read(k, vma.file.mapping, index, ahead=1, again=k.rules.nopage_reads)
     except NoMemory:
         machine.allocator.free(copy)
         raise
+    except DiskError:
+        machine.allocator.free(copy)
+        raise BusError(address, f"page {index} of the file that {vma} shows cannot be read") from None
     if page < 0:
         machine.allocator.free(copy)
         raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
@@ -140,24 +143,46 @@ def do_shared_write(k: Kernel, vma: VmArea, address: int) -> None:
     machine.end_burst()
 
 
-def find_or_read(k: Kernel, file: AddressSpace, index: int) -> int:
-    """filemap_nopage: the page, with one more reference; read if it was not there. -1 beyond the end. Raises as an allocation."""
+def find_or_read(k: Kernel, file: AddressSpace, index: int, *, ahead: int = 0, again: int = 1) -> int:
+    """The page, with one more reference; -1 beyond the end. What was not there or could not be read is read up to `again` times.
+
+    Where it was not there, `ahead` more: readahead, which fails without a word. Raises as an allocation, and DiskError; then a page that could not be read stays in the cache, and is tried again by whoever comes.
+    """
+    page, new = _find_or_add(k, file, index)
+    if page < 0 or not k.machine.frames.flags[page] & PG_NOT_UPTODATE:
+        return page
+    for left in reversed(range(again + new * ahead)):
+        try:
+            k.page_cache.read(file, index, page)
+            break
+        except DiskError:
+            if not left:
+                put_page(k, page)
+                raise
+    return page
+
+
+def _find_or_add(k: Kernel, file: AddressSpace, index: int) -> tuple[int, bool]:
+    """find_get_page, add_to_page_cache: (the page, with one more reference; whether it is new, and to be read). -1 beyond the end.
+
+    Raises as an allocation.
+    """
     cache = k.page_cache
     if index >= file.nr_pages:
-        return -1
+        return -1, False
     page = cache.find_get_page(file, index)
     if page >= 0:
-        return page
+        return page, False
     new = k.machine.allocator.alloc(1, Gfp.HIGHUSER)
     nodes = reserve_nodes(k, file, np.array([index], np.int64), new)
     page = cache.find_get_page(file, index)  # whoever slept looks again
     if page >= 0 or index >= file.nr_pages:
         k.machine.allocator.free(new)
         cache.give_back(nodes)
-        return page
-    cache.read(file, index, int(new[0]))
+        return page, False
     cache.add(file, index, int(new[0]), nodes)
-    return int(new[0])
+    k.machine.frames.flags[new] |= np.uint32(PG_NOT_UPTODATE)
+    return int(new[0]), True
 
 
 def reserve_nodes(k: Kernel, file: AddressSpace, indexes: I64, pages: I64) -> I64:
@@ -210,10 +235,11 @@ def _collect(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int, b
     """The pages of the cache that [start, end), in one page table, shows and has no entries for. False if the cache has none."""
     first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
     nr = 0
+    flags = k.machine.frames.flags
     for i in range((end - start) >> PAGE_SHIFT):
         page = file.pages.find(first + i)
         at = start + (i << PAGE_SHIFT)
-        if page >= 0 and not lookup(*k.machine.geometry, vma.mm.pgd, at)[0]:
+        if page >= 0 and not flags[page] & PG_NOT_UPTODATE and not lookup(*k.machine.geometry, vma.mm.pgd, at)[0]:
             batch.columns[PFN, nr], batch.columns[ADDRESS, nr], batch.columns[LENGTH, nr] = page, at, 1
             nr += 1
     batch.nr = batch.runs = nr

@@ -119,14 +119,18 @@ class Kernel:
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
         self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.swap_pages)
+        self._make_files()
+        self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
+        self.burst_bytes = BURST_TABLES * paging.leaf_span
+        self._batches: list[Batch] = []
+
+    def _make_files(self) -> None:
+        machine, rules = self.machine, self.rules
         nodes = machine.cache("radix_tree_node", rules.radix_node_bytes) if rules.radix_node_bytes else None
         self.inode_cache = machine.cache("inode_cache", rules.inode_bytes, hwcache_align=rules.inodes_are_aligned)
         self.file_cache = machine.cache("filp", rules.file_bytes, hwcache_align=True)
         self.open_files: dict[int, File] = {}  # by the address of the struct file
         self.page_cache = PageCache(machine.ram, machine.frames, self.rmap.files, self._make_space, nodes)
-        self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
-        self.burst_bytes = BURST_TABLES * paging.leaf_span
-        self._batches: list[Batch] = []
 
     def _make_space(self, on_disk: bool) -> AddressSpace:
         address = self.inode_cache.alloc()

@@ -134,6 +134,10 @@ class Rules:
     """Pages that a read fault maps at once, if they are in the cache; 0 if it maps its own alone."""
     cow_allocates_first: bool
     """A write to a private mapping prepares its VMA and takes a page before it asks for the file's; so there beyond its end too."""
+    nopage_reads: int
+    """How often a fault reads a page that readahead could not read."""
+    reads_ahead: int
+    """Whether read(2) begins with readahead of the page itself, which fails without a word."""
     truncate_unmaps_twice: bool
     """Before the pages leave the cache, and after: for private copies that a fault has made meanwhile."""
     extending_zeroes_tail: bool
