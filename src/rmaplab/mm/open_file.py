@@ -11,14 +11,16 @@ Source: 2.6.2 fs/file_table.c, get_empty_filp, fput; kernel/fork.c, copy_files, 
 
 import errno
 
-from rmaplab.errors import KernelBug, NoMemory
+from rmaplab.errors import KernelBug, NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.objects.task import FilesStruct
 
 
 def open_file(k: Kernel, mapping: AddressSpace, *, readable: bool, writable: bool) -> File:
-    """A struct file that nobody refers to yet. Raises SyscallError: ENFILE, since 2.6.34 ENOMEM, where there is no memory for it."""
+    """A struct file that nobody refers to yet. Raises SyscallError: EROFS; ENFILE, since 2.6.34 ENOMEM, where there is no memory for it."""
+    if writable and mapping.read_only:
+        raise SyscallError(errno.EROFS, "open")
     try:
         address = k.file_cache.alloc()
     except NoMemory as failure:

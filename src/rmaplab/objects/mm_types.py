@@ -24,7 +24,7 @@ pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -139,10 +139,10 @@ class AddressSpace:
     """An inode and its address_space. `address` is what page->mapping says; `i_mmap` are the VMAs that map it, which change under `lock`.
 
     `pages` are those in the page cache: index -> PFN. `size` in bytes. `store` is what is on its disk: index -> a page's bytes, zeros where
-    there is none; a file that is not `on_disk` has none but what it was made with, and lives in the page cache, as on tmpfs.
+    there is none, and reading or writing one may raise DiskError; a file that is not `on_disk` has none but what it was made with, and lives in the page cache, as on tmpfs.
     """
 
-    __slots__ = ("address", "i_mmap", "lock", "on_disk", "pages", "size", "store")
+    __slots__ = ("address", "i_mmap", "lock", "on_disk", "pages", "read_only", "size", "store")
 
     def __init__(
         self, address: int, i_mmap: VmaIndex, lock: Lock, pages: RadixTree | None = None, *, on_disk: bool = True
@@ -152,7 +152,8 @@ class AddressSpace:
         self.lock = lock
         self.on_disk = on_disk
         self.size = 0
-        self.store: dict[int, bytes] = {}
+        self.store: MutableMapping[int, bytes] = {}
+        self.read_only = False
         self.pages = RadixTree() if pages is None else pages
 
     def is_hole(self, index: int) -> bool:
