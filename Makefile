@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
 
-.PHONY: help demo test check lint types bench bench-against bench-check fit time boundary campaign fuzz counts vmas bpf kernels servers account clean
+.PHONY: help demo test check lint types bench bench-against bench-check bench-files fit time boundary campaign fuzz counts vmas bpf kernels servers account clean
 help:      ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
 
@@ -58,6 +58,9 @@ campaign: $(DEV)    ## 10^5 random calls per kernel, check() after every one: so
 
 bench-check: $(DEV)    ## check's two sides beside the host's alone, in turns, 300 strangers beside (root; some minutes)
 	$(BIN)/python -m benchmarks.pace
+
+bench-files: $(DEV)    ## files: cached faults, 1 GiB mapped, 20,000 mmaps, as ratios (some two minutes, 4 GB)
+	$(BIN)/python -m benchmarks.files
 
 bpf:       ## compile the BPF programs again (needs Debian 12's clang and llvm); commit what it makes
 	for name in task_vma peek; do src/rmaplab/host/bpf/build $$name.bpf.c $$name.bpf.o; done

@@ -1,7 +1,7 @@
 """What can go wrong, told apart by whose fault it is.
 
 the simulated program's     SyscallError, SegmentationFault, BusError      Linux would say so too
-the simulated machine's     NoMemory, OomKilled                            memory ran out
+the simulated machine's     NoMemory, OomKilled, DiskError                 memory ran out, a disk failed
 ours                        KernelBug                                      an impossible state, as a panic
 the simulated kernel's      Oops                                           a BUG() of its own source: the task that has met it dies
 the user's                  UsageError, NotModelled                        one line and a next step, exit code 2
@@ -77,6 +77,10 @@ class BusError(SegmentationFault):
     def __str__(self) -> str:
         """As a SegmentationFault, but for the signal."""
         return super().__str__().replace("SIGSEGV", "SIGBUS", 1)
+
+
+class DiskError(RmaplabError):
+    """A file's store could not read or write a page: EIO of a call, SIGBUS of a fault."""
 
 
 class NoMemory(RmaplabError):

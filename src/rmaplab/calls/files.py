@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rmaplab.calls.memory import MemoryCalls
-from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.errors import DiskError, NoMemory, SyscallError
 from rmaplab.mm.file_io import LAST, file_read, file_write, write_out
+from rmaplab.mm.open_file import close_fd, install, open_file
 from rmaplab.mm.truncate import vmtruncate
-from rmaplab.objects.mm_types import AddressSpace, File
+from rmaplab.objects.mm_types import AddressSpace
 
 R = TypeVar("R")
 
@@ -20,18 +21,18 @@ class FileCalls(MemoryCalls):
     """The file calls of a task."""
 
     def open(self, file: AddressSpace, *, readable: bool = True, writable: bool = False, fd: int | None = None) -> int:
-        """open(2) of a file that System.new_file() has made: a descriptor, the lowest that is free, or `fd`."""
+        """open(2) of a file that System.new_file() has made: a descriptor, the lowest that is free, or `fd`. Raises SyscallError: ENFILE, ENOMEM."""
         self._mm()
-        return self.files.install(File(file, readable=readable, writable=writable), fd)
+        return install(self.kernel, self.files, open_file(self.kernel, file, readable=readable, writable=writable), fd)
 
     def dup(self, fd: int, to: int | None = None) -> int:
         """dup(2), or dup2(2): one more descriptor of the same open file. Raises SyscallError(EBADF)."""
-        return self.files.install(self.opened("dup", fd), to)
+        return install(self.kernel, self.files, self.opened("dup", fd), to)
 
     def close(self, fd: int) -> None:
         """close(2). What is mapped stays so. Raises SyscallError(EBADF)."""
         self.opened("close", fd)
-        del self.files.fd[fd]
+        close_fd(self.kernel, self.files, fd)
 
     def file_size(self, fd: int) -> int:
         """st_size of fstat(2), in bytes. Raises SyscallError(EBADF)."""
@@ -87,5 +88,7 @@ class FileCalls(MemoryCalls):
             return call(self.kernel, *arguments)
         except NoMemory as failure:
             raise failure.or_errno(errno.ENOMEM, name) from None
+        except DiskError:
+            raise SyscallError(errno.EIO, name) from None
         finally:
             self.kernel.machine.end_call()

@@ -36,6 +36,40 @@ INDEXES: dict[str, History] = {
 }
 
 FILES: dict[str, History] = {
+    "radix_node_bytes": (
+        since("2.4", 0, "2.4.27 include/linux/pagemap.h, page_hash: a table made at boot, and no nodes"),
+        since("2.6", 260, "2.6.2 lib/radix-tree.c, struct radix_tree_node, computed: files.md A2", value64=520),
+        since("2.6.7", 276, "2.6.7 lib/radix-tree.c, computed: two tags; files.md A2", value64=536),
+        since("6.18", 576, "struct xa_node by BTF", V),
+    ),
+    "radix_tree_shrinks": (
+        since(
+            "2.4",
+            0,
+            "2.4.27 include/linux/pagemap.h: no tree; 2.6.2 lib/radix-tree.c, radix_tree_delete: an empty one's",
+        ),
+        since("2.6.34", 1, "2.6.34 lib/radix-tree.c, radix_tree_shrink; 6.18 lib/xarray.c, xas_shrink"),
+    ),
+    "inode_bytes": (
+        since("2.4", 308, "2.4.27 include/linux/fs.h, computed: files.md A1; 64 bit: an estimate", value64=544),
+        since("2.6", 348, "2.6.2 include/linux/fs.h, computed: files.md A1; 64 bit: an estimate", value64=584),
+        since("2.6.7", 324, "2.6.7 include/linux/fs.h, computed: files.md A1; 64 bit: an estimate", value64=552),
+        since("6.18", 616, "struct inode by BTF", V),
+    ),
+    "inodes_are_aligned": (
+        since("2.4", 1, "2.4.27, 2.6.2 fs/inode.c, inode_init: SLAB_HWCACHE_ALIGN"),
+        since("6.18", 0, "fs/inode.c, inode_init: 624 bytes each in slabinfo", V),
+    ),
+    "file_bytes": (
+        since("2.4", 104, "2.4.27 include/linux/fs.h, computed: files.md A1; 64 bit: an estimate", value64=184),
+        since("2.6", 140, "2.6.2 include/linux/fs.h, computed: files.md A1; 64 bit: an estimate", value64=248),
+        since("2.6.7", 148, "2.6.7 include/linux/fs.h, computed: files.md A1; 64 bit: an estimate", value64=264),
+        since("6.18", 184, "struct file by BTF", V),
+    ),
+    "no_file_is_enfile": (
+        since("2.4", 1, "2.4.27, 2.6.2 fs/open.c, dentry_open: whatever get_empty_filp lacked"),
+        since("2.6.34", 0, "6.18 fs/file_table.c, alloc_empty_file: ENOMEM; 2.6.34 not read"),
+    ),
     "file_lock": (
         since("2.4", FileLock.I_SHARED_LOCK, "2.4.27 include/linux/fs.h, struct address_space"),
         since("2.6", FileLock.I_SHARED_SEM, "2.6.2 include/linux/fs.h, struct address_space"),
@@ -68,6 +102,14 @@ FILES: dict[str, History] = {
         since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, do_no_page; 2.6.34 __do_fault"),
         since("3.1", 1, "1d65f86db148; from memory; 3.19 mm/memory.c, do_cow_fault"),
         since("6.18", 1, "mm/memory.c, do_cow_fault", V),
+    ),
+    "nopage_reads": (
+        since("2.4", 2, "2.4.27, 2.6.2 mm/filemap.c, filemap_nopage, page_not_uptodate: readpage, and once more"),
+        since("6.18", 1, "mm/filemap.c, filemap_fault, page_not_uptodate"),
+    ),
+    "reads_ahead": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, do_generic_file_read, no_cached_page: readpage"),
+        since("2.6", 1, "2.6.2 mm/filemap.c, do_generic_mapping_read: page_cache_readahead; 6.18 filemap_get_pages"),
     ),
     "truncate_unmaps_twice": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, vmtruncate"),

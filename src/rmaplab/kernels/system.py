@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rmaplab.cache.host_store import HostDirectory
 from rmaplab.calls.task import Program, Task, spawn
 from rmaplab.errors import NoMemory, UsageError
 from rmaplab.kernels.box import Box
@@ -308,6 +310,10 @@ class System:
     def new_file(self, data: bytes = b"", size: int | str = 0, *, on_disk: bool = True) -> AddressSpace:
         """A file of these bytes, with zeros behind them up to `size`: for Task.open(). One that is not `on_disk` lives in the page cache, as on tmpfs."""
         return self.kernel.page_cache.new_file(data, parse_size(size), on_disk=on_disk)
+
+    def mount_host(self, path: str | Path) -> HostDirectory:
+        """A directory of the host, read-only: its `file("name")` is for Task.open(). No link is followed. Raises UsageError."""
+        return HostDirectory(self.kernel.page_cache, path)
 
     def who_maps(self, what: Task | AddressSpace, where: int) -> list[Mapping]:
         """Who maps the page that a task has at address `where`, or page `where` of a file, by this kernel's reverse map.

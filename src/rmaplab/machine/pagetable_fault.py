@@ -10,10 +10,10 @@ Nothing here knows a kernel's policy. Conventions as in pagetable.py.
 
 import numpy as np
 
-from rmaplab.machine.arrays import I8, I64, Words
+from rmaplab.machine.arrays import I8, I32, I64, U32, Words
 from rmaplab.machine.batch import note
 from rmaplab.machine.entries import ACCESSED, DIRTY, PFN_MASK, PRESENT, READABLE, RW, WRITABLE
-from rmaplab.machine.frames import ZERO_PFN
+from rmaplab.machine.frames import PG_NOT_UPTODATE, ZERO_PFN
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.pagetable import count_tables, leaf, leaf_make, make_path, missing_on_path
 
@@ -139,6 +139,24 @@ def map_pages(
             runs = note(added, runs, pfns[done + i], (first + i) * size, address + (i << 12), entry, size)
         done = stop
     return runs
+
+
+@kernel
+def map_around(
+    words: Words, levels: int, bits: int, pgd: int, start: int, pfns: I64, protection: int,
+    flags: U32, count: I32, mapcount: I32,
+) -> int:  # fmt: skip
+    """Entries for those of `pfns`, from `start` on within one leaf table, that are frames, were read, and have none: they are counted. Returns how many."""
+    table = leaf(words, levels, bits, pgd, start)
+    first = (table >> (12 - bits)) + ((start >> 12) & ((1 << bits) - 1))
+    nr = 0
+    for i in range(pfns.size):
+        if pfns[i] >= 0 and not words[first + i] and not flags[pfns[i]] & PG_NOT_UPTODATE:
+            words[first + i] = (pfns[i] << 12) | protection
+            count[pfns[i]] += np.int32(1)
+            mapcount[pfns[i]] += np.int32(1)
+            nr += 1
+    return nr
 
 
 @kernel

@@ -29,8 +29,8 @@ from rmaplab.machine.locks import Lock
 from rmaplab.machine.pagetable import count_tables, touch_range
 from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, empty_entry, fault_scan, hook_tables, install
 from rmaplab.mm.cow import decide
-from rmaplab.mm.driver import is_device
-from rmaplab.mm.filemap import do_no_page, do_shared_write, map_stretch
+from rmaplab.mm.file_fault import map_stretch, touch_cached
+from rmaplab.mm.filemap import do_no_page, do_shared_write
 from rmaplab.mm.guard import refuse_guard
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.stack import expand_stack
@@ -81,7 +81,11 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
             raise SegmentationFault(0, f"{bad:#x} is no address: a general protection fault", "KERNEL")
         raise SegmentationFault(bad, "an address outside the address space")
     address, end = start & -PAGE_SIZE, (end + PAGE_SIZE - 1) & -PAGE_SIZE
-    if limits is not None and write and end - address == PAGE_SIZE and _first_write(k, mm, address):
+    if (
+        limits is not None
+        and end - address == PAGE_SIZE
+        and (_first_write(k, mm, address) if write else touch_cached(k, mm.find_vma(address), address, write=False))
+    ):
         return
     while address < end:
         stop = end if end - address == PAGE_SIZE else k.alloc_burst_end(address, end)
@@ -136,7 +140,7 @@ def _first_write(k: Kernel, mm: MmStruct, address: int) -> bool:
     """The first write to one page, where its page table is there and a page is at hand. False if it is another kind of touch: nothing is done."""
     vma = mm.find_vma(address)
     if vma is None or vma.start > address or vma.file is not None or not vma.flags & VM_WRITE:
-        return False
+        return touch_cached(k, vma, address, write=True)
     if not k.design.vma_is_faulted(vma):
         return False
     machine, locks = k.machine, k.machine.locks
@@ -180,8 +184,7 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
         return there
     if vma.file is not None:
         if found.codes[0] == EMPTY:
-            nr = _empty_stretch(k, vma, found.codes, (end - there) >> PAGE_SHIFT, write)
-            if nr < 2 or not map_stretch(k, vma, there, there + nr * PAGE_SIZE, write):
+            if not map_stretch(k, vma, there, found.codes[: (end - there) >> PAGE_SHIFT], write):
                 do_no_page(k, vma, there, write)
             return there
         if vma.flags & VM_SHARED:
@@ -195,15 +198,6 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     if end < found.end:
         found = _look(k, vma.mm, there, end, write)
     return _anonymous(k, vma, found, write)
-
-
-def _empty_stretch(k: Kernel, vma: VmArea, codes: I8, nr: int, write: bool) -> int:
-    """Of the first `nr` pages of a file's mapping how many can be mapped at once; 1 where each fault is a story of its own."""
-    copies, around = write and not vma.flags & VM_SHARED, not write and k.rules.fault_around_pages
-    if nr == 1 or copies or around or k.machine.watched or is_device(vma):
-        return 1
-    others = np.flatnonzero(codes[:nr] != EMPTY)
-    return int(others[0]) if others.size else nr
 
 
 def _until_the_pagevec_drains(k: Kernel, found: Found, end: int) -> int:

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from rmaplab.errors import NoMemory
+from rmaplab.errors import DiskError, NoMemory
 from rmaplab.machine.frames import PG_ANON, PG_DIRTY
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.filemap import find_or_read
@@ -33,9 +33,10 @@ def willneed(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int) -
     first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
     with suppress(NoMemory):
         for index in range(first, min(first + ((end - start) >> PAGE_SHIFT), file.nr_pages)):
-            page = find_or_read(k, file, index)
-            if page >= 0:
-                put_page(k, page)
+            with suppress(DiskError):  # whoever wants it tries again
+                page = find_or_read(k, file, index)
+                if page >= 0:
+                    put_page(k, page)
 
 
 def pageout(k: Kernel, vma: VmArea, start: int, end: int) -> None:

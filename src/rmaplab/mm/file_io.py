@@ -13,10 +13,10 @@ folio_clear_dirty_for_io; files.md B7, C3.
 
 import numpy as np
 
-from rmaplab.errors import NoMemory
+from rmaplab.errors import DiskError, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_DIRTY
-from rmaplab.mm.filemap import find_or_read
+from rmaplab.mm.filemap import find_or_read, reserve_nodes
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.mm_types import AddressSpace
@@ -28,7 +28,7 @@ LAST = (1 << 52) - 1
 
 
 def file_read(k: Kernel, file: AddressSpace, start: int, length: int) -> bytes:
-    """At most `length` bytes from `start` on; less where the file ends. Raises as an allocation."""
+    """At most `length` bytes from `start` on; less where the file ends, or behind the first page cannot be read. Raises as an allocation; DiskError."""
     parts: list[bytes] = []
     end = min(start + length, file.size)
     while start < end:
@@ -37,7 +37,12 @@ def file_read(k: Kernel, file: AddressSpace, start: int, length: int) -> bytes:
             parts.append(bytes(min(PAGE_SIZE - offset, end - start)))
             start += len(parts[-1])
             continue
-        page = find_or_read(k, file, index)
+        try:
+            page = find_or_read(k, file, index, ahead=k.rules.reads_ahead)
+        except DiskError:
+            if not parts:
+                raise
+            break
         if page < 0:  # somebody has cut the file
             break
         parts.append(k.machine.ram.bytes[page, offset : min(PAGE_SIZE, offset + end - start)].tobytes())
@@ -49,7 +54,7 @@ def file_read(k: Kernel, file: AddressSpace, start: int, length: int) -> bytes:
 
 
 def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
-    """Bytes written: less than all where memory is short behind the first page. Raises as an allocation, with nothing written."""
+    """Bytes written: less than all where memory is short behind the first page, or one cannot be read. Raises as an allocation, and DiskError, with nothing written."""
     done = 0
     if start > file.size:
         extend(k, file, start)
@@ -57,7 +62,7 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
         index, offset = divmod(start + done, PAGE_SIZE)
         try:
             page = _find_or_create(k, file, index)
-        except NoMemory:
+        except (NoMemory, DiskError):
             if not done:
                 raise
             break
@@ -87,18 +92,27 @@ def extend(k: Kernel, file: AddressSpace, size: int) -> None:
 
 
 def write_out(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
-    """Pages of [first, last] that are newer than the store go there. What lives in the page cache has none."""
+    """Pages of [first, last] that are newer than the store go there. What lives in the page cache has none.
+
+    Raises DiskError, when all have been tried. What could not be written is lost to the file, and not tried again.
+    """
     if not file.on_disk:
         return
+    failed: DiskError | None = None
     for index, page in list(k.page_cache.dirty(file, first, last)):
         k.machine.frames.count[page] += 1
         if k.rules.dirty_is_accounted:
             mkclean(k.rmap, np.array([page], np.int64))
         if file.pages.get(index) == page:
-            k.page_cache.write(file, index, page)
+            try:
+                k.page_cache.write(file, index, page)
+            except DiskError as failure:
+                failed = failure
             k.machine.charge("file_writepage")
         put_page(k, page)
     k.machine.end_burst()
+    if failed is not None:
+        raise failed
 
 
 def _find_or_create(k: Kernel, file: AddressSpace, index: int) -> int:
@@ -106,11 +120,13 @@ def _find_or_create(k: Kernel, file: AddressSpace, index: int) -> int:
     page = find_or_read(k, file, index)
     while page < 0:
         new = k.machine.allocator.alloc(1, Gfp.HIGHUSER, zeroed=True)
+        nodes = reserve_nodes(k, file, np.array([index], np.int64), new)
         page = k.page_cache.find_get_page(file, index)
         if page >= 0:
             k.machine.allocator.free(new)
+            k.page_cache.give_back(nodes)
         else:
             page = int(new[0])
             k.page_cache.read(file, index, page)
-            k.page_cache.add(file, index, page)
+            k.page_cache.add(file, index, page, nodes)
     return page

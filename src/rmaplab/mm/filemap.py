@@ -19,19 +19,19 @@ do_shared_fault, do_fault_around, wp_page_shared; eras.md 2.1, files.md C1, C5.
 
 import numpy as np
 
-from rmaplab.errors import BusError, KernelBug, NoMemory, Oops
+from rmaplab.errors import BusError, DiskError, KernelBug, NoMemory, Oops
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, READABLE, RW, WRITABLE
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, copy_frames
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_NOT_UPTODATE, copy_frames
 from rmaplab.machine.pagetable import count_tables, lookup
-from rmaplab.machine.pagetable_fault import count_way, hang_way, hook_tables, map_pages
+from rmaplab.machine.pagetable_fault import count_way, hang_way, hook_tables
 from rmaplab.mm.driver import check_nopage, is_device, map_device, nopage
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.flags import VM_ACCESS, VM_SHARED, VM_WRITE
-from rmaplab.objects.mm_types import AddressSpace, VmArea
+from rmaplab.objects.mm_types import AddressSpace, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
@@ -53,18 +53,24 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     machine, mm, locks = k.machine, vma.mm, k.machine.locks
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
-    _make_way(k, vma, address)
+    make_way(k, vma, address)
     if not write and k.rules.fault_around_pages and _fault_around(k, vma, vma.file.mapping, address):
         return
     index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
     device, copies = is_device(vma), write and not vma.flags & VM_SHARED
     copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
     try:
-        page = nopage(vma, address) if device else find_or_read(k, vma.file.mapping, index)
+        if device:
+            page = nopage(vma, address)
+        else:
+            page = find_or_read(k, vma.file.mapping, index, ahead=1, again=k.rules.nopage_reads)
         check_nopage(k, vma, page)
     except (NoMemory, Oops):
         machine.allocator.free(copy)
         raise
+    except DiskError:
+        machine.allocator.free(copy)
+        raise BusError(address, f"page {index} of the file that {vma} shows cannot be read") from None
     if page < 0:
         machine.allocator.free(copy)
         raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
@@ -103,7 +109,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     machine.end_burst()
 
 
-def _make_way(k: Kernel, vma: VmArea, address: int) -> None:
+def make_way(k: Kernel, vma: VmArea, address: int) -> None:
     """__handle_mm_fault: the page tables that are there before anybody asks which page it is. Raises as an allocation."""
     geometry, mm = k.machine.geometry, vma.mm
     depth = k.machine.paging.levels - (1 if k.rules.tables_before_files else 2)
@@ -128,56 +134,6 @@ def _new_copy(k: Kernel, vma: VmArea) -> I64:
     return k.machine.allocator.alloc(1, Gfp.HIGHUSER, zeroed=True)
 
 
-def map_stretch(k: Kernel, vma: VmArea, start: int, end: int, write: bool) -> bool:
-    """do_no_page for each page of [start, end), in one burst where nothing is, as far as the file goes. Not for private writes.
-
-    What is not in the cache is read. False if it is better done page by page: memory is short, the file ends, or somebody has been faster.
-    """
-    machine, mm, locks = k.machine, vma.mm, k.machine.locks
-    if vma.file is None:
-        raise KernelBug("do_no_page", f"{vma} shows no file")
-    file, first = vma.file.mapping, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
-    last = first + ((end - start) >> PAGE_SHIFT)
-    if last > file.nr_pages:
-        return False
-    tables = _NOTHING
-    with k.batch() as batch:
-        try:
-            _read_missing(k, file, first, last)
-            missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
-            tables = machine.alloc_tables(missing) if missing else tables
-            pfns = _in_cache(file, first, last)
-            nr = batch.nr = batch.runs = pfns.size
-            batch.columns[PFN, :nr], batch.columns[LENGTH, :nr] = pfns, 1
-            k.design.reserve(batch)
-            lock = machine.pte_lock(mm, start)
-            locks.enter(lock)
-            missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
-            same = lock is machine.pte_lock(mm, start) and missing == tables.size and k.design.reserved(batch)
-            same = same and pfns.min() >= 0 and np.array_equal(pfns, _in_cache(file, first, last))  # nobody holds them
-            if same:
-                batch.runs = map_pages(
-                    *machine.geometry, mm.pgd, start, pfns, _protection(k, vma, write=write), tables, batch.columns
-                )
-                if tables.size:
-                    mm.nr_tables += tables.size
-                    k.design.tables_added(mm, start, end)
-                    tables = _NOTHING
-                _mapped(k, vma, batch, write=write)
-                locks.count("vma_lock" if k.rules.vma_locks else "mmap_sem", nr - 1, write=False)
-                locks.count("page_table_lock", nr - 1)
-                machine.charge("file_fault", nr)
-            locks.leave(lock)
-        except NoMemory:
-            return False
-        finally:
-            k.design.unreserve()
-            if tables.size:
-                machine.free_tables(tables)
-    machine.end_burst()
-    return same
-
-
 def filemap_populate(k: Kernel, vma: VmArea, start: int, end: int, nonblock: bool) -> None:
     """install_page for each page of [start, end), at its linear place; nothing if the file ends before. What is not in the cache is read.
 
@@ -194,26 +150,6 @@ def filemap_populate(k: Kernel, vma: VmArea, start: int, end: int, nonblock: boo
             do_no_page(k, vma, address, write=False)
 
 
-def _in_cache(file: AddressSpace, first: int, last: int) -> I64:
-    """Pages [first, last) as they are in the cache, -1 for one that is not. O(pages)."""
-    return np.array([file.pages.get(index, -1) for index in range(first, last)], np.int64)
-
-
-def _read_missing(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
-    """Pages [first, last) are in the cache. Raises as an allocation, with none of them read."""
-    absent = [index for index in range(first, last) if index not in file.pages]
-    if not absent:
-        return
-    new = k.machine.allocator.alloc(len(absent), Gfp.HIGHUSER)
-    absent = [
-        index for index in absent if index not in file.pages and index < file.nr_pages
-    ]  # whoever slept looks again
-    k.machine.allocator.free(new[len(absent) :])
-    new = new[: len(absent)]
-    k.page_cache.read_many(file, absent, new)
-    k.machine.frames.count[new] -= 1
-
-
 def do_shared_write(k: Kernel, vma: VmArea, address: int) -> None:
     """do_wp_page in a shared mapping: the page may be written to, and its file hears of it; nothing if somebody has been faster."""
     machine = k.machine
@@ -228,30 +164,61 @@ def do_shared_write(k: Kernel, vma: VmArea, address: int) -> None:
     machine.end_burst()
 
 
-def find_or_read(k: Kernel, file: AddressSpace, index: int) -> int:
-    """filemap_nopage: the page, with one more reference; read if it was not there. -1 beyond the end. Raises as an allocation."""
+def find_or_read(k: Kernel, file: AddressSpace, index: int, *, ahead: int = 0, again: int = 1) -> int:
+    """The page, with one more reference; -1 beyond the end. What was not there or could not be read is read up to `again` times.
+
+    Where it was not there, `ahead` more: readahead, which fails without a word. Raises as an allocation, and DiskError; then a page that could not be read stays in the cache, and is tried again by whoever comes.
+    """
+    page, new = _find_or_add(k, file, index)
+    if page < 0 or not k.machine.frames.flags[page] & PG_NOT_UPTODATE:
+        return page
+    for left in reversed(range(again + new * ahead)):
+        try:
+            k.page_cache.read(file, index, page)
+            break
+        except DiskError:
+            if not left:
+                put_page(k, page)
+                raise
+    return page
+
+
+def _find_or_add(k: Kernel, file: AddressSpace, index: int) -> tuple[int, bool]:
+    """find_get_page, add_to_page_cache: (the page, with one more reference; whether it is new, and to be read). -1 beyond the end.
+
+    Raises as an allocation.
+    """
     cache = k.page_cache
     if index >= file.nr_pages:
-        return -1
+        return -1, False
     page = cache.find_get_page(file, index)
     if page >= 0:
-        return page
+        return page, False
     new = k.machine.allocator.alloc(1, Gfp.HIGHUSER)
+    nodes = reserve_nodes(k, file, np.array([index], np.int64), new)
     page = cache.find_get_page(file, index)  # whoever slept looks again
     if page >= 0 or index >= file.nr_pages:
         k.machine.allocator.free(new)
-        return page
-    cache.read(file, index, int(new[0]))
-    cache.add(file, index, int(new[0]))
-    return int(new[0])
+        cache.give_back(nodes)
+        return page, False
+    cache.add(file, index, int(new[0]), nodes)
+    k.machine.frames.flags[new] |= np.uint32(PG_NOT_UPTODATE)
+    return int(new[0]), True
+
+
+def reserve_nodes(k: Kernel, file: AddressSpace, indexes: I64, pages: I64) -> I64:
+    """Nodes of the index for new pages of a file. Raises as an allocation: then the pages are free again."""
+    try:
+        return k.page_cache.reserve(file, indexes)
+    except NoMemory:
+        k.machine.allocator.free(pages)
+        raise
 
 
 def _fault_around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> bool:
     """do_fault_around: map what is in the cache near `address`, and nothing else; whether `address` is mapped now. Raises as an allocation."""
     machine, mm = k.machine, vma.mm
-    window, span = k.rules.fault_around_pages * PAGE_SIZE, machine.paging.leaf_span
-    start = max(address & -window, vma.start)
-    end = min(start + window, (address & -span) + span, vma.end)
+    start, end = fault_window(k, vma, address)
     tables = _NOTHING
     with k.batch() as batch:
         if not _collect(k, vma, file, start, end, batch):
@@ -278,14 +245,22 @@ def _fault_around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> b
     return bool(lookup(*machine.geometry, mm.pgd, address)[0])
 
 
+def fault_window(k: Kernel, vma: VmArea, address: int) -> Range:
+    """The addresses that a read fault looks at: 16 pages from a border of 16, or from the VMA's start, within one page table."""
+    window, span = k.rules.fault_around_pages * PAGE_SIZE, k.machine.paging.leaf_span
+    start = max(address & -window, vma.start)
+    return start, min(start + window, (address & -span) + span, vma.end)
+
+
 def _collect(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int, batch: Batch) -> bool:
     """The pages of the cache that [start, end), in one page table, shows and has no entries for. False if the cache has none."""
     first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
     nr = 0
+    flags = k.machine.frames.flags
     for i in range((end - start) >> PAGE_SHIFT):
-        page = file.pages.get(first + i, -1)
+        page = file.pages.find(first + i)
         at = start + (i << PAGE_SHIFT)
-        if page >= 0 and not lookup(*k.machine.geometry, vma.mm.pgd, at)[0]:
+        if page >= 0 and not flags[page] & PG_NOT_UPTODATE and not lookup(*k.machine.geometry, vma.mm.pgd, at)[0]:
             batch.columns[PFN, nr], batch.columns[ADDRESS, nr], batch.columns[LENGTH, nr] = page, at, 1
             nr += 1
     batch.nr = batch.runs = nr
@@ -303,17 +278,17 @@ def _hook(k: Kernel, vma: VmArea, address: int, tables: I64) -> None:
 def _install_pages(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None:
     """Entries for pages of the cache: those of `batch`, whose table is there. For a write the only one."""
     machine, columns = k.machine, batch.columns
-    bits = _protection(k, vma, write=write)
+    bits = protection(k, vma, write=write)
     for i in range(batch.nr):
         _, columns[PTE, i] = lookup(*machine.geometry, vma.mm.pgd, columns[ADDRESS, i])
         columns[ENTRY, i] = (columns[PFN, i] << PAGE_SHIFT) | bits
         machine.set_entry(int(columns[PTE, i]), int(columns[ENTRY, i]))
-    _mapped(k, vma, batch, write=write)
+    mapped(k, vma, batch, write=write)
     machine.charge("file_fault")
     machine.charge("file_map_around", batch.nr - 1)
 
 
-def _protection(k: Kernel, vma: VmArea, *, write: bool) -> int:
+def protection(k: Kernel, vma: VmArea, *, write: bool) -> int:
     """What entries for pages of the file may do at once. Nothing, if nobody may access them."""
     if write:
         return WRITABLE
@@ -322,7 +297,7 @@ def _protection(k: Kernel, vma: VmArea, *, write: bool) -> int:
     return READABLE | (RW if is_written_freely(k, vma, vma.flags) else 0)
 
 
-def _mapped(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None:
+def mapped(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None:
     """Entries for pages of the file are there: references, rss, reverse map; and page_mkwrite, if the write is noticed."""
     if is_device(vma):
         map_device(k, vma, batch)

@@ -15,11 +15,12 @@ from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Machine
+from rmaplab.machine.radix_tree import RadixTree
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.mm.pagevec import LruAdd
 from rmaplab.mm.rules import FileLock, Rules
 from rmaplab.objects.flags import VM_ACCOUNT
-from rmaplab.objects.mm_types import AddressSpace, MmStruct, Range, VmaIndex
+from rmaplab.objects.mm_types import AddressSpace, File, MmStruct, Range, VmaIndex
 from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.pages import Rmap
 from rmaplab.rmap.protocol import ReverseMap
@@ -118,14 +119,24 @@ class Kernel:
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
         self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.swap_pages)
-        self.page_cache = PageCache(machine.ram, machine.frames, self.rmap.files, self._make_space)
+        self._make_files()
         self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
 
-    def _make_space(self, address: int, on_disk: bool) -> AddressSpace:
+    def _make_files(self) -> None:
+        machine, rules = self.machine, self.rules
+        nodes = machine.cache("radix_tree_node", rules.radix_node_bytes) if rules.radix_node_bytes else None
+        self.inode_cache = machine.cache("inode_cache", rules.inode_bytes, hwcache_align=rules.inodes_are_aligned)
+        self.file_cache = machine.cache("filp", rules.file_bytes, hwcache_align=True)
+        self.open_files: dict[int, File] = {}  # by the address of the struct file
+        self.page_cache = PageCache(machine.ram, machine.frames, self.rmap.files, self._make_space, nodes)
+
+    def _make_space(self, on_disk: bool) -> AddressSpace:
+        address = self.inode_cache.alloc()
         lock = self.machine.locks.new(FILE_LOCKS[self.rules.file_lock][0], f"file {address}")
-        return AddressSpace(address, self._make_index(), lock, on_disk=on_disk)
+        pages = RadixTree(self.page_cache.nodes, shrinks=self.rules.radix_tree_shrinks)
+        return AddressSpace(address, self._make_index(), lock, pages, on_disk=on_disk)
 
     def batch(self) -> Batch:
         """A batch for what one burst meets: `with k.batch() as batch`. From a pool, so that whoever sleeps keeps his own."""
@@ -220,9 +231,13 @@ class Kernel:
             self.sighand_cache: self.nr_alive - sum(len(task.threads) for task in self.tasks.values()),
             self.mm_cache: len(self.mms),
             self.vma_cache: sum(mm.map_count for mm in self.mms.values()),
+            self.inode_cache: len(self.page_cache.files),
+            self.file_cache: len(self.open_files),
         }
         if self.task_cache is not None:
             counts[self.task_cache] = len(self.tasks)
+        if self.page_cache.nodes is not None:
+            counts[self.page_cache.nodes] = sum(file.pages.nr_nodes for file in self.page_cache.files.values())
         for cache, nr in counts.items():
             if cache.nr_objects != nr:
                 raise KernelBug("slabinfo", f"{cache.nr_objects} {cache.name} objects, {nr} in use")

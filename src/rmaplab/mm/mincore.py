@@ -10,7 +10,7 @@ import errno
 
 import numpy as np
 
-from rmaplab.errors import SyscallError
+from rmaplab.errors import DiskError, SyscallError
 from rmaplab.machine.entries import DIRTY
 from rmaplab.machine.pagetable_edit import clear_bits, read_range, resident
 from rmaplab.mm.file_io import LAST, write_out
@@ -42,7 +42,7 @@ def do_mincore(k: Kernel, mm: MmStruct, start: int, length: int) -> list[bool]:
             resident(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, there)
         if vma.file is not None:
             pages, first = vma.file.mapping.pages, vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
-            there |= [first + i in pages for i in range(there.size)]
+            there |= pages.range(first, first + there.size) >= 0
         answer += there.tolist()
         address = stop
     return answer
@@ -77,7 +77,10 @@ def _sync(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int, flag
         _take_dirty(k, vma.mm, start, end)
         first, last = 0, LAST
     if flags & MS_SYNC:
-        write_out(k, file, first, last)
+        try:
+            write_out(k, file, first, last)
+        except DiskError:
+            raise SyscallError(errno.EIO, "msync") from None
 
 
 def _take_dirty(k: Kernel, mm: MmStruct, start: int, end: int) -> None:

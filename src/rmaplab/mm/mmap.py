@@ -26,6 +26,7 @@ from rmaplab.mm.limits import break_is_limited, check_expand_vm
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.mmap_file import check_pgoff, file_flags, refuse_growth
 from rmaplab.mm.munmap import do_munmap, split_ends
+from rmaplab.mm.open_file import get_file
 from rmaplab.mm.rules import Populate
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import link_vma, too_many_mappings, vm_area_alloc
@@ -217,7 +218,7 @@ def map_region(
             vma, _ = merge_new_range(k, mm, None, start, end, flags, pgoff, file=file)
         if vma is None:
             vma = vm_area_alloc(k, mm, start, end, flags, pgoff)
-            vma.file = file
+            vma.file = None if file is None else get_file(file)
             k.machine.charge("vma_alloc")
             if driver is not None:
                 mmap_device(k, vma, driver)

@@ -18,6 +18,7 @@ from rmaplab.errors import NoMemory, SyscallError, as_errno
 from rmaplab.machine.allocator import Gfp
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput
+from rmaplab.mm.open_file import copy_fds, put_files
 from rmaplab.objects.mm_types import Limits, MmStruct
 from rmaplab.objects.task import FilesStruct, TaskStruct
 
@@ -80,13 +81,13 @@ def copy_files(parent: TaskStruct | None, *, share: bool) -> FilesStruct:
     if share:
         parent.files.users += 1
         return parent.files
-    return FilesStruct(dict(parent.files.fd))
+    return copy_fds(parent.files)
 
 
-def exit_files(task: TaskStruct) -> None:
+def exit_files(k: Kernel, task: TaskStruct) -> None:
     """The task has no descriptors any more; open files go with the last of them."""
-    task.files.users -= 1
-    task.files = FilesStruct()
+    files, task.files = task.files, FilesStruct()
+    put_files(k, files)
 
 
 def end_group(k: Kernel, task: TaskStruct, code: int) -> None:
@@ -106,7 +107,7 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
     mm, task.mm = task.mm, None
     if mm is not None:
         mmput(k, mm)
-    exit_files(task)
+    exit_files(k, task)
     if task.leader is task:
         k.sighand_cache.free(task.sighand)
     else:

@@ -135,6 +135,19 @@ class Rules:
     """A spinlock, a semaphore, a spinlock again, a mutex; today walks share it."""
     file_merging: FileMerging
 
+    # -- cache/page_cache.py, mm/open_file.py ----------------------------------------------------------------------------
+    radix_node_bytes: int
+    """Of a node of a file's page index; 0 if that is a hash and has none."""
+    radix_tree_shrinks: bool
+    """The index gets lower when pages go; otherwise it does when the last one has gone."""
+    inode_bytes: int
+    """Without what a file system adds."""
+    inodes_are_aligned: bool
+    """To cache lines."""
+    file_bytes: int
+    no_file_is_enfile: bool
+    """open(2) says ENFILE where there is no memory for a struct file; otherwise ENOMEM."""
+
     # -- filemap.py, truncate.py, file_io.py -----------------------------------------------------------------------------
     dirty_is_accounted: bool
     """The first write to a shared page of a file on a disk is noticed: until then its entries are read-only."""
@@ -144,6 +157,10 @@ class Rules:
     """Pages that a read fault maps at once, if they are in the cache; 0 if it maps its own alone."""
     cow_allocates_first: bool
     """A write to a private mapping prepares its VMA and takes a page before it asks for the file's; so there beyond its end too."""
+    nopage_reads: int
+    """How often a fault reads a page that readahead could not read."""
+    reads_ahead: int
+    """Whether read(2) begins with readahead of the page itself, which fails without a word."""
     truncate_unmaps_twice: bool
     """Before the pages leave the cache, and after: for private copies that a fault has made meanwhile."""
     extending_zeroes_tail: bool

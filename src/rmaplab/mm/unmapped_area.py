@@ -14,6 +14,7 @@ unmapped_area_topdown, mm/huge_memory.c, __thp_get_unmapped_area; the guard gap 
 """
 
 import errno
+from itertools import chain
 
 from rmaplab.errors import SyscallError
 from rmaplab.mm.kernel import Kernel
@@ -100,14 +101,17 @@ def _highest_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
     The gap below a mapping that grows down is looked at when the hole there would do: then no hole above it will.
     """
     paging = k.machine.paging
-    top = paging.unmapped_base
-    above = mm.find_vma(top)
-    for vma in (*reversed(mm.overlapping(0, top)), None):
+    top = begin = paging.unmapped_base
+    if length >= mm.no_hole_above[0]:
+        begin = min(top, mm.no_hole_above[1])
+    above = mm.find_vma(begin)
+    for vma in chain(mm.downwards(begin), (None,)):
         floor = PAGE_SIZE if vma is None else vma.end
         end = top if above is None else min(top, above.start)
         if above is not None and end - floor >= length:
             end = top = min(end, _start_gap(k, above))
         if end - floor >= length:
+            mm.no_hole_above = length, end
             return end - length
         above = vma
     return _lowest_hole(k, mm, length, page_align(paging.task_size // 3), paging.task_size)

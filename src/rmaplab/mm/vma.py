@@ -20,8 +20,9 @@ import errno
 
 from rmaplab.errors import KernelBug, NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.open_file import fput, get_file
 from rmaplab.mm.vma_lock import vma_start_write
-from rmaplab.objects.mm_types import File, MmStruct, VmArea
+from rmaplab.objects.mm_types import NO_HOLE, File, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -36,7 +37,9 @@ def vm_area_alloc(k: Kernel, mm: MmStruct, start: int, end: int, flags: int, pgo
 def vm_area_dup(k: Kernel, vma: VmArea, mm: MmStruct, start: int, end: int, pgoff: int) -> VmArea:
     """A copy of `vma` for [start, end) of `mm` that nobody knows of yet. Raises as an allocation."""
     new = vm_area_alloc(k, mm, start, end, vma.flags, pgoff)
-    new.file, new.ops, new.traits = vma.file, vma.ops, vma.traits
+    new.ops, new.traits = vma.ops, vma.traits
+    if vma.file is not None:
+        new.file = get_file(vma.file)
     return new
 
 
@@ -55,6 +58,8 @@ def close_vma(vma: VmArea) -> None:
 def vm_area_free(k: Kernel, vma: VmArea) -> None:
     """Its bytes back: nobody knows of it, or not any more."""
     k.vma_cache.free(vma.address)
+    if vma.file is not None:
+        fput(k, vma.file)
 
 
 def link_vma(k: Kernel, vma: VmArea, parent: VmArea | None = None) -> None:
@@ -78,7 +83,7 @@ def show_file(k: Kernel, vma: VmArea, file: File, pgoff: int) -> None:
     """generic_file_mmap, for a linked VMA that nobody has touched: it shows `file` from page `pgoff` on."""
     if vma.anon_vma is not None or vma.file is not None:
         raise KernelBug("generic_file_mmap", f"{vma} has pages already")
-    vma.file, vma.pgoff = file, pgoff
+    vma.file, vma.pgoff = get_file(file), pgoff
     k.machine.locks.enter(file.mapping.lock)
     file.mapping.i_mmap.link(vma)
     k.machine.locks.leave(file.mapping.lock)
@@ -136,6 +141,8 @@ def _set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
     k.design.vma_pre_update(vma)
     if vma.file is not None:
         vma.file.mapping.i_mmap.pre_update(vma)
+    if start > vma.start or end < vma.end:
+        vma.mm.no_hole_above = NO_HOLE
     if start != vma.start:
         vma.mm.move_start(vma, start, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT))
     vma.end = end

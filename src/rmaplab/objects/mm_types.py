@@ -24,13 +24,14 @@ pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.locks import Lock, Locks
+from rmaplab.machine.radix_tree import RadixTree
 from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -66,6 +67,7 @@ class Traits(NamedTuple):
 
 
 PLAIN = Traits()
+NO_HOLE = (1 << 62, 1 << 62)
 
 
 class VmArea:
@@ -164,21 +166,24 @@ class AddressSpace:
     """An inode and its address_space. `address` is what page->mapping says; `i_mmap` are the VMAs that map it, which change under `lock`.
 
     `pages` are those in the page cache: index -> PFN. `size` in bytes. `store` is what is on its disk: index -> a page's bytes, zeros where
-    there is none; a file that is not `on_disk` has none but what it was made with, and lives in the page cache, as on tmpfs. That of a device
-    has a `driver`, and no pages.
+    there is none, and reading or writing one may raise DiskError; a file that is not `on_disk` has none but what it was made with, and lives in
+    the page cache, as on tmpfs. That of a device has a `driver`, and no pages.
     """
 
-    __slots__ = ("address", "driver", "i_mmap", "lock", "on_disk", "pages", "size", "store")
+    __slots__ = ("address", "driver", "i_mmap", "lock", "on_disk", "pages", "read_only", "size", "store")
 
-    def __init__(self, address: int, i_mmap: VmaIndex, lock: Lock, *, on_disk: bool = True) -> None:
+    def __init__(
+        self, address: int, i_mmap: VmaIndex, lock: Lock, pages: RadixTree | None = None, *, on_disk: bool = True
+    ) -> None:
         self.address = address
         self.i_mmap = i_mmap
         self.lock = lock
         self.on_disk = on_disk
         self.driver: Driver | None = None
         self.size = 0
-        self.store: dict[int, bytes] = {}
-        self.pages: dict[int, int] = {}
+        self.store: MutableMapping[int, bytes] = {}
+        self.read_only = False
+        self.pages = RadixTree() if pages is None else pages
 
     def is_hole(self, index: int) -> bool:
         """Whether nobody has ever written there, and no disk has it."""
@@ -193,15 +198,16 @@ class AddressSpace:
 class File:
     """struct file: an address space, opened for reading, for writing, or both. VMAs of one of them may merge, those of two opens never do.
 
-    `position` is where read and write go on; dup and fork share it.
+    `position` is where read and write go on; dup and fork share it. `count` are those who refer to it: descriptors and VMAs. `address` is where
+    its bytes lie in the slab; 0 if it was not opened by anybody (mm/open_file.py).
     """
 
-    __slots__ = ("mapping", "position", "readable", "writable")
+    __slots__ = ("address", "count", "mapping", "position", "readable", "writable")
 
     def __init__(self, mapping: AddressSpace, *, readable: bool = True, writable: bool = False) -> None:
         self.mapping = mapping
         self.readable, self.writable = readable, writable
-        self.position = 0
+        self.position = self.address = self.count = 0
 
 
 class MmStruct:
@@ -228,6 +234,8 @@ class MmStruct:
         """Frames of its page tables, the top one included. page_table_lock."""
         self.free_area_cache = 0
         """Where the last search for a hole ended (mm/unmapped_area.py)."""
+        self.no_hole_above = NO_HOLE
+        """(length, address): no hole above that address is so long; for who searches downwards. Whoever makes a hole sets it back."""
         self.start_brk = self.brk = 0
         """The heap: its first address, and the one behind its last."""
         self.def_flags = 0
@@ -274,6 +282,10 @@ class MmStruct:
         j = bisect_left(self._starts, end)
         return self.vmas[i - 1] if i else None, self.vmas[j] if j < len(self.vmas) else None
 
+    def downwards(self, address: int) -> Iterator[VmArea]:
+        """The VMAs that begin below `address`, from the last one on. O(log n) and a step each."""
+        return map(self.vmas.__getitem__, range(bisect_left(self._starts, address) - 1, -1, -1))
+
     def overlapping(self, start: int, end: int) -> list[VmArea]:
         """All VMAs that meet [start, end), in order. O(log n + m)."""
         i = bisect_right(self._starts, start)
@@ -305,6 +317,7 @@ class MmStruct:
 
     def remove(self, vma: VmArea) -> None:
         """Unlink a VMA. O(n), a memory move."""
+        self.no_hole_above = NO_HOLE
         i = self._index(vma)
         del self.vmas[i], self._starts[i]
         self._cached = None

@@ -106,6 +106,26 @@ class Rmap:
             self.design.add(batch, vma)
         self.leave_bits(batch)
 
+    def adds_at_once(self, pfn: int) -> bool:
+        """Whether one page of a file can be mapped without memory being asked for."""
+        if not self.design.reserves or not self.design.covers_files or not self.frames.mapcount[pfn]:
+            return True
+        self._one.hold_one(pfn, 0, 0, 0)
+        return self.design.reserved(self._one)
+
+    def add_file_one(self, pfn: int, pte: int, address: int, entry: int, vma: VmArea) -> None:
+        """add_file() of one page that adds_at_once, while nobody watches."""
+        self.count_file(1)
+        self.frames.mapcount[pfn] += 1
+        if self.design.covers_files:
+            self._one.hold_one(pfn, pte, address, entry)
+            self.design.add(self._one, vma)
+
+    def count_file(self, nr: int) -> None:
+        """`nr` pages of files are counted as mapped by who has written their entries, while nobody watches and the design does not cover them."""
+        if self._page_lock is not None:
+            self._locks.count(self._page_lock, nr)
+
     def duplicate(self, batch: Batch, vma: VmArea) -> None:
         """Mapped pages are mapped once more, in the fork's child `vma` (page_dup_rmap). Cannot fail."""
         self.enter_bits(batch)

@@ -1,0 +1,181 @@
+"""Faults of a file's pages that are in the cache: one at once, and a stretch of them in one piece. They come to what do_no_page comes to.
+
+    touch_cached    the commonest: one page, whose page table is there, and nobody is in the way
+    map_stretch     many pages that nobody has touched; a fault for each, or since 3.15 for each window of 16
+
+Source: 2.6.2 mm/memory.c, do_no_page; 6.18 mm/memory.c, do_fault_around, do_shared_fault; mm/filemap.c, filemap_map_pages; files.md C1, C5.
+"""
+
+import numpy as np
+
+from rmaplab.errors import KernelBug, NoMemory
+from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.arrays import I8, I64
+from rmaplab.machine.batch import LENGTH, PFN
+from rmaplab.machine.frames import PG_DIRTY, PG_NOT_UPTODATE
+from rmaplab.machine.pagetable import count_tables
+from rmaplab.machine.pagetable_fault import EMPTY, empty_entry, map_around, map_pages
+from rmaplab.mm.driver import is_device
+from rmaplab.mm.filemap import fault_window, make_way, mapped, notices_writes, protection, reserve_nodes
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.vma_lock import is_write_locked
+from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
+from rmaplab.objects.mm_types import AddressSpace, VmArea
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+
+def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) -> bool:
+    """One page is touched for the first time, a private one only read. False if it is another kind of touch: nothing is done."""
+    if vma is None or vma.file is None or vma.start > address:
+        return False
+    may_read = VM_ACCESS if k.rules.write_implies_read else VM_READ | VM_EXEC
+    if vma.flags & (VM_SHARED | VM_WRITE) != VM_SHARED | VM_WRITE if write else not vma.flags & may_read:
+        return False
+    machine, mm, locks = k.machine, vma.mm, k.machine.locks
+    outer, seen = vma.lock or mm.mmap_sem, machine.changes
+    if locks.listener is not None or outer.busy(write=False) or is_write_locked(vma):
+        return False
+    page = vma.file.mapping.pages.find(vma.pgoff + ((address - vma.start) >> PAGE_SHIFT))
+    pte = empty_entry(*machine.geometry, mm.pgd, address) if page >= 0 else -1
+    if pte < 0 or machine.frames.flags[page] & PG_NOT_UPTODATE:
+        return False
+    inner = machine.table_lock(pte >> PAGE_SHIFT) if machine.locks_tables else mm.page_table_lock
+    if inner.busy(write=True):
+        return False
+    around = not write and k.rules.fault_around_pages > 0
+    if k.design.covers_files if around else not k.rmap.adds_at_once(page):
+        return False
+    locks.pass_through(outer, write=False)
+    locks.pass_through(inner)
+    if machine.changes != seen:  # it took a while
+        return False
+    if around:
+        _around(k, vma, vma.file.mapping, address)
+    else:
+        entry = (page << PAGE_SHIFT) | protection(k, vma, write=write)
+        machine.set_entry(pte, entry)
+        machine.frames.count[page] += 1
+        k.rmap.add_file_one(page, pte, address, entry, vma)
+        if write and notices_writes(k, vma):
+            machine.frames.flags[page] |= PG_DIRTY
+        mm.rss += 1
+    machine.charge("file_fault")
+    machine.end_burst()
+    machine.charge("page_touch")
+    machine.end_burst(user=True)
+    return True
+
+
+def _around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> None:
+    """do_fault_around, where the page is in the cache and its table is there."""
+    machine, frames = k.machine, k.machine.frames
+    start, end = fault_window(k, vma, address)
+    first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
+    pfns = file.pages.range(first, first + ((end - start) >> PAGE_SHIFT))
+    bits, counted = protection(k, vma, write=False), (frames.flags, frames.count, frames.mapcount)
+    nr = map_around(*machine.geometry, vma.mm.pgd, start, pfns, bits, *counted)
+    k.rmap.count_file(nr)
+    vma.mm.rss += nr
+    machine.charge("file_map_around", nr - 1)
+
+
+def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> bool:
+    """The faults of the first of these pages, as many as can be done in one burst; `codes` are what classify says of them, from `start` on.
+
+    False if the first is better done by itself: it must be read from a disk, memory is short, or somebody has been faster.
+    """
+    machine, mm, locks = k.machine, vma.mm, k.machine.locks
+    if vma.file is None:
+        raise KernelBug("do_no_page", f"{vma} shows no file")
+    file, first = vma.file.mapping, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
+    around = 0 if write else k.rules.fault_around_pages
+    nr = _alike(k, vma, file, first, start, codes, write)
+    if nr < 2:
+        return False
+    end, last, tables = start + (nr << PAGE_SHIFT), first + nr, _NOTHING
+    with k.batch() as batch:
+        try:
+            span = machine.paging.leaf_span
+            for at in (start, *range((start & -span) + span, end, span)):
+                make_way(k, vma, at)
+            _read_missing(k, file, first, last)
+            missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
+            tables = machine.alloc_tables(missing) if missing else tables
+            pfns = file.pages.range(first, last)
+            batch.nr = batch.runs = nr
+            batch.columns[PFN, :nr], batch.columns[LENGTH, :nr] = pfns, 1
+            k.design.reserve(batch)
+            lock = machine.pte_lock(mm, start)
+            locks.enter(lock)
+            missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
+            same = lock is machine.pte_lock(mm, start) and missing == tables.size and k.design.reserved(batch)
+            same = same and pfns.min() >= 0 and np.array_equal(pfns, file.pages.range(first, last))  # nobody holds them
+            same = same and not (machine.frames.flags[pfns] & PG_NOT_UPTODATE).any()
+            if same:
+                batch.runs = map_pages(
+                    *machine.geometry, mm.pgd, start, pfns, protection(k, vma, write=write), tables, batch.columns
+                )
+                if tables.size:
+                    mm.nr_tables += tables.size
+                    k.design.tables_added(mm, start, end)
+                    tables = _NOTHING
+                mapped(k, vma, batch, write=write)
+                faults = -(-nr // around) if around else nr
+                locks.count("vma_lock" if k.rules.vma_locks else "mmap_sem", faults - 1, write=False)
+                locks.count("page_table_lock", faults - 1)
+                machine.charge("file_fault", faults)
+                machine.charge("file_map_around", nr - faults)
+            locks.leave(lock)
+        except NoMemory:
+            return False
+        finally:
+            k.design.unreserve()
+            if tables.size:
+                machine.free_tables(tables)
+    machine.end_burst()
+    return same
+
+
+def _alike(
+    k: Kernel, vma: VmArea, file: AddressSpace, first: int, start: int, codes: I8, write: bool
+) -> int:  # fmt: skip
+    """How many of the pages have no entry, and the same story: in the cache, or to be had at once; in whole windows, where faults map windows."""
+    around = 0 if write else k.rules.fault_around_pages
+    if codes.size == 1 or (write and not vma.flags & VM_SHARED) or k.machine.watched or is_device(vma):
+        return 1
+    others = np.flatnonzero(codes != EMPTY)
+    nr = min(int(others[0]) if others.size else codes.size, file.nr_pages - first)
+    if nr > 1 and around:
+        absent = np.flatnonzero(file.pages.range(first, first + nr) < 0)
+        nr = int(absent[0]) if absent.size else nr
+    if around:
+        if start % (around * PAGE_SIZE):
+            return 1
+        if start + (nr << PAGE_SHIFT) != vma.end:
+            nr -= nr % around
+    return nr
+
+
+def _absent(file: AddressSpace, first: int, last: int) -> I64:
+    """Those of [first, last) that the cache does not have."""
+    return first + np.flatnonzero(file.pages.range(first, max(first, last)) < 0)
+
+
+def _read_missing(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
+    """Pages [first, last) are in the cache. Raises as an allocation, with none of them read."""
+    absent = _absent(file, first, last)
+    if not absent.size:
+        return
+    new = k.machine.allocator.alloc(absent.size, Gfp.HIGHUSER)
+    nodes = reserve_nodes(k, file, absent, new)
+    absent = np.intersect1d(absent, _absent(file, first, min(last, file.nr_pages)))  # whoever slept looks again
+    k.machine.allocator.free(new[absent.size :])
+    new = new[: absent.size]
+    if absent.size:
+        k.page_cache.read_many(file, absent, new, nodes)
+        k.machine.frames.count[new] -= 1
+    else:
+        k.page_cache.give_back(nodes)
+
+
+_NOTHING: I64 = np.empty(0, np.int64)
