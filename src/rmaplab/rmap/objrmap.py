@@ -80,17 +80,19 @@ def _count_passed(ledger: Ledger, nr: int) -> int:
     return 0
 
 
-def candidates(machine: Machine, index: VmaIndex, first: int, last: int) -> Iterator[VmArea]:
-    """The VMAs that may show pages [first, last] of a file. What the index looks at for it, in vain or not, is charged as file_node_visit."""
+def candidates(
+    machine: Machine, index: VmaIndex, first: int, last: int, operation: str = "file_node_visit"
+) -> Iterator[VmArea]:
+    """The VMAs that may show pages [first, last] of a file. What the index looks at for it, in vain or not, is charged as `operation`."""
     ledger, nodes = machine.ledger, 0
     try:
         for vma in index.candidates(first, last):
             if ledger.told is not None:
-                ledger.charge("file_node_visit", index.looked_at - nodes)
+                ledger.charge(operation, index.looked_at - nodes)
                 nodes = index.looked_at
             yield vma
     finally:
-        ledger.charge("file_node_visit", index.looked_at - nodes)
+        ledger.charge(operation, index.looked_at - nodes)
 
 
 def walk_file(machine: Machine, pfn: int, file: AddressSpace) -> Iterator[Mapping]:
