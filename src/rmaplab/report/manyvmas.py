@@ -67,6 +67,7 @@ def _caption(rows: Sequence[ManyVmasRow], *, locked: bool) -> str:
         )
     return (
         f"{walked}\n"
-        "visits: VMAs, or slots of a chain. try_to_unmap stops with the last mapping, page_referenced too since 2.6.7, earlier kernels go\n"
-        "on to the end. nodes: of the index, by page_referenced. derived: from the programs' sizes, files.md E4; all nodes of a search."
+        "visits: VMAs (by a virtual scan mms, too), or slots of a chain. try_to_unmap stops with the last mapping, and page_referenced since\n"
+        "2.6.7; before that it goes on to the end. nodes: of the index, by page_referenced. derived: from the sizes of the programs, files.md\n"
+        "E4, where a search of a tree goes on to its end."
     )

@@ -16,6 +16,7 @@ from rmaplab.errors import UsageError
 from rmaplab.kernels.box import announced
 from rmaplab.lab.costs import manyvmas
 from rmaplab.lab.costs.manyvmas import DERIVED, ManyVmasRow, compare_manyvmas
+from rmaplab.rmap.prio_tree import PrioTree
 from rmaplab.rmap.queries import Outcome, referenced, unmap
 from rmaplab.workloads.manyvmas import PROGRAMS, ManyVmas
 
@@ -160,3 +161,20 @@ def test_what_is_derived_follows_from_the_sizes(monkeypatch: pytest.MonkeyPatch)
     for name, program in PROGRAMS.items():
         derived, mean = DERIVED[name], program.processes * (program.vmas + 1) / 2
         assert (*derived.on_list, derived.found) == (program.nr_vmas, mean, program.processes)
+
+
+@pytest.mark.parametrize(("test", "index_bits"), [("rmap-test-1", 16), ("rmap-test-3", 17), ("test-mmap", 15)])
+def test_nodes_of_a_prio_tree(test: str, index_bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """files.md E4's means are over all pages of the file from its first mapped one on, those that nobody maps included."""
+    monkeypatch.undo()
+    program, tree, nodes = PROGRAMS[test], PrioTree[int](32, whole_words=False), 0
+    for vma in range(program.vmas):
+        first = program.file_page(vma * program.pages)
+        tree.insert(first, first + program.pages - 1, vma)
+    ends = program.file_page(0), program.file_page(program.vmas * program.pages - 1)
+    pages = range(min(ends), max(ends) + 1)
+    for page in pages:
+        assert len(list(tree.overlapping(page, page))) <= 1
+        nodes += tree.looked_at
+    assert tree.index_bits == index_bits
+    assert round(nodes / len(pages), 1) == DERIVED[test].prio_nodes
