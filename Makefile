@@ -70,7 +70,7 @@ fuzz: $(DEV)     ## 20,000 random scripts, and 2,000 of the other habits, on the
 	$(BIN)/rmaplab check --fuzz 20000 --seed $(or $(SEED),33)
 	$(BIN)/rmaplab check --fuzz 2000 --habits all --seed $(or $(SEED),33)
 
-vmas: $(READY)   ## rmap-test and test-mmap at their published sizes: what walks from a file's page visit (some ten minutes, 4 GB)
+vmas: $(READY)   ## rmap-test and test-mmap at their published sizes: what walks from a file's page visit (some ten minutes, 2 GB)
 	$(BIN)/rmaplab compare manyvmas --tests $(VMA_TESTS)
 	$(BIN)/rmaplab compare manyvmas --tests $(VMA_TESTS) --kernels 2.6.5-rc1-aa1 --indexes list,rbtree,prio_tree,interval_tree
 	$(BIN)/rmaplab compare manyvmas --mlock
