@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
+VMA_TESTS := rmap-test-1,rmap-test-2,rmap-test-3,rmap-test-4,test-mmap,test-mmap2,test-mmap3
 
 .PHONY: help demo test check lint types bench bench-against bench-check bench-files fit time boundary campaign fuzz counts vmas bpf kernels servers account clean
 help:      ## this list
@@ -72,8 +73,10 @@ fuzz: $(DEV)     ## 20,000 random scripts, and 2,000 of the other habits, on the
 	$(BIN)/rmaplab check --fuzz 20000 --seed $(or $(SEED),33)
 	$(BIN)/rmaplab check --fuzz 2000 --habits all --seed $(or $(SEED),33)
 
-vmas: $(DEV)     ## rmap-test and test-mmap at their published sizes: what walks from a file's page visit (some minutes, 4 GB)
-	$(BIN)/python -m benchmarks.many_vmas
+vmas: $(READY)   ## rmap-test and test-mmap at their published sizes: what walks from a file's page visit (some ten minutes, 2 GB)
+	$(BIN)/rmaplab compare manyvmas --tests $(VMA_TESTS)
+	$(BIN)/rmaplab compare manyvmas --tests $(VMA_TESTS) --kernels 2.6.5-rc1-aa1 --indexes list,rbtree,prio_tree,interval_tree
+	$(BIN)/rmaplab compare manyvmas --mlock
 
 kernels: $(READY)  ## who, live and check on Debian's kernels 6.1 and 6.12, booted in qemu (apt-get, qemu-system-x86; some minutes)
 	$(BIN)/python -m benchmarks.kernels

@@ -33,7 +33,12 @@ ALLOWED = {
     "rmaplab.cli.streams",
     *sys.stdlib_module_names,
 }
-DRAWING = {"rmaplab.report.plots", "rmaplab.report.plot_times", "rmaplab.report.boundary_plot"}
+DRAWING = {
+    "rmaplab.report.plots",
+    "rmaplab.report.plot_times",
+    "rmaplab.report.boundary_plot",
+    "rmaplab.report.manyvmas_plot",
+}
 SUBCOMMANDS = ("live diff", "sweep memory", "designs check")
 HELP = """
 import contextlib, io, json, sys

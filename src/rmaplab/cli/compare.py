@@ -22,9 +22,20 @@ from rmaplab.cli.options import (
 from rmaplab.errors import UsageError
 from rmaplab.kernels.box import Box
 
-KERNELS = {"forkbench": "2.6.2,2.6.5-rc1-aa1", "mallocgroup": "2.6.5-rc1-aa1,6.18"}
-MEANINGLESS = {"forkbench": ("children", "pages", "walks"), "mallocgroup": ("levels", "ht_list", "cpu_list")}
-"""Options of the other workload."""
+KERNELS = {
+    "forkbench": "2.6.2,2.6.5-rc1-aa1",
+    "mallocgroup": "2.6.5-rc1-aa1,6.18",
+    "manyvmas": "2.6.2,2.6.5-rc1-aa1,2.6.7,6.18",
+}
+_OF_MALLOCGROUP = ("children", "pages", "walks")
+_OF_MANYVMAS = ("tests", "indexes", "mlock")
+_OF_FORKBENCH = ("levels", "ht_list", "cpu_list", "host")
+MEANINGLESS = {
+    "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS),
+    "mallocgroup": (*_OF_FORKBENCH, "plot", *_OF_MANYVMAS),
+    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram"),
+}
+"""Options of the other workloads."""
 
 
 @click.command("compare")
@@ -33,11 +44,24 @@ MEANINGLESS = {"forkbench": ("children", "pages", "walks"), "mallocgroup": ("lev
 @click.option(
     "--kernels",
     metavar="K,K,...",
-    help=f"Kernels to compare.  [default: {KERNELS['forkbench']}; mallocgroup: {KERNELS['mallocgroup']}]",
+    help=f"Kernels to compare.  [default: {'; '.join(f'{name}: {kernels}' for name, kernels in KERNELS.items())}]",
 )
 @click.option("--children", default=1000, metavar="N", help="mallocgroup: processes that fork makes.")
 @click.option("--pages", default=1000, metavar="N", help="mallocgroup: pages that each of them writes.")
 @click.option("--walks", default=200, metavar="N", help="mallocgroup: pages of each kind to walk from.")
+@click.option(
+    "--tests",
+    default="rmap-test-1,test-mmap",
+    metavar="T,T,...",
+    help="manyvmas: rmap-test-1 to rmap-test-4, test-mmap, test-mmap2, test-mmap3.",
+)
+@click.option(
+    "--indexes",
+    metavar="I,I,...",
+    help="manyvmas: indexes of a file's VMAs for these kernels: list, rbtree, prio_tree, prio_tree_mended, interval_tree, or one that is "
+    "installed.  [default: each kernel's own]",
+)
+@click.option("--mlock", is_flag=True, help="manyvmas: lock all mappings, and show what that changes.")
 @click.option("--host", is_flag=True, help="Run it on the real kernel too (needs a C compiler).")
 @click.option(
     "--cpus",
@@ -58,26 +82,30 @@ def command(
     children: int,
     pages: int,
     walks: int,
+    tests: str,
+    indexes: str | None,
     box: Box,
     cpu_list: str,
     ht_list: str,
     plot: Path | None,
     out: Output,
     *,
+    mlock: bool,
     host: bool,
 ) -> None:
-    """Run WORKLOAD (forkbench, mallocgroup) on several kernels, side by side.
+    """Run WORKLOAD (forkbench, mallocgroup, manyvmas) on several kernels, side by side.
 
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
 
     mallocgroup is the mail of 21 January 2010: a thousand children write a thousand inherited pages each, on a box with the RAM
     that takes; how many VMAs does a walk visit to find a page's one mapping?
+
+    manyvmas are the programs that map one file with up to 576,000 VMAs, of 2003 and 2004, at their published sizes: what does a walk
+    from a page of the file visit, on lists, in trees, by chains? No seconds: visits alone. --plot draws how they grow with the VMAs.
     """
     check_workload(workload, KERNELS)
     kernel_list = split_names(KERNELS[workload] if kernels is None else kernels, "kernels")
-    if workload == "mallocgroup" and (host or plot is not None):
-        raise UsageError("mallocgroup has neither --host nor --plot: leave them out")
     typed = first_typed(MEANINGLESS[workload])
     if typed is not None:
         raise UsageError(f"{workload} has no {typed}: leave it out")
@@ -93,5 +121,8 @@ def command(
 
     if workload == "mallocgroup":
         work.mallocgroup(kernel_list, (children, pages, walks), boxes[0], out)
+    elif workload == "manyvmas":
+        index_list = [] if indexes is None else split_names(indexes, "indexes")
+        work.manyvmas(split_names(tests, "tests"), kernel_list, index_list, boxes[0], plot, out, locked=mlock)
     else:
         work.forkbench(kernel_list, level_list, boxes, plot, out, host=host)

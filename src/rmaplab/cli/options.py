@@ -203,6 +203,8 @@ _EXAMPLES = {
     "lines": "64,128",
     "overcommit": "0,2",
     "schedulers": "own,one-queue",
+    "tests": "rmap-test-1,test-mmap",
+    "indexes": "list,prio_tree",
 }
 
 

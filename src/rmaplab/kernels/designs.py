@@ -26,6 +26,7 @@ OURS = {
     "pte_chain": "rmaplab.rmap.pte_chain:PteChain",
     "anonmm": "rmaplab.rmap.anonmm:AnonMmMap",
     "anon_vma": "rmaplab.rmap.anon_vma:AnonVmaMap",
+    "anon_vma_interval_tree": "rmaplab.rmap.anon_vma_indexed:AnonVmaIntervalTree",
     "anon_vma_chain": "rmaplab.rmap.anon_vma_chain:AnonVmaChainMap",
     "anon_vma_chain_newest": "rmaplab.rmap.anon_vma_chain:NewestFirst",
 }

@@ -47,17 +47,17 @@ class Ledger:
         self.counts[operation] += nr
         self.pending_ns += nr * self._price(operation, 0)
 
-    def visit(self, operation: str) -> None:
-        """A walk from a page looks at something."""
+    def visit(self, operation: str, nr: int = 1) -> None:
+        """A walk from a page looks at something; at `nr` things, if nobody hears of each."""
         if self.told is not None:
             self.told(operation)
-        self.visits += 1
-        self.charge(operation)
+        self.visits += nr
+        self.charge(operation, nr)
 
-    def waste(self, reason: str) -> None:
+    def waste(self, reason: str, nr: int = 1) -> None:
         """What it has looked at does not map the page."""
-        self.in_vain += 1
-        self.charge(reason)
+        self.in_vain += nr
+        self.charge(reason, nr)
 
     def search(self, operation: str, nr: int) -> None:
         """`nr` mappings were gone through to find one that is to be taken away."""

@@ -126,7 +126,7 @@ def _panel(
         line.draw(axes, markersize=4.5, markerfacecolor=inside, zorder=zorder)
     axes.set_xscale("log")
     axes.set_yscale("log", base=BASE)
-    axes.xaxis.set_major_locator(FixedLocator(_apart({place(point)[0] for point in points})))
+    axes.xaxis.set_major_locator(FixedLocator(apart({place(point)[0] for point in points})))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -165,7 +165,7 @@ def _lines(
     return lines
 
 
-def _apart(values: set[int]) -> list[int]:
+def apart(values: set[int]) -> list[int]:
     """Values far enough apart on a logarithmic axis for their numbers to stand side by side."""
     kept: list[int] = []
     for value in sorted(values):

@@ -81,6 +81,10 @@ class AnonVmaMap(LinearRmap[AnonVma]):
         """spinlock_t and list_head: three words."""
         return {"anon_vma": 3 * hardware.paging.word_bytes}
 
+    def new_object(self, address: int, lock: Lock) -> AnonVma:
+        """At this place in the slab."""
+        return AnonVma(address, lock)
+
     def vma_prepare(self, vma: VmArea) -> None:
         """anon_vma_prepare: the first anonymous fault of a VMA makes its object. Another thread may have been faster while this one slept."""
         if vma.anon_vma is None:
@@ -88,7 +92,7 @@ class AnonVmaMap(LinearRmap[AnonVma]):
             if vma.anon_vma is not None:
                 self.cache.free(address)
                 return
-            anon_vma = AnonVma(address, self.machine.locks.new("anon_vma_lock", f"anon_vma {address:#x}"))
+            anon_vma = self.new_object(address, self.machine.locks.new("anon_vma_lock", f"anon_vma {address:#x}"))
             self.machine.charge("anon_vma_alloc")
             self.at[anon_vma.address] = anon_vma
             anon_vma.link(vma)

@@ -20,11 +20,13 @@ from collections.abc import Iterable, Iterator
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from rmaplab.machine.frames import PG_ANON
+from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.locks import Lock
 from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.paging import Paging
 from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmaIndex, VmArea
 from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
+from rmaplab.units import PAGE_SHIFT
 
 
 class Owning(Protocol):
@@ -48,27 +50,49 @@ def look(machine: Machine, pfn: int, mm: MmStruct, address: int, vma: VmArea | N
 
 
 def walk_vmas(machine: Machine, pfn: int, vmas: Iterable[VmArea]) -> Iterator[Mapping]:
-    """Every one of these VMAs: where the page's index lies in it, and whether this frame is there."""
-    index = int(machine.frames.index[pfn])
-    for vma in vmas:
-        machine.ledger.visit("vma_visit")
-        address = vma.address_of(index)
-        if not vma.start <= address < vma.end:
-            machine.ledger.waste("visit_out_of_range")
-        elif found := look(machine, pfn, vma.mm, address, vma):
-            yield found
+    """Every one of these VMAs: where the page's index lies in it, and whether this frame is there.
+
+    Those in which it does not lie are counted together as far as they follow each other, unless somebody hears of each visit (Ledger.told).
+    """
+    index, ledger = int(machine.frames.index[pfn]), machine.ledger
+    passed = 0
+    try:
+        for vma in vmas:
+            offset = (index - vma.pgoff) << PAGE_SHIFT
+            if 0 <= offset < vma.end - vma.start:
+                passed = _count_passed(ledger, passed)
+                ledger.visit("vma_visit")
+                if found := look(machine, pfn, vma.mm, vma.start + offset, vma):
+                    yield found
+            else:
+                passed += 1
+                if ledger.told is not None:
+                    passed = _count_passed(ledger, passed)
+    finally:
+        _count_passed(ledger, passed)
 
 
-def candidates(machine: Machine, index: VmaIndex, first: int, last: int) -> Iterator[VmArea]:
-    """The VMAs that may show pages [first, last] of a file. What the index looks at for it, in vain or not, is charged as file_node_visit."""
-    nodes = 0
+def _count_passed(ledger: Ledger, nr: int) -> int:
+    """Of `nr` VMAs a walk has looked at the range alone. How many are still to be counted then: 0."""
+    if nr:
+        ledger.visit("vma_visit", nr)
+        ledger.waste("visit_out_of_range", nr)
+    return 0
+
+
+def candidates(
+    machine: Machine, index: VmaIndex, first: int, last: int, operation: str = "file_node_visit"
+) -> Iterator[VmArea]:
+    """The VMAs that may show pages [first, last] of a file. What the index looks at for it, in vain or not, is charged as `operation`."""
+    ledger, nodes = machine.ledger, 0
     try:
         for vma in index.candidates(first, last):
-            machine.charge("file_node_visit", index.looked_at - nodes)
-            nodes = index.looked_at
+            if ledger.told is not None:
+                ledger.charge(operation, index.looked_at - nodes)
+                nodes = index.looked_at
             yield vma
     finally:
-        machine.charge("file_node_visit", index.looked_at - nodes)
+        ledger.charge(operation, index.looked_at - nodes)
 
 
 def walk_file(machine: Machine, pfn: int, file: AddressSpace) -> Iterator[Mapping]:

@@ -12,9 +12,14 @@ from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.baselines import baselines
 from rmaplab.lab.announcement.experiment import Result, compare_forkbench
 from rmaplab.lab.costs.mallocgroup import WalkResult, compare_mallocgroup
+from rmaplab.lab.costs.manyvmas import ManyVmasRow, compare_manyvmas
 from rmaplab.report.emit import emit
 from rmaplab.report.mallocgroup import WalksReport
+from rmaplab.report.manyvmas import ManyVmasReport, published
 from rmaplab.report.times import Comparison, Scaling
+
+GROWTH = (16, 8, 4, 2, 1)
+"""A plot has the programs at a 16th of their VMAs, at an 8th, and so on."""
 
 
 def forkbench(
@@ -49,3 +54,21 @@ def mallocgroup(kernels: list[str], sizes: tuple[int, int, int], box: Box, out: 
         emit(WalksReport(results), *out)
 
     gather(runs, "compiling", len(kernels), lambda result: result.kernel, show)
+
+
+def manyvmas(
+    tests: list[str], kernels: list[str], indexes: list[str], box: Box, plot: Path | None, out: Output, *, locked: bool
+) -> None:
+    """Each test on each kernel with each index, or its own; for a plot, at smaller sizes before that."""
+    growth = GROWTH if plot is not None else GROWTH[-1:]
+    runs, total = compare_manyvmas(tests, kernels, indexes, with_paging(box, kernels), locked=locked, growth=growth)
+
+    def show(rows: Sequence[ManyVmasRow]) -> None:
+        if whole := published(rows):
+            emit(ManyVmasReport(whole), *out)
+        if plot is not None and len(rows) == total:
+            from rmaplab.report.manyvmas_plot import plot_manyvmas  # noqa: PLC0415  (matplotlib is optional, and slow)
+
+            plot_manyvmas(rows, plot)
+
+    gather(runs, "compiling", total, lambda row: f"{row.program.name}, {row.kernel}, {row.index}", show)
