@@ -140,14 +140,14 @@ class AddressSpace:
     there is none; a file that is not `on_disk` has none but what it was made with, and lives in the page cache, as on tmpfs.
     """
 
-    __slots__ = ("address", "i_mmap", "lock", "on_disk", "pages", "size", "store")
+    __slots__ = ("address", "i_mmap", "lock", "on_disk", "pages", "size", "store", "truncate_count")
 
     def __init__(self, address: int, i_mmap: VmaIndex, lock: Lock, *, on_disk: bool = True) -> None:
         self.address = address
         self.i_mmap = i_mmap
         self.lock = lock
         self.on_disk = on_disk
-        self.size = 0
+        self.size = self.truncate_count = 0
         self.store: dict[int, bytes] = {}
         self.pages: dict[int, int] = {}
 
