@@ -31,6 +31,13 @@ class NotModelled(UsageError):
     """Linux could do it and this version cannot: shared memory, files, huge pages. A UsageError, so that nobody takes it for an errno."""
 
 
+def errno_name(number: int) -> str:
+    """An errno's name, as the kernel has it; the number, negative, where it has none."""
+    if number == errno_names.EOPNOTSUPP:  # which Python calls ENOTSUP
+        return "EOPNOTSUPP"
+    return errno_names.errorcode.get(number, str(-number))
+
+
 class SyscallError(OSError):
     """A simulated system call failed.
 
@@ -46,7 +53,7 @@ class SyscallError(OSError):
     @property
     def name(self) -> str:
         """The errno's name, such as "ENOMEM"; its number, negative, where it has none."""
-        return errno_names.errorcode.get(self.errno or 0, str(-(self.errno or 0)))
+        return errno_name(self.errno or 0)
 
 
 class SegmentationFault(RmaplabError):

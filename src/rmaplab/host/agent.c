@@ -559,7 +559,7 @@ static int starts(const char *p, const char *with) { while (*with) if (*p++ != *
 static const struct { char letters[3]; u64 bit; } names[] = {
     { "gd", 0x100 }, { "lo", 0x2000 }, { "sr", 0x8000 }, { "rr", 0x10000 }, { "dc", 0x20000 }, { "lf", 1UL << 32 },
     { "ac", 0x100000 }, { "nr", 0x200000 }, { "wf", 0x2000000 }, { "dd", 0x4000000 }, { "nh", 0x40000000 },
-    { "mg", 0x80000000 }, { "dp", 1UL << 40 }, { "sl", 1UL << 42 }, { "sh", 8 },
+    { "mg", 0x80000000 }, { "dp", 1UL << 40 }, { "sl", 1UL << 42 }, { "sh", 8 }, { "gu", 0x800 },
 };
 
 /* The script's VMAs in /proc/PID/smaps (or maps): all but the agent's own. */

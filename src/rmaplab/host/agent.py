@@ -8,22 +8,21 @@ What this host shows is found out once, by a script (`sees`, `missing`): an ordi
 call. A process that dies, and an agent that does, is HostTrouble; nothing is left running (agent.c says how).
 """
 
-import errno
 import os
 import signal
 import subprocess
 from collections import deque
 from contextlib import suppress
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rmaplab.calls.table import BIRTHS, CALLS, DISK, Returns
-from rmaplab.errors import UsageError
+from rmaplab.errors import UsageError, errno_name
 from rmaplab.host.asked import HostTrouble, packed, ranges, tasks_of_others
 from rmaplab.host.bpf.errors import BpfUnavailable
+from rmaplab.host.circumstances import huge_shmem, promises
 from rmaplab.host.closing import Closing
 from rmaplab.host.compiler import compile_kept
 from rmaplab.host.procfs import read_fields
@@ -82,7 +81,7 @@ class Agent(Closing):
     """The compiled agent, running. A context manager.
 
     `places` says where it has the regions; `sees` what this host shows, of world.EVERYTHING; `missing` the calls that it refuses,
-    with what they return; `release` is the kernel's; `circumstances` are what the other side must know. With `graph` records end with
+    with what they return; `release` is the kernel's; `has_disk` says whether files can be made on one; `circumstances` are what the other side must know. With `graph` records end with
     the anon_vma graph, which needs BPF: `no_graph` says why it cannot be had.
     """
 
@@ -121,14 +120,14 @@ class Agent(Closing):
                 for resource, size in ((RLIMIT_AS, "VmSize"), (RLIMIT_DATA, "VmData"))
             }
             privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
-            self.circumstances = Circumstances(privileged, m, h, **_box())
+            self.circumstances = Circumstances(privileged, m, h, **promises())
             self._tables = 0
             self.missing: dict[str, str] = {}
             if os.geteuid():
                 self.missing["setuid"] = "the agent is not root"
-            if huge := _huge_shmem():
+            if huge := huge_shmem():
                 self.missing["create"] = huge
-            self._has_disk = bool(steady & 2)
+            self.has_disk = bool(steady & 2)
             if not steady & 1:
                 self.missing["exec"] = "it does not let addresses stay where they are: personality(2)"
             if memlock_bytes != MEMLOCK_BYTES:
@@ -172,7 +171,7 @@ class Agent(Closing):
         for op in script.ops:
             if reason := CALLS[op.call].not_on_host:
                 raise HostTrouble(f"{script.name}:{op.line}: no host does {op.call}: {reason}")
-            if op.call == "create" and op["where"] == DISK and not self._has_disk:
+            if op.call == "create" and op["where"] == DISK and not self.has_disk:
                 raise HostTrouble(
                     f"{script.name}:{op.line}: no directory here lies on ext4 (/var/tmp, /tmp, .): create the file on tmpfs"
                 )
@@ -362,7 +361,7 @@ class Agent(Closing):
             code = code_name(number, outcome.code)
             return signal_text(signal_name(number), self.places.name(outcome.address) if code else "", code, words)
         if ret < 0:
-            return errno.errorcode.get(-ret, str(ret))
+            return errno_name(-ret)
         value: Any = ret
         match returns:
             case Returns.WORDS:
@@ -378,29 +377,3 @@ class Agent(Closing):
                 how = f"killed by {signal_name(status & 127)}" if status & 127 else str(status >> 8 & 255)
                 value = (pids.get(ret, "a stranger"), how) if ret else None
         return result_text(returns, value, self.places)
-
-
-def _huge_shmem() -> str:
-    """Why files of tmpfs cannot be compared here, "" if they can: their pages must be small."""
-    try:
-        how = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled").read_text()
-    except OSError:
-        return ""
-    return (
-        ""
-        if "[never]" in how or "[advise]" in how or "[deny]" in how
-        else "files on tmpfs have huge pages here: shmem_enabled"
-    )
-
-
-def _box() -> dict[str, int]:
-    """What this machine promises: RAM and swap, in bytes, and the sysctls that say how. Those that it does not show are the kernel's own."""
-    found = read_fields("meminfo")
-    ram, swap = (int(found[name].split()[0]) << 10 for name in ("MemTotal", "SwapTotal"))
-    box = {"promised": ram + swap, "swap": swap}
-    for name in ("overcommit_memory", "overcommit_ratio", "max_map_count"):
-        with suppress(OSError, ValueError):
-            box[name.removesuffix("_memory").removeprefix("overcommit_")] = int(
-                Path(f"/proc/sys/vm/{name}").read_text()
-            )
-    return box

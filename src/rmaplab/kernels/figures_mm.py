@@ -9,7 +9,7 @@ from rmaplab.kernels.history import Bits, History, Status, since
 
 V = Status.VALIDATED
 
-IO, DONTCOPY, DONTEXPAND, RESERVED, DROPPABLE = 0x4000, 0x2_0000, 0x4_0000, 0x8_0000, 1 << 40
+IO, DONTCOPY, DONTEXPAND, RESERVED, DROPPABLE, MAYBE_GUARD = 0x4000, 0x2_0000, 0x4_0000, 0x8_0000, 1 << 40, 0x800
 
 
 def _advice(*numbers: int) -> Bits:
@@ -181,6 +181,15 @@ RULES: dict[str, History] = {
         since("2.6", Bits(IO | DONTCOPY | DONTEXPAND | RESERVED), "2.6.2 include/linux/mm.h, VM_SPECIAL"),
         since("2.6.34", Bits(IO | DONTEXPAND | RESERVED), "2.6.34 include/linux/mm.h, VM_SPECIAL; PFNMAP is not here"),
         since("6.18", Bits(IO | DONTEXPAND), "include/linux/mm.h, VM_SPECIAL: IO, DONTEXPAND; what is not here"),
+    ),
+    "vm_sticky": (
+        since("2.4", Bits(0), "2.4.27, 2.6.2, 2.6.34 mm/mmap.c: all flags are compared"),
+        since(
+            "6.18",
+            Bits(MAYBE_GUARD),
+            "6.18.44: VmFlags gu in smaps; mainline 6.19 include/linux/mm.h, VM_STICKY; from memory",
+            V,
+        ),
     ),
     # -- madvise.py ------------------------------------------------------------------------------------------------------
     "madvise_advice": (

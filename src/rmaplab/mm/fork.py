@@ -25,7 +25,15 @@ from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.mm_struct import mm_alloc, mmput
 from rmaplab.mm.vma import link_vma, vm_area_dup, vm_area_free
 from rmaplab.mm.vma_lock import vma_start_write
-from rmaplab.objects.flags import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_MAYWRITE, VM_SHARED, VM_WIPEONFORK
+from rmaplab.objects.flags import (
+    VM_ACCOUNT,
+    VM_DONTCOPY,
+    VM_LOCKED_MASK,
+    VM_MAYBE_GUARD,
+    VM_MAYWRITE,
+    VM_SHARED,
+    VM_WIPEONFORK,
+)
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SIZE
 
@@ -74,7 +82,7 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
         raise
     link_vma(k, new, vma)
     child.total_vm += new.nr_pages
-    if wiped or (k.rules.lazy_fork and not k.design.vma_is_faulted(vma)):
+    if wiped or (k.rules.lazy_fork and not vma.flags & VM_MAYBE_GUARD and not k.design.vma_is_faulted(vma)):
         return  # the child's faults will find zeros, as the parent's did
     address = vma.start
     while address < vma.end:

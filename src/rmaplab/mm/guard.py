@@ -19,7 +19,7 @@ from rmaplab.machine.pagetable_edit import put_entries, take_entries
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.zap import unmap_page_range
-from rmaplab.objects.flags import VM_LOCKED
+from rmaplab.objects.flags import VM_LOCKED, VM_MAYBE_GUARD
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
 
@@ -29,8 +29,9 @@ def guard_install(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int) 
     if vma.flags & (k.rules.vm_special | VM_LOCKED):
         raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
     try:
-        if vma.file is None:  # a file's mapping without one is not copied by fork
+        if vma.file is None:
             k.design.vma_prepare(vma)
+        vma.flags |= VM_MAYBE_GUARD  # for ever, and fork copies its entries
         k.lru_add.drain(k.this_cpu())
         address = start
         while address < end:

@@ -7,7 +7,7 @@
     one agrees:                       it grows over the range                    =============  all of it:  prev, next, or prev over both
     none:                             a new VMA                                      =====      the middle:  split, twice; what sticks out is new
 
-Two VMAs agree if their flags, memory policies and names are equal, if they show the same open file or none, if page offsets continue, and
+Two VMAs agree if their flags (but for sticky ones), memory policies and names are equal, if they show the same open file or none, if page offsets continue, and
 if the reverse map says so. A VMA that grows over pages of another takes over its place in the reverse map first
 (`vma_adopt`, dup_anon_vma in Linux): that may need memory, so it comes before anything has changed. To leave it out is the bug
 of 61f67c230a5e (January 2026), where mremap merged and did not clone.
@@ -62,6 +62,7 @@ def merge_new_range(
         return None, source
     if source is not None and source is not target:
         k.design.vma_adopt(target, source)
+    _keep_sticky(k, target, flags, before, after)
     if before is not None and after is not None:
         absorb(k, before, after)
         source = before if source is after else source
@@ -130,12 +131,19 @@ def continues(
     if file is not None and k.rules.file_merging < (FileMerging.MMAP if source is None else FileMerging.ALWAYS):
         return False
     return (
-        neighbour.flags == flags
+        (neighbour.flags ^ flags) & ~k.rules.vm_sticky == 0
         and neighbour.traits == traits
         and neighbour.file is file
         and (neighbour.pgoff == pgoff or (file is None and not k.design.linear))
         and (asked or k.design.vma_can_grow(neighbour, source))
     )
+
+
+def _keep_sticky(k: Kernel, target: VmArea, flags: int, *parts: VmArea | None) -> None:
+    """What is about to become `target`, of these flags and VMAs, has the sticky flags of all."""
+    for part in parts:
+        flags |= 0 if part is None else part.flags
+    target.flags |= flags & k.rules.vm_sticky
 
 
 def _merge_existing(
@@ -158,12 +166,14 @@ def _merge_existing(
         after = None
     if before is not None and after is not None and not k.design.vma_can_merge(before, after):
         after = None
+    target = before or after
+    if target is not None:
+        _keep_sticky(k, target, flags, before, after)
     if before is not None and after is not None:
         k.design.vma_adopt(before, after if k.design.vma_is_faulted(after) else vma)
         absorb(k, before, vma)
         absorb(k, before, after)
         return before
-    target = before or after
     if target is not None:
         if left and right:
             absorb(k, target, vma)

@@ -103,7 +103,7 @@ def do_mmap(
         why = "beyond the address space" if too_long else too_many_mappings(k, mm)
         raise SyscallError(errno.ENOMEM, "mmap", why)
     fixed = bool(flags & MAP_FIXED or known & MAP_FIXED_NOREPLACE)
-    start = get_unmapped_area(k, mm, address, length, fixed=fixed, low=bool(known & MAP_32BIT))
+    start = get_unmapped_area(k, mm, address, length, fixed=fixed, low=bool(known & MAP_32BIT), file=file, pgoff=pgoff)
     end = start + length
     if known & MAP_FIXED_NOREPLACE and mm.overlapping(start, end):
         raise SyscallError(errno.EEXIST, "mmap", "MAP_FIXED_NOREPLACE, and something is mapped there")

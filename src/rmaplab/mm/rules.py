@@ -148,6 +148,8 @@ class Rules:
     """vm.max_map_count is a sysctl."""
     split_holds_page_table_lock: bool
     """A VMA is split under it; later the locks of what indexes VMAs are enough."""
+    vm_sticky: int
+    """Flags that VMAs need not have in common to merge: the whole has what a part had."""
     split_renews_ends: bool
     """Of a VMA whose one end changes, that end is the new VMA; otherwise what sticks out is."""
     vm_special: int

@@ -18,7 +18,7 @@ import errno
 from rmaplab.errors import SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_GROWSDOWN
-from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.objects.mm_types import File, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 MAX_ERRNO = 4095
@@ -27,8 +27,20 @@ MAX_ERRNO = 4095
 LOW = 0x4000_0000, 0x8000_0000  # arch/x86/kernel/sys_x86_64.c, find_start_end; not randomised
 
 
-def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fixed: bool, low: bool = False) -> int:
-    """Where a mapping goes: the order, the hint if it fits, else a hole; a `low` one (MAP_32BIT) between 1 and 2 GiB, from below."""
+def get_unmapped_area(
+    k: Kernel,
+    mm: MmStruct,
+    address: int,
+    length: int,
+    *,
+    fixed: bool,
+    low: bool = False,
+    file: File | None = None,
+    pgoff: int = 0,
+) -> int:
+    """Where a mapping goes, of `file` from `pgoff` on or of none: the order, the hint if it fits, else a hole; a `low` one (MAP_32BIT)
+    between 1 and 2 GiB, from below. Raises SyscallError: ENOMEM, EINVAL.
+    """
     paging = k.machine.paging
     if fixed:
         if k.rules.mmap_fixed_may_be_errno and -address % paging.wraps_at in range(1, MAX_ERRNO + 1):
@@ -39,14 +51,12 @@ def get_unmapped_area(k: Kernel, mm: MmStruct, address: int, length: int, *, fix
             raise SyscallError(errno.EINVAL, "mmap", "MAP_FIXED needs a page-aligned address")
         return address
     address = address & -PAGE_SIZE if k.rules.mmap_rounds_hint_down else page_align(address)
-    if not address and k.rules.mmap_aligns_huge and length % paging.leaf_span == 0:
-        found = _aligned_hole(k, mm, length, low=low)
+    if k.rules.mmap_aligns_huge and _may_be_huge(paging.leaf_span, address, length, file, pgoff):
+        found = _aligned_hole(k, mm, address, length, pgoff << PAGE_SHIFT if file is not None else 0, low=low)
         if found is not None:
             return found
-    if 0 < address <= (LOW[1] if low else paging.task_size) - length:
-        after = mm.find_vma(address)
-        if after is None or address + length <= _start_gap(k, after):
-            return address
+    if _fits(k, mm, address, length, low=low):
+        return address
     found = _hole(k, mm, length, low=low) if k.rules.mmap_topdown else _next_hole(k, mm, length)
     if found is None:
         raise SyscallError(errno.ENOMEM, "mmap", "no hole in the address space is large enough")
@@ -111,8 +121,26 @@ def _lowest_hole(k: Kernel, mm: MmStruct, length: int, address: int, end: int) -
     return address if address + length <= end else None
 
 
-def _aligned_hole(k: Kernel, mm: MmStruct, length: int, *, low: bool) -> int | None:
-    """__thp_get_unmapped_area: the hole that a huge page more would take, and of that what lies aligned."""
+def _may_be_huge(span: int, address: int, length: int, file: File | None, pgoff: int) -> bool:
+    """Whether huge pages could lie in it: anonymous memory of whole ones, that asks for no place; a part of a file on a disk with a whole one."""
+    if file is None:
+        return not address and length % span == 0
+    offset = pgoff << PAGE_SHIFT
+    return file.mapping.on_disk and offset + length - -(-offset // span) * span >= span
+
+
+def _aligned_hole(k: Kernel, mm: MmStruct, address: int, length: int, offset: int, *, low: bool) -> int | None:
+    """__thp_get_unmapped_area: the hint, if a huge page more would fit there; else the hole that it would take, and of that what lies as the file does."""
     span = k.machine.paging.leaf_span
+    if _fits(k, mm, address, length + span, low=low):
+        return address
     found = _hole(k, mm, length + span, low=low)
-    return None if found is None else found + (-found % span or span)
+    return None if found is None else found + ((offset - found) % span or span)
+
+
+def _fits(k: Kernel, mm: MmStruct, address: int, length: int, *, low: bool) -> bool:
+    """Whether a hint is one, and nothing is in the way."""
+    if not 0 < address <= (LOW[1] if low else k.machine.paging.task_size) - length:
+        return False
+    after = mm.find_vma(address)
+    return after is None or address + length <= _start_gap(k, after)

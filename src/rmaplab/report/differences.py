@@ -24,7 +24,7 @@ from rmaplab.workloads.world_text import PROTS, letters, word_name
 SHORT = {
     "growsdown": "gd", "locked": "lo", "onfault": "lf", "sequential": "sr", "random": "rr", "dontfork": "dc", "account": "ac",
     "noreserve": "nr", "wipeonfork": "wf", "dontdump": "dd", "nohugepage": "nh", "mergeable": "mg", "droppable": "dp", "sealed": "sl",
-    "shared": "sh", "mayshare": "ms",
+    "shared": "sh", "mayshare": "ms", "guarded": "gu",
 }  # fmt: skip
 
 LEGEND = (

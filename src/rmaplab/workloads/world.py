@@ -30,6 +30,7 @@ from rmaplab.objects.flags import (
     VM_GROWSDOWN,
     VM_LOCKED,
     VM_LOCKONFAULT,
+    VM_MAYBE_GUARD,
     VM_MAYSHARE,
     VM_MERGEABLE,
     VM_NOHUGEPAGE,
@@ -48,7 +49,7 @@ FLAG_NAMES = {  # the flags of VMAs that are compared
     VM_GROWSDOWN: "growsdown", VM_LOCKED: "locked", VM_LOCKONFAULT: "onfault", VM_SEQ_READ: "sequential", VM_RAND_READ: "random",
     VM_DONTCOPY: "dontfork", VM_ACCOUNT: "account", VM_NORESERVE: "noreserve", VM_WIPEONFORK: "wipeonfork",
     VM_DONTDUMP: "dontdump", VM_NOHUGEPAGE: "nohugepage", VM_MERGEABLE: "mergeable", VM_DROPPABLE: "droppable",
-    VM_SEALED: "sealed", VM_SHARED: "shared", VM_MAYSHARE: "mayshare",
+    VM_SEALED: "sealed", VM_SHARED: "shared", VM_MAYSHARE: "mayshare", VM_MAYBE_GUARD: "guarded",
 }  # fmt: skip
 KNOWN_FLAGS = VM_ACCESS | sum(FLAG_NAMES)
 EVERYTHING = frozenset(

@@ -59,7 +59,7 @@ def campaign(
     Raises UsageError: no such kernel, or no such habit; HostTrouble.
     """
     result = Campaign() if result is None else result
-    make, calls = find_maker(habit), frozenset(CALLS) - agent.missing.keys()
+    make, calls = find_maker(habit), frozenset(CALLS) - agent.missing.keys() | ({"disk"} if agent.has_disk else set())
     around, graph = agent.circumstances, not agent.no_graph
     waiting: deque[tuple[int, Script, Future[Record | None]]] = deque()
     number = 0

@@ -17,8 +17,8 @@ from rmaplab.lab.differential.pen import Pen
 from rmaplab.workloads.script import MOST_PROCESSES, Script
 
 Maker = Callable[[int, int, frozenset[str]], Script]
-"""Of a seed, a number and the calls that there are."""
-STEPS, ALL = "steps", "all"
+"""Of a seed, a number and the calls that there are; DISK among them where files can be on one."""
+STEPS, ALL, DISK = "steps", "all", "disk"
 PROTS = ("rw", "r", "-", "rx", "w", "rwx")
 UNDONE = {
     "DONTFORK": "DOFORK", "WIPEONFORK": "KEEPONFORK", "DONTDUMP": "DODUMP", "RANDOM": "NORMAL", "SEQUENTIAL": "NORMAL",
@@ -265,8 +265,9 @@ def shown(pen: Pen) -> None:
     """Files, opened more than once, that a family shows side by side and over each other: written to, cut, grown, moved, protected."""
     random, nr = pen.random, pen.random.choice([4, 9, 24, 40, LEAF + 20])
     pen.areas = [("w", 0, nr), ("w", nr, nr), ("w", LEAF - 12, 24)]
+    where = "rw disk" if DISK in pen.calls and not random.randrange(6) else ""
     for nth in range(random.randint(1, 3)):
-        pen.say("A", f"create f{nth} {random.randint(1, nr)}{random.choice(['', '', '+100b'])}")
+        pen.say("A", f"create f{nth} {random.randint(1, nr)}{random.choice(['', '', '+100b'])} {where}")
     pen.say("A", f"open f3 f0 {random.choice(['r', 'rw', 'w'])}")
     pen.say("A", "dup f4 f0")
     for _ in range(random.randint(20, 60)):
