@@ -32,6 +32,7 @@ LINUX_NAMES = {
     "wait": "wait4",
     "limit": "setrlimit",
     "drop": "capset",
+    "dup": "dup2",
     "copy_from_user": "pwrite64",
     "thread": "clone",
     "name": "prctl",

@@ -12,6 +12,7 @@ from rmaplab.calls import words
 from rmaplab.calls.table import BIRTHS, CALLS
 from rmaplab.calls.words import Address, Length
 from rmaplab.errors import UsageError
+from rmaplab.objects.flags import MAP_SHARED
 from rmaplab.workloads.script import LATER, Lives, Op, Script, ScriptError, op, parse, read_script, steps, usage
 
 ADDRESSES = st.one_of(
@@ -34,6 +35,10 @@ def values(kind: words.Kind) -> st.SearchStrategy[Any]:
             return st.integers(0, kind.most)
         case words.VmaNameKind():
             return st.sampled_from(["-", "a", "heap.2"])
+        case words.FileKind():
+            return st.integers(-1 if kind.none else 0, words.MOST_FILES - 1)
+        case words.WordKind():
+            return st.sampled_from(list(kind.words.values()))
         case words.ProtKind():
             return st.integers(0, 7)
         case words.FlagsKind(exactly_one=True):
@@ -63,6 +68,8 @@ def scripts(draw: st.DrawFn) -> Script:
             arguments[0] = replace(arguments[0], extra=0)
         if call == "mremap" and arguments[4] is None:
             arguments[3] = 0
+        if call == "mmap" and arguments[4] < 0:
+            arguments[3] &= ~MAP_SHARED
         if call == "fail":
             arguments[0] = max(1, arguments[0])
         if call == "limit":
@@ -112,9 +119,9 @@ def test_the_line_of_each_call_reads_as_the_manual_page() -> None:
         ("A mmap w+0 8 rw", "f:1: expected a process and a colon such as A:, found 'A'"),
         ("\n\na: wait", "f:3: expected a process and a colon such as A:, found 'a:'"),
         ("A:", "f:1: expected a call after 'A:'"),
-        ("A: mmap w+0 8 rw\nA: mumap w+0 8", "f:2: expected a call, found 'mumap': one of mmap, munmap"),
+        ("A: mmap w+0 8 rw\nA: mumap w+0 8", "f:2: expected a call, found 'mumap': one of mmap, create"),
         ("A: mmap q+1 8 rw", "f:1: expected an address such as w+3, m-8, h+2 or w+3+17b, or \"any\", found 'q+1'"),
-        ("A: mmap w+1", "f:1: expected a length in pages such as 8, 2+17b or 17b, found the end of the line: mmap ADDRESS LENGTH PROT [FLAGS]"),
+        ("A: mmap w+1", "f:1: expected a length in pages such as 8, 2+17b or 17b, found the end of the line: mmap ADDRESS LENGTH PROT [FLAGS] [FILE] [OFFSET]"),
         ("A: mmap w+1 8 rq", "f:1: expected a protection: some of the letters rwx, or - for none, found 'rq'"),
         ("A: mmap w+1 8 rr", "found 'rr'"),
         ("A: mremap w+1 8 8 FIXED|FIXED w+2", "expected 0, or words joined by |, of MAYMOVE, FIXED, DONTUNMAP, found 'FIXED|FIXED'"),
@@ -149,10 +156,10 @@ def test_a_wrong_script_says_where_and_what_was_expected(text: str, message: str
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("line", [f"A: mmap w+0 8 rw {word}" for word in LATER if word.isupper()] + [f"A: {word} x" for word in LATER if word.islower()])  # fmt: skip
-def test_shared_memory_and_files_are_for_later(line: str) -> None:
+@pytest.mark.parametrize("line", [f"A: mmap w+0 8 rw {word}" for word in LATER if word.isupper()] + [f"A: {word} x" for word in LATER if word.islower()] + ["A: mmap w+0 8 rw SHARED"])  # fmt: skip
+def test_shared_memory_is_for_later(line: str) -> None:
     """A script that asks for them is told so."""
-    with pytest.raises(ScriptError, match="f:1: shared memory and files come with the next stage"):
+    with pytest.raises(ScriptError, match="f:1: shared memory comes with the next stage"):
         parse(line, "f")
 
 

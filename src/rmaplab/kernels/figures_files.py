@@ -98,6 +98,17 @@ FILES: dict[str, History] = {
         since("3.15", 16, "3.19 mm/memory.c, do_fault_around: fault_around_bytes"),
         since("6.18", 16, "mm/memory.c, do_fault_around: fault_around_pages", V),
     ),
+    "fault_compares_truncate_count": (
+        since("2.4", 0, "2.4.27 mm/memory.c, do_no_page"),
+        since("2.6", 1, "2.6.2 mm/memory.c, do_no_page: truncate_count"),
+        since("2.6.23", 0, "d00806b183152af6d24f46f0c33f14162ca1262a; from memory"),
+        since("6.18", 0, "mm/filemap.c, filemap_fault"),
+    ),
+    "fault_locks_page": (
+        since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, do_no_page"),
+        since("2.6.23", 1, "d00806b183152af6d24f46f0c33f14162ca1262a; from memory; 2.6.34 mm/memory.c, __do_fault"),
+        since("6.18", 1, "mm/filemap.c, filemap_fault; mm/truncate.c, truncate_cleanup_folio"),
+    ),
     "cow_allocates_first": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, do_no_page; 2.6.34 __do_fault"),
         since("3.1", 1, "1d65f86db148; from memory; 3.19 mm/memory.c, do_cow_fault"),

@@ -95,12 +95,13 @@ MIGHT_SLEEP = "might_sleep"
 class Point(NamedTuple):
     """A place where another task may act. `name` is the class of the lock that is about to be taken, or what else is about to happen.
 
-    `of` names the object of a lock, `held` are the classes of locks that whoever has come here holds.
+    `of` names the object of a lock, `held` are the classes of locks that whoever has come here holds; `waits_for` is the lock, if he will wait.
     """
 
     name: str
     of: str = ""
     held: tuple[str, ...] = ()
+    waits_for: Lock | None = None
 
 
 Listener = Callable[[Point], None]
@@ -141,7 +142,7 @@ class Locks:
     def take(self, lock: Lock, *, write: bool = True) -> None:
         """Take it, waiting if somebody else holds it. Raises KernelBug against the order."""
         if self.listener is not None:
-            self.reach(lock.type.name, lock.of)
+            self.reach(lock.type.name, lock.of, lock)
         holder = self._outside if self._sched.current is None else self._holder()
         if holder.held:
             self._check_order(holder, lock)
@@ -181,7 +182,7 @@ class Locks:
     def pass_through(self, lock: Lock, *, write: bool = True) -> None:
         """Take and drop within one burst: the waiting, the order and the count of it."""
         if self.listener is not None:
-            self.reach(lock.type.name, lock.of)
+            self.reach(lock.type.name, lock.of, lock)
         holder = self._outside if self._sched.current is None else self._holder()
         if holder.held:
             self._check_order(holder, lock)
@@ -275,14 +276,14 @@ class Locks:
             self.bits_held -= 1
             self.drop(lock)
 
-    def reach(self, name: str, of: str = "") -> None:
+    def reach(self, name: str, of: str = "", lock: Lock | None = None) -> None:
         """A point: whoever watches may act here, as somebody of his own, who holds nothing.
 
         What he does has points too, and nobody is told of them.
         """
         if self.listener is None or self.acting:
             return
-        point = Point(name, of, tuple(lock.type.name for lock in self.held()))
+        point = Point(name, of, tuple(held.type.name for held in self.held()), lock)
         self.visits += 1
         outside, self._outside = self._outside, LockOwner(None)
         running, self._sched.current = self._sched.current, None

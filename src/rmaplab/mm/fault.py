@@ -253,7 +253,7 @@ def _anonymous(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
         if found.seen == machine.changes:
             break
         found = _look(k, mm, start, end, write)  # somebody slept, or waited
-        if found.there > start or found.other >= 0:
+        if found.there > start or found.other >= 0 or (vma.file is not None and found.empty):
             locks.leave(held)
             _give_back(k, tables, pages)
             return start

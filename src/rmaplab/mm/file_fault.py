@@ -35,7 +35,8 @@ def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) ->
     outer, seen = vma.lock or mm.mmap_sem, machine.changes
     if locks.listener is not None or outer.busy(write=False) or is_write_locked(vma):
         return False
-    page = vma.file.mapping.pages.find(vma.pgoff + ((address - vma.start) >> PAGE_SHIFT))
+    file, index = vma.file.mapping, vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
+    page = file.pages.find(index) if index < file.nr_pages else -1
     pte = empty_entry(*machine.geometry, mm.pgd, address) if page >= 0 else -1
     if pte < 0 or machine.frames.flags[page] & PG_NOT_UPTODATE:
         return False
@@ -50,7 +51,7 @@ def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) ->
     if machine.changes != seen:  # it took a while
         return False
     if around:
-        _around(k, vma, vma.file.mapping, address)
+        _around(k, vma, file, address)
     else:
         entry = (page << PAGE_SHIFT) | protection(k, vma, write=write)
         machine.set_entry(pte, entry)

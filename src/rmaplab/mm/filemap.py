@@ -57,7 +57,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     if not write and k.rules.fault_around_pages and _fault_around(k, vma, vma.file.mapping, address):
         return
     index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
-    device, copies = is_device(vma), write and not vma.flags & VM_SHARED
+    device, copies, sequence = is_device(vma), write and not vma.flags & VM_SHARED, vma.file.mapping.truncate_count
     copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
     try:
         if device:
@@ -74,6 +74,9 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     if page < 0:
         machine.allocator.free(copy)
         raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
+    locked = np.array([[page]], np.int64)
+    if k.rules.fault_locks_page:  # whoever truncates waits for it, and unmaps it again if we have mapped it
+        locks.enter_bits("PG_locked", locked, 1)
     with k.batch() as batch:
         batch.hold_one(page, 0, address, 0)
         try:
@@ -88,7 +91,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
             locks.enter(lock)
             same = (
                 lock is machine.pte_lock(mm, address)
-                and (device or vma.file.mapping.pages.get(index) == page)
+                and (device or _is_still(k, vma.file.mapping, index, page, sequence))
                 and not lookup(*machine.geometry, mm.pgd, address)[0]
             )
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, address, address + PAGE_SIZE)
@@ -105,8 +108,19 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
             machine.allocator.free(copy)
             if tables.size:
                 machine.free_tables(tables)
+            if k.rules.fault_locks_page:
+                locks.leave_bits("PG_locked", locked, 1)
             put_page(k, page)
     machine.end_burst()
+
+
+def _is_still(k: Kernel, file: AddressSpace, index: int, page: int, sequence: int) -> bool:
+    """Whether a page that was found may be mapped; if not, the fault begins again. Nobody may have truncated meanwhile, or begun to, as each era sees it."""
+    if k.rules.fault_compares_truncate_count and file.truncate_count != sequence:
+        return False
+    if k.rules.fault_locks_page and index >= file.nr_pages:
+        return False
+    return file.pages.get(index) == page
 
 
 def make_way(k: Kernel, vma: VmArea, address: int) -> None:
@@ -255,12 +269,13 @@ def fault_window(k: Kernel, vma: VmArea, address: int) -> Range:
 def _collect(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int, batch: Batch) -> bool:
     """The pages of the cache that [start, end), in one page table, shows and has no entries for. False if the cache has none."""
     first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
-    nr = 0
-    flags = k.machine.frames.flags
+    nr, flags, watched, bit = 0, k.machine.frames.flags, k.machine.watched, k.machine.locks.bit
     for i in range((end - start) >> PAGE_SHIFT):
         page = file.pages.find(first + i)
         at = start + (i << PAGE_SHIFT)
-        if page >= 0 and not flags[page] & PG_NOT_UPTODATE and not lookup(*k.machine.geometry, vma.mm.pgd, at)[0]:
+        seen = page >= 0 and first + i < file.nr_pages and not flags[page] & PG_NOT_UPTODATE
+        seen = seen and not (watched and bit("PG_locked", page).busy(write=True))
+        if seen and not lookup(*k.machine.geometry, vma.mm.pgd, at)[0]:
             batch.columns[PFN, nr], batch.columns[ADDRESS, nr], batch.columns[LENGTH, nr] = page, at, 1
             nr += 1
     batch.nr = batch.runs = nr

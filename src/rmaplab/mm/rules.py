@@ -155,6 +155,10 @@ class Rules:
     """A fault makes its leaf table before it asks the file for the page, and leaves it where there is none; otherwise the tables above alone."""
     fault_around_pages: int
     """Pages that a read fault maps at once, if they are in the cache; 0 if it maps its own alone."""
+    fault_compares_truncate_count: bool
+    """A fault begins again if its file has been cut since it looked for its page."""
+    fault_locks_page: bool
+    """A fault holds the lock of the file's page until it has mapped it; whoever truncates unmaps what it finds mapped under that lock."""
     cow_allocates_first: bool
     """A write to a private mapping prepares its VMA and takes a page before it asks for the file's; so there beyond its end too."""
     nopage_reads: int

@@ -5,6 +5,10 @@
     3  the pages           out of the page cache, and free; of the page that straddles the cut the rest is zeros, but not of its private copies
     4  unmapped again      by 2.6.34: private copies that a fault has made meanwhile
 
+A fault may have found its page before 1, and map it behind 2. 2.6 counts truncations at 2 (truncate_count), and a fault that sees another number
+begins again. Later a fault holds the page's lock until it has mapped it: 3 waits for that, and unmaps the page once more. 2.4 does nothing:
+the page stays mapped and is nobody's (here that is a KernelBug, remove_from_page_cache).
+
 The order of VMAs is that of the file's index; each that it hands out is tested.
 
 Source: 2.6.2 mm/memory.c, vmtruncate, invalidate_mmap_range; mm/truncate.c, truncate_inode_pages; 6.18 mm/truncate.c, truncate_pagecache;
@@ -40,6 +44,8 @@ def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
         with k.batch() as batch:
             batch.hold_one(page, 0, 0, 0)
             k.machine.locks.enter_bits("PG_locked", batch.columns, 1)
+            if k.rules.fault_locks_page and k.machine.frames.mapcount[page]:  # by a fault that had locked it
+                _unmap(k, file, nr_pages)
             if file.pages.get(index) == page:
                 k.page_cache.remove(file, index)
             k.machine.locks.leave_bits("PG_locked", batch.columns, 1)
@@ -51,6 +57,7 @@ def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
 def _unmap(k: Kernel, file: AddressSpace, first: int) -> None:
     """unmap_mapping_range: nobody maps page `first` of the file or one behind it, or a private copy of one (even_cows). Guard regions stay."""
     k.machine.locks.take(file.lock, write=not k.rmap.file_lock_is_shared)
+    file.truncate_count += 1
     for vma in k.rmap.showing(file, first, LAST):
         start = max(vma.start, vma.address_of(first))
         if start < vma.end:

@@ -170,7 +170,18 @@ class AddressSpace:
     the page cache, as on tmpfs. That of a device has a `driver`, and no pages.
     """
 
-    __slots__ = ("address", "driver", "i_mmap", "lock", "on_disk", "pages", "read_only", "size", "store")
+    __slots__ = (
+        "address",
+        "driver",
+        "i_mmap",
+        "lock",
+        "on_disk",
+        "pages",
+        "read_only",
+        "size",
+        "store",
+        "truncate_count",
+    )
 
     def __init__(
         self, address: int, i_mmap: VmaIndex, lock: Lock, pages: RadixTree | None = None, *, on_disk: bool = True
@@ -180,7 +191,7 @@ class AddressSpace:
         self.lock = lock
         self.on_disk = on_disk
         self.driver: Driver | None = None
-        self.size = 0
+        self.size = self.truncate_count = 0
         self.store: MutableMapping[int, bytes] = {}
         self.read_only = False
         self.pages = RadixTree() if pages is None else pages
