@@ -42,7 +42,11 @@ FILES: dict[str, History] = {
         since("6.18", 576, "struct xa_node by BTF", V),
     ),
     "radix_tree_shrinks": (
-        since("2.4", 0, "2.4.27 include/linux/pagemap.h: no tree; 2.6.2 lib/radix-tree.c, radix_tree_delete: an empty one's"),
+        since(
+            "2.4",
+            0,
+            "2.4.27 include/linux/pagemap.h: no tree; 2.6.2 lib/radix-tree.c, radix_tree_delete: an empty one's",
+        ),
         since("2.6.34", 1, "2.6.34 lib/radix-tree.c, radix_tree_shrink; 6.18 lib/xarray.c, xas_shrink"),
     ),
     "inode_bytes": (
