@@ -97,7 +97,7 @@ def faults(kernel: str, turns: int = 9) -> Iterator[Compared]:
         step = WINDOW_BYTES if not write and kernel == "6.18" else PAGE_BYTES
         mine = fresh(task, task.mmap(length, READ_WRITE, flags, file=opened), length, step)
         other = (at for at in range(anonymous, anonymous + length, PAGE_BYTES) if at % TABLE_BYTES)
-        number = FAULTS if step == PAGE_BYTES else FAULTS // 2
+        number = FAULTS if step == PAGE_BYTES else FAULTS * 2 // 5
 
         def each(pages: Iterator[int], number: int, write: bool, task: rmaplab.Task = task) -> float:
             chosen = list(islice(pages, number))
