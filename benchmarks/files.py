@@ -79,12 +79,12 @@ def fresh(task: rmaplab.Task, start: int, length: int, step: int) -> Iterator[in
 
 def faults(kernel: str, turns: int = 9) -> Iterator[Compared]:
     """A read of a shared page, of a private one, and a write to a shared one: each beside the first write to anonymous memory."""
-    length = 16 << 20
     for what, flags, write in (
         ("shared read", MAP_SHARED, False),
         ("private read", MAP_PRIVATE, False),
         ("shared write", MAP_SHARED, True),
     ):
+        length = (64 if not write and kernel == "6.18" else 16) << 20
         system = rmaplab.boot(kernel, ram="512M")
         task = system.spawn()
         opened = task.open(system.new_file(size=length, on_disk=False), writable=True)
@@ -97,7 +97,7 @@ def faults(kernel: str, turns: int = 9) -> Iterator[Compared]:
         step = WINDOW_BYTES if not write and kernel == "6.18" else PAGE_BYTES
         mine = fresh(task, task.mmap(length, READ_WRITE, flags, file=opened), length, step)
         other = (at for at in range(anonymous, anonymous + length, PAGE_BYTES) if at % TABLE_BYTES)
-        number = FAULTS if step == PAGE_BYTES else FAULTS // 10
+        number = FAULTS if step == PAGE_BYTES else FAULTS * 2 // 5
 
         def each(pages: Iterator[int], number: int, write: bool, task: rmaplab.Task = task) -> float:
             chosen = list(islice(pages, number))

@@ -34,8 +34,10 @@ def tree_of(*, shrinks: bool) -> tuple[RadixTree, Nodes]:
 
 
 def put(tree: RadixTree, nodes: Nodes, pages: dict[int, int]) -> None:
-    indexes = np.array(sorted(pages), np.int64)
-    tree.insert(indexes, np.array([pages[i] for i in indexes.tolist()], np.int64), nodes.take(tree.missing(indexes)))
+    indexes, before = np.array(sorted(pages), np.int64), tree.nr_nodes
+    wanted = tree.missing(indexes)
+    tree.insert(indexes, np.array([pages[i] for i in indexes.tolist()], np.int64), nodes.take(wanted))
+    assert tree.nr_nodes - before == wanted
 
 
 def wanted(pages: dict[int, int], height: int) -> int:

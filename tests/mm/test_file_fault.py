@@ -31,11 +31,12 @@ def played(kernel: str, flags: int, *, write: bool, on_disk: bool, whole: bool) 
     for task in (first, system.spawn()):
         opened = task.open(file, writable=True)
         at = task.mmap(PAGES * PAGE_SIZE, 3, flags, file=opened, pgoff=3)
-        if whole:
-            task.touch(at, PAGES * PAGE_SIZE, write=write)
-        else:
-            for page in range(PAGES):
-                task.touch(at + page * PAGE_SIZE, 1, write=write)
+        for begin, end in ((5, 30), (0, PAGES)):  # not from the border of a window on
+            if whole:
+                task.touch(at + begin * PAGE_SIZE, (end - begin) * PAGE_SIZE, write=write)
+            else:
+                for page in range(begin, end):
+                    task.touch(at + page * PAGE_SIZE, 1, write=write)
         assert task.mm is not None
         present, _ = read_page_tables(system.machine, task.mm.pgd)
         states += [present.addresses.tolist(), task.mm.rss]

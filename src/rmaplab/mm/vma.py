@@ -22,7 +22,7 @@ from rmaplab.errors import KernelBug, NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.open_file import fput, get_file
 from rmaplab.mm.vma_lock import vma_start_write
-from rmaplab.objects.mm_types import NO_HOLE, File, MmStruct, VmArea
+from rmaplab.objects.mm_types import File, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -141,8 +141,6 @@ def _set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
     k.design.vma_pre_update(vma)
     if vma.file is not None:
         vma.file.mapping.i_mmap.pre_update(vma)
-    if start > vma.start or end < vma.end:
-        vma.mm.no_hole_above = NO_HOLE
     if start != vma.start:
         vma.mm.move_start(vma, start, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT))
     vma.end = end

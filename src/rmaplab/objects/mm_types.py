@@ -246,7 +246,7 @@ class MmStruct:
         self.free_area_cache = 0
         """Where the last search for a hole ended (mm/unmapped_area.py)."""
         self.no_hole_above = NO_HOLE
-        """(length, address): no hole above that address is so long; for who searches downwards. Whoever makes a hole sets it back."""
+        """(length, address): no hole above that address is so long; for who searches downwards. remove() makes holes, and sets it back: what a VMA alone loses, a new one has."""
         self.start_brk = self.brk = 0
         """The heap: its first address, and the one behind its last."""
         self.def_flags = 0
