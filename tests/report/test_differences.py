@@ -7,7 +7,7 @@ from rmaplab.lab.differential.obey import obey
 from rmaplab.report.differences import WIDTH, coverage_lines, draw_difference, draw_states
 from rmaplab.workloads.script import parse
 from rmaplab.workloads.world import EVERYTHING, State
-from rmaplab.workloads.world_text import StateText, letters, state_of
+from rmaplab.workloads.world_text import StateText, letters, state_of, vma_text
 
 
 def state(vmas: list[str], pages: list[str], tables: int | None = 3) -> State:
@@ -117,4 +117,8 @@ def test_words_of_worlds_are_read_again() -> None:
     """state_of and state_text are inverse on what a model can show (tests/lab/differential/test_compare.py has random ones)."""
     one = state(["w+0..w+1 r-x growsdown noreserve"], ["w+0 frame ab copied x3 exclusive 0xdead"])
     assert one.pages.tolist() == [[1 << 40, 28, 1, 3, 1, 0xDEAD]]
-    assert np.array_equal(one.vmas, np.array([[1 << 40, (1 << 40) + 4096, 0x20_0105]]))
+    assert np.array_equal(one.vmas, np.array([[1 << 40, (1 << 40) + 4096, 0x20_0105, 0, 0]]))
+    text = ["w+0..w+1 rw- shared file aa+3", "w+1..w+2 r-- mayshare file b+0"]
+    two = state(text, [])
+    assert two.vmas[:, 2:].tolist() == [[0x8B, 27, 3 * 4096], [0x81, 2, 0]]
+    assert [vma_text(*vma) for vma in two.vmas.tolist()] == text

@@ -60,20 +60,10 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     device, copies, sequence = is_device(vma), write and not vma.flags & VM_SHARED, vma.file.mapping.truncate_count
     copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
     try:
-        if device:
-            page = nopage(vma, address)
-        else:
-            page = find_or_read(k, vma.file.mapping, index, ahead=1, again=k.rules.nopage_reads)
-        check_nopage(k, vma, page)
-    except (NoMemory, Oops):
+        page = _ask(k, vma, vma.file.mapping, index, address)
+    except (BusError, NoMemory, Oops):
         machine.allocator.free(copy)
         raise
-    except DiskError:
-        machine.allocator.free(copy)
-        raise BusError(address, f"page {index} of the file that {vma} shows cannot be read") from None
-    if page < 0:
-        machine.allocator.free(copy)
-        raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
     locked = np.array([[page]], np.int64)
     if k.rules.fault_locks_page:  # whoever truncates waits for it, and unmaps it again if we have mapped it
         locks.enter_bits("PG_locked", locked, 1)
@@ -112,6 +102,22 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
                 locks.leave_bits("PG_locked", locked, 1)
             put_page(k, page)
     machine.end_burst()
+
+
+def _ask(k: Kernel, vma: VmArea, file: AddressSpace, index: int, address: int) -> int:
+    """vm_ops->nopage: the page, with one more reference. Raises BusError, Oops, and as an allocation."""
+    try:
+        page = (
+            nopage(vma, address)
+            if is_device(vma)
+            else find_or_read(k, file, index, ahead=1, again=k.rules.nopage_reads)
+        )
+    except DiskError:
+        raise BusError(address, f"page {index} of the file that {vma} shows cannot be read") from None
+    check_nopage(k, vma, page)
+    if page < 0:
+        raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
+    return page
 
 
 def _is_still(k: Kernel, file: AddressSpace, index: int, page: int, sequence: int) -> bool:
