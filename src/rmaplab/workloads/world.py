@@ -60,10 +60,14 @@ EVERYTHING = frozenset(
 OF_PAGES = frozenset({"pages", "words", "frames", "mapcounts", "exclusive", "tables"})
 
 
+def has_disk(script: Script) -> bool:
+    """Whether one of its files is on a disk."""
+    return any(op.call == "create" and op["where"] == DISK for op in script.ops)
+
+
 def seen_of(script: Script, sees: frozenset[str]) -> frozenset[str]:
     """What of `sees` can be compared in this script."""
-    on_disk = any(op.call == "create" and op["where"] == DISK for op in script.ops)
-    return sees - OF_PAGES if on_disk else sees
+    return sees - OF_PAGES if has_disk(script) else sees
 
 
 def stamp(number: int) -> int:

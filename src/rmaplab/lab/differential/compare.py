@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rmaplab.calls.table import BIRTHS, CALLS
+from rmaplab.calls.table import BIRTHS, CALLS, Returns
 from rmaplab.calls.words import FlagsKind
 from rmaplab.workloads.script import FAILURE, FIRST, Op, Script
-from rmaplab.workloads.world import Record, State, World, seen_columns, seen_vmas
+from rmaplab.workloads.world import Record, State, World, has_disk, seen_columns, seen_vmas
 from rmaplab.workloads.world_text import without_code
 
 
@@ -65,11 +65,13 @@ class Difference:
 
 def compare(host: Record, model: Record) -> Difference | None:
     """The first difference of two records of one script. O(results and worlds)."""
-    sees = host.sees & model.sees
+    sees, on_disk = host.sees & model.sees, has_disk(host.script)
     for index in range(len(host.script.ops)):
         if index >= len(model.results):
             return Difference(host, model, index, "model")
         results = host.results[index], model.results[index]
+        if on_disk and CALLS[host.script.ops[index].call].returns is Returns.RESIDENT:  # what has been read ahead, too
+            results = result_kind(results[0]), result_kind(results[1])
         if results[0] != results[1] and ("codes" in sees or without_code(results[0]) != without_code(results[1])):
             return Difference(host, model, index, "result")
         if not host.script.ops[index].is_as_expected(host.results[index]):
