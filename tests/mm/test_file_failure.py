@@ -6,20 +6,21 @@ One life of two processes that map a file shared (S) and privately (P), and a mo
     4  pread, pwrite, beyond the end     5  fork; the child writes to both       6  mprotect in S's middle, mremap of P's end, of S again
     7  ftruncate; writes of the new end  8  fsync, WILLNEED, mlock               9  munmap in the middle
 
-It is lived again and again, each time on a fresh box, with the n-th allocation refused: n = 0, 1, 2, ... until none is.
+It is lived again and again, each time on a fresh box, with the n-th allocation refused: n = 0, 1, 2, ... until none is. Then with a disk that cannot
+read from the n-th read on, as long as one call tries.
 
 Sources: 2.6.2 mm/memory.c, do_no_page (VM_FAULT_OOM); mm/filemap.c, generic_file_aio_write_nolock: what is written is told; files.md C1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 
 import pytest
 
 import rmaplab
-from rmaplab.errors import BusError, SyscallError
+from rmaplab.errors import BusError, DiskError, SyscallError
 from rmaplab.lab.conformance import EVERY_KIND
 from rmaplab.objects.flags import (
     MADV_WILLNEED,
@@ -57,7 +58,7 @@ class Life:
         self.allocator = self.system.machine.allocator
         self.file = [b"page %d" % i for i in range(PAGES)]
         data = b"".join(text.ljust(PAGE_SIZE, b"\0") for text in self.file)
-        space = self.system.new_file(data, on_disk=on_disk)
+        self.space = space = self.system.new_file(data, on_disk=on_disk)
         first = self.system.spawn()
         first.cap_ipc_lock(granted=True)
         self.open = first.open(space, writable=True)
@@ -253,3 +254,61 @@ def test_every_allocation_fails_in_turn(kernel: str, on_disk: bool) -> None:
         raise AssertionError("it does not end")
     assert nth > 25
     assert any("mmap" in failure for failure in failures), failures
+
+
+class Unreadable(dict[int, bytes]):
+    """A store that cannot read from the `nth` time on, until somebody repairs it."""
+
+    def __init__(self, store: MutableMapping[int, bytes], nth: int) -> None:
+        super().__init__(store)
+        self.left, self.broken = nth, False
+
+    def __getitem__(self, index: int) -> bytes:
+        self.left -= 1
+        self.broken |= self.left == -1
+        if self.broken:
+            raise DiskError(f"page {index} cannot be read")
+        return super().__getitem__(index)
+
+
+class LifeOnDisk(Life):
+    def __init__(self, kernel: str, nth: int) -> None:
+        super().__init__(kernel, on_disk=True)
+        self.store = self.space.store = Unreadable(self.space.store, nth)
+
+    def call(self, who: Process, call: Callable[[], object], then: Callable[[], object] = lambda: None) -> None:
+        """One call: EIO, a signal, or less than was asked for; or nobody minds, as mlock and WILLNEED. The task lives, and may try again."""
+        was_whole = not self.store.broken
+        try:
+            call()
+        except (SyscallError, BusError) as error:
+            assert was_whole, repr(error)
+            assert self.store.broken, repr(error)
+            assert isinstance(error, BusError) or error.name == "EIO"
+            self.failed = repr(error)
+        else:
+            then()
+        if self.store.broken:
+            self.failed = self.failed or "nobody noticed"
+            self.store.broken = False
+            self.verify()
+
+
+@pytest.mark.parametrize("kernel", EVERY_KIND)
+def test_every_read_of_the_disk_fails_in_turn(kernel: str) -> None:
+    failures: set[str] = set()
+    for nth in range(100):
+        life = LifeOnDisk(kernel, nth)
+        life.live()
+        over = life.store.left >= 0
+        life.verify()
+        failures.add(life.failed[:8])
+        for process in life.processes:
+            process.task.exit()
+        life.system.check()
+        if over:
+            break
+    else:
+        raise AssertionError("it does not end")
+    assert nth >= PAGES
+    assert {"BusError", "SyscallE"} <= failures, failures
