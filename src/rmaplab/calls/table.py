@@ -39,7 +39,7 @@ from rmaplab.calls.words import (
     VmaNameKind,
     WordKind,
 )
-from rmaplab.errors import SyscallError
+from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import (
     CLONE_FILES,
@@ -192,7 +192,11 @@ def _mmap(task: Task, address: int, length: int, prot: int, flags: int, file: in
 
 def _create(task: Task, file: int, length: int, access: int, where: int) -> None:
     """A new file, which has no name, of so many zeros, and a descriptor of it."""
-    _open(task, task.kernel.page_cache.new_file(size=length, on_disk=where == DISK), file, access)
+    try:
+        made = task.kernel.page_cache.new_file(size=length, on_disk=where == DISK)
+    except NoMemory as failure:
+        raise failure.or_errno(errno.ENOMEM, "create") from None
+    _open(task, made, file, access)
 
 
 def _open_again(task: Task, file: int, of: int, access: int) -> None:
