@@ -42,7 +42,7 @@ from typing import ClassVar
 from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
-from rmaplab.objects.flags import VM_EXEC, VM_READ, VM_WRITE
+from rmaplab.objects.flags import VM_EXEC, VM_MAYBE_GUARD, VM_READ, VM_WRITE
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.objects.task import TaskStruct
@@ -97,8 +97,9 @@ class AnonVmaChainMap(AnonVmaObjects):
         for low, high, neighbour in ((vma, after, after), (before, vma, before)):
             if low is None or high is None or neighbour is None or low.end != high.start:
                 continue
-            alike = not (low.flags ^ high.flags) & ~ACCESS and low.pgoff + low.nr_pages == high.pgoff
-            alike = alike and low.traits.policy == high.traits.policy  # anon_vma_compatible: names may differ
+            alike = not (low.flags ^ high.flags) & ~(ACCESS | VM_MAYBE_GUARD) and low.pgoff + low.nr_pages == high.pgoff
+            alike = alike and low.file is high.file  # anon_vma_compatible: names may differ
+            alike = alike and low.traits.policy == high.traits.policy
             if alike and isinstance(neighbour.anon_vma, ChainedAnonVma) and self.may_be_shared(neighbour):
                 return neighbour.anon_vma
         return None
