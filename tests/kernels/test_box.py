@@ -212,8 +212,9 @@ def test_every_field_reaches_the_system() -> None:
 
 @pytest.mark.parametrize("name", ["readahead_kib", "disk_seek_us", "disk_rpm", "disk_kib_per_s"])
 def test_no_disk_is_slower_than_time(name: str) -> None:
+    bad: dict[str, Any] = {name: -1}
     with pytest.raises(UsageError, match="0 or more"):
-        boot("2.6.2", ram="64M", **{name: -1})
+        boot("2.6.2", ram="64M", **bad)
 
 
 def test_the_announcements_box() -> None:
