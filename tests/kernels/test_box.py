@@ -185,6 +185,7 @@ def test_every_field_reaches_the_system() -> None:
         "ram": "65M", "swap": "1M", "cpus": 2, "paging": "i386", "l1_cache_bytes": 64, "highpte": False, "split": "2:2",
         "boot_use": "9M", "overcommit": 1, "overcommit_ratio": 60, "pages_min": 5, "ht": "on", "prices": "2004-line",
         "mmap_base": 0x5000_0000, "heap_base": 0x900_0000, "max_map_count": 9, "file_index": "rbtree",
+        "readahead_kib": 64, "disk_seek_us": 4000, "disk_rpm": 15_000, "disk_kib_per_s": 80_000,
     }  # fmt: skip
     assert told.keys() == {entry.name for entry in fields(Box)}
 
@@ -207,6 +208,13 @@ def test_every_field_reaches_the_system() -> None:
     told["prices"] = next(name for name in price_books() if name != plain[4])
     for name, value in told.items():
         assert seen(**{name: value}) != plain, name
+
+
+@pytest.mark.parametrize("name", ["readahead_kib", "disk_seek_us", "disk_rpm", "disk_kib_per_s"])
+def test_no_disk_is_slower_than_time(name: str) -> None:
+    bad: dict[str, Any] = {name: -1}
+    with pytest.raises(UsageError, match="0 or more"):
+        boot("2.6.2", ram="64M", **bad)
 
 
 def test_the_announcements_box() -> None:

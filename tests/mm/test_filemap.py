@@ -85,7 +85,7 @@ def test_faulted_by_two_found_truncated(kernel: str, paging: str) -> None:
     vmtruncate(shown.k, shown.file, 2 * PAGE_SIZE)
     shown.system.check()
     assert frames.count[page] == 0
-    assert shown.file.pages == {}
+    assert not [index for index in shown.file.pages if index >= 2]
     for task, first in zip(shown.tasks, shown.first, strict=True):
         with pytest.raises(BusError, match="SIGBUS"):
             task.read(first + 2 * PAGE_SIZE, 1)

@@ -28,7 +28,7 @@ KERNELS = {"2.4.21": 3, "2.6.2": 3, "2.6.5-rc1-aa1": 3, "6.18": 4}
 
 def race(kernel: str, flags: int, *, write: bool, mapped: bool, turns: tuple[int, ...]) -> str:
     """One order: what came of it. `mapped`: the task has the page already, read-only, and its write is a COW fault."""
-    system = rmaplab.boot(kernel, ram="64M")
+    system = rmaplab.boot(kernel, ram="64M", readahead_kib=0)
     cutter, task = system.spawn(), system.spawn()
     space = system.new_file(b"page".ljust(PAGE_SIZE, b"\0") * 4)
     opened = cutter.open(space, writable=True)

@@ -5,21 +5,26 @@
     store  --- read --->  page  <--- dirty entries, write(2)        PG_dirty: the page is newer than the store
            <-- write ---
 
-What a file is made of is bytes in the host's memory so far: reading and writing take no time. Its inode and the nodes of its index lie in slabs.
+What a file is made of is bytes in the host's memory. Of one that is on a disk, reading and writing take the disk's time (machine/disk.py): a page that
+is being read is in the cache, and locked: not uptodate, and in nobody's hands but the disk's until wait_for() ends. What nobody has ever written is no
+matter for the disk. Its inode and the nodes of its index lie in slabs.
 
-Source: mm/filemap.c of 2.6.2, add_to_page_cache, find_get_page, __remove_from_page_cache.
+Source: mm/filemap.c of 2.6.2, add_to_page_cache, find_get_page, __remove_from_page_cache; fs/mpage.c, mpage_readpages, mpage_end_io_read; fs/buffer.c,
+block_read_full_page: a hole.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 
 from rmaplab.errors import DiskError, KernelBug, NoMemory
 from rmaplab.machine.arrays import I64, U8
 from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
+from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import DIRTY
-from rmaplab.machine.frames import PG_ANON, PG_DIRTY, PG_NOT_UPTODATE, Frames, clear_frames
+from rmaplab.machine.frames import PG_ANON, PG_DIRTY, PG_NOT_UPTODATE, PG_READAHEAD, Frames, clear_frames
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import AddressSpace, Driver
@@ -30,7 +35,7 @@ class PageCache:
     """The pages of all files. A holder: it has a reference on each of them. `files` is by address, and shared with the reverse map.
 
     `make_space` makes an inode, with an index and a lock as the kernel has them; it is told whether the file is on a disk. `nodes` is the slab of the nodes
-    of indexes, None where those have none.
+    of indexes, None where those have none. `disk` has the files that are on one.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class PageCache:
         files: dict[int, AddressSpace],
         make_space: Callable[[bool], AddressSpace],
         nodes: SlabCache | None,
+        disk: Disk,
     ) -> None:
         self._ram, self._frames = ram, frames
         self.files = files
@@ -47,6 +53,11 @@ class PageCache:
         self.drivers: list[Driver] = []
         """Of files that are devices: where there is none, every mapped page has an owner (mm/driver.py)."""
         self.nodes = nodes
+        self._disk = disk
+        self._reading: dict[int, DiskRequest] = {}  # by PFN: pages that are locked because they are being read
+        self._written: dict[
+            int, DiskRequest
+        ] = {}  # by file: the last request to write some of it, while it is under way
 
     def new_file(self, data: bytes = b"", size: int = 0, *, on_disk: bool = True) -> AddressSpace:
         """A file of these bytes, and zeros behind them up to `size`: its name keeps it for ever. Raises as an allocation."""
@@ -91,30 +102,74 @@ class PageCache:
         frames.count[pfns] += 1
         file.pages.insert(indexes, pfns, nodes)
 
-    def read_many(self, file: AddressSpace, indexes: I64, pfns: I64, nodes: I64) -> None:
-        """readpages: pages that are not there, each with the caller's reference: they are read if that works, and the cache's reference comes on top."""
-        frames = self._frames
-        clear_frames(self._ram.bytes, frames.scribbled, pfns)
-        self.add_many(file, indexes, pfns, nodes)
-        if file.store:
-            for index, pfn in zip(indexes.tolist(), pfns.tolist(), strict=True):
-                if index in file.store:
-                    with suppress(DiskError):  # who wants it tries again
-                        self.read(file, index, pfn)
+    def start_reading(self, file: AddressSpace, indexes: I64, pfns: I64) -> None:
+        """readpages: these pages, ascending, are in the cache and not uptodate. They are read, each run of neighbours in one go; wait_for() waits for it.
+
+        What cannot be read stays as it is, and nobody is told. At once, if nothing of it is on a disk.
+        """
+        self._frames.flags[pfns] |= np.uint32(PG_NOT_UPTODATE)
+        run: list[tuple[int, int]] = []
+        for index, pfn in zip(indexes.tolist(), pfns.tolist(), strict=True):
+            if not file.on_disk or index not in file.store:
+                with suppress(DiskError):  # who wants it tries again
+                    self.read(file, index, pfn)
+                continue
+            if run and index != run[-1][0] + 1:
+                self._submit(file, run)
+                run = []
+            run.append((index, pfn))
+        if run:
+            self._submit(file, run)
+
+    def _submit(self, file: AddressSpace, run: list[tuple[int, int]]) -> None:
+        finish = partial(self._are_read, file, run)
+        request = self._disk.submit("disk_read", file.address, run[0][0], len(run), finish)
+        self._reading.update((pfn, request) for _, pfn in run)
+
+    def _are_read(self, file: AddressSpace, run: list[tuple[int, int]]) -> None:
+        """mpage_end_io_read: the pages are unlocked; uptodate if they could be read."""
+        for index, pfn in run:
+            with suppress(DiskError):
+                self.read(file, index, pfn)
+            del self._reading[pfn]
+
+    def is_locked(self, pfn: int) -> bool:
+        """Whether it is being read. What is over by now is noticed first."""
+        if pfn in self._reading:
+            self._disk.reap()
+        return pfn in self._reading
+
+    def wait_for(self, pfn: int) -> None:
+        """wait_on_page_locked: it is not being read any more. The running task sleeps until then."""
+        while (request := self._reading.get(pfn)) is not None:
+            self._disk.wait(request)
+
+    def wait_for_writes(self, file: AddressSpace) -> None:
+        """filemap_fdatawait: nothing of the file is being written any more."""
+        while (request := self._written.get(file.address)) is not None:
+            self._disk.wait(request)
+            if self._written.get(file.address) is request:
+                del self._written[file.address]
+
+    def start_writing(self, file: AddressSpace, first: int, nr: int) -> None:
+        """The bytes of `nr` pages, which the store has already (write()), take their way to the disk; wait_for_writes() waits for it."""
+        self._written[file.address] = self._disk.submit("disk_write", file.address, first, nr, _nothing)
 
     def remove(self, file: AddressSpace, index: int) -> int:
         """remove_from_page_cache: the cache's reference goes; the page, which the caller frees if it was the last one."""
         frames, pfn = self._frames, file.pages[index]
         if frames.mapcount[pfn]:
             raise KernelBug("remove_from_page_cache", f"page {index} is mapped {frames.mapcount[pfn]} times")
+        if pfn in self._reading:
+            raise KernelBug("remove_from_page_cache", f"page {index} is being read")
         file.pages.delete(index)
         frames.mapping[pfn] = 0
-        frames.flags[pfn] &= ~np.uint32(PG_DIRTY | PG_NOT_UPTODATE)
+        frames.flags[pfn] &= ~np.uint32(PG_DIRTY | PG_NOT_UPTODATE | PG_READAHEAD)
         frames.count[pfn] -= 1
         return pfn
 
     def read(self, file: AddressSpace, index: int, pfn: int) -> None:
-        """readpage: the bytes of the file, zeros behind its end. Raises DiskError: then the page is not uptodate."""
+        """What a disk does at the end of a request, or memory at once: the bytes of the file, zeros behind its end. Raises DiskError: then the page is not uptodate."""
         flags = self._frames.flags
         flags[pfn] |= np.uint32(PG_NOT_UPTODATE)
         if index not in file.store:
@@ -159,6 +214,13 @@ class PageCache:
                 raise KernelBug("page_cache", f"pages {pfns[wrong][:4]} are file {file.address}'s, and say otherwise")
             if indexes.size and indexes[-1] >= file.nr_pages:
                 raise KernelBug("page_cache", f"page {indexes[-1]} lies behind the end of file {file.address}")
+        locked = np.fromiter(self._reading, np.int64)
+        if (frames.flags[locked] & PG_NOT_UPTODATE == 0).any() or (frames.mapcount[locked] != 0).any():
+            raise KernelBug("page_cache", "a page that is being read is uptodate, or mapped")
+
+
+def _nothing() -> None:
+    """What has been written needs no more."""
 
 
 def _all(file: AddressSpace) -> tuple[I64, I64]:

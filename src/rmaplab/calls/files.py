@@ -12,7 +12,7 @@ from rmaplab.errors import DiskError, NoMemory, SyscallError
 from rmaplab.mm.file_io import LAST, file_read, file_write, write_out
 from rmaplab.mm.open_file import close_fd, install, open_file
 from rmaplab.mm.truncate import vmtruncate
-from rmaplab.objects.mm_types import AddressSpace
+from rmaplab.objects.mm_types import AddressSpace, File
 
 R = TypeVar("R")
 
@@ -44,7 +44,7 @@ class FileCalls(MemoryCalls):
         self._check("pread", offset >= 0, errno.EINVAL)
         self._check("pread", file.readable, errno.EBADF)
         self._check("pread", length >= 0, errno.EINVAL)
-        return self._file_call("pread", file_read, file.mapping, offset, length)
+        return self._file_call("pread", file_read, file, offset, length)
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, ENOMEM."""
@@ -83,7 +83,7 @@ class FileCalls(MemoryCalls):
         if not holds:
             raise SyscallError(code, call)
 
-    def _file_call(self, name: str, call: Callable[..., R], *arguments: AddressSpace | int | bytes) -> R:
+    def _file_call(self, name: str, call: Callable[..., R], *arguments: AddressSpace | File | int | bytes) -> R:
         try:
             return call(self.kernel, *arguments)
         except NoMemory as failure:

@@ -52,14 +52,24 @@ class Box:
     """Where the heap of a program begins, by default behind a small one."""
     file_index: str | None = None
     """What has the VMAs that map a file (kernels/file_indexes.py), by default the kernel's own."""
+    readahead_kib: int = 128
+    """How much is read ahead from its disk at most (read_ahead_kb of the device), what the kernels of these times begin with."""
+    disk_seek_us: int = 8500
+    """An average seek of its disk, which holds all files that are on one; 0: it seeks in no time. A desktop disk of 2004 (Seagate Barracuda
+    7200.7, from memory, so believed); the announcement does not say which one it had. Nothing of it depends on a disk."""
+    disk_rpm: int = 7200
+    """Its turns a minute, half of one to wait for after a seek; 0: none."""
+    disk_kib_per_s: int = 56_000
+    """What passes under its head, outside; 0: no time."""
     prices: str | PriceBook | None = None
     """A price list of simulated time, or its name (kernels/prices.py)."""
 
     @property
     def is_the_announcements(self) -> bool:
-        """As far as that is known: swap, boot use, overcommit mode and whether CPUs share cores are not (docs/time.md)."""
+        """As far as that is known: swap, boot use, overcommit mode, the disk and whether CPUs share cores are not (docs/time.md)."""
         known = announced()
-        unknown = {name: getattr(known, name) for name in ("swap", "boot_use", "overcommit", "ht", "prices")}
+        names = ("swap", "boot_use", "overcommit", "ht", "prices", "disk_seek_us", "disk_rpm", "disk_kib_per_s")
+        unknown = {name: getattr(known, name) for name in names}
         return replace(self, **unknown) == known
 
 

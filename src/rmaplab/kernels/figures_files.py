@@ -4,7 +4,7 @@ The index is a name of kernels/file_indexes.py by IndexKind. Sizes of VMAs (figu
 """
 
 from rmaplab.kernels.history import Bits, History, Status, since
-from rmaplab.mm.rules import DriverPages, FileLock, FileMerging
+from rmaplab.mm.rules import AheadWindow, Around, DriverPages, FileLock, FileMerging, Readahead
 from rmaplab.objects.flags import VM_DONTDUMP, VM_DONTEXPAND, VM_IO, VM_PFNMAP, VM_RESERVED
 from rmaplab.rmap.file_index import IndexKind
 
@@ -118,9 +118,31 @@ FILES: dict[str, History] = {
         since("2.4", 2, "2.4.27, 2.6.2 mm/filemap.c, filemap_nopage, page_not_uptodate: readpage, and once more"),
         since("6.18", 1, "mm/filemap.c, filemap_fault, page_not_uptodate"),
     ),
-    "reads_ahead": (
-        since("2.4", 0, "2.4.27 mm/filemap.c, do_generic_file_read, no_cached_page: readpage"),
-        since("2.6", 1, "2.6.2 mm/filemap.c, do_generic_mapping_read: page_cache_readahead; 6.18 filemap_get_pages"),
+    "readahead": (
+        since("2.4", Readahead.POSITION, "2.4.27 mm/filemap.c, do_generic_file_read, generic_file_readahead"),
+        since("2.6", Readahead.TWO_WINDOWS, "2.6.2, 2.6.7 mm/readahead.c, page_cache_readahead, handle_ra_miss"),
+        since("2.6.23", Readahead.ON_DEMAND, "122a21d11cbf; from memory"),
+        since("6.18", Readahead.ON_DEMAND, "mm/readahead.c, page_cache_sync_ra, page_cache_async_ra: pages alone", V),
+    ),
+    "ahead_window": (
+        since("2.4", AheadWindow.AT_ONCE, "2.4: there is none; 2.6.2 mm/readahead.c, page_cache_readahead"),
+        since("2.6.5-rc1", AheadWindow.LAST_PAGE, "0b5812bcdd: adaptive lazy readahead; 2.6.5 mm/readahead.c"),
+        since("2.6.7", AheadWindow.IN_ORDER, "48f02e0620: speed up readahead for seeky loads; 2.6.7 mm/readahead.c"),
+    ),
+    "fault_reads_around": (
+        since("2.4", Around.BLOCK, "2.4.27 mm/filemap.c, read_cluster_nonblocking; 2.6.2, 2.6.5 filemap_nopage"),
+        since("2.6.7", Around.FROM_PAGE, "2.6.7 mm/filemap.c, filemap_nopage: start is computed, and not used"),
+        since("2.6.8", Around.MIDDLE, "836c550d7e, 10 July 2004: start is used"),
+        since("6.18", Around.MIDDLE, "mm/filemap.c, do_sync_mmap_readahead", V),
+    ),
+    "fault_block_pages": (
+        since("2.4", 8, "2.4.27 mm/swap.c, swap_setup: page_cluster 3, with 16 MiB of RAM or more"),
+        since("2.6", 16, "2.6.2 mm/filemap.c, MMAP_READAROUND"),
+    ),
+    "fault_drops_lock_to_read": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.34 mm/filemap.c: mmap_sem is held while a page is read"),
+        since("5.1", 1, "6b4c9f446981; from memory"),
+        since("6.18", 1, "mm/filemap.c, filemap_fault: maybe_unlock_mmap_for_io, VM_FAULT_RETRY"),
     ),
     "truncate_unmaps_twice": (
         since("2.4", 0, "2.4.27, 2.6.2 mm/memory.c, vmtruncate"),

@@ -20,6 +20,7 @@ from rmaplab.kernels.file_indexes import load_file_index, own_index
 from rmaplab.kernels.prices import PriceBook, book_name, find_prices
 from rmaplab.kernels.spec import KernelSpec
 from rmaplab.machine.allocator import Gfp, Layout
+from rmaplab.machine.disk import DiskSpeed
 from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.machine.locks import Listener
@@ -54,7 +55,7 @@ def boot(
     """Boot a kernel, by name or as a KernelSpec, on a box.
 
     The box is described by keywords, the fields of a Box: `ram`, `swap`, `cpus`, `paging`, `split`, `l1_cache_bytes`, `highpte`,
-    `boot_use`, `overcommit`, `overcommit_ratio`, `max_map_count`, `pages_min`, `ht`, `mmap_base`, `heap_base`, `file_index`, `prices` (kernels/box.py says what each means). If a `box` is given,
+    `boot_use`, `overcommit`, `overcommit_ratio`, `max_map_count`, `pages_min`, `ht`, `mmap_base`, `heap_base`, `file_index`, `readahead_kib`, `disk_seek_us`, `disk_rpm`, `disk_kib_per_s`, `prices` (kernels/box.py says what each means). If a `box` is given,
     they change it. `design` replaces the kernel's reverse map. Raises UsageError.
     """
     spec = find_kernel(kernel) if isinstance(kernel, str) else kernel
@@ -71,7 +72,11 @@ def _hardware(spec: KernelSpec, box: Box) -> Hardware:
         l1_cache_bytes=box.l1_cache_bytes,
         highpte=box.highpte,
         smt=NO_SMT if box.ht == "off" else HYPER_THREADING,
+        disk=DiskSpeed.of(box.disk_seek_us, box.disk_rpm, box.disk_kib_per_s),
+        readahead_pages=box.readahead_kib // 4,
     )
+    if min(box.readahead_kib, box.disk_seek_us, box.disk_rpm, box.disk_kib_per_s) < 0:
+        raise UsageError("a disk's figures are 0 or more: readahead_kib, disk_seek_us, disk_rpm, disk_kib_per_s")
     if box.ht not in HT:
         raise UsageError(f"hyper-threading {box.ht!r}: choose one of {', '.join(HT)}")
     if box.ht != "off" and box.cpus % 2:

@@ -39,7 +39,9 @@ PG_ANON_EXCLUSIVE = 1 << 5  # PageAnonExclusive: one entry maps it, and nobody e
 PG_SWAPCACHE = 1 << 6  # its place in a swap area is in `private`
 PG_DIRTY = 1 << 7
 PG_REFERENCED = 1 << 8
-PG_NOT_UPTODATE = 1 << 9  # PG_uptodate is clear, of a page in the page cache: it could not be read
+PG_NOT_UPTODATE = 1 << 9  # PG_uptodate is clear, of a page in the page cache: it is being read, or could not be
+PG_READAHEAD = 1 << 10  # whoever comes to this page of a file has more read ahead
+PG_SLOW = PG_NOT_UPTODATE | PG_READAHEAD  # nobody maps it in passing
 
 ZERO_PFN = 0  # ZERO_PAGE: frame 0, which nothing ever writes
 

@@ -6,6 +6,7 @@ from typing import Protocol
 from rmaplab.errors import KernelBug
 from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.arrays import I64, Bools, Words
+from rmaplab.machine.disk import NO_TIME, Disk, DiskSpeed
 from rmaplab.machine.entries import PFN_MASK, Encoding
 from rmaplab.machine.frames import PG_TABLE, Frames
 from rmaplab.machine.ledger import Ledger, PriceList
@@ -32,7 +33,7 @@ class HasTables(Protocol):
 class Hardware:
     """The box. `l1_cache_bytes` sets slab packing and the size of a pte_chain; `highpte` the width of its slots under PAE.
 
-    With `highpte` the leaf page tables may lie in high memory.
+    With `highpte` the leaf page tables may lie in high memory. `readahead_pages` is the most that is read ahead from its disk at once.
     """
 
     ram_bytes: int
@@ -42,6 +43,8 @@ class Hardware:
     l1_cache_bytes: int
     highpte: bool
     smt: Smt = NO_SMT
+    disk: DiskSpeed = NO_TIME
+    readahead_pages: int = 32
 
     @property
     def arch(self) -> str:
@@ -77,6 +80,7 @@ class Machine:
         self.ledger = Ledger(prices)
         self.charge = self.ledger.charge
         """Count an operation; its time is due at the end of the burst."""
+        self.disk = Disk(hardware.disk, self.sched, self.ledger)
         self.locks = Locks(locks, self.sched, self.ledger)
         self.tlb = Tlb(tlb or TlbRules(), self.sched, self.charge)
         self.swap_pages = hardware.swap_bytes >> PAGE_SHIFT
@@ -196,6 +200,8 @@ class Machine:
         self.end_burst()
         if self.sched.current is not None:
             self.sched.cond_resched()
+        elif self.disk.busy:
+            self.disk.reap()
 
     def check(self) -> Bools:
         """Allocator and slab caches are consistent; which frames nobody has. O(frames)."""

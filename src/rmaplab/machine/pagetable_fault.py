@@ -13,7 +13,7 @@ import numpy as np
 from rmaplab.machine.arrays import I8, I32, I64, U32, Words
 from rmaplab.machine.batch import note
 from rmaplab.machine.entries import ACCESSED, DIRTY, PFN_MASK, PRESENT, READABLE, RW, WRITABLE
-from rmaplab.machine.frames import PG_NOT_UPTODATE, ZERO_PFN
+from rmaplab.machine.frames import PG_SLOW, ZERO_PFN
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.pagetable import count_tables, leaf, leaf_make, make_path, missing_on_path
 
@@ -151,7 +151,7 @@ def map_around(
     first = (table >> (12 - bits)) + ((start >> 12) & ((1 << bits) - 1))
     nr = 0
     for i in range(pfns.size):
-        if pfns[i] >= 0 and not words[first + i] and not flags[pfns[i]] & PG_NOT_UPTODATE:
+        if pfns[i] >= 0 and not words[first + i] and not flags[pfns[i]] & PG_SLOW:
             words[first + i] = (pfns[i] << 12) | protection
             count[pfns[i]] += np.int32(1)
             mapcount[pfns[i]] += np.int32(1)

@@ -43,7 +43,14 @@ class Observer(Protocol):
         """`entity` had a CPU and worked from `began_ns` to `ended_ns`."""
 
 
-_GO_ON, _TICK = 0, 1  # event classes: at equal times running tasks go before ticks
+_GO_ON, _TICK, _TIMER = 0, 1, 2  # event classes: at equal times running tasks go before ticks, and ticks before timers
+
+
+class Timer:
+    """What is to be done at some time, by nobody in particular."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action = action
 
 
 class Scheduler:
@@ -60,7 +67,7 @@ class Scheduler:
         self.current: SchedEntity | None = None
         self.user_ns = 0
         self.system_ns = 0
-        self._events: list[tuple[int, int, int, SchedEntity | Cpu]] = []
+        self._events: list[tuple[int, int, int, SchedEntity | Cpu | Timer]] = []
         self._sequence = 0
         self.switches = 0
         self._hub: greenlet | None = None
@@ -137,6 +144,10 @@ class Scheduler:
         """The lock that it spins for is free: it goes on now."""
         self._at(self.now_ns, _GO_ON, entity)
 
+    def at(self, when_ns: int, action: Callable[[], None]) -> None:
+        """A timer: `action` is called at `when_ns`, while run() lasts, in no task's name. It may wake tasks."""
+        self._at(when_ns, _TIMER, Timer(action))
+
     def this_cpu(self) -> int:
         """smp_processor_id(); 0 when driven from outside."""
         current = self.current
@@ -201,6 +212,10 @@ class Scheduler:
                     self.now_ns = max(self.now_ns, when_ns)
                     self._policy.tick(target)
                 continue
+            if isinstance(target, Timer):
+                self.now_ns = max(self.now_ns, when_ns)
+                target.action()
+                continue
             if sequence != target.sequence:  # its work takes longer or shorter than was thought then
                 continue
             self.now_ns = max(self.now_ns, when_ns)  # whoever drove from outside may have been further
@@ -256,9 +271,9 @@ class Scheduler:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
-    def _at(self, when_ns: int, event_class: int, target: SchedEntity | Cpu) -> None:
+    def _at(self, when_ns: int, event_class: int, target: SchedEntity | Cpu | Timer) -> None:
         self._sequence += 1
-        if not isinstance(target, Cpu):
+        if isinstance(target, SchedEntity):
             target.sequence = self._sequence
         heapq.heappush(self._events, (when_ns, event_class, self._sequence, target))
 
@@ -272,7 +287,7 @@ class Scheduler:
         if self._events:
             when_ns, _, sequence, target = self._events[0]
             # who has not begun is begun by the hub: a greenlet's stack is as deep as that of who started it, and more
-            if not isinstance(target, Cpu) and sequence == target.sequence and target.context:
+            if isinstance(target, SchedEntity) and sequence == target.sequence and target.context:
                 heapq.heappop(self._events)
                 self.now_ns = max(self.now_ns, when_ns)
                 if target is not self.current:

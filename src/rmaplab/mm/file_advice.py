@@ -1,4 +1,4 @@
-"""madvise of what shows a file: WILLNEED brings its pages into the cache, PAGEOUT takes away those that nobody else maps.
+"""madvise of what shows a file: WILLNEED has its pages read (nobody waits), PAGEOUT takes away those that nobody else maps.
 
     page of the range         its entry       in the cache
     mapped once, clean        goes            goes, if it can be read again
@@ -11,32 +11,23 @@ Not modelled: who may page out a file (its owner, or who may write to it): every
 Source: 2.6.2 mm/madvise.c, madvise_willneed; 6.18 mm/madvise.c, madvise_cold_or_pageout_pte_range; mm/vmscan.c, shrink_folio_list; files.md G3.
 """
 
-from contextlib import suppress
-
 import numpy as np
 
-from rmaplab.errors import DiskError, NoMemory
+from rmaplab.errors import NoMemory
 from rmaplab.machine.frames import PG_ANON, PG_DIRTY
 from rmaplab.machine.pagetable_edit import read_range
-from rmaplab.mm.filemap import find_or_read
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.readahead import force
 from rmaplab.mm.swap_in import put_page
-from rmaplab.objects.mm_types import AddressSpace, VmArea
+from rmaplab.objects.mm_types import File, VmArea
 from rmaplab.rmap.queries import unmap
 from rmaplab.units import PAGE_SHIFT
 
 
-def willneed(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int) -> None:
-    """force_page_cache_readahead: pages that are on a disk are read, up to the file's end, as far as there is memory."""
-    if not file.on_disk:
-        return
-    first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
-    with suppress(NoMemory):
-        for index in range(first, min(first + ((end - start) >> PAGE_SHIFT), file.nr_pages)):
-            with suppress(DiskError):  # whoever wants it tries again
-                page = find_or_read(k, file, index)
-                if page >= 0:
-                    put_page(k, page)
+def willneed(k: Kernel, vma: VmArea, opened: File, start: int, end: int) -> None:
+    """Pages that are on a disk are on their way, up to the file's end, as far as there is memory, and as each era goes."""
+    if opened.mapping.on_disk:
+        force(k, opened, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT), (end - start) >> PAGE_SHIFT)
 
 
 def pageout(k: Kernel, vma: VmArea, start: int, end: int) -> None:
@@ -65,7 +56,7 @@ def _reclaim(k: Kernel, pfn: int) -> None:
     """shrink_folio_list: one page of a file."""
     frames, file = k.machine.frames, k.rmap.file_of(pfn)
     lock = k.machine.locks.bit("PG_locked", pfn)
-    if file is None or not k.machine.locks.try_take(lock):
+    if file is None or k.page_cache.is_locked(pfn) or not k.machine.locks.try_take(lock):
         return
     frames.count[pfn] += 1  # isolated
     unmap(k.rmap, np.array([pfn]), np.array([0]))

@@ -12,15 +12,17 @@ from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I8, I64
 from rmaplab.machine.batch import LENGTH, PFN
-from rmaplab.machine.frames import PG_DIRTY, PG_NOT_UPTODATE
+from rmaplab.machine.frames import PG_DIRTY, PG_SLOW
 from rmaplab.machine.pagetable import count_tables
 from rmaplab.machine.pagetable_fault import EMPTY, empty_entry, map_around, map_pages
 from rmaplab.mm.driver import is_device
-from rmaplab.mm.filemap import fault_window, make_way, mapped, notices_writes, protection, reserve_nodes
+from rmaplab.mm.filemap import fault_window, make_way, mapped, notices_writes, protection
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.page_read import absent, reserve_nodes
+from rmaplab.mm.readahead import asks_each_time, count_hits
 from rmaplab.mm.vma_lock import is_write_locked
 from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
-from rmaplab.objects.mm_types import AddressSpace, VmArea
+from rmaplab.objects.mm_types import AddressSpace, File, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
@@ -38,7 +40,7 @@ def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) ->
     file, index = vma.file.mapping, vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
     page = file.pages.find(index) if index < file.nr_pages else -1
     pte = empty_entry(*machine.geometry, mm.pgd, address) if page >= 0 else -1
-    if pte < 0 or machine.frames.flags[page] & PG_NOT_UPTODATE:
+    if pte < 0 or machine.frames.flags[page] & PG_SLOW or asks_each_time(k, vma):
         return False
     inner = machine.table_lock(pte >> PAGE_SHIFT) if machine.locks_tables else mm.page_table_lock
     if inner.busy(write=True):
@@ -51,7 +53,7 @@ def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) ->
     if machine.changes != seen:  # it took a while
         return False
     if around:
-        _around(k, vma, file, address)
+        _around(k, vma, vma.file, address)
     else:
         entry = (page << PAGE_SHIFT) | protection(k, vma, write=write)
         machine.set_entry(pte, entry)
@@ -60,6 +62,9 @@ def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) ->
         if write and notices_writes(k, vma):
             machine.frames.flags[page] |= PG_DIRTY
         mm.rss += 1
+        count_hits(k, vma.file, 1)
+        if k.rules.fault_locks_page:
+            locks.count("PG_locked", 1)
     machine.charge("file_fault")
     machine.end_burst()
     machine.charge("page_touch")
@@ -67,8 +72,9 @@ def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) ->
     return True
 
 
-def _around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> None:
+def _around(k: Kernel, vma: VmArea, opened: File, address: int) -> None:
     """do_fault_around, where the page is in the cache and its table is there."""
+    file = opened.mapping
     machine, frames = k.machine, k.machine.frames
     start, end = fault_window(k, vma, address)
     first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
@@ -77,6 +83,7 @@ def _around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> None:
     nr = map_around(*machine.geometry, vma.mm.pgd, start, pfns, bits, *counted)
     k.rmap.count_file(nr)
     vma.mm.rss += nr
+    count_hits(k, opened, nr)
     machine.charge("file_map_around", nr - 1)
 
 
@@ -111,7 +118,7 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
             same = lock is machine.pte_lock(mm, start) and missing == tables.size and k.design.reserved(batch)
             same = same and pfns.min() >= 0 and np.array_equal(pfns, file.pages.range(first, last))  # nobody holds them
-            same = same and not (machine.frames.flags[pfns] & PG_NOT_UPTODATE).any()
+            same = same and not (machine.frames.flags[pfns] & PG_SLOW).any()
             if same:
                 batch.runs = map_pages(
                     *machine.geometry, mm.pgd, start, pfns, protection(k, vma, write=write), tables, batch.columns
@@ -121,9 +128,12 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
                     k.design.tables_added(mm, start, end)
                     tables = _NOTHING
                 mapped(k, vma, batch, write=write)
+                count_hits(k, vma.file, nr)
                 faults = -(-nr // around) if around else nr
                 locks.count("vma_lock" if k.rules.vma_locks else "mmap_sem", faults - 1, write=False)
                 locks.count("page_table_lock", faults - 1)
+                if k.rules.fault_locks_page and not around:
+                    locks.count("PG_locked", nr)
                 machine.charge("file_fault", faults)
                 machine.charge("file_map_around", nr - faults)
             locks.leave(lock)
@@ -140,15 +150,20 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
 def _alike(
     k: Kernel, vma: VmArea, file: AddressSpace, first: int, start: int, codes: I8, write: bool
 ) -> int:  # fmt: skip
-    """How many of the pages have no entry, and the same story: in the cache, or to be had at once; in whole windows, where faults map windows."""
+    """How many of the pages have no entry, and the same story: in the cache, or to be had at once, without a disk; in whole windows, where faults map windows."""
     around = 0 if write else k.rules.fault_around_pages
     if codes.size == 1 or (write and not vma.flags & VM_SHARED) or k.machine.watched or is_device(vma):
         return 1
+    if asks_each_time(k, vma):
+        return 1
     others = np.flatnonzero(codes != EMPTY)
-    nr = min(int(others[0]) if others.size else codes.size, file.nr_pages - first)
-    if nr > 1 and around:
-        absent = np.flatnonzero(file.pages.range(first, first + nr) < 0)
-        nr = int(absent[0]) if absent.size else nr
+    nr = max(min(int(others[0]) if others.size else codes.size, file.nr_pages - first), 1)
+    pfns = file.pages.range(first, first + nr)
+    stops = np.flatnonzero(
+        ((pfns < 0) if around or file.on_disk else False)
+        | ((pfns >= 0) & (k.machine.frames.flags[pfns] & PG_SLOW != 0))
+    )
+    nr = int(stops[0]) if stops.size else nr
     if around:
         if start % (around * PAGE_SIZE):
             return 1
@@ -157,24 +172,20 @@ def _alike(
     return nr
 
 
-def _absent(file: AddressSpace, first: int, last: int) -> I64:
-    """Those of [first, last) that the cache does not have."""
-    return first + np.flatnonzero(file.pages.range(first, max(first, last)) < 0)
-
-
 def _read_missing(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
-    """Pages [first, last) are in the cache. Raises as an allocation, with none of them read."""
-    absent = _absent(file, first, last)
-    if not absent.size:
+    """Pages [first, last) of a file that lives there are in the cache. Raises as an allocation, with none of them read."""
+    wanted = absent(file, first, last)
+    if not wanted.size:
         return
-    new = k.machine.allocator.alloc(absent.size, Gfp.HIGHUSER)
-    nodes = reserve_nodes(k, file, absent, new)
-    absent = np.intersect1d(absent, _absent(file, first, min(last, file.nr_pages)))  # whoever slept looks again
-    k.machine.allocator.free(new[absent.size :])
-    new = new[: absent.size]
-    if absent.size:
-        k.page_cache.read_many(file, absent, new, nodes)
+    new = k.machine.allocator.alloc(wanted.size, Gfp.HIGHUSER)
+    nodes = reserve_nodes(k, file, wanted, new)
+    wanted = np.intersect1d(wanted, absent(file, first, min(last, file.nr_pages)))  # whoever slept looks again
+    k.machine.allocator.free(new[wanted.size :])
+    new = new[: wanted.size]
+    if wanted.size:
+        k.page_cache.add_many(file, wanted, new, nodes)
         k.machine.frames.count[new] -= 1
+        k.page_cache.start_reading(file, wanted, new)
     else:
         k.page_cache.give_back(nodes)
 

@@ -5,7 +5,7 @@
     fsync    pages that are newer go to the store. Since 2.6.19 their entries become read-only and clean first, so that the next write is
              noticed; before, what only a dirty bit of an entry tells is not written
 
-Copies go to and from the host's memory, not a task's. No readahead, no i_sem, and a disk that takes no time.
+Copies go to and from the host's memory, not a task's. No i_sem. What is read ahead says mm/readahead.py; who needs a page of a disk, or syncs, waits for it.
 
 Source: 2.6.2 mm/filemap.c, do_generic_mapping_read, generic_file_aio_write_nolock, filemap_fdatawrite; 6.18 mm/page-writeback.c,
 folio_clear_dirty_for_io; files.md B7, C3.
@@ -15,11 +15,12 @@ import numpy as np
 
 from rmaplab.errors import DiskError, NoMemory
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.frames import PG_DIRTY
-from rmaplab.mm.filemap import find_or_read, reserve_nodes
+from rmaplab.machine.frames import PG_DIRTY, PG_NOT_UPTODATE
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.page_read import find_or_read, reserve_nodes, wait_on_page
+from rmaplab.mm.readahead import reader
 from rmaplab.mm.swap_in import put_page
-from rmaplab.objects.mm_types import AddressSpace
+from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.rmap.queries import mkclean
 from rmaplab.units import PAGE_SIZE
 
@@ -27,18 +28,20 @@ LAST = (1 << 52) - 1
 """No file has a page behind it."""
 
 
-def file_read(k: Kernel, file: AddressSpace, start: int, length: int) -> bytes:
+def file_read(k: Kernel, opened: File, start: int, length: int) -> bytes:
     """At most `length` bytes from `start` on; less where the file ends, or behind the first page cannot be read. Raises as an allocation; DiskError."""
-    parts: list[bytes] = []
-    end = min(start + length, file.size)
+    file, parts = opened.mapping, list[bytes]()
+    end, ahead = min(start + length, file.size), reader(k, opened, start, length)
+    left = length
     while start < end:
         index, offset = divmod(start, PAGE_SIZE)
         if file.is_hole(index):
             parts.append(bytes(min(PAGE_SIZE - offset, end - start)))
             start += len(parts[-1])
+            left -= len(parts[-1])
             continue
         try:
-            page = find_or_read(k, file, index, ahead=k.rules.reads_ahead)
+            page = ahead.page(index, start, left)
         except DiskError:
             if not parts:
                 raise
@@ -47,8 +50,11 @@ def file_read(k: Kernel, file: AddressSpace, start: int, length: int) -> bytes:
             break
         parts.append(k.machine.ram.bytes[page, offset : min(PAGE_SIZE, offset + end - start)].tobytes())
         start += len(parts[-1])
+        left -= len(parts[-1])
         k.machine.charge("file_read")
         put_page(k, page)
+    if parts:
+        ahead.done(start)
     k.machine.end_burst()
     return b"".join(parts)
 
@@ -60,13 +66,13 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
         extend(k, file, start)
     while done < len(data):
         index, offset = divmod(start + done, PAGE_SIZE)
+        part = data[done : done + PAGE_SIZE - offset]
         try:
-            page = _find_or_create(k, file, index)
+            page = _find_or_create(k, file, index, whole=len(part) == PAGE_SIZE)
         except (NoMemory, DiskError):
             if not done:
                 raise
             break
-        part = data[done : done + PAGE_SIZE - offset]
         extend(k, file, max(file.size, start + done + len(part)))
         k.machine.ram.bytes[page, offset : offset + len(part)] = np.frombuffer(part, np.uint8)
         k.machine.frames.scribbled[page] = 1
@@ -92,13 +98,13 @@ def extend(k: Kernel, file: AddressSpace, size: int) -> None:
 
 
 def write_out(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
-    """Pages of [first, last] that are newer than the store go there. What lives in the page cache has none.
+    """Pages of [first, last] that are newer than the store go there, each run of neighbours in one go, and so do those that others write. May sleep.
 
-    Raises DiskError, when all have been tried. What could not be written is lost to the file, and not tried again.
+    What lives in the page cache has no store. Raises DiskError, when all have been tried. What could not be written is lost to the file, and not tried again.
     """
     if not file.on_disk:
         return
-    failed: DiskError | None = None
+    failed, run = None, list[int]()
     for index, page in list(k.page_cache.dirty(file, first, last)):
         k.machine.frames.count[page] += 1
         if k.rules.dirty_is_accounted:
@@ -109,24 +115,38 @@ def write_out(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
             except DiskError as failure:
                 failed = failure
             k.machine.charge("file_writepage")
+            if run and index != run[-1] + 1:
+                k.page_cache.start_writing(file, run[0], len(run))
+                run.clear()
+            run.append(index)
         put_page(k, page)
+    if run:
+        k.page_cache.start_writing(file, run[0], len(run))
     k.machine.end_burst()
+    k.page_cache.wait_for_writes(file)
     if failed is not None:
         raise failed
 
 
-def _find_or_create(k: Kernel, file: AddressSpace, index: int) -> int:
-    """grab_cache_page, prepare_write: the page, with one more reference; behind the file's end a new one."""
-    page = find_or_read(k, file, index)
+def _find_or_create(k: Kernel, file: AddressSpace, index: int, *, whole: bool) -> int:
+    """grab_cache_page, prepare_write: the page, with one more reference; behind the file's end a new one. One that will be overwritten `whole` is not read."""
+    page = -1 if whole else find_or_read(k, file, index)
     while page < 0:
-        new = k.machine.allocator.alloc(1, Gfp.HIGHUSER, zeroed=True)
-        nodes = reserve_nodes(k, file, np.array([index], np.int64), new)
         page = k.page_cache.find_get_page(file, index)
         if page >= 0:
+            wait_on_page(k, page)
+            if file.pages.get(index) == page:
+                break
+            put_page(k, page)  # truncated meanwhile
+            page = -1
+            continue
+        new = k.machine.allocator.alloc(1, Gfp.HIGHUSER, zeroed=True)
+        nodes = reserve_nodes(k, file, np.array([index], np.int64), new)
+        if index in file.pages:
             k.machine.allocator.free(new)
             k.page_cache.give_back(nodes)
         else:
             page = int(new[0])
-            k.page_cache.read(file, index, page)
             k.page_cache.add(file, index, page, nodes)
+    k.machine.frames.flags[page] &= ~np.uint32(PG_NOT_UPTODATE)
     return page

@@ -11,7 +11,8 @@
 A write is noticed (page_mkwrite) since 2.6.19 where the file is on a disk: then a page that was read first costs a second fault, and
 write-out makes entries read-only again. Before that a dirty bit in an entry is all that says that the page is newer than its file.
 
-Since 3.15 a read brings its neighbours along, as far as they are in the cache: up to 16 pages, from a border of 16 or the VMA's start.
+Since 3.15 a read brings its neighbours along, as far as they are in the cache: up to 16 pages, from a border of 16 or the VMA's start. What is read
+from the disk besides a page that is missing says mm/readahead.py.
 
 Source: 2.6.2 mm/memory.c, do_no_page; mm/filemap.c, filemap_nopage, generic_file_mmap; 6.18 mm/memory.c, do_read_fault, do_cow_fault,
 do_shared_fault, do_fault_around, wp_page_shared; eras.md 2.1, files.md C1, C5.
@@ -24,14 +25,15 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, READABLE, RW, WRITABLE
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_NOT_UPTODATE, copy_frames
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_SLOW, copy_frames
 from rmaplab.machine.pagetable import count_tables, lookup
 from rmaplab.machine.pagetable_fault import count_way, hang_way, hook_tables
 from rmaplab.mm.driver import check_nopage, is_device, map_device, nopage
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.readahead import count_hits, fault_page, force
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.flags import VM_ACCESS, VM_SHARED, VM_WRITE
-from rmaplab.objects.mm_types import AddressSpace, Range, VmArea
+from rmaplab.objects.mm_types import AddressSpace, File, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
@@ -50,20 +52,23 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
 
     Of a device it is the driver's. Raises BusError beyond the end of the file, Oops, and as an allocation.
     """
-    machine, mm, locks = k.machine, vma.mm, k.machine.locks
+    machine, mm, locks, around = k.machine, vma.mm, k.machine.locks, not write and k.rules.fault_around_pages > 0
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
     make_way(k, vma, address)
-    if not write and k.rules.fault_around_pages and _fault_around(k, vma, vma.file.mapping, address):
+    if around and _fault_around(k, vma, vma.file, address):
         return
     index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
     device, copies, sequence = is_device(vma), write and not vma.flags & VM_SHARED, vma.file.mapping.truncate_count
     copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
     try:
-        page = _ask(k, vma, vma.file.mapping, index, address)
+        slow = _is_slow(k, vma.file.mapping, index)
+        page = _ask(k, vma, vma.file, index, address)
     except (BusError, NoMemory, Oops):
         machine.allocator.free(copy)
         raise
+    if slow and around and k.rules.fault_drops_lock_to_read and _begin_again(k, vma, vma.file, address, page):
+        return
     locked = np.array([[page]], np.int64)
     if k.rules.fault_locks_page:  # whoever truncates waits for it, and unmaps it again if we have mapped it
         locks.enter_bits("PG_locked", locked, 1)
@@ -104,20 +109,21 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     machine.end_burst()
 
 
-def _ask(k: Kernel, vma: VmArea, file: AddressSpace, index: int, address: int) -> int:
+def _ask(k: Kernel, vma: VmArea, opened: File, index: int, address: int) -> int:
     """vm_ops->nopage: the page, with one more reference. Raises BusError, Oops, and as an allocation."""
     try:
-        page = (
-            nopage(vma, address)
-            if is_device(vma)
-            else find_or_read(k, file, index, ahead=1, again=k.rules.nopage_reads)
-        )
+        page = nopage(vma, address) if is_device(vma) else fault_page(k, vma, opened, index)
     except DiskError:
         raise BusError(address, f"page {index} of the file that {vma} shows cannot be read") from None
     check_nopage(k, vma, page)
     if page < 0:
         raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
     return page
+
+
+def _is_slow(k: Kernel, file: AddressSpace, index: int) -> bool:
+    """Whether a fault will have to read that page, or to read ahead."""
+    return index not in file.pages or bool(k.machine.frames.flags[file.pages[index]] & PG_SLOW)
 
 
 def _is_still(k: Kernel, file: AddressSpace, index: int, page: int, sequence: int) -> bool:
@@ -162,6 +168,8 @@ def filemap_populate(k: Kernel, vma: VmArea, start: int, end: int, nonblock: boo
     if vma.file is None:
         raise KernelBug("filemap_populate", f"{vma} shows no file")
     file = vma.file.mapping
+    if not nonblock and file.on_disk:
+        force(k, vma.file, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT), (end - start) >> PAGE_SHIFT)
     for address in range(start, end, PAGE_SIZE):
         index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
         if index + ((end - address) >> PAGE_SHIFT) > file.nr_pages:
@@ -184,60 +192,9 @@ def do_shared_write(k: Kernel, vma: VmArea, address: int) -> None:
     machine.end_burst()
 
 
-def find_or_read(k: Kernel, file: AddressSpace, index: int, *, ahead: int = 0, again: int = 1) -> int:
-    """The page, with one more reference; -1 beyond the end. What was not there or could not be read is read up to `again` times.
-
-    Where it was not there, `ahead` more: readahead, which fails without a word. Raises as an allocation, and DiskError; then a page that could not be read stays in the cache, and is tried again by whoever comes.
-    """
-    page, new = _find_or_add(k, file, index)
-    if page < 0 or not k.machine.frames.flags[page] & PG_NOT_UPTODATE:
-        return page
-    for left in reversed(range(again + new * ahead)):
-        try:
-            k.page_cache.read(file, index, page)
-            break
-        except DiskError:
-            if not left:
-                put_page(k, page)
-                raise
-    return page
-
-
-def _find_or_add(k: Kernel, file: AddressSpace, index: int) -> tuple[int, bool]:
-    """find_get_page, add_to_page_cache: (the page, with one more reference; whether it is new, and to be read). -1 beyond the end.
-
-    Raises as an allocation.
-    """
-    cache = k.page_cache
-    if index >= file.nr_pages:
-        return -1, False
-    page = cache.find_get_page(file, index)
-    if page >= 0:
-        return page, False
-    new = k.machine.allocator.alloc(1, Gfp.HIGHUSER)
-    nodes = reserve_nodes(k, file, np.array([index], np.int64), new)
-    page = cache.find_get_page(file, index)  # whoever slept looks again
-    if page >= 0 or index >= file.nr_pages:
-        k.machine.allocator.free(new)
-        cache.give_back(nodes)
-        return page, False
-    cache.add(file, index, int(new[0]), nodes)
-    k.machine.frames.flags[new] |= np.uint32(PG_NOT_UPTODATE)
-    return int(new[0]), True
-
-
-def reserve_nodes(k: Kernel, file: AddressSpace, indexes: I64, pages: I64) -> I64:
-    """Nodes of the index for new pages of a file. Raises as an allocation: then the pages are free again."""
-    try:
-        return k.page_cache.reserve(file, indexes)
-    except NoMemory:
-        k.machine.allocator.free(pages)
-        raise
-
-
-def _fault_around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> bool:
+def _fault_around(k: Kernel, vma: VmArea, opened: File, address: int) -> bool:
     """do_fault_around: map what is in the cache near `address`, and nothing else; whether `address` is mapped now. Raises as an allocation."""
-    machine, mm = k.machine, vma.mm
+    machine, mm, file = k.machine, vma.mm, opened.mapping
     start, end = fault_window(k, vma, address)
     tables = _NOTHING
     with k.batch() as batch:
@@ -253,6 +210,7 @@ def _fault_around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> b
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, address, address + PAGE_SIZE)
             same = lock is machine.pte_lock(mm, address) and missing == tables.size
             if same and _collect(k, vma, file, start, end, batch) and k.design.reserved(batch):
+                count_hits(k, opened, batch.nr)
                 _hook(k, vma, address, tables)
                 tables = _NOTHING
                 _install_pages(k, vma, batch, write=False)
@@ -263,6 +221,17 @@ def _fault_around(k: Kernel, vma: VmArea, file: AddressSpace, address: int) -> b
                 machine.free_tables(tables)
     machine.end_burst()
     return bool(lookup(*machine.geometry, mm.pgd, address)[0])
+
+
+def _begin_again(k: Kernel, vma: VmArea, opened: File, address: int, page: int) -> bool:
+    """VM_FAULT_RETRY: the fault has waited for `page`, and begins again; whether that has mapped it, and let go of it. Raises as an allocation."""
+    there = True
+    try:
+        there = _fault_around(k, vma, opened, address)
+    finally:
+        if there:
+            put_page(k, page)
+    return there
 
 
 def fault_window(k: Kernel, vma: VmArea, address: int) -> Range:
@@ -279,7 +248,7 @@ def _collect(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int, b
     for i in range((end - start) >> PAGE_SHIFT):
         page = file.pages.find(first + i)
         at = start + (i << PAGE_SHIFT)
-        seen = page >= 0 and first + i < file.nr_pages and not flags[page] & PG_NOT_UPTODATE
+        seen = page >= 0 and first + i < file.nr_pages and not flags[page] & PG_SLOW
         seen = seen and not (watched and bit("PG_locked", page).busy(write=True))
         if seen and not lookup(*k.machine.geometry, vma.mm.pgd, at)[0]:
             batch.columns[PFN, nr], batch.columns[ADDRESS, nr], batch.columns[LENGTH, nr] = page, at, 1

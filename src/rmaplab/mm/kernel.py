@@ -130,7 +130,8 @@ class Kernel:
         self.inode_cache = machine.cache("inode_cache", rules.inode_bytes, hwcache_align=rules.inodes_are_aligned)
         self.file_cache = machine.cache("filp", rules.file_bytes, hwcache_align=True)
         self.open_files: dict[int, File] = {}  # by the address of the struct file
-        self.page_cache = PageCache(machine.ram, machine.frames, self.rmap.files, self._make_space, nodes)
+        files = self.rmap.files
+        self.page_cache = PageCache(machine.ram, machine.frames, files, self._make_space, nodes, machine.disk)
 
     def _make_space(self, on_disk: bool) -> AddressSpace:
         address = self.inode_cache.alloc()

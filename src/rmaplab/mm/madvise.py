@@ -189,7 +189,7 @@ def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, ad
     elif advice == MADV_GUARD_REMOVE:
         guard_remove(k, vma, start, end)
     elif vma.file is not None and advice == MADV_WILLNEED:
-        willneed(k, vma, vma.file.mapping, start, end)
+        willneed(k, vma, vma.file, start, end)
     elif vma.file is not None and advice == MADV_PAGEOUT:
         pageout(k, vma, start, end)
     elif advice == MADV_PAGEOUT and k.machine.swap_pages:

@@ -14,6 +14,7 @@ import errno
 from rmaplab.errors import KernelBug, NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.mm_types import AddressSpace, File
+from rmaplab.objects.readahead import ReadaheadState
 from rmaplab.objects.task import FilesStruct
 
 
@@ -27,6 +28,7 @@ def open_file(k: Kernel, mapping: AddressSpace, *, readable: bool, writable: boo
         raise failure.or_errno(errno.ENFILE if k.rules.no_file_is_enfile else errno.ENOMEM, "open") from None
     file = k.open_files[address] = File(mapping, readable=readable, writable=writable)
     file.address = address
+    file.ra = ReadaheadState(k.machine.hardware.readahead_pages)
     return file
 
 

@@ -51,6 +51,39 @@ class Populate(IntEnum):
     ALL = 2
 
 
+class Readahead(IntEnum):
+    """Who decides what is read ahead (mm/readahead.py)."""
+
+    POSITION = 0
+    """Where the last read ended."""
+    TWO_WINDOWS = 1
+    """One that is being read, and one ahead of it."""
+    ON_DEMAND = 2
+    """What is missing, and a mark on a page that was read ahead."""
+
+
+class AheadWindow(IntEnum):
+    """When the second of two windows is read."""
+
+    AT_ONCE = 0
+    """When something of the first one is asked for."""
+    LAST_PAGE = 1
+    """Where all is read in order, or with the last page of the first one."""
+    IN_ORDER = 2
+    """Where all is read in order."""
+
+
+class Around(IntEnum):
+    """What a fault reads of a file besides its page."""
+
+    BLOCK = 0
+    """The block that it lies in: up to the file's end, and that of the mapping where faults_mind_mapping."""
+    FROM_PAGE = 1
+    """From that page on."""
+    MIDDLE = 2
+    """With that page in the middle."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """One kernel's rules. Sizes in bytes, for the architecture it was booted on."""
@@ -163,8 +196,13 @@ class Rules:
     """A write to a private mapping prepares its VMA and takes a page before it asks for the file's; so there beyond its end too."""
     nopage_reads: int
     """How often a fault reads a page that readahead could not read."""
-    reads_ahead: int
-    """Whether read(2) begins with readahead of the page itself, which fails without a word."""
+    readahead: Readahead
+    ahead_window: AheadWindow
+    fault_reads_around: Around
+    fault_block_pages: int
+    """Pages of such a block."""
+    fault_drops_lock_to_read: bool
+    """A fault that has waited for its page begins again: so a read maps what is around it."""
     truncate_unmaps_twice: bool
     """Before the pages leave the cache, and after: for private copies that a fault has made meanwhile."""
     extending_zeroes_tail: bool

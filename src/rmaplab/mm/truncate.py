@@ -2,7 +2,7 @@
 
     1  the size            no fault brings such a page from now on
     2  unmapped            through the file's VMAs (i_mmap): every entry beyond the cut, private copies too, of everybody who maps it
-    3  the pages           out of the page cache, and free; of the page that straddles the cut the rest is zeros, but not of its private copies
+    3  the pages           out of the page cache, and free, each when nobody reads it any more; of the page that straddles the cut the rest is zeros, but not of its private copies
     4  unmapped again      by 2.6.34: private copies that a fault has made meanwhile
 
 A fault may have found its page before 1, and map it behind 2. 2.6 counts truncations at 2 (truncate_count), and a fault that sees another number
@@ -18,6 +18,7 @@ files.md D1.
 from rmaplab.mm.file_io import LAST, extend
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
+from rmaplab.mm.page_read import wait_on_page
 from rmaplab.mm.swap_in import put_page
 from rmaplab.mm.zap import unmap_page_range
 from rmaplab.objects.mm_types import AddressSpace
@@ -38,9 +39,13 @@ def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
     _unmap(k, file, nr_pages)
     if size % PAGE_SIZE and straddling in file.pages:
         k.machine.ram.bytes[file.pages[straddling], size % PAGE_SIZE :] = 0
+    k.page_cache.wait_for_writes(file)
     for index in sorted(index for index in file.pages if index >= nr_pages):
-        page = file.pages[index]
+        page = file.pages.get(index, -1)
+        if page < 0:  # somebody else has truncated meanwhile
+            continue
         k.machine.frames.count[page] += 1
+        wait_on_page(k, page)
         with k.batch() as batch:
             batch.hold_one(page, 0, 0, 0)
             k.machine.locks.enter_bits("PG_locked", batch.columns, 1)

@@ -33,6 +33,7 @@ from rmaplab.machine.arrays import I64
 from rmaplab.machine.locks import Lock, Locks
 from rmaplab.machine.radix_tree import RadixTree
 from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE
+from rmaplab.objects.readahead import ReadaheadState
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 RLIM_INFINITY = 1 << 62
@@ -77,7 +78,7 @@ class VmArea:
     """
 
     __slots__ = (
-        "address", "anon_vma", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "start", "traits", "write_seq"
+        "address", "anon_vma", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "raend", "start", "traits", "write_seq"
     )  # fmt: skip
 
     def __init__(self, mm: "MmStruct", start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
@@ -93,6 +94,7 @@ class VmArea:
         self.traits = PLAIN
         self.lock: Lock | None = None  # where VMAs have one (mm/vma_lock.py)
         self.write_seq = 0  # which writer of mmap_sem has write-locked it
+        self.raend = 0  # 2.4's vm_raend (mm/readahead_position.py)
 
     @property
     def nr_pages(self) -> int:
@@ -209,16 +211,17 @@ class AddressSpace:
 class File:
     """struct file: an address space, opened for reading, for writing, or both. VMAs of one of them may merge, those of two opens never do.
 
-    `position` is where read and write go on; dup and fork share it. `count` are those who refer to it: descriptors and VMAs. `address` is where
+    `position` is where read and write go on, `ra` how it was read so far; dup and fork share them. `count` are those who refer to it: descriptors and VMAs. `address` is where
     its bytes lie in the slab; 0 if it was not opened by anybody (mm/open_file.py).
     """
 
-    __slots__ = ("address", "count", "mapping", "position", "readable", "writable")
+    __slots__ = ("address", "count", "mapping", "position", "ra", "readable", "writable")
 
     def __init__(self, mapping: AddressSpace, *, readable: bool = True, writable: bool = False) -> None:
         self.mapping = mapping
         self.readable, self.writable = readable, writable
         self.position = self.address = self.count = 0
+        self.ra = ReadaheadState()
 
 
 class MmStruct:

@@ -1,0 +1,122 @@
+"""A disk that takes time: one queue, served in order, and one head.
+
+    a request      pages of one file that lie side by side, in one go: read-ahead windows cost one seek
+    it takes       nothing but its transfer if it begins where the last one ended; else first a seek and half a turn
+
+    task    read: page 7 is not there ---> submit(pages 7 to 22) ---> sleeps on page 7 ............ goes on
+    disk                                   | seek | half a turn | 16 pages |-> finish(), who waited is woken
+    others                                 run meanwhile
+
+Whoever submits goes on; only who waits sleeps. Driven from outside, without a running task, the clock moves to the request's end instead. Two pages
+of different files are as far apart as any two. No elevator, no cache of its own.
+
+Source: the figures are a desktop disk's of 2004 (kernels/box.py).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rmaplab.machine.ledger import Ledger
+from rmaplab.machine.runqueue import SchedEntity
+from rmaplab.machine.sched import Scheduler
+
+MINUTE = 60 * 10**9
+
+
+@dataclass(frozen=True)
+class DiskSpeed:
+    """How fast it is: nanoseconds of an average seek, of a whole turn, and of a page that passes under the head. All 0: no time."""
+
+    seek_ns: int = 0
+    turn_ns: int = 0
+    page_ns: int = 0
+
+    @classmethod
+    def of(cls, seek_us: int, rpm: int, kib_per_s: int) -> "DiskSpeed":
+        """From a data sheet; 0 for what takes no time."""
+        return cls(seek_us * 1000, MINUTE // rpm if rpm else 0, 4 * 10**9 // kib_per_s if kib_per_s else 0)
+
+
+NO_TIME = DiskSpeed()
+
+
+@dataclass(slots=True, eq=False)
+class DiskRequest:
+    """Under way until `when_ns`; `finish` is what happens then."""
+
+    when_ns: int
+    finish: Callable[[], None]
+    done: bool = False
+    waiters: list[SchedEntity] = field(default_factory=list)
+
+
+class Disk:
+    """The queue of one disk."""
+
+    def __init__(self, speed: DiskSpeed, sched: Scheduler, ledger: Ledger) -> None:
+        self.speed = speed
+        self._sched, self._ledger = sched, ledger
+        self._queue: deque[DiskRequest] = deque()
+        self._head = (-1, 0)  # which file, and the page that comes next under the head
+        self._free_ns = 0
+        self._armed = False
+
+    def submit(self, operation: str, file: int, first: int, nr: int, finish: Callable[[], None]) -> DiskRequest:
+        """Pages [first, first + nr) of a file are to be read or written: `finish` is called when they are. O(1). Counted by `operation`."""
+        speed = self.speed
+        began = max(self._now_ns, self._free_ns)
+        away = 0 if self._head == (file, first) else speed.seek_ns + speed.turn_ns // 2
+        self._free_ns = began + away + nr * speed.page_ns
+        self._head = (file, first + nr)
+        self._ledger.charge("disk_request")
+        self._ledger.charge(operation, nr)
+        request = DiskRequest(self._free_ns, finish)
+        self._queue.append(request)
+        self._arm()
+        return request
+
+    def wait(self, request: DiskRequest) -> None:
+        """Until it is done: the running task sleeps; without one, time passes. No spinlock may be held."""
+        sched = self._sched
+        while not request.done:
+            if sched.current is None:
+                sched.now_ns = max(sched.now_ns, request.when_ns)
+                self.reap()
+            else:
+                request.waiters.append(sched.current)
+                sched.sleep()
+
+    def reap(self) -> None:
+        """What is over by now is done, in order; who waited for it is woken."""
+        while self._queue and self._queue[0].when_ns <= self._sched.now_ns:
+            request = self._queue.popleft()
+            request.finish()
+            request.done = True
+            for entity in request.waiters:
+                self._sched.wake(entity)
+
+    def settle(self) -> None:
+        """All of it: as if nobody had done anything for a while. For who drives from outside."""
+        while self._queue:
+            self.wait(self._queue[-1])
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._queue)
+
+    @property
+    def _now_ns(self) -> int:
+        return self._sched.now_ns + self._ledger.pending_ns
+
+    def _arm(self) -> None:
+        """One timer at a time: for the request at the head of the queue."""
+        if not self._armed and self._queue:
+            self._armed = True
+            self._sched.at(self._queue[0].when_ns, self._fire)
+
+    def _fire(self) -> None:
+        self._armed = False
+        self.reap()
+        self._arm()

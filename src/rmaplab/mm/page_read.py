@@ -1,0 +1,120 @@
+"""Pages of a file come into the cache: one that somebody wants, or a window of them that somebody may want.
+
+    read_window      what is not there of a stretch is added and on its way from the disk; nobody waits, and nobody hears of errors
+    find_or_read     one page: added if it is not there, waited for if it is on its way, read (again) if it is not uptodate
+
+Source: 2.6.2 mm/readahead.c, __do_page_cache_readahead; mm/filemap.c, page_cache_read, lock_page; 6.18 mm/readahead.c, page_cache_ra_unbounded;
+mm/filemap.c, filemap_update_page.
+"""
+
+import numpy as np
+
+from rmaplab.errors import DiskError, NoMemory
+from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.arrays import I64
+from rmaplab.machine.frames import PG_NOT_UPTODATE, PG_READAHEAD
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.swap_in import put_page
+from rmaplab.objects.mm_types import AddressSpace
+
+
+def find_or_read(k: Kernel, file: AddressSpace, index: int, again: int = 1) -> int:
+    """The page, uptodate, with one more reference; -1 beyond the end. What is not uptodate when it is unlocked is read, up to `again` times.
+
+    May sleep. Raises as an allocation, and DiskError; then a page that could not be read stays in the cache, and is tried again by whoever comes.
+    """
+    flags, left = k.machine.frames.flags, again
+    while True:
+        page = find_or_add(k, file, index)
+        if page < 0 or not flags[page] & PG_NOT_UPTODATE:
+            return page
+        wait_on_page(k, page)
+        while flags[page] & PG_NOT_UPTODATE and left and file.pages.get(index) == page:
+            left -= 1
+            k.page_cache.start_reading(file, np.array([index], np.int64), np.array([page], np.int64))
+            wait_on_page(k, page)
+        if file.pages.get(index) == page:
+            break
+        put_page(k, page)  # truncated meanwhile
+    if flags[page] & PG_NOT_UPTODATE:
+        put_page(k, page)
+        raise DiskError(f"page {index} cannot be read")
+    return page
+
+
+def wait_on_page(k: Kernel, page: int) -> None:
+    """wait_on_page_locked: it is not being read any more. May sleep, with the time that is due passed before."""
+    if k.page_cache.is_locked(page):
+        k.machine.end_burst()
+        k.page_cache.wait_for(page)
+
+
+def find_or_add(k: Kernel, file: AddressSpace, index: int) -> int:
+    """find_get_page, add_to_page_cache: the page, with one more reference; a new one is not uptodate. -1 beyond the end. Raises as an allocation."""
+    cache = k.page_cache
+    if index >= file.nr_pages:
+        return -1
+    page = cache.find_get_page(file, index)
+    if page >= 0:
+        return page
+    new = k.machine.allocator.alloc(1, Gfp.HIGHUSER)
+    nodes = reserve_nodes(k, file, np.array([index], np.int64), new)
+    page = cache.find_get_page(file, index)  # whoever slept looks again
+    if page >= 0 or index >= file.nr_pages:
+        k.machine.allocator.free(new)
+        cache.give_back(nodes)
+        return page
+    cache.add(file, index, int(new[0]), nodes)
+    k.machine.frames.flags[new] |= np.uint32(PG_NOT_UPTODATE)
+    return int(new[0])
+
+
+def reserve_nodes(k: Kernel, file: AddressSpace, indexes: I64, pages: I64) -> I64:
+    """Nodes of the index for new pages of a file. Raises as an allocation: then the pages are free again."""
+    try:
+        return k.page_cache.reserve(file, indexes)
+    except NoMemory:
+        k.machine.allocator.free(pages)
+        raise
+
+
+def absent(file: AddressSpace, first: int, last: int) -> I64:
+    """Those of [first, last) that the cache does not have."""
+    return first + np.flatnonzero(file.pages.range(first, max(first, last)) < 0)
+
+
+def read_window(k: Kernel, file: AddressSpace, first: int, nr: int, mark: int = -1) -> int:
+    """do_page_cache_readahead: what is not in the cache of [first, first + nr), up to the file's end, is on its way. How many pages that are.
+
+    `mark`: if that page is a new one, whoever comes to it reads ahead (PG_readahead). Where memory ends, it ends, and nobody is told. May sleep for memory.
+    """
+    wanted, done = absent(file, first, min(first + nr, file.nr_pages)), 0
+    one_by_one = k.machine.allocator.fail_after is not None or k.machine.watched
+    for piece in np.split(wanted, wanted.size) if one_by_one and wanted.size else [wanted]:
+        new, pfns = _add_new(k, file, piece)
+        k.machine.frames.flags[pfns[new == mark]] |= np.uint32(PG_READAHEAD)
+        k.page_cache.start_reading(file, new, pfns)
+        done += new.size
+        if new.size < piece.size and piece.size == 1:
+            break
+    return done
+
+
+def _add_new(k: Kernel, file: AddressSpace, wanted: I64) -> tuple[I64, I64]:
+    """(indexes, PFNs) of those of these pages that are new in the cache, with its reference alone; none if there is no memory for all."""
+    if not wanted.size:
+        return wanted, wanted
+    try:
+        pages = k.machine.allocator.alloc(wanted.size, Gfp.HIGHUSER)
+        nodes = reserve_nodes(k, file, wanted, pages)
+    except NoMemory:
+        return wanted[:0], wanted[:0]
+    new = np.array([index for index in wanted.tolist() if index not in file.pages and index < file.nr_pages], np.int64)
+    k.machine.allocator.free(pages[new.size :])  # whoever slept looks again
+    pages = pages[: new.size]
+    if new.size:
+        k.page_cache.add_many(file, new, pages, nodes)
+        k.machine.frames.count[pages] -= 1
+    else:
+        k.page_cache.give_back(nodes)
+    return new, pages
