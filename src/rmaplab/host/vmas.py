@@ -118,6 +118,11 @@ class VmaDumper(Closing):
         rows, resumed, _ = self._read(pids)
         return replace(decode(rows), resumed=resumed)
 
+    def files_of(self, pid: int) -> I64:
+        """(address_space, device, inode) of every file that a process maps; of all processes, where it cannot be asked alone."""
+        rows = _as_rows(self._iterator.read([pid]))
+        return _files(rows[_kinds(rows) == VMA_MORE])[0]
+
     def _read(self, pids: Collection[int] | None = None) -> tuple[I64, int, int]:
         """All rows of one dump, the rest of chains that were cut behind them; how many VMAs were resumed, and how many in vain."""
         rows = _as_rows(self._iterator.read(pids))
@@ -222,12 +227,6 @@ def _processes(first: I64, more: I64) -> tuple[Processes, I64]:
     at = at[order[np.unique(pid[at][order], return_index=True)[1]]]
     comm = np.ascontiguousarray(more[at, 4:6]).view("S16").reshape(-1)
     return Processes(pid[at], more[at, 0] >> 32, comm, more[at, 6], mm[at]), more[at, 7]
-
-
-def decode_files(data: memoryview) -> I64:
-    """(address_space, device, inode) of every file that is mapped in the rows of a dump."""
-    rows = _as_rows(data)
-    return _files(rows[_kinds(rows) == VMA_MORE])[0]
 
 
 def _files(more: I64) -> tuple[I64, I64]:
