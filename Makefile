@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
 VMA_TESTS := rmap-test-1,rmap-test-2,rmap-test-3,rmap-test-4,test-mmap,test-mmap2,test-mmap3
 
-.PHONY: help demo test check lint types bench bench-against bench-check bench-files fit time boundary campaign fuzz counts vmas bpf kernels servers account clean
+.PHONY: help demo test check lint types bench bench-against bench-check bench-files bench-census fit time boundary campaign fuzz counts vmas bpf kernels servers account clean
 help:      ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
 
@@ -62,6 +62,9 @@ bench-check: $(DEV)    ## check's two sides beside the host's alone, in turns, 3
 
 bench-files: $(DEV)    ## files: cached faults, 1 GiB mapped, 20,000 mmaps, as ratios (some two minutes, 4 GB)
 	$(BIN)/python -m benchmarks.files
+
+bench-census: $(DEV)   ## a census of 5,000 processes beside their smaps_rollup, of 1 M VMAs beside the dump, in turns (root, 3 GB; a minute)
+	$(BIN)/python -m benchmarks.census
 
 bpf:       ## compile the BPF programs again (needs Debian 12's clang and llvm); commit what it makes
 	for name in task_vma peek; do src/rmaplab/host/bpf/build $$name.bpf.c $$name.bpf.o; done

@@ -44,6 +44,7 @@ class Case(NamedTuple):
     depth: int
     wall_s: float
     bytes: int | None
+    write: bool = False
 
 
 CASES = (
@@ -62,7 +63,8 @@ def processes(case: Case) -> Iterator[list[int]]:
         program = Path(directory) / "forks"
         source = Path(__file__).parent.parent / "tests" / "forks.c"
         subprocess.run([compiler, "-O1", "-static", "-o", program, source], check=True)
-        arguments = [str(program), str(case.vmas), str(case.children), str(case.depth), "0", "0"]
+        arguments = [str(program), str(case.vmas), str(case.children), str(case.depth)]
+        arguments += [str(int(case.write)), "0"]
         with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as root:
             assert root.stdout is not None
             try:

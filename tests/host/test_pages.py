@@ -26,7 +26,8 @@ Forks = Callable[..., AbstractContextManager[list[int]]]
 def peeker() -> Iterator[PagePeeker]:
     """Both programs and PFNs. Skips, or fails where everything is required, where they are not to be had."""
     try:
-        loaded = PagePeeker()
+        with VmaDumper() as dumper:
+            loaded = PagePeeker(dumper)
     except BpfUnavailable as error:
         if os.environ.get("RMAPLAB_REQUIRE_ALL"):
             raise

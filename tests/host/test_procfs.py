@@ -155,7 +155,7 @@ def test_why_a_file_of_proc_cannot_be_read(number: int, filename: str | None, wh
 
 def test_processes_that_share_an_mm_are_grouped() -> None:
     with two_processes_of_one_mm() as (parent, child):
-        assert procfs.by_address_space([os.getpid(), child, parent]) == sorted([[os.getpid()], [parent, child]])
+        assert procfs.by_address_space([os.getpid(), child, parent]) == sorted([[os.getpid()], sorted([parent, child])])
         assert (procfs.nr_sharing({parent}), procfs.nr_sharing({parent, child}), procfs.nr_sharing({os.getpid()})) == (
             1,
             0,

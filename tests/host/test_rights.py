@@ -186,14 +186,14 @@ def test_who_keeps_pages_to_himself_is_named(monkeypatch: pytest.MonkeyPatch, of
 def test_so_many_are_tried_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spread over all there are: a machine of many processes is not asked one by one."""
     asked: list[int] = []
-    ours = procfs.read_status(os.getpid())
+    ours = procfs.read_proc("self/status")
     monkeypatch.setattr(procfs, "processes", lambda: list(range(10, 5010)))
 
-    def status(pid: int) -> procfs.ProcStatus | procfs.Unread:
-        asked.append(pid)
+    def status(name: str) -> bytes | procfs.Unread:
+        asked.append(int(name.removesuffix("/status")))
         return ours
 
-    monkeypatch.setattr(rights, "read_status", status)
+    monkeypatch.setattr(rights, "read_proc", status)
     monkeypatch.setattr(procfs, "open_proc", lambda _: os.open(os.devnull, os.O_RDONLY))
     assert rights.try_pagemaps() == ([], len(asked))
     assert len(asked) == rights.TRIED

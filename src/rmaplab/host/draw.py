@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.machine.arrays import F64, I64, Bools
+from rmaplab.machine.arrays import F64, I64, Bools, ascending_order
 from rmaplab.objects.graph import NONE, Graph
 
 
@@ -98,7 +98,7 @@ def draw(found: Measure, nr: int, rng: np.random.Generator) -> Draw:
         if not large.any():
             break
         rest = rest[~large]
-    order = np.argsort(found.family[rest], kind="stable")
+    order = ascending_order(found.family[rest])
     line = np.cumsum(size[order])
     points = (np.arange(draws) + rng.random(draws)) / draws * line[-1]
     picked, times = np.unique(np.searchsorted(line, points).clip(max=len(rest) - 1), return_counts=True)

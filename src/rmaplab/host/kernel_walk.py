@@ -74,7 +74,7 @@ class KernelWalk(Closing):
     def __init__(self) -> None:
         self._dumper = VmaDumper()
         try:
-            self._peeker = PagePeeker()
+            self._peeker = PagePeeker(self._dumper)
         except BaseException:
             self._dumper.__exit__()
             raise

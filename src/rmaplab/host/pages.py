@@ -25,7 +25,7 @@ from rmaplab.host.bpf.btf import kernel_btf
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.closing import Closing
-from rmaplab.host.vmas import decode_files
+from rmaplab.host.vmas import VmaDumper
 from rmaplab.machine.arrays import I64, Bools
 
 MAPPING_ANON, MAPPING_FLAGS = 1, 3
@@ -55,9 +55,12 @@ class Folios(NamedTuple):
 
 
 class PagePeeker(Closing):
-    """Reads kernel memory, and struct pages by PFN. A context manager. Raises BpfUnavailable; PFNs also need CAP_SYS_ADMIN."""
+    """Reads kernel memory, and struct pages by PFN. A context manager. Raises BpfUnavailable; PFNs also need CAP_SYS_ADMIN.
 
-    def __init__(self) -> None:
+    `dumper` says where a file of ours is in the kernel's memory, once.
+    """
+
+    def __init__(self, dumper: VmaDumper) -> None:
         self._iterator = Iterator("peek", over_map="requests")
         definition = self._iterator.definitions["requests"]
         self._at_once = definition.max_entries
@@ -65,7 +68,7 @@ class PagePeeker(Closing):
         self._requests: I64 = np.frombuffer(self._memory, np.int64).reshape(-1, _REQUEST_WORDS)
         try:
             self._find_fields()
-            self._vmemmap = self._find_vmemmap()
+            self._vmemmap = self._find_vmemmap(dumper)
         except BaseException:
             self.close()
             raise
@@ -107,15 +110,15 @@ class PagePeeker(Closing):
         words[~good] = 0
         return words, good
 
-    def _find_vmemmap(self) -> int:
+    def _find_vmemmap(self, dumper: VmaDumper) -> int:
         """The address of struct page 0."""
         memfd = os.memfd_create("rmaplab-vmemmap")
         try:
             os.ftruncate(memfd, mmap.PAGESIZE)
-            with mmap.mmap(memfd, mmap.PAGESIZE) as page, Iterator("task_vma") as vmas:
+            with mmap.mmap(memfd, mmap.PAGESIZE) as page:
                 page[0] = 1
                 inode = os.fstat(memfd).st_ino
-                files = decode_files(vmas.read([os.getpid()]))
+                files = dumper.files_of(os.getpid())
                 address = np.frombuffer(page, np.uint8).ctypes.data
                 pfn = _pfn_of(address)
                 xa_head = kernel_btf().offset("address_space", "i_pages", "xa_head")

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 PAGE_BYTES = mmap.PAGESIZE
 _KCMP_VM = 1
+_AT_ONCE = 1 << 16  # files of lines come by the page; more is only allocated, and given back
 _SYS_KCMP = {"x86_64": 312, "aarch64": 272, "riscv64": 272}  # arch/*/entry/syscalls/*.tbl, asm-generic/unistd.h
 _SHARED_MEMORY = ("/dev/zero", "/memfd:", "/SYSV", "/dev/shm/", "[anon_shmem:")  # noqa: S108
 
@@ -98,7 +99,7 @@ def read_proc(name: str) -> bytes | Unread:
         return why_unread(error)
     try:
         parts = []
-        while part := os.read(fd, 1 << 20):
+        while part := os.read(fd, _AT_ONCE):
             parts.append(part)
         return b"".join(parts)
     except OSError as error:

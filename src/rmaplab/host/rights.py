@@ -14,9 +14,10 @@ import os
 
 from rmaplab.host import procfs
 from rmaplab.host.pagemap import can_see_pfns, read_per_pfn
-from rmaplab.host.procfs import ProcStatus, Unread, read_fields, read_proc, read_status
+from rmaplab.host.procfs import Unread, read_fields, read_proc
 
 TRIED, NAMED = 256, 3
+HAS_MEMORY = b"\nVmRSS:"
 CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 2, 19, 21
 NO_PROC = "/proc is not mounted, where processes and their memory are shown (mount -t proc proc /proc)"
 
@@ -36,15 +37,16 @@ def others_are_hidden() -> bool:
     return proc_is_mounted() and isinstance(read_proc("1/status"), Unread)
 
 
-def why_no_pages() -> list[str]:
-    """Why page frames of most other processes are not ours to see; nothing if they are."""
+def why_no_pages() -> tuple[list[str], list[str]]:
+    """Why page frames of most other processes are not ours to see; nothing if they are, and then why those of a few are not."""
     if not proc_is_mounted():
-        return [NO_PROC]
+        return [NO_PROC], []
     why = [] if can_see_pfns() else [_why_no_pfns()]
     if others_are_hidden():
         why.append("other users' processes are hidden: /proc is mounted with hidepid (CAP_SYS_PTRACE would show them)")
     refused, tried = ([], 0) if why else try_pagemaps()
-    return [*why, why_refused(refused, tried)] if 2 * len(refused) > tried else why
+    of_some = [why_refused(refused, tried)] if refused else []
+    return (why + of_some, []) if 2 * len(refused) > tried else (why, of_some)
 
 
 def why_no_counts() -> list[str]:
@@ -56,13 +58,11 @@ def why_no_counts() -> list[str]:
     return [f"/proc/kpagecount, which says how often a page is mapped, cannot be read: {needs}"]
 
 
-def what_is_hidden(*, pages: bool) -> list[str]:
-    """What a rung does not show although it was reached: processes outside of our PID namespace, and `pages` that a few keep to themselves."""
-    hidden = []
-    if proc_is_mounted() and not procfs.is_first_pid_namespace():
-        hidden.append("processes outside of this PID namespace are not seen, though they may map the same pages")
-    refused, tried = try_pagemaps() if pages else ([], 0)
-    return [*hidden, why_refused(refused, tried)] if refused else hidden
+def what_is_hidden() -> list[str]:
+    """What no rung shows: processes outside of our PID namespace."""
+    if not proc_is_mounted() or procfs.is_first_pid_namespace():
+        return []
+    return ["processes outside of this PID namespace are not seen, though they may map the same pages"]
 
 
 def try_pagemaps() -> tuple[list[int], int]:
@@ -75,8 +75,8 @@ def try_pagemaps() -> tuple[list[int], int]:
     for pid in spread:
         if tried == TRIED:
             break
-        status = read_status(pid)
-        if not isinstance(status, ProcStatus) or not status.has_memory:
+        status = read_proc(f"{pid}/status")
+        if isinstance(status, Unread) or HAS_MEMORY not in status:
             continue
         tried += 1
         try:

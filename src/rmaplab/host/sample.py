@@ -18,7 +18,7 @@ from rmaplab.host.pages import PagePeeker
 from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump
 from rmaplab.host.windows import WindowEntries, Windows, cut, read
-from rmaplab.machine.arrays import F64, I64, Bools, among, distinct
+from rmaplab.machine.arrays import F64, I64, Bools, among, distinct, numbered
 from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, Graph, Pages, find_rows
 
@@ -98,9 +98,8 @@ def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: in
 def _find(reader: Reader, read: Windows, which: I64) -> _FoundPages:
     """What counts of what is present in some of the windows read."""
     entries = reader.entries(read.at(which))
-    pfns, back = np.unique(entries.pfn, return_inverse=True)
+    pfns, _, rows = numbered(entries.pfn)
     looked = reader.look(pfns)
-    rows = back.reshape(-1)
     kept = np.flatnonzero(looked.mapcount[rows] > 0)
     looked = Looked(*(column[rows[kept]] for column in looked))
     return _FoundPages(which[entries.window[kept]], entries.pfn[kept], looked)

@@ -114,14 +114,14 @@ class CensusTaker(Closing):
         self.missing: list[str] = []
         self._dumper: VmaDumper | None = None
         self._peeker: PagePeeker | None = None
-        no_pages = why_no_pages()
+        no_pages, of_some = why_no_pages()
         try:
             self._dumper = VmaDumper()
-            self._peeker = None if no_pages else PagePeeker()
+            self._peeker = None if no_pages else PagePeeker(self._dumper)
         except BpfUnavailable as error:
             self.missing.append(str(error))
-        if self._dumper is None:
-            no_pages = no_pages or why_no_counts()
+        if self._dumper is None and not no_pages:
+            no_pages = why_no_counts()
         self.missing += no_pages
         if self._dumper is not None:
             self.rung = Rung.EVERYTHING if self._peeker else Rung.GRAPH
@@ -129,7 +129,7 @@ class CensusTaker(Closing):
             self.rung = Rung.OWN if no_pages else Rung.PAGEMAP
         if not proc_is_mounted() and self._dumper is None:
             raise UsageError(f"nothing of this machine can be seen: {'; '.join(self.missing)}")
-        self.missing += what_is_hidden(pages=not no_pages)
+        self.missing += what_is_hidden() + ([] if no_pages else of_some)
 
     def close(self) -> None:
         """Let go of the BPF programs."""

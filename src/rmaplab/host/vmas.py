@@ -22,7 +22,7 @@ from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.host.closing import Closing
 from rmaplab.host.rights import proc_is_of_our_namespace
-from rmaplab.machine.arrays import I64, among
+from rmaplab.machine.arrays import I64, among, ascending_order, numbered
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build, find_rows
 from rmaplab.objects.graph_check import Finding, findings, hidden
 from rmaplab.units import PAGE_SIZE
@@ -118,6 +118,15 @@ class VmaDumper(Closing):
         rows, resumed, _ = self._read(pids)
         return replace(decode(rows), resumed=resumed)
 
+    def rows(self) -> int:
+        """How many rows a dump has now, only read: what no reader of the graph can do without."""
+        return len(self._read()[0])
+
+    def files_of(self, pid: int) -> I64:
+        """(address_space, device, inode) of every file that a process maps; of all processes, where it cannot be asked alone."""
+        rows = _as_rows(self._iterator.read([pid]))
+        return _files(rows[_kinds(rows) == VMA_MORE])[0]
+
     def _read(self, pids: Collection[int] | None = None) -> tuple[I64, int, int]:
         """All rows of one dump, the rest of chains that were cut behind them; how many VMAs were resumed, and how many in vain."""
         rows = _as_rows(self._iterator.read(pids))
@@ -159,8 +168,8 @@ def decode(rows: I64) -> Dump:
     processes, page_tables = _processes(first, more)
 
     # tasks that share an mm all show its VMAs: a VMA is the row where it was shown first
-    pointers, shown, which = np.unique(first[:, 2], return_index=True, return_inverse=True)
-    of_first = shown[which.reshape(-1)]
+    pointers, shown, which = numbered(first[:, 2])
+    of_first = shown[which]
     changed = (first[:, 1:] != first[of_first, 1:]).any(axis=1)
 
     # a chain is in the list of the VMA that was begun last; every anon_vma_chain is in one list only
@@ -174,14 +183,13 @@ def decode(rows: I64) -> Dump:
         once = np.sort(np.unique(rows[chains, 7], return_index=True)[1])
         chains, nth = chains[once], nth[once]
     vma = begun[nth]
-    stray = (vma == NONE) | (rows[chains, 2] != first[vma, 2])
+    chain = rows[chains]
+    stray = (vma == NONE) | (chain[:, 2] != first[vma, 2])
 
-    names, said, which = np.unique(rows[chains, 1], return_index=True, return_inverse=True)
-    which = which.reshape(-1)
-    anon = rows[chains[said]]
-    unlike = np.zeros(len(chains), np.bool_)
-    for column in (3, 4, 5, 6):  # root, parent, num_children, num_active_vmas
-        unlike |= rows[chains, column] != anon[which, column]
+    names, said, which = numbered(chain[:, 1])
+    anon = chain[said]
+    # root, parent, num_children, num_active_vmas
+    unlike = (chain[:, 3:7] != anon[which, 3:7]).any(axis=1)
     files, file = _files(more)
     kept = np.sort(shown)
     row_of = np.full(len(first) + 1, NONE)  # the last one is that of NONE
@@ -218,23 +226,17 @@ def _processes(first: I64, more: I64) -> tuple[Processes, I64]:
     new = np.ones(len(pid), np.bool_)
     new[1:] = (tid[1:] != tid[:-1]) | (mm[1:] != mm[:-1])
     at = np.flatnonzero(new)
-    order = np.lexsort((more[at, 6], pid[at]))
+    order = ascending_order(more[at, 6], pid[at])
     at = at[order[np.unique(pid[at][order], return_index=True)[1]]]
     comm = np.ascontiguousarray(more[at, 4:6]).view("S16").reshape(-1)
     return Processes(pid[at], more[at, 0] >> 32, comm, more[at, 6], mm[at]), more[at, 7]
-
-
-def decode_files(data: memoryview) -> I64:
-    """(address_space, device, inode) of every file that is mapped in the rows of a dump."""
-    rows = _as_rows(data)
-    return _files(rows[_kinds(rows) == VMA_MORE])[0]
 
 
 def _files(more: I64) -> tuple[I64, I64]:
     """Mapped files as rows (address_space, device, inode), and by VMA which of them it maps, or NONE."""
     named = np.stack([more[:, 1], more[:, 3] & 0xFFFFFFFF, more[:, 2]], axis=1)
     maps = np.flatnonzero(more[:, 1])
-    _, at, which = np.unique(named[maps, 0], return_index=True, return_inverse=True)
+    _, at, which = numbered(named[maps, 0])
     file = np.full(len(more), NONE)
-    file[maps] = which.reshape(-1)
+    file[maps] = which
     return named[maps][at], file

@@ -13,7 +13,7 @@ import numpy as np
 
 from rmaplab.host import procfs
 from rmaplab.host.pagemap import PM_PFN, PM_PRESENT, Pagemap
-from rmaplab.machine.arrays import I64, U64, distinct
+from rmaplab.machine.arrays import I64, U64, ascending_order, distinct
 from rmaplab.objects.graph import Graph
 
 PAGES = 512
@@ -60,7 +60,7 @@ def cut(graph: Graph, vmas: I64, pid_of: I64) -> Windows:
     owner, nth = owner[kept], nth[kept]
     at = first[owner] + nth * PAGES
     found = Windows(vmas[owner], graph.vmas.mm[vmas[owner]], at, np.minimum(pages[owner] - nth * PAGES, PAGES))
-    return found.at(np.lexsort((at, found.mm)))
+    return found.at(ascending_order(at, found.mm))
 
 
 def _populated(pid: int, first: int, pages: int) -> I64 | None:

@@ -6,7 +6,7 @@ VMAs that cover them               2           1             visits    2       1
 
 import numpy as np
 
-from rmaplab.machine.arrays import I64
+from rmaplab.machine.arrays import I64, ascending_order
 from rmaplab.objects.graph import NONE, Pages, Stretches
 
 
@@ -22,8 +22,9 @@ def covering(owner: I64, index: I64, owners: I64, first: I64, length: I64) -> I6
     Stretches stand in order of their owner and first index; where those of one owner overlap, the last to begin is asked.
     """
     nr = len(owners)
-    kinds = np.concatenate([np.zeros(nr, np.int64), np.ones(len(owner), np.int64)])
-    order = np.lexsort((kinds, np.concatenate([first, index]), np.concatenate([owners, owner])))
+    order = ascending_order(
+        np.concatenate([first, index]), np.concatenate([owners, owner])
+    )  # stretches before who asks
     at = np.empty(len(order), np.int64)
     at[order] = np.maximum.accumulate(np.where(order < nr, order, NONE))  # the last stretch that begins before
     at = at[nr:]

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rmaplab.machine.arrays import F64, I64, distinct
+from rmaplab.machine.arrays import F64, I64, ascending_order, distinct, numbered
 
 Bytes = npt.NDArray[np.bytes_]
 
@@ -223,7 +223,7 @@ class Graph:
         """Generation by anon_vma: 1 for a root, its parent's + 1 for others. O(anon_vmas x depth); 0 where parents run in a circle."""
         parent, depth = self.anon_vmas.parent, np.zeros(len(self.anon_vmas.parent), np.int64)
         here = np.flatnonzero((parent == np.arange(len(parent))) | (parent == NONE))
-        by_parent = np.argsort(parent, kind="stable")
+        by_parent = ascending_order(parent)
         first = np.searchsorted(parent[by_parent], np.arange(len(parent) + 1))
         generation = 1
         while len(here):
@@ -247,7 +247,7 @@ class Graph:
             if (after == mm).all():
                 break
             mm = after
-        return np.unique(mm, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        return numbered(mm)[2]
 
     @cached_property
     def stretches(self) -> Stretches:
@@ -259,7 +259,7 @@ class Graph:
         begin = self.vmas.pgoff[vma]
         owner = np.concatenate([anon_vma, anon_vma])
         at = np.concatenate([begin, begin + self.vmas.nr_pages[vma]])
-        order = np.lexsort((at, owner))
+        order = ascending_order(at, owner)
         step = np.where(order < len(vma), 1, -1)
         owner, at = owner[order], at[order]
         cover = np.cumsum(step)[:-1]  # every anon_vma begins and ends with 0
@@ -303,7 +303,7 @@ def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains,
     processes = processes._replace(mm=find_rows(processes.mm, mm_names))
 
     mm = find_rows(vmas.mm, mm_names)
-    order = np.lexsort((vmas.start, mm))
+    order = ascending_order(vmas.start, mm)
     order = order[mm[order] != NONE]
     row_of = np.full(len(mm), NONE)
     row_of[order] = np.arange(len(order))
@@ -311,11 +311,11 @@ def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains,
 
     owner = np.where(chains.vma == NONE, NONE, row_of[chains.vma])
     kept = np.flatnonzero(owner != NONE)
-    kept = kept[np.argsort(owner[kept], kind="stable")]
+    kept = kept[ascending_order(owner[kept])]
     hangs_on = chains.anon_vma[kept]
     first = np.full(len(names), len(kept))
     first[hangs_on[::-1]] = np.arange(len(kept))[::-1]
-    met = np.argsort(first, kind="stable")[: int((first < len(kept)).sum())]
+    met = ascending_order(first)[: int((first < len(kept)).sum())]
     renamed = names[met]
     itself = np.arange(len(met))
     root, parent = find_rows(anon_vmas.root[met], renamed), find_rows(anon_vmas.parent[met], renamed)
@@ -333,9 +333,11 @@ def find_rows(wanted: I64, names: I64) -> I64:
     """Where each of `wanted` stands in `names`, or NONE."""
     if not len(names):
         return np.full(len(wanted), NONE)
-    order = np.argsort(names, kind="stable")
-    at: I64 = order[np.searchsorted(names, wanted, sorter=order).clip(max=len(names) - 1)]
-    found: I64 = np.where(names[at] == wanted, at, NONE)
+    by_name, order = ascending_order(names), ascending_order(wanted)
+    line, there = wanted[order], names[by_name]
+    at = np.searchsorted(there, line).clip(max=len(names) - 1)
+    found = np.empty(len(wanted), np.int64)
+    found[order] = np.where(there[at] == line, by_name[at], NONE)
     return found
 
 

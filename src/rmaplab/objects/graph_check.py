@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.machine.arrays import I64, U64, Bools
+from rmaplab.machine.arrays import I64, U64, Bools, numbered
 from rmaplab.objects.graph import UNKNOWN, Graph
 
 
@@ -76,9 +76,9 @@ def _unlike_chains(graph: Graph) -> Bools:
     known = np.flatnonzero(graph.vmas.anon_vma >= 0)
     sums = np.zeros(len(graph.vmas.mm), np.uint64)
     np.add.at(sums, graph.chains.vma, _scatter(graph.chains.anon_vma))
-    _, first, which = np.unique(graph.vmas.anon_vma[known], return_index=True, return_inverse=True)
+    _, first, which = numbered(graph.vmas.anon_vma[known])
     unlike = np.zeros(len(graph.vmas.mm), np.bool_)
-    unlike[known] = sums[known] != sums[known][first][which.reshape(-1)]
+    unlike[known] = sums[known] != sums[known][first][which]
     return unlike
 
 

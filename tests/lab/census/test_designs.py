@@ -5,8 +5,11 @@ import pytest
 
 import rmaplab
 from rmaplab.calls.task import Task
-from rmaplab.kernels.designs import find_design, load_design
+from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.kernels.designs import OURS, find_design, load_design
 from rmaplab.kernels.system import System
+from rmaplab.lab.census.designs import OWN
+from rmaplab.lab.census.relive import KERNEL
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.pagetable import lookup
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE
@@ -107,3 +110,8 @@ def test_anonmm_makes_at_most_the_visits_foretold() -> None:
     assert (made[foretold == 1] == 1).all()
     assert (foretold == 1).any()
     assert (made > 1).any()
+
+
+def test_the_machine_walks_as_the_newest_kernel_does() -> None:
+    """The census says so by itself: it does without the catalogue."""
+    assert load_design(OURS[OWN]) is find_kernel(KERNEL).design_class()

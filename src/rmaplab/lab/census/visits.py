@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rmaplab.machine.arrays import F64, I64
+from rmaplab.machine.arrays import F64, I64, ascending_order, numbered
 from rmaplab.objects.graph import Graph
 
 QUANTILES = (0.5, 0.99)
@@ -112,7 +112,7 @@ def quantiles(group: I64, values: I64, weights: F64, nr: int) -> list[Quantiles 
         histogram = np.bincount(values, weights).astype(np.float64)
         values = np.flatnonzero(histogram)
         group, weights = values * 0, histogram[values]
-    order = np.lexsort((values, group))
+    order = ascending_order(values, group)
     group, values = group[order], values[order]
     cumulated = np.cumsum(weights[order])
     ends = np.searchsorted(group, np.arange(nr + 1))
@@ -130,11 +130,11 @@ def quantiles(group: I64, values: I64, weights: F64, nr: int) -> list[Quantiles 
 
 def overlapping(graph: Graph, anon_vma: I64, first: I64, nr: I64) -> I64:
     """How many VMAs a walk visits for a folio at these indexes of an anon_vma: those that cover any of its pages. O(n log n)."""
-    known, row = np.unique(anon_vma, return_inverse=True)
+    known, _, row = numbered(anon_vma)
     hung = np.flatnonzero(np.isin(graph.chains.anon_vma, known))
     owner = np.searchsorted(known, graph.chains.anon_vma[hung]) << 45
     begin = graph.vmas.pgoff[graph.chains.vma[hung]]
     end = begin + graph.vmas.nr_pages[graph.chains.vma[hung]]
     begun, ended = np.sort(owner + begin), np.sort(owner + end)
-    at = row.reshape(-1).astype(np.int64) << 45
+    at = row << 45
     return np.searchsorted(begun, at + first + nr) - np.searchsorted(ended, at + first, side="right")
