@@ -67,7 +67,7 @@ def _caption(rows: Sequence[ManyVmasRow], *, locked: bool) -> str:
         )
     return (
         f"{walked}\n"
-        "visits: VMAs (by a virtual scan mms, too), or slots of a chain. try_to_unmap stops with the last mapping, and page_referenced since\n"
-        "2.6.7; before that it goes on to the end. nodes: of the index, by page_referenced. derived: by\n"
+        "visits: VMAs (by a virtual scan mms, too), or slots of a chain. try_to_unmap stops with the last mapping, and page_referenced since "
+        "2.6.7; before that it goes on to the end. nodes: of the index, by page_referenced. derived: by "
         "files.md E4, from the sizes of the programs; there a search of a tree goes on to its end."
     )
