@@ -83,3 +83,13 @@ def test_no_directory_there(shown: Path) -> None:
     for path in (shown / "file", shown / "absent", "nul\0"):
         with pytest.raises(UsageError):
             rmaplab.boot("6.18", ram="64M").mount_host(path)
+
+
+def test_a_name_is_a_path_or_no_name_at_all(shown: Path) -> None:
+    """What the host cannot even encode is refused, and holds nothing open."""
+    directory = rmaplab.boot("6.18", ram="64M").mount_host(shown)
+    assert directory.file(Path("a/a")) is directory.file("a/a")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(UsageError, match="no name that a file can have"):
+        directory.file("\ud800")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

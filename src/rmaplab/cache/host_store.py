@@ -69,9 +69,9 @@ class HostDirectory:
         weakref.finalize(self, os.close, self._fd)
         self._files: dict[tuple[int, int], AddressSpace] = {}
 
-    def file(self, name: str) -> AddressSpace:
+    def file(self, name: str | Path) -> AddressSpace:
         """The file of that name, for Task.open(); the same one for a second name of it. Raises UsageError; as an allocation."""
-        fd = self._open(name)
+        fd = self._open(str(name))
         found = os.fstat(fd)
         known = self._files.get((found.st_dev, found.st_ino))
         if known is not None:
@@ -102,10 +102,14 @@ class HostDirectory:
                 above = below
             if not stat.S_ISREG(os.fstat(above).st_mode):
                 raise self._refused(name, "it has changed meanwhile: try again")
-        except (OSError, UsageError) as failure:
+        except (OSError, UnicodeEncodeError, UsageError) as failure:
             os.close(above)
             if isinstance(failure, UsageError):
                 raise
+            if isinstance(failure, UnicodeEncodeError):
+                raise self._refused(
+                    name, "no name that a file can have: name a regular file that can be read"
+                ) from None
             why = "a link" if failure.errno == errno.ELOOP else failure.strerror
             raise self._refused(name, f"{why}: name a regular file that can be read") from None
         return above

@@ -8,26 +8,36 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rmaplab.calls.memory import MemoryCalls
-from rmaplab.errors import DiskError, NoMemory, SyscallError
-from rmaplab.mm.file_io import LAST, file_read, file_write, write_out
+from rmaplab.errors import DiskError, NoMemory, SyscallError, UsageError
+from rmaplab.harmless import printable
+from rmaplab.mm.file_io import LAST, LONGEST, file_read, file_write, max_bytes, write_out
 from rmaplab.mm.open_file import close_fd, install, open_file
 from rmaplab.mm.truncate import vmtruncate
 from rmaplab.objects.mm_types import AddressSpace, File
 
 R = TypeVar("R")
+MOST_FDS = 1024
+"""RLIMIT_NOFILE, as programs begin with it: no descriptor is asked for from there on."""
 
 
 class FileCalls(MemoryCalls):
     """The file calls of a task."""
 
     def open(self, file: AddressSpace, *, readable: bool = True, writable: bool = False, fd: int | None = None) -> int:
-        """open(2) of a file that System.new_file() has made: a descriptor, the lowest that is free, or `fd`. Raises SyscallError: ENFILE, ENOMEM."""
+        """open(2) of a file that System.new_file() has made: a descriptor, the lowest that is free, or `fd`. Raises SyscallError: EMFILE, ENFILE, ENOMEM, EBADF."""
         self._mm()
+        if not isinstance(file, AddressSpace):
+            raise UsageError(f"open of {printable(repr(file))}: give a file that System.new_file() has made")
+        self._check("open", fd is None or 0 <= fd < MOST_FDS, errno.EBADF)
+        self._check("open", fd is not None or self.files.lowest() < MOST_FDS, errno.EMFILE)
         return install(self.kernel, self.files, open_file(self.kernel, file, readable=readable, writable=writable), fd)
 
     def dup(self, fd: int, to: int | None = None) -> int:
-        """dup(2), or dup2(2): one more descriptor of the same open file. Raises SyscallError(EBADF)."""
-        return install(self.kernel, self.files, self.opened("dup", fd), to)
+        """dup(2), or dup2(2): one more descriptor of the same open file. Raises SyscallError: EBADF, EMFILE."""
+        file = self.opened("dup", fd)
+        self._check("dup", to is None or 0 <= to < MOST_FDS, errno.EBADF)
+        self._check("dup", to is not None or self.files.lowest() < MOST_FDS, errno.EMFILE)
+        return install(self.kernel, self.files, file, to)
 
     def close(self, fd: int) -> None:
         """close(2). What is mapped stays so. Raises SyscallError(EBADF)."""
@@ -40,17 +50,21 @@ class FileCalls(MemoryCalls):
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         """pread(2): less than `length` bytes where the file ends. Raises SyscallError: EBADF, EINVAL, ENOMEM."""
+        self._check("pread", 0 <= offset <= LONGEST, errno.EINVAL)
         file = self.opened("pread", fd)
-        self._check("pread", offset >= 0, errno.EINVAL)
         self._check("pread", file.readable, errno.EBADF)
         self._check("pread", length >= 0, errno.EINVAL)
+        self._check_end("pread", offset + length)
         return self._file_call("pread", file_read, file, offset, length)
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, ENOMEM."""
+        """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, ENOMEM."""
+        self._check("pwrite", 0 <= offset <= LONGEST, errno.EINVAL)
         file = self.opened("pwrite", fd)
-        self._check("pwrite", offset >= 0, errno.EINVAL)
         self._check("pwrite", file.writable, errno.EBADF)
+        self._check_end("pwrite", offset + len(data))
+        longest = max_bytes(self.kernel, on_disk=file.mapping.on_disk)
+        self._check("pwrite", not data or offset < longest, errno.EFBIG)
         return self._file_call("pwrite", file_write, file.mapping, offset, data)
 
     def read_file(self, fd: int, length: int) -> bytes:
@@ -68,15 +82,19 @@ class FileCalls(MemoryCalls):
         return written
 
     def ftruncate(self, fd: int, size: int) -> None:
-        """ftruncate(2): the file is `size` bytes long. Raises SyscallError: EINVAL, EBADF."""
-        self._check("ftruncate", size >= 0, errno.EINVAL)
+        """ftruncate(2): the file is `size` bytes long. Raises SyscallError: EINVAL, EBADF, EFBIG."""
+        self._check("ftruncate", 0 <= size <= LONGEST, errno.EINVAL)
         file = self.opened("ftruncate", fd)
         self._check("ftruncate", file.writable, errno.EINVAL)
+        self._check("ftruncate", size <= max_bytes(self.kernel, on_disk=file.mapping.on_disk), errno.EFBIG)
         self._file_call("ftruncate", vmtruncate, file.mapping, size)
 
     def fsync(self, fd: int) -> None:
         """fsync(2). Raises SyscallError(EBADF)."""
         self._file_call("fsync", write_out, self.opened("fsync", fd).mapping, 0, LAST)
+
+    def _check_end(self, call: str, end: int) -> None:
+        self._check(call, end <= LONGEST or not self.kernel.rules.rw_end_may_not_wrap, errno.EINVAL)
 
     def _check(self, call: str, holds: bool, code: int) -> None:
         self._mm()

@@ -40,6 +40,7 @@ from rmaplab.calls.words import (
     WordKind,
 )
 from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.mm.file_io import LONGEST, max_bytes
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import (
     CLONE_FILES,
@@ -192,8 +193,13 @@ def _mmap(task: Task, address: int, length: int, prot: int, flags: int, file: in
 
 def _create(task: Task, file: int, length: int, access: int, where: int) -> None:
     """A new file, which has no name, of so many zeros, and a descriptor of it."""
+    on_disk = where == DISK
+    if length > (longest := max_bytes(task.kernel, on_disk=on_disk)):  # as ftruncate, which gives it its length
+        raise SyscallError(
+            errno.EINVAL if length > LONGEST else errno.EFBIG, "create", f"no file is longer than {longest} bytes"
+        )
     try:
-        made = task.kernel.page_cache.new_file(size=length, on_disk=where == DISK)
+        made = task.kernel.page_cache.new_file(size=length, on_disk=on_disk)
     except NoMemory as failure:
         raise failure.or_errno(errno.ENOMEM, "create") from None
     _open(task, made, file, access)

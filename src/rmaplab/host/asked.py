@@ -26,7 +26,7 @@ from rmaplab.host.wire import (
     PWRITE,
     WRITE,
 )
-from rmaplab.objects.flags import RLIMIT_DATA, RLIMIT_NPROC
+from rmaplab.objects.flags import MAP_FIXED_NOREPLACE, RLIMIT_DATA, RLIMIT_NPROC
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import Places
 from rmaplab.workloads.script import Op, Script, Turn
@@ -86,7 +86,10 @@ def ranges(op: Op, places: Places) -> Iterator[tuple[int, int]]:
         ("to", "new"),
         ("address2", "length2"),
     ):
-        if place in values and size in values and op[place] not in ("any", None):
+        anywhere = (
+            op[place] == "any" and not op["flags"] & MAP_FIXED_NOREPLACE if place in values else False
+        )  # which is at 0
+        if place in values and size in values and op[place] is not None and not anywhere:
             first, nr = values[place], values[size] * (PAGE_SIZE if size == "pages" else 1)
             yield first, max(first + nr, first + 1) + PAGE_SIZE - 1 & -PAGE_SIZE
     if op.call in ("brk", "fetch"):

@@ -66,6 +66,18 @@ FILES: dict[str, History] = {
         since("2.6.7", 148, "2.6.7 include/linux/fs.h, computed: files.md A1; 64 bit: an estimate", value64=264),
         since("6.18", 184, "struct file by BTF", V),
     ),
+    "rw_end_may_not_wrap": (
+        since("2.4", 0, "2.4.27, 2.6.2 fs/read_write.c, sys_pread, sys_pread64: the offset alone"),
+        since("2.6.34", 1, "2.6.34, 6.18 fs/read_write.c, rw_verify_area: EINVAL"),
+    ),
+    "disk_file_bytes": (
+        since(
+            "2.4",
+            (512 << 32) - 4096,
+            "2.4.27, 2.6.2 fs/ext3/super.c, ext3_max_size: i_blocks counts sectors; from memory",
+        ),
+        since("6.18", ((1 << 32) - 1) << 12, "fs/ext4/super.c, ext4_max_size", V),
+    ),
     "no_file_is_enfile": (
         since("2.4", 1, "2.4.27, 2.6.2 fs/open.c, dentry_open: whatever get_empty_filp lacked"),
         since("2.6.34", 0, "6.18 fs/file_table.c, alloc_empty_file: ENOMEM; 2.6.34 not read"),

@@ -32,6 +32,7 @@ from rmaplab.machine.smt import NO_SMT, Smt
 from rmaplab.machine.tlb import TlbRules
 from rmaplab.machine.watermarks import WatermarkRule
 from rmaplab.machine.zones import DMA_FRAMES
+from rmaplab.mm.file_io import max_bytes
 from rmaplab.mm.kernel import Kernel, lock_order
 from rmaplab.mm.overcommit import OvercommitMode
 from rmaplab.mm.rules import Rules
@@ -313,8 +314,16 @@ class System:
         self.machine.watch(listener)
 
     def new_file(self, data: bytes = b"", size: int | str = 0, *, on_disk: bool = True) -> AddressSpace:
-        """A file of these bytes, with zeros behind them up to `size`: for Task.open(). One that is not `on_disk` lives in the page cache, as on tmpfs."""
-        return self.kernel.page_cache.new_file(data, parse_size(size), on_disk=on_disk)
+        """A file of these bytes, with zeros behind them up to `size`: for Task.open(). One that is not `on_disk` lives in the page cache, as on tmpfs.
+
+        Raises UsageError: no bytes, or no size that a file can have on this kernel.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise UsageError(f"a file of {type(data).__name__}: give bytes, such as b'...'")
+        nr, longest = parse_size(size), max_bytes(self.kernel, on_disk=on_disk)
+        if not 0 <= nr <= longest:
+            raise UsageError(f"a file of {nr} bytes: give 0 to {longest}")
+        return self.kernel.page_cache.new_file(bytes(data), nr, on_disk=on_disk)
 
     def mount_host(self, path: str | Path) -> HostDirectory:
         """A directory of the host, read-only: its `file("name")` is for Task.open(). No link is followed. Raises UsageError."""

@@ -24,6 +24,8 @@ from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.rmap.queries import mkclean
 from rmaplab.units import PAGE_SIZE
 
+LONGEST = (1 << 63) - 1
+"""Of what an offset or a size can be: loff_t."""
 LAST = (1 << 52) - 1
 """No file has a page behind it."""
 
@@ -62,8 +64,7 @@ def file_read(k: Kernel, opened: File, start: int, length: int) -> bytes:
 def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
     """Bytes written: less than all where memory is short behind the first page, or one cannot be read. Raises as an allocation, and DiskError, with nothing written."""
     done = 0
-    if start > file.size:
-        extend(k, file, start)
+    data = data[: max(max_bytes(k, on_disk=file.on_disk) - start, 0)]
     while done < len(data):
         index, offset = divmod(start + done, PAGE_SIZE)
         part = data[done : done + PAGE_SIZE - offset]
@@ -82,6 +83,16 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
         done += len(part)
     k.machine.end_burst()
     return done
+
+
+def max_bytes(k: Kernel, *, on_disk: bool) -> int:
+    """s_maxbytes: no file is longer. On a disk its file system says so, elsewhere the numbers of pages do.
+
+    Source: include/linux/fs.h, MAX_LFS_FILESIZE, of 2.6.2 and 6.18.
+    """
+    word = k.machine.paging.word_bytes
+    countable = LONGEST if word == 8 else (PAGE_SIZE << 31) - 1
+    return min(countable, k.rules.disk_file_bytes) if on_disk else countable
 
 
 def extend(k: Kernel, file: AddressSpace, size: int) -> None:

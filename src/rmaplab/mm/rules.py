@@ -179,6 +179,8 @@ class Rules:
     """To cache lines."""
     file_bytes: int
     no_file_is_enfile: bool
+    rw_end_may_not_wrap: bool
+    disk_file_bytes: int
     """open(2) says ENFILE where there is no memory for a struct file; otherwise ENOMEM."""
 
     # -- filemap.py, truncate.py, file_io.py -----------------------------------------------------------------------------

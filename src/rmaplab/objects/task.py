@@ -17,11 +17,15 @@ class FilesStruct:
 
     def install(self, file: File, fd: int | None = None) -> int:
         """The descriptor that means `file` now: the lowest that is free, or `fd`, whatever it has meant. O(descriptors)."""
-        if fd is None:
-            fd = FIRST_FD
-            while fd in self.fd:
-                fd += 1
+        fd = self.lowest() if fd is None else fd
         self.fd[fd] = file
+        return fd
+
+    def lowest(self) -> int:
+        """The lowest that is free. O(descriptors)."""
+        fd = FIRST_FD
+        while fd in self.fd:
+            fd += 1
         return fd
 
 

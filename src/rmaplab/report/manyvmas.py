@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.lab.costs.manyvmas import DERIVED, Derived, ManyVmasRow, Visits
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Table, new_table
@@ -43,7 +44,9 @@ def _derived(row: ManyVmasRow) -> Visits | tuple[None, None, None]:
     """The same three figures by files.md E4; None where it says nothing: of an index that is ours, or another package's."""
     told: Derived = DERIVED[row.program.name]
     if row.index == "list":
-        return Visits(*told.on_list, told.on_list[0])
+        to_the_end, to_the_last = told.on_list
+        first = to_the_last if find_kernel(row.kernel).walk_rules(4).walk_stops else to_the_end
+        return Visits(first, to_the_last, first)
     if row.index in ("prio_tree", "prio_tree_mended"):
         return Visits(told.found, told.found, told.prio_nodes)
     if row.index in ("interval_tree", "pte_chain"):
@@ -67,7 +70,7 @@ def _caption(rows: Sequence[ManyVmasRow], *, locked: bool) -> str:
         )
     return (
         f"{walked}\n"
-        "visits: VMAs (by a virtual scan mms, too), or slots of a chain. try_to_unmap stops with the last mapping, and page_referenced since\n"
-        "2.6.7; before that it goes on to the end. nodes: of the index, by page_referenced. derived: by\n"
+        "visits: VMAs (by a virtual scan mms, too), or slots of a chain. try_to_unmap stops with the last mapping, and page_referenced since "
+        "2.6.7; before that it goes on to the end. nodes: of the index, by page_referenced. derived: by "
         "files.md E4, from the sizes of the programs; there a search of a tree goes on to its end."
     )

@@ -181,3 +181,12 @@ def test_a_fault_without_memory_by_era() -> None:
 def test_no_host_is_asked_for_failing_allocations() -> None:
     """Said in a line."""
     assert why_alone(parse("A: fail 1\nA: wait"), HERE) == "failing allocations need CONFIG_FAULT_INJECTION"
+
+
+@pytest.mark.parametrize("kernel", ["2.4.21", "2.6.2", "2.6.7"])
+def test_a_mapping_may_show_what_lies_behind_every_file(kernel: str) -> None:
+    """Kernels of 2004 let it: its offset is no number of bytes with a sign."""
+    script = parse("A: create f0 1\nA: mmap w+0 1 r 0 f0 0xffffffffffffe000b\nA: read w+0\n")
+    record = obey(script, kernel)
+    assert record.error is None
+    assert record.results[1:] == ["w+0", "SIGBUS w+0 ADRERR"]

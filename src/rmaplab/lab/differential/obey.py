@@ -45,6 +45,7 @@ from rmaplab.workloads.world import EVERYTHING, Circumstances, Raw, Record, Watc
 from rmaplab.workloads.world_text import result_text, signal_text
 
 RAM, PAGING = "256M", "x86-64"
+MOST_PAGES = (1 << 51) - 1
 SMALL_WINDOW = 1 << 38  # where the address space ends at 512 GiB
 
 
@@ -302,7 +303,9 @@ class Obedient:
                 vma.end,
                 vma.flags,
                 vma.file.mapping.address if vma.file else 0,
-                vma.pgoff << PAGE_SHIFT if vma.file else 0,
+                (vma.pgoff & MOST_PAGES) << PAGE_SHIFT
+                if vma.file
+                else 0,  # old kernels show what lies behind every file
             )
             for vma in mm.vmas
             if not vma.flags & VM_DONTEXPAND
