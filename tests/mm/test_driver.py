@@ -21,7 +21,7 @@ from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.pagetable import lookup
 from rmaplab.mm import driver as driver_of_mm
 from rmaplab.mm.driver_video import Rvmalloc, Videobuf
-from rmaplab.mm.rules import DriverPages
+from rmaplab.mm.file_rules import DriverPages
 from rmaplab.objects.flags import (
     MADV_DONTNEED,
     MAP_FIXED,

@@ -4,7 +4,7 @@ The index is a name of kernels/file_indexes.py by IndexKind. Sizes of VMAs (figu
 """
 
 from rmaplab.kernels.history import Bits, History, Status, since
-from rmaplab.mm.rules import AheadWindow, Around, DriverPages, FileLock, FileMerging, Readahead
+from rmaplab.mm.file_rules import AheadWindow, Around, DriverPages, FileLock, FileMerging, Readahead
 from rmaplab.objects.flags import VM_DONTDUMP, VM_DONTEXPAND, VM_IO, VM_PFNMAP, VM_RESERVED
 from rmaplab.rmap.file_index import IndexKind
 

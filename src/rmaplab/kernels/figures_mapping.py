@@ -1,7 +1,7 @@
 """The rules of mapping calls since 2.4, mmap to mremap, in the order of mm/rules.py: who set each, and when. As figures_mm.py, which says where they were read."""
 
 from rmaplab.kernels.history import Bits, History, Status, since
-from rmaplab.mm.rules import Populate
+from rmaplab.mm.file_rules import Populate
 
 V = Status.VALIDATED
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from rmaplab.kernels.figures_walks import AA_WALKS
 from rmaplab.kernels.history import Figure, Status
 from rmaplab.kernels.spec import Patch
-from rmaplab.mm.rules import DriverPages, FileMerging
+from rmaplab.mm.file_rules import DriverPages, FileMerging
 from rmaplab.rmap.file_index import IndexKind
 from rmaplab.rmap.walk_rules import IfReserved
 

@@ -30,8 +30,8 @@ from rmaplab.machine.entries import READABLE, RW
 from rmaplab.machine.frames import PG_ANON, PG_RESERVED, PG_SWAPCACHE
 from rmaplab.machine.pagetable import count_tables, lookup
 from rmaplab.machine.pagetable_fault import hook_tables
+from rmaplab.mm.file_rules import DriverPages
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.rules import DriverPages
 from rmaplab.objects.flags import VM_RESERVED, VM_WRITE
 from rmaplab.objects.mm_types import AddressSpace, Driver, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE

@@ -16,9 +16,10 @@ from rmaplab.machine.batch import Batch
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.radix_tree import RadixTree
+from rmaplab.mm.file_rules import FileLock
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.mm.pagevec import LruAdd
-from rmaplab.mm.rules import FileLock, Rules
+from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.mm_types import AddressSpace, File, MmStruct, Range, VmaIndex
 from rmaplab.objects.task import TaskStruct

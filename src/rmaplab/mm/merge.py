@@ -16,8 +16,8 @@ Source: mm/mmap.c of 2.6.2, vma_merge; mm/vma.c of 6.15 to 6.18, vma_merge_new_r
 modern.md 1.8, history.md 4.
 """
 
+from rmaplab.mm.file_rules import FileMerging
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.rules import FileMerging
 from rmaplab.mm.vma import absorb, move_border, set_range, split_vma
 from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.objects.mm_types import PLAIN, File, MmStruct, Traits, VmArea

@@ -21,13 +21,13 @@ from collections.abc import Sequence
 
 from rmaplab.errors import NoMemory, NotModelled, SyscallError, as_errno
 from rmaplab.mm.driver import mmap_device
+from rmaplab.mm.file_rules import Populate
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.limits import break_is_limited, check_expand_vm
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.mmap_file import check_pgoff, file_flags, refuse_growth
 from rmaplab.mm.munmap import do_munmap, split_ends
 from rmaplab.mm.open_file import get_file
-from rmaplab.mm.rules import Populate
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import link_vma, too_many_mappings, vm_area_alloc
 from rmaplab.objects import flags as flags_of_linux

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from rmaplab.mm import readahead_demand, readahead_position, readahead_windows
+from rmaplab.mm.file_rules import Readahead
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.page_read import find_or_read
-from rmaplab.mm.rules import Readahead
 from rmaplab.objects.flags import VM_SEQ_READ
 from rmaplab.objects.mm_types import File, VmArea
 

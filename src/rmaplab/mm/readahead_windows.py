@@ -13,9 +13,9 @@ MADV_SEQUENTIAL: as read(2). The disk is never too busy for it here (bdi_read_co
 Source: mm/readahead.c and mm/filemap.c (do_generic_mapping_read, filemap_nopage) of 2.6.2, 2.6.5 and 2.6.7; files.md C2.
 """
 
+from rmaplab.mm.file_rules import AheadWindow, Around
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.page_read import find_or_read, read_window
-from rmaplab.mm.rules import AheadWindow, Around
 from rmaplab.objects.flags import VM_RAND_READ, VM_SEQ_READ
 from rmaplab.objects.mm_types import AddressSpace, File, VmArea
 from rmaplab.objects.readahead import OFF, ReadaheadState

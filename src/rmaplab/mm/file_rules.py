@@ -1,0 +1,149 @@
+"""The rules for files: what mm/rules.py is for all else, and part of it."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class FileLock(IntEnum):
+    """What a file's index of VMAs changes under, by name."""
+
+    I_SHARED_LOCK = 0
+    I_SHARED_SEM = 1
+    I_MMAP_LOCK = 2
+    I_MMAP_MUTEX = 3
+    I_MMAP_RWSEM = 4
+
+
+class FileMerging(IntEnum):
+    """When VMAs of the same open file become one."""
+
+    NEVER = 0
+    MMAP = 1
+    """In mmap alone."""
+    ALWAYS = 2
+
+
+class DriverPages(IntEnum):
+    """What the reverse map makes of a page that a driver's nopage has returned, and that names no file."""
+
+    AS_FILE = 0
+    """What it makes of a file's."""
+    AS_ANON = 1
+    """It is anonymous (SetPageAnon): on a chain, where anonymous pages are."""
+    BY_VMA = 2
+    """It is not told of what VMAs with VM_RESERVED map."""
+    BY_PAGE = 3
+    """It is not told of such pages."""
+
+
+class Populate(IntEnum):
+    """What MAP_POPULATE brings in."""
+
+    NO_PROT = 0
+    """Pages of a shared file, if nobody may access them: remap_file_pages was given a protection that it refuses, but for none."""
+    SHARED = 1
+    """Pages of a shared file."""
+    ALL = 2
+
+
+class Readahead(IntEnum):
+    """Who decides what is read ahead (mm/readahead.py)."""
+
+    POSITION = 0
+    """Where the last read ended."""
+    TWO_WINDOWS = 1
+    """One that is being read, and one ahead of it."""
+    ON_DEMAND = 2
+    """What is missing, and a mark on a page that was read ahead."""
+
+
+class AheadWindow(IntEnum):
+    """When the second of two windows is read."""
+
+    AT_ONCE = 0
+    """When something of the first one is asked for."""
+    LAST_PAGE = 1
+    """Where all is read in order, or with the last page of the first one."""
+    IN_ORDER = 2
+    """Where all is read in order."""
+
+
+class Around(IntEnum):
+    """What a fault reads of a file besides its page."""
+
+    BLOCK = 0
+    """The block that it lies in: up to the file's end, and that of the mapping where faults_mind_mapping."""
+    FROM_PAGE = 1
+    """From that page on."""
+    MIDDLE = 2
+    """With that page in the middle."""
+
+
+@dataclass(frozen=True)
+class FileRules:
+    """One kernel's rules for files and devices."""
+
+    # -- cache/page_cache.py, mm/open_file.py ----------------------------------------------------------------------------
+    radix_node_bytes: int
+    """Of a node of a file's page index; 0 if that is a hash and has none."""
+    radix_tree_shrinks: bool
+    """The index gets lower when pages go; otherwise it does when the last one has gone."""
+    inode_bytes: int
+    """Without what a file system adds."""
+    inodes_are_aligned: bool
+    """To cache lines."""
+    file_bytes: int
+    no_file_is_enfile: bool
+    rw_end_may_not_wrap: bool
+    disk_file_bytes: int
+    """open(2) says ENFILE where there is no memory for a struct file; otherwise ENOMEM."""
+
+    # -- filemap.py, truncate.py, file_io.py -----------------------------------------------------------------------------
+    dirty_is_accounted: bool
+    """The first write to a shared page of a file on a disk is noticed: until then its entries are read-only."""
+    tables_before_files: bool
+    """A fault makes its leaf table before it asks the file for the page, and leaves it where there is none; otherwise the tables above alone."""
+    fault_around_pages: int
+    """Pages that a read fault maps at once, if they are in the cache; 0 if it maps its own alone."""
+    fault_compares_truncate_count: bool
+    """A fault begins again if its file has been cut since it looked for its page."""
+    fault_locks_page: bool
+    """A fault holds the lock of the file's page until it has mapped it; whoever truncates unmaps what it finds mapped under that lock."""
+    cow_allocates_first: bool
+    """A write to a private mapping prepares its VMA and takes a page before it asks for the file's; so there beyond its end too."""
+    nopage_reads: int
+    """How often a fault reads a page that readahead could not read."""
+    readahead: Readahead
+    ahead_window: AheadWindow
+    fault_reads_around: Around
+    fault_block_pages: int
+    """Pages of such a block."""
+    fault_drops_lock_to_read: bool
+    """A fault that has waited for its page begins again: so a read maps what is around it."""
+    truncate_unmaps_twice: bool
+    """Before the pages leave the cache, and after: for private copies that a fault has made meanwhile."""
+    extending_zeroes_tail: bool
+    """What a mapping has written behind a file's end is gone when the file grows over it."""
+    msync_walks_entries: bool
+    """msync looks for dirty entries, in its range alone; else write-out finds a page's entries."""
+    mincore_reads_entries: bool
+    """What has an entry is in memory, and the page cache is asked where there is none; else the cache alone."""
+    pgoff_wrap_is_eoverflow: bool
+    """A page offset that wraps; otherwise EINVAL."""
+    file_size_limits_mappings: bool
+    """No mapping reaches beyond the largest size that a file may have (EOVERFLOW)."""
+    shared_validate_known: bool
+    """MAP_SHARED_VALIDATE: flags that are not known are refused (EOPNOTSUPP)."""
+    populate_dirties_shared: bool
+    """What is faulted in for a task of a shared mapping that it may write to is written to."""
+
+    # -- driver.py, driver_video.py --------------------------------------------------------------------------------------
+    driver_pages: DriverPages
+    nopage_is_checked: bool
+    """do_no_page BUGs where a page of a VMA without VM_RESERVED names no file, or is reserved."""
+    sigbus_is_checked: bool
+    """And it does so before it asks whether there is a page at all."""
+    videobuf_is_reserved: bool
+    """The driver of TV cards sets VM_RESERVED."""
+    remap_vm_flags: int
+    """The vm_flags that remap_page_range sets."""
