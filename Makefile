@@ -55,7 +55,7 @@ boundary: $(DEV)    ## the maps of docs/box.md: on which boxes the announcement'
 	$(BIN)/rmaplab boundary --schedulers own,parent-first,short-slices,one-queue --overcommit 0,2 --plot docs/boundary-schedulers.svg
 
 campaign: $(DEV)    ## 10^5 random calls per kernel, check() after every one: some minutes
-	$(BIN)/python benchmarks/campaign.py
+	$(BIN)/python benchmarks/campaign.py $(if $(CALLS),--calls '$(CALLS)')
 
 bench-check: $(DEV)    ## check's two sides beside the host's alone, in turns, 300 strangers beside (root; some minutes)
 	$(BIN)/python -m benchmarks.pace
