@@ -77,9 +77,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The broken designs and the template, as other packages' entry points."""
     points = [EntryPoint(cls.__name__.lower(), f"{__name__}:{cls.__name__}", "rmaplab.designs") for cls in BROKEN]
     points.append(EntryPoint("pv_list", "pv_list:PvList", "rmaplab.designs"))
-    monkeypatch.setattr(
-        "rmaplab.kernels.designs.entry_points", lambda group: points if group == "rmaplab.designs" else []
-    )
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points if group == "rmaplab.designs" else [])
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
     monkeypatch.syspath_prepend(str(TEMPLATE))
     yield
