@@ -190,3 +190,10 @@ def test_a_mapping_may_show_what_lies_behind_every_file(kernel: str) -> None:
     record = obey(script, kernel)
     assert record.error is None
     assert record.results[1:] == ["w+0", "SIGBUS w+0 ADRERR"]
+
+
+def test_a_file_on_a_disk_needs_one() -> None:
+    """Where no directory lies on ext4 the model runs alone, and says so."""
+    on_disk, on_tmpfs = parse("A: create f0 1 rw disk"), parse("A: create f0 1")
+    assert "ext4" in why_alone(on_disk, Circumstances(), disk=False)
+    assert why_alone(on_disk, Circumstances()) == why_alone(on_tmpfs, Circumstances(), disk=False) == ""

@@ -87,7 +87,7 @@ def _scripts(
         _say_what_is_missing(agent, kernel)
         host = f"Linux {agent.release}"
         for script in scripts:
-            alone = why_alone(script, agent.circumstances)
+            alone = why_alone(script, agent.circumstances, disk=agent.has_disk)
             try:  # the model first: what it refuses, because it is too large, must not burden the host
                 model = obey(script, kernel, agent.circumstances, check_each=True, graph=not (agent.no_graph or alone))
             except NotModelled as reason:
@@ -183,7 +183,7 @@ def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int, habit
         if fuzz:
             _say_what_is_refused(agent)
         for script in scripts:
-            if alone := why_alone(script, agent.circumstances):
+            if alone := why_alone(script, agent.circumstances, disk=agent.has_disk):
                 raise UsageError(f"{script.name} cannot be recorded on this host: {alone}: leave it out")
         scripts += [make(seed, number, frozenset(CALLS) - agent.missing.keys()) for number in range(fuzz or 0)]
         records = [agent.run(script) for script in scripts]

@@ -7,16 +7,18 @@ difference = compare(record, record)      an expectation that is not met, or a m
 from rmaplab.calls.table import CALLS
 from rmaplab.workloads.box import ScriptBox, told_value
 from rmaplab.workloads.script import Script
-from rmaplab.workloads.world import Circumstances
+from rmaplab.workloads.world import Circumstances, has_disk
 
 STRICT = 2
 
 
-def why_alone(script: Script, around: Circumstances) -> str:
-    """Why a machine of these circumstances is not asked, in words; "" if it may be."""
+def why_alone(script: Script, around: Circumstances, *, disk: bool = True) -> str:
+    """Why a machine of these circumstances is not asked, in words; "" if it may be. `disk`: files can be made on one."""
     for op in script.ops:
         if reason := CALLS[op.call].not_on_host:
             return reason
+    if has_disk(script) and not disk:
+        return "it has a file on a disk, and no directory here lies on ext4 (/var/tmp, /tmp, .)"
     box = script.box
     if box.ram is not None:
         return f"the script has a machine of its own ({box})"
