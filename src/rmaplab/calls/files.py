@@ -49,7 +49,7 @@ class FileCalls(MemoryCalls):
         return self.opened("fstat", fd).mapping.size
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
-        """pread(2): less than `length` bytes where the file ends. Raises SyscallError: EBADF, EINVAL, ENOMEM."""
+        """pread(2): less than `length` bytes where the file ends. Raises SyscallError: EBADF, EINVAL, ENOMEM, EIO."""
         self._check("pread", 0 <= offset <= LONGEST, errno.EINVAL)
         file = self.opened("pread", fd)
         self._check("pread", file.readable, errno.EBADF)
@@ -58,7 +58,7 @@ class FileCalls(MemoryCalls):
         return self._file_call("pread", file_read, file, offset, length)
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, ENOMEM."""
+        """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, ENOMEM, EIO."""
         self._check("pwrite", 0 <= offset <= LONGEST, errno.EINVAL)
         file = self.opened("pwrite", fd)
         self._check("pwrite", file.writable, errno.EBADF)
@@ -90,7 +90,7 @@ class FileCalls(MemoryCalls):
         self._file_call("ftruncate", vmtruncate, file.mapping, size)
 
     def fsync(self, fd: int) -> None:
-        """fsync(2). Raises SyscallError(EBADF)."""
+        """fsync(2). Raises SyscallError: EBADF, EIO."""
         self._file_call("fsync", write_out, self.opened("fsync", fd).mapping, 0, LAST)
 
     def _check_end(self, call: str, end: int) -> None:

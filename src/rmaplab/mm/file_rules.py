@@ -94,9 +94,11 @@ class FileRules:
     """To cache lines."""
     file_bytes: int
     no_file_is_enfile: bool
-    rw_end_may_not_wrap: bool
-    disk_file_bytes: int
     """open(2) says ENFILE where there is no memory for a struct file; otherwise ENOMEM."""
+    rw_end_may_not_wrap: bool
+    """Reads and writes whose end is no offset any more are EINVAL, before anything is done."""
+    disk_file_bytes: int
+    """The longest that a file on a disk may be."""
 
     # -- filemap.py, truncate.py, file_io.py -----------------------------------------------------------------------------
     dirty_is_accounted: bool
