@@ -27,7 +27,7 @@ from rmaplab.units import PAGE_SHIFT
 def willneed(k: Kernel, vma: VmArea, opened: File, start: int, end: int) -> None:
     """Pages that are on a disk are on their way, up to the file's end, as far as there is memory, and as each era goes."""
     if opened.mapping.on_disk:
-        force(k, opened, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT), (end - start) >> PAGE_SHIFT)
+        force(k, opened, vma.index_of(start), (end - start) >> PAGE_SHIFT)
 
 
 def pageout(k: Kernel, vma: VmArea, start: int, end: int) -> None:

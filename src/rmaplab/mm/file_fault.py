@@ -37,7 +37,7 @@ def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) ->
     outer, seen = vma.lock or mm.mmap_sem, machine.changes
     if locks.listener is not None or outer.busy(write=False) or is_write_locked(vma):
         return False
-    file, index = vma.file.mapping, vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
+    file, index = vma.file.mapping, vma.index_of(address)
     page = file.pages.find(index) if index < file.nr_pages else -1
     pte = empty_entry(*machine.geometry, mm.pgd, address) if page >= 0 else -1
     if pte < 0 or machine.frames.flags[page] & PG_SLOW or asks_each_time(k, vma):
@@ -77,7 +77,7 @@ def _around(k: Kernel, vma: VmArea, opened: File, address: int) -> None:
     file = opened.mapping
     machine, frames = k.machine, k.machine.frames
     start, end = fault_window(k, vma, address)
-    first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
+    first = vma.index_of(start)
     pfns = file.pages.range(first, first + ((end - start) >> PAGE_SHIFT))
     bits, counted = protection(k, vma, write=False), (frames.flags, frames.count, frames.mapcount)
     nr = map_around(*machine.geometry, vma.mm.pgd, start, pfns, bits, *counted)
@@ -95,7 +95,7 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
     machine, mm, locks = k.machine, vma.mm, k.machine.locks
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
-    file, first = vma.file.mapping, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
+    file, first = vma.file.mapping, vma.index_of(start)
     around = 0 if write else k.rules.fault_around_pages
     nr = _alike(k, vma, file, first, start, codes, write)
     if nr < 2:

@@ -58,7 +58,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     make_way(k, vma, address)
     if around and _fault_around(k, vma, vma.file, address):
         return
-    index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
+    index = vma.index_of(address)
     device, copies, sequence = is_device(vma), write and not vma.flags & VM_SHARED, vma.file.mapping.truncate_count
     copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
     try:
@@ -169,9 +169,9 @@ def filemap_populate(k: Kernel, vma: VmArea, start: int, end: int, nonblock: boo
         raise KernelBug("filemap_populate", f"{vma} shows no file")
     file = vma.file.mapping
     if not nonblock and file.on_disk:
-        force(k, vma.file, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT), (end - start) >> PAGE_SHIFT)
+        force(k, vma.file, vma.index_of(start), (end - start) >> PAGE_SHIFT)
     for address in range(start, end, PAGE_SIZE):
-        index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
+        index = vma.index_of(address)
         if index + ((end - address) >> PAGE_SHIFT) > file.nr_pages:
             return
         if not nonblock or index in file.pages:
@@ -243,7 +243,7 @@ def fault_window(k: Kernel, vma: VmArea, address: int) -> Range:
 
 def _collect(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int, batch: Batch) -> bool:
     """The pages of the cache that [start, end), in one page table, shows and has no entries for. False if the cache has none."""
-    first = vma.pgoff + ((start - vma.start) >> PAGE_SHIFT)
+    first = vma.index_of(start)
     nr, flags, watched, bit = 0, k.machine.frames.flags, k.machine.watched, k.machine.locks.bit
     for i in range((end - start) >> PAGE_SHIFT):
         page = file.pages.find(first + i)

@@ -41,7 +41,7 @@ def do_mincore(k: Kernel, mm: MmStruct, start: int, length: int) -> list[bool]:
         if vma.file is None or k.rules.mincore_reads_entries:
             resident(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, there)
         if vma.file is not None:
-            pages, first = vma.file.mapping.pages, vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
+            pages, first = vma.file.mapping.pages, vma.index_of(address)
             there |= pages.range(first, first + there.size) >= 0
         answer += there.tolist()
         address = stop
@@ -72,7 +72,7 @@ def do_msync(k: Kernel, mm: MmStruct, start: int, length: int, flags: int) -> No
 
 def _sync(k: Kernel, vma: VmArea, file: AddressSpace, start: int, end: int, flags: int) -> None:
     """msync_interval; vfs_fsync_range."""
-    first, last = (vma.pgoff + ((at - vma.start) >> PAGE_SHIFT) for at in (start, end - PAGE_SIZE))
+    first, last = (vma.index_of(at) for at in (start, end - PAGE_SIZE))
     if k.rules.msync_walks_entries:
         _take_dirty(k, vma.mm, start, end)
         first, last = 0, LAST

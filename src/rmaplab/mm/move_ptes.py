@@ -57,7 +57,7 @@ class Remap(NamedTuple):
 
     def pgoff_in(self, vma: VmArea) -> int:
         """The page of the object behind `vma` that the old place begins with."""
-        return vma.pgoff + ((self.old - vma.start) >> PAGE_SHIFT)
+        return vma.index_of(self.old)
 
 
 def move_page_tables(k: Kernel, vma: VmArea, target: VmArea, remap: Remap) -> None:

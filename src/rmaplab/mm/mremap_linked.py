@@ -141,7 +141,7 @@ def _grow(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:
     if old + old_length != end or new_end > limit:
         if not flags & MREMAP_MAYMOVE:
             raise SyscallError(errno.ENOMEM, "mremap", "no room to grow, and MREMAP_MAYMOVE is not given")
-        new = get_unmapped_area(k, mm, 0, new_length, fixed=False, file=vma.file, pgoff=_pgoff_at(vma, old))
+        new = get_unmapped_area(k, mm, 0, new_length, fixed=False, file=vma.file, pgoff=vma.index_of(old))
         return _move_vma(k, vma, remap._replace(new=new))
     charged = _charge(k, vma, growth)
     vm_flags, pgoff = vma.flags, vma.pgoff + vma.nr_pages
@@ -198,13 +198,10 @@ def _move_to(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap, cut: int) ->
         source = _vma_at(mm, remap.old)
         check_expand_vm(k, mm, limits, source.flags, remap.old_length >> PAGE_SHIFT, "mremap")
     vma = _vma_at(mm, remap.old)
-    pgoff = _pgoff_at(vma, remap.old)
-    new = get_unmapped_area(k, mm, remap.new, remap.new_length, fixed=fixed, file=vma.file, pgoff=pgoff)
+    new = get_unmapped_area(
+        k, mm, remap.new, remap.new_length, fixed=fixed, file=vma.file, pgoff=vma.index_of(remap.old)
+    )
     return _move_vma(k, vma, remap if fixed else remap._replace(new=new))
-
-
-def _pgoff_at(vma: VmArea, address: int) -> int:
-    return vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
 
 
 def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> tuple[int, Range | None]:

@@ -23,7 +23,6 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.open_file import fput, get_file
 from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.objects.mm_types import File, MmStruct, VmArea
-from rmaplab.units import PAGE_SHIFT
 
 
 def vm_area_alloc(k: Kernel, mm: MmStruct, start: int, end: int, flags: int, pgoff: int) -> VmArea:
@@ -142,7 +141,7 @@ def _set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
     if vma.file is not None:
         vma.file.mapping.i_mmap.pre_update(vma)
     if start != vma.start:
-        vma.mm.move_start(vma, start, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT))
+        vma.mm.move_start(vma, start, vma.index_of(start))
     vma.end = end
     if vma.file is not None:
         vma.file.mapping.i_mmap.post_update(vma)
@@ -158,7 +157,7 @@ def split_vma(k: Kernel, vma: VmArea, address: int, call: str, *, below: bool, l
     if limited and mm.map_count >= k.rules.max_map_count:
         raise SyscallError(errno.ENOMEM, call, too_many_mappings(k, mm))
     start, end, keeps = (vma.start, address, (address, vma.end)) if below else (address, vma.end, (vma.start, address))
-    new = clone_vma(k, vma, start, end, vma.pgoff + ((start - vma.start) >> PAGE_SHIFT))
+    new = clone_vma(k, vma, start, end, vma.index_of(start))
     vma_start_write(k, vma)
     locks, mapping = k.machine.locks, None if vma.file is None else vma.file.mapping
     if mapping is not None:

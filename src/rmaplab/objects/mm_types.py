@@ -105,6 +105,10 @@ class VmArea:
         """The virtual address of the object's page `index`; outside [start, end) if this VMA does not cover it."""
         return self.start + ((index - self.pgoff) << PAGE_SHIFT)
 
+    def index_of(self, address: int) -> int:
+        """linear_page_index: which page of the object is at `address`, the inverse."""
+        return self.pgoff + ((address - self.start) >> PAGE_SHIFT)
+
     def __repr__(self) -> str:
         """As a line of /proc/PID/maps."""
         rwx = "".join(
