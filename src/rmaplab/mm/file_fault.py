@@ -9,7 +9,6 @@ Source: 2.6.2 mm/memory.c, do_no_page; 6.18 mm/memory.c, do_fault_around, do_sha
 import numpy as np
 
 from rmaplab.errors import KernelBug, NoMemory
-from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I8, I64
 from rmaplab.machine.batch import LENGTH, PFN
 from rmaplab.machine.frames import PG_DIRTY, PG_SLOW
@@ -18,7 +17,7 @@ from rmaplab.machine.pagetable_fault import EMPTY, empty_entry, map_around, map_
 from rmaplab.mm.driver import is_device
 from rmaplab.mm.filemap import fault_window, make_way, mapped, notices_writes, protection
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.page_read import absent, reserve_nodes
+from rmaplab.mm.page_read import absent, add_new
 from rmaplab.mm.readahead import asks_each_time, count_hits
 from rmaplab.mm.vma_lock import is_write_locked
 from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
@@ -106,7 +105,7 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
             span = machine.paging.leaf_span
             for at in (start, *range((start & -span) + span, end, span)):
                 make_way(k, vma, at)
-            _read_missing(k, file, first, last)
+            k.page_cache.start_reading(file, *add_new(k, file, absent(file, first, last)))
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
             tables = machine.alloc_tables(missing) if missing else tables
             pfns = file.pages.range(first, last)
@@ -170,24 +169,6 @@ def _alike(
         if start + (nr << PAGE_SHIFT) != vma.end:
             nr -= nr % around
     return nr
-
-
-def _read_missing(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
-    """Pages [first, last) of a file that lives there are in the cache. Raises as an allocation, with none of them read."""
-    wanted = absent(file, first, last)
-    if not wanted.size:
-        return
-    new = k.machine.allocator.alloc(wanted.size, Gfp.HIGHUSER)
-    nodes = reserve_nodes(k, file, wanted, new)
-    wanted = np.intersect1d(wanted, absent(file, first, min(last, file.nr_pages)))  # whoever slept looks again
-    k.machine.allocator.free(new[wanted.size :])
-    new = new[: wanted.size]
-    if wanted.size:
-        k.page_cache.add_many(file, wanted, new, nodes)
-        k.machine.frames.count[new] -= 1
-        k.page_cache.start_reading(file, wanted, new)
-    else:
-        k.page_cache.give_back(nodes)
 
 
 _NOTHING: I64 = np.empty(0, np.int64)

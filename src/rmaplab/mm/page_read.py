@@ -91,26 +91,25 @@ def read_window(k: Kernel, file: AddressSpace, first: int, nr: int, mark: int = 
     wanted, done = absent(file, first, min(first + nr, file.nr_pages)), 0
     one_by_one = k.machine.allocator.fail_after is not None or k.machine.watched
     for piece in np.split(wanted, wanted.size) if one_by_one and wanted.size else [wanted]:
-        new, pfns = _add_new(k, file, piece)
+        try:
+            new, pfns = add_new(k, file, piece)
+        except NoMemory:
+            break
         k.machine.frames.flags[pfns[new == mark]] |= np.uint32(PG_READAHEAD)
         k.page_cache.start_reading(file, new, pfns)
         done += new.size
-        if new.size < piece.size and piece.size == 1:
-            break
     return done
 
 
-def _add_new(k: Kernel, file: AddressSpace, wanted: I64) -> tuple[I64, I64]:
-    """(indexes, PFNs) of those of these pages that are new in the cache, with its reference alone; none if there is no memory for all."""
+def add_new(k: Kernel, file: AddressSpace, wanted: I64) -> tuple[I64, I64]:
+    """(indexes, PFNs) of those of these pages, ascending, that are new in the cache, with its reference alone. May sleep. Raises as an allocation, with none added."""
     if not wanted.size:
         return wanted, wanted
-    try:
-        pages = k.machine.allocator.alloc(wanted.size, Gfp.HIGHUSER)
-        nodes = reserve_nodes(k, file, wanted, pages)
-    except NoMemory:
-        return wanted[:0], wanted[:0]
-    new = np.array([index for index in wanted.tolist() if index not in file.pages and index < file.nr_pages], np.int64)
-    k.machine.allocator.free(pages[new.size :])  # whoever slept looks again
+    pages = k.machine.allocator.alloc(wanted.size, Gfp.HIGHUSER)
+    nodes = reserve_nodes(k, file, wanted, pages)
+    first, last = int(wanted[0]), min(int(wanted[-1]) + 1, file.nr_pages)
+    new = np.intersect1d(wanted, absent(file, first, last), assume_unique=True)  # whoever slept looks again
+    k.machine.allocator.free(pages[new.size :])
     pages = pages[: new.size]
     if new.size:
         k.page_cache.add_many(file, new, pages, nodes)
