@@ -29,7 +29,7 @@ from rmaplab.machine.batch import Batch
 from rmaplab.machine.entries import READABLE, RW
 from rmaplab.machine.frames import PG_ANON, PG_RESERVED, PG_SWAPCACHE
 from rmaplab.machine.pagetable import count_tables, lookup
-from rmaplab.machine.pagetable_fault import hook_tables
+from rmaplab.machine.pagetable_edit import hang_tables
 from rmaplab.mm.file_rules import DriverPages
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_RESERVED, VM_WRITE
@@ -75,25 +75,16 @@ def remap_page_range(k: Kernel, vma: VmArea, pfns: I64) -> None:
     lock = machine.pte_lock(mm, vma.start)
     machine.locks.enter(lock)
     if missing:
-        hook_tables_of(k, mm, vma.start, vma.end, tables)
+        span = machine.paging.leaf_span
+        hang_tables(*machine.geometry, mm.pgd, np.arange(vma.start & -span, vma.end, span), 0, tables)
+        mm.nr_tables += missing
+        k.design.tables_added(mm, vma.start, vma.end)
     bits = READABLE | (RW if vma.flags & VM_WRITE else 0)
     for i in np.flatnonzero(reserved).tolist():
         _, pte = lookup(*machine.geometry, mm.pgd, vma.start + (i << PAGE_SHIFT))
         machine.set_entry(int(pte), (int(pfns[i]) << PAGE_SHIFT) | bits)
     machine.locks.leave(lock)
     machine.charge("pte_remap", int(reserved.sum()))
-
-
-def hook_tables_of(k: Kernel, mm: MmStruct, start: int, end: int, tables: I64) -> None:
-    """Page tables for all of [start, end), as many as count_tables has said."""
-    span, used = k.machine.paging.leaf_span, 0
-    for address in range(start & -span, end, span):
-        missing, _ = count_tables(*k.machine.geometry, mm.pgd, -1, address, address + PAGE_SIZE)
-        if missing:
-            hook_tables(*k.machine.geometry, mm.pgd, address, tables[used : used + missing])
-            used += missing
-    mm.nr_tables += used
-    k.design.tables_added(mm, start, end)
 
 
 def nopage(vma: VmArea, address: int) -> int:

@@ -350,9 +350,9 @@ def unique_pairs(one: I64, other: I64) -> tuple[I64, I64]:
 
 def _as_met(files: I64) -> I64:
     """Files numbered in the order in which VMAs show them; NONE stays. O(n log n)."""
-    names, first, which = np.unique(files, return_index=True, return_inverse=True)
+    names, first, which = numbered(files)
     ranks = np.argsort(np.argsort(np.where(names == NONE, -1, first)))
-    numbers: I64 = np.where(files == NONE, NONE, ranks[which.reshape(-1)])
+    numbers: I64 = np.where(files == NONE, NONE, ranks[which])
     return numbers
 
 
