@@ -3,7 +3,7 @@
     5,000 small processes      smaps_rollup of each | pages and memory of all, in this process | `live --full` | `live --pid` of a stranger
     1 M VMAs, 2 M chains       the BPF dump as rows | the graph of them, checked               | `live`
 
-Commands are processes of their own: the interpreter and all imports are in their figures. CPU seconds are user and system; a ratio is
+Commands are processes of their own: the interpreter and all imports are in their figures, compiled before, as users have them. CPU seconds are user and system; a ratio is
 one of least CPU seconds, which others on the machine disturb least. Needs root, BPF and a C compiler; 3 GB.
 """
 
@@ -58,7 +58,8 @@ def here(call: Callable[[], object]) -> Took:
 def command(*arguments: str) -> Took:
     """`rmaplab`, from its start to its end."""
     began = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", "rmaplab", *arguments], stdout=subprocess.DEVNULL)
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    child = subprocess.Popen([sys.executable, "-m", "rmaplab", *arguments], stdout=subprocess.DEVNULL, env=own)
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:

@@ -156,7 +156,8 @@ def _kinds(rows: I64) -> I64:
 
 def _cut(rows: I64) -> I64:
     """(VMA, place) of each chain that was cut. A process that was shown twice, by threads, is so with the same VMA."""
-    return np.unique(rows[_kinds(rows) == CUT][:, 1:3], axis=0)
+    cut = rows[_kinds(rows) == CUT][:, 1:3]
+    return np.unique(cut, axis=0) if cut.size else cut
 
 
 def decode(rows: I64) -> Dump:

@@ -26,8 +26,8 @@ INT, PTR, ARRAY, STRUCT, UNION, ENUM, TYPEDEF, FUNC = 1, 2, 3, 4, 5, 6, 8, 12
 _MODIFIERS = (TYPEDEF, 9, 10, 11, 18)  # volatile, const, restrict, type tag: another name for the same bytes
 
 # words that follow a record's three: a fixed number, and a number per member
-_FIXED = [0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, *[0] * 12]
-_EACH = [0, 0, 0, 0, 3, 3, 2, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 0, 0, 3, *[0] * 12]
+_FIXED = np.array([0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, *[0] * 12])
+_EACH = np.array([0, 0, 0, 0, 3, 3, 2, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 0, 0, 3, *[0] * 12])
 _NR_KINDS = 20
 
 
@@ -59,15 +59,15 @@ class Btf:
         self._names[0] = self._kinds[0] = 0  # type 0 is void
 
     def _starts(self) -> list[int]:
-        words = self._words.tolist()
+        """As if a record began at every word, where would the next one? Then only those that do are followed."""
+        kinds, members = self._words[1:] >> 24 & 31, self._words[1:] & 0xFFFF
+        following = (np.arange(3, kinds.size + 3) + _FIXED[kinds] + _EACH[kinds] * members).data
         starts, at = [0], 0
-        while at < len(words):
+        while at < kinds.size:
             starts.append(at)
-            info = words[at + 1]
-            kind = info >> 24 & 31
-            if not 0 < kind < _NR_KINDS:
-                raise BpfUnavailable(f"{self.name} has types of kind {kind}, which this version cannot read")
-            at += 3 + _FIXED[kind] + _EACH[kind] * (info & 0xFFFF)
+            at = following[at]
+        if (bad := kinds[starts[1:]][(kinds[starts[1:]] == 0) | (kinds[starts[1:]] >= _NR_KINDS)]).size:
+            raise BpfUnavailable(f"{self.name} has types of kind {bad[0]}, which this version cannot read")
         return starts
 
     def string(self, offset: int) -> str:
