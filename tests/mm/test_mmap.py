@@ -21,7 +21,6 @@ from rmaplab.objects.flags import (
     MAP_FIXED,
     MAP_NORESERVE,
     MAP_PRIVATE,
-    MAP_SHARED,
     PROT_EXEC,
     PROT_NONE,
     PROT_READ,
@@ -415,7 +414,7 @@ def test_length_zero_succeeds_and_maps_nothing(kernel: str, address: int) -> Non
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_mmap_errors(kernel: str) -> None:
-    """No type at all, a length that no address space has: EINVAL. Shared memory is not there yet, and says so."""
+    """No type at all, a length that no address space has: EINVAL."""
     system, task = boot(kernel)
     for length, flags in [
         (PAGE_SIZE, MAP_ANONYMOUS),
@@ -426,8 +425,6 @@ def test_mmap_errors(kernel: str) -> None:
         with pytest.raises(rmaplab.SyscallError) as error:
             task.mmap(length, PROT_READ, flags)
         assert errno_of(error) == ("mmap", "EINVAL")
-    with pytest.raises(rmaplab.UsageError, match="MAP_PRIVATE"):
-        task.mmap(PAGE_SIZE, RW, MAP_SHARED | MAP_ANONYMOUS)
     assert vmas(task) == []
     system.check()
 

@@ -182,8 +182,6 @@ def test_what_old_kernels_say(kernel: str) -> None:
 def test_what_is_not_modelled_says_so() -> None:
     mapped = Mapped("6.18")
     at = mapped.map(0, 4, 0)
-    with pytest.raises(NotModelled, match="without a file"):
-        mapped.task.mmap(PAGE_SIZE, RW_PROT, MAP_SHARED | MAP_ANONYMOUS)
     with pytest.raises(NotModelled, match="leave it out"):
         mapped.task.madvise(at, PAGE_SIZE, MADV_REMOVE)
 

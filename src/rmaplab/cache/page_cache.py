@@ -59,6 +59,10 @@ class PageCache:
             int, DiskRequest
         ] = {}  # by file: the last request to write some of it, while it is under way
 
+    def forget(self, file: AddressSpace) -> None:
+        """An inode has gone; it has no pages any more."""
+        del self.files[file.address]
+
     def new_file(self, data: bytes = b"", size: int = 0, *, on_disk: bool = True) -> AddressSpace:
         """A file of these bytes, and zeros behind them up to `size`: its name keeps it for ever. Raises as an allocation."""
         file = self._make_space(on_disk)
@@ -167,6 +171,17 @@ class PageCache:
         frames.flags[pfn] &= ~np.uint32(PG_DIRTY | PG_NOT_UPTODATE | PG_READAHEAD)
         frames.count[pfn] -= 1
         return pfn
+
+    def remove_range(self, file: AddressSpace, first: int, last: int) -> I64:
+        """The same for all of [first, last], ascending; of a file in memory, where nothing is read: the pages to be freed, which nobody else holds."""
+        frames, (_, pfns) = self._frames, file.pages.delete_range(first, last)
+        if frames.mapcount[pfns].any():
+            raise KernelBug("truncate_inode_pages", f"a page of [{first}, {last}] is mapped")
+        frames.mapping[pfns] = 0
+        frames.flags[pfns] &= ~np.uint32(PG_DIRTY | PG_NOT_UPTODATE | PG_READAHEAD)
+        frames.count[pfns] -= 1
+        free: I64 = pfns[frames.count[pfns] == 0]
+        return free
 
     def read(self, file: AddressSpace, index: int, pfn: int) -> None:
         """What a disk does at the end of a request, or memory at once: the bytes of the file, zeros behind its end. Raises DiskError: then the page is not uptodate."""

@@ -11,7 +11,7 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from rmaplab.errors import NoMemory, NotModelled, OomKilled, Oops, SyscallError, UsageError
+from rmaplab.errors import NoMemory, OomKilled, Oops, SyscallError, UsageError
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.mm.access import copy_from_user, copy_to_user, execute, read_bytes, write_bytes
 from rmaplab.mm.anon_name import do_set_anon_name
@@ -33,7 +33,6 @@ from rmaplab.objects.flags import (
     MADV_POPULATE_WRITE,
     MAP_ANONYMOUS,
     MAP_PRIVATE,
-    MAP_SHARED,
     MREMAP_MAYMOVE,
     MS_SYNC,
     PROT_READ,
@@ -62,23 +61,22 @@ class MemoryCalls(TaskStruct):
         file: int | None = None,
         pgoff: int = 0,
     ) -> int:
-        """mmap(2) of private anonymous memory, or of the `file` that a descriptor means, from its page `pgoff` on: the address it got.
+        """mmap(2) of anonymous memory, private or shared, or of the `file` that a descriptor means, from its page `pgoff` on: the address it got.
 
         `length` in bytes, or as "512M".
 
-        `address` is a hint, or with MAP_FIXED an order. `flags` are MAP_PRIVATE if not given, of a file or not. Raises SyscallError: EINVAL,
-        ENOMEM; of files also EBADF, EACCES, EOVERFLOW, EOPNOTSUPP. NotModelled: anonymous memory that is shared.
+        `address` is a hint, or with MAP_FIXED an order. `flags` are MAP_PRIVATE if not given, of a file or not. What is anonymous and MAP_SHARED
+        is an object of its own, which goes with the last VMA. Raises SyscallError: EINVAL, ENOMEM; of files also EBADF, EACCES, EOVERFLOW, EOPNOTSUPP;
+        of shared memory ENFILE, ENOSPC.
         """
         if flags is None:
             flags = MAP_PRIVATE | (MAP_ANONYMOUS if file is None else 0)
         if flags & MAP_ANONYMOUS:
             file = None
         if file is None:
-            if flags & (MAP_SHARED | MAP_PRIVATE) == MAP_SHARED:
-                raise NotModelled(
-                    "MAP_SHARED without a file needs shared memory, which this version does not have: use MAP_PRIVATE"
-                )
-            return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags)
+            if not flags & MAP_ANONYMOUS:
+                raise SyscallError(errno.EBADF, "mmap", "neither a file nor MAP_ANONYMOUS")
+            return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags, None, pgoff)
         opened = self.opened("mmap", file)
         return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags, opened, pgoff)
 
@@ -331,7 +329,9 @@ class MemoryCalls(TaskStruct):
             raise SyscallError(errno.EBADF, call, f"{fd} is no descriptor")
         return self.files.fd[fd]
 
-    def _call_and_populate(self, call: Callable[..., tuple[R, tuple[int, ...] | None]], *arguments: int | File) -> R:
+    def _call_and_populate(
+        self, call: Callable[..., tuple[R, tuple[int, ...] | None]], *arguments: int | File | None
+    ) -> R:
         """A system call that obeys the task's limits and says what it wants faulted in: that comes when mmap_sem is free again."""
         k, mm = self.kernel, self._mm()
         locks, lock = k.machine.locks, mm.mmap_sem

@@ -147,14 +147,23 @@ class RadixTree(Mapping[int, int]):
         self._unuse(1, key, emptied)
         if not self.height or key not in self._level(1):
             del self._leaves[key]
-        if not self._nr:
-            self.height = 0
-        while self._shrinks and self.height and self._fits_below():
-            emptied.append(self._level(self.height).pop(0)[1])
-            self.height -= 1
-        if emptied and self._cache is not None:
-            self._cache.free_bulk(np.array(emptied, np.int64))
+        self._shrink(emptied)
         return pfn
+
+    def delete_range(self, first: int, last: int) -> tuple[I64, I64]:
+        """The same for all that are there of [first, last]: (indexes, PFNs), ascending. O(nodes)."""
+        indexes, pfns = self.within(first, last)
+        emptied = list[int]()
+        keys, counts = np.unique(indexes >> SHIFT, return_counts=True)
+        for key, nr in zip(keys.tolist(), counts.tolist(), strict=True):
+            leaf, base = self._leaves[key], key << SHIFT
+            leaf[max(first - base, 0) : max(last + 1 - base, 0)] = NONE
+            self._nr -= nr
+            self._unuse(1, key, emptied, nr)
+            if not (leaf >= 0).any():
+                del self._leaves[key]
+        self._shrink(emptied)
+        return indexes, pfns
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -180,11 +189,21 @@ class RadixTree(Mapping[int, int]):
             self._use(level + 1, key >> SHIFT, 1, spare)
         node[0] += nr
 
-    def _unuse(self, level: int, key: int, emptied: list[int]) -> None:
+    def _shrink(self, emptied: list[int]) -> None:
+        """Pages have gone: the height goes down, and nodes are given back."""
+        if not self._nr:
+            self.height = 0
+        while self._shrinks and self.height and self._fits_below():
+            emptied.append(self._level(self.height).pop(0)[1])
+            self.height -= 1
+        if emptied and self._cache is not None:
+            self._cache.free_bulk(np.array(emptied, np.int64))
+
+    def _unuse(self, level: int, key: int, emptied: list[int], nr: int = 1) -> None:
         if level > self.height:
             return
         node = self._level(level)[key]
-        node[0] -= 1
+        node[0] -= nr
         if not node[0]:
             emptied.append(self._level(level).pop(key)[1])
             self._unuse(level + 1, key >> SHIFT, emptied)

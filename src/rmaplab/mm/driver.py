@@ -51,15 +51,6 @@ def is_device(vma: VmArea) -> bool:
     return vma.file is not None and vma.file.mapping.driver is not None
 
 
-def mmap_device(k: Kernel, vma: VmArea, driver: Driver) -> None:
-    """f_op->mmap, for a VMA that nobody knows of. Raises what the driver does; the VMA is gone then."""
-    try:
-        driver.mmap(vma)
-    except Exception:
-        k.vma_cache.free(vma.address)
-        raise
-
-
 def remap_page_range(k: Kernel, vma: VmArea, pfns: I64) -> None:
     """Entries for `pfns`, one behind the other from the VMA's start on. Up to 2.6.7 those that are not reserved are left out.
 

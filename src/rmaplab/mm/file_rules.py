@@ -139,6 +139,14 @@ class FileRules:
     populate_dirties_shared: bool
     """What is faulted in for a task of a shared mapping that it may write to is written to."""
 
+    # -- shmem.py --------------------------------------------------------------------------------------------------------
+    shared_anon_minds_noreserve: bool
+    """Shared memory of MAP_NORESERVE is not charged by its size."""
+    shared_anon_keeps_pgoff: bool
+    """Shared memory without a file begins at the page that the caller names; otherwise at its first one."""
+    shmem_makes_inode_first: bool
+    """The inode of such memory comes before its struct file."""
+
     # -- driver.py, driver_video.py --------------------------------------------------------------------------------------
     driver_pages: DriverPages
     nopage_is_checked: bool

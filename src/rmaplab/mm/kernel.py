@@ -4,6 +4,7 @@ The functions of mm/ take it as their first argument `k`, where C code would rea
 """
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -221,14 +222,17 @@ class Kernel:
         return Request(nr_pages, self.machine.allocator.nr_free, self.committed_pages, total_vm, root)
 
     def vm_unacct_memory(self, nr_pages: int) -> None:
-        """Take a charge back."""
-        self.committed_pages -= nr_pages
+        """Take a charge back, where it was kept."""
+        if self.rules.commit_is_accounted:
+            self.committed_pages -= nr_pages
 
     def check(self) -> None:
         """Counters for the whole system are what the objects say. Raises KernelBug."""
         charged = sum(v.nr_pages for mm in self.mms.values() for v in mm.vmas if v.flags & VM_ACCOUNT)
+        charged += sum(file.nr_charged for file in self.page_cache.files.values())
         if self.committed_pages != charged - self.committed_drift:
-            raise KernelBug("vm_committed_space", f"{self.committed_pages} pages, VMAs say {charged}")
+            raise KernelBug("vm_committed_space", f"{self.committed_pages} pages, VMAs and objects say {charged}")
+        self._check_inodes()
         counts = {
             self.sighand_cache: self.nr_alive - sum(len(task.threads) for task in self.tasks.values()),
             self.mm_cache: len(self.mms),
@@ -243,6 +247,19 @@ class Kernel:
         for cache, nr in counts.items():
             if cache.nr_objects != nr:
                 raise KernelBug("slabinfo", f"{cache.nr_objects} {cache.name} objects, {nr} in use")
+
+    def _check_inodes(self) -> None:
+        """Open files are counted where they lead to, and what has no name and is not open is not there."""
+        opens = Counter(file.mapping.address for file in self.open_files.values())
+        for file in self.page_cache.files.values():
+            if file.opens != opens[file.address]:
+                raise KernelBug(
+                    "iput", f"file {file.address} says {file.opens} open files, there are {opens[file.address]}"
+                )
+            if not file.named and not file.opens:
+                raise KernelBug("iput", f"nobody can reach file {file.address}")
+        if stray := opens.keys() - self.page_cache.files.keys():
+            raise KernelBug("iput", f"open files of inodes that have gone: {stray}")
 
 
 def halves(start: int, end: int) -> tuple[Range, Range]:

@@ -20,20 +20,19 @@ import errno
 from collections.abc import Sequence
 
 from rmaplab.errors import NoMemory, NotModelled, SyscallError, as_errno
-from rmaplab.mm.driver import mmap_device
 from rmaplab.mm.file_rules import Populate
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.limits import break_is_limited, check_expand_vm
 from rmaplab.mm.merge import merge_new_range
-from rmaplab.mm.mmap_file import check_pgoff, file_flags, refuse_growth
+from rmaplab.mm.mmap_file import anonymous_flags, check_pgoff, file_flags, refuse_growth
 from rmaplab.mm.munmap import do_munmap, split_ends
 from rmaplab.mm.open_file import get_file
+from rmaplab.mm.shmem import shmem_zero_setup
 from rmaplab.mm.unmapped_area import get_unmapped_area
-from rmaplab.mm.vma import link_vma, too_many_mappings, vm_area_alloc
+from rmaplab.mm.vma import link_vma, too_many_mappings, vm_area_alloc, vm_area_free
 from rmaplab.objects import flags as flags_of_linux
 from rmaplab.objects.flags import (
     MAP_32BIT,
-    MAP_ANONYMOUS,
     MAP_DROPPABLE,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
@@ -42,7 +41,7 @@ from rmaplab.objects.flags import (
     MAP_NONBLOCK,
     MAP_NORESERVE,
     MAP_POPULATE,
-    MAP_PRIVATE,
+    MAP_SHARED,
     MAP_STACK,
     MAP_TYPE,
     VM_ACCESS,
@@ -79,12 +78,12 @@ def do_mmap(
     file: File | None = None,
     pgoff: int = 0,
 ) -> tuple[int, Range | tuple[int, int, bool] | None]:
-    """Map `length` bytes of private anonymous memory, or of `file` from page `pgoff` on: (the address it got, what mm_populate is to do next).
+    """Map `length` bytes of anonymous memory, private or shared, or of `file` from page `pgoff` on: (the address it got, what mm_populate is to do next).
 
     `address` is a hint, or an order with MAP_FIXED.
 
     Raises SyscallError: EINVAL (length, type, unaligned MAP_FIXED), EEXIST (MAP_FIXED_NOREPLACE), ENOMEM (no hole, too many VMAs,
-    overcommit), EPERM and EAGAIN (MAP_LOCKED); of files also EACCES, EOVERFLOW, EOPNOTSUPP. NotModelled: what the kernel knows of
+    overcommit), EPERM and EAGAIN (MAP_LOCKED); of files also EACCES, EOVERFLOW, EOPNOTSUPP; of shared memory ENFILE, ENOSPC. NotModelled: what the kernel knows of
     the flags and this version does not.
     """
     rules, paging = k.rules, k.machine.paging
@@ -97,16 +96,16 @@ def do_mmap(
     too_long = rules.mmap_too_long_is_enomem and length > paging.task_size
     if length <= 0 or (length > paging.task_size and not too_long):
         raise SyscallError(errno.EINVAL, "mmap", "beyond the address space" if length > 0 else "a length of 0")
+    shared = file is None and flags & MAP_TYPE == MAP_SHARED
     droppable = known & MAP_TYPE == MAP_DROPPABLE and flags & MAP_TYPE == MAP_DROPPABLE and file is None
-    if file is not None:
-        check_pgoff(k, pgoff, length >> PAGE_SHIFT)
-    elif (flags & MAP_TYPE != MAP_PRIVATE and not droppable) or not flags & MAP_ANONYMOUS:
-        raise SyscallError(errno.EINVAL, "mmap")  # flags that no kernel of the day knows are ignored
+    check_pgoff(k, pgoff, length >> PAGE_SHIFT)
     if too_long or mm.map_count > rules.max_map_count:
         why = "beyond the address space" if too_long else too_many_mappings(k, mm)
         raise SyscallError(errno.ENOMEM, "mmap", why)
     fixed = bool(flags & MAP_FIXED or known & MAP_FIXED_NOREPLACE)
-    start = get_unmapped_area(k, mm, address, length, fixed=fixed, low=bool(known & MAP_32BIT), file=file, pgoff=pgoff)
+    start = get_unmapped_area(
+        k, mm, address, length, fixed=fixed, low=bool(known & MAP_32BIT), file=file, pgoff=pgoff, shared=shared
+    )
     end = start + length
     if known & MAP_FIXED_NOREPLACE and mm.overlapping(start, end):
         raise SyscallError(errno.EEXIST, "mmap", "MAP_FIXED_NOREPLACE, and something is mapped there")
@@ -117,6 +116,8 @@ def do_mmap(
         check_lock_limit(k, mm, limits, vm_flags, length >> PAGE_SHIFT, "mmap", asked=bool(known & MAP_LOCKED))
     if file is not None:
         vm_flags = file_flags(k, file, pgoff, length >> PAGE_SHIFT, flags, vm_flags)
+    else:
+        vm_flags = anonymous_flags(k, flags, vm_flags, droppable=droppable)
     if droppable and (known & MAP_LOCKED or vm_flags & VM_GROWSDOWN):
         raise SyscallError(errno.EINVAL, "mmap", "what may be dropped is neither locked nor a stack")
     vm_flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP if droppable else 0
@@ -132,7 +133,7 @@ def _to_populate(
     """What mm_populate is to do: fault in; or with MAP_POPULATE, on kernels that left it to remap_file_pages, that, perhaps without reading."""
     if known & MAP_POPULATE and k.rules.map_populate is not Populate.ALL:
         asks = vm_flags & VM_SHARED and (k.rules.map_populate is Populate.SHARED or not prot)
-        if asks and file is not None and file.mapping.driver is None:
+        if asks and (file is None or file.mapping.driver is None):
             return start, end, bool(known & MAP_NONBLOCK)
     elif known & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
         return start, end
@@ -192,7 +193,8 @@ def map_region(
 ) -> None:
     """Charge for [start, end) and cover it: by a neighbour that grows, or by a new VMA, that shows `file` from `pgoff` on. `replaced` are there, and go.
 
-    Raises SyscallError(ENOMEM): RLIMIT_AS or RLIMIT_DATA, overcommit, no memory for the VMA.
+    What is shared without a file gets an object of its own. Raises SyscallError: ENOMEM (RLIMIT_AS or RLIMIT_DATA, overcommit, no memory for the
+    VMA); ENFILE and ENOSPC of such an object.
     """
     nr_pages = (end - start) >> PAGE_SHIFT
     lost = sum(vma.nr_pages for vma in replaced) if replaced else 0
@@ -205,23 +207,21 @@ def map_region(
             flags |= VM_ACCOUNT
             charged = nr_pages
             k.committed_pages += min(refund, nr_pages)  # what was there gives back all of it below
-    if file is None:
+    shared = file is None and flags & VM_SHARED
+    if shared:
+        pgoff = pgoff if k.rules.shared_anon_keeps_pgoff else 0
+    elif file is None:
         pgoff = start >> PAGE_SHIFT
     try:
         if replaced:
             do_munmap(k, mm, start, end - start, call)
         if file is not None:
             refuse_growth(flags)
-        driver = None if file is None else file.mapping.driver
         vma = None
-        if driver is None:
+        if not shared and (file is None or file.mapping.driver is None):
             vma, _ = merge_new_range(k, mm, None, start, end, flags, pgoff, file=file)
         if vma is None:
-            vma = vm_area_alloc(k, mm, start, end, flags, pgoff)
-            vma.file = None if file is None else get_file(file)
-            k.machine.charge("vma_alloc")
-            if driver is not None:
-                mmap_device(k, vma, driver)
+            vma = _new_vma(k, mm, start, end, flags, pgoff, file, account=reserve)
             link_vma(k, vma)
             k.design.vma_new(vma)
     except (NoMemory, SyscallError) as failure:
@@ -232,6 +232,25 @@ def map_region(
         vma.flags &= ~VM_LOCKED_MASK
     elif flags & VM_LOCKED:
         mm.locked_vm += nr_pages
+
+
+def _new_vma(
+    k: Kernel, mm: MmStruct, start: int, end: int, flags: int, pgoff: int, file: File | None, *, account: bool
+) -> VmArea:
+    """A VMA that nobody knows of yet: of `file`, or what is shared and has none of an object of its own. Raises as an allocation, and what the file's driver raises."""
+    vma = vm_area_alloc(k, mm, start, end, flags, pgoff)
+    k.machine.charge("vma_alloc")
+    try:
+        if file is not None:
+            vma.file = get_file(file)
+            if file.mapping.driver is not None:
+                file.mapping.driver.mmap(vma)
+        elif flags & VM_SHARED:
+            shmem_zero_setup(k, vma, account=account)
+    except Exception:
+        vm_area_free(k, vma)
+        raise
+    return vma
 
 
 def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, Range | None]:

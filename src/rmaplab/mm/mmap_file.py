@@ -9,7 +9,7 @@ Source: mm/mmap.c, do_mmap_pgoff of 2.4.27, 2.6.2; 6.18 mm/mmap.c, do_mmap, file
 
 import errno
 
-from rmaplab.errors import SyscallError
+from rmaplab.errors import NotModelled, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import (
     MAP_LEGACY,
@@ -65,7 +65,19 @@ def file_flags(k: Kernel, file: File, pgoff: int, nr_pages: int, flags: int, vm_
     return vm_flags
 
 
+def anonymous_flags(k: Kernel, flags: int, vm_flags: int, *, droppable: bool) -> int:
+    """The same of memory without a file. Raises SyscallError(EINVAL); NotModelled: shared memory that grows down."""
+    if flags & MAP_TYPE == MAP_SHARED:
+        if vm_flags & VM_GROWSDOWN and k.rules.file_growth_refused_late:
+            raise NotModelled("shared memory without a file that grows down is not modelled: leave MAP_GROWSDOWN out")
+        refuse_growth(vm_flags)
+        return vm_flags | VM_SHARED | VM_MAYSHARE
+    if flags & MAP_TYPE != MAP_PRIVATE and not droppable:
+        raise SyscallError(errno.EINVAL, "mmap", "neither shared nor private")
+    return vm_flags
+
+
 def refuse_growth(vm_flags: int) -> None:
     """Raises SyscallError: EINVAL, for what shows a file and is to grow down."""
     if vm_flags & VM_GROWSDOWN:
-        raise SyscallError(errno.EINVAL, "mmap", "a file does not grow down")
+        raise SyscallError(errno.EINVAL, "mmap", "what is shared, or a file, does not grow down")

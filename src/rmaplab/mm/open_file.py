@@ -4,9 +4,10 @@
     descriptor 4, by dup ----------------------+--> struct file (count 4) --> inode
     a VMA -------------------------------------+
 
-So a file that is mapped stays open when its descriptors are closed. Its inode is kept by its name, which nobody takes away.
+So a file that is mapped stays open when its descriptors are closed. Its inode is kept by its name, which nobody takes away; one that never had a name
+(shared memory, a memfd) goes with its last open file, and its pages and what overcommit has promised for it go too.
 
-Source: 2.6.2 fs/file_table.c, get_empty_filp, fput; kernel/fork.c, copy_files, dup_mmap; mm/mmap.c, do_mmap_pgoff; 6.18 fs/file_table.c.
+Source: 2.6.2 fs/file_table.c, get_empty_filp, fput; fs/inode.c, iput; mm/shmem.c, shmem_delete_inode; kernel/fork.c, copy_files, dup_mmap; mm/mmap.c, do_mmap_pgoff; 6.18 fs/file_table.c.
 """
 
 import errno
@@ -22,12 +23,22 @@ def open_file(k: Kernel, mapping: AddressSpace, *, readable: bool, writable: boo
     """A struct file that nobody refers to yet. Raises SyscallError: EROFS; ENFILE, since 2.6.34 ENOMEM, where there is no memory for it."""
     if writable and mapping.read_only:
         raise SyscallError(errno.EROFS, "open")
+    return set_up(k, get_empty_filp(k, "open"), mapping, readable=readable, writable=writable)
+
+
+def get_empty_filp(k: Kernel, call: str) -> int:
+    """The bytes of one. Raises SyscallError: ENFILE, since 2.6.34 ENOMEM."""
     try:
-        address = k.file_cache.alloc()
+        return k.file_cache.alloc()
     except NoMemory as failure:
-        raise failure.or_errno(errno.ENFILE if k.rules.no_file_is_enfile else errno.ENOMEM, "open") from None
+        raise failure.or_errno(errno.ENFILE if k.rules.no_file_is_enfile else errno.ENOMEM, call) from None
+
+
+def set_up(k: Kernel, address: int, mapping: AddressSpace, *, readable: bool, writable: bool) -> File:
+    """A struct file at `address`, that nobody refers to yet."""
     file = k.open_files[address] = File(mapping, readable=readable, writable=writable)
     file.address = address
+    mapping.opens += 1
     file.ra = ReadaheadState(k.machine.hardware.readahead_pages)
     return file
 
@@ -49,6 +60,20 @@ def fput(k: Kernel, file: File) -> None:
         del k.open_files[file.address]
         k.file_cache.free(file.address)
         file.address = 0
+        file.mapping.opens -= 1
+        iput(k, file.mapping)
+
+
+def iput(k: Kernel, mapping: AddressSpace) -> None:
+    """The inode goes, if it has no name and nobody has it open."""
+    if mapping.named or mapping.opens:
+        return
+    k.vm_unacct_memory(mapping.nr_charged)
+    pages = k.page_cache.remove_range(mapping, 0, mapping.nr_pages)
+    k.machine.allocator.free(pages)
+    k.machine.charge("page_free", pages.size)
+    k.page_cache.forget(mapping)
+    k.inode_cache.free(mapping.address)
 
 
 def install(k: Kernel, files: FilesStruct, file: File, fd: int | None = None) -> int:

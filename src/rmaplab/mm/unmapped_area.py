@@ -38,8 +38,9 @@ def get_unmapped_area(
     low: bool = False,
     file: File | None = None,
     pgoff: int = 0,
+    shared: bool = False,
 ) -> int:
-    """Where a mapping goes, of `file` from `pgoff` on or of none: the order, the hint if it fits, else a hole.
+    """Where a mapping goes, of `file` from `pgoff` on or of none, perhaps of memory that is `shared`: the order, the hint if it fits, else a hole.
 
     A `low` one (MAP_32BIT) lies between 1 and 2 GiB, from below. Raises SyscallError: ENOMEM, EINVAL.
     """
@@ -53,7 +54,7 @@ def get_unmapped_area(
             raise SyscallError(errno.EINVAL, "mmap", "MAP_FIXED needs a page-aligned address")
         return address
     address = address & -PAGE_SIZE if k.rules.mmap_rounds_hint_down else page_align(address)
-    if k.rules.mmap_aligns_huge and _may_be_huge(paging.leaf_span, address, length, file, pgoff):
+    if k.rules.mmap_aligns_huge and not shared and _may_be_huge(paging.leaf_span, address, length, file, pgoff):
         found = _aligned_hole(k, mm, address, length, pgoff << PAGE_SHIFT if file is not None else 0, low=low)
         if found is not None:
             return found

@@ -34,6 +34,7 @@ from rmaplab.machine.locks import Lock, Locks
 from rmaplab.machine.radix_tree import RadixTree
 from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE
 from rmaplab.objects.readahead import ReadaheadState
+from rmaplab.objects.shmem import Account, ShmemInfo
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 RLIM_INFINITY = 1 << 62
@@ -173,7 +174,8 @@ class AddressSpace:
 
     `pages` are those in the page cache: index -> PFN. `size` in bytes. `store` is what is on its disk: index -> a page's bytes, zeros where
     there is none, and reading or writing one may raise DiskError; a file that is not `on_disk` has none but what it was made with, and lives in
-    the page cache, as on tmpfs. That of a device has a `driver`, and no pages.
+    the page cache, as on tmpfs, which adds `shmem`. That of a device has a `driver`, and no pages. It stays as long as it has a name (`named`), or an open
+    file refers to it: so many are `opens`.
     """
 
     __slots__ = (
@@ -181,9 +183,12 @@ class AddressSpace:
         "driver",
         "i_mmap",
         "lock",
+        "named",
         "on_disk",
+        "opens",
         "pages",
         "read_only",
+        "shmem",
         "size",
         "store",
         "truncate_count",
@@ -197,7 +202,9 @@ class AddressSpace:
         self.lock = lock
         self.on_disk = on_disk
         self.driver: Driver | None = None
-        self.size = self.truncate_count = 0
+        self.shmem = None if on_disk else ShmemInfo()
+        self.size = self.truncate_count = self.opens = 0
+        self.named = True
         self.store: MutableMapping[int, bytes] = {}
         self.read_only = False
         self.pages = RadixTree() if pages is None else pages
@@ -210,6 +217,18 @@ class AddressSpace:
     def nr_pages(self) -> int:
         """Pages that the file has, the last of them perhaps not full."""
         return -(-self.size // PAGE_SIZE)
+
+    @property
+    def nr_allocated(self) -> int:
+        """Pages that it has: in the cache, or as it was made. O(pages it was made with)."""
+        return len(self.pages) + sum(index not in self.pages for index in self.store)
+
+    @property
+    def nr_charged(self) -> int:
+        """Pages that overcommit has promised for it."""
+        if self.shmem is None or self.shmem.account is Account.NOTHING:
+            return 0
+        return self.nr_pages if self.shmem.account is Account.SIZE else self.nr_allocated
 
 
 class File:
