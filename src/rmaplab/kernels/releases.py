@@ -18,6 +18,7 @@ from rmaplab.kernels.figures_box import SCHEDULER, SIZES
 from rmaplab.kernels.figures_files import FILES, INDEXES
 from rmaplab.kernels.figures_mapping import MAPPING
 from rmaplab.kernels.figures_mm import RULES
+from rmaplab.kernels.figures_nonlinear import NONLINEAR
 from rmaplab.kernels.figures_tlb import TLB
 from rmaplab.kernels.figures_walks import WALKS
 from rmaplab.kernels.history import Figure, Status, figures_at
@@ -25,7 +26,7 @@ from rmaplab.kernels.patches import OF_APRIL_2004, OF_MARCH_2004
 from rmaplab.kernels.spec import KernelSpec
 
 V = Status.VALIDATED
-HISTORIES = SIZES | RULES | MAPPING | INDEXES | FILES | WALKS | TLB | SCHEDULER
+HISTORIES = SIZES | RULES | MAPPING | INDEXES | FILES | NONLINEAR | WALKS | TLB | SCHEDULER
 
 VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"
 PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"
