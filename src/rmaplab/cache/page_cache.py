@@ -159,10 +159,10 @@ class PageCache:
         """The bytes of `nr` pages, which the store has already (write()), take their way to the disk; wait_for_writes() waits for it."""
         self._written[file.address] = self._disk.submit("disk_write", file.address, first, nr, _nothing)
 
-    def remove(self, file: AddressSpace, index: int) -> int:
-        """remove_from_page_cache: the cache's reference goes; the page, which the caller frees if it was the last one."""
+    def remove(self, file: AddressSpace, index: int, *, mapped: bool = False) -> int:
+        """remove_from_page_cache: the cache's reference goes; the page, which the caller frees if it was the last one. It may stay `mapped`, and be nobody's."""
         frames, pfn = self._frames, file.pages[index]
-        if frames.mapcount[pfn]:
+        if frames.mapcount[pfn] and not mapped:
             raise KernelBug("remove_from_page_cache", f"page {index} is mapped {frames.mapcount[pfn]} times")
         if pfn in self._reading:
             raise KernelBug("remove_from_page_cache", f"page {index} is being read")

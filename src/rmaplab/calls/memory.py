@@ -16,6 +16,7 @@ from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.mm.access import copy_from_user, copy_to_user, execute, read_bytes, write_bytes
 from rmaplab.mm.anon_name import do_set_anon_name
 from rmaplab.mm.fault import touch
+from rmaplab.mm.fremap import do_remap_file_pages
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.madvise import check_access, check_range, check_remote, do_madvise, import_ranges, is_known
 from rmaplab.mm.mempolicy import do_mbind
@@ -99,6 +100,13 @@ class MemoryCalls(TaskStruct):
         """mremap(2): the mapping's address. Raises SyscallError: EINVAL, EFAULT, ENOMEM, EAGAIN."""
         lengths = parse_size(old_length), parse_size(new_length)
         return self._call_and_populate(do_mremap, address, *lengths, flags, new_address)
+
+    def remap_file_pages(self, address: int, length: int | str, prot: int = 0, pgoff: int = 0, flags: int = 0) -> None:
+        """remap_file_pages(2): a stretch of a shared mapping shows its file from page `pgoff` on. `flags`: MAP_NONBLOCK.
+
+        Raises SyscallError: EINVAL, ENOMEM; ENOSYS before 2.5.46, and since 4.0 as mmap.
+        """
+        self._call_and_populate(do_remap_file_pages, address, parse_size(length), prot, pgoff, flags)
 
     def brk(self, address: int = 0) -> int:
         """brk(2): move the end of the heap, or ask where it is (0). Raises SyscallError(ENOMEM); the heap is as before."""

@@ -18,6 +18,7 @@ from rmaplab.kernels.figures_box import SCHEDULER, SIZES
 from rmaplab.kernels.figures_files import FILES, INDEXES
 from rmaplab.kernels.figures_mapping import MAPPING
 from rmaplab.kernels.figures_mm import RULES
+from rmaplab.kernels.figures_nonlinear import NONLINEAR
 from rmaplab.kernels.figures_shmem import SHMEM
 from rmaplab.kernels.figures_tlb import TLB
 from rmaplab.kernels.figures_walks import WALKS
@@ -26,7 +27,7 @@ from rmaplab.kernels.patches import OF_APRIL_2004, OF_MARCH_2004
 from rmaplab.kernels.spec import KernelSpec
 
 V = Status.VALIDATED
-HISTORIES = SIZES | RULES | MAPPING | INDEXES | FILES | SHMEM | WALKS | TLB | SCHEDULER
+HISTORIES = SIZES | RULES | MAPPING | INDEXES | FILES | NONLINEAR | SHMEM | WALKS | TLB | SCHEDULER
 
 VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"
 PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"

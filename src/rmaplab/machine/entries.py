@@ -27,6 +27,8 @@ from enum import IntEnum
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
+
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
 
@@ -150,6 +152,16 @@ class Encoding:
         if not self.file or left:
             raise KernelBug("pgoff_to_pte", f"page offset {pgoff:#x} has no entry")
         return _signed(entry)
+
+    def file_entries(self, pgoffs: I64) -> I64:
+        """The same of many."""
+        entries, left = np.full(pgoffs.size, self.file, np.int64), pgoffs
+        for field in self.pgoff:
+            entries |= (left & ((1 << field.nr) - 1)) << field.low
+            left = left >> field.nr
+        if pgoffs.size and (not self.file or left.any()):
+            raise KernelBug("pgoff_to_pte", f"page offset {int(pgoffs.max()):#x} has no entry")
+        return entries
 
     def file_pgoff(self, entry: int) -> int:
         """The page offset of a file entry."""

@@ -142,6 +142,32 @@ def map_pages(
 
 
 @kernel
+def put_each(
+    words: Words, levels: int, bits: int, pgd: int, mapped: int, start: int, entries: I64, pages: I64
+) -> tuple[int, int]:  # fmt: skip
+    """These entries, from `start` on where nothing is and every table there that one of them needs; 0 leaves what is there. (Runs, pages) of those that map one."""
+    span = 4096 << bits
+    size = 1 << (12 - bits)
+    runs = nr = done = 0
+    while done < entries.size:
+        address = start + (done << 12)
+        stop = min(entries.size, done + (((address & ~(span - 1)) + span - address) >> 12))
+        table = leaf(words, levels, bits, pgd, address)
+        if table >= 0:
+            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+            for i in range(stop - done):
+                entry = entries[done + i]
+                if entry:
+                    words[first + i] = entry
+                    if entry & mapped:
+                        pfn = (entry >> 12) & PFN_MASK
+                        runs = note(pages, runs, pfn, (first + i) * size, address + (i << 12), entry, size)
+                        nr += 1
+        done = stop
+    return runs, nr
+
+
+@kernel
 def map_around(
     words: Words, levels: int, bits: int, pgd: int, start: int, pfns: I64, protection: int,
     flags: U32, count: I32, mapcount: I32,

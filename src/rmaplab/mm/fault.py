@@ -23,16 +23,17 @@ import numpy as np
 from rmaplab.errors import NoMemory, NotModelled, SegmentationFault
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I8, I64
-from rmaplab.machine.entries import WRITABLE
+from rmaplab.machine.entries import WRITABLE, EntryKind
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, copy_frames, put_runs
 from rmaplab.machine.locks import Lock
-from rmaplab.machine.pagetable import count_tables, touch_range
+from rmaplab.machine.pagetable import count_tables, lookup, touch_range
 from rmaplab.machine.pagetable_fault import COPY, EMPTY, NEW, empty_entry, fault_scan, hook_tables, install
 from rmaplab.mm.cow import decide
 from rmaplab.mm.file_fault import map_stretch, touch_cached
 from rmaplab.mm.filemap import do_no_page, do_shared_write
 from rmaplab.mm.guard import refuse_guard
 from rmaplab.mm.kernel import Kernel, halves
+from rmaplab.mm.nonlinear import do_file_page
 from rmaplab.mm.stack import expand_stack
 from rmaplab.mm.swap_in import do_swap_page
 from rmaplab.mm.vma_lock import is_write_locked, take_for_fault
@@ -180,7 +181,7 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     if found.there > there:
         return there
     if found.other == 0:
-        do_swap_page(k, vma, there)
+        bring_back(k, vma, there)
         return there
     if vma.file is not None:
         if found.codes[0] == EMPTY:
@@ -198,6 +199,15 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     if end < found.end:
         found = _look(k, vma.mm, there, end, write)
     return _anonymous(k, vma, found, write)
+
+
+def bring_back(k: Kernel, vma: VmArea, address: int) -> None:
+    """An entry that is no page says where it is: in swap, or in the file. Raises BusError, and as an allocation, with the entry as it was."""
+    entry, _ = lookup(*k.machine.geometry, vma.mm.pgd, address)
+    if k.machine.encoding.kind(int(entry)) is EntryKind.FILE:
+        do_file_page(k, vma, address)
+    else:
+        do_swap_page(k, vma, address)
 
 
 def _until_the_pagevec_drains(k: Kernel, found: Found, end: int) -> int:

@@ -79,6 +79,17 @@ class Around(IntEnum):
     """With that page in the middle."""
 
 
+class RemapPages(IntEnum):
+    """What remap_file_pages does (mm/fremap.py)."""
+
+    UNKNOWN = 0
+    """ENOSYS."""
+    ENTRIES = 1
+    """It writes entries, each for any page of the file, and the VMA is nonlinear."""
+    MMAP = 2
+    """It maps the range anew."""
+
+
 @dataclass(frozen=True)
 class FileRules:
     """One kernel's rules for files and devices."""
@@ -146,6 +157,11 @@ class FileRules:
     """Shared memory without a file begins at the page that the caller names; otherwise at its first one."""
     shmem_makes_inode_first: bool
     """The inode of such memory comes before its struct file."""
+
+    # -- fremap.py, nonlinear.py -----------------------------------------------------------------------------------------
+    remap_pages: RemapPages
+    truncate_misses_nonlinear: bool
+    """Whoever truncates looks at the linear places of a file's VMAs alone: what a nonlinear one has elsewhere stays mapped, and is nobody's."""
 
     # -- driver.py, driver_video.py --------------------------------------------------------------------------------------
     driver_pages: DriverPages

@@ -30,7 +30,7 @@ from rmaplab.machine.pagetable import count_tables, lookup
 from rmaplab.machine.pagetable_fault import count_way, hang_way, hook_tables
 from rmaplab.mm.driver import check_nopage, is_device, map_device, nopage
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.readahead import count_hits, fault_page, force
+from rmaplab.mm.readahead import count_hits, fault_page
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.flags import VM_ACCESS, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import AddressSpace, File, Range, VmArea
@@ -158,24 +158,6 @@ def _new_copy(k: Kernel, vma: VmArea) -> I64:
     """Where a private copy goes: the VMA has its place in the reverse map from now on, whatever comes of the fault. Raises as an allocation."""
     k.design.vma_prepare(vma)
     return k.machine.allocator.alloc(1, Gfp.HIGHUSER, zeroed=True)
-
-
-def filemap_populate(k: Kernel, vma: VmArea, start: int, end: int, nonblock: bool) -> None:
-    """install_page for each page of [start, end), at its linear place; nothing if the file ends before. What is not in the cache is read.
-
-    With `nonblock` it is left out. Charged as faults. Raises as an allocation, with the pages before mapped.
-    """
-    if vma.file is None:
-        raise KernelBug("filemap_populate", f"{vma} shows no file")
-    file = vma.file.mapping
-    if not nonblock and file.on_disk:
-        force(k, vma.file, vma.index_of(start), (end - start) >> PAGE_SHIFT)
-    for address in range(start, end, PAGE_SIZE):
-        index = vma.index_of(address)
-        if index + ((end - address) >> PAGE_SHIFT) > file.nr_pages:
-            return
-        if not nonblock or index in file.pages:
-            do_no_page(k, vma, address, write=False)
 
 
 def do_shared_write(k: Kernel, vma: VmArea, address: int) -> None:

@@ -22,8 +22,8 @@ from contextlib import suppress
 
 from rmaplab.errors import NoMemory, SegmentationFault, SyscallError
 from rmaplab.mm.fault import touch
-from rmaplab.mm.filemap import filemap_populate
 from rmaplab.mm.kernel import Kernel, null_is_fine
+from rmaplab.mm.nonlinear import populate
 from rmaplab.objects.flags import VM_ACCESS, VM_LOCKED, VM_LOCKONFAULT, VM_READ, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct, VmArea
 
@@ -45,8 +45,9 @@ def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int, nonblock: bool | 
             with null_is_fine(), suppress(SegmentationFault):
                 touch(k, mm, None, max(start, vma.start), min(end, vma.end), writes(k, vma))
         if nonblock is not None and vma.file is not None:
-            with null_is_fine():
-                filemap_populate(k, vma, max(start, vma.start), min(end, vma.end), nonblock)
+            first = max(start, vma.start)
+            with null_is_fine(), suppress(SyscallError):
+                populate(k, vma, first, min(end, vma.end), vma.index_of(first), nonblock=nonblock)
 
 
 def populate_locked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:

@@ -52,7 +52,7 @@ def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
             if k.rules.fault_locks_page and k.machine.frames.mapcount[page]:  # by a fault that had locked it
                 _unmap(k, file, nr_pages)
             if file.pages.get(index) == page:
-                k.page_cache.remove(file, index)
+                k.page_cache.remove(file, index, mapped=k.rules.truncate_misses_nonlinear)
             k.machine.locks.leave_bits("PG_locked", batch.columns, 1)
         put_page(k, page)
     if k.rules.truncate_unmaps_twice:

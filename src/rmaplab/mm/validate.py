@@ -13,14 +13,15 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, Bools
-from rmaplab.machine.entries import RW
+from rmaplab.machine.entries import RW, EntryKind
 from rmaplab.machine.frames import PG_ANON, PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
 from rmaplab.machine.table_reader import Entries, read_page_tables
-from rmaplab.mm.driver import in_devices, was_told
+from rmaplab.mm.driver import in_devices, is_device, was_told
 from rmaplab.mm.kernel import Kernel
-from rmaplab.objects.flags import VM_SHARED, VM_WRITE
+from rmaplab.objects.flags import VM_NONLINEAR, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.rmap.brute_force import judge
+from rmaplab.units import PAGE_SHIFT
 
 WALKS = 4096  # pages walked by check(): all, up to so many
 
@@ -50,9 +51,10 @@ def check(k: Kernel, *, walks: int = WALKS) -> None:
         referred = (present.pfns != ZERO_PFN) & ~(of_device & (frames.flags[present.pfns] & PG_RESERVED != 0))
         devices[present.pfns[of_device]] = True
         _check_entries(mm, present, of_file[present.pfns] | of_device, int(referred.sum()))
+        left = _check_places(k, mm, present, of_file)
         others.append(_check_others(k, mm, present))
         _check_tables(k, mm, tables)
-        owned = referred & ~of_file[present.pfns] & ~of_device
+        owned = referred & ~of_file[present.pfns] & ~of_device & ~left
         writable.append(present.pfns[(present.entries & RW != 0) & owned])
         np.add.at(mapped, present.pfns[referred], 1)
         np.add.at(told, present.pfns[referred & was_told(k, of_device, of_reserved)], 1)
@@ -81,7 +83,7 @@ def _check_entries(mm: MmStruct, present: Entries, of_file: Bools, rss: int) -> 
         if not vma.flags & VM_WRITE and (present.entries[first:last] & RW).any():
             raise KernelBug("pte", f"a writable entry in {vma}")
         files = of_file[first:last]
-        if vma.flags & VM_SHARED and not files.all():
+        if vma.flags & VM_SHARED and not vma.flags & VM_NONLINEAR and not files.all():
             raise KernelBug("pte", f"{vma} is shared, and has a page that is not its file's")
         if not vma.flags & VM_SHARED and (files & (present.entries[first:last] & RW != 0)).any():
             raise KernelBug("pte", f"{vma} is private, and may write to its file")
@@ -89,15 +91,38 @@ def _check_entries(mm: MmStruct, present: Entries, of_file: Bools, rss: int) -> 
         raise KernelBug("pte", f"mm {mm.pid} maps {present.pfns.size - inside} pages outside its VMAs")
 
 
+def _check_places(k: Kernel, mm: MmStruct, present: Entries, of_file: Bools) -> Bools:
+    """What shows a file has its pages, each at its linear place but in nonlinear VMAs. Returns which entries truncate has left, of pages that are nobody's."""
+    frames, left = k.machine.frames, np.zeros(present.pfns.size, np.bool_)
+    for vma in mm.vmas:
+        if vma.file is None or is_device(vma):
+            continue
+        part = slice(*np.searchsorted(present.addresses, (vma.start, vma.end)))
+        pfns, addresses = present.pfns[part], present.addresses[part]
+        other = of_file[pfns] & (frames.mapping[pfns] != vma.file.mapping.address)
+        if not vma.flags & VM_NONLINEAR:
+            other |= of_file[pfns] & (frames.index[pfns] != vma.pgoff + ((addresses - vma.start) >> PAGE_SHIFT))
+        elif k.rules.truncate_misses_nonlinear:
+            left[part] = ~of_file[pfns]
+        if other.any() or (vma.flags & VM_NONLINEAR and not (of_file[pfns] | left[part]).all()):
+            raise KernelBug("pte", f"{vma} has a page that it does not show")
+    return left
+
+
 def _check_others(k: Kernel, mm: MmStruct, present: Entries) -> I64:
     """What maps no page is of a kind that there is, and inside a VMA. Returns those entries."""
-    for entry in np.unique(present.others).tolist():
-        k.machine.encoding.kind(entry)  # raises for bits that nobody can read
+    kinds = {
+        entry: k.machine.encoding.kind(entry) for entry in np.unique(present.others).tolist()
+    }  # raises for bits that nobody can read
     inside = sum(
         int(np.diff(np.searchsorted(present.other_addresses, (vma.start, vma.end)))[0]) for vma in mm.vmas
     ) if present.others.size else 0  # fmt: skip
     if inside != present.others.size:
         raise KernelBug("pte", f"mm {mm.pid} has {present.others.size - inside} entries outside its VMAs")
+    files = [entry for entry, kind in kinds.items() if kind is EntryKind.FILE]
+    for at in present.other_addresses[np.isin(present.others, files)].tolist() if files else ():
+        if (vma := mm.find_vma(at)) is None or not vma.flags & VM_NONLINEAR:
+            raise KernelBug("pte", f"mm {mm.pid} has a file entry at {at:#x}, where nothing is nonlinear")
     return present.others
 
 

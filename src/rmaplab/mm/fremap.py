@@ -1,0 +1,86 @@
+"""remap_file_pages(2): pages of a file in any order, in a window that one VMA maps.
+
+    2.6.2 to 3.19   entries are written, each for any page of the file; the VMA becomes VM_NONLINEAR and stays so (mm/nonlinear.py)
+    since 4.0       the range is mapped anew, with MAP_FIXED: VMAs are split, and merge again when it is undone
+
+    window     |[7][2][9][4]|     one VMA, 4 entries            |7 |2 |9 |4 |     four VMAs
+               2004                                             today
+
+All say EINVAL to a protection, to what is not shared and to a hole. In 2004 a VMA must cover all of it, to the byte, and show a file whose driver
+knows how (->populate), and the file must reach so far; today VMAs of the same file and flags may follow each other, and a touch finds out where it ends.
+
+Left out: that mmap_sem is only held for reading while pages come (downgrade_write).
+
+Source: mm/fremap.c of 2.6.2, 2.6.7 and the -aa tree, sys_remap_file_pages; 6.18 mm/mmap.c, remap_file_pages; files.md B6, G11.
+"""
+
+import errno
+
+from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.mm.file_rules import RemapPages
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.mmap import do_mmap
+from rmaplab.mm.nonlinear import CALL, has_populate, populate
+from rmaplab.objects.flags import (
+    MAP_FIXED,
+    MAP_LOCKED,
+    MAP_NONBLOCK,
+    MAP_POPULATE,
+    MAP_SHARED,
+    VM_ACCESS,
+    VM_LOCKED,
+    VM_NONLINEAR,
+    VM_SHARED,
+)
+from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+
+def do_remap_file_pages(
+    k: Kernel, mm: MmStruct, limits: Limits, address: int, length: int, prot: int, pgoff: int, flags: int
+) -> tuple[None, tuple[int, ...] | None]:
+    """[address, address + length), rounded down to pages, shows its file from page `pgoff` on: (nothing, what is to be faulted in next).
+
+    Raises SyscallError: ENOSYS, EINVAL, ENOMEM; what precedes a page that cannot be had is done. EPERM, EAGAIN as mmap where it is one.
+    """
+    how, wraps_at = k.rules.remap_pages, k.machine.paging.wraps_at
+    if how is RemapPages.UNKNOWN:
+        raise SyscallError(errno.ENOSYS, CALL)
+    start, size = address & -PAGE_SIZE, length & -PAGE_SIZE
+    if prot or size <= 0 or start + size >= wraps_at or pgoff + (size >> PAGE_SHIFT) >= wraps_at:
+        why = "a protection" if prot else "not a page" if size <= 0 else "it wraps"
+        raise SyscallError(errno.EINVAL, CALL, why)
+    vma = mm.find_vma(start)
+    if vma is None or vma.start > start or not vma.flags & VM_SHARED:
+        raise SyscallError(errno.EINVAL, CALL, f"nothing shared is mapped at {start:#x}")
+    if how is RemapPages.MMAP:
+        return None, _map_anew(k, mm, limits, vma, start, size, pgoff, flags)
+    end = address + length  # not rounded
+    if not start < end <= vma.end or not has_populate(vma):
+        raise SyscallError(errno.EINVAL, CALL, f"{vma} does not cover it, or is of a device or a segment")
+    if pgoff != vma.index_of(start):
+        vma.flags |= VM_NONLINEAR
+    try:
+        populate(k, vma, start, start + size, pgoff, nonblock=bool(flags & MAP_NONBLOCK))
+    except NoMemory as failure:
+        raise failure.or_errno(errno.ENOMEM, CALL) from None
+    return None, None
+
+
+def _map_anew(
+    k: Kernel, mm: MmStruct, limits: Limits, vma: VmArea, start: int, size: int, pgoff: int, flags: int
+) -> tuple[int, ...] | None:
+    """As mmap of the same file with MAP_FIXED, protection and VM_LOCKED of what is there. Raises SyscallError."""
+    covered: Range = (vma.start, vma.end)
+    for each in mm.overlapping(start, start + size):
+        if each is not vma and (each.start != covered[1] or each.file is not vma.file or each.flags != vma.flags):
+            raise SyscallError(errno.EINVAL, CALL, f"what {vma} shows does not go on at {covered[1]:#x}")
+        covered = (vma.start, each.end)
+    if covered[1] < start + size:
+        raise SyscallError(errno.EINVAL, CALL, f"nothing is mapped at {covered[1]:#x}")
+    flags = flags & MAP_NONBLOCK | MAP_SHARED | MAP_FIXED | MAP_POPULATE
+    flags |= MAP_LOCKED if vma.flags & VM_LOCKED else 0
+    try:
+        return do_mmap(k, mm, limits, start, size, vma.flags & VM_ACCESS, flags, vma.file, pgoff)[1]
+    except SyscallError as failure:
+        raise SyscallError(failure.errno or 0, CALL, failure.why) from None

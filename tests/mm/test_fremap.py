@@ -1,0 +1,187 @@
+"""remap_file_pages: pages of a file in any order, in one VMA up to 3.19, in many since 4.0.
+
+file     0 1 2 3 4 5 ...
+window   |5|2|2| |7|          one VMA, VM_NONLINEAR, entries for any page          2.6
+         |5|2|2|4|7|          a VMA for each stretch                                6.18
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+import rmaplab
+from rmaplab.errors import BusError, SyscallError
+from rmaplab.machine.entries import EntryKind
+from rmaplab.machine.pagetable import lookup
+from rmaplab.objects.flags import (
+    MAP_NONBLOCK,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_READ,
+    PROT_WRITE,
+    VM_NONLINEAR,
+)
+from rmaplab.units import PAGE_SIZE
+
+RW = PROT_READ | PROT_WRITE
+ENTRIES = ["2.6.2"]
+KERNELS = [*ENTRIES, "6.18"]
+PAGES = 40
+
+
+class Window:
+    """A task, a file of 40 pages, each of its number's byte, and a shared mapping of its first ones."""
+
+    def __init__(
+        self, kernel: str, nr: int = 16, *, on_disk: bool = True, prot: int = RW, paging: str | None = None
+    ) -> None:
+        self.system = rmaplab.boot(kernel, ram="64M", paging=paging, disk_seek_us=0, disk_rpm=0, disk_kib_per_s=0)
+        self.task = self.system.spawn()
+        data = b"".join(bytes([page + 1]) * PAGE_SIZE for page in range(PAGES))
+        self.file = self.system.new_file(data, on_disk=on_disk)
+        self.fd = self.task.open(self.file, writable=True)
+        self.nr = nr
+        self.at = self.task.mmap(nr * PAGE_SIZE, prot, MAP_SHARED, file=self.fd)
+
+    def address(self, place: int) -> int:
+        """Of a page of the window."""
+        return self.at + place * PAGE_SIZE
+
+    def remap(self, place: int, nr: int, pgoff: int, flags: int = 0) -> None:
+        """Places show pages from `pgoff` on."""
+        self.task.remap_file_pages(self.address(place), nr * PAGE_SIZE, 0, pgoff, flags)
+
+    def shows(self, task: rmaplab.Task | None = None) -> list[int]:
+        """Which page each place shows, read through it."""
+        return [(task or self.task).read(self.address(place))[0] - 1 for place in range(self.nr)]
+
+    def kinds(self, task: rmaplab.Task | None = None) -> str:
+        """Of its entries: nothing, a page, a file entry."""
+        mm, encoding = (task or self.task).mm, self.system.machine.encoding
+        assert mm is not None
+        pgd = (*self.system.machine.geometry, mm.pgd)
+        found = [encoding.kind(int(lookup(*pgd, self.address(place))[0])) for place in range(self.nr)]
+        return "".join({EntryKind.NONE: ".", EntryKind.PAGE: "p", EntryKind.FILE: "f"}[kind] for kind in found)
+
+    @property
+    def vmas(self) -> list[rmaplab.objects.mm_types.VmArea]:
+        """Of the window."""
+        assert self.task.mm is not None
+        return self.task.mm.overlapping(self.at, self.address(self.nr))
+
+
+def refused(name: str, window: Window, address: int, length: int, prot: int = 0, pgoff: int = 0) -> None:
+    """The call fails with that errno, and nothing has changed."""
+    before = window.kinds()
+    with pytest.raises(SyscallError) as failure:
+        window.task.remap_file_pages(address, length, prot, pgoff)
+    assert (failure.value.name, window.kinds()) == (name, before)
+    window.system.check()
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_place_shows_the_page_that_it_was_given_last(kernel: str, on_disk: bool) -> None:
+    """At random, with reads, writes and a fork between; bytes go to the file's pages, whoever shows them."""
+    choose, window = Random(1), Window(kernel, on_disk=on_disk)
+    shown = list(range(window.nr))
+    for step in range(60):
+        place = choose.randrange(window.nr)
+        nr, pgoff = choose.randrange(1, window.nr - place + 1), choose.randrange(PAGES - window.nr)
+        window.remap(place, nr, pgoff)
+        shown[place : place + nr] = range(pgoff, pgoff + nr)
+        window.system.check()
+        assert window.shows() == shown
+        if step % 10 == 0:
+            child = window.task.fork()
+            assert window.shows(child) == shown
+            window.system.check()
+            child.exit()
+    window.task.write(window.address(3), b"\xee")
+    assert window.task.pread(window.fd, 1, shown[3] * PAGE_SIZE) == b"\xee"
+    one = len(window.vmas) == 1 and bool(window.vmas[0].flags & VM_NONLINEAR)
+    assert one == (kernel in ENTRIES)
+    window.remap(0, window.nr, 0)
+    assert len(window.vmas) == 1  # today they merge again
+    assert bool(window.vmas[0].flags & VM_NONLINEAR) == (kernel in ENTRIES)  # it is never cleared
+    window.task.munmap(window.at, window.nr * PAGE_SIZE)
+    window.system.check()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_what_is_refused(kernel: str) -> None:
+    """files.md B6: a protection, nothing, a hole, what is not shared, a range that wraps."""
+    window = Window(kernel)
+    refused("EINVAL", window, window.at, PAGE_SIZE, PROT_READ)
+    refused("EINVAL", window, window.at, PAGE_SIZE - 1)
+    refused("EINVAL", window, window.address(15), 2 * PAGE_SIZE)
+    refused("EINVAL", window, window.address(16), PAGE_SIZE)
+    wraps = window.system.machine.paging.wraps_at
+    refused("EINVAL", window, window.at, wraps - PAGE_SIZE)
+    refused("EINVAL", window, window.at, PAGE_SIZE, 0, wraps - 1)
+    private = window.task.mmap(PAGE_SIZE, RW, MAP_PRIVATE, file=window.fd)
+    refused("EINVAL", window, private, PAGE_SIZE)
+    reader = window.task.open(window.file)
+    refused("EINVAL", window, window.task.mmap(PAGE_SIZE, PROT_READ, MAP_SHARED, file=reader), PAGE_SIZE)
+    refused("EINVAL", window, window.task.mmap(PAGE_SIZE), PAGE_SIZE)
+    window.task.remap_file_pages(window.at + 5, 2 * PAGE_SIZE - 6, 0, 9)  # address and length are rounded down
+    assert window.shows()[:2] == [9, 1]
+    window.system.check()
+
+
+def test_2_4_does_not_know_it() -> None:
+    """files.md B6."""
+    refused("ENOSYS", Window("2.4.21"), 0, PAGE_SIZE)
+
+
+@pytest.mark.parametrize("kernel", ENTRIES)
+def test_in_2004_the_file_must_reach_so_far_and_one_vma_cover_all_to_the_byte(kernel: str) -> None:
+    """files.md B6: the size is tested; the VMA's end against the end that was not rounded."""
+    window = Window(kernel)
+    refused("EINVAL", window, window.at, 2 * PAGE_SIZE, 0, PAGES - 1)
+    refused("EINVAL", window, window.address(15), PAGE_SIZE + 1)
+    window.task.mprotect(window.address(8), PAGE_SIZE, PROT_READ)
+    refused("EINVAL", window, window.address(7), 2 * PAGE_SIZE)
+
+
+def test_today_it_is_mmap() -> None:
+    """files.md G11: over VMAs of the same file and flags; beyond the end it succeeds, and a touch is SIGBUS."""
+    window = Window("6.18")
+    window.remap(4, 1, 20)
+    assert len(window.vmas) == 3
+    window.remap(3, 4, 3)
+    assert len(window.vmas) == 1
+    window.task.mprotect(window.address(8), PAGE_SIZE, PROT_READ)
+    refused("EINVAL", window, window.address(7), 2 * PAGE_SIZE)
+    window.remap(0, 2, PAGES - 1)
+    assert window.task.read(window.at)[0] == PAGES
+    with pytest.raises(BusError):
+        window.task.read(window.address(1))
+    window.system.check()
+
+
+@pytest.mark.parametrize("kernel", ENTRIES)
+@pytest.mark.parametrize("paging", ["i386", "i386-pae", "x86-64"])
+def test_with_nonblock_a_page_that_is_not_there_leaves_a_file_entry(kernel: str, paging: str) -> None:
+    """files.md B6, C4: none where the place is linear; a touch brings the page; fork copies such entries, and swap is not asked."""
+    window = Window(kernel, paging=paging)
+    window.task.pread(window.fd, 1, 21 * PAGE_SIZE)
+    cached = [page in window.file.pages for page in range(20, 24)]
+    window.remap(0, 4, 20, MAP_NONBLOCK)
+    assert window.kinds()[:4] == "".join("p" if there else "f" for there in cached)
+    assert "f" in window.kinds()
+    window.remap(8, 4, 8, MAP_NONBLOCK)
+    assert window.kinds()[8:12] == "".join("p" if page in window.file.pages else "." for page in range(8, 12))
+    window.system.check()
+    child = window.task.fork()
+    assert window.kinds(child) == window.kinds()
+    window.system.check()
+    assert window.shows(child)[:4] == [20, 21, 22, 23]
+    window.system.check()
+    assert "f" in window.kinds()
+    window.task.munmap(window.at, PAGE_SIZE * window.nr)
+    window.system.check()
+    child.exit()
+    window.system.check()
