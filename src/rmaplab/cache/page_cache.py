@@ -111,6 +111,9 @@ class PageCache:
 
         What cannot be read stays as it is, and nobody is told. At once, if nothing of it is on a disk.
         """
+        if not file.store:  # nobody has written any of it: nothing is asked of a disk
+            clear_frames(self._ram.bytes, self._frames.scribbled, pfns)
+            return
         self._frames.flags[pfns] |= np.uint32(PG_NOT_UPTODATE)
         run: list[tuple[int, int]] = []
         for index, pfn in zip(indexes.tolist(), pfns.tolist(), strict=True):

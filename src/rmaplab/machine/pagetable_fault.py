@@ -202,12 +202,24 @@ def hook_tables(words: Words, levels: int, bits: int, pgd: int, address: int, ta
 
 
 @kernel
-def count_way(words: Words, levels: int, bits: int, pgd: int, address: int, depth: int) -> int:
-    """How many of the first `depth` tables on the path to one address are missing; levels - 1 are all, with its leaf table."""
-    return missing_on_path(words, levels, bits, pgd, address, -1, depth)
+def count_ways(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, depth: int) -> tuple[int, int]:
+    """How many of the first `depth` tables on the paths to [start, end) are missing (levels - 1 are all, with the leaf tables), and on how many paths."""
+    span = 4096 << bits
+    missing = paths = 0
+    address, previous = start, np.int64(-1)
+    while address < end:
+        more = missing_on_path(words, levels, bits, pgd, address, previous, depth)
+        missing += more
+        paths += more > 0
+        previous = address
+        address = (address & ~(span - 1)) + span
+    return missing, paths
 
 
 @kernel
-def hang_way(words: Words, levels: int, bits: int, pgd: int, address: int, depth: int, tables: I64) -> None:
-    """Hang `tables` in for them, as many as count_way said."""
-    make_path(words, levels, bits, pgd, address, depth, tables, 0)
+def hang_ways(words: Words, levels: int, bits: int, pgd: int, start: int, end: int, depth: int, tables: I64) -> None:
+    """Hang `tables` in for them, as many as count_ways said."""
+    span, used, address = 4096 << bits, 0, start
+    while address < end:
+        used = make_path(words, levels, bits, pgd, address, depth, tables, used)
+        address = (address & ~(span - 1)) + span

@@ -11,7 +11,7 @@ is a page the height stays, or, by 2.6.34, it shrinks as far as it can. For n pa
 
 Up to 2.4 the index is one hash over all files, whose table is made at boot: it takes no memory per page. `RadixTree(None)` answers the same.
 
-What pages of a range are there is answered in one call, from the nodes of the lowest level, whose slots are kept in arrays.
+What pages of a range are there is answered in one call, from the nodes of the lowest level, whose slots are rows of one array.
 
 Source: 2.6.2 lib/radix-tree.c, radix_tree_insert, radix_tree_extend, radix_tree_delete; 2.6.34 radix_tree_shrink; 6.18 lib/xarray.c, xas_shrink;
 2.4.27 include/linux/pagemap.h, page_hash; files.md A2.
@@ -41,11 +41,13 @@ def height_for(index: int) -> int:
 class RadixTree(Mapping[int, int]):
     """Index -> PFN, ascending. `cache` is where its nodes come from, None where there are none; `shrinks`: its height goes down too."""
 
-    __slots__ = ("_cache", "_leaves", "_levels", "_nr", "_shrinks", "height")
+    __slots__ = ("_cache", "_free", "_leaves", "_levels", "_nr", "_shrinks", "_slots", "height")
 
     def __init__(self, cache: SlabCache | None = None, *, shrinks: bool = False) -> None:
         self._cache, self._shrinks = cache, shrinks
-        self._leaves: dict[int, I64] = {}  # index >> 6 -> the 64 slots
+        self._leaves: dict[int, int] = {}  # index >> 6 -> its row of _slots
+        self._slots: I64 = np.full((2, SLOTS), NONE, np.int64)  # row 0 stands for nodes that are not there
+        self._free = [1]  # rows
         self._levels: list[dict[int, list[int]]] = []  # level 1, 2, ...: index >> 6 * level -> [slots in use, address]
         self._nr = 0
         self.height = 0
@@ -70,19 +72,13 @@ class RadixTree(Mapping[int, int]):
     def find(self, index: int) -> int:
         """radix_tree_lookup: the PFN, or -1. O(1)."""
         leaf = self._leaves.get(index >> SHIFT)
-        return NONE if leaf is None else leaf.item(index & MASK)
+        return NONE if leaf is None else self._slots.item(leaf, index & MASK)
 
     def range(self, first: int, last: int) -> I64:
         """The PFNs of [first, last), -1 for each that is not there. O(pages), a step for 64."""
-        if first >> SHIFT == (last - 1) >> SHIFT and (leaf := self._leaves.get(first >> SHIFT)) is not None:
-            return leaf[first & MASK : (first & MASK) + last - first].copy()
-        found = np.full(last - first, NONE, np.int64)
-        for key in range(first >> SHIFT, (last + MASK) >> SHIFT):
-            leaf = self._leaves.get(key)
-            if leaf is not None:
-                base = key << SHIFT
-                start, end = max(first, base), min(last, base + SLOTS)
-                found[start - first : end - first] = leaf[start - base : end - base]
+        base = first >> SHIFT << SHIFT
+        rows = [self._leaves.get(key, 0) for key in range(first >> SHIFT, (last + MASK) >> SHIFT)]
+        found: I64 = self._slots[rows].reshape(-1)[first - base : last - base]
         return found
 
     def within(self, first: int, last: int) -> tuple[I64, I64]:
@@ -90,7 +86,7 @@ class RadixTree(Mapping[int, int]):
         keys = sorted(key for key in self._leaves if first >> SHIFT <= key <= last >> SHIFT)
         if not keys:
             return _NOTHING, _NOTHING
-        pfns = np.concatenate([self._leaves[key] for key in keys])
+        pfns = self._slots[[self._leaves[key] for key in keys]].reshape(-1)
         indexes = (np.array(keys, np.int64)[:, None] * SLOTS + np.arange(SLOTS)).reshape(-1)
         chosen = (pfns >= 0) & (indexes >= first) & (indexes <= last)
         return indexes[chosen], pfns[chosen]
@@ -124,9 +120,8 @@ class RadixTree(Mapping[int, int]):
         self._grow(height_for(int(indexes[-1])), spare)
         for start, end in pairwise(borders):
             key = int(keys[start])
-            leaf = self._leaves.get(key)
-            if leaf is None:
-                leaf = self._leaves[key] = np.full(SLOTS, NONE, np.int64)
+            row = self._leaves[key] if key in self._leaves else self._new_row(key)
+            leaf = self._slots[row]
             slots = indexes[start:end] & MASK
             if (leaf[slots] >= 0).any():
                 raise KernelBug(
@@ -142,11 +137,11 @@ class RadixTree(Mapping[int, int]):
         """radix_tree_delete: the PFN that was there; nodes without pages are given back. Raises KeyError. O(height)."""
         pfn = self[index]
         key, emptied = index >> SHIFT, list[int]()
-        self._leaves[key][index & MASK] = NONE
+        self._slots[self._leaves[key], index & MASK] = NONE
         self._nr -= 1
         self._unuse(1, key, emptied)
         if not self.height or key not in self._level(1):
-            del self._leaves[key]
+            self._free.append(self._leaves.pop(key))
         self._shrink(emptied)
         return pfn
 
@@ -156,16 +151,24 @@ class RadixTree(Mapping[int, int]):
         emptied = list[int]()
         keys, counts = np.unique(indexes >> SHIFT, return_counts=True)
         for key, nr in zip(keys.tolist(), counts.tolist(), strict=True):
-            leaf, base = self._leaves[key], key << SHIFT
+            leaf, base = self._slots[self._leaves[key]], key << SHIFT
             leaf[max(first - base, 0) : max(last + 1 - base, 0)] = NONE
             self._nr -= nr
             self._unuse(1, key, emptied, nr)
             if not (leaf >= 0).any():
-                del self._leaves[key]
+                self._free.append(self._leaves.pop(key))
         self._shrink(emptied)
         return indexes, pfns
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _new_row(self, key: int) -> int:
+        if not self._free:
+            nr = self._slots.shape[0]
+            self._slots = np.concatenate((self._slots, np.full((nr, SLOTS), NONE, np.int64)))
+            self._free = list(range(2 * nr - 1, nr - 1, -1))
+        row = self._leaves[key] = self._free.pop()
+        return row
 
     def _level(self, level: int) -> dict[int, list[int]]:
         while len(self._levels) < level:

@@ -15,7 +15,7 @@ from rmaplab.machine.frames import PG_DIRTY, PG_SLOW
 from rmaplab.machine.pagetable import count_tables
 from rmaplab.machine.pagetable_fault import EMPTY, empty_entry, map_around, map_pages
 from rmaplab.mm.driver import is_device
-from rmaplab.mm.filemap import fault_window, make_way, mapped, notices_writes, protection
+from rmaplab.mm.filemap import fault_window, make_ways, mapped, notices_writes, protection
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.page_read import absent, add_new
 from rmaplab.mm.readahead import asks_each_time, count_hits
@@ -102,9 +102,7 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
     end, last, tables = start + (nr << PAGE_SHIFT), first + nr, _NOTHING
     with k.batch() as batch:
         try:
-            span = machine.paging.leaf_span
-            for at in (start, *range((start & -span) + span, end, span)):
-                make_way(k, vma, at)
+            make_ways(k, vma, start, end)
             k.page_cache.start_reading(file, *add_new(k, file, absent(file, first, last)))
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
             tables = machine.alloc_tables(missing) if missing else tables

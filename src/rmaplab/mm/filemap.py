@@ -27,7 +27,7 @@ from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, READABLE, RW, WRITABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_SLOW, copy_frames
 from rmaplab.machine.pagetable import count_tables, lookup
-from rmaplab.machine.pagetable_fault import count_way, hang_way, hook_tables
+from rmaplab.machine.pagetable_fault import count_ways, hang_ways, hook_tables
 from rmaplab.mm.driver import check_nopage, is_device, map_device, nopage
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.readahead import count_hits, fault_page
@@ -55,7 +55,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     machine, mm, locks, around = k.machine, vma.mm, k.machine.locks, not write and k.rules.fault_around_pages > 0
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
-    make_way(k, vma, address)
+    make_ways(k, vma, address, address + PAGE_SIZE)
     if around and _fault_around(k, vma, vma.file, address):
         return
     index = vma.index_of(address)
@@ -135,20 +135,22 @@ def _is_still(k: Kernel, file: AddressSpace, index: int, page: int, sequence: in
     return file.pages.get(index) == page
 
 
-def make_way(k: Kernel, vma: VmArea, address: int) -> None:
-    """__handle_mm_fault: the page tables that are there before anybody asks which page it is. Raises as an allocation."""
-    geometry, mm = k.machine.geometry, vma.mm
+def make_ways(k: Kernel, vma: VmArea, start: int, end: int) -> None:
+    """__handle_mm_fault: the page tables that are there before anybody asks which pages [start, end) shows. Raises as an allocation."""
+    geometry, mm, locks = k.machine.geometry, vma.mm, k.machine.locks
     depth = k.machine.paging.levels - (1 if k.rules.tables_before_files else 2)
-    while missing := count_way(*geometry, mm.pgd, address, depth):
+    while (ways := count_ways(*geometry, mm.pgd, start, end, depth))[0]:
+        missing, paths = ways
         tables = k.machine.alloc_tables(missing)
-        k.machine.locks.enter(mm.page_table_lock)
-        same = count_way(*geometry, mm.pgd, address, depth) == missing  # nobody has been faster
+        locks.enter(mm.page_table_lock)
+        locks.count("page_table_lock", paths - 1)
+        same = count_ways(*geometry, mm.pgd, start, end, depth) == ways  # nobody has been faster
         if same:
-            hang_way(*geometry, mm.pgd, address, depth, tables)
+            hang_ways(*geometry, mm.pgd, start, end, depth, tables)
             mm.nr_tables += missing
             if k.rules.tables_before_files:
-                k.design.tables_added(mm, address, address + PAGE_SIZE)
-        k.machine.locks.leave(mm.page_table_lock)
+                k.design.tables_added(mm, start, end)
+        locks.leave(mm.page_table_lock)
         if same:
             return
         k.machine.free_tables(tables)
