@@ -168,6 +168,15 @@ def put_each(
 
 
 @kernel
+def alike(codes: I8, pfns: I64, flags: U32, absent: bool) -> int:
+    """How many of the first pages of a file are EMPTY by `codes`, and in the cache and not PG_SLOW, or `absent` where that is as good. `pfns` may end before."""
+    for i in range(pfns.size):
+        if codes[i] != EMPTY or (pfns[i] < 0 and not absent) or (pfns[i] >= 0 and flags[pfns[i]] & PG_SLOW):
+            return i
+    return pfns.size
+
+
+@kernel
 def map_around(
     words: Words, levels: int, bits: int, pgd: int, start: int, pfns: I64, protection: int,
     flags: U32, count: I32, mapcount: I32,
@@ -206,7 +215,7 @@ def count_ways(words: Words, levels: int, bits: int, pgd: int, start: int, end: 
     """How many of the first `depth` tables on the paths to [start, end) are missing (levels - 1 are all, with the leaf tables), and on how many paths."""
     span = 4096 << bits
     missing = paths = 0
-    address, previous = start, np.int64(-1)
+    address, previous = start, -1
     while address < end:
         more = missing_on_path(words, levels, bits, pgd, address, previous, depth)
         missing += more

@@ -13,7 +13,7 @@ from rmaplab.machine.arrays import I8, I64
 from rmaplab.machine.batch import LENGTH, PFN
 from rmaplab.machine.frames import PG_DIRTY, PG_SLOW
 from rmaplab.machine.pagetable import count_tables
-from rmaplab.machine.pagetable_fault import EMPTY, empty_entry, map_around, map_pages
+from rmaplab.machine.pagetable_fault import alike, empty_entry, map_around, map_pages
 from rmaplab.mm.driver import is_device
 from rmaplab.mm.filemap import fault_window, make_ways, mapped, notices_writes, protection
 from rmaplab.mm.kernel import Kernel
@@ -89,24 +89,26 @@ def _around(k: Kernel, vma: VmArea, opened: File, address: int) -> None:
 def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> bool:
     """The faults of the first of these pages, as many as can be done in one burst; `codes` are what classify says of them, from `start` on.
 
-    False if the first is better done by itself: it must be read from a disk, memory is short, or somebody has been faster.
+    False if the first is better done by itself: it must be read from a disk, memory is short for two, or somebody has been faster.
     """
     machine, mm, locks = k.machine, vma.mm, k.machine.locks
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
     file, first = vma.file.mapping, vma.index_of(start)
     around = 0 if write else k.rules.fault_around_pages
-    nr = _alike(k, vma, file, first, start, codes, write)
+    seen, pfns = machine.changes, _alike(k, vma, file, first, start, codes, write)
+    nr = pfns.size
     if nr < 2:
         return False
     end, last, tables = start + (nr << PAGE_SHIFT), first + nr, _NOTHING
     with k.batch() as batch:
         try:
             make_ways(k, vma, start, end)
-            k.page_cache.start_reading(file, *add_new(k, file, absent(file, first, last)))
+            if machine.changes != seen or pfns.min() < 0:
+                k.page_cache.start_reading(file, *add_new(k, file, absent(file, first, last)))
+                seen, pfns = machine.changes, file.pages.range(first, last)
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
             tables = machine.alloc_tables(missing) if missing else tables
-            pfns = file.pages.range(first, last)
             batch.nr = batch.runs = nr
             batch.columns[PFN, :nr], batch.columns[LENGTH, :nr] = pfns, 1
             k.design.reserve(batch)
@@ -114,8 +116,9 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
             locks.enter(lock)
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
             same = lock is machine.pte_lock(mm, start) and missing == tables.size and k.design.reserved(batch)
-            same = same and pfns.min() >= 0 and np.array_equal(pfns, file.pages.range(first, last))  # nobody holds them
-            same = same and not (machine.frames.flags[pfns] & PG_SLOW).any()
+            if machine.changes != seen:  # nobody holds the pages
+                same = same and pfns.min() >= 0 and np.array_equal(pfns, file.pages.range(first, last))
+                same = same and not (machine.frames.flags[pfns] & PG_SLOW).any()
             if same:
                 batch.runs = map_pages(
                     *machine.geometry, mm.pgd, start, pfns, protection(k, vma, write=write), tables, batch.columns
@@ -135,38 +138,37 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
                 machine.charge("file_map_around", nr - faults)
             locks.leave(lock)
         except NoMemory:
-            return False
+            same, codes = False, codes[: nr // 2]
+        else:
+            codes = codes[:0]
         finally:
             k.design.unreserve()
             if tables.size:
                 machine.free_tables(tables)
+    if codes.size:
+        return map_stretch(k, vma, start, codes, write)
     machine.end_burst()
     return same
 
 
-def _alike(
-    k: Kernel, vma: VmArea, file: AddressSpace, first: int, start: int, codes: I8, write: bool
-) -> int:  # fmt: skip
-    """How many of the pages have no entry, and the same story: in the cache, or to be had at once, without a disk; in whole windows, where faults map windows."""
+def _alike(k: Kernel, vma: VmArea, file: AddressSpace, first: int, start: int, codes: I8, write: bool) -> I64:
+    """Those of the pages that have no entry, and the same story, by PFN: in the cache, or (-1) to be had at once, without a disk; in whole windows, where faults map windows.
+
+    None, or one, where the first is alone.
+    """
     around = 0 if write else k.rules.fault_around_pages
     if codes.size == 1 or (write and not vma.flags & VM_SHARED) or k.machine.watched or is_device(vma):
-        return 1
+        return _NOTHING
     if asks_each_time(k, vma):
-        return 1
-    others = np.flatnonzero(codes != EMPTY)
-    nr = max(min(int(others[0]) if others.size else codes.size, file.nr_pages - first), 1)
-    pfns = file.pages.range(first, first + nr)
-    stops = np.flatnonzero(
-        ((pfns < 0) if around or file.on_disk else False)
-        | ((pfns >= 0) & (k.machine.frames.flags[pfns] & PG_SLOW != 0))
-    )
-    nr = int(stops[0]) if stops.size else nr
+        return _NOTHING
+    pfns = file.pages.range(first, first + min(codes.size, max(file.nr_pages - first, 1)))
+    nr = alike(codes, pfns, k.machine.frames.flags, not around and not file.on_disk)
     if around:
         if start % (around * PAGE_SIZE):
-            return 1
+            return _NOTHING
         if start + (nr << PAGE_SHIFT) != vma.end:
             nr -= nr % around
-    return nr
+    return pfns[:nr]
 
 
 _NOTHING: I64 = np.empty(0, np.int64)

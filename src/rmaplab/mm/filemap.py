@@ -34,6 +34,7 @@ from rmaplab.mm.readahead import count_hits, fault_page
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.flags import VM_ACCESS, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import AddressSpace, File, Range, VmArea
+from rmaplab.rmap.pages import map_again
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
@@ -276,10 +277,9 @@ def mapped(k: Kernel, vma: VmArea, batch: Batch, *, write: bool) -> None:
     if is_device(vma):
         map_device(k, vma, batch)
         return
-    pfns = batch.pfns
-    k.machine.frames.count[pfns] += 1
+    map_again(k.machine.frames.count, batch.columns, batch.runs)
     if write and notices_writes(k, vma):
-        k.machine.frames.flags[pfns] |= np.uint32(PG_DIRTY)
+        k.machine.frames.flags[batch.pfns] |= np.uint32(PG_DIRTY)
     vma.mm.rss += batch.nr
     k.rmap.add_file(batch, vma)
 
