@@ -113,6 +113,7 @@ class PageCache:
         """
         if not file.store:  # nobody has written any of it: nothing is asked of a disk
             clear_frames(self._ram.bytes, self._frames.scribbled, pfns)
+            self._frames.flags[pfns] &= ~np.uint32(PG_NOT_UPTODATE)
             return
         self._frames.flags[pfns] |= np.uint32(PG_NOT_UPTODATE)
         run: list[tuple[int, int]] = []
