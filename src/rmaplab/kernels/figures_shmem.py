@@ -10,6 +10,11 @@ SHMEM: dict[str, History] = {
         since("2.6", 1, "2.6.2 mm/mmap.c, do_mmap_pgoff: VM_ACCOUNT; mm/shmem.c, shmem_file_setup"),
         since("6.18", 1, "mm/shmem.c, shmem_acct_size: VM_NORESERVE", V),
     ),
+    "dev_zero_is_filled": (
+        since("2.4", 1, "2.4.27, 2.6.2, 2.6.7 drivers/char/mem.c, mmap_zero: zeromap_page_range"),
+        since("2.6.34", 0, "2.6.34 drivers/char/mem.c, mmap_zero"),
+        since("6.18", 0, "drivers/char/mem.c, mmap_zero: vma_set_anonymous", V),
+    ),
     "shared_anon_keeps_pgoff": (
         since("2.4", 1, "2.4.27, 2.6.2, 2.6.7 mm/mmap.c, do_mmap_pgoff: vm_pgoff, and shmem_zero_setup leaves it"),
         since("2.6.34", 0, "2.6.34 mm/mmap.c, do_mmap_pgoff: pgoff = 0"),

@@ -142,6 +142,8 @@ class FileRules:
     # -- shmem.py --------------------------------------------------------------------------------------------------------
     shared_anon_minds_noreserve: bool
     """Shared memory of MAP_NORESERVE is not charged by its size."""
+    dev_zero_is_filled: bool
+    """A private mapping of /dev/zero shows the zero page everywhere when mmap returns."""
     shared_anon_keeps_pgoff: bool
     """Shared memory without a file begins at the page that the caller names; otherwise at its first one."""
     shmem_makes_inode_first: bool

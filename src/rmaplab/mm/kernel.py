@@ -131,6 +131,7 @@ class Kernel:
         nodes = machine.cache("radix_tree_node", rules.radix_node_bytes) if rules.radix_node_bytes else None
         self.inode_cache = machine.cache("inode_cache", rules.inode_bytes, hwcache_align=rules.inodes_are_aligned)
         self.file_cache = machine.cache("filp", rules.file_bytes, hwcache_align=True)
+        self.dev_zero: AddressSpace | None = None
         self.open_files: dict[int, File] = {}  # by the address of the struct file
         files = self.rmap.files
         self.page_cache = PageCache(machine.ram, machine.frames, files, self._make_space, nodes, machine.disk)

@@ -66,4 +66,12 @@ def _new_inode(k: Kernel, size: int, call: str) -> AddressSpace:
 def shmem_zero_setup(k: Kernel, vma: VmArea, *, account: bool) -> None:
     """`vma`, which nobody knows of yet, shows an object of its own, exactly as long as itself. Raises as shmem_file_setup."""
     account = account or not k.rules.shared_anon_minds_noreserve
-    vma.file = get_file(shmem_file_setup(k, vma.nr_pages << PAGE_SHIFT, account=account))
+    file = shmem_file_setup(k, vma.nr_pages << PAGE_SHIFT, account=account)
+    if file.mapping.shmem is not None:
+        file.mapping.shmem.anonymous = True
+    vma.file = get_file(file)
+
+
+def is_anon_shmem(file: File) -> bool:
+    """vma_is_anon_shmem: whether what a VMA shows is such an object."""
+    return file.mapping.shmem is not None and file.mapping.shmem.anonymous

@@ -75,11 +75,12 @@ NO_HOLE = (1 << 62, 1 << 62)
 class VmArea:
     """[start, end) of `mm`. `address` is where its bytes lie in the slab; `anon_vma` belongs to the reverse-mapping design.
 
-    `file` is the open file that it shows, from page `pgoff` on; None: nothing, its pages are anonymous. `ops` are what a driver has given it.
+    `file` is the open file that it shows, from page `pgoff` on; None: nothing, its pages are anonymous. Then `zero` may be an open file of /dev/zero that
+    it was made of. `ops` are what a driver has given it.
     """
 
     __slots__ = (
-        "address", "anon_vma", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "raend", "start", "traits", "write_seq"
+        "address", "anon_vma", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "raend", "start", "traits", "write_seq", "zero"
     )  # fmt: skip
 
     def __init__(self, mm: "MmStruct", start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
@@ -91,11 +92,17 @@ class VmArea:
         self.address = address
         self.anon_vma: object = None
         self.file: File | None = None
+        self.zero: File | None = None
         self.ops: VmOperations | None = None
         self.traits = PLAIN
         self.lock: Lock | None = None  # where VMAs have one (mm/vma_lock.py)
         self.write_seq = 0  # which writer of mmap_sem has write-locked it
         self.raend = 0  # 2.4's vm_raend (mm/readahead_position.py)
+
+    @property
+    def vm_file(self) -> "File | None":
+        """The open file that it was made of, whether or not it shows it."""
+        return self.file or self.zero
 
     @property
     def nr_pages(self) -> int:

@@ -16,6 +16,7 @@ class Account(IntEnum):
 
 @dataclass(slots=True)
 class ShmemInfo:
-    """`account`: what it is charged for."""
+    """`account`: what it is charged for. `anonymous`: a mapping has made it, and it alone can show it."""
 
     account: Account = Account.NOTHING
+    anonymous: bool = False
