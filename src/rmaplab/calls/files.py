@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rmaplab.calls.memory import MemoryCalls
-from rmaplab.errors import DiskError, NoMemory, SyscallError, UsageError
+from rmaplab.errors import DiskError, NoMemory, NoSpace, NotModelled, SyscallError, UsageError
 from rmaplab.harmless import printable
 from rmaplab.mm.dev_zero import dev_zero, refuse_dev_zero
 from rmaplab.mm.file_io import LAST, LONGEST, file_read, file_write, max_bytes, write_out
 from rmaplab.mm.open_file import close_fd, install, open_file
 from rmaplab.mm.truncate import vmtruncate
 from rmaplab.objects.mm_types import AddressSpace, File
+from rmaplab.units import PAGE_SIZE
 
 R = TypeVar("R")
 MOST_FDS = 1024
@@ -58,6 +59,13 @@ class FileCalls(MemoryCalls):
         """st_size of fstat(2), in bytes. Raises SyscallError(EBADF)."""
         return self.opened("fstat", fd).mapping.size
 
+    def file_blocks(self, fd: int) -> int:
+        """st_blocks of fstat(2), of a file that lives in memory: its pages and those of its swap vector, in units of 512 bytes. Raises SyscallError(EBADF), NotModelled."""
+        mapping = self._regular("fstat", fd).mapping
+        if mapping.on_disk:
+            raise NotModelled("the blocks of a file on a disk are not modelled: ask for those of one on tmpfs")
+        return mapping.nr_blocks * (PAGE_SIZE // 512)
+
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         """pread(2): less than `length` bytes where the file ends. Raises SyscallError: EBADF, EINVAL, ENOMEM, EIO."""
         self._check("pread", 0 <= offset <= LONGEST, errno.EINVAL)
@@ -68,7 +76,7 @@ class FileCalls(MemoryCalls):
         return self._file_call("pread", file_read, file, offset, length)
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, ENOMEM, EIO."""
+        """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, ENOMEM, ENOSPC, EIO."""
         self._check("pwrite", 0 <= offset <= LONGEST, errno.EINVAL)
         file = self._regular("pwrite", fd)
         self._check("pwrite", file.writable, errno.EBADF)
@@ -92,7 +100,7 @@ class FileCalls(MemoryCalls):
         return written
 
     def ftruncate(self, fd: int, size: int) -> None:
-        """ftruncate(2): the file is `size` bytes long. Raises SyscallError: EINVAL, EBADF, EFBIG."""
+        """ftruncate(2): the file is `size` bytes long. Raises SyscallError: EINVAL, EBADF, EFBIG, ENOMEM."""
         self._check("ftruncate", 0 <= size <= LONGEST, errno.EINVAL)
         file = self._regular("ftruncate", fd)
         self._check("ftruncate", file.writable, errno.EINVAL)
@@ -122,6 +130,8 @@ class FileCalls(MemoryCalls):
             return call(self.kernel, *arguments)
         except NoMemory as failure:
             raise failure.or_errno(errno.ENOMEM, name) from None
+        except NoSpace as failure:
+            raise SyscallError(errno.ENOSPC, name, str(failure)) from None
         except DiskError:
             raise SyscallError(errno.EIO, name) from None
         finally:

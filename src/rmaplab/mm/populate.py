@@ -45,7 +45,7 @@ def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int, nonblock: bool | 
             with null_is_fine(), suppress(SegmentationFault):
                 touch(k, mm, None, max(start, vma.start), min(end, vma.end), writes(k, vma))
         if nonblock is not None and vma.file is not None:
-            with null_is_fine():
+            with null_is_fine(), suppress(SegmentationFault):
                 filemap_populate(k, vma, max(start, vma.start), min(end, vma.end), nonblock)
 
 

@@ -209,7 +209,7 @@ class AddressSpace:
         self.lock = lock
         self.on_disk = on_disk
         self.driver: Driver | None = None
-        self.shmem = None if on_disk else ShmemInfo()
+        self.shmem: ShmemInfo | None = None
         self.size = self.truncate_count = self.opens = 0
         self.named = True
         self.store: MutableMapping[int, bytes] = {}
@@ -229,6 +229,12 @@ class AddressSpace:
     def nr_allocated(self) -> int:
         """Pages that it has: in the cache, or as it was made. O(pages it was made with)."""
         return len(self.pages) + sum(index not in self.pages for index in self.store)
+
+    @property
+    def nr_blocks(self) -> int:
+        """Pages that it takes: its own and those of its swap vector."""
+        vector = None if self.shmem is None else self.shmem.vector
+        return self.nr_allocated + (0 if vector is None else len(vector.pages))
 
     @property
     def nr_charged(self) -> int:
