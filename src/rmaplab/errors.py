@@ -83,6 +83,10 @@ class DiskError(RmaplabError):
     """A file's store could not read or write a page: EIO of a call, SIGBUS of a fault."""
 
 
+class NoSpace(DiskError):
+    """A file that lives in memory may not have one page more: ENOSPC of a call, SIGBUS of a fault."""
+
+
 class NoMemory(RmaplabError):
     """An allocation was not met.
 

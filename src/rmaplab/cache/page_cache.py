@@ -20,6 +20,7 @@ from functools import partial
 import numpy as np
 
 from rmaplab.errors import DiskError, KernelBug, NoMemory
+from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64, U8
 from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.disk import Disk, DiskRequest
@@ -72,12 +73,12 @@ class PageCache:
         self.files[file.address] = file
         return file
 
-    def reserve(self, file: AddressSpace, indexes: I64) -> I64:
-        """radix_tree_preload: as many nodes as adding these pages takes now, for add(). May sleep. Raises as an allocation, holding none."""
+    def reserve(self, file: AddressSpace, indexes: I64, gfp: Gfp = Gfp.KERNEL) -> I64:
+        """radix_tree_preload: as many nodes as adding these pages takes now, for add(). May sleep, unless `gfp` is ATOMIC. Raises as an allocation, holding none."""
         spare = np.empty(0, np.int64)
         while self.nodes is not None and (short := file.pages.missing(indexes) - spare.size) > 0:
             try:
-                spare = np.concatenate((spare, self.nodes.alloc_bulk(short)))
+                spare = np.concatenate((spare, self.nodes.alloc_bulk(short, gfp)))
             except NoMemory:
                 self.give_back(spare)
                 raise
@@ -219,8 +220,11 @@ class PageCache:
             frames.flags[pages][of_file] |= np.uint32(PG_DIRTY)
 
     def references(self) -> I64:
-        """All its pages."""
-        return np.concatenate([np.empty(0, np.int64), *(_all(file)[1] for file in self.files.values())])
+        """All its pages, and those of swap vectors."""
+        pages = [np.empty(0, np.int64), *(_all(file)[1] for file in self.files.values())]
+        vectors = (file.shmem.vector for file in self.files.values() if file.shmem is not None)
+        pages += [np.array([*vector.pages.values()], np.int64) for vector in vectors if vector is not None]
+        return np.concatenate(pages)
 
     def check(self) -> None:
         """Its pages say whose they are, and lie within their file. Raises KernelBug."""

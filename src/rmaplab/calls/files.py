@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rmaplab.calls.memory import MemoryCalls
-from rmaplab.errors import DiskError, NoMemory, SyscallError, UsageError
+from rmaplab.errors import DiskError, NoMemory, NoSpace, NotModelled, SyscallError, UsageError
 from rmaplab.harmless import printable
+from rmaplab.mm.dev_zero import dev_zero, refuse_dev_zero
 from rmaplab.mm.file_io import LAST, LONGEST, file_read, file_write, max_bytes, write_out
 from rmaplab.mm.open_file import close_fd, install, open_file
 from rmaplab.mm.truncate import vmtruncate
 from rmaplab.objects.mm_types import AddressSpace, File
+from rmaplab.units import PAGE_SIZE
 
 R = TypeVar("R")
 MOST_FDS = 1024
@@ -32,6 +34,15 @@ class FileCalls(MemoryCalls):
         self._check("open", fd is not None or self.files.lowest() < MOST_FDS, errno.EMFILE)
         return install(self.kernel, self.files, open_file(self.kernel, file, readable=readable, writable=writable), fd)
 
+    def open_zero(self, *, readable: bool = True, writable: bool = True, fd: int | None = None) -> int:
+        """open(2) of /dev/zero: a descriptor, to be mapped and no more. Raises as open()."""
+        self._mm()
+        try:
+            zero = dev_zero(self.kernel)
+        except NoMemory as failure:
+            raise failure.or_errno(errno.ENOMEM, "open") from None
+        return self.open(zero, readable=readable, writable=writable, fd=fd)
+
     def dup(self, fd: int, to: int | None = None) -> int:
         """dup(2), or dup2(2): one more descriptor of the same open file. Raises SyscallError: EBADF, EMFILE."""
         file = self.opened("dup", fd)
@@ -48,19 +59,26 @@ class FileCalls(MemoryCalls):
         """st_size of fstat(2), in bytes. Raises SyscallError(EBADF)."""
         return self.opened("fstat", fd).mapping.size
 
+    def file_blocks(self, fd: int) -> int:
+        """st_blocks of fstat(2), of a file that lives in memory: its pages and those of its swap vector, in units of 512 bytes. Raises SyscallError(EBADF), NotModelled."""
+        mapping = self._regular("fstat", fd).mapping
+        if mapping.on_disk:
+            raise NotModelled("the blocks of a file on a disk are not modelled: ask for those of one on tmpfs")
+        return mapping.nr_blocks * (PAGE_SIZE // 512)
+
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         """pread(2): less than `length` bytes where the file ends. Raises SyscallError: EBADF, EINVAL, ENOMEM, EIO."""
         self._check("pread", 0 <= offset <= LONGEST, errno.EINVAL)
-        file = self.opened("pread", fd)
+        file = self._regular("pread", fd)
         self._check("pread", file.readable, errno.EBADF)
         self._check("pread", length >= 0, errno.EINVAL)
         self._check_end("pread", offset + length)
         return self._file_call("pread", file_read, file, offset, length)
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, ENOMEM, EIO."""
+        """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, ENOMEM, ENOSPC, EIO."""
         self._check("pwrite", 0 <= offset <= LONGEST, errno.EINVAL)
-        file = self.opened("pwrite", fd)
+        file = self._regular("pwrite", fd)
         self._check("pwrite", file.writable, errno.EBADF)
         self._check_end("pwrite", offset + len(data))
         longest = max_bytes(self.kernel, on_disk=file.mapping.on_disk)
@@ -82,16 +100,22 @@ class FileCalls(MemoryCalls):
         return written
 
     def ftruncate(self, fd: int, size: int) -> None:
-        """ftruncate(2): the file is `size` bytes long. Raises SyscallError: EINVAL, EBADF, EFBIG."""
+        """ftruncate(2): the file is `size` bytes long. Raises SyscallError: EINVAL, EBADF, EFBIG, ENOMEM."""
         self._check("ftruncate", 0 <= size <= LONGEST, errno.EINVAL)
-        file = self.opened("ftruncate", fd)
+        file = self._regular("ftruncate", fd)
         self._check("ftruncate", file.writable, errno.EINVAL)
         self._check("ftruncate", size <= max_bytes(self.kernel, on_disk=file.mapping.on_disk), errno.EFBIG)
         self._file_call("ftruncate", vmtruncate, file.mapping, size)
 
     def fsync(self, fd: int) -> None:
         """fsync(2). Raises SyscallError: EBADF, EIO."""
-        self._file_call("fsync", write_out, self.opened("fsync", fd).mapping, 0, LAST)
+        self._file_call("fsync", write_out, self._regular("fsync", fd).mapping, 0, LAST)
+
+    def _regular(self, call: str, fd: int) -> File:
+        """An open file that has bytes. Raises SyscallError(EBADF), NotModelled."""
+        file = self.opened(call, fd)
+        refuse_dev_zero(self.kernel, file, call)
+        return file
 
     def _check_end(self, call: str, end: int) -> None:
         self._check(call, end <= LONGEST or not self.kernel.rules.rw_end_may_not_wrap, errno.EINVAL)
@@ -106,6 +130,8 @@ class FileCalls(MemoryCalls):
             return call(self.kernel, *arguments)
         except NoMemory as failure:
             raise failure.or_errno(errno.ENOMEM, name) from None
+        except NoSpace as failure:
+            raise SyscallError(errno.ENOSPC, name, str(failure)) from None
         except DiskError:
             raise SyscallError(errno.EIO, name) from None
         finally:

@@ -199,7 +199,7 @@ def _create(task: Task, file: int, length: int, access: int, where: int) -> None
             errno.EINVAL if length > LONGEST else errno.EFBIG, "create", f"no file is longer than {longest} bytes"
         )
     try:
-        made = task.kernel.page_cache.new_file(size=length, on_disk=on_disk)
+        made = task.kernel.new_file(size=length, on_disk=on_disk)
     except NoMemory as failure:
         raise failure.or_errno(errno.ENOMEM, "create") from None
     _open(task, made, file, access)

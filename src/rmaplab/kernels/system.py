@@ -323,7 +323,7 @@ class System:
         nr, longest = parse_size(size), max_bytes(self.kernel, on_disk=on_disk)
         if not 0 <= nr <= longest:
             raise UsageError(f"a file of {nr} bytes: give 0 to {longest}")
-        return self.kernel.page_cache.new_file(bytes(data), nr, on_disk=on_disk)
+        return self.kernel.new_file(bytes(data), nr, on_disk=on_disk)
 
     def mount_host(self, path: str | Path) -> HostDirectory:
         """A directory of the host, read-only: its `file("name")` is for Task.open(). No link is followed. Raises UsageError."""

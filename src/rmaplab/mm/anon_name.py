@@ -15,6 +15,7 @@ import errno
 from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import vma_modify
+from rmaplab.mm.shmem import is_anon_shmem
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SIZE, page_align
 
@@ -34,7 +35,7 @@ def do_set_anon_name(k: Kernel, mm: MmStruct, start: int, length: int, name: str
         if vma is None:
             hole = True
             continue
-        if vma.file is not None:
+        if vma.zero is not None or (vma.file is not None and not is_anon_shmem(vma.file)):
             raise SyscallError(errno.EBADF, "prctl", f"{vma} shows a file")
         if vma.traits.name == name:
             continue

@@ -8,7 +8,7 @@ Source: 2.6.2 mm/memory.c, do_no_page; 6.18 mm/memory.c, do_fault_around, do_sha
 
 import numpy as np
 
-from rmaplab.errors import KernelBug, NoMemory
+from rmaplab.errors import KernelBug, NoMemory, NoSpace
 from rmaplab.machine.arrays import I8, I64
 from rmaplab.machine.batch import LENGTH, PFN
 from rmaplab.machine.frames import PG_DIRTY, PG_SLOW
@@ -137,7 +137,7 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
                 machine.charge("file_fault", faults)
                 machine.charge("file_map_around", nr - faults)
             locks.leave(lock)
-        except NoMemory:
+        except (NoMemory, NoSpace):
             same, codes = False, codes[: nr // 2]
         else:
             codes = codes[:0]

@@ -14,13 +14,14 @@ folio_clear_dirty_for_io; files.md B7, C3.
 import numpy as np
 
 from rmaplab.errors import DiskError, NoMemory
-from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_DIRTY, PG_NOT_UPTODATE
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.page_read import find_or_read, reserve_nodes, wait_on_page
+from rmaplab.mm.page_read import find_or_read, room_for, wait_on_page
 from rmaplab.mm.readahead import reader
+from rmaplab.mm.shmem_page import charge_growth, put_room, uncharge_size
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.mm_types import AddressSpace, File
+from rmaplab.objects.shmem import SwapVector
 from rmaplab.rmap.queries import mkclean
 from rmaplab.units import PAGE_SIZE
 
@@ -62,9 +63,11 @@ def file_read(k: Kernel, opened: File, start: int, length: int) -> bytes:
 
 
 def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
-    """Bytes written: less than all where memory is short behind the first page, or one cannot be read. Raises as an allocation, and DiskError, with nothing written."""
+    """Bytes written: less than all where memory is short behind the first page, or one cannot be read. Raises as an allocation, SyscallError(ENOMEM) and DiskError, with nothing written."""
     done = 0
     data = data[: max(max_bytes(k, on_disk=file.on_disk) - start, 0)]
+    end = max(start + len(data), file.size) if data else file.size
+    charge_growth(k, file, end, "write")
     while done < len(data):
         index, offset = divmod(start + done, PAGE_SIZE)
         part = data[done : done + PAGE_SIZE - offset]
@@ -72,6 +75,7 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
             page = _find_or_create(k, file, index, whole=len(part) == PAGE_SIZE)
         except (NoMemory, DiskError):
             if not done:
+                uncharge_size(k, file, end)
                 raise
             break
         extend(k, file, max(file.size, start + done + len(part)))
@@ -81,18 +85,21 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
         k.machine.charge("file_write")
         put_page(k, page)
         done += len(part)
+    uncharge_size(k, file, end)
     k.machine.end_burst()
     return done
 
 
 def max_bytes(k: Kernel, *, on_disk: bool) -> int:
-    """s_maxbytes: no file is longer. On a disk its file system says so, elsewhere the numbers of pages do.
+    """s_maxbytes: no file is longer. On a disk its file system says so, elsewhere the numbers of pages do, and places in a swap vector.
 
-    Source: include/linux/fs.h, MAX_LFS_FILESIZE, of 2.6.2 and 6.18.
+    Source: include/linux/fs.h, MAX_LFS_FILESIZE, of 2.6.2 and 6.18; 2.6.2 mm/shmem.c, SHMEM_MAX_BYTES.
     """
     word = k.machine.paging.word_bytes
     countable = LONGEST if word == 8 else (PAGE_SIZE << 31) - 1
-    return min(countable, k.rules.disk_file_bytes) if on_disk else countable
+    if on_disk:
+        return min(countable, k.rules.disk_file_bytes)
+    return min(countable, SwapVector(PAGE_SIZE // word).most * PAGE_SIZE) if k.rules.swap_vector else countable
 
 
 def extend(k: Kernel, file: AddressSpace, size: int) -> None:
@@ -151,10 +158,10 @@ def _find_or_create(k: Kernel, file: AddressSpace, index: int, *, whole: bool) -
             put_page(k, page)  # truncated meanwhile
             page = -1
             continue
-        new = k.machine.allocator.alloc(1, Gfp.HIGHUSER, zeroed=True)
-        nodes = reserve_nodes(k, file, np.array([index], np.int64), new)
+        wanted = np.array([index], np.int64)
+        new, nodes = room_for(k, file, wanted, extends=True, zeroed=True)
         if index in file.pages:
-            k.machine.allocator.free(new)
+            put_room(k, file, wanted, new)
             k.page_cache.give_back(nodes)
         else:
             page = int(new[0])

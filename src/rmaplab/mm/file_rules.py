@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
+from rmaplab.objects.shmem import Account
+
 
 class FileLock(IntEnum):
     """What a file's index of VMAs changes under, by name."""
@@ -151,8 +153,20 @@ class FileRules:
     """What is faulted in for a task of a shared mapping that it may write to is written to."""
 
     # -- shmem.py --------------------------------------------------------------------------------------------------------
+    tmpfs_account: Account
+    """What a file of tmpfs is charged for; and an object that is not charged by its size, if that is pages."""
+    shmem_accounts_last: bool
+    """A page is charged when it is in the cache already; otherwise before it is allocated."""
+    shmem_inserts_atomically: bool
+    """It comes into the cache under a spinlock: nodes of the index must be had at once, and all is tried again where they cannot."""
+    swap_vector: bool
+    """Each inode has one; without it a page's place in swap is where the page was."""
+    swap_vector_is_low: bool
+    """Its pages lie in low memory; otherwise they need not."""
     shared_anon_minds_noreserve: bool
     """Shared memory of MAP_NORESERVE is not charged by its size."""
+    dev_zero_is_filled: bool
+    """A private mapping of /dev/zero shows the zero page everywhere when mmap returns."""
     shared_anon_keeps_pgoff: bool
     """Shared memory without a file begins at the page that the caller names; otherwise at its first one."""
     shmem_makes_inode_first: bool

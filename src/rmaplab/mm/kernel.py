@@ -23,6 +23,7 @@ from rmaplab.mm.pagevec import LruAdd
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.mm_types import AddressSpace, File, MmStruct, Range, VmaIndex
+from rmaplab.objects.shmem import Account, ShmemInfo, SwapVector
 from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.pages import Rmap
 from rmaplab.rmap.protocol import ReverseMap
@@ -131,6 +132,7 @@ class Kernel:
         nodes = machine.cache("radix_tree_node", rules.radix_node_bytes) if rules.radix_node_bytes else None
         self.inode_cache = machine.cache("inode_cache", rules.inode_bytes, hwcache_align=rules.inodes_are_aligned)
         self.file_cache = machine.cache("filp", rules.file_bytes, hwcache_align=True)
+        self.dev_zero: AddressSpace | None = None
         self.open_files: dict[int, File] = {}  # by the address of the struct file
         files = self.rmap.files
         self.page_cache = PageCache(machine.ram, machine.frames, files, self._make_space, nodes, machine.disk)
@@ -139,7 +141,18 @@ class Kernel:
         address = self.inode_cache.alloc()
         lock = self.machine.locks.new(FILE_LOCKS[self.rules.file_lock][0], f"file {address}")
         pages = RadixTree(self.page_cache.nodes, shrinks=self.rules.radix_tree_shrinks)
-        return AddressSpace(address, self._make_index(), lock, pages, on_disk=on_disk)
+        space = AddressSpace(address, self._make_index(), lock, pages, on_disk=on_disk)
+        if not on_disk:
+            account = self.rules.tmpfs_account if self.rules.commit_is_accounted else Account.NOTHING
+            entries = PAGE_SIZE // self.machine.paging.word_bytes
+            space.shmem = ShmemInfo(account, vector=SwapVector(entries) if self.rules.swap_vector else None)
+        return space
+
+    def new_file(self, data: bytes = b"", size: int = 0, *, on_disk: bool = True) -> AddressSpace:
+        """A file that has been there before: PageCache.new_file, and what it is charged for. Raises as an allocation."""
+        file = self.page_cache.new_file(data, size, on_disk=on_disk)
+        self.committed_pages += file.nr_charged
+        return file
 
     def batch(self) -> Batch:
         """A batch for what one burst meets: `with k.batch() as batch`. From a pool, so that whoever sleeps keeps his own."""

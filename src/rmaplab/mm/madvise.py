@@ -160,7 +160,7 @@ def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, ad
     refuse_discard(vma, advice)
     if advice in NOT_ON_LOCKED and vma.flags & VM_LOCKED:
         raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
-    if (vma.file is not None and _refuse_of_file(vma, advice)) or advice == MADV_REMOVE:
+    if (vma.vm_file is not None and _refuse_of_file(vma, advice)) or advice == MADV_REMOVE:
         raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
     if advice == MADV_MERGEABLE and vma.flags & VM_MAYSHARE:
         return
@@ -194,7 +194,7 @@ def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, ad
         pageout(k, vma, start, end)
     elif advice == MADV_PAGEOUT and k.machine.swap_pages:
         raise NoMemory("MADV_PAGEOUT: this version does not swap", waiting_helps=True)
-    elif advice == MADV_WILLNEED and k.rules.willneed_needs_file:
+    elif advice == MADV_WILLNEED and k.rules.willneed_needs_file and vma.zero is None:
         raise SyscallError(errno.EBADF, "madvise", "MADV_WILLNEED is for files")
 
 
@@ -204,7 +204,7 @@ def _refuse_of_file(vma: VmArea, advice: int) -> bool:
         if vma.flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
             raise SyscallError(errno.EACCES, "madvise", f"{vma} is not shared, or may not be written")
         raise NotModelled("MADV_REMOVE: holes in files are not modelled yet; leave it out")
-    return advice in (MADV_FREE, MADV_WIPEONFORK)
+    return advice == MADV_WIPEONFORK or (advice == MADV_FREE and vma.file is not None)
 
 
 def _mark(k: Kernel, tlb: MmuGather, start: int, end: int, bits: int) -> None:

@@ -35,10 +35,11 @@ def merge_new_range(
     *,
     grows: bool = False,
     file: File | None = None,
+    zero: File | None = None,
 ) -> tuple[VmArea | None, VmArea | None]:
     """Let a neighbour, or both, cover the free range [start, end).
 
-    `source` is the VMA whose pages move there (mremap) or that `grows` into it, None for a fresh range, of `file` if it shows one. Where it grows nothing is
+    `source` is the VMA whose pages move there (mremap) or that `grows` into it, None for a fresh range, of `file` if it shows one, made of `zero` if that is /dev/zero. Where it grows nothing is
     copied, so that nobody asks whether it is a fork's child (vma_merge_extend has no vmg.middle). Returns the VMA that covers
     the range now, or None; and `source`, or what it has become part of. Raises as an allocation, with nothing changed.
     """
@@ -47,12 +48,13 @@ def merge_new_range(
     before, after = mm.gap_around(start, end)
     nr_pages = (end - start) >> PAGE_SHIFT
     if before is not None and (
-        before.end != start or not continues(k, before, flags, pgoff - before.nr_pages, source, file=file)
+        before.end != start or not continues(k, before, flags, pgoff - before.nr_pages, source, file=file, zero=zero)
     ):
         before = None
     asked = grows and source is not None and k.design.vma_is_faulted(source)  # below, by vma_can_merge
     if after is not None and (
-        after.start != end or not continues(k, after, flags, pgoff + nr_pages, source, asked=asked, file=file)
+        after.start != end
+        or not continues(k, after, flags, pgoff + nr_pages, source, asked=asked, file=file, zero=zero)
     ):
         after = None
     if before is not None and after is not None and not k.design.vma_can_merge(before, after):
@@ -118,24 +120,27 @@ def continues(
     asked: bool = False,
     traits: Traits | None = None,
     file: File | None = None,
+    zero: File | None = None,
 ) -> bool:
     """Whether `neighbour` may grow over pages of `source`, if its first page had to be page `pgoff` of the object.
 
     With `asked` the reverse map has its say elsewhere. `traits` are those of `source`, if nothing else is said. Without a `source` it is a
-    fresh range, of `file` if it shows one.
+    fresh range, of `file` if it shows one, or made of /dev/zero.
     """
     if source is not None:
-        file = source.file
+        file, zero = source.file, source.zero
+    made_of = file or zero
     if traits is None:
         traits = source.traits if source is not None else PLAIN
-    if file is not None and k.rules.file_merging < (FileMerging.MMAP if source is None else FileMerging.ALWAYS):
+    if made_of is not None and k.rules.file_merging < (FileMerging.MMAP if source is None else FileMerging.ALWAYS):
         return False
     return (
         (neighbour.flags ^ flags) & ~k.rules.vm_sticky == 0
         and neighbour.traits == traits
         and neighbour.file is file
+        and neighbour.zero is zero
         and neighbour.ops is None
-        and (neighbour.pgoff == pgoff or (file is None and not k.design.linear))
+        and (neighbour.pgoff == pgoff or (made_of is None and not k.design.linear))
         and (asked or k.design.vma_can_grow(neighbour, source))
     )
 

@@ -34,11 +34,11 @@ def do_mincore(k: Kernel, mm: MmStruct, start: int, length: int) -> list[bool]:
     address = start
     while address < end:
         vma = mm.find_vma(address)
-        if vma is None or vma.start > address or not (k.rules.mincore_knows_anonymous or vma.file):
+        if vma is None or vma.start > address or not (k.rules.mincore_knows_anonymous or vma.vm_file):
             raise SyscallError(errno.ENOMEM, "mincore", f"nothing is mapped at {address:#x}, or nothing that it knows")
         stop = k.burst_end(address, min(end, vma.end))
         there = np.zeros((stop - address) >> PAGE_SHIFT, np.bool_)
-        if vma.file is None or k.rules.mincore_reads_entries:
+        if vma.vm_file is None or k.rules.mincore_reads_entries:
             resident(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, there)
         if vma.file is not None:
             pages, first = vma.file.mapping.pages, vma.index_of(address)

@@ -20,6 +20,7 @@ import errno
 from collections.abc import Sequence
 
 from rmaplab.errors import NoMemory, NotModelled, SyscallError, as_errno
+from rmaplab.mm.dev_zero import is_dev_zero, zeromap_page_range
 from rmaplab.mm.file_rules import Populate
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.limits import break_is_limited, check_expand_vm
@@ -30,6 +31,7 @@ from rmaplab.mm.open_file import get_file
 from rmaplab.mm.shmem import shmem_zero_setup
 from rmaplab.mm.unmapped_area import get_unmapped_area
 from rmaplab.mm.vma import link_vma, too_many_mappings, vm_area_alloc, vm_area_free
+from rmaplab.mm.zap import zap_unlinked
 from rmaplab.objects import flags as flags_of_linux
 from rmaplab.objects.flags import (
     MAP_32BIT,
@@ -96,7 +98,7 @@ def do_mmap(
     too_long = rules.mmap_too_long_is_enomem and length > paging.task_size
     if length <= 0 or (length > paging.task_size and not too_long):
         raise SyscallError(errno.EINVAL, "mmap", "beyond the address space" if length > 0 else "a length of 0")
-    shared = file is None and flags & MAP_TYPE == MAP_SHARED
+    shared = flags & MAP_TYPE == MAP_SHARED and (file is None or is_dev_zero(k, file))
     droppable = known & MAP_TYPE == MAP_DROPPABLE and flags & MAP_TYPE == MAP_DROPPABLE and file is None
     check_pgoff(k, pgoff, length >> PAGE_SHIFT)
     if too_long or mm.map_count > rules.max_map_count:
@@ -207,8 +209,7 @@ def map_region(
             flags |= VM_ACCOUNT
             charged = nr_pages
             k.committed_pages += min(refund, nr_pages)  # what was there gives back all of it below
-    shared = file is None and flags & VM_SHARED
-    if shared:
+    if file is None and flags & VM_SHARED:
         pgoff = pgoff if k.rules.shared_anon_keeps_pgoff else 0
     elif file is None:
         pgoff = start >> PAGE_SHIFT
@@ -217,13 +218,7 @@ def map_region(
             do_munmap(k, mm, start, end - start, call)
         if file is not None:
             refuse_growth(flags)
-        vma = None
-        if not shared and (file is None or file.mapping.driver is None):
-            vma, _ = merge_new_range(k, mm, None, start, end, flags, pgoff, file=file)
-        if vma is None:
-            vma = _new_vma(k, mm, start, end, flags, pgoff, file, account=reserve)
-            link_vma(k, vma)
-            k.design.vma_new(vma)
+        vma = _cover(k, mm, start, end, flags, pgoff, file, account=reserve)
     except (NoMemory, SyscallError) as failure:
         k.vm_unacct_memory(charged)
         raise as_errno(failure, errno.ENOMEM, call) from None
@@ -234,23 +229,44 @@ def map_region(
         mm.locked_vm += nr_pages
 
 
-def _new_vma(
+def _cover(
     k: Kernel, mm: MmStruct, start: int, end: int, flags: int, pgoff: int, file: File | None, *, account: bool
 ) -> VmArea:
-    """A VMA that nobody knows of yet: of `file`, or what is shared and has none of an object of its own. Raises as an allocation, and what the file's driver raises."""
-    vma = vm_area_alloc(k, mm, start, end, flags, pgoff)
-    k.machine.charge("vma_alloc")
+    """A neighbour grows, or there is a new VMA: of `file`, or of an object of its own if it is shared and has none. Raises as an allocation, and what f_op->mmap raises."""
+    zero = file if is_dev_zero(k, file) else None
+    file = None if zero is not None else file
+    owns = file is None and bool(flags & VM_SHARED)
+    device = None if file is None else file.mapping.driver
+    new = filled = merged = None
     try:
-        if file is not None:
-            vma.file = get_file(file)
-            if file.mapping.driver is not None:
-                file.mapping.driver.mmap(vma)
-        elif flags & VM_SHARED:
-            shmem_zero_setup(k, vma, account=account)
+        if zero is not None and not owns and k.rules.dev_zero_is_filled:
+            new, filled = vm_area_alloc(k, mm, start, end, flags, pgoff), zero
+            zeromap_page_range(k, mm, start, end, flags)
+        if not owns and device is None:
+            merged, _ = merge_new_range(k, mm, None, start, end, flags, pgoff, file=file, zero=zero)
+        if merged is not None:
+            if new is not None:
+                vm_area_free(k, new)
+            return merged
+        new = new or vm_area_alloc(k, mm, start, end, flags, pgoff)
+        k.machine.charge("vma_alloc")
+        if owns:
+            shmem_zero_setup(k, new, account=account)
+        elif zero is not None:
+            new.zero = get_file(zero)
+        elif file is not None:
+            new.file = get_file(file)
+        if device is not None:
+            device.mmap(new)
     except Exception:
-        vm_area_free(k, vma)
+        if filled is not None:
+            zap_unlinked(k, mm, start, end)
+        if new is not None:
+            vm_area_free(k, new)
         raise
-    return vma
+    link_vma(k, new)
+    k.design.vma_new(new)
+    return new
 
 
 def do_brk(k: Kernel, mm: MmStruct, limits: Limits, address: int) -> tuple[int, Range | None]:

@@ -16,7 +16,7 @@ import errno
 
 import numpy as np
 
-from rmaplab.errors import BusError, DiskError, KernelBug, NoMemory, SyscallError
+from rmaplab.errors import BusError, DiskError, KernelBug, NoMemory, NoSpace, SyscallError
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ENTRY, LENGTH, PFN
 from rmaplab.machine.frames import PG_NOT_UPTODATE, put_runs
@@ -87,8 +87,10 @@ def _install(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int, nonblock:
     """install_page and install_file_pte for one burst; halved when memory is short."""
     try:
         _install_burst(k, vma, start, end, pgoff, nonblock)
-    except NoMemory:
+    except (NoMemory, NoSpace) as failure:
         if end - start <= PAGE_SIZE:
+            if isinstance(failure, NoSpace):
+                raise SyscallError(errno.ENOSPC, CALL) from None
             raise
         for low, high in halves(start, end):
             _install(k, vma, low, high, pgoff + ((low - start) >> PAGE_SHIFT), nonblock)
@@ -149,6 +151,8 @@ def _pages(k: Kernel, vma: VmArea, first: int, nr: int, *, nonblock: bool) -> I6
         for index in (first + np.flatnonzero(away)).tolist():
             try:
                 page = find_or_read(k, file, index, k.rules.nopage_reads)
+            except NoSpace:
+                raise
             except DiskError:
                 raise SyscallError(errno.ENOMEM, CALL, f"page {index} of the file cannot be read") from None
             if page < 0:

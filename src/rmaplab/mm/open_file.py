@@ -14,6 +14,7 @@ import errno
 
 from rmaplab.errors import KernelBug, NoMemory, SyscallError
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.shmem_page import shmem_truncate
 from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.objects.readahead import ReadaheadState
 from rmaplab.objects.task import FilesStruct
@@ -72,6 +73,7 @@ def iput(k: Kernel, mapping: AddressSpace) -> None:
     pages = k.page_cache.remove_range(mapping, 0, mapping.nr_pages)
     k.machine.allocator.free(pages)
     k.machine.charge("page_free", pages.size)
+    shmem_truncate(k, mapping, 0)
     k.page_cache.forget(mapping)
     k.inode_cache.free(mapping.address)
 

@@ -14,6 +14,7 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_NOT_UPTODATE, PG_READAHEAD
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.shmem_page import get_room, put_room
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.mm_types import AddressSpace
 
@@ -57,11 +58,11 @@ def find_or_add(k: Kernel, file: AddressSpace, index: int) -> int:
     page = cache.find_get_page(file, index)
     if page >= 0:
         return page
-    new = k.machine.allocator.alloc(1, Gfp.HIGHUSER)
-    nodes = reserve_nodes(k, file, np.array([index], np.int64), new)
+    wanted = np.array([index], np.int64)
+    new, nodes = room_for(k, file, wanted)
     page = cache.find_get_page(file, index)  # whoever slept looks again
     if page >= 0 or index >= file.nr_pages:
-        k.machine.allocator.free(new)
+        put_room(k, file, wanted, new)
         cache.give_back(nodes)
         return page
     cache.add(file, index, int(new[0]), nodes)
@@ -69,10 +70,15 @@ def find_or_add(k: Kernel, file: AddressSpace, index: int) -> int:
     return int(new[0])
 
 
-def reserve_nodes(k: Kernel, file: AddressSpace, indexes: I64, pages: I64) -> I64:
-    """Nodes of the index for new pages of a file. Raises as an allocation: then the pages are free again."""
+def room_for(
+    k: Kernel, file: AddressSpace, indexes: I64, *, extends: bool = False, zeroed: bool = False
+) -> tuple[I64, I64]:
+    """(New pages, nodes of the index) for these, ascending. May sleep. Raises as an allocation, and NoSpace, with neither; see put_room."""
+    if file.shmem is not None:
+        return get_room(k, file, indexes, extends=extends, zeroed=zeroed)
+    pages = k.machine.allocator.alloc(indexes.size, Gfp.HIGHUSER, zeroed=zeroed)
     try:
-        return k.page_cache.reserve(file, indexes)
+        return pages, k.page_cache.reserve(file, indexes)
     except NoMemory:
         k.machine.allocator.free(pages)
         raise
@@ -102,14 +108,13 @@ def read_window(k: Kernel, file: AddressSpace, first: int, nr: int, mark: int = 
 
 
 def add_new(k: Kernel, file: AddressSpace, wanted: I64) -> tuple[I64, I64]:
-    """(indexes, PFNs) of those of these pages, ascending, that are new in the cache, with its reference alone. May sleep. Raises as an allocation, with none added."""
+    """(indexes, PFNs) of those of these pages, ascending, that are new in the cache, with its reference alone. May sleep. Raises as an allocation, and NoSpace, with none added."""
     if not wanted.size:
         return wanted, wanted
-    pages = k.machine.allocator.alloc(wanted.size, Gfp.HIGHUSER)
-    nodes = reserve_nodes(k, file, wanted, pages)
+    pages, nodes = room_for(k, file, wanted)
     first, last = int(wanted[0]), min(int(wanted[-1]) + 1, file.nr_pages)
     new = np.intersect1d(wanted, absent(file, first, last), assume_unique=True)  # whoever slept looks again
-    k.machine.allocator.free(pages[new.size :])
+    put_room(k, file, np.setdiff1d(wanted, new, assume_unique=True), pages[new.size :])
     pages = pages[: new.size]
     if new.size:
         k.page_cache.add_many(file, new, pages, nodes)

@@ -12,6 +12,7 @@ Source: 2.4.27, 2.6.2, 2.6.7 and 6.18 mm/shmem.c, shmem_file_setup, shmem_zero_s
 import errno
 
 from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.mm.file_io import max_bytes
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.open_file import get_empty_filp, get_file, iput, set_up
 from rmaplab.objects.mm_types import AddressSpace, File, VmArea
@@ -22,9 +23,11 @@ from rmaplab.units import PAGE_SHIFT, page_align
 def shmem_file_setup(k: Kernel, size: int, *, account: bool, call: str = "mmap") -> File:
     """An unlinked file of `size` bytes that lives in memory, and an open file of it that nobody refers to yet. `account`: it is charged by its size.
 
-    Raises SyscallError: ENOMEM (overcommit), ENOSPC and ENFILE where it gets no memory; NoMemory where the kernel would wait.
+    Raises SyscallError: EINVAL (larger than all), ENOMEM (overcommit), ENOSPC and ENFILE where it gets no memory; NoMemory where the kernel would wait.
     """
     charged = page_align(size) >> PAGE_SHIFT if account else 0
+    if size > max_bytes(k, on_disk=False):
+        raise SyscallError(errno.EINVAL, call, "no file is so long")
     if charged:
         k.charge_memory(charged, call)
     try:
@@ -32,9 +35,14 @@ def shmem_file_setup(k: Kernel, size: int, *, account: bool, call: str = "mmap")
     except (NoMemory, SyscallError):
         k.vm_unacct_memory(charged)
         raise
-    if mapping.shmem is not None and account and k.rules.commit_is_accounted:
-        mapping.shmem.account = Account.SIZE
+    if mapping.shmem is not None and k.rules.commit_is_accounted:
+        mapping.shmem.account = Account.SIZE if account else _unpromised(k)
     return set_up(k, filp, mapping, readable=True, writable=True)
+
+
+def _unpromised(k: Kernel) -> Account:
+    """What an object is charged for that nobody has charged for by its size."""
+    return Account.PAGES if k.rules.tmpfs_account is Account.PAGES else Account.NOTHING
 
 
 def _make(k: Kernel, size: int, call: str) -> tuple[AddressSpace, int]:
@@ -60,10 +68,20 @@ def _new_inode(k: Kernel, size: int, call: str) -> AddressSpace:
     except NoMemory as failure:
         raise failure.or_errno(errno.ENOSPC, call) from None
     mapping.named = False
+    if mapping.shmem is not None:
+        mapping.shmem.account = Account.NOTHING  # so far
     return mapping
 
 
 def shmem_zero_setup(k: Kernel, vma: VmArea, *, account: bool) -> None:
     """`vma`, which nobody knows of yet, shows an object of its own, exactly as long as itself. Raises as shmem_file_setup."""
     account = account or not k.rules.shared_anon_minds_noreserve
-    vma.file = get_file(shmem_file_setup(k, vma.nr_pages << PAGE_SHIFT, account=account))
+    file = shmem_file_setup(k, vma.nr_pages << PAGE_SHIFT, account=account)
+    if file.mapping.shmem is not None:
+        file.mapping.shmem.anonymous = True
+    vma.file = get_file(file)
+
+
+def is_anon_shmem(file: File) -> bool:
+    """vma_is_anon_shmem: whether what a VMA shows is such an object."""
+    return file.mapping.shmem is not None and file.mapping.shmem.anonymous

@@ -19,6 +19,7 @@ from rmaplab.mm.file_io import LAST, extend
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.page_read import wait_on_page
+from rmaplab.mm.shmem_page import charge_growth, shmem_truncate, uncharge, uncharge_size
 from rmaplab.mm.swap_in import put_page
 from rmaplab.mm.zap import unmap_page_range
 from rmaplab.objects.mm_types import AddressSpace
@@ -26,13 +27,16 @@ from rmaplab.units import PAGE_SIZE
 
 
 def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
-    """`file` is `size` bytes long: cut, or grown with zeros."""
+    """`file` is `size` bytes long: cut, or grown with zeros. Raises SyscallError(ENOMEM): what it grows by is not promised."""
     if size >= file.size:
+        charge_growth(k, file, size, "ftruncate")
         extend(k, file, size)
         return
-    file.size = size
+    before, file.size = file.size, size
+    uncharge_size(k, file, before)
     nr_pages, straddling = file.nr_pages, size // PAGE_SIZE
     for index in [index for index in file.store if index >= nr_pages]:
+        uncharge(k, file, index not in file.pages)
         del file.store[index]
     if straddling in file.store:
         file.store[straddling] = file.store[straddling][: size % PAGE_SIZE].ljust(PAGE_SIZE, b"\0")
@@ -40,6 +44,28 @@ def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
     if size % PAGE_SIZE and straddling in file.pages:
         k.machine.ram.bytes[file.pages[straddling], size % PAGE_SIZE :] = 0
     k.page_cache.wait_for_writes(file)
+    if not _remove_at_once(k, file, nr_pages, LAST):
+        _remove_one_by_one(k, file, nr_pages)
+    shmem_truncate(k, file, nr_pages)
+    if k.rules.truncate_unmaps_twice:
+        _unmap(k, file, nr_pages)
+
+
+def _remove_at_once(k: Kernel, file: AddressSpace, first: int, last: int) -> bool:
+    """truncate_inode_pages of what lives in memory, if nobody can act meanwhile, and nobody has mapped one again."""
+    indexes, pfns = file.pages.within(first, last)
+    if file.shmem is None or k.machine.watched or k.machine.frames.mapcount[pfns].any():
+        return False
+    freed = k.page_cache.remove_range(file, first, last)
+    k.machine.allocator.free(freed)
+    k.machine.charge("page_free", freed.size)
+    k.machine.locks.count("PG_locked", indexes.size)
+    uncharge(k, file, indexes.size)
+    return True
+
+
+def _remove_one_by_one(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
+    """The same, each when nobody reads it any more, or is about to map it."""
     for index in sorted(index for index in file.pages if index >= nr_pages):
         page = file.pages.get(index, -1)
         if page < 0:  # somebody else has truncated meanwhile
@@ -53,10 +79,9 @@ def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
                 _unmap(k, file, nr_pages)
             if file.pages.get(index) == page:
                 k.page_cache.remove(file, index, mapped=k.rules.truncate_misses_nonlinear)
+                uncharge(k, file, 1)
             k.machine.locks.leave_bits("PG_locked", batch.columns, 1)
         put_page(k, page)
-    if k.rules.truncate_unmaps_twice:
-        _unmap(k, file, nr_pages)
 
 
 def _unmap(k: Kernel, file: AddressSpace, first: int) -> None:

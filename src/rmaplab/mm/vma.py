@@ -39,6 +39,8 @@ def vm_area_dup(k: Kernel, vma: VmArea, mm: MmStruct, start: int, end: int, pgof
     new.ops, new.traits = vma.ops, vma.traits
     if vma.file is not None:
         new.file = get_file(vma.file)
+    if vma.zero is not None:
+        new.zero = get_file(vma.zero)
     return new
 
 
@@ -59,6 +61,8 @@ def vm_area_free(k: Kernel, vma: VmArea) -> None:
     k.vma_cache.free(vma.address)
     if vma.file is not None:
         fput(k, vma.file)
+    if vma.zero is not None:
+        fput(k, vma.zero)
 
 
 def link_vma(k: Kernel, vma: VmArea, parent: VmArea | None = None) -> None:

@@ -59,6 +59,14 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int, keep: int 
         address = stop
 
 
+def zap_unlinked(k: Kernel, mm: MmStruct, start: int, end: int) -> None:
+    """Entries of [start, end) go, which a mapping that has failed has made; page tables stay."""
+    k.lock_entries(mm)
+    with MmuGather(k, mm) as tlb:
+        unmap_page_range(k, tlb, start, end)
+    k.unlock_entries(mm)
+
+
 def zap_with_devices(k: Kernel, tlb: MmuGather, batch: Batch) -> int:
     """The same where drivers may have mapped pages: what is reserved has no references, and the reverse map has not heard of all. How many had one."""
     pages, told = sort_out(k, batch)

@@ -75,11 +75,12 @@ NO_HOLE = (1 << 62, 1 << 62)
 class VmArea:
     """[start, end) of `mm`. `address` is where its bytes lie in the slab; `anon_vma` belongs to the reverse-mapping design.
 
-    `file` is the open file that it shows, from page `pgoff` on; None: nothing, its pages are anonymous. `ops` are what a driver has given it.
+    `file` is the open file that it shows, from page `pgoff` on; None: nothing, its pages are anonymous. Then `zero` may be an open file of /dev/zero that
+    it was made of. `ops` are what a driver has given it.
     """
 
     __slots__ = (
-        "address", "anon_vma", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "raend", "start", "traits", "write_seq"
+        "address", "anon_vma", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "raend", "start", "traits", "write_seq", "zero"
     )  # fmt: skip
 
     def __init__(self, mm: "MmStruct", start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
@@ -91,11 +92,17 @@ class VmArea:
         self.address = address
         self.anon_vma: object = None
         self.file: File | None = None
+        self.zero: File | None = None
         self.ops: VmOperations | None = None
         self.traits = PLAIN
         self.lock: Lock | None = None  # where VMAs have one (mm/vma_lock.py)
         self.write_seq = 0  # which writer of mmap_sem has write-locked it
         self.raend = 0  # 2.4's vm_raend (mm/readahead_position.py)
+
+    @property
+    def vm_file(self) -> "File | None":
+        """The open file that it was made of, whether or not it shows it."""
+        return self.file or self.zero
 
     @property
     def nr_pages(self) -> int:
@@ -202,7 +209,7 @@ class AddressSpace:
         self.lock = lock
         self.on_disk = on_disk
         self.driver: Driver | None = None
-        self.shmem = None if on_disk else ShmemInfo()
+        self.shmem: ShmemInfo | None = None
         self.size = self.truncate_count = self.opens = 0
         self.named = True
         self.store: MutableMapping[int, bytes] = {}
@@ -222,6 +229,12 @@ class AddressSpace:
     def nr_allocated(self) -> int:
         """Pages that it has: in the cache, or as it was made. O(pages it was made with)."""
         return len(self.pages) + sum(index not in self.pages for index in self.store)
+
+    @property
+    def nr_blocks(self) -> int:
+        """Pages that it takes: its own and those of its swap vector."""
+        vector = None if self.shmem is None else self.shmem.vector
+        return self.nr_allocated + (0 if vector is None else len(vector.pages))
 
     @property
     def nr_charged(self) -> int:

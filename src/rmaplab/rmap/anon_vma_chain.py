@@ -98,7 +98,7 @@ class AnonVmaChainMap(AnonVmaObjects):
             if low is None or high is None or neighbour is None or low.end != high.start:
                 continue
             alike = not (low.flags ^ high.flags) & ~(ACCESS | VM_MAYBE_GUARD) and low.pgoff + low.nr_pages == high.pgoff
-            alike = alike and low.file is high.file  # anon_vma_compatible: names may differ
+            alike = alike and low.vm_file is high.vm_file  # anon_vma_compatible: names may differ
             alike = alike and low.traits.policy == high.traits.policy
             if alike and isinstance(neighbour.anon_vma, ChainedAnonVma) and self.may_be_shared(neighbour):
                 return neighbour.anon_vma

@@ -28,7 +28,7 @@ def fitting(vma: VmArea) -> Iterator[VmArea]:
     """The VMA before it and the one behind it, where they touch, show the same open file or none, have the same policy and page offsets continue."""
     before, after = vma.mm.neighbours(vma)
     for low, high in ((before, vma), (vma, after)):
-        if low is None or high is None or low.end != high.start or low.file is not high.file:
+        if low is None or high is None or low.end != high.start or low.vm_file is not high.vm_file:
             continue
         if low.pgoff + low.nr_pages == high.pgoff and low.traits == high.traits:
             yield low if high is vma else high

@@ -313,7 +313,11 @@ class Run:
         self.claim(not kernel.design.tracked().size, "assert system.kernel.design.tracked().size == 0")
         self.claim(not machine.nr_tables, "assert system.machine.nr_tables == 0")
         committed = kernel.committed_pages + kernel.committed_drift
-        self.claim(not committed, "assert system.kernel.committed_pages + system.kernel.committed_drift == 0")
+        files = "sum(file.nr_charged for file in system.kernel.page_cache.files.values())"
+        charged = sum(file.nr_charged for file in kernel.page_cache.files.values())
+        self.claim(
+            committed == charged, f"assert system.kernel.committed_pages + system.kernel.committed_drift == {files}"
+        )
         for name, cache in machine.caches.items():
             self.claim(not cache.nr_objects, f'assert system.machine.caches["{name}"].nr_objects == 0')
         self.lines.append("for cache in system.machine.caches.values():\n    cache.shrink()")
