@@ -243,8 +243,9 @@ def _new_vma(
     try:
         if file is not None:
             vma.file = get_file(file)
-            if file.mapping.driver is not None:
-                file.mapping.driver.mmap(vma)
+            hook = file.ops or file.mapping.driver
+            if hook is not None:
+                hook.mmap(vma)
         elif flags & VM_SHARED:
             shmem_zero_setup(k, vma, account=account)
     except Exception:

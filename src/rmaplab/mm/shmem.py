@@ -12,6 +12,7 @@ Source: 2.4.27, 2.6.2, 2.6.7 and 6.18 mm/shmem.c, shmem_file_setup, shmem_zero_s
 import errno
 
 from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.mm.file_io import max_bytes
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.open_file import get_empty_filp, get_file, iput, set_up
 from rmaplab.objects.mm_types import AddressSpace, File, VmArea
@@ -22,8 +23,10 @@ from rmaplab.units import PAGE_SHIFT, page_align
 def shmem_file_setup(k: Kernel, size: int, *, account: bool, call: str = "mmap") -> File:
     """An unlinked file of `size` bytes that lives in memory, and an open file of it that nobody refers to yet. `account`: it is charged by its size.
 
-    Raises SyscallError: ENOMEM (overcommit), ENOSPC and ENFILE where it gets no memory; NoMemory where the kernel would wait.
+    Raises SyscallError: EINVAL (no file is as long as that), ENOMEM (overcommit), ENOSPC and ENFILE where it gets no memory; NoMemory where the kernel would wait.
     """
+    if size > max_bytes(k, on_disk=False):
+        raise SyscallError(errno.EINVAL, call, "no file is as long as that")
     charged = page_align(size) >> PAGE_SHIFT if account else 0
     if charged:
         k.charge_memory(charged, call)

@@ -16,6 +16,7 @@ class Account(IntEnum):
 
 @dataclass(slots=True)
 class ShmemInfo:
-    """`account`: what it is charged for."""
+    """`account`: what it is charged for. `locked`: its pages are not for reclaim (SHM_LOCK)."""
 
     account: Account = Account.NOTHING
+    locked: bool = False
