@@ -108,6 +108,9 @@ class Host:
     def remap(self, address: int, old: int, new: int, flags: int, to: int) -> int | str:
         return self.call("mremap", address, old, new, flags, to)
 
+    def show(self, address: int, length: int, pgoff: int) -> int | str:
+        return self.call("remap_file_pages", address, length, 0, pgoff, 0)
+
     def layout(self) -> list[Row]:
         rows = []
         for line in Path("/proc/self/maps").read_text().splitlines():
@@ -179,6 +182,7 @@ def step(choose: Random, nr: int) -> Callable[[Host], object]:
     odd = choose.choice((0, 0, 0, 1, 100))
     size, key = choose.randrange(0, 6 * P), choose.choice((IPC_PRIVATE, 1, 1, 2))
     making = choose.choice((0, IPC_CREAT, IPC_CREAT | IPC_EXCL)) | choose.choice((0o600, 0o644, 0o777, SHM_NORESERVE))
+    pgoff = choose.randrange(8)
     prot = choose.choice((RW, PROT_READ, PROT_READ, PROT_NONE))
     grown, command = choose.randrange(1, 9) * P, choose.choice((SHM_LOCK, SHM_UNLOCK, 77))
 
@@ -195,6 +199,8 @@ def step(choose: Random, nr: int) -> Callable[[Host], object]:
         lambda side: side.remap(attached(side), length, length, MOVES, to): 2,
         lambda side: side.remap(attached(side), 0, length, MOVES, to): 1,
         lambda side: side.remap(place, length, grown, 0, 0): 1,
+        lambda side: side.show(place, length, pgoff): 3,
+        lambda side: side.show(attached(side), length, pgoff): 1,
         lambda side: side.control(index, command): 1,
         lambda side: side.control(index, IPC_RMID): 1,
         lambda side: side.get(key, size, making): 2,
