@@ -1,4 +1,4 @@
-"""The surface: what a task can call. Processes here, memory in calls/memory.py, files in calls/files.py.
+"""The surface: what a task can call. Processes here, memory in calls/memory.py, files in calls/files.py, segments in calls/shm.py.
 
     from outside                            in a program
     child = task.fork()                     def program(task):
@@ -15,8 +15,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from rmaplab.calls.files import FileCalls
 from rmaplab.calls.memory import SIGKILL, SIGSEGV
+from rmaplab.calls.shm import ShmCalls
 from rmaplab.errors import NoMemory, NotModelled, OomKilled, Oops, SegmentationFault, SyscallError, UsageError
 from rmaplab.mm.fork import dup_mm
 from rmaplab.mm.kernel import Kernel
@@ -31,7 +31,7 @@ class ProgramExit(BaseException):
     """Leaves a program once it has called exit(); programs should let it pass."""
 
 
-class Task(FileCalls):
+class Task(ShmCalls):
     """A task and the system calls it can make. System.spawn makes the first, fork() the others."""
 
     # -- processes -----------------------------------------------------------------------------------------------

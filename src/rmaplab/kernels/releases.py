@@ -16,6 +16,7 @@ needs its design and its bodies as well before it can be booted.
 
 from rmaplab.kernels.figures_box import SCHEDULER, SIZES
 from rmaplab.kernels.figures_files import FILES, INDEXES
+from rmaplab.kernels.figures_ipc import IPC
 from rmaplab.kernels.figures_mapping import MAPPING
 from rmaplab.kernels.figures_mm import RULES
 from rmaplab.kernels.figures_nonlinear import NONLINEAR
@@ -27,7 +28,7 @@ from rmaplab.kernels.patches import OF_APRIL_2004, OF_MARCH_2004
 from rmaplab.kernels.spec import KernelSpec
 
 V = Status.VALIDATED
-HISTORIES = SIZES | RULES | MAPPING | INDEXES | FILES | NONLINEAR | SHMEM | WALKS | TLB | SCHEDULER
+HISTORIES = SIZES | RULES | MAPPING | INDEXES | FILES | NONLINEAR | SHMEM | IPC | WALKS | TLB | SCHEDULER
 
 VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"
 PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"

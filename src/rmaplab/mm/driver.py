@@ -33,7 +33,7 @@ from rmaplab.machine.pagetable_edit import hang_tables
 from rmaplab.mm.file_rules import DriverPages
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_RESERVED, VM_WRITE
-from rmaplab.objects.mm_types import AddressSpace, Driver, MmStruct, VmArea
+from rmaplab.objects.mm_types import AddressSpace, DeviceOperations, Driver, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
@@ -80,7 +80,7 @@ def remap_page_range(k: Kernel, vma: VmArea, pfns: I64) -> None:
 
 def nopage(vma: VmArea, address: int) -> int:
     """The driver's page for `address`, with a reference; -1: SIGBUS. Raises as an allocation."""
-    if vma.ops is None:
+    if not isinstance(vma.ops, DeviceOperations):
         raise NotModelled(f"{vma} is of a driver without nopage, and has no entry at {address:#x}: leave its touch out")
     return vma.ops.nopage(vma, address & -PAGE_SIZE)
 

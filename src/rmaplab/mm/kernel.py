@@ -22,6 +22,7 @@ from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.mm.pagevec import LruAdd
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import VM_ACCOUNT
+from rmaplab.objects.ipc import ShmIds
 from rmaplab.objects.mm_types import AddressSpace, File, MmStruct, Range, VmaIndex
 from rmaplab.objects.shmem import Account, ShmemInfo, SwapVector
 from rmaplab.objects.task import TaskStruct
@@ -32,6 +33,7 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 MM_LOCKS: LockClasses = (
     ("mmap_sem", True, False),
+    ("shm_ids", True, False),
     ("vma_lock", True, False),
     ("PG_locked", True, False),
     ("mmlist_lock", False, False),
@@ -133,6 +135,10 @@ class Kernel:
         self.inode_cache = machine.cache("inode_cache", rules.inode_bytes, hwcache_align=rules.inodes_are_aligned)
         self.file_cache = machine.cache("filp", rules.file_bytes, hwcache_align=True)
         self.dev_zero: AddressSpace | None = None
+        self.shm = ShmIds(machine.locks.new("shm_ids"), in_turn=rules.ipc_ids_in_turn)
+        self.shmid_cache = machine.cache("shmid_kernel", rules.shmid_kernel_bytes, hwcache_align=True)
+        attach = rules.shm_file_data_bytes
+        self.shm_file_data_cache = machine.cache("shm_file_data", attach, hwcache_align=True) if attach else None
         self.open_files: dict[int, File] = {}  # by the address of the struct file
         files = self.rmap.files
         self.page_cache = PageCache(machine.ram, machine.frames, files, self._make_space, nodes, machine.disk)

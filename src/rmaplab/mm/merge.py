@@ -20,7 +20,8 @@ from rmaplab.mm.file_rules import FileMerging
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma import absorb, move_border, set_range, split_vma
 from rmaplab.mm.vma_lock import vma_start_write
-from rmaplab.objects.mm_types import PLAIN, File, MmStruct, Traits, VmArea
+from rmaplab.objects.mm_types import File, MmStruct, VmArea
+from rmaplab.objects.traits import PLAIN, Traits
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -57,7 +58,7 @@ def merge_new_range(
         or not continues(k, after, flags, pgoff + nr_pages, source, asked=asked, file=file, zero=zero)
     ):
         after = None
-    if before is not None and after is not None and not k.design.vma_can_merge(before, after):
+    if before is not None and after is not None and not (k.design.vma_can_merge(before, after) and may_go(k, after)):
         after = None
     target = before or after
     if target is None:
@@ -139,10 +140,15 @@ def continues(
         and neighbour.traits == traits
         and neighbour.file is file
         and neighbour.zero is zero
-        and neighbour.ops is None
+        and (neighbour.ops is None or k.rules.removal_minds_close)
         and (neighbour.pgoff == pgoff or (made_of is None and not k.design.linear))
         and (asked or k.design.vma_can_grow(neighbour, source))
     )
+
+
+def may_go(k: Kernel, vma: VmArea) -> bool:
+    """can_merge_remove_vma: nobody counts it."""
+    return vma.ops is None or not k.rules.removal_minds_close
 
 
 def _keep_sticky(k: Kernel, target: VmArea, flags: int, *parts: VmArea | None) -> None:
@@ -170,6 +176,8 @@ def _merge_existing(
         and (after.start != end or not continues(k, after, flags, vma.pgoff + vma.nr_pages, vma, traits=traits))
     ):
         after = None
+    if left and right and not may_go(k, vma):
+        return None
     if before is not None and after is not None and not k.design.vma_can_merge(before, after):
         after = None
     target = before or after

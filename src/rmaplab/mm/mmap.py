@@ -256,8 +256,8 @@ def _cover(
             new.zero = get_file(zero)
         elif file is not None:
             new.file = get_file(file)
-        if device is not None:
-            device.mmap(new)
+        if (hook := device if file is None else file.ops or device) is not None:
+            hook.mmap(new)
     except Exception:
         if filled is not None:
             zap_unlinked(k, mm, start, end)

@@ -13,7 +13,7 @@ An anonymous VMA without pages gets the page offset of its new address, as if it
 with it its pages' indexes. An emptied source (DONTUNMAP of all of it) is without anonymous pages again.
 
 Since 6.17 a move that neither grows nor shrinks (MREMAP_FIXED) may cover many VMAs: each goes by itself, gaps between them stay
-gaps, and what is mapped where a gap lands stays too.
+gaps, and what is mapped where a gap lands stays too. Not so those of segments (mm/ipc_shm.py).
 
 Source: 6.18 mm/mremap.c, check_mremap_params, check_prep_vma, remap_move, mremap_to, mremap_at, expand_vma, move_vma, dontunmap_complete;
 mm/vma.c, copy_vma, vma_merge_extend; modern.md 1.9, 4. What is not in these was tried out on a running 6.18.
@@ -177,6 +177,10 @@ def _move_run(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> int:
         if result is not None:
             target += start - last_end
         last_end = vma.end
+        if _moves_alone(vma) and (result is not None or stop < end):
+            raise SyscallError(
+                errno.EFAULT, "mremap", "who chooses addresses for its mappings has them moved one by one"
+            )
         part = _check_source(k, vma, limits, Remap(start, stop - start, stop - start, remap.flags, target))
         moved, _ = _move_to(k, mm, limits, part, 0)  # it does not grow: nothing is to be faulted in
         result = moved if result is None else result
@@ -185,6 +189,11 @@ def _move_run(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> int:
     if result is None:
         raise SyscallError(errno.EFAULT, "mremap", f"nothing is mapped at {old:#x}")
     return result
+
+
+def _moves_alone(vma: VmArea) -> bool:
+    """Not vma_multi_allowed: its file has a get_unmapped_area of its own."""
+    return vma.file is not None and vma.file.ops is not None and vma.file.ops.chooses_addresses
 
 
 def _move_to(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap, cut: int) -> tuple[int, Range | None]:

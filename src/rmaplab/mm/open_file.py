@@ -61,6 +61,8 @@ def fput(k: Kernel, file: File) -> None:
         del k.open_files[file.address]
         k.file_cache.free(file.address)
         file.address = 0
+        if file.ops is not None:
+            file.ops.release()
         file.mapping.opens -= 1
         iput(k, file.mapping)
 

@@ -8,11 +8,12 @@ same release are two rules, and no rule is read as a sign of another.
 from dataclasses import dataclass
 
 from rmaplab.mm.file_rules import FileLock, FileMerging, FileRules, Populate
+from rmaplab.mm.ipc_rules import IpcRules
 
 
 @dataclass(frozen=True)
-class Rules(FileRules):
-    """One kernel's rules, those for files (file_rules.py) among them. Sizes in bytes, for the architecture it was booted on."""
+class Rules(FileRules, IpcRules):
+    """One kernel's rules, those for files (file_rules.py) and for segments (ipc_rules.py) among them. Sizes in bytes, for the architecture it was booted on."""
 
     # -- kernel.py: what objects take -----------------------------------------------------------------------------------
     task_struct_bytes: int
@@ -106,6 +107,8 @@ class Rules(FileRules):
     """Of a VMA whose one end changes, that end is the new VMA; otherwise what sticks out is."""
     vm_special: int
     """VMAs with one of these vm_flags never merge."""
+    removal_minds_close: bool
+    """One whose vm_ops count VMAs may grow, and no such one may go; otherwise none of them merges at all."""
 
     # -- mmap.py, unmapped_area.py, stack.py -------------------------------------------------------------------------------
     mmap_of_nothing_succeeds: bool

@@ -17,6 +17,7 @@ from rmaplab.machine.entries import RW, EntryKind
 from rmaplab.machine.frames import PG_ANON, PG_ANON_EXCLUSIVE, PG_RESERVED, PG_SLAB, PG_TABLE, ZERO_PFN
 from rmaplab.machine.table_reader import Entries, read_page_tables
 from rmaplab.mm.driver import in_devices, is_device, was_told
+from rmaplab.mm.ipc_shm import check_segments
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_NONLINEAR, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct
@@ -65,6 +66,7 @@ def check(k: Kernel, *, walks: int = WALKS) -> None:
     _check_pages(k, mapped, references)
     k.swap.check(np.concatenate(others))
     k.page_cache.check()
+    check_segments(k, mms)
     k.rmap.check(mms, told, devices)
     pages = np.union1d(np.flatnonzero(mapped), k.design.tracked())
     if walks:

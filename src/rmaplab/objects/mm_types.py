@@ -26,7 +26,7 @@ pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
@@ -35,6 +35,7 @@ from rmaplab.machine.radix_tree import RadixTree
 from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE
 from rmaplab.objects.readahead import ReadaheadState
 from rmaplab.objects.shmem import Account, ShmemInfo
+from rmaplab.objects.traits import PLAIN
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 RLIM_INFINITY = 1 << 62
@@ -61,14 +62,6 @@ class Limits:
     nproc_exceeded: bool = False
 
 
-class Traits(NamedTuple):
-    """What VMAs that merge have in common beside flags: a memory policy (mode, mode's flags, nodes, nodes asked for), and a name."""
-
-    policy: tuple[int, int, int, int] | None = None
-    name: str | None = None
-
-
-PLAIN = Traits()
 NO_HOLE = (1 << 62, 1 << 62)
 
 
@@ -126,7 +119,7 @@ class VmArea:
 
 
 class VmOperations(Protocol):
-    """vm_ops: what a driver does for the VMAs that show its device."""
+    """vm_ops: who hears of the VMAs that show a file, a driver of those of its device."""
 
     def open(self, vma: VmArea) -> None:
         """There is one more: a fork's child, a part of one, or where one has moved to."""
@@ -134,8 +127,25 @@ class VmOperations(Protocol):
     def close(self, vma: VmArea) -> None:
         """One less; its entries are gone."""
 
+
+@runtime_checkable
+class DeviceOperations(VmOperations, Protocol):
+    """vm_ops of a driver with pages of its own."""
+
     def nopage(self, vma: VmArea, address: int) -> int:
         """The page to be mapped at `address`, with a reference for the caller; -1: SIGBUS. Raises as an allocation."""
+
+
+class FileOperations(Protocol):
+    """file_operations of a struct file that is not simply its inode's. One that `chooses_addresses` has a get_unmapped_area."""
+
+    chooses_addresses: ClassVar[bool]
+
+    def mmap(self, vma: VmArea) -> None:
+        """`vma`, which nobody knows of yet, shows it: vm_ops. Raises SyscallError."""
+
+    def release(self) -> None:
+        """Nobody refers to it any more."""
 
 
 class Driver(Protocol):
@@ -186,20 +196,8 @@ class AddressSpace:
     """
 
     __slots__ = (
-        "address",
-        "driver",
-        "i_mmap",
-        "lock",
-        "named",
-        "on_disk",
-        "opens",
-        "pages",
-        "read_only",
-        "shmem",
-        "size",
-        "store",
-        "truncate_count",
-    )
+        "address", "driver", "i_mmap", "lock", "named", "on_disk", "opens", "pages", "read_only", "shmem", "size", "store", "truncate_count"
+    )  # fmt: skip
 
     def __init__(
         self, address: int, i_mmap: VmaIndex, lock: Lock, pages: RadixTree | None = None, *, on_disk: bool = True
@@ -248,15 +246,16 @@ class File:
     """struct file: an address space, opened for reading, for writing, or both. VMAs of one of them may merge, those of two opens never do.
 
     `position` is where read and write go on, `ra` how it was read so far; dup and fork share them. `count` are those who refer to it: descriptors and VMAs. `address` is where
-    its bytes lie in the slab; 0 if it was not opened by anybody (mm/open_file.py).
+    its bytes lie in the slab; 0 if it was not opened by anybody (mm/open_file.py). `ops` are what it does that others do not.
     """
 
-    __slots__ = ("address", "count", "mapping", "position", "ra", "readable", "writable")
+    __slots__ = ("address", "count", "mapping", "ops", "position", "ra", "readable", "writable")
 
     def __init__(self, mapping: AddressSpace, *, readable: bool = True, writable: bool = False) -> None:
         self.mapping = mapping
         self.readable, self.writable = readable, writable
         self.position = self.address = self.count = 0
+        self.ops: FileOperations | None = None
         self.ra = ReadaheadState()
 
 

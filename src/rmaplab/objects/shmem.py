@@ -73,8 +73,9 @@ class SwapVector:
 
 @dataclass(slots=True)
 class ShmemInfo:
-    """`account`: what it is charged for. `anonymous`: a mapping has made it, and it alone can show it."""
+    """`account`: what it is charged for. `anonymous`: a mapping has made it, and it alone can show it. `locked`: its pages are not for reclaim (SHM_LOCK)."""
 
     account: Account = Account.NOTHING
+    locked: bool = False
     anonymous: bool = False
     vector: SwapVector | None = None
