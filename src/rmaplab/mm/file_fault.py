@@ -94,8 +94,7 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
     machine, mm, locks = k.machine, vma.mm, k.machine.locks
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
-    file, first = vma.file.mapping, vma.index_of(start)
-    around = 0 if write else k.rules.fault_around_pages
+    file, first, around = vma.file.mapping, vma.index_of(start), 0 if write else k.rules.fault_around_pages
     seen, pfns = machine.changes, _alike(k, vma, file, first, start, codes, write)
     nr = pfns.size
     if nr < 2:
@@ -129,13 +128,7 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
                     tables = _NOTHING
                 mapped(k, vma, batch, write=write)
                 count_hits(k, vma.file, nr)
-                faults = -(-nr // around) if around else nr
-                locks.count("vma_lock" if k.rules.vma_locks else "mmap_sem", faults - 1, write=False)
-                locks.count("page_table_lock", faults - 1)
-                if k.rules.fault_locks_page and not around:
-                    locks.count("PG_locked", nr)
-                machine.charge("file_fault", faults)
-                machine.charge("file_map_around", nr - faults)
+                _count_faults(k, nr, around)
             locks.leave(lock)
         except (NoMemory, NoSpace):
             same, codes = False, codes[: nr // 2]
@@ -149,6 +142,17 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
         return map_stretch(k, vma, start, codes, write)
     machine.end_burst()
     return same
+
+
+def _count_faults(k: Kernel, nr: int, around: int) -> None:
+    """What so many pages cost, and what their faults have locked: one for each page, or for each window of `around`."""
+    faults, locks = -(-nr // around) if around else nr, k.machine.locks
+    locks.count("vma_lock" if k.rules.vma_locks else "mmap_sem", faults - 1, write=False)
+    locks.count("page_table_lock", faults - 1)
+    if k.rules.fault_locks_page and not around:
+        locks.count("PG_locked", nr)
+    k.machine.charge("file_fault", faults)
+    k.machine.charge("file_map_around", nr - faults)
 
 
 def _alike(k: Kernel, vma: VmArea, file: AddressSpace, first: int, start: int, codes: I8, write: bool) -> I64:
