@@ -1,18 +1,18 @@
 """Random calls on files and their mappings: bytes are where they must be, on any kernel and index, and check() holds after each call.
 
-    model     a file is its pages and its size; a task is pages at addresses: (file, page, shared?, may be written?, private copy?)
+    model     a file is its pages and its size; a task is pages at addresses (file_model.py)
     kernel    page cache, VMAs on indexes, entries, dirty bits, copies
 
 The same seed makes the same calls. Beside the kit (kit.py), whose scripts have no files.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from random import Random
 
-from rmaplab.calls.task import Task
-from rmaplab.errors import BusError, SegmentationFault, SyscallError
+from rmaplab.errors import BusError, SegmentationFault
 from rmaplab.kernels.system import boot
+from rmaplab.lab.conformance.file_model import HERE, PAGES, ROOM, Bytes, FileBytes, FileUser, Shown, refused, signalled
 from rmaplab.lab.conformance.thief import Thief
 from rmaplab.objects.flags import (
     MADV_COLD,
@@ -29,79 +29,10 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
 )
-from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SIZE
 
-HERE, ROOM = 0x5000_0000 // PAGE_SIZE, 60  # pages
-PAGES = 20
-
-
-def refused(name: str, call: Callable[[], object]) -> None:
-    """It must fail with this errno. Raises AssertionError."""
-    try:
-        call()
-    except SyscallError as failure:
-        if failure.name == name:
-            return
-        raise
-    raise AssertionError(f"a call must fail with {name}")
-
-
-def signalled(kind: type[SegmentationFault], call: Callable[[], object]) -> None:
-    """It must be this signal and no other. Raises AssertionError."""
-    try:
-        call()
-    except SegmentationFault as fault:
-        if type(fault) is kind:
-            return
-        raise
-    raise AssertionError(f"an access must be a {kind.__name__}")
-
-
-@dataclass
-class Bytes:
-    """What a file is made of: page -> bytes, those behind the end too as far as a mapping shows them."""
-
-    space: AddressSpace
-    pages: dict[int, bytearray]
-    size: int
-
-    def page(self, index: int) -> bytearray:
-        """Its bytes."""
-        return self.pages.setdefault(index, bytearray(PAGE_SIZE))
-
-    def resize(self, size: int, *, zeroes_tail: bool) -> None:
-        """What is cut off is gone; what a mapping has left behind the old end too, if that is so."""
-        index, offset = divmod(min(size, self.size), PAGE_SIZE)
-        if offset and (size < self.size or zeroes_tail):
-            self.page(index)[offset:] = bytes(PAGE_SIZE - offset)
-        for gone in [each for each in self.pages if each * PAGE_SIZE >= size]:
-            del self.pages[gone]
-        self.size = size
-
-    def covers(self, index: int) -> bool:
-        """Whether it has that page."""
-        return index * PAGE_SIZE < self.size
-
-
-@dataclass
-class Shown:
-    """A page of an address space."""
-
-    of: Bytes
-    index: int
-    shared: bool
-    writable: bool
-    may_write: bool
-    copy: bytearray | None = None
-
-
-@dataclass(eq=False)
-class FileUser:
-    """A task and its pages, by number."""
-
-    task: Task
-    pages: dict[int, Shown] = field(default_factory=dict)
+Calls = dict[Callable[[FileUser], None], int]
+"""What may be called next, and how often of all times."""
 
 
 class FileRun:
@@ -126,12 +57,12 @@ class FileRun:
                 self.writable |= {fd} if writable else set()
         self.processes = [FileUser(first)]
 
-    def make(self, *, on_disk: bool) -> Bytes:
+    def make(self, *, on_disk: bool) -> FileBytes:
         """A file, half of it zeros."""
         data = bytes(self.choose.randrange(1, 256) for _ in range(64)) * 64 * (PAGES // 2)
         space = self.system.new_file(data, PAGES * PAGE_SIZE, on_disk=on_disk)
         pages = {i: bytearray(data[i * PAGE_SIZE :][:PAGE_SIZE]) for i in range(PAGES // 2)}
-        return Bytes(space, pages, PAGES * PAGE_SIZE)
+        return FileBytes(pages, PAGES * PAGE_SIZE, space)
 
     def run(self, steps: int) -> None:
         """So many calls; then all that is mapped is looked at, and all tasks exit."""
@@ -141,21 +72,29 @@ class FileRun:
             for page in sorted(process.pages):
                 self.same(process, page)
         self.system.check()
+        self.finish()
         for process in self.processes:
             process.task.exit()
         self.system.check()
         if left := [vma for each in self.files for vma in each.space.i_mmap]:
             raise AssertionError(f"{left[0]} is on a file's index, and nobody lives")
 
+    def finish(self) -> None:
+        """What must be done while somebody lives, so that nothing is left."""
+
     def step(self) -> None:
         """One call, and check()."""
         process = self.choose.choice(self.processes)
-        weights: dict[Callable[[FileUser], None], int] = {
+        weights = self.weights()
+        self.choose.choices(list(weights), list(weights.values()))[0](process)
+        self.system.check()
+
+    def weights(self) -> Calls:
+        """Its calls, and how often each is made."""
+        return {
             self.mmap: 4, self.load: 5, self.store: 8, self.fork: 2, self.munmap: 2, self.mprotect: 3, self.mremap: 3,
             self.again: 1, self.dontneed: 1, self.advise: 1, self.resize_map: 1, self.truncate: 1, self.pwrite: 2, self.pread: 2, self.sync: 2, self.exit: 1,
         }  # fmt: skip
-        self.choose.choices(list(weights), list(weights.values()))[0](process)
-        self.system.check()
 
     def place(self) -> int:
         """A page of the address space."""
@@ -264,7 +203,8 @@ class FileRun:
             flags = MREMAP_MAYMOVE | MREMAP_FIXED
             process.task.mremap(run[0] * PAGE_SIZE, 0, len(run) * PAGE_SIZE, flags, to * PAGE_SIZE)
             for page in run:
-                process.pages[to + page - run[0]] = replace(process.pages[page])
+                again = process.pages[page]
+                process.pages[to + page - run[0]] = replace(again, index=again.linear)
 
     def dontneed(self, process: FileUser) -> None:
         """Copies are lost."""
@@ -291,7 +231,7 @@ class FileRun:
         process.task.mremap(old, len(run) * PAGE_SIZE, nr * PAGE_SIZE, flags, new)
         moved = [process.pages.pop(page) for page in run][:nr]
         while len(moved) < nr:
-            moved.append(replace(moved[-1], index=moved[-1].index + 1, copy=None))
+            moved.append(replace(moved[-1], index=moved[-1].linear + 1, linear=moved[-1].linear + 1, copy=None))
         for i, shown in enumerate(moved):
             process.pages[to + i] = shown
 
@@ -311,7 +251,7 @@ class FileRun:
 
     def resize(self, of: Bytes, size: int) -> None:
         """As this kernel does it."""
-        of.resize(size, zeroes_tail=self.zeroes_tail and of.space.on_disk)
+        of.resize(size, zeroes_tail=self.zeroes_tail and isinstance(of, FileBytes) and of.space.on_disk)
 
     def pwrite(self, process: FileUser) -> None:
         """Perhaps behind the end."""
@@ -332,7 +272,7 @@ class FileRun:
         offset = self.choose.randrange(PAGES * PAGE_SIZE)
         there = b"".join(of.page(index) for index in range(-(-of.size // PAGE_SIZE)))[: of.size]
         if process.task.pread(opened, 6000, offset) != there[offset : offset + 6000]:
-            raise AssertionError(f"pread at {offset} returns other bytes than file {of.space.address} has")
+            raise AssertionError(f"pread at {offset} by descriptor {opened} returns other bytes than its file has")
 
     def sync(self, process: FileUser) -> None:
         """msync, or fsync."""
