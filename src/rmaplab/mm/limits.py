@@ -52,3 +52,8 @@ def break_is_limited(mm: MmStruct, limits: Limits, address: int) -> bool:
 
 def _is_data(flags: int) -> bool:
     return flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE
+
+
+def can_do_mlock(k: Kernel, limits: Limits) -> bool:
+    """Whether nobody minds that a task locks memory, RLIMIT_MEMLOCK aside: CAP_IPC_LOCK, or vm.disable_cap_mlock."""
+    return limits.may_lock or k.rules.cap_mlock_disabled

@@ -23,7 +23,7 @@ from rmaplab.errors import NoMemory, NotModelled, SyscallError, as_errno
 from rmaplab.mm.driver import mmap_device
 from rmaplab.mm.file_rules import Populate
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.limits import break_is_limited, check_expand_vm
+from rmaplab.mm.limits import break_is_limited, can_do_mlock, check_expand_vm
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.mmap_file import check_pgoff, file_flags, refuse_growth
 from rmaplab.mm.munmap import do_munmap, split_ends
@@ -165,7 +165,7 @@ def check_lock_limit(
     k: Kernel, mm: MmStruct, limits: Limits, flags: int, nr_pages: int, call: str, *, asked: bool = False
 ) -> None:
     """can_do_mlock (if it was `asked` for by name) and mlock_future_ok. Raises SyscallError: EPERM, EAGAIN."""
-    if asked and k.rules.mlock_needs_capability and not limits.may_lock:
+    if asked and k.rules.mlock_needs_capability and not can_do_mlock(k, limits):
         raise SyscallError(errno.EPERM, call, "CAP_IPC_LOCK is not there")
     if limits.may_lock and not k.rules.memlock_limits_all:
         return

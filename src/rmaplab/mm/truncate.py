@@ -20,6 +20,7 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.page_read import wait_on_page
 from rmaplab.mm.swap_in import put_page
+from rmaplab.mm.unmap_mapping import unmap_nonlinear
 from rmaplab.mm.zap import unmap_page_range
 from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SIZE
@@ -53,6 +54,8 @@ def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
                 _unmap(k, file, nr_pages)
             if file.pages.get(index) == page:
                 k.page_cache.remove(file, index, mapped=k.rules.truncate_misses_nonlinear)
+                if k.machine.frames.mapcount[page]:
+                    k.rmap.unowned.add(page)
             k.machine.locks.leave_bits("PG_locked", batch.columns, 1)
         put_page(k, page)
     if k.rules.truncate_unmaps_twice:
@@ -70,4 +73,6 @@ def _unmap(k: Kernel, file: AddressSpace, first: int) -> None:
             with MmuGather(k, vma.mm) as tlb:
                 unmap_page_range(k, tlb, start, vma.end, keep=k.machine.encoding.guard)
             k.unlock_entries(vma.mm)
+    for vma in file.i_mmap.apart:
+        unmap_nonlinear(k, vma, first, LAST)
     k.machine.locks.drop(file.lock)

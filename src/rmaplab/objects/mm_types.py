@@ -24,9 +24,9 @@ pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
@@ -78,7 +78,7 @@ class VmArea:
     """
 
     __slots__ = (
-        "address", "anon_vma", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "raend", "start", "traits", "write_seq"
+        "address", "anon_vma", "cursor", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "raend", "start", "traits", "write_seq"
     )  # fmt: skip
 
     def __init__(self, mm: "MmStruct", start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
@@ -94,6 +94,7 @@ class VmArea:
         self.traits = PLAIN
         self.lock: Lock | None = None  # where VMAs have one (mm/vma_lock.py)
         self.write_seq = 0  # which writer of mmap_sem has write-locked it
+        self.cursor = 0  # how far reclaim has come in a nonlinear one, in bytes: 2.6.7's vm_private_data
         self.raend = 0  # 2.4's vm_raend (mm/readahead_position.py)
 
     @property
@@ -143,8 +144,17 @@ class Driver(Protocol):
 class VmaIndex(Protocol):
     """The VMAs that map one file, private and shared: rmap/file_index.py has them. mm/vma.py alone links and unlinks."""
 
-    name: ClassVar[str]
-    looked_at: int
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def looked_at(self) -> int:
+        """Nodes that its last search has passed."""
+
+    @property
+    def apart(self) -> Sequence[VmArea]:
+        """Nonlinear ones, where they are kept apart: no search by pages finds them."""
 
     def link(self, vma: VmArea, parent: VmArea | None = None) -> None:
         """One more; a fork's child of `parent`."""
@@ -179,6 +189,7 @@ class AddressSpace:
     __slots__ = (
         "address",
         "driver",
+        "has_nonlinear",
         "i_mmap",
         "lock",
         "on_disk",
@@ -200,6 +211,7 @@ class AddressSpace:
         self.size = self.truncate_count = 0
         self.store: MutableMapping[int, bytes] = {}
         self.read_only = False
+        self.has_nonlinear = False  # VMAs that were nonlinear once may show it
         self.pages = RadixTree() if pages is None else pages
 
     def is_hole(self, index: int) -> bool:
