@@ -36,11 +36,26 @@ def test_patches_are_the_announcements() -> None:
 
 def test_patches_of_aa3_are_its_mails() -> None:
     """Its list of memory patches, in its order; those of March under their new names."""
-    names = ["extraversion", "objrmap-core", "anon-vma", "prio-tree", "gfp-no-compound", "mprotect-vma-merging"]
-    assert [patch.name for patch in PATCHES["2.6.5-rc3"]] == names
+    names = [
+        "extraversion",
+        "objrmap-core",
+        "anon-vma",
+        "prio-tree",
+        "gfp-no-compound",
+        "mprotect-vma-merging",
+        "disable-cap-mlock",
+    ]
+    assert [patch.name for patch in PATCHES["2.6.5-rc3"]] == [*names, "nonlinear-can-do-mlock"]  # that one of 2.6.5-aa5
     aa3, made = KERNELS["2.6.5-rc3-aa3"], find_kernel("+".join(("2.6.5-rc3", *names)))
     assert (made.figures, made.design, made.published) == (aa3.figures, aa3.design, aa3.published)
     assert (aa3.release, made.release) == ("2.6.5-rc3-aa3", "2.6.5-rc3-aa3+" + "+".join(names[1:]))
+
+
+def test_2_6_5_rc2_aa2_is_made_of_its_patches() -> None:
+    """By the names that its mail has them under."""
+    aa2, made = KERNELS["2.6.5-rc2-aa2"], find_kernel("2.6.5-rc2+extraversion+objrmap-core+anon-vma")
+    assert [patch.name for patch in PATCHES["2.6.5-rc2"]] == [patch.name for patch in aa2.patches]
+    assert (made.figures, made.design, aa2.release) == (aa2.figures, aa2.design, "2.6.5-rc2-aa2")
 
 
 def test_all_patches_make_aa1() -> None:

@@ -6,19 +6,20 @@ with                                  without                              what 
 2.6.5-rc1+00100+00101                 2.6.5-rc1+00100                      the same for an anonymous page; merging by mprotect and mremap; drivers
 2.6.5-rc1+00100+anonmm                2.6.5-rc1+00100                      likewise
 2.6.5-rc1+00000_twofish-2.6, 00200, 00201                                  nothing: counts, memory and VMAs to the last one
-2.6.5-rc3 and its six                                                      likewise, of April
+2.6.5-rc3 and its seven                                                    likewise, of April; and one of 2.6.5-aa5
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import rmaplab
-from rmaplab.errors import Oops
+from rmaplab.errors import Oops, SyscallError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.releases import PATCHES
 from rmaplab.machine.frames import PG_ANON
@@ -36,7 +37,7 @@ from rmaplab.objects.flags import (
     PROT_WRITE,
 )
 from rmaplab.objects.mm_types import File
-from rmaplab.rmap.queries import Outcome, unmap
+from rmaplab.rmap.queries import Outcome, referenced, unmap
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 ANON, RW = MAP_PRIVATE | MAP_ANONYMOUS, PROT_READ | PROT_WRITE
@@ -207,6 +208,47 @@ def vmas_of_a_file(system: rmaplab.System) -> Facts:
     return {"index": type(index).__name__, "VMA": system.machine.caches["vm_area_struct"].object_bytes}
 
 
+def nonlinear(system: rmaplab.System) -> Facts:
+    """A page that remap_file_pages has put elsewhere: how many are found, and what becomes of it when reclaim asks, old."""
+    task = system.spawn()
+    fd = task.open(system.new_file(size=8 * PAGE_SIZE), writable=True)
+    base = task.mmap(4 * PAGE_SIZE, RW, MAP_SHARED, file=fd)
+    task.remap_file_pages(base, PAGE_SIZE, 0, 6)
+    assert task.mm is not None
+    pfn = int(lookup(*system.machine.geometry, task.mm.pgd, base)[0]) >> PAGE_SHIFT
+    found = len(system.who_maps(task, base))
+    referenced(system.kernel.rmap, np.array([pfn]))
+    system.machine.frames.count[pfn] += 1
+    outcomes = {int(unmap(system.kernel.rmap, np.array([pfn]), np.zeros(1, np.int64)).outcome[0]) for _ in range(2)}
+    system.machine.frames.count[pfn] -= 1
+    system.check()
+    return {"found": found, "gone": Outcome.SUCCESS in outcomes}
+
+
+def who_may(system: rmaplab.System) -> Facts:
+    """Who is not root and has no capability locks a page, and maps one nonlinearly: as booted, and with the sysctl if there is one."""
+    facts: Facts = {}
+    systems = {"as booted": system}
+    if system.kernel.rules.cap_mlock_disablable:
+        systems["sysctl"] = rmaplab.boot(system.spec, ram="64M", disable_cap_mlock=True)
+    for name, booted in systems.items():
+        task = booted.spawn()
+        fd = task.open(booted.new_file(size=8 * PAGE_SIZE), writable=True)
+        base = task.mmap(4 * PAGE_SIZE, RW, MAP_SHARED, file=fd)
+        calls = {
+            "mlock": partial(task.mlock, base, PAGE_SIZE),
+            "remap": partial(task.remap_file_pages, base, PAGE_SIZE, 0, 5),
+        }
+        for call, make in calls.items():
+            try:
+                make()
+                facts[f"{name}: {call}"] = "ok"
+            except SyscallError as failure:
+                facts[f"{name}: {call}"] = failure.name
+        booted.check()
+    return facts
+
+
 def everything(system: rmaplab.System) -> Facts:
     """All that is counted of a task that maps, forks, moves, protects and exits."""
     facts: Facts = {}
@@ -234,6 +276,8 @@ UNTOLD: Facts = {"PG_anon": False, "found": 0, "outcome": Outcome.SUCCESS}
 """Nobody is found, and nobody counts: to try_to_unmap the page is not mapped."""
 CORE, AA, APRIL = "2.6.5-rc1+00100", "2.6.5-rc1+00100+00101", "2.6.5-rc3+objrmap-core"
 APRIL_ANON = APRIL + "+anon-vma"
+CAP = "2.6.5-rc3+disable-cap-mlock"
+MAY_NOT: Facts = {"as booted: mlock": "EPERM", "as booted: remap": "ok"}
 TOGGLED = [
     Toggled(
         "2.6.5-rc1+00000_extraversion-1", "2.6.5-rc1", uname, {"release": "2.6.5-rc1-aa1"}, {"release": "2.6.5-rc1"}
@@ -293,6 +337,15 @@ TOGGLED = [
         vmas_of_a_file,
         {"index": "VmaPrioTree", "VMA": 84},
         {"index": "VmaLists", "VMA": 76},
+    ),
+    Toggled("2.6.5-rc2-aa2", "2.6.5-rc1-aa1", nonlinear, {"found": 1, "gone": True}, {"found": 0, "gone": False}),
+    Toggled(CAP, "2.6.5-rc3", who_may, {**MAY_NOT, "sysctl: mlock": "ok", "sysctl: remap": "ok"}, MAY_NOT),
+    Toggled(
+        CAP + "+nonlinear-can-do-mlock",
+        CAP,
+        who_may,
+        {**MAY_NOT, "as booted: remap": "EPERM", "sysctl: mlock": "ok", "sysctl: remap": "ok"},
+        {**MAY_NOT, "sysctl: mlock": "ok", "sysctl: remap": "ok"},
     ),
     Toggled("2.6.5-rc3-aa3", APRIL_ANON + "+prio-tree", mprotect, {"VMAs": 1}, {"VMAs": 3}),
     Toggled("2.6.5-rc3-aa3", APRIL_ANON + "+prio-tree", neighbours, {"VMAs": 1}, {"VMAs": 2}),

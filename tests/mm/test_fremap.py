@@ -12,8 +12,9 @@ from random import Random
 import pytest
 
 import rmaplab
-from rmaplab.errors import BusError, SyscallError
+from rmaplab.errors import BusError, OomKilled, SyscallError
 from rmaplab.machine.entries import EntryKind
+from rmaplab.machine.locks import Point
 from rmaplab.machine.pagetable import lookup
 from rmaplab.objects.flags import (
     MAP_NONBLOCK,
@@ -26,7 +27,16 @@ from rmaplab.objects.flags import (
 from rmaplab.units import PAGE_SIZE
 
 RW = PROT_READ | PROT_WRITE
-ENTRIES = ["2.6.2"]
+ENTRIES = [
+    "2.6.2",
+    "2.6.5-rc1+00100",
+    "2.6.5-rc1+anonmm",
+    "2.6.5-rc1+00100+anonmm",
+    "2.6.5-rc1-aa1",
+    "2.6.5-rc2-aa2",
+    "2.6.5-rc3-aa3",
+    "2.6.7",
+]
 KERNELS = [*ENTRIES, "6.18"]
 PAGES = 40
 
@@ -185,3 +195,78 @@ def test_with_nonblock_a_page_that_is_not_there_leaves_a_file_entry(kernel: str,
     window.system.check()
     child.exit()
     window.system.check()
+
+
+# -- when memory ends ----------------------------------------------------------------------------------------------------
+
+
+def _live(window: Window) -> list[int]:
+    """Far places first, so that tables are missing; over pages that are mapped; a fault of a file entry; a fork. What the window shows then."""
+    window.task.pread(window.fd, 1, 30 * PAGE_SIZE)
+    window.task.touch(window.at, 4 * PAGE_SIZE)
+    other = window.task.mmap(window.nr * PAGE_SIZE, RW, MAP_SHARED, file=window.fd)
+    window.task.touch(other, window.nr * PAGE_SIZE)
+    for place, nr, pgoff, flags in ((2, 6, 20, 0), (0, 4, 10, 0), (8, 8, 28, MAP_NONBLOCK), (12, 2, 12, 0)):
+        window.remap(place, nr, pgoff, flags)
+    child = window.task.fork()
+    shown = window.shows(child)
+    child.exit()
+    return shown
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_nth_allocation_fails(kernel: str, on_disk: bool) -> None:
+    """Whichever it is: a call that fails says ENOMEM, what precedes the page that could not be had is done, and all adds up; the conversion of 00100 too."""
+    whole = _live(Window(kernel, on_disk=on_disk))
+    failures = 0
+    for nth in range(400):
+        window = Window(kernel, on_disk=on_disk)
+        allocator = window.system.machine.allocator
+        allocator.fail_after = nth
+        try:
+            shown = _live(window)
+        except (SyscallError, OomKilled) as failure:
+            assert isinstance(failure, OomKilled) or failure.name == "ENOMEM"
+            failures += 1
+        else:
+            assert shown == whole  # where nothing but readahead was refused
+        is_over = allocator.fail_after is not None
+        allocator.fail_after = None
+        window.system.check()
+        if window.task.mm is not None:
+            if kernel in ENTRIES:  # a MAP_FIXED that gets no VMA may leave a hole
+                assert all(0 <= page < PAGES for page in window.shows())
+            window.system.check()
+            window.task.exit()
+        window.system.check()
+        if is_over:
+            break
+    else:
+        pytest.fail("it never ends")
+    assert failures > 5
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_somebody_unmaps_and_maps_meanwhile(kernel: str) -> None:
+    """At every sleep and before some locks somebody else touches, remaps or truncates what the window shows: it is looked at again."""
+    choose, window = Random(5), Window(kernel, on_disk=False)
+    child = window.task.fork()
+    assert child.mm is not None
+
+    def act(_: Point) -> None:
+        if choose.random() < 0.6 or child.mm is None or child.mm.mmap_sem.busy(write=True):
+            return
+        if choose.random() < 0.5:
+            child.touch(window.address(choose.randrange(window.nr)), PAGE_SIZE)
+        else:
+            child.remap_file_pages(window.address(choose.randrange(window.nr)), PAGE_SIZE, 0, choose.randrange(PAGES))
+
+    for _ in range(40):
+        place = choose.randrange(window.nr)
+        nr, pgoff = choose.randrange(1, window.nr - place + 1), choose.randrange(PAGES - window.nr)
+        window.system.watch(act)
+        window.remap(place, nr, pgoff)
+        window.system.watch(None)
+        assert window.shows()[place : place + nr] == list(range(pgoff, pgoff + nr))
+        window.system.check()

@@ -27,7 +27,8 @@ from rmaplab.objects.flags import (
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
 )
-from rmaplab.objects.mm_types import Limits, MmStruct
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.reclaim.page_out import page_out
 from rmaplab.rmap.queries import referenced
 from rmaplab.units import PAGE_SIZE

@@ -17,7 +17,7 @@ import pytest
 import rmaplab
 from rmaplab.machine.locks import MIGHT_SLEEP, LockOwner, Point
 from rmaplab.mm.fault import touch
-from rmaplab.objects.mm_types import Limits
+from rmaplab.objects.limits import Limits
 from rmaplab.reclaim.page_out import page_out
 from rmaplab.rmap.pte_chain import PteChain
 from rmaplab.rmap.queries import Outcome, find, referenced, unmap

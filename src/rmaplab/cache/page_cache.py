@@ -53,6 +53,8 @@ class PageCache:
         self._make_space = make_space
         self.drivers: list[Driver] = []
         """Of files that are devices: where there is none, every mapped page has an owner (mm/driver.py)."""
+        self.has_converted = False
+        """Its pages may have PG_anon, and what is anonymous names nobody (00100_objrmap-core-1)."""
         self.nodes = nodes
         self._disk = disk
         self._reading: dict[int, DiskRequest] = {}  # by PFN: pages that are locked because they are being read
@@ -216,7 +218,8 @@ class PageCache:
         frames = self._frames
         for run in np.flatnonzero(batch.columns[ENTRY, : batch.runs] & DIRTY):
             pages = slice(batch.columns[PFN, run], batch.columns[PFN, run] + batch.columns[LENGTH, run])
-            of_file = (frames.flags[pages] & PG_ANON == 0) & (frames.mapping[pages] != 0)
+            of_file = (frames.flags[pages] & PG_ANON == 0) | self.has_converted
+            of_file &= frames.mapping[pages] != 0
             frames.flags[pages][of_file] |= np.uint32(PG_DIRTY)
 
     def references(self) -> I64:

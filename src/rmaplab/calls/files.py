@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from rmaplab.calls.memory import MemoryCalls
-from rmaplab.errors import DiskError, NoMemory, NoSpace, NotModelled, SyscallError, UsageError
+from rmaplab.errors import DiskError, NoMemory, NoSpace, NotModelled, Oops, SyscallError, UsageError
 from rmaplab.harmless import printable
 from rmaplab.mm.dev_zero import dev_zero, refuse_dev_zero
 from rmaplab.mm.file_io import LAST, LONGEST, file_read, file_write, max_bytes, write_out
 from rmaplab.mm.open_file import close_fd, install, open_file
+from rmaplab.mm.process import oops
 from rmaplab.mm.truncate import vmtruncate
 from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.units import PAGE_SIZE
@@ -128,6 +129,9 @@ class FileCalls(MemoryCalls):
     def _file_call(self, name: str, call: Callable[..., R], *arguments: AddressSpace | File | int | bytes) -> R:
         try:
             return call(self.kernel, *arguments)
+        except Oops:
+            oops(self.kernel, self)
+            raise
         except NoMemory as failure:
             raise failure.or_errno(errno.ENOMEM, name) from None
         except NoSpace as failure:

@@ -8,10 +8,12 @@ unknown MAP_ bits are ignored. What Linux knows and this version does not raises
 """
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rmaplab.errors import NoMemory, OomKilled, Oops, SyscallError, UsageError
+from rmaplab.machine.locks import Lock
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.mm.access import copy_from_user, copy_to_user, execute, read_bytes, write_bytes
 from rmaplab.mm.anon_name import do_set_anon_name
@@ -28,7 +30,7 @@ from rmaplab.mm.mremap import do_mremap
 from rmaplab.mm.mseal import do_mseal
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.populate import madvise_populate, mm_populate, populate_locked
-from rmaplab.mm.process import die, end_group, nr_tasks_of
+from rmaplab.mm.process import die, end_group, nr_tasks_of, oops
 from rmaplab.objects.flags import (
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
@@ -39,7 +41,8 @@ from rmaplab.objects.flags import (
     PROT_READ,
     PROT_WRITE,
 )
-from rmaplab.objects.mm_types import File, Limits, MmStruct, Range
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import File, MmStruct, Range
 from rmaplab.objects.task import TaskStruct
 from rmaplab.units import parse_size
 
@@ -318,17 +321,26 @@ class MemoryCalls(TaskStruct):
         return self._call_in(self._mm(), call, *arguments, write=write)
 
     def _call_in(self, mm: MmStruct, call: Callable[..., R], *arguments: int | Limits, write: bool = True) -> R:
-        k = self.kernel
-        machine = k.machine
-        locks, lock = machine.locks, mm.mmap_sem
         try:
-            locks.take(lock, write=write)
-            try:
-                return call(k, mm, *arguments)
-            finally:
-                locks.drop(lock)
+            with self._under(mm.mmap_sem, write=write):
+                return call(self.kernel, mm, *arguments)
         finally:
-            machine.end_call()
+            self.kernel.machine.end_call()
+
+    @contextmanager
+    def _under(self, lock: Lock, *, write: bool) -> Iterator[None]:
+        """With mmap_sem held; a BUG() below ends the task, and perhaps the lock is never dropped."""
+        locks = self.kernel.machine.locks
+        locks.take(lock, write=write)
+        try:
+            yield
+        except Oops:
+            oops(self.kernel, self)
+            raise
+        except BaseException:
+            locks.drop(lock)
+            raise
+        locks.drop(lock)
 
     def opened(self, call: str, fd: int) -> File:
         """What a descriptor means. Raises SyscallError(EBADF)."""
@@ -342,13 +354,9 @@ class MemoryCalls(TaskStruct):
     ) -> R:
         """A system call that obeys the task's limits and says what it wants faulted in: that comes when mmap_sem is free again."""
         k, mm = self.kernel, self._mm()
-        locks, lock = k.machine.locks, mm.mmap_sem
         try:
-            locks.take(lock)
-            try:
+            with self._under(mm.mmap_sem, write=True):
                 result, populate = call(k, mm, self.limits, *arguments)
-            finally:
-                locks.drop(lock)
             if populate is not None:
                 self._locked(mm_populate, *populate, write=False)
         finally:
@@ -356,17 +364,9 @@ class MemoryCalls(TaskStruct):
         return result
 
     def _locked(self, call: Callable[..., R], *arguments: int | Limits, write: bool = True) -> R:
-        k, mm = self.kernel, self._mm()
-        locks, lock = k.machine.locks, mm.mmap_sem
-        try:
-            locks.take(lock, write=write)
-            try:
-                return call(k, mm, *arguments)
-            finally:
-                locks.drop(lock)
-        except Oops:
-            die(k, self)
-            raise
+        mm = self._mm()
+        with self._under(mm.mmap_sem, write=write):
+            return call(self.kernel, mm, *arguments)
 
     def _copy(self, copy: Callable[..., R], *arguments: int | bytes) -> R:
         """A system call that has no lock of the address space but those of its faults."""

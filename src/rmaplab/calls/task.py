@@ -44,12 +44,8 @@ class Task(ShmCalls):
         k, mm = self.kernel, self._mm()
         if program is None and k.machine.sched.current is not None:
             raise UsageError("fork() in a program needs the child's program: task.fork(child_program)")
-        locks = k.machine.locks
-        locks.take(mm.mmap_sem)
-        try:
+        with self._under(mm.mmap_sem, write=True):
             child = copy_process(k, Task, self, lambda pid: dup_mm(k, mm, pid))
-        finally:
-            locks.drop(mm.mmap_sem)
         child.kernel = k
         k.machine.charge("fork")
         k.machine.end_burst()

@@ -55,6 +55,11 @@ _BOX = (
         help="What is in use after boot besides mem_map.  [default: the kernel's own figures, 38M]",
     ),
     click.option("--overcommit", default=_TYPICAL.overcommit, metavar="MODE", help="0 heuristic, 1 always, 2 strict."),
+    click.option(
+        "--disable-cap-mlock/--no-disable-cap-mlock",
+        default=None,
+        help="vm.disable_cap_mlock: everybody may lock memory, within RLIMIT_MEMLOCK. Of -aa, from 2.6.5-rc3 on.",
+    ),
 )
 BOX = tuple(entry.name for entry in fields(Box))
 """All that can be said of a box; what a verb has no option for is as Box has it."""

@@ -41,6 +41,8 @@ class Box:
     """vm.overcommit_ratio: the percentage for mode 2."""
     max_map_count: int | None = None
     """vm.max_map_count, where the kernel has it; else its own."""
+    disable_cap_mlock: bool | None = None
+    """vm.disable_cap_mlock, where the kernel has it; else its own."""
     pages_min: int | None = None
     """In place of the watermark rule's own sum, for boxes of a few hundred frames."""
     ht: str = "off"

@@ -20,6 +20,8 @@ from rmaplab.kernels.releases import (
     LINUX_2_6_2,
     LINUX_2_6_5_RC1,
     LINUX_2_6_5_RC1_AA1,
+    LINUX_2_6_5_RC2,
+    LINUX_2_6_5_RC2_AA2,
     LINUX_2_6_5_RC3,
     LINUX_2_6_5_RC3_AA3,
     LINUX_2_6_7,
@@ -28,7 +30,8 @@ from rmaplab.kernels.releases import (
 )
 from rmaplab.kernels.spec import KernelSpec, Patch
 
-_OF_2004 = LINUX_2_6_2, LINUX_2_6_5_RC1, LINUX_2_6_5_RC1_AA1, LINUX_2_6_5_RC3, LINUX_2_6_5_RC3_AA3, LINUX_2_6_7
+_OF_MARCH = LINUX_2_6_5_RC1, LINUX_2_6_5_RC1_AA1, LINUX_2_6_5_RC2, LINUX_2_6_5_RC2_AA2, LINUX_2_6_5_RC3
+_OF_2004 = LINUX_2_6_2, *_OF_MARCH, LINUX_2_6_5_RC3_AA3, LINUX_2_6_7
 KERNELS = {spec.name: spec for spec in (LINUX_2_4_21, *_OF_2004, LINUX_6_18)}
 
 

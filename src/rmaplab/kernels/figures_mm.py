@@ -272,6 +272,12 @@ RULES: dict[str, History] = {
         since("2.6.9", 0, "2731280441, August 2004: can_do_mlock"),
         since("6.18", 0, "mm/mlock.c, can_do_mlock", V),
     ),
+    "cap_mlock_disablable": (
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.7 kernel/sysctl.c: there is no vm.disable_cap_mlock, nor in mainline ever"),
+    ),
+    "cap_mlock_disabled": (
+        since("2.4", 0, "2.4.27: there is none; <20040401184907.5026906b.akpm@osdl.org>: 0 at boot"),
+    ),
     "munlockall_needs_capability": (
         since("2.4", 1, "2.4.27, 2.6.2 mm/mlock.c, do_mlockall, which sys_munlockall calls"),
         since("2.6.9", 0, "2731280441, August 2004"),

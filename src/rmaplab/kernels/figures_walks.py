@@ -5,7 +5,7 @@ patch of March 2004 brings its own (AA_WALKS), read in a later -aa tree.
 """
 
 from rmaplab.kernels.history import Figure, History, Status, since
-from rmaplab.rmap.walk_rules import IfLocked, IfReserved, LockWay, PgReferenced
+from rmaplab.rmap.walk_rules import IfLocked, IfReserved, IfYoung, LockWay, Nonlinear, PgReferenced, Unowned
 
 WALKS: dict[str, History] = {
     "walk_stops": (
@@ -73,11 +73,11 @@ WALKS: dict[str, History] = {
         since("2.6", LockWay.TRIED, "2.6.2, 2.6.7 mm/rmap.c, try_to_unmap_one"),
         since("2.6.34", LockWay.WAITED, "2.6.34 mm/rmap.c, page_check_address"),
     ),
-    "unmap_spares_young": (
-        since("2.4", 1, "2.4.27 mm/vmscan.c, try_to_swap_out: made old, and marked accessed"),
-        since("2.6", 0, "2.6.2 mm/rmap.c, try_to_unmap_one"),
-        since("2.6.7", 1, "2.6.7 mm/rmap.c, try_to_unmap_one: ptep_test_and_clear_young, SWAP_FAIL"),
-        since("6.18", 0, "mm/rmap.c, try_to_unmap_one"),
+    "unmap_young": (
+        since("2.4", IfYoung.FAILS, "2.4.27 mm/vmscan.c, try_to_swap_out: made old, and marked accessed"),
+        since("2.6", IfYoung.TAKEN, "2.6.2 mm/rmap.c, try_to_unmap_one"),
+        since("2.6.7", IfYoung.FAILS, "2.6.7 mm/rmap.c, try_to_unmap_one: ptep_test_and_clear_young, SWAP_FAIL"),
+        since("6.18", IfYoung.TAKEN, "mm/rmap.c, try_to_unmap_one"),
     ),
     "unmap_counts_holders": (
         since("2.4", 0, "2.4.27 mm/vmscan.c; 2.6.2 mm/rmap.c, try_to_unmap_one"),
@@ -94,6 +94,16 @@ WALKS: dict[str, History] = {
         since("2.4", 0, "2.4.27 mm/vmscan.c; 2.6.2, 2.6.7 mm/rmap.c, try_to_unmap_one: SWAP_FAIL"),
         since("2.6.34", 1, "2.6.34 mm/rmap.c, try_to_unmap_one: SWAP_MLOCK under mmap_sem"),
         since("6.18", 0, "mm/rmap.c, try_to_unmap_one: the walk is over, and the folio mapped"),
+    ),
+    "nonlinear": (
+        since("2.4", Nonlinear.AS_LINEAR, "2.4.27: there are none; 2.6.2: chains; objrmap-core-1, find_pte"),
+        since("2.6.7", Nonlinear.CLUSTERS, "2.6.7 mm/rmap.c, try_to_unmap_file, try_to_unmap_cluster"),
+        since("4.0", Nonlinear.AS_LINEAR, "there are none"),
+    ),
+    "unowned": (
+        since(
+            "2.4", Unowned.IGNORED, "2.4.27: there are none; 2.6.2 mm/vmscan.c, shrink_list: it is taken for anonymous"
+        ),
     ),
     "unmap_flushes_late": (
         since("2.4", 0, "2.4.27 mm/vmscan.c; 2.6.2 mm/rmap.c, try_to_unmap_one: flush_tlb_page, ptep_clear_flush"),

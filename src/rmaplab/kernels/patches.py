@@ -1,16 +1,24 @@
-"""The patches of 2004: the eight that the announcement lists, and those of 2.6.5-rc3-aa3, two weeks later.
+"""The patches of 2004: the eight that the announcement lists, and those of 2.6.5-rc2-aa2 and 2.6.5-rc3-aa3, in the two weeks after it.
 
     2.6.5-rc1                                              2.6.5-rc3
       + 00000_extraversion-1      the name                   + extraversion
       + 00000_twofish-2.6         not memory                 + objrmap-core            as 00100
-      + 00100_objrmap-core-1      pages of files             + anon-vma                as 00101, repaired
+      + 00100_objrmap-core-1      pages of files             + anon-vma                as 00101, repaired; nonlinear VMAs are walked whole
       + 00101_anon_vma-1          anonymous pages            + prio-tree               which VMAs of a file
       + 00200_kgdb-ga-1 and                                  + gfp-no-compound         not modelled
         three of 00201            a debugger                 + mprotect-vma-merging    what March had switched off
-    = 2.6.5-rc1-aa1                                        = 2.6.5-rc3-aa3
+    = 2.6.5-rc1-aa1                                          + disable-cap-mlock       a sysctl
+                                                           = 2.6.5-rc3-aa3
+    2.6.5-rc2
+      + extraversion, objrmap-core, anon-vma as of rc3       + nonlinear-can-do-mlock  of 2.6.5-aa5: remap_file_pages too is for who may lock
+    = 2.6.5-rc2-aa2
+
+Nonlinear swapping is of 24 March 2004: "2.6.5-rc2-aa2", on top of 2.6.5-rc2-aa1 of the 21st, which has none yet.
 
 Sources: the announcement; Andrea Arcangeli, 3 April 2004, <20040403015427.GA2307@dualathlon.random> (the list of 2.6.5-rc3-aa3) and
-<20040403012612.GY21341@dualathlon.random> (mprotect-vma-merging); history.md 4.3.
+<20040403012612.GY21341@dualathlon.random> (mprotect-vma-merging); 24 March 2004, <20040324060020.GA2065@dualathlon.random> (2.6.5-rc2-aa2); 2 April 2004,
+<20040402043132.GB2251@dualathlon.random> (disable-cap-mlock); 8 April 2004, <20040408170759.GI31667@dualathlon.random> (nonlinear-can-do-mlock);
+history.md 1.5.9 to 1.5.11, 4.3.
 """
 
 from dataclasses import replace
@@ -20,7 +28,7 @@ from rmaplab.kernels.history import Figure, Status
 from rmaplab.kernels.spec import Patch
 from rmaplab.mm.file_rules import DriverPages, FileMerging
 from rmaplab.rmap.file_index import IndexKind
-from rmaplab.rmap.walk_rules import IfReserved
+from rmaplab.rmap.walk_rules import IfReserved, IfYoung, Nonlinear, Unowned
 
 V, B = Status.VALIDATED, Status.BELIEVED
 
@@ -62,6 +70,7 @@ ANON_VMA_1 = Patch(
         "anon_mapping_dies_at_free": Figure(0, "the -aa tree's mm/objrmap.c, page_remove_rmap: clear_page_anon", B),
         "referenced_busy": Figure(0, "the -aa tree's mm/objrmap.c, page_referenced_inode; LKML, 17 March 2004", B),
         "unmap_reserved": Figure(IfReserved.IS_A_BUG, "the -aa tree's mm/objrmap.c, try_to_unmap_one", B),
+        "unowned": Figure(Unowned.IS_A_BUG, "the -aa tree's mm/objrmap.c, page_remove_rmap, page_add_rmap", B),
         "driver_pages": Figure(DriverPages.BY_VMA, "the -aa tree's mm/memory.c, do_no_page, copy_page_range", B),
         "nopage_is_checked": Figure(1, "<20040320133025.GH9009@dualathlon.random>; the -aa tree's mm/memory.c", B),
         "videobuf_is_reserved": Figure(1, 'the announcement: "a fix in bttv that didn\'t set VM_RESERVE"', B),
@@ -105,11 +114,14 @@ _OBJRMAP_OF_APRIL = replace(OBJRMAP_CORE, name="objrmap-core")
 _ANON_VMA_OF_APRIL = replace(
     ANON_VMA_1,
     name="anon-vma",
-    here="all of it, told of a page before page_table_lock is dropped; merging by mprotect and mremap is off",
+    here="all of it, told of a page before page_table_lock is dropped; nonlinear VMAs are walked whole; merging by mprotect and mremap is off",
     figures={
         **{name: figure for name, figure in (ANON_VMA_1.figures or {}).items() if name != "anon_rmap_after_unlock"},
         "driver_pages": Figure(DriverPages.BY_PAGE, "<20040320174857.GA9009@dualathlon.random>: pageable", B),
         "nopage_is_checked": Figure(0, "the -aa tree's mm/memory.c, 24 March 2004: a message is left of it", B),
+        "nonlinear": Figure(Nonlinear.WHOLE, "<20040324060020.GA2065@dualathlon.random>; later -aa, mm/objrmap.c", B),
+        "unmap_young": Figure(IfYoung.SPARED, "later -aa, mm/objrmap.c, try_to_unmap_one", B),
+        "unowned": Figure(Unowned.WARNS, "later -aa, mm/objrmap.c, page_remove_rmap: WARN_ON", B),
         "page_struct_bytes": Figure(28, "include/linux/mm.h of the -aa tree: page->list is gone", B, value64=48),
     },
     published={"anon_vma": (ANON_VMA_1.published or {})["anon_vma"]},
@@ -140,6 +152,29 @@ MPROTECT_MERGING = Patch(
     design=ANON_VMA_EARLY,
     needs=_PRIO_TREE.name,
 )
+DISABLE_CAP_MLOCK = Patch(
+    "disable-cap-mlock",
+    "Ken Chen, Andrew Morton",
+    "vm.disable_cap_mlock: whoever it is, he may lock memory",
+    "all of it but for huge pages; RLIMIT_MEMLOCK holds as before",
+    figures={
+        "cap_mlock_disablable": Figure(1, "<20040401184907.5026906b.akpm@osdl.org>: can_do_mlock", B),
+    },
+)
+NONLINEAR_CAN_DO_MLOCK = Patch(
+    "nonlinear-can-do-mlock",
+    ANDREA,
+    "remap_file_pages is for those who may lock memory: with truncate it locks pages as mlock does",
+    "all of it; its source is not at hand, the errno is taken to be mlock's",
+    figures={"remap_minds_mlock": Figure(1, "<20040408170759.GI31667@dualathlon.random>", B)},
+    needs=DISABLE_CAP_MLOCK.name,
+)
+OF_24_MARCH_2004 = (
+    Patch("extraversion", ANDREA, "the name", "uname says -aa2", extraversion="-aa2"),
+    _OBJRMAP_OF_APRIL,
+    _ANON_VMA_OF_APRIL,
+)
+"""Its memory patches: the mail names no order, and others that take lists out of struct page. anon-vma was called anon_vma until 2.6.5-rc2-aa3."""
 OF_APRIL_2004 = (
     Patch("extraversion", ANDREA, "the name", "uname says -aa3", extraversion="-aa3"),
     _OBJRMAP_OF_APRIL,
@@ -152,5 +187,6 @@ OF_APRIL_2004 = (
         "nothing: no block of several pages is taken apart here",
     ),
     MPROTECT_MERGING,
+    DISABLE_CAP_MLOCK,
 )
 """Its memory patches, in its order: the rest of the list was not mailed."""

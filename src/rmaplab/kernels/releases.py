@@ -5,6 +5,7 @@
     2.6.2              the announcement's "last non-objrmap kernel"
     2.6.5-rc1          what its patches go on
     2.6.5-rc1-aa1      the announcement itself
+    2.6.5-rc2, -aa2    a week later: nonlinear mappings are swapped
     2.6.5-rc3          and what two weeks later the same patches went on
     2.6.5-rc3-aa3      where mprotect merges again
     2.6.7              mainline has anon_vma; mremap merges again too
@@ -24,7 +25,7 @@ from rmaplab.kernels.figures_shmem import SHMEM
 from rmaplab.kernels.figures_tlb import TLB
 from rmaplab.kernels.figures_walks import WALKS
 from rmaplab.kernels.history import Figure, Status, figures_at
-from rmaplab.kernels.patches import OF_APRIL_2004, OF_MARCH_2004
+from rmaplab.kernels.patches import NONLINEAR_CAN_DO_MLOCK, OF_24_MARCH_2004, OF_APRIL_2004, OF_MARCH_2004
 from rmaplab.kernels.spec import KernelSpec
 
 V = Status.VALIDATED
@@ -67,6 +68,21 @@ LINUX_2_6_5_RC1_AA1 = LINUX_2_6_5_RC1.patched(
     *OF_MARCH_2004,
 )
 
+LINUX_2_6_5_RC2 = KernelSpec(
+    name="2.6.5-rc2",
+    released="2004-03-20",
+    about="mainline, the base of 2.6.5-rc2-aa2; reverse mapping as in 2.6.2",
+    design=PTE_CHAIN,
+    figures=figures_at(HISTORIES, "2.6.5-rc2"),
+)
+
+LINUX_2_6_5_RC2_AA2 = LINUX_2_6_5_RC2.patched(
+    "2.6.5-rc2-aa2",
+    "2004-03-24",
+    "objrmap and anon_vma six days after the announcement: nonlinear mappings are walked whole",
+    *OF_24_MARCH_2004,
+)
+
 LINUX_2_6_5_RC3 = KernelSpec(
     name="2.6.5-rc3",
     released="2004-03-29",
@@ -81,8 +97,12 @@ LINUX_2_6_5_RC3_AA3 = LINUX_2_6_5_RC3.patched(
     "objrmap and anon_vma two weeks after the announcement: mprotect merges again",
     *OF_APRIL_2004,
 )
-PATCHES = {LINUX_2_6_5_RC1.name: OF_MARCH_2004, LINUX_2_6_5_RC3.name: OF_APRIL_2004}
-"""By the kernel they go on, in their order."""
+PATCHES = {
+    LINUX_2_6_5_RC1.name: OF_MARCH_2004,
+    LINUX_2_6_5_RC2.name: OF_24_MARCH_2004,
+    LINUX_2_6_5_RC3.name: (*OF_APRIL_2004, NONLINEAR_CAN_DO_MLOCK),
+}
+"""By the kernel they go on, in their order; the last one came later, for 2.6.5-aa5."""
 
 LINUX_2_6_7 = KernelSpec(
     name="2.6.7",

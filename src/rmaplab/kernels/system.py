@@ -37,8 +37,9 @@ from rmaplab.mm.kernel import Kernel, lock_order
 from rmaplab.mm.overcommit import OvercommitMode
 from rmaplab.mm.rules import Rules
 from rmaplab.mm.validate import check
-from rmaplab.objects.mm_types import AddressSpace
-from rmaplab.rmap.file_index import FileIndex, ListOrder
+from rmaplab.objects.mm_types import AddressSpace, VmaIndex
+from rmaplab.rmap.file_index import ListOrder
+from rmaplab.rmap.index_apart import NonlinearApart
 from rmaplab.rmap.protocol import Mapping, ReverseMap
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
 
@@ -56,7 +57,7 @@ def boot(
     """Boot a kernel, by name or as a KernelSpec, on a box.
 
     The box is described by keywords, the fields of a Box: `ram`, `swap`, `cpus`, `paging`, `split`, `l1_cache_bytes`, `highpte`,
-    `boot_use`, `overcommit`, `overcommit_ratio`, `max_map_count`, `pages_min`, `ht`, `mmap_base`, `heap_base`, `file_index`, `readahead_kib`, `disk_seek_us`, `disk_rpm`, `disk_kib_per_s`, `prices` (kernels/box.py says what each means). If a `box` is given,
+    `boot_use`, `overcommit`, `overcommit_ratio`, `max_map_count`, `disable_cap_mlock`, `pages_min`, `ht`, `mmap_base`, `heap_base`, `file_index`, `readahead_kib`, `disk_seek_us`, `disk_rpm`, `disk_kib_per_s`, `prices` (kernels/box.py says what each means). If a `box` is given,
     they change it. `design` replaces the kernel's reverse map. Raises UsageError.
     """
     spec = find_kernel(kernel) if isinstance(kernel, str) else kernel
@@ -103,6 +104,12 @@ def _hardware(spec: KernelSpec, box: Box) -> Hardware:
 def _rules(spec: KernelSpec, box: Box, word_bytes: int) -> Rules:
     """The kernel's own, but for what a box may set. Raises UsageError."""
     rules = spec.rules(word_bytes)
+    if box.disable_cap_mlock is not None:
+        if not rules.cap_mlock_disablable:
+            raise UsageError(
+                f"{spec.name} has no vm.disable_cap_mlock: leave disable_cap_mlock out, or try 2.6.5-rc3-aa3, or BASE+disable-cap-mlock"
+            )
+        rules = replace(rules, cap_mlock_disabled=box.disable_cap_mlock)
     if box.max_map_count is None:
         return rules
     if not rules.max_map_count_settable:
@@ -112,7 +119,7 @@ def _rules(spec: KernelSpec, box: Box, word_bytes: int) -> Rules:
     return replace(rules, max_map_count=box.max_map_count)
 
 
-def _file_index(spec: KernelSpec, box: Box, paging: Paging) -> tuple[Callable[[], FileIndex], int]:
+def _file_index(spec: KernelSpec, box: Box, paging: Paging) -> tuple[Callable[[], VmaIndex], int]:
     """(What makes a file's index of VMAs, how many bytes of each it takes more than the kernel's own.) Raises UsageError."""
     word = paging.word_bytes
     own = load_file_index(own_index(spec.figure("file_index", word)))
@@ -120,7 +127,10 @@ def _file_index(spec: KernelSpec, box: Box, paging: Paging) -> tuple[Callable[[]
     order = ListOrder(
         *(bool(spec.figure(f"list_{what}", word)) for what in ListOrder._fields),
     )
-    return partial(index, paging, order), index.vma_bytes(paging) - own.vma_bytes(paging)
+    make: Callable[[], VmaIndex] = partial(index, paging, order)
+    if spec.figure("nonlinear_apart", word):
+        make = partial(NonlinearApart.beside, partial(index, paging, order))
+    return make, index.vma_bytes(paging) - own.vma_bytes(paging)
 
 
 def _with_bases(paging: Paging, box: Box) -> Paging:

@@ -26,7 +26,8 @@ from rmaplab.machine.pagetable_edit import read_entries
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_EXEC
-from rmaplab.objects.mm_types import Limits, MmStruct
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 

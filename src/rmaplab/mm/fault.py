@@ -38,7 +38,8 @@ from rmaplab.mm.stack import expand_stack
 from rmaplab.mm.swap_in import do_swap_page
 from rmaplab.mm.vma_lock import is_write_locked, take_for_fault
 from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_GROWSDOWN, VM_READ, VM_SHARED, VM_WRITE
-from rmaplab.objects.mm_types import Limits, MmStruct, VmArea
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 

@@ -174,6 +174,12 @@ class FileRules:
 
     # -- fremap.py, nonlinear.py -----------------------------------------------------------------------------------------
     remap_pages: RemapPages
+    nonlinear_apart: bool
+    """A nonlinear VMA leaves its file's index for a list beside it (i_mmap_nonlinear)."""
+    remap_minds_cursor: bool
+    """Where reclaim has left a cursor in a VMA, remap_file_pages takes it for a driver's and says EINVAL."""
+    remap_minds_mlock: bool
+    """remap_file_pages is for those who may lock memory."""
     truncate_misses_nonlinear: bool
     """Whoever truncates looks at the linear places of a file's VMAs alone: what a nonlinear one has elsewhere stays mapped, and is nobody's."""
 

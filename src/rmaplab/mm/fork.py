@@ -24,6 +24,7 @@ from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.driver import fork_device, is_device
 from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.mm_struct import mm_alloc, mmput
+from rmaplab.mm.unowned import copy_until
 from rmaplab.mm.vma import link_vma, open_vma, vm_area_dup, vm_area_free
 from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.objects.flags import (
@@ -89,7 +90,7 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
         return  # the child's faults will find zeros, as the parent's did
     address = vma.start
     while address < vma.end:
-        stop = k.alloc_burst_end(address, vma.end)
+        stop = copy_until(k, vma.mm, address, k.alloc_burst_end(address, vma.end))
         _copy_burst(k, vma, new, address, stop)
         if k.rules.fork_cond_resched:
             k.machine.sched.cond_resched()

@@ -19,6 +19,7 @@ import errno
 from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.mm.file_rules import RemapPages
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.limits import can_do_mlock
 from rmaplab.mm.mmap import do_mmap
 from rmaplab.mm.nonlinear import CALL, has_populate, populate
 from rmaplab.objects.flags import (
@@ -30,9 +31,11 @@ from rmaplab.objects.flags import (
     VM_ACCESS,
     VM_LOCKED,
     VM_NONLINEAR,
+    VM_RESERVED,
     VM_SHARED,
 )
-from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
@@ -46,6 +49,8 @@ def do_remap_file_pages(
     how, wraps_at = k.rules.remap_pages, k.machine.paging.wraps_at
     if how is RemapPages.UNKNOWN:
         raise SyscallError(errno.ENOSYS, CALL)
+    if k.rules.remap_minds_mlock and not can_do_mlock(k, limits):
+        raise SyscallError(errno.EPERM, CALL, "it is for those who may lock memory")
     start, size = address & -PAGE_SIZE, length & -PAGE_SIZE
     if prot or size <= 0 or start + size >= wraps_at or pgoff + (size >> PAGE_SHIFT) >= wraps_at:
         why = "a protection" if prot else "not a page" if size <= 0 else "it wraps"
@@ -58,13 +63,31 @@ def do_remap_file_pages(
     end = address + length  # not rounded
     if not start < end <= vma.end or not has_populate(vma):
         raise SyscallError(errno.EINVAL, CALL, f"{vma} does not cover it, or is of a device or a segment")
+    if k.rules.remap_minds_cursor and vma.cursor and not vma.flags & VM_RESERVED:
+        raise SyscallError(errno.EINVAL, CALL, f"reclaim has left a cursor in {vma}, and it is taken for a driver's")
     if pgoff != vma.index_of(start):
-        vma.flags |= VM_NONLINEAR
+        _make_nonlinear(k, vma)
     try:
         populate(k, vma, start, start + size, pgoff, nonblock=bool(flags & MAP_NONBLOCK))
     except NoMemory as failure:
         raise failure.or_errno(errno.ENOMEM, CALL) from None
     return None, None
+
+
+def _make_nonlinear(k: Kernel, vma: VmArea) -> None:
+    """VM_NONLINEAR, for good; and off its file's index, where such VMAs are kept apart."""
+    if vma.flags & VM_NONLINEAR or vma.file is None:
+        return
+    mapping = vma.file.mapping
+    mapping.has_nonlinear = True
+    if not k.rules.nonlinear_apart:
+        vma.flags |= VM_NONLINEAR
+        return
+    k.machine.locks.enter(mapping.lock)
+    mapping.i_mmap.unlink(vma)
+    vma.flags |= VM_NONLINEAR
+    mapping.i_mmap.link(vma)
+    k.machine.locks.leave(mapping.lock)
 
 
 def _map_anew(

@@ -30,7 +30,8 @@ from rmaplab.objects.flags import (
     SHM_RND,
 )
 from rmaplab.objects.ipc import ShmSegment
-from rmaplab.objects.mm_types import File, Limits, MmStruct, VmArea
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import File, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 STACK_GAP = 5 * PAGE_SIZE

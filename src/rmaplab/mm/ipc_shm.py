@@ -45,7 +45,8 @@ from rmaplab.objects.flags import (
     SHM_UNLOCK,
 )
 from rmaplab.objects.ipc import ShmSegment
-from rmaplab.objects.mm_types import File, Limits, MmStruct, VmArea
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import File, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, page_align
 
 

@@ -142,6 +142,7 @@ class Kernel:
         self.open_files: dict[int, File] = {}  # by the address of the struct file
         files = self.rmap.files
         self.page_cache = PageCache(machine.ram, machine.frames, files, self._make_space, nodes, machine.disk)
+        self.page_cache.has_converted = self.design.converts
 
     def _make_space(self, on_disk: bool) -> AddressSpace:
         address = self.inode_cache.alloc()

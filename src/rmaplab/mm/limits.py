@@ -14,7 +14,8 @@ import errno
 from rmaplab.errors import SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_GROWSDOWN, VM_SHARED, VM_WRITE
-from rmaplab.objects.mm_types import RLIM_INFINITY, Limits, MmStruct
+from rmaplab.objects.limits import RLIM_INFINITY, Limits
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -52,3 +53,8 @@ def break_is_limited(mm: MmStruct, limits: Limits, address: int) -> bool:
 
 def _is_data(flags: int) -> bool:
     return flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE
+
+
+def can_do_mlock(k: Kernel, limits: Limits) -> bool:
+    """Whether nobody minds that a task locks memory, RLIMIT_MEMLOCK aside: CAP_IPC_LOCK, or vm.disable_cap_mlock."""
+    return limits.may_lock or k.rules.cap_mlock_disabled

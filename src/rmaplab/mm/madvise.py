@@ -67,7 +67,8 @@ from rmaplab.objects.flags import (
     VM_SHARED,
     VM_WIPEONFORK,
 )
-from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SIZE, page_align
 
 MADV_HWPOISON, MADV_SOFT_OFFLINE = 100, 101

@@ -35,7 +35,8 @@ from rmaplab.objects.flags import (
     MPOL_PREFERRED_MANY,
     MPOL_WEIGHTED_INTERLEAVE,
 )
-from rmaplab.objects.mm_types import Limits, MmStruct
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SIZE, page_align
 
 NODES = 1  # those that there are: node 0

@@ -22,6 +22,7 @@ from contextlib import suppress
 from rmaplab.errors import BusError, NoMemory, SyscallError
 from rmaplab.mm.fault import touch
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.limits import can_do_mlock
 from rmaplab.mm.merge import vma_modify
 from rmaplab.mm.populate import writes
 from rmaplab.objects.flags import (
@@ -35,7 +36,8 @@ from rmaplab.objects.flags import (
     VM_READ,
     VM_WRITE,
 )
-from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 
@@ -52,7 +54,7 @@ def do_mlock(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int, f
     if k.rules.mlock_counts_pages_once:
         locked -= _locked_in(mm, start, end)
     _check_limit(k, limits, locked, "mlock")
-    _check_capable(k.rules.mlock_needs_capability, limits, "mlock")
+    _check_capable(k, k.rules.mlock_needs_capability, limits, "mlock")
     lock = VM_LOCKED | (VM_LOCKONFAULT if flags & MLOCK_ONFAULT else 0)
     _apply(k, mm, start, end, lock, "mlock")
     return None if k.rules.mlock_faults_each_vma else (start, end)
@@ -74,7 +76,7 @@ def do_mlockall(k: Kernel, mm: MmStruct, limits: Limits, flags: int) -> tuple[No
     _can_do_mlock(k, limits, "mlockall")
     if flags & MCL_CURRENT or k.rules.memlock_limits_future:
         _check_limit(k, limits, mm.total_vm, "mlockall")
-    _check_capable(k.rules.mlock_needs_capability, limits, "mlockall")
+    _check_capable(k, k.rules.mlock_needs_capability, limits, "mlockall")
     lock = VM_LOCKED | (VM_LOCKONFAULT if flags & MCL_ONFAULT else 0)
     mm.def_flags = mm.def_flags & ~VM_LOCKED_MASK | (lock if flags & MCL_FUTURE else 0)
     if not flags & MCL_CURRENT:
@@ -87,7 +89,7 @@ def do_mlockall(k: Kernel, mm: MmStruct, limits: Limits, flags: int) -> tuple[No
 
 def do_munlockall(k: Kernel, mm: MmStruct, limits: Limits) -> tuple[None, None]:
     """Nothing is locked, and nothing will be. Raises SyscallError(EPERM)."""
-    _check_capable(k.rules.munlockall_needs_capability, limits, "munlockall")
+    _check_capable(k, k.rules.munlockall_needs_capability, limits, "munlockall")
     mm.def_flags &= ~VM_LOCKED_MASK
     _apply_to_all(k, mm, 0)
     return None, None
@@ -96,11 +98,11 @@ def do_munlockall(k: Kernel, mm: MmStruct, limits: Limits) -> tuple[None, None]:
 def _can_do_mlock(k: Kernel, limits: Limits, call: str) -> None:
     """can_do_mlock, where a limit is all that one needs: it comes first. Raises SyscallError(EPERM)."""
     if not k.rules.mlock_needs_capability and not limits.memlock:
-        _check_capable(True, limits, call)
+        _check_capable(k, True, limits, call)
 
 
-def _check_capable(needed: bool, limits: Limits, call: str) -> None:
-    if needed and not limits.may_lock:
+def _check_capable(k: Kernel, needed: bool, limits: Limits, call: str) -> None:
+    if needed and not can_do_mlock(k, limits):
         raise SyscallError(errno.EPERM, call, "CAP_IPC_LOCK is not there")
 
 

@@ -23,7 +23,7 @@ from rmaplab.errors import NoMemory, NotModelled, SyscallError, as_errno
 from rmaplab.mm.dev_zero import is_dev_zero, zeromap_page_range
 from rmaplab.mm.file_rules import Populate
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.limits import break_is_limited, check_expand_vm
+from rmaplab.mm.limits import break_is_limited, can_do_mlock, check_expand_vm
 from rmaplab.mm.merge import merge_new_range
 from rmaplab.mm.mmap_file import anonymous_flags, check_pgoff, file_flags, refuse_growth
 from rmaplab.mm.munmap import do_munmap, split_ends
@@ -62,7 +62,8 @@ from rmaplab.objects.flags import (
     VM_WIPEONFORK,
     VM_WRITE,
 )
-from rmaplab.objects.mm_types import File, Limits, MmStruct, Range, VmArea
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import File, MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 MAP_NAMES = {name: bit for name, bit in vars(flags_of_linux).items() if name.startswith("MAP_")}
@@ -168,7 +169,7 @@ def check_lock_limit(
     k: Kernel, mm: MmStruct, limits: Limits, flags: int, nr_pages: int, call: str, *, asked: bool = False
 ) -> None:
     """can_do_mlock (if it was `asked` for by name) and mlock_future_ok. Raises SyscallError: EPERM, EAGAIN."""
-    if asked and k.rules.mlock_needs_capability and not limits.may_lock:
+    if asked and k.rules.mlock_needs_capability and not can_do_mlock(k, limits):
         raise SyscallError(errno.EPERM, call, "CAP_IPC_LOCK is not there")
     if limits.may_lock and not k.rules.memlock_limits_all:
         return

@@ -241,7 +241,8 @@ def _bring_in(k: Kernel, vma: VmArea, start: int, end: int) -> None:
         _, _, nr = read_range(
             *k.machine.geometry, vma.mm.pgd, k.machine.mapped, start, end, batch.columns, batch.others
         )
-        entries, addresses = batch.others[ENTRY, :nr], batch.others[ADDRESS, :nr]
+        swapped = [k.machine.encoding.is_swap(entry) for entry in batch.others[ENTRY, :nr].tolist()]
+        entries, addresses = batch.others[ENTRY, :nr][swapped], batch.others[ADDRESS, :nr][swapped]
         slots = swap.slots_of(entries)
         away = [a for a, slot in zip(addresses.tolist(), slots.tolist(), strict=True) if swap.users[slot] > 1]
     for address in away:

@@ -38,7 +38,8 @@ from rmaplab.objects.flags import (
     VM_SHARED,
     VM_WRITE,
 )
-from rmaplab.objects.mm_types import Limits, MmStruct, VmArea
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 PROT_SEM = 0x8

@@ -34,7 +34,8 @@ from rmaplab.objects.flags import (
     VM_SHARED,
     VM_WRITE,
 )
-from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 

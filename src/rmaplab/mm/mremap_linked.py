@@ -43,7 +43,8 @@ from rmaplab.objects.flags import (
     VM_LOCKED_MASK,
     VM_MAYSHARE,
 )
-from rmaplab.objects.mm_types import Limits, MmStruct, Range, VmArea
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 SPARE_MAPPINGS = 3  # a move may need so many more VMAs at once

@@ -13,7 +13,7 @@ Source: 2.6.2 mm/mmap.c, do_munmap, unmap_region; 2.4.27 mm/mmap.c, do_munmap; 6
 
 import errno
 
-from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.errors import NoMemory, Oops, SyscallError
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.mseal import refuse_sealed
@@ -47,7 +47,11 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
     k.lock_entries(mm)
     tlb = MmuGather(k, mm)
     for vma in doomed:
-        unmap_page_range(k, tlb, vma.start, vma.end)
+        try:
+            unmap_page_range(k, tlb, vma.start, vma.end)
+        except Oops:
+            _put_back(mm, doomed)
+            raise
         if k.rules.gather_per_vma:
             tlb.end_vma()
         nr_pages = vma.nr_pages
@@ -64,6 +68,13 @@ def do_munmap(k: Kernel, mm: MmStruct, start: int, length: int, call: str = "mun
     for side, is_cut in zip((after, before), cut, strict=True):  # unmap_fixup: it was off its lists meanwhile
         if side is not None and is_cut:
             relink_file(k, side)
+
+
+def _put_back(mm: MmStruct, doomed: list[VmArea]) -> None:
+    """A BUG() has ended it: mmap_sem is never dropped, so that nobody will ever see which VMAs were off the list, and who counts finds them."""
+    for vma in doomed:
+        mm.insert(vma)
+    mm.total_vm = sum(vma.nr_pages for vma in mm.vmas) - mm.total_vm_drift
 
 
 def _sticking_out(mm: MmStruct, start: int, end: int) -> tuple[bool, bool]:

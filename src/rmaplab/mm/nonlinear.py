@@ -18,8 +18,8 @@ import numpy as np
 
 from rmaplab.errors import BusError, DiskError, KernelBug, NoMemory, NoSpace, SyscallError
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import ENTRY, LENGTH, PFN
-from rmaplab.machine.frames import PG_NOT_UPTODATE, put_runs
+from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
+from rmaplab.machine.frames import PG_ANON, PG_NOT_UPTODATE, put_runs
 from rmaplab.machine.pagetable import lookup, zap_range
 from rmaplab.machine.pagetable_edit import count_tables_at, hang_tables
 from rmaplab.machine.pagetable_fault import put_each
@@ -28,6 +28,7 @@ from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.page_read import absent, add_new, find_or_read
 from rmaplab.mm.readahead import force
 from rmaplab.mm.swap_in import free_swap_and_cache, put_page
+from rmaplab.mm.unowned import remove_until
 from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -84,7 +85,11 @@ def _cached(file: AddressSpace, first: int, nr: int) -> list[tuple[int, int]]:
 
 
 def _install(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int, nonblock: bool) -> None:
-    """install_page and install_file_pte for one burst; halved when memory is short."""
+    """install_page and install_file_pte for one burst; halved when memory is short. Raises Oops."""
+    if start < (stop := remove_until(k, vma.mm, start, end)) < end:
+        _install(k, vma, start, stop, pgoff, nonblock)
+        pgoff, start = pgoff + ((stop - start) >> PAGE_SHIFT), stop
+        remove_until(k, vma.mm, start, end)
     try:
         _install_burst(k, vma, start, end, pgoff, nonblock)
     except (NoMemory, NoSpace) as failure:
@@ -111,6 +116,8 @@ def _install_burst(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int, non
                 places = places[entries != 0]
                 if (missing := count_tables_at(*pgd, places, 0)) > tables.size:
                     tables = np.concatenate((tables, machine.alloc_tables(missing - tables.size)))
+                if k.design.converts and pgoff != vma.index_of(start):
+                    _convert(k, vma, pfns[pfns >= 0])
                 k.design.reserve(new)
                 machine.locks.enter(lock)
                 if _are_still(vma, pfns, pgoff) and count_tables_at(*pgd, places, 0) == missing <= tables.size:
@@ -134,6 +141,24 @@ def _install_burst(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int, non
             if tables.size:
                 machine.free_tables(tables)
     machine.end_burst()
+
+
+def _convert(k: Kernel, vma: VmArea, pfns: I64) -> None:
+    """page_convert_anon, for those of the pages that are not converted yet: each is found where its file's VMAs say. Raises as an allocation."""
+    assert vma.file is not None
+    machine, frames = k.machine, k.machine.frames
+    while (pages := np.unique(pfns[frames.flags[pfns] & PG_ANON == 0])).size:
+        machine.locks.count("PG_locked", pages.size)
+        machine.locks.enter(vma.file.mapping.lock)
+        found = [(pfn, place.pte, place.address, 1, 0) for pfn in pages.tolist() for place in k.rmap.walk(pfn)]
+        batch = Batch(0, machine.paging.entry_bytes)
+        batch.columns = np.array(found, np.int64).reshape(-1, 5).T.copy()
+        batch.nr = batch.runs = len(found)
+        try:
+            k.design.convert(pages, batch)
+        finally:
+            machine.locks.leave(vma.file.mapping.lock)
+        machine.charge("page_convert", pages.size)
 
 
 def _pages(k: Kernel, vma: VmArea, first: int, nr: int, *, nonblock: bool) -> I64:

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from rmaplab.errors import NoMemory, SyscallError, as_errno
+from rmaplab.errors import NoMemory, Oops, SyscallError, as_errno
 from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.locks import LockOwner
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput
 from rmaplab.mm.open_file import copy_fds, put_files
-from rmaplab.objects.mm_types import Limits, MmStruct
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import MmStruct
 from rmaplab.objects.task import FilesStruct, TaskStruct
 
 T = TypeVar("T", bound=TaskStruct)
@@ -56,6 +58,10 @@ def copy_process(
         for step in reversed(undo):
             step()
         raise as_errno(failure, errno.ENOMEM, "fork") from None
+    except Oops:  # Linux loses them
+        for step in reversed(undo):
+            step()
+        raise
     limits = replace(parent.limits) if parent is not None else Limits(memlock=k.rules.memlock_limit_bytes)
     leader = None if parent is None else parent.leader
     if parent is not None:
@@ -105,8 +111,13 @@ def end_threads(k: Kernel, leader: TaskStruct, code: int = 0) -> None:
 def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
     """The task ends: its memory goes, its children get no parent, its own parent may be waiting."""
     mm, task.mm = task.mm, None
+    bug: Oops | None = None
     if mm is not None:
-        mmput(k, mm)
+        try:
+            mmput(k, mm)
+        except Oops as met:  # it dies once more, and its address space stays
+            bug = met
+            _die_holding(k)
     exit_files(k, task)
     if task.leader is task:
         k.sighand_cache.free(task.sighand)
@@ -130,6 +141,8 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
     elif parent.waits:
         parent.waits = False
         k.machine.sched.wake(parent, sync=True)
+    if bug is not None:
+        raise bug
 
 
 def die(k: Kernel, task: TaskStruct) -> None:
@@ -138,6 +151,28 @@ def die(k: Kernel, task: TaskStruct) -> None:
     (end_group if task.leader is task else do_exit)(k, task, -_SIGSEGV)
     if mm is not None and mm.users:
         mm.mmap_sem.readers += 1
+
+
+def oops(k: Kernel, task: TaskStruct) -> None:
+    """The task has met a BUG(). With a spinlock held it dies where that is wanted again, for ever: so its address space stays, and what it holds too."""
+    held = k.machine.locks.held()
+    if all(lock.type.sleeps for lock in held):
+        for lock in reversed(held):
+            k.machine.locks.drop(lock)
+        die(k, task)
+    else:
+        _die_holding(k)
+        task.mm = None
+
+
+def _die_holding(k: Kernel) -> None:
+    """What the running task holds nobody will ever drop."""
+    owner = k.machine.locks.owner
+    dead = LockOwner(None, list(owner.held))
+    for lock in dead.held:
+        if lock.writer is owner:
+            lock.writer = dead
+    owner.held.clear()
 
 
 def mm_release(task: TaskStruct) -> bool:

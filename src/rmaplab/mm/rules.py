@@ -223,6 +223,10 @@ class Rules(FileRules, IpcRules):
     mcl_onfault_known: bool
     mlock_needs_capability: bool
     """Nobody locks memory without CAP_IPC_LOCK."""
+    cap_mlock_disablable: bool
+    """vm.disable_cap_mlock is a sysctl."""
+    cap_mlock_disabled: bool
+    """And it is set: everybody counts as who has CAP_IPC_LOCK, where memory is locked."""
     munlockall_needs_capability: bool
     mlock_half_of_ram: bool
     """No more than half of all frames may be locked."""

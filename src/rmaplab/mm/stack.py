@@ -14,7 +14,8 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.vma import set_range
 from rmaplab.mm.vma_lock import vma_start_write
 from rmaplab.objects.flags import VM_ACCESS, VM_ACCOUNT, VM_GROWSDOWN, VM_LOCKED
-from rmaplab.objects.mm_types import Limits, VmArea
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 

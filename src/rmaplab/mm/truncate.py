@@ -21,6 +21,7 @@ from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.page_read import wait_on_page
 from rmaplab.mm.shmem_page import charge_growth, shmem_truncate, uncharge, uncharge_size
 from rmaplab.mm.swap_in import put_page
+from rmaplab.mm.unmap_mapping import unmap_nonlinear
 from rmaplab.mm.zap import unmap_page_range
 from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SIZE
@@ -80,6 +81,8 @@ def _remove_one_by_one(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
             if file.pages.get(index) == page:
                 k.page_cache.remove(file, index, mapped=k.rules.truncate_misses_nonlinear)
                 uncharge(k, file, 1)
+                if k.machine.frames.mapcount[page]:
+                    k.rmap.unowned.add(page)
             k.machine.locks.leave_bits("PG_locked", batch.columns, 1)
         put_page(k, page)
 
@@ -95,4 +98,6 @@ def _unmap(k: Kernel, file: AddressSpace, first: int) -> None:
             with MmuGather(k, vma.mm) as tlb:
                 unmap_page_range(k, tlb, start, vma.end, keep=k.machine.encoding.guard)
             k.unlock_entries(vma.mm)
+    for vma in file.i_mmap.apart:
+        unmap_nonlinear(k, vma, first, LAST)
     k.machine.locks.drop(file.lock)

@@ -38,7 +38,7 @@ def check(k: Kernel, *, walks: int = WALKS) -> None:
     k.check()
     _check_owners(k, unused)
     frames = k.machine.frames
-    of_file = (frames.flags & PG_ANON == 0) & np.isin(frames.mapping, list(k.page_cache.files))
+    of_file = np.isin(frames.mapping, list(k.page_cache.files)) & ((frames.flags & PG_ANON == 0) | k.design.converts)
     mapped, told = np.zeros(
         (2, k.machine.frames.nr), np.int64
     )  # entries that have a reference; that the reverse map knows of

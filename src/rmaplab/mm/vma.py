@@ -36,7 +36,7 @@ def vm_area_alloc(k: Kernel, mm: MmStruct, start: int, end: int, flags: int, pgo
 def vm_area_dup(k: Kernel, vma: VmArea, mm: MmStruct, start: int, end: int, pgoff: int) -> VmArea:
     """A copy of `vma` for [start, end) of `mm` that nobody knows of yet. Raises as an allocation."""
     new = vm_area_alloc(k, mm, start, end, vma.flags, pgoff)
-    new.ops, new.traits = vma.ops, vma.traits
+    new.ops, new.traits, new.cursor = vma.ops, vma.traits, vma.cursor
     if vma.file is not None:
         new.file = get_file(vma.file)
     if vma.zero is not None:

@@ -16,6 +16,7 @@ from rmaplab.mm.driver import sort_out
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.swap_in import free_swap_and_cache
+from rmaplab.mm.unowned import remove_until
 from rmaplab.mm.vma import remove_all
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.mm_types import MmStruct
@@ -32,7 +33,7 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int, keep: int 
         return
     address = start
     while address < end:
-        stop = k.burst_end(address, end)
+        stop = remove_until(k, mm, address, k.burst_end(address, end))
         lock = k.lock_burst(mm, address)
         batch = k.batch()
         batch.runs, batch.nr, batch.nr_others, cleared = zap_range(
@@ -126,8 +127,7 @@ def exit_mmap(k: Kernel, mm: MmStruct) -> None:
     with MmuGather(k, mm) as tlb:
         for vma in mm.vmas:
             unmap_page_range(k, tlb, vma.start, vma.end)
-            if vma.flags & VM_ACCOUNT:
-                k.vm_unacct_memory(vma.nr_pages)
+        k.vm_unacct_memory(sum(vma.nr_pages for vma in mm.vmas if vma.flags & VM_ACCOUNT))
         _clear_page_tables(k, tlb, 0, -(-k.machine.paging.task_size // k.machine.paging.top_span))
     k.unlock_entries(mm)
     remove_all(k, mm)

@@ -24,8 +24,7 @@ pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 from rmaplab.errors import KernelBug
@@ -38,28 +37,8 @@ from rmaplab.objects.shmem import Account, ShmemInfo
 from rmaplab.objects.traits import PLAIN
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
-RLIM_INFINITY = 1 << 62
-STACK_LIMIT = 8 << 20  # _STK_LIM
-
 Range = tuple[int, int]
 """[start, end) of an address space."""
-
-
-@dataclass
-class Limits:
-    """What a task may have: RLIMIT_AS, _DATA, _MEMLOCK and _STACK in bytes, RLIMIT_NPROC in tasks; `may_lock` is CAP_IPC_LOCK, `uid` whose task it is.
-
-    `nproc_exceeded` is PF_NPROC_EXCEEDED: when it became that user's, he had too many.
-    """
-
-    address_space: int = RLIM_INFINITY
-    data: int = RLIM_INFINITY
-    memlock: int = RLIM_INFINITY
-    stack: int = STACK_LIMIT
-    nproc: int = RLIM_INFINITY
-    may_lock: bool = False
-    uid: int = 1000
-    nproc_exceeded: bool = False
 
 
 NO_HOLE = (1 << 62, 1 << 62)
@@ -73,7 +52,7 @@ class VmArea:
     """
 
     __slots__ = (
-        "address", "anon_vma", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "raend", "start", "traits", "write_seq", "zero"
+        "address", "anon_vma", "cursor", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "raend", "start", "traits", "write_seq", "zero"
     )  # fmt: skip
 
     def __init__(self, mm: "MmStruct", start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
@@ -90,6 +69,7 @@ class VmArea:
         self.traits = PLAIN
         self.lock: Lock | None = None  # where VMAs have one (mm/vma_lock.py)
         self.write_seq = 0  # which writer of mmap_sem has write-locked it
+        self.cursor = 0  # how far reclaim has come in a nonlinear one, in bytes: 2.6.7's vm_private_data
         self.raend = 0  # 2.4's vm_raend (mm/readahead_position.py)
 
     @property
@@ -161,8 +141,17 @@ class Driver(Protocol):
 class VmaIndex(Protocol):
     """The VMAs that map one file, private and shared: rmap/file_index.py has them. mm/vma.py alone links and unlinks."""
 
-    name: ClassVar[str]
-    looked_at: int
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def looked_at(self) -> int:
+        """Nodes that its last search has passed."""
+
+    @property
+    def apart(self) -> Sequence[VmArea]:
+        """Nonlinear ones, where they are kept apart: no search by pages finds them."""
 
     def link(self, vma: VmArea, parent: VmArea | None = None) -> None:
         """One more; a fork's child of `parent`."""
@@ -196,7 +185,7 @@ class AddressSpace:
     """
 
     __slots__ = (
-        "address", "driver", "i_mmap", "lock", "named", "on_disk", "opens", "pages", "read_only", "shmem", "size", "store", "truncate_count"
+        "address", "driver", "has_nonlinear", "i_mmap", "lock", "named", "on_disk", "opens", "pages", "read_only", "shmem", "size", "store", "truncate_count"
     )  # fmt: skip
 
     def __init__(
@@ -212,6 +201,7 @@ class AddressSpace:
         self.named = True
         self.store: MutableMapping[int, bytes] = {}
         self.read_only = False
+        self.has_nonlinear = False  # VMAs that were nonlinear once may show it
         self.pages = RadixTree() if pages is None else pages
 
     def is_hole(self, index: int) -> bool:

@@ -2,7 +2,8 @@
 
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.runqueue import SchedEntity
-from rmaplab.objects.mm_types import File, Limits, MmStruct
+from rmaplab.objects.limits import Limits
+from rmaplab.objects.mm_types import File, MmStruct
 
 FIRST_FD = 3
 """Of those that are free: the standard streams are taken, by nothing that is here."""

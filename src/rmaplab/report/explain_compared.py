@@ -25,15 +25,19 @@ class ComparedReport(Report[Trial]):
         compared = self.compared
         calls = [f"{nr:3}  {call}" for nr, call in enumerate(compared.calls, 1)]
         head = [f"{compared.name}: {compared.about}", compared.source, "", *calls]
-        return Group(_prose(head), self._table(), *_prose_if(self._why()), _prose(compared.said(self.rows)))
+        parts = [
+            self._table([row for row in self.rows if row.part == part])
+            for part in dict.fromkeys(row.part for row in self.rows)
+        ]
+        return Group(_prose(head), *parts, *_prose_if(self._why()), _prose(compared.said(self.rows)))
 
-    def _table(self) -> Table:
-        names = dict.fromkeys(name for row in self.rows for name in row.found)
-        numbers = {name for name in names if all(isinstance(row.found.get(name, 0), int) for row in self.rows)}
+    def _table(self, rows: list[Trial]) -> Table:
+        names = dict.fromkeys(name for row in rows for name in row.found)
+        numbers = {name for name in names if all(isinstance(row.found.get(name, 0), int) for row in rows)}
         columns = "|".join(f">{name}" if name in numbers else name for name in names)
-        several = len({row.kernel for row in self.rows}) > 1
-        table = new_table(self.compared.title, f"{'kernel|' if several else ''}_rule|{columns}")
-        for row in self.rows:
+        several = len({row.kernel for row in rows}) > 1
+        table = new_table(rows[0].part or self.compared.title, f"{'kernel|' if several else ''}_rule|{columns}")
+        for row in rows:
             cells = [row.found.get(name, "-") for name in names]
             whose = (row.kernel, row.rule) if several else (row.rule,)
             table.add_row(*whose, *(f"{cell:,}" if isinstance(cell, int) else cell for cell in cells))

@@ -37,7 +37,7 @@ def judge(rmap: Rmap, mms: list[MmStruct], pfns: Iterable[int], nobodys: Abstrac
         for pfn, address in zip(present.pfns.tolist(), present.addresses.tolist(), strict=True):
             if pfn in wanted:
                 truth.setdefault(pfn, set()).add((mm.address, address))
-    unfindable = rmap.design.declared_unfindable() | nobodys
+    unfindable = rmap.declared_unfindable() | nobodys
     for pfn in sorted(wanted):
         answer = [(m.mm.address, m.address) for m in rmap.walk(pfn)]
         found, real = set(answer), truth.get(pfn, set())

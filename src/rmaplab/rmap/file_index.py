@@ -20,7 +20,7 @@ Sources: mm/mmap.c, __vma_link_file, and kernel/fork.c, dup_mmap, of each era; f
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from itertools import count
 from typing import ClassVar, NamedTuple
@@ -61,6 +61,7 @@ class FileIndex(ABC):
     def __init__(self, paging: Paging, order: ListOrder) -> None:
         self.paging, self.order = paging, order
         self.looked_at = 0
+        self.apart: Sequence[VmArea] = ()
 
     @staticmethod
     @abstractmethod

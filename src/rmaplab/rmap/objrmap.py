@@ -16,17 +16,19 @@ Sources: Dave McCracken's objrmap (LKML, February 2003; 00100_objrmap-core-1 of 
 vma_address; history.md 1.3.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.locks import Lock
 from rmaplab.machine.machine import Hardware, Machine
+from rmaplab.machine.pagetable_edit import find_pfn
 from rmaplab.machine.paging import Paging
+from rmaplab.objects.flags import VM_NONLINEAR
 from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmaIndex, VmArea
 from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
-from rmaplab.units import PAGE_SHIFT
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
 class Owning(Protocol):
@@ -49,8 +51,17 @@ def look(machine: Machine, pfn: int, mm: MmStruct, address: int, vma: VmArea | N
     return None
 
 
-def walk_vmas(machine: Machine, pfn: int, vmas: Iterable[VmArea]) -> Iterator[Mapping]:
-    """Every one of these VMAs: where the page's index lies in it, and whether this frame is there.
+Turn = Callable[[VmArea], Iterable[Mapping]]
+"""What a walk does with a nonlinear VMA in its turn: the places that it finds there."""
+
+
+def passed_over(_: VmArea) -> Iterable[Mapping]:
+    """Nothing."""
+    return ()
+
+
+def walk_vmas(machine: Machine, pfn: int, vmas: Iterable[VmArea], nonlinear: Turn | None = None) -> Iterator[Mapping]:
+    """Every one of these VMAs: where the page's index lies in it, and whether this frame is there; of nonlinear ones what `nonlinear` says, if it is given.
 
     Those in which it does not lie are counted together as far as they follow each other, unless somebody hears of each visit (Ledger.told).
     """
@@ -58,6 +69,10 @@ def walk_vmas(machine: Machine, pfn: int, vmas: Iterable[VmArea]) -> Iterator[Ma
     passed = 0
     try:
         for vma in vmas:
+            if nonlinear is not None and vma.flags & VM_NONLINEAR:
+                passed = _count_passed(ledger, passed)
+                yield from nonlinear(vma)
+                continue
             offset = (index - vma.pgoff) << PAGE_SHIFT
             if 0 <= offset < vma.end - vma.start:
                 passed = _count_passed(ledger, passed)
@@ -95,10 +110,32 @@ def candidates(
         ledger.charge(operation, index.looked_at - nodes)
 
 
-def walk_file(machine: Machine, pfn: int, file: AddressSpace) -> Iterator[Mapping]:
-    """Who maps a page of `file`."""
+def walk_file(machine: Machine, pfn: int, file: AddressSpace, nonlinear: Turn | None = None) -> Iterator[Mapping]:
+    """Who maps a page of `file`: those that its index finds, then nonlinear ones that are kept apart. Without `nonlinear` linear places alone."""
     index = int(machine.frames.index[pfn])
-    return walk_vmas(machine, pfn, candidates(machine, file.i_mmap, index, index))
+    yield from walk_vmas(machine, pfn, candidates(machine, file.i_mmap, index, index), nonlinear)
+    if nonlinear is not None:
+        for vma in file.i_mmap.apart:
+            yield from nonlinear(vma)
+
+
+def search(machine: Machine, pfn: int, file: AddressSpace) -> Iterator[Mapping]:
+    """Who maps a page of `file` in a nonlinear VMA: all their entries are read. No kernel does that: what it costs is counted as a search of page tables."""
+    for vma in file.i_mmap:
+        if vma.flags & VM_NONLINEAR:
+            yield from _search(machine, pfn, vma)
+
+
+def _search(machine: Machine, pfn: int, vma: VmArea) -> Iterator[Mapping]:
+    machine.ledger.visit("vma_visit")
+    address = vma.start
+    while address < vma.end:
+        found, scanned = find_pfn(*machine.geometry, vma.mm.pgd, machine.mapped, address, vma.end, pfn)
+        machine.charge("pte_scan", scanned)
+        if found < 0:
+            return
+        yield Mapping(vma.mm, found, vma, machine.entry_of(vma.mm.pgd, found, pfn))
+        address = found + PAGE_SIZE
 
 
 class ObjRmap(ReverseMap, Generic[Owner]):

@@ -19,6 +19,7 @@ Sources: 2.6.2 mm/rmap.c, page_add_rmap, page_remove_rmap; 2.6.7 mm/rmap.c, page
 """
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 
@@ -28,11 +29,12 @@ from rmaplab.machine.batch import ADDRESS, LENGTH, PFN, Batch
 from rmaplab.machine.frames import PG_ANON, ZERO_PFN
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.objects.flags import VM_NONLINEAR
 from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmArea
 from rmaplab.rmap.file_index import check_index
-from rmaplab.rmap.objrmap import candidates, walk_file
+from rmaplab.rmap.objrmap import Turn, candidates, passed_over, search, walk_file
 from rmaplab.rmap.protocol import Mapping, ReverseMap
-from rmaplab.rmap.walk_rules import WalkRules
+from rmaplab.rmap.walk_rules import Nonlinear, WalkRules
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -50,6 +52,8 @@ class Rmap:
         self.owner_dies_at_free, self.file_lock_is_shared = owner_dies_at_free, file_lock_is_shared
         self.files: dict[int, AddressSpace] = {}
         """What pages of files name, by its address."""
+        self.unowned = set[int]()
+        """Pages of files that truncate has left mapped where it did not look, and that name nobody."""
         self._locks, self._page_lock = self.machine.locks, design.page_lock
         self._unit = PAGE_SHIFT if design.linear else 0
         frames = self.frames
@@ -104,11 +108,13 @@ class Rmap:
         map_again(self.frames.mapcount, batch.columns, batch.runs)
         if self.design.covers_files:
             self.design.add(batch, vma)
+        elif self.design.converts and (own := self.frames.flags[batch.pfns] & PG_ANON != 0).any():
+            self.design.add(batch.select(own), vma)
         self.leave_bits(batch)
 
     def adds_at_once(self, pfn: int) -> bool:
         """Whether one page of a file can be mapped without memory being asked for."""
-        if not self.design.reserves or not self.design.covers_files or not self.frames.mapcount[pfn]:
+        if not self.design.reserves or not self.frames.mapcount[pfn]:
             return True
         self._one.hold_one(pfn, 0, 0, 0)
         return self.design.reserved(self._one)
@@ -117,7 +123,7 @@ class Rmap:
         """add_file() of one page that adds_at_once, while nobody watches."""
         self.count_file(1)
         self.frames.mapcount[pfn] += 1
-        if self.design.covers_files:
+        if self.design.covers_files or (self.design.converts and self.frames.flags[pfn] & PG_ANON):
             self._one.hold_one(pfn, pte, address, entry)
             self.design.add(self._one, vma)
 
@@ -146,6 +152,8 @@ class Rmap:
         keep = self.owner_dies_at_free
         left = np.empty(batch.nr, np.int64) if self.design.counts_pages and not keep else _NOTHING
         nr_left = unmap(*self._counted, batch.columns, batch.runs, keep, left)
+        if self.unowned:
+            self.unowned = {pfn for pfn in self.unowned if self.frames.mapcount[pfn]}
         if nr_left < 0:
             raise KernelBug("page_remove_rmap", "a page was not mapped")
         self.design.remove(batch)
@@ -167,32 +175,66 @@ class Rmap:
 
     # -- queries -----------------------------------------------------------------------------------------------------
 
+    @property
+    def _knows_nonlinear(self) -> bool:
+        return self.walks.nonlinear is not Nonlinear.AS_LINEAR
+
     def is_mapped(self, pfn: int) -> bool:
         """page_mapped()."""
         return bool(self.frames.mapcount[pfn])
 
     def walked_by_file(self, pfn: int) -> AddressSpace | None:
         """The file by whose VMAs walk(pfn) goes, if it goes by a file's."""
-        return None if self.design.covers_files else self.file_of(pfn)
+        return None if self.design.covers_files or self.frames.flags[pfn] & PG_ANON else self.file_of(pfn)
 
     def file_of(self, pfn: int) -> AddressSpace | None:
-        """The file that a page names: None if it is anonymous, or nobody's."""
-        return None if self.frames.flags[pfn] & PG_ANON else self.files.get(int(self.frames.mapping[pfn]))
+        """The file that a page names: None if it is anonymous, or nobody's. One that is converted still names it."""
+        anon = self.frames.flags[pfn] & PG_ANON and not self.design.converts
+        return None if anon else self.files.get(int(self.frames.mapping[pfn]))
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
-        """Who maps this page? Every mapping once; visits in vain are counted in the ledger, not answered."""
+        """Who maps this page? Every mapping once; visits in vain are counted in the ledger, not answered. Where the era knows of nonlinear VMAs they are searched."""
+        found, file = self.walk_with(pfn, passed_over), self.walked_by_file(pfn)
+        if file is None or not file.has_nonlinear or not self.frames.mapcount[pfn] or not self._knows_nonlinear:
+            return found
+        return chain(found, search(self.machine, pfn, file))
+
+    def walk_with(self, pfn: int, nonlinear: Turn) -> Iterator[Mapping]:
+        """The same, but for what is done with nonlinear VMAs in their turn."""
         if self.design.covers_files:
             return self.design.walk(pfn)
         if not self.frames.mapcount[pfn]:
             return iter(())
         file = self.walked_by_file(pfn)
-        return self.design.walk(pfn) if file is None else walk_file(self.machine, pfn, file)
+        if file is None:
+            return self.design.walk(pfn)
+        return walk_file(self.machine, pfn, file, nonlinear if self._knows_nonlinear else None)
 
     def showing(self, file: AddressSpace, first: int, last: int) -> Iterator[VmArea]:
         """The VMAs that may show pages [first, last] of `file`, in the order of its index: who of them does, is the caller's to test."""
         return candidates(self.machine, file.i_mmap, first, last)
 
     # -- checking ----------------------------------------------------------------------------------------------------
+
+    def declared_unfindable(self) -> set[int]:
+        """PFNs that are mapped and that walk() cannot find: those the design declares, and of files what is nowhere that is looked at.
+
+        That is, where linear places alone are: what nonlinear VMAs have elsewhere, and what truncate has left there. O(entries of such VMAs).
+        """
+        found = set(self.design.declared_unfindable())
+        if self.design.covers_files:
+            return found
+        frames, unowned = self.frames, np.fromiter(self.unowned, np.int64)
+        found.update(unowned[frames.flags[unowned] & PG_ANON == 0].tolist())
+        if self._knows_nonlinear:
+            return found
+        files = [file for file in self.files.values() if file.has_nonlinear]
+        for vma in (vma for file in files for vma in file.i_mmap if vma.flags & VM_NONLINEAR):
+            present, _ = read_page_tables(self.machine, vma.mm.pgd)
+            part = slice(*np.searchsorted(present.addresses, (vma.start, vma.end)))
+            pfns, linear = present.pfns[part], vma.pgoff + ((present.addresses[part] - vma.start) >> PAGE_SHIFT)
+            found.update(pfns[(frames.index[pfns] != linear) & (frames.flags[pfns] & PG_ANON == 0)].tolist())
+        return found
 
     def nobodys(self, devices: Bools) -> set[int]:
         """Of pages that entries of `devices` map (by PFN) those that nobody can find: they name no file, and are on no chain."""
@@ -227,6 +269,7 @@ class Rmap:
         frames = self.frames
         anon = frames.flags & PG_ANON != 0
         named = (mapped > 0) & ~devices
+        named[list(self.unowned)] = False
         owned = anon | named if self.design.names_owners else ~anon & named
         if owned[frames.mapping == 0].any():
             raise KernelBug("page_mapping", "a page is anonymous or mapped, and nobody's")

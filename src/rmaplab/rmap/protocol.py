@@ -83,6 +83,8 @@ class ReverseMap(ABC):
     linear: ClassVar[bool] = False
     """Whether a page is found through its VMA's pgoff: then page->index is counted in pages of the object behind the VMA (else it is the
     address), and anonymous neighbours merge only where pgoff continues."""
+    converts: ClassVar[bool] = False
+    """Whether pages of files become its own (`convert`) before they are mapped at places that are not linear."""
     unshares_moves: ClassVar[bool] = False
     """Whether move_verdict ever asks for copies."""
 
@@ -242,6 +244,13 @@ class ReverseMap(ABC):
 
     def unreserve(self) -> None:
         """Give back what was reserved and not used."""
+
+    def convert(self, pfns: I64, batch: Batch) -> bool:
+        """Pages of files become its own (page_convert_anon); `batch` are the entries that map them now. For one that `converts`.
+
+        False if somebody slept for memory: then nothing is done, and who asks looks again. Raises as an allocation.
+        """
+        raise NotImplementedError
 
     def owner(self, vma: VmArea, *, exclusive: bool) -> int:
         """What pages that become mapped in `vma` are to name: the address of an object. Of those that do not cover files.

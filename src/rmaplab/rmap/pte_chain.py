@@ -116,7 +116,12 @@ class PteChain(ReverseMap):
         seen = -1
         while seen != self.machine.changes:
             seen = self.machine.changes
-            short = self._need(*self._columns, batch.columns, batch.runs) - self.spare.size
+            need = self._need(*self._columns, batch.columns, batch.runs)
+            if (
+                self.machine.watched
+            ):  # somebody may map the page before its lock is taken: one at hand for each, as Linux has it always
+                need = max(need, batch.nr)
+            short = need - self.spare.size
             if short > 0:
                 more = self.cache.alloc_bulk(short)  # others may take from the spare ones meanwhile
                 self.spare = np.concatenate((self.spare, more))
@@ -135,6 +140,10 @@ class PteChain(ReverseMap):
 
     def add(self, batch: Batch, vma: VmArea) -> None:
         """page_add_rmap: direct pointers for fresh pages; for others, what has been reserved."""
+        self.insert(batch)
+
+    def insert(self, batch: Batch) -> None:
+        """The same, wherever they are mapped."""
         used = self._insert(*self._columns, batch.columns, batch.runs, self.spare)
         if used < 0:
             raise KernelBug("page_add_rmap", f"{self.spare.size} blocks are not enough")

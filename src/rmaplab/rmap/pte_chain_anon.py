@@ -6,9 +6,12 @@
 What page->mapping says of an anonymous page is as before, nothing: PG_anon is new, is set where an anonymous page gets its first entry,
 and stays until it is freed. So a batch of entries may be of both kinds, and each page says for itself.
 
+A page of a file that is to be mapped at a place that is not linear is converted first: PG_anon, and a chain with all who map it, found through the file.
+It stays so while it is in the cache, so all its later entries are on its chain, and truncate may leave it where it does not look.
+
 A chain is still allocated beforehand for an entry of a file's page, and given back; that is not counted here.
 
-Source: objrmap-core-1 (LKML, 8 March 2004), page_add_rmap, page_remove_rmap, free_pages_check; files.md I.
+Source: objrmap-core-1 (LKML, 8 March 2004), page_convert_anon, page_add_rmap, page_remove_rmap, free_pages_check; files.md I.
 """
 
 from typing import ClassVar
@@ -17,6 +20,7 @@ import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.batch import Batch
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.pte_chain import PteChain
@@ -29,11 +33,26 @@ class AnonPteChain(PteChain):
     covers_files: ClassVar[bool] = False
     names_owners: ClassVar[bool] = False
     passes_over_files: ClassVar[bool] = True
+    converts: ClassVar[bool] = True
 
     def owner(self, vma: VmArea, *, exclusive: bool) -> int:
         """Nobody: mapping stays as it was."""
         del vma, exclusive
         return 0
+
+    def convert(self, pfns: I64, batch: Batch) -> bool:
+        """A direct pointer for each page that is mapped once, and blocks for others."""
+        _, lengths = np.unique(batch.pfns, return_counts=True)
+        seen, short = self.machine.changes, int((-(-lengths[lengths > 1] // self.nrpte)).sum()) - self.spare.size
+        if short > 0:
+            self.spare = np.concatenate((self.spare, self.cache.alloc_bulk(short)))
+            self.machine.charge("chain_block_alloc", short)
+            if seen != self.machine.changes:
+                return False
+        self.frames.flags[pfns] |= np.uint32(PG_ANON)
+        if batch.nr:
+            self.insert(batch)
+        return True
 
     def check(self, mms: list[MmStruct], mapped: I64) -> None:
         """As a chain, and no page of a file is on one."""

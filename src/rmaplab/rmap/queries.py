@@ -29,11 +29,13 @@ from rmaplab.machine.batch import Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, RW
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
 from rmaplab.machine.locks import Lock
-from rmaplab.objects.flags import VM_LOCKED, VM_RESERVED, VM_SHARED
+from rmaplab.objects.flags import VM_LOCKED, VM_NONLINEAR, VM_RESERVED, VM_SHARED
 from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.rmap.nonlinear import unmap_clusters, unmap_old
+from rmaplab.rmap.objrmap import Turn, passed_over
 from rmaplab.rmap.pages import Rmap
 from rmaplab.rmap.protocol import Mapping
-from rmaplab.rmap.walk_rules import IfLocked, IfReserved, LockWay, PgReferenced
+from rmaplab.rmap.walk_rules import IfLocked, IfReserved, IfYoung, LockWay, Nonlinear, PgReferenced, Unowned
 
 
 class Mappings(NamedTuple):
@@ -86,6 +88,8 @@ def referenced(rmap: Rmap, pfns: I64) -> Referenced:
         by_file = rmap.walked_by_file(pfn) is not None
         owner = rmap.walks.referenced_file if by_file else rmap.walks.referenced_owner
         tables = rmap.walks.referenced_file_tables if by_file else rmap.walks.referenced_tables
+        if rmap.walks.unowned is not Unowned.IGNORED and pfn in rmap.unowned:
+            raise Oops("page_referenced", f"page {pfn} has no mapping")
         with _PageWalk(rmap, pfn, owner, tables) as walk:
             contended[row] = walk.contended
             nr[row], vm_locked[row] = _referenced(rmap, walk)
@@ -107,7 +111,13 @@ def unmap(rmap: Rmap, pfns: I64, entries: I64, replacing: Callable[[int], None] 
         with _PageWalk(
             rmap, pfn, rmap.walks.unmap_file if by_file else LockWay.WAITED, rmap.walks.unmap_tables
         ) as walk:
-            stopped, replaced[row] = _unmap(rmap, walk, entry, replacing, late)
+            try:
+                stopped = _unmap(rmap, walk, entry, replacing, late)
+            except _Locked:
+                stopped = Outcome.FAIL
+            if stopped is None and rmap.walks.nonlinear is Nonlinear.CLUSTERS:
+                walk.clusters()
+            replaced[row] = walk.nr
         outcome[row] = (stopped or Outcome.AGAIN) if rmap.is_mapped(pfn) else Outcome.SUCCESS
     for mm in late:
         rmap.machine.tlb.flush_mm(mm)
@@ -131,13 +141,18 @@ def mkclean(rmap: Rmap, pfns: I64) -> I64:
 # -- one page ----------------------------------------------------------------------------------------------------------
 
 
+class _Locked(Exception):
+    """A nonlinear VMA is locked: SWAP_FAIL."""
+
+
 class _PageWalk:
     """A walk from one page: its bit lock and that of the list are held, and each place is handed out with its page_table_lock as asked."""
 
     def __init__(self, rmap: Rmap, pfn: int, owner: LockWay, tables: LockWay) -> None:
         self.rmap, self.pfn = rmap, pfn
         self.contended = self._is_gone = False
-        self.nr_busy = 0
+        self.nr_busy = self.nr = 0
+        self.young = False
         self._file = rmap.walked_by_file(pfn)
         tries = self._file is not None and rmap.design.page_lock is not None  # that is taken under the file's lock
         self._owner = LockWay.TRIED if tries else owner
@@ -176,13 +191,13 @@ class _PageWalk:
         for owners in self.disowned:
             self.rmap.design.disowned(owners)
 
-    def places(self) -> Iterator[Mapping]:
+    def places(self, nonlinear: Turn = passed_over) -> Iterator[Mapping]:
         """Where the page is mapped; whose page_table_lock is busy is left out. Whoever waited for one has read the entry again."""
         if self.contended or self._is_gone:
             return
         rmap, locks = self.rmap, self.rmap.machine.locks
         left = int(rmap.frames.mapcount[self.pfn])
-        for mapping in rmap.walk(self.pfn):
+        for mapping in rmap.walk_with(self.pfn, nonlinear):
             lock = rmap.machine.pte_lock(mapping.mm, mapping.address)
             if self._tables is not LockWay.LEFT and not _take(rmap, lock, self._tables):
                 self.nr_busy += 1
@@ -198,6 +213,33 @@ class _PageWalk:
             if rmap.walks.walk_stops and left <= 0:
                 return
 
+    def whole(self, vma: VmArea) -> Iterator[Mapping]:
+        """try_to_unmap_nonlinear, unless a young entry has been seen. Nothing is left to be found. Raises _Locked."""
+        locks = self.rmap.machine.locks
+        if not self.rmap.is_mapped(self.pfn):
+            return iter(())
+        if vma.flags & VM_LOCKED:
+            raise _Locked
+        self.rmap.machine.ledger.visit("vma_visit")
+        if not self.young and locks.try_take(vma.mm.page_table_lock):
+            self._without_bit(lambda: unmap_old(self.rmap, vma, vma.start, vma.end))
+            locks.drop(vma.mm.page_table_lock)
+        return iter(())
+
+    def _without_bit(self, unmaps: Callable[[], object]) -> None:
+        """The page's bit lock is free meanwhile."""
+        before = int(self.rmap.frames.mapcount[self.pfn])
+        self.rmap.leave_bits(self.one)
+        unmaps()
+        self.rmap.enter_bits(self.one)
+        self.nr += before - int(self.rmap.frames.mapcount[self.pfn])
+
+    def clusters(self) -> None:
+        """try_to_unmap_cluster, of the nonlinear VMAs of the page's file."""
+        file, goal = self._file, int(self.rmap.frames.mapcount[self.pfn])
+        if file is not None and goal and not self.contended:
+            self._without_bit(lambda: unmap_clusters(self.rmap, file, goal))
+
     def entry(self, place: Mapping) -> int:
         """What is there."""
         return int(self._words[place.pte // self._bytes])
@@ -209,6 +251,7 @@ class _PageWalk:
     def forget(self, place: Mapping, entry: int) -> None:
         """page_remove_rmap: `entry`, which was there, is gone."""
         self.one.hold_one(self.pfn, place.pte, place.address, entry)
+        self.nr += 1
         owners = self.rmap.forget(self.one)
         if owners.size:
             self.disowned.append(owners.copy())
@@ -261,37 +304,48 @@ def _referenced(rmap: Rmap, walk: _PageWalk) -> tuple[int, bool]:
     return nr, False
 
 
+def _file_entry(rmap: Rmap, place: Mapping, pfn: int) -> int:
+    """What stays where a page of a file was that is not at its linear place: its page offset. Else nothing."""
+    vma, index = place.vma or place.mm.find_vma(place.address), int(rmap.frames.index[pfn])
+    if vma is None or not vma.flags & VM_NONLINEAR or rmap.file_of(pfn) is None or vma.index_of(place.address) == index:
+        return 0
+    return rmap.machine.encoding.file_entry(index)
+
+
 def _unmap(
     rmap: Rmap, walk: _PageWalk, entry: int, replacing: Callable[[int], None] | None, late: dict[MmStruct, None]
-) -> tuple[Outcome | None, int]:
-    """(What has ended it, how many entries are replaced). `late` gets whose TLBs are to be flushed at the end."""
+) -> Outcome | None:
+    """What has ended it. `late` gets whose TLBs are to be flushed at the end. Raises _Locked."""
     rules, machine, frames, pfn = rmap.walks, rmap.machine, rmap.frames, walk.pfn
     in_cache = bool(frames.flags[pfn] & PG_SWAPCACHE)
-    nr = 0
-    for place in walk.places():
+    for place in walk.places(walk.whole if rules.nonlinear is Nonlinear.WHOLE else passed_over):
         vma, old, mm = _vma_of(rmap, place), walk.entry(place), place.mm
         if vma is not None and vma.flags & VM_RESERVED and rules.unmap_reserved is not IfReserved.IGNORED:
             if rules.unmap_reserved is IfReserved.IS_A_BUG:
                 raise Oops("try_to_unmap_one", f"page {pfn} is found in {vma}, which has VM_RESERVED")
             if rules.unmap_reserved is IfReserved.FAILS:
-                return Outcome.FAIL, nr
+                return Outcome.FAIL
             continue
         if vma is None or vma.flags & VM_LOCKED:
             if vma is None or not rules.unmap_locked_mlocks:
-                return Outcome.FAIL, nr
+                return Outcome.FAIL
             if machine.locks.try_take(mm.mmap_sem, write=False):
                 machine.locks.drop(mm.mmap_sem)
-                return Outcome.MLOCK, nr
+                return Outcome.MLOCK
             continue
-        if rules.unmap_spares_young and old & ACCESSED:
+        if rules.unmap_young is not IfYoung.TAKEN and old & ACCESSED:
             walk.put(place, old & ~ACCESSED)
-            machine.tlb.flush_page(mm)
-            return Outcome.FAIL, nr
+            if rules.unmap_young is IfYoung.FAILS:
+                machine.tlb.flush_page(mm)
+                return Outcome.FAIL
+            walk.young = True
+        if walk.young:
+            continue
         if rules.unmap_counts_holders and in_cache and frames.count[pfn] != frames.mapcount[pfn] + 2:
-            return Outcome.FAIL, nr
+            return Outcome.FAIL
         if replacing is not None:
             replacing(entry)
-        walk.put(place, entry)
+        walk.put(place, entry or _file_entry(rmap, place, pfn))
         if rules.unmap_flushes_late:
             late[mm] = None
         else:
@@ -304,7 +358,6 @@ def _unmap(
             raise KernelBug("try_to_unmap", f"page {pfn} is unmapped, and its caller has no reference of his own")
         mm.rss -= 1
         machine.charge("pte_unmap")
-        nr += 1
         if not rmap.is_mapped(pfn):  # the rest of a list is left alone
             break
-    return None, nr
+    return None

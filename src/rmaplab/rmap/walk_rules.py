@@ -45,6 +45,40 @@ class IfReserved(IntEnum):
     IS_A_BUG = 3
 
 
+class IfYoung(IntEnum):
+    """What try_to_unmap makes of a young entry.
+
+    It goes like others; it is made old and keeps the page, and the walk ends; it is made old, and so are those that follow, and none goes any more.
+    """
+
+    TAKEN = 0
+    FAILS = 1
+    SPARED = 2
+
+
+class Nonlinear(IntEnum):
+    """What a walk makes of nonlinear VMAs of a file (mm/nonlinear.py).
+
+    Their linear places are looked at and no others; try_to_unmap takes all that is not young in each, whatever page it is of (rmap/nonlinear.py), and
+    page_referenced passes over them; it takes clusters of them in turn.
+    """
+
+    AS_LINEAR = 0
+    WHOLE = 1
+    CLUSTERS = 2
+
+
+class Unowned(IntEnum):
+    """What is made of a file's page that truncate has left mapped, and that is nobody's now.
+
+    Nothing; page_remove_rmap prints a warning, page_add_rmap and page_referenced BUG(); all do.
+    """
+
+    IGNORED = 0
+    WARNS = 1
+    IS_A_BUG = 2
+
+
 @dataclass(frozen=True)
 class WalkRules:
     """One kernel's."""
@@ -67,8 +101,7 @@ class WalkRules:
     unmap_tables: LockWay
     unmap_file: LockWay
     """Likewise the lock of the file's list: if it is busy, AGAIN."""
-    unmap_spares_young: bool
-    """A young entry is made old, and stays."""
+    unmap_young: IfYoung
     unmap_counts_holders: bool
     """A page in the swap cache that others than the cache, its entries and the caller refer to stays mapped."""
     unmap_reserved: IfReserved
@@ -76,3 +109,5 @@ class WalkRules:
     """A VMA with VM_LOCKED sends its page to the unevictable ones, if mmap_sem can be had."""
     unmap_flushes_late: bool
     """TLBs are flushed once, for all pages that go."""
+    nonlinear: Nonlinear
+    unowned: Unowned

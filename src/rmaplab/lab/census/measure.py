@@ -112,7 +112,7 @@ def walk_all(system: System, tasks: Sequence[Task], there: Present, pfns: I64) -
     """(visits, mappings found) by page; a slot or an entry found is a visit too. KernelBug if a walk is wrong: `there` is the judge."""
     ledger = system.machine.ledger
     node_of = {task.mm.address: i for i, task in enumerate(tasks) if task.mm is not None}
-    unfindable = system.kernel.design.declared_unfindable()
+    unfindable = system.kernel.rmap.declared_unfindable()
     visits, useful = np.zeros(len(pfns), np.int64), np.zeros(len(pfns), np.int64)
     first, last = np.searchsorted(there.pfn, pfns), np.searchsorted(there.pfn, pfns, side="right")
     for i, (pfn, low, high) in enumerate(zip(pfns.tolist(), first.tolist(), last.tolist(), strict=True)):

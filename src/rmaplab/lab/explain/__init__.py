@@ -5,7 +5,7 @@
     picture.py    page tables and frames as ASCII, read from RAM
     trace.py      "who maps this page?", visit by visit
     scenarios.py  three rules that were wrong for a while, each with the calls that show it
-    side_by_side.py  the same calls under several rules and kernels: bttv, endless_fork, fork_enomem, merge_rules
+    side_by_side.py  the same calls under several rules and kernels: bttv, endless_fork, fork_enomem, merge_rules, nonlinear
 
 Nothing in a step is written beforehand but words: addresses, frames, counts and objects are read when it is made.
 """
@@ -19,6 +19,7 @@ from rmaplab.lab.explain.bttv import BTTV
 from rmaplab.lab.explain.endless_fork import ENDLESS_FORK
 from rmaplab.lab.explain.fork_enomem import FORK_ENOMEM
 from rmaplab.lab.explain.merge_rules import MERGE_15_YEARS
+from rmaplab.lab.explain.nonlinear import NONLINEAR
 from rmaplab.lab.explain.scenarios import SCENARIOS
 from rmaplab.lab.explain.side_by_side import SideBySide, Trial
 from rmaplab.lab.explain.stage import Scene, Stage
@@ -26,7 +27,7 @@ from rmaplab.lab.explain.stories import STORIES
 
 __all__ = ["COMPARED", "STORIES", "Scene", "SideBySide", "Stage", "Trial", "explain"]
 
-COMPARED = {each.name: each for each in (BTTV, ENDLESS_FORK, FORK_ENOMEM, MERGE_15_YEARS)}
+COMPARED = {each.name: each for each in (BTTV, ENDLESS_FORK, FORK_ENOMEM, MERGE_15_YEARS, NONLINEAR)}
 
 
 def explain(story: str, kernel: str, box: Box) -> Iterator[Scene]:

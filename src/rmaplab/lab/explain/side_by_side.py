@@ -17,16 +17,20 @@ BASE = 0x1000_0000
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: on a kernel, under a rule. `found` is what the table shows, by column; a number is shown as a number."""
+    """One run: on a kernel, under a rule. `found` is what the table shows, by column; a number is shown as a number.
+
+    `part` is the title of its table, where there are several.
+    """
 
     kernel: str
     rule: str
     found: dict[str, int | str]
     notes: Sequence[str] = ()
+    part: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """A JSON object; `found` keeps the names of the columns."""
-        return asdict(self)
+        """A JSON object; `found` keeps the names of the columns; `part` is left out where there is one table."""
+        return {name: value for name, value in asdict(self).items() if name != "part" or value}
 
 
 @dataclass(frozen=True)
