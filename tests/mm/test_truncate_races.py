@@ -77,10 +77,12 @@ def test_who_loses(kernel: str, flags: int, write: bool, mapped: bool) -> None:
 def test_what_closes_the_race(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it some order loses, as in 2.4."""
     monkeypatch.setattr(filemap, "_is_still", lambda _k, file, index, page, _sequence: file.pages.get(index) == page)
-    unmap = truncate._unmap
+    unmap = truncate.unmap_mapping_range
     if find_kernel(kernel).figure("fault_locks_page", 8):
         monkeypatch.setattr(
-            truncate, "_unmap", lambda k, file, first: None if k.machine.locks.held() else unmap(k, file, first)
+            truncate,
+            "unmap_mapping_range",
+            lambda k, *range_, copies: None if k.machine.locks.held() else unmap(k, *range_, copies=copies),
         )
     assert LOST in {
         race(kernel, MAP_SHARED, write=True, mapped=False, turns=turns) for turns in orders(3, KERNELS[kernel])

@@ -238,7 +238,8 @@ class PageCache:
             wrong = (frames.mapping[pfns] != file.address) | (frames.index[pfns] != indexes)
             if wrong.any():
                 raise KernelBug("page_cache", f"pages {pfns[wrong][:4]} are file {file.address}'s, and say otherwise")
-            if indexes.size and indexes[-1] >= file.nr_pages:
+            behind = file.nr_pages if file.shmem is None else max(file.nr_pages, file.shmem.fallocend)
+            if indexes.size and indexes[-1] >= behind:
                 raise KernelBug("page_cache", f"page {indexes[-1]} lies behind the end of file {file.address}")
         locked = np.fromiter(self._reading, np.int64)
         if (frames.flags[locked] & PG_NOT_UPTODATE == 0).any() or (frames.mapcount[locked] != 0).any():

@@ -11,9 +11,11 @@ from rmaplab.calls.memory import MemoryCalls
 from rmaplab.errors import DiskError, NoMemory, NoSpace, NotModelled, Oops, SyscallError, UsageError
 from rmaplab.harmless import printable
 from rmaplab.mm.dev_zero import dev_zero, refuse_dev_zero
+from rmaplab.mm.fallocate import vfs_fallocate
 from rmaplab.mm.file_io import LAST, LONGEST, file_read, file_write, max_bytes, write_out
 from rmaplab.mm.open_file import close_fd, install, open_file
 from rmaplab.mm.process import oops
+from rmaplab.mm.seals import add_seals, get_seals, memfd_create, sanitize_flags
 from rmaplab.mm.truncate import vmtruncate
 from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.units import PAGE_SIZE
@@ -31,8 +33,7 @@ class FileCalls(MemoryCalls):
         self._mm()
         if not isinstance(file, AddressSpace):
             raise UsageError(f"open of {printable(repr(file))}: give a file that System.new_file() has made")
-        self._check("open", fd is None or 0 <= fd < MOST_FDS, errno.EBADF)
-        self._check("open", fd is not None or self.files.lowest() < MOST_FDS, errno.EMFILE)
+        self._check_fd("open", fd)
         return install(self.kernel, self.files, open_file(self.kernel, file, readable=readable, writable=writable), fd)
 
     def open_zero(self, *, readable: bool = True, writable: bool = True, fd: int | None = None) -> int:
@@ -44,11 +45,25 @@ class FileCalls(MemoryCalls):
             raise failure.or_errno(errno.ENOMEM, "open") from None
         return self.open(zero, readable=readable, writable=writable, fd=fd)
 
+    def memfd_create(self, flags: int = 0, fd: int | None = None) -> int:
+        """memfd_create(2) with MFD_ bits: a descriptor. Raises SyscallError: ENOSYS (before 3.17), EINVAL, EMFILE, EBADF (`fd`), ENOSPC, ENOMEM; NotModelled: huge pages."""
+        self._mm()
+        sanitize_flags(self.kernel, flags)
+        self._check_fd("memfd_create", fd)
+        return install(self.kernel, self.files, memfd_create(self.kernel, flags), fd)
+
+    def add_seals(self, fd: int, seals: int) -> None:
+        """fcntl(F_ADD_SEALS). Raises SyscallError: EBADF, EPERM, EINVAL, EBUSY."""
+        add_seals(self.kernel, self.opened("fcntl", fd), seals)
+
+    def get_seals(self, fd: int) -> int:
+        """fcntl(F_GET_SEALS). Raises SyscallError: EBADF, EINVAL."""
+        return get_seals(self.kernel, self.opened("fcntl", fd))
+
     def dup(self, fd: int, to: int | None = None) -> int:
         """dup(2), or dup2(2): one more descriptor of the same open file. Raises SyscallError: EBADF, EMFILE."""
         file = self.opened("dup", fd)
-        self._check("dup", to is None or 0 <= to < MOST_FDS, errno.EBADF)
-        self._check("dup", to is not None or self.files.lowest() < MOST_FDS, errno.EMFILE)
+        self._check_fd("dup", to)
         return install(self.kernel, self.files, file, to)
 
     def close(self, fd: int) -> None:
@@ -77,7 +92,7 @@ class FileCalls(MemoryCalls):
         return self._file_call("pread", file_read, file, offset, length)
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, ENOMEM, ENOSPC, EIO."""
+        """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, EPERM, ENOMEM, ENOSPC, EIO."""
         self._check("pwrite", 0 <= offset <= LONGEST, errno.EINVAL)
         file = self._regular("pwrite", fd)
         self._check("pwrite", file.writable, errno.EBADF)
@@ -101,12 +116,22 @@ class FileCalls(MemoryCalls):
         return written
 
     def ftruncate(self, fd: int, size: int) -> None:
-        """ftruncate(2): the file is `size` bytes long. Raises SyscallError: EINVAL, EBADF, EFBIG, ENOMEM."""
+        """ftruncate(2): the file is `size` bytes long. Raises SyscallError: EINVAL, EBADF, EFBIG, EPERM, ENOMEM."""
         self._check("ftruncate", 0 <= size <= LONGEST, errno.EINVAL)
         file = self._regular("ftruncate", fd)
         self._check("ftruncate", file.writable, errno.EINVAL)
         self._check("ftruncate", size <= max_bytes(self.kernel, on_disk=file.mapping.on_disk), errno.EFBIG)
         self._file_call("ftruncate", vmtruncate, file.mapping, size)
+
+    def fallocate(self, fd: int, mode: int, offset: int, length: int) -> None:
+        """fallocate(2), with FALLOC_FL_ bits, of a file that lives in memory.
+
+        Raises SyscallError: ENOSYS (before 2.6.23), EBADF, EINVAL, EOPNOTSUPP, ENODEV, EFBIG, EPERM, ENOSPC, ENOMEM; NotModelled: of a file on a disk.
+        """
+        file = self.opened("fallocate", fd) if self.kernel.rules.fallocate_known else None
+        if file is None:
+            raise SyscallError(errno.ENOSYS, "fallocate")
+        self._file_call("fallocate", vfs_fallocate, file, mode, offset, length)
 
     def fsync(self, fd: int) -> None:
         """fsync(2). Raises SyscallError: EBADF, EIO."""
@@ -120,6 +145,11 @@ class FileCalls(MemoryCalls):
 
     def _check_end(self, call: str, end: int) -> None:
         self._check(call, end <= LONGEST or not self.kernel.rules.rw_end_may_not_wrap, errno.EINVAL)
+
+    def _check_fd(self, call: str, fd: int | None) -> None:
+        """Whether there can be one descriptor more, or this one. Raises SyscallError: EBADF, EMFILE."""
+        self._check(call, fd is None or 0 <= fd < MOST_FDS, errno.EBADF)
+        self._check(call, fd is not None or self.files.lowest() < MOST_FDS, errno.EMFILE)
 
     def _check(self, call: str, holds: bool, code: int) -> None:
         self._mm()

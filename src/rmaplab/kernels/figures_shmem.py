@@ -1,6 +1,7 @@
 """Memory that processes share without a file on a disk, since 2.4: tmpfs, memfd, shared anonymous. The facts: files.md B2, B3, C3, D2, F1, G10."""
 
-from rmaplab.kernels.history import History, Status, since
+from rmaplab.kernels.history import Bits, History, Status, since
+from rmaplab.objects.flags import MFD_ALLOW_SEALING, MFD_CLOEXEC
 from rmaplab.objects.shmem import Account
 
 V = Status.VALIDATED
@@ -22,6 +23,39 @@ SHMEM: dict[str, History] = {
             "2.6", 1, "2.6.2, 2.6.7 mm/shmem.c, shmem_getpage: add_to_page_cache_lru with GFP_ATOMIC, and goto repeat"
         ),
         since("2.6.34", 0, "from memory: radix_tree_preload; 6.18 mm/shmem.c, shmem_add_to_page_cache: xas_nomem"),
+    ),
+    "memfd_flags": (
+        since("2.4", Bits(0), "ENOSYS until 3.17"),
+        since("3.17", Bits(MFD_CLOEXEC | MFD_ALLOW_SEALING), "9183df25fe7b; from memory"),
+        since("6.18", Bits(0x1F), "mm/memfd.c, MFD_ALL_FLAGS", V),
+    ),
+    "seals_known": (
+        since("2.4", Bits(0), "EINVAL until 3.17: fcntl"),
+        since("3.17", Bits(0xF), "40e041a2c858; from memory: SEAL, SHRINK, GROW, WRITE"),
+        since("6.18", Bits(0x3F), "mm/memfd.c, F_ALL_SEALS", V),
+    ),
+    "readers_may_become_writers": (
+        since("2.4", 1, "2.4: nothing is counted; 2.6.7 mm/mmap.c, __vma_link_file: VM_SHARED"),
+        since("6.18", 0, "mm/vma.c, __vma_link_file: vma_is_shared_maywrite", V),
+    ),
+    "fallocate_known": (
+        since("2.4", 0, "ENOSYS until 2.6.23"),
+        since("2.6.23", 1, "97ac73506c0b; from memory"),
+        since("6.18", 1, "fs/open.c, vfs_fallocate; mm/shmem.c, shmem_fallocate", V),
+    ),
+    "punch_loses_copies": (
+        since("2.4", 0, "2.4, 2.6.2: no holes are made"),
+        since(
+            "2.6.16",
+            1,
+            "f6b3ec238d12; from memory; 2.6.34 mm/truncate.c, vmtruncate_range: unmap_mapping_range, even_cows 1",
+        ),
+        since("3.19", 0, "3.19 mm/shmem.c, shmem_fallocate: even_cows 0"),
+        since("6.18", 0, "mm/shmem.c, shmem_fallocate", V),
+    ),
+    "remove_needs_write": (
+        since("2.4", 1, "2.6.34, 3.19 mm/madvise.c, madvise_remove: VM_SHARED and VM_WRITE"),
+        since("6.18", 0, "mm/madvise.c, madvise_remove: vma_is_shared_maywrite", V),
     ),
     "swap_vector": (
         since("2.4", 1, "2.4.27, 2.6.2, 2.6.7 mm/shmem.c, shmem_swp_alloc"),

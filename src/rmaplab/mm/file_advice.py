@@ -11,15 +11,20 @@ Not modelled: who may page out a file (its owner, or who may write to it): every
 Source: 2.6.2 mm/madvise.c, madvise_willneed; 6.18 mm/madvise.c, madvise_cold_or_pageout_pte_range; mm/vmscan.c, shrink_folio_list; files.md G3.
 """
 
+import errno
+
 import numpy as np
 
-from rmaplab.errors import NoMemory
+from rmaplab.errors import NoMemory, NotModelled, SyscallError
 from rmaplab.machine.frames import PG_ANON, PG_DIRTY
 from rmaplab.machine.pagetable_edit import read_range
+from rmaplab.mm.fallocate import punch
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.readahead import force
 from rmaplab.mm.swap_in import put_page
+from rmaplab.objects.flags import VM_MAYWRITE, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import File, VmArea
+from rmaplab.objects.seals import refuse_writing
 from rmaplab.rmap.queries import unmap
 from rmaplab.units import PAGE_SHIFT
 
@@ -28,6 +33,18 @@ def willneed(k: Kernel, vma: VmArea, opened: File, start: int, end: int) -> None
     """Pages that are on a disk are on their way, up to the file's end, as far as there is memory, and as each era goes."""
     if opened.mapping.on_disk:
         force(k, opened, vma.index_of(start), (end - start) >> PAGE_SHIFT)
+
+
+def madvise_remove(k: Kernel, vma: VmArea, start: int, end: int) -> None:
+    """A hole in the file where [start, end) shows it. Raises SyscallError: EACCES (not shared, or nobody may write), EPERM (seals); NotModelled: on a disk."""
+    may = VM_WRITE if k.rules.remove_needs_write else VM_MAYWRITE
+    if vma.file is None or vma.flags & (VM_SHARED | may) != VM_SHARED | may:
+        raise SyscallError(errno.EACCES, "madvise", f"{vma} is not shared, or may not be written")
+    if vma.file.mapping.shmem is None:
+        raise NotModelled("MADV_REMOVE of a file on a disk is not modelled: take one on tmpfs, or leave it out")
+    refuse_writing(vma.file.mapping, "madvise")
+    first = vma.index_of(start) << PAGE_SHIFT
+    punch(k, vma.file.mapping, first, first + end - start)
 
 
 def pageout(k: Kernel, vma: VmArea, start: int, end: int) -> None:

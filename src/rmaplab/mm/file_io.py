@@ -13,7 +13,7 @@ folio_clear_dirty_for_io; files.md B7, C3.
 
 import numpy as np
 
-from rmaplab.errors import DiskError, NoMemory
+from rmaplab.errors import DiskError, NoMemory, SyscallError
 from rmaplab.machine.frames import PG_DIRTY, PG_NOT_UPTODATE
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.page_read import find_or_read, room_for, wait_on_page
@@ -21,6 +21,7 @@ from rmaplab.mm.readahead import reader
 from rmaplab.mm.shmem_page import charge_growth, put_room, uncharge_size
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.mm_types import AddressSpace, File
+from rmaplab.objects.seals import refuse_growth_to, refuse_writing
 from rmaplab.objects.shmem import SwapVector
 from rmaplab.rmap.queries import mkclean
 from rmaplab.units import PAGE_SIZE
@@ -38,7 +39,7 @@ def file_read(k: Kernel, opened: File, start: int, length: int) -> bytes:
     left = length
     while start < end:
         index, offset = divmod(start, PAGE_SIZE)
-        if file.is_hole(index):
+        if file.is_hole(index) or _is_unused(k, file, index):
             parts.append(bytes(min(PAGE_SIZE - offset, end - start)))
             start += len(parts[-1])
             left -= len(parts[-1])
@@ -62,8 +63,19 @@ def file_read(k: Kernel, opened: File, start: int, length: int) -> bytes:
     return b"".join(parts)
 
 
+def _is_unused(k: Kernel, file: AddressSpace, index: int) -> bool:
+    """Whether the page has been allocated by fallocate, and nobody has asked for it yet: read(2) does not either."""
+    if file.shmem is None or index in file.store:
+        return False
+    page = file.pages.find(index)
+    return page >= 0 and bool(k.machine.frames.flags[page] & PG_NOT_UPTODATE)
+
+
 def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
-    """Bytes written: less than all where memory is short behind the first page, or one cannot be read. Raises as an allocation, SyscallError(ENOMEM) and DiskError, with nothing written."""
+    """Bytes written: less than all where memory is short behind the first page, or one cannot be read, or is sealed.
+
+    Raises as an allocation, SyscallError (ENOMEM, EPERM) and DiskError, with nothing written.
+    """
     done = 0
     data = data[: max(max_bytes(k, on_disk=file.on_disk) - start, 0)]
     end = max(start + len(data), file.size) if data else file.size
@@ -72,8 +84,10 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
         index, offset = divmod(start + done, PAGE_SIZE)
         part = data[done : done + PAGE_SIZE - offset]
         try:
+            refuse_writing(file, "write")
+            refuse_growth_to(file, start + done + len(part), "write")
             page = _find_or_create(k, file, index, whole=len(part) == PAGE_SIZE)
-        except (NoMemory, DiskError):
+        except (NoMemory, DiskError, SyscallError):
             if not done:
                 uncharge_size(k, file, end)
                 raise
@@ -154,6 +168,8 @@ def _find_or_create(k: Kernel, file: AddressSpace, index: int, *, whole: bool) -
         if page >= 0:
             wait_on_page(k, page)
             if file.pages.get(index) == page:
+                if file.shmem is not None and k.machine.frames.flags[page] & PG_NOT_UPTODATE:  # fallocate's
+                    k.page_cache.read(file, index, page)
                 break
             put_page(k, page)  # truncated meanwhile
             page = -1

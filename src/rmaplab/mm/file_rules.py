@@ -159,6 +159,17 @@ class FileRules:
     """A page is charged when it is in the cache already; otherwise before it is allocated."""
     shmem_inserts_atomically: bool
     """It comes into the cache under a spinlock: nodes of the index must be had at once, and all is tried again where they cannot."""
+    memfd_flags: int
+    """The MFD_ bits that memfd_create knows; 0: it is not there."""
+    seals_known: int
+    """The F_SEAL_ bits; 0: fcntl knows none."""
+    readers_may_become_writers: bool
+    """Whoever maps it shared stands in the way of F_SEAL_WRITE, even if he may never write (i_mmap_writable)."""
+    fallocate_known: bool
+    punch_loses_copies: bool
+    """Where a hole is made in a file, private copies go with its pages; otherwise they stay."""
+    remove_needs_write: bool
+    """MADV_REMOVE is for who may write; otherwise for who could become one who may."""
     swap_vector: bool
     """Each inode has one; without it a page's place in swap is where the page was."""
     swap_vector_is_low: bool

@@ -5,7 +5,7 @@
     entries look old                    COLD
     pages come                          POPULATE_READ, POPULATE_WRITE (mm/populate.py)
     nobody may touch it, and again      GUARD_INSTALL, GUARD_REMOVE (mm/guard.py)
-    of files                            WILLNEED reads, PAGEOUT drops (mm/file_advice.py)
+    of files                            WILLNEED reads, PAGEOUT drops, REMOVE makes a hole (mm/file_advice.py)
     nothing, in anonymous memory        WILLNEED without swap
 
 The range goes VMA by VMA. A hole does not stop it: the rest is done, and then the answer is ENOMEM. A VMA that cannot take the advice
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from rmaplab.errors import NoMemory, NotModelled, SyscallError
 from rmaplab.machine.entries import ACCESSED, DIRTY
 from rmaplab.machine.pagetable_edit import clear_bits, read_range
-from rmaplab.mm.file_advice import pageout, willneed
+from rmaplab.mm.file_advice import madvise_remove, pageout, willneed
 from rmaplab.mm.guard import guard_install, guard_remove
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import vma_modify
@@ -59,12 +59,10 @@ from rmaplab.objects.flags import (
     VM_IO,
     VM_LOCKED,
     VM_MAYSHARE,
-    VM_MAYWRITE,
     VM_MERGEABLE,
     VM_NOHUGEPAGE,
     VM_RAND_READ,
     VM_SEQ_READ,
-    VM_SHARED,
     VM_WIPEONFORK,
 )
 from rmaplab.objects.limits import Limits
@@ -161,8 +159,11 @@ def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, ad
     refuse_discard(vma, advice)
     if advice in NOT_ON_LOCKED and vma.flags & VM_LOCKED:
         raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
-    if (vma.vm_file is not None and _refuse_of_file(vma, advice)) or advice == MADV_REMOVE:
+    if (vma.vm_file is not None and _refuse_of_file(vma, advice)) or (advice == MADV_REMOVE and vma.vm_file is None):
         raise SyscallError(errno.EINVAL, "madvise", f"not for {vma}")
+    if advice == MADV_REMOVE:
+        madvise_remove(k, vma, start, end)
+        return
     if advice == MADV_MERGEABLE and vma.flags & VM_MAYSHARE:
         return
     if advice in FLAGS:
@@ -200,11 +201,7 @@ def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, ad
 
 
 def _refuse_of_file(vma: VmArea, advice: int) -> bool:
-    """Whether advice is not for a file's mapping. Raises SyscallError(EACCES): a hole in a file that may not be written; NotModelled."""
-    if advice == MADV_REMOVE:
-        if vma.flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
-            raise SyscallError(errno.EACCES, "madvise", f"{vma} is not shared, or may not be written")
-        raise NotModelled("MADV_REMOVE: holes in files are not modelled yet; leave it out")
+    """Whether advice is not for a file's mapping."""
     return advice == MADV_WIPEONFORK or (advice == MADV_FREE and vma.file is not None)
 
 

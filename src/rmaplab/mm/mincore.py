@@ -12,6 +12,7 @@ import numpy as np
 
 from rmaplab.errors import DiskError, SyscallError
 from rmaplab.machine.entries import DIRTY
+from rmaplab.machine.frames import PG_NOT_UPTODATE
 from rmaplab.machine.pagetable_edit import clear_bits, read_range, resident
 from rmaplab.mm.file_io import LAST, write_out
 from rmaplab.mm.kernel import Kernel
@@ -42,7 +43,8 @@ def do_mincore(k: Kernel, mm: MmStruct, start: int, length: int) -> list[bool]:
             resident(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, there)
         if vma.file is not None:
             pages, first = vma.file.mapping.pages, vma.index_of(address)
-            there |= pages.range(first, first + there.size) >= 0
+            pfns = pages.range(first, first + there.size)
+            there |= (pfns >= 0) & (k.machine.frames.flags[pfns] & PG_NOT_UPTODATE == 0)
         answer += there.tolist()
         address = stop
     return answer

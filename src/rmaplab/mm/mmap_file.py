@@ -11,6 +11,7 @@ import errno
 
 from rmaplab.errors import NotModelled, SyscallError
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.seals import sealed_flags
 from rmaplab.objects.flags import (
     MAP_LEGACY,
     MAP_PRIVATE,
@@ -39,7 +40,7 @@ def check_pgoff(k: Kernel, pgoff: int, nr_pages: int) -> None:
 def file_flags(k: Kernel, file: File, pgoff: int, nr_pages: int, flags: int, vm_flags: int) -> int:
     """The vm_flags of a mapping of `file`, that were to be `vm_flags`.
 
-    Raises SyscallError: EOVERFLOW, EINVAL (type), EOPNOTSUPP, EACCES.
+    Raises SyscallError: EOVERFLOW, EINVAL (type), EOPNOTSUPP, EACCES, EPERM (seals).
     """
     kind = flags & MAP_TYPE
     if k.rules.file_size_limits_mappings and pgoff > (MAX_LFS_FILESIZE - (nr_pages << PAGE_SHIFT)) >> PAGE_SHIFT:
@@ -62,7 +63,7 @@ def file_flags(k: Kernel, file: File, pgoff: int, nr_pages: int, flags: int, vm_
         raise SyscallError(errno.EACCES, "mmap", "the file was not opened for reading")
     if not k.rules.file_growth_refused_late:
         refuse_growth(vm_flags)
-    return vm_flags
+    return sealed_flags(file.mapping, vm_flags)
 
 
 def anonymous_flags(k: Kernel, flags: int, vm_flags: int, *, droppable: bool) -> int:

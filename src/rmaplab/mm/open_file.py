@@ -19,6 +19,8 @@ from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.objects.readahead import ReadaheadState
 from rmaplab.objects.task import FilesStruct
 
+EVERY_PAGE = 1 << 62
+
 
 def open_file(k: Kernel, mapping: AddressSpace, *, readable: bool, writable: bool) -> File:
     """A struct file that nobody refers to yet. Raises SyscallError: EROFS; ENFILE, since 2.6.34 ENOMEM, where there is no memory for it."""
@@ -72,7 +74,7 @@ def iput(k: Kernel, mapping: AddressSpace) -> None:
     if mapping.named or mapping.opens:
         return
     k.vm_unacct_memory(mapping.nr_charged)
-    pages = k.page_cache.remove_range(mapping, 0, mapping.nr_pages)
+    pages = k.page_cache.remove_range(mapping, 0, EVERY_PAGE)
     k.machine.allocator.free(pages)
     k.machine.charge("page_free", pages.size)
     shmem_truncate(k, mapping, 0)

@@ -107,12 +107,16 @@ def read_window(k: Kernel, file: AddressSpace, first: int, nr: int, mark: int = 
     return done
 
 
-def add_new(k: Kernel, file: AddressSpace, wanted: I64) -> tuple[I64, I64]:
-    """(indexes, PFNs) of those of these pages, ascending, that are new in the cache, with its reference alone. May sleep. Raises as an allocation, and NoSpace, with none added."""
+def add_new(k: Kernel, file: AddressSpace, wanted: I64, *, extends: bool = False) -> tuple[I64, I64]:
+    """(indexes, PFNs) of those of these pages, ascending, that are new in the cache, with its reference alone. `extends`: the file's end is no matter.
+
+    May sleep. Raises as an allocation, and NoSpace, with none added.
+    """
     if not wanted.size:
         return wanted, wanted
-    pages, nodes = room_for(k, file, wanted)
-    first, last = int(wanted[0]), min(int(wanted[-1]) + 1, file.nr_pages)
+    pages, nodes = room_for(k, file, wanted, extends=extends)
+    first, last = int(wanted[0]), int(wanted[-1]) + 1
+    last = last if extends else min(last, file.nr_pages)
     new = np.intersect1d(wanted, absent(file, first, last), assume_unique=True)  # whoever slept looks again
     put_room(k, file, np.setdiff1d(wanted, new, assume_unique=True), pages[new.size :])
     pages = pages[: new.size]

@@ -15,6 +15,8 @@ Source: 2.6.2 mm/memory.c, vmtruncate, invalidate_mmap_range; mm/truncate.c, tru
 files.md D1.
 """
 
+from rmaplab.machine.frames import PG_ANON
+from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.file_io import LAST, extend
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
@@ -23,13 +25,18 @@ from rmaplab.mm.shmem_page import charge_growth, shmem_truncate, uncharge, uncha
 from rmaplab.mm.swap_in import put_page
 from rmaplab.mm.unmap_mapping import unmap_nonlinear
 from rmaplab.mm.zap import unmap_page_range
-from rmaplab.objects.mm_types import AddressSpace
+from rmaplab.objects.flags import VM_SHARED
+from rmaplab.objects.mm_types import AddressSpace, Range, VmArea
+from rmaplab.objects.seals import refuse_size
 from rmaplab.units import PAGE_SIZE
 
 
 def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
-    """`file` is `size` bytes long: cut, or grown with zeros. Raises SyscallError(ENOMEM): what it grows by is not promised."""
-    if size >= file.size:
+    """`file` is `size` bytes long: cut, or grown with zeros. Raises SyscallError: EPERM (seals), ENOMEM: what it grows by is not promised."""
+    refuse_size(file, size, "ftruncate")
+    if size >= file.size and not (
+        size == file.size and file.shmem is not None and file.shmem.fallocend > file.nr_pages
+    ):
         charge_growth(k, file, size, "ftruncate")
         extend(k, file, size)
         return
@@ -41,19 +48,26 @@ def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
         del file.store[index]
     if straddling in file.store:
         file.store[straddling] = file.store[straddling][: size % PAGE_SIZE].ljust(PAGE_SIZE, b"\0")
-    _unmap(k, file, nr_pages)
+    unmap_mapping_range(k, file, nr_pages, LAST, copies=True)
     if size % PAGE_SIZE and straddling in file.pages:
         k.machine.ram.bytes[file.pages[straddling], size % PAGE_SIZE :] = 0
     k.page_cache.wait_for_writes(file)
-    if not _remove_at_once(k, file, nr_pages, LAST):
-        _remove_one_by_one(k, file, nr_pages)
+    remove_pages(k, file, nr_pages, LAST)
+    if file.shmem is not None:
+        file.shmem.fallocend = min(file.shmem.fallocend, nr_pages)
     shmem_truncate(k, file, nr_pages)
     if k.rules.truncate_unmaps_twice:
-        _unmap(k, file, nr_pages)
+        unmap_mapping_range(k, file, nr_pages, LAST, copies=True)
+
+
+def remove_pages(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
+    """truncate_inode_pages, of [first, last]: they leave the cache, and are free when nobody has them any more. Nobody should map them, and who does loses them."""
+    if not _remove_at_once(k, file, first, last):
+        _remove_one_by_one(k, file, first, last)
 
 
 def _remove_at_once(k: Kernel, file: AddressSpace, first: int, last: int) -> bool:
-    """truncate_inode_pages of what lives in memory, if nobody can act meanwhile, and nobody has mapped one again."""
+    """All, of what lives in memory, if nobody can act meanwhile, and nobody has mapped one again."""
     indexes, pfns = file.pages.within(first, last)
     if file.shmem is None or k.machine.watched or k.machine.frames.mapcount[pfns].any():
         return False
@@ -65,9 +79,9 @@ def _remove_at_once(k: Kernel, file: AddressSpace, first: int, last: int) -> boo
     return True
 
 
-def _remove_one_by_one(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
-    """The same, each when nobody reads it any more, or is about to map it."""
-    for index in sorted(index for index in file.pages if index >= nr_pages):
+def _remove_one_by_one(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
+    """Each when nobody reads it any more, or is about to map it."""
+    for index in file.pages.within(first, last)[0].tolist():
         page = file.pages.get(index, -1)
         if page < 0:  # somebody else has truncated meanwhile
             continue
@@ -77,7 +91,7 @@ def _remove_one_by_one(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
             batch.hold_one(page, 0, 0, 0)
             k.machine.locks.enter_bits("PG_locked", batch.columns, 1)
             if k.rules.fault_locks_page and k.machine.frames.mapcount[page]:  # by a fault that had locked it
-                _unmap(k, file, nr_pages)
+                unmap_mapping_range(k, file, index, index, copies=False)
             if file.pages.get(index) == page:
                 k.page_cache.remove(file, index, mapped=k.rules.truncate_misses_nonlinear)
                 uncharge(k, file, 1)
@@ -87,17 +101,38 @@ def _remove_one_by_one(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
         put_page(k, page)
 
 
-def _unmap(k: Kernel, file: AddressSpace, first: int) -> None:
-    """unmap_mapping_range: nobody maps page `first` of the file or one behind it, or a private copy of one (even_cows). Guard regions stay."""
+def unmap_mapping_range(k: Kernel, file: AddressSpace, first: int, last: int, *, copies: bool) -> None:
+    """Nobody maps pages [first, last] of the file, or with `copies` a private copy of one (even_cows). Guard regions stay."""
     k.machine.locks.take(file.lock, write=not k.rmap.file_lock_is_shared)
     file.truncate_count += 1
-    for vma in k.rmap.showing(file, first, LAST):
-        start = max(vma.start, vma.address_of(first))
-        if start < vma.end:
-            k.lock_entries(vma.mm)
-            with MmuGather(k, vma.mm) as tlb:
-                unmap_page_range(k, tlb, start, vma.end, keep=k.machine.encoding.guard)
-            k.unlock_entries(vma.mm)
+    for vma in k.rmap.showing(file, first, last):
+        start, end = max(vma.start, vma.address_of(first)), min(vma.end, vma.address_of(last + 1))
+        if start >= end:
+            continue
+        k.lock_entries(vma.mm)
+        with MmuGather(k, vma.mm) as tlb:
+            for low, high in [(start, end)] if copies or vma.flags & VM_SHARED else _of_file(k, vma, start, end):
+                unmap_page_range(k, tlb, low, high, keep=k.machine.encoding.guard)
+        k.unlock_entries(vma.mm)
     for vma in file.i_mmap.apart:
-        unmap_nonlinear(k, vma, first, LAST)
+        unmap_nonlinear(k, vma, first, last)
     k.machine.locks.drop(file.lock)
+
+
+def _of_file(k: Kernel, vma: VmArea, start: int, end: int) -> list[Range]:
+    """Stretches of [start, end) whose entries map pages of the file, not copies."""
+    machine, found, address = k.machine, list[Range](), start
+    while address < end:
+        stop = k.burst_end(address, end)
+        with k.batch() as batch:
+            batch.runs, batch.nr, _ = read_range(
+                *machine.geometry, vma.mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
+            )
+            here = batch.addresses[machine.frames.flags[batch.pfns] & PG_ANON == 0]
+        for at in here.tolist():
+            if found and found[-1][1] == at:
+                found[-1] = found[-1][0], at + PAGE_SIZE
+            else:
+                found.append((at, at + PAGE_SIZE))
+        address = stop
+    return found

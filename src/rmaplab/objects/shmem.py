@@ -17,6 +17,7 @@ from enum import IntEnum
 import numpy as np
 
 from rmaplab.machine.arrays import I64
+from rmaplab.objects.flags import F_SEAL_SEAL
 
 NR_DIRECT = 16
 """Places in the inode."""
@@ -73,9 +74,16 @@ class SwapVector:
 
 @dataclass(slots=True)
 class ShmemInfo:
-    """`account`: what it is charged for. `anonymous`: a mapping has made it, and it alone can show it. `locked`: its pages are not for reclaim (SHM_LOCK)."""
+    """`account`: what it is charged for. `anonymous`: a mapping has made it, and it alone can show it. `executable`: its mode says so.
+
+    `locked`: its pages are not for reclaim (SHM_LOCK). `seals`: what nobody may do with it any more; what it begins with keeps others away.
+    `fallocend`: it may have pages up to there, behind its end.
+    """
 
     account: Account = Account.NOTHING
     locked: bool = False
     anonymous: bool = False
+    executable: bool = False
+    seals: int = F_SEAL_SEAL
+    fallocend: int = 0
     vector: SwapVector | None = None
