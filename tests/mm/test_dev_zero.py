@@ -5,7 +5,7 @@ import errno
 import pytest
 
 import rmaplab
-from rmaplab.errors import BusError, NotModelled, SyscallError
+from rmaplab.errors import BusError, NotModelled, SegmentationFault, SyscallError
 from rmaplab.lab.conformance import EVERY_KIND
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.table_reader import read_page_tables
@@ -159,26 +159,45 @@ def test_what_asks_for_the_file_finds_it(kernel: str) -> None:
 
 
 @kernels
+def test_nobody_reads_what_nobody_may(kernel: str) -> None:
+    """Entries that are filled in allow no more than their mapping."""
+    zero = Zero(kernel)
+    at = zero.map(0, 2, prot=PROT_NONE)
+    with pytest.raises(SegmentationFault):
+        zero.task.read(at)
+    zero.system.check()
+    zero.task.mprotect(at, PAGE_SIZE, RW)
+    zero.task.write(at, b"x")
+    assert zero.task.read(at, 2) == b"x\0"
+    zero.system.check()
+
+
+@kernels
 @pytest.mark.parametrize("prot", [PROT_NONE, RW])
 def test_every_allocation_of_mmap_fails_in_turn(kernel: str, prot: int) -> None:
     """EAGAIN while entries are filled: nothing is mapped then, but page tables stay, as pte_alloc_map leaves them."""
-    zero = Zero(kernel)
-    machine, nth, names = zero.system.machine, 0, list[str]()
-    span = machine.paging.leaf_span
-    while True:
+    names = list[str]()
+    for nth in range(20):
+        zero = Zero(kernel)
+        machine, mm, span = zero.system.machine, zero.task.mm, zero.system.machine.paging.leaf_span
+        assert mm is not None
+        tables = mm.nr_tables
         machine.allocator.fail_after = nth
         try:
-            at = zero.task.mmap(2 * span, prot, MAP_PRIVATE | MAP_FIXED, HERE // span * span, file=zero.fd)
+            at = zero.task.mmap(3 * span, prot, MAP_PRIVATE | MAP_FIXED, HERE // span * span, file=zero.fd)
         except SyscallError as error:
             names.append(error.name)
             machine.allocator.fail_after = None
             zero.system.check()
             assert (zero.nr_vmas(), zero.present(), zero.system.kernel.committed_pages) == (0, [], 0)
-            nth += 1
+            assert mm.nr_tables - tables == max(names.count("EAGAIN") - 1, 0)
+            zero.task.exit()
+            zero.system.check()
             continue
         break
+    assert mm is not None
     machine.allocator.fail_after = None
-    assert ("EAGAIN" in names) == bool(zero.rules.dev_zero_is_filled)
+    assert names.count("EAGAIN") == (mm.nr_tables - tables if zero.rules.dev_zero_is_filled else 0)
     if prot != PROT_NONE:
-        zero.task.touch(at, 2 * span)
+        zero.task.touch(at, 3 * span)
     zero.system.check()

@@ -110,6 +110,18 @@ def test_what_is_not_promised_is_refused(kernel: str) -> None:
     file.check(10 * LIMIT, LIMIT)
 
 
+@kernels
+def test_a_short_write_gives_back(kernel: str) -> None:
+    """Where memory ends behind the first page, the file is as long as what was written, and promised is no more."""
+    file = OnTmpfs(kernel)
+    file.task.pwrite(file.fd, b"x", PAGE_SIZE)
+    file.system.machine.allocator.fail_after = 1
+    written = file.task.pwrite(file.fd, bytes(10 * PAGE_SIZE), 2 * PAGE_SIZE)
+    assert written == PAGE_SIZE
+    nr = written // PAGE_SIZE
+    file.check(2 + nr, 1 + nr)
+
+
 def test_2_4_asks_nobody() -> None:
     """Though shared anonymous memory of the size is refused."""
     file = OnTmpfs("2.4.21", swap=0)
