@@ -232,7 +232,14 @@ class Life:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "on_disk"), [*((kernel, True) for kernel in EVERY_KIND), ("2.6.2", False), ("6.18", False)]
+    ("kernel", "on_disk"),
+    [
+        *((kernel, True) for kernel in EVERY_KIND),
+        ("2.4.21", False),
+        ("2.6.2", False),
+        ("2.6.7", False),
+        ("6.18", False),
+    ],
 )
 def test_every_allocation_fails_in_turn(kernel: str, on_disk: bool) -> None:
     failures: set[str] = set()

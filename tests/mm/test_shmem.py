@@ -152,6 +152,14 @@ def test_promised_is_all_of_it_at_once(kernel: str) -> None:
         system, task = booted(kernel, overcommit=2, overcommit_ratio=0, swap="1M")
         with pytest.raises(SyscallError):
             task.mmap(2 << 20, RW, SHARED | MAP_NORESERVE)
+        for page, flags in (
+            (0, SHARED),
+            (1, MAP_PRIVATE | MAP_ANONYMOUS),
+            (2, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE),
+        ):
+            map_at(task, page, 1, flags)
+        assert task.mm is not None
+        assert task.mm.map_count == 2  # in mode 2 it says nothing at all
         system.check()
 
 

@@ -162,7 +162,8 @@ def _calc_vm_flag_bits(k: Kernel, known: int) -> int:
     for flag, vm_flag in AS_FLAGS:
         if known & flag:
             vm_flags |= vm_flag
-    return vm_flags | (VM_NORESERVE if known & MAP_NORESERVE and k.rules.noreserve_is_a_flag else 0)
+    as_flag = k.rules.noreserve_is_a_flag and not k.overcommit.counts_noreserve
+    return vm_flags | (VM_NORESERVE if known & MAP_NORESERVE and as_flag else 0)
 
 
 def check_lock_limit(

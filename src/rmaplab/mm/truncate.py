@@ -15,7 +15,6 @@ Source: 2.6.2 mm/memory.c, vmtruncate, invalidate_mmap_range; mm/truncate.c, tru
 files.md D1.
 """
 
-from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.file_io import LAST, extend
 from rmaplab.mm.kernel import Kernel
@@ -111,7 +110,7 @@ def unmap_mapping_range(k: Kernel, file: AddressSpace, first: int, last: int, *,
             continue
         k.lock_entries(vma.mm)
         with MmuGather(k, vma.mm) as tlb:
-            for low, high in [(start, end)] if copies or vma.flags & VM_SHARED else _of_file(k, vma, start, end):
+            for low, high in [(start, end)] if copies or vma.flags & VM_SHARED else _of_file(k, file, vma, start, end):
                 unmap_page_range(k, tlb, low, high, keep=k.machine.encoding.guard)
         k.unlock_entries(vma.mm)
     for vma in file.i_mmap.apart:
@@ -119,7 +118,7 @@ def unmap_mapping_range(k: Kernel, file: AddressSpace, first: int, last: int, *,
     k.machine.locks.drop(file.lock)
 
 
-def _of_file(k: Kernel, vma: VmArea, start: int, end: int) -> list[Range]:
+def _of_file(k: Kernel, file: AddressSpace, vma: VmArea, start: int, end: int) -> list[Range]:
     """Stretches of [start, end) whose entries map pages of the file, not copies."""
     machine, found, address = k.machine, list[Range](), start
     while address < end:
@@ -128,7 +127,7 @@ def _of_file(k: Kernel, vma: VmArea, start: int, end: int) -> list[Range]:
             batch.runs, batch.nr, _ = read_range(
                 *machine.geometry, vma.mm.pgd, machine.mapped, address, stop, batch.columns, batch.others
             )
-            here = batch.addresses[machine.frames.flags[batch.pfns] & PG_ANON == 0]
+            here = batch.addresses[machine.frames.mapping[batch.pfns] == file.address]
         for at in here.tolist():
             if found and found[-1][1] == at:
                 found[-1] = found[-1][0], at + PAGE_SIZE
