@@ -4,7 +4,7 @@ Every kernel runs on all page-table formats it has, seed after seed, until its c
 prints the smallest script that shows it, with its seed. `--calls N` makes it shorter. Of three seeds one has a tiny box, where memory is out again
 and again, and one a thief, who takes pages to swap whenever somebody sleeps for memory or takes a lock; `--thief` gives all of them one.
 
-Then as many calls on files, shared memory and their mappings (lab/conformance/shared_run.py), every third seed beside a thief, on the kernel's own index of VMAs or
+Then as many calls on files, shared memory and their mappings (lab/conformance/holes_run.py), every third seed beside a thief, on the kernel's own index of VMAs or
 another.
 """
 
@@ -19,13 +19,15 @@ from typing import NamedTuple
 
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.lab.conformance import EVERY_KIND
+from rmaplab.lab.conformance.holes_run import HolesRun
 from rmaplab.lab.conformance.kit import conformance
-from rmaplab.lab.conformance.shared_run import SharedRun
 from rmaplab.report.tables import console, new_table
 
 SCRIPTS = 100
 FILE_CALLS = 200  # a seed
 INDEXES = ("list", "rbtree", "prio_tree", "prio_tree_mended", "interval_tree", None)
+KERNELS = (*EVERY_KIND, "2.6.5-rc2-aa2")
+"""And one that walks nonlinear VMAs whole."""
 TINY, TINY_6 = 32, 72  # frames; slabs of eight pages and stacks of four need more
 
 
@@ -69,10 +71,10 @@ def share_files(kernel: str, paging: str, calls: int, thief: bool) -> Share:
         index = (None, *INDEXES)[seed % 7]  # of every three seeds one has a thief: each index has one in turn
         beside = thief or seed % 3 == 1
         try:
-            SharedRun(kernel, seed, index=index, paging=paging, thief=beside).run(FILE_CALLS)
+            HolesRun(kernel, seed, index=index, paging=paging, thief=beside).run(FILE_CALLS)
         except Exception as error:  # noqa: BLE001
             how = f"{kernel!r}, {seed}, index={index!r}, paging={paging!r}, thief={beside}"
-            failure = f"SharedRun({how}).run({FILE_CALLS}): {type(error).__name__}: {error}"
+            failure = f"HolesRun({how}).run({FILE_CALLS}): {type(error).__name__}: {error}"
         seed += 1
     return Share(f"{kernel}, files", paging, seed, seed * FILE_CALLS, seed, time.perf_counter() - began, failure)
 
@@ -84,7 +86,7 @@ def main() -> None:
     parser.add_argument("--thief", action="store_true", help="all seeds with a thief")
     options = parser.parse_args()
     calls = options.calls
-    formats = {kernel: find_kernel(kernel).architectures for kernel in EVERY_KIND}
+    formats = {kernel: find_kernel(kernel).architectures for kernel in KERNELS}
     table = new_table(
         f"{calls:,} calls per kernel, check() after every one", "kernel|format|>scripts|>calls|>seeds|>wall|outcome"
     )
@@ -93,14 +95,14 @@ def main() -> None:
         jobs = [
             pool.submit(do, kernel, paging, -(-calls // len(formats[kernel])), options.thief)
             for do in (share, share_files)
-            for kernel in EVERY_KIND
+            for kernel in KERNELS
             for paging in formats[kernel]
         ]
         for job in as_completed(jobs):
             done = job.result()
             shares.append(done)
             print(f"{done.kernel} on {done.paging}: {done.failure or 'ok'}", file=sys.stderr, flush=True)
-    for done in sorted(shares, key=lambda s: (EVERY_KIND.index(s.kernel.partition(",")[0]), s.kernel, s.paging)):
+    for done in sorted(shares, key=lambda s: (KERNELS.index(s.kernel.partition(",")[0]), s.kernel, s.paging)):
         outcome = "FAILED" if done.failure else "ok"
         row = (
             done.kernel,

@@ -17,6 +17,7 @@ from rmaplab.machine.entries import EntryKind
 from rmaplab.machine.locks import Point
 from rmaplab.machine.pagetable import lookup
 from rmaplab.objects.flags import (
+    MAP_ANONYMOUS,
     MAP_NONBLOCK,
     MAP_PRIVATE,
     MAP_SHARED,
@@ -170,6 +171,19 @@ def test_today_it_is_mmap() -> None:
     with pytest.raises(BusError):
         window.task.read(window.address(1))
     window.system.check()
+
+
+def test_today_an_object_without_a_name_outlives_its_last_vma() -> None:
+    """What is mapped anew over all of it is the same object."""
+    system = rmaplab.boot("6.18", ram="64M")
+    task = system.spawn()
+    at = task.mmap(4 * PAGE_SIZE, RW, MAP_SHARED | MAP_ANONYMOUS)
+    task.write(at + PAGE_SIZE, b"second")
+    task.remap_file_pages(at, 3 * PAGE_SIZE, 0, 1)
+    task.munmap(at + 3 * PAGE_SIZE, PAGE_SIZE)
+    task.remap_file_pages(at, 3 * PAGE_SIZE, 0, 0)
+    system.check()
+    assert task.read(at + PAGE_SIZE, 6) == b"second"
 
 
 @pytest.mark.parametrize("kernel", ENTRIES)

@@ -16,12 +16,13 @@ Source: mm/fremap.c of 2.6.2, 2.6.7 and the -aa tree, sys_remap_file_pages; 6.18
 
 import errno
 
-from rmaplab.errors import NoMemory, SyscallError
+from rmaplab.errors import KernelBug, NoMemory, SyscallError
 from rmaplab.mm.file_rules import RemapPages
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.limits import can_do_mlock
 from rmaplab.mm.mmap import do_mmap
 from rmaplab.mm.nonlinear import CALL, has_populate, populate
+from rmaplab.mm.open_file import fput, get_file
 from rmaplab.objects.flags import (
     MAP_FIXED,
     MAP_LOCKED,
@@ -103,7 +104,12 @@ def _map_anew(
         raise SyscallError(errno.EINVAL, CALL, f"nothing is mapped at {covered[1]:#x}")
     flags = flags & MAP_NONBLOCK | MAP_SHARED | MAP_FIXED | MAP_POPULATE
     flags |= MAP_LOCKED if vma.flags & VM_LOCKED else 0
+    if vma.file is None:
+        raise KernelBug("remap_file_pages", f"{vma} is shared, and shows no file")
+    file = get_file(vma.file)  # what is unmapped may be the last that shows it
     try:
-        return do_mmap(k, mm, limits, start, size, vma.flags & VM_ACCESS, flags, vma.file, pgoff)[1]
+        return do_mmap(k, mm, limits, start, size, vma.flags & VM_ACCESS, flags, file, pgoff)[1]
     except SyscallError as failure:
         raise SyscallError(failure.errno or 0, CALL, failure.why) from None
+    finally:
+        fput(k, file)

@@ -71,20 +71,36 @@ class FileBytes(Bytes):
     space: AddressSpace
 
 
-@dataclass
 class Shown:
-    """A page of an address space. `index` is which page of the file it is, `linear` which one a fault would bring: another only where remap_file_pages was."""
+    """A page of an address space: page `index` of a file, and if it is private perhaps a `copy`.
 
-    of: Bytes
-    index: int
-    shared: bool
-    writable: bool
-    may_write: bool
-    copy: bytearray | None = None
-    linear: int = -1
+    `home` and `linear` are what a fault would bring in its place: another page only where remap_file_pages was, of another file only where truncate has
+    left one mapped that is nobody's now.
+    """
 
-    def __post_init__(self) -> None:
-        self.linear = self.index if self.linear < 0 else self.linear
+    __slots__ = ("copy", "home", "index", "linear", "may_write", "of", "shared", "writable")
+
+    def __init__(self, of: Bytes, index: int, *, shared: bool, writable: bool, may_write: bool) -> None:
+        self.of = self.home = of
+        self.index = self.linear = index
+        self.shared, self.writable, self.may_write = shared, writable, may_write
+        self.copy: bytearray | None = None
+
+    def forked(self) -> "Shown":
+        """The same, of a child."""
+        child = self.fresh()
+        child.of, child.index = self.of, self.index
+        child.copy = None if self.copy is None else bytearray(self.copy)
+        return child
+
+    def fresh(self, further: int = 0) -> "Shown":
+        """What a fault would bring, so many pages further on."""
+        index = self.linear + further
+        return Shown(self.home, index, shared=self.shared, writable=self.writable, may_write=self.may_write)
+
+    def forget(self) -> None:
+        """Its entry goes, with what it has mapped: a fault brings what it brings."""
+        self.of, self.index, self.copy = self.home, self.linear, None
 
 
 @dataclass(eq=False)

@@ -6,8 +6,7 @@
 The same seed makes the same calls. Beside the kit (kit.py), whose scripts have no files.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from random import Random
 
 from rmaplab.errors import BusError, SegmentationFault
@@ -117,7 +116,8 @@ class FileRun:
             return
         process.task.mmap(nr * PAGE_SIZE, prot, flags, at * PAGE_SIZE, file=opened, pgoff=pgoff)
         for i in range(nr):
-            process.pages[at + i] = Shown(of, pgoff + i, shared, writable, opened in self.writable or not shared)
+            may_write = opened in self.writable or not shared
+            process.pages[at + i] = Shown(of, pgoff + i, shared=shared, writable=writable, may_write=may_write)
 
     def load(self, process: FileUser) -> None:
         """A page, wherever."""
@@ -150,11 +150,8 @@ class FileRun:
     def fork(self, process: FileUser) -> None:
         """At most four processes."""
         if len(self.processes) < 4:
-            pages = {
-                at: replace(shown, copy=None if shown.copy is None else bytearray(shown.copy))
-                for at, shown in process.pages.items()
-            }
-            self.processes.append(FileUser(process.task.fork(), pages))
+            child = process.task.fork()
+            self.processes.append(FileUser(child, {at: shown.forked() for at, shown in process.pages.items()}))
 
     def munmap(self, process: FileUser) -> None:
         """Whatever is there."""
@@ -203,8 +200,7 @@ class FileRun:
             flags = MREMAP_MAYMOVE | MREMAP_FIXED
             process.task.mremap(run[0] * PAGE_SIZE, 0, len(run) * PAGE_SIZE, flags, to * PAGE_SIZE)
             for page in run:
-                again = process.pages[page]
-                process.pages[to + page - run[0]] = replace(again, index=again.linear)
+                process.pages[to + page - run[0]] = process.pages[page].fresh()
 
     def dontneed(self, process: FileUser) -> None:
         """Copies are lost."""
@@ -212,7 +208,7 @@ class FileRun:
         if run:
             process.task.madvise(run[0] * PAGE_SIZE, len(run) * PAGE_SIZE, MADV_DONTNEED)
             for page in run:
-                process.pages[page].copy = None
+                process.pages[page].forget()
 
     def advise(self, process: FileUser) -> None:
         """Pages of files come into the cache and go from it; nobody sees other bytes."""
@@ -231,7 +227,7 @@ class FileRun:
         process.task.mremap(old, len(run) * PAGE_SIZE, nr * PAGE_SIZE, flags, new)
         moved = [process.pages.pop(page) for page in run][:nr]
         while len(moved) < nr:
-            moved.append(replace(moved[-1], index=moved[-1].linear + 1, linear=moved[-1].linear + 1, copy=None))
+            moved.append(moved[-1].fresh(1))
         for i, shown in enumerate(moved):
             process.pages[to + i] = shown
 
@@ -243,11 +239,18 @@ class FileRun:
             refused("EINVAL", lambda: process.task.ftruncate(opened, size))
             return
         process.task.ftruncate(opened, size)
+        self.cut(of, size)
+
+    def cut(self, of: Bytes, size: int) -> None:
+        """What that does to all who show it."""
         self.resize(of, size)
-        for each in self.processes:
-            for shown in each.pages.values():
-                if shown.of is of and not of.covers(shown.index):
-                    shown.copy = None
+        for shown in self.shown():
+            if shown.of is of and not of.covers(shown.index):
+                shown.copy = None
+
+    def shown(self) -> Iterator[Shown]:
+        """All that anybody shows."""
+        return (shown for process in self.processes for shown in process.pages.values())
 
     def resize(self, of: Bytes, size: int) -> None:
         """As this kernel does it."""
