@@ -15,6 +15,7 @@ import rmaplab
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
     MAP_FIXED,
+    MAP_LOCKED,
     MAP_PRIVATE,
     MCL_CURRENT,
     MCL_FUTURE,
@@ -286,3 +287,31 @@ def test_a_child_has_nothing_locked(kernel: str) -> None:
     area(child, 2, address=BASE + 8 * P)
     assert locked_pages(child) == 0
     system.check()
+
+
+@pytest.mark.parametrize("sysctl", [False, True])
+@pytest.mark.parametrize("kernel", ["2.6.5-rc3-aa3", "2.6.5-rc3+disable-cap-mlock"])
+def test_disable_cap_mlock(kernel: str, sysctl: bool) -> None:
+    """history.md 1.5.11: can_do_mlock is the sysctl or CAP_IPC_LOCK, for mlock, mlockall, munlockall and MAP_LOCKED; RLIMIT_MEMLOCK holds for all."""
+    system = rmaplab.boot(kernel, ram="64M", disable_cap_mlock=sysctl)
+    for capable in (False, True):
+        task = system.spawn()
+        task.cap_ipc_lock(granted=capable)
+        task.limit_memlock(8 * P)
+        at, may = area(task, 4), sysctl or capable
+        refused = None if may else "EPERM"
+        assert refusal(task.mlock, at, 4 * P) == refused
+        assert refusal(task.mlockall, MCL_CURRENT) == refused
+        assert refusal(task.munlockall) == refused
+        assert refusal(task.mmap, 4 * P, RW, ANON | MAP_LOCKED) == refused
+        area(task, 16, address=BASE + 100 * P)
+        assert refusal(task.mlock, BASE + 100 * P, 16 * P) == "ENOMEM"
+        assert refusal(task.mmap, 16 * P, RW, ANON | MAP_LOCKED) == ("EAGAIN" if may else "EPERM")
+        system.check()
+
+
+@pytest.mark.parametrize("kernel", ["2.4.21", "2.6.2", "2.6.5-rc1-aa1", "2.6.5-rc2-aa2", "2.6.7", "6.18"])
+def test_kernels_without_the_sysctl_say_where_it_is(kernel: str) -> None:
+    """One line, and what to try next."""
+    with pytest.raises(rmaplab.UsageError, match=r"no vm\.disable_cap_mlock: leave .* out, or try 2\.6\.5-rc3-aa3"):
+        rmaplab.boot(kernel, ram="64M", disable_cap_mlock=True)

@@ -107,7 +107,7 @@ def _rules(spec: KernelSpec, box: Box, word_bytes: int) -> Rules:
     if box.disable_cap_mlock is not None:
         if not rules.cap_mlock_disablable:
             raise UsageError(
-                f"{spec.name} has no vm.disable_cap_mlock: leave disable_cap_mlock out, or try 2.6.5-rc3-aa3, or BASE+disable-cap-mlock"
+                f"{spec.name} has no vm.disable_cap_mlock: leave disable_cap_mlock out, or try 2.6.5-rc3-aa3 or 2.6.5-rc3+disable-cap-mlock"
             )
         rules = replace(rules, cap_mlock_disabled=box.disable_cap_mlock)
     if box.max_map_count is None:

@@ -189,7 +189,8 @@ def _entries(k: Kernel, vma: VmArea, pfns: I64, pgoff: int, start: int) -> I64:
     """What is to be there: pages; file entries where there is none and the place is not linear."""
     entries = (pfns << PAGE_SHIFT) | protection(k, vma, write=False)
     gone = np.flatnonzero(pfns < 0)
-    entries[gone] = 0 if pgoff == vma.index_of(start) else k.machine.encoding.file_entries(pgoff + gone)
+    if gone.size:
+        entries[gone] = 0 if pgoff == vma.index_of(start) else k.machine.encoding.file_entries(pgoff + gone)
     return entries
 
 

@@ -92,7 +92,7 @@ def _remove_one_by_one(k: Kernel, file: AddressSpace, first: int, last: int) -> 
             if k.rules.fault_locks_page and k.machine.frames.mapcount[page]:  # by a fault that had locked it
                 unmap_mapping_range(k, file, index, index, copies=False)
             if file.pages.get(index) == page:
-                k.page_cache.remove(file, index, mapped=k.rules.truncate_misses_nonlinear)
+                k.page_cache.remove(file, index, mapped=file.has_nonlinear and k.rules.truncate_misses_nonlinear)
                 uncharge(k, file, 1)
                 if k.machine.frames.mapcount[page]:
                     k.rmap.unowned.add(page)

@@ -16,6 +16,7 @@ import numpy as np
 
 from rmaplab.calls.task import Task
 from rmaplab.errors import Oops, SyscallError
+from rmaplab.kernels.spec import KernelSpec
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.explain.side_by_side import RW, SideBySide, Trial
 from rmaplab.machine.entries import EntryKind
@@ -45,7 +46,7 @@ PLAIN = "the same window in plain mmaps (x86-64)"
 class Window:
     """A task that maps the last pages of a file in reverse order, and its fork."""
 
-    def __init__(self, kernel: str, rule: str, paging: str) -> None:
+    def __init__(self, kernel: str | KernelSpec, rule: str, paging: str) -> None:
         self.system = boot(kernel, ram="64M", paging=paging)
         self.task = self.system.spawn()
         data = b"".join(bytes([page + 1]) * PAGE_SIZE for page in range(2 * PLACES))
@@ -90,7 +91,7 @@ def _steps(system: System) -> int:
     return sum(counts[name] for name in ("vma_visit", "chain_slot_visit", "table_walk", "pte_scan", "file_node_visit"))
 
 
-def finds(kernel: str, rule: str, paging: str, part: str) -> Trial:
+def finds(kernel: str | KernelSpec, rule: str, paging: str, part: str) -> Trial:
     """One row: who maps the first page, what a reclaim gets that asks for it, what truncate leaves, and munmap."""
     window, notes = Window(kernel, rule, paging), list[str]()
     system, pfn = window.system, window.first
@@ -106,7 +107,7 @@ def finds(kernel: str, rule: str, paging: str, part: str) -> Trial:
     system.check()
     if part == WHO_FINDS:
         found.update(_truncate(window, notes))
-    return Trial(kernel, rule, found, notes, part)
+    return Trial(system.spec.name, rule, found, notes, part)
 
 
 def _reclaim(window: Window, pfn: int) -> tuple[str, int]:
