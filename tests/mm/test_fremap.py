@@ -17,6 +17,7 @@ from rmaplab.machine.entries import EntryKind
 from rmaplab.machine.locks import Point
 from rmaplab.machine.pagetable import lookup
 from rmaplab.objects.flags import (
+    MAP_ANONYMOUS,
     MAP_NONBLOCK,
     MAP_PRIVATE,
     MAP_SHARED,
@@ -170,6 +171,22 @@ def test_today_it_is_mmap() -> None:
     with pytest.raises(BusError):
         window.task.read(window.address(1))
     window.system.check()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_file_that_only_the_window_has_stays(kernel: str) -> None:
+    """Shared memory without a file goes with its last mapping: not while all of that is placed anew."""
+    system = rmaplab.boot(kernel, ram="64M")
+    task = system.spawn()
+    at = task.mmap(2 * PAGE_SIZE, RW, MAP_SHARED | MAP_ANONYMOUS)
+    task.write(at + PAGE_SIZE, b"x")
+    task.remap_file_pages(at, PAGE_SIZE, 0, 1)
+    task.munmap(at + PAGE_SIZE, PAGE_SIZE)
+    task.remap_file_pages(at, PAGE_SIZE, 0, 1)
+    system.check()
+    assert task.read(at) == b"x"
+    task.munmap(at, PAGE_SIZE)
+    system.check()
 
 
 @pytest.mark.parametrize("kernel", ENTRIES)

@@ -22,6 +22,7 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.limits import can_do_mlock
 from rmaplab.mm.mmap import do_mmap
 from rmaplab.mm.nonlinear import CALL, has_populate, populate
+from rmaplab.mm.open_file import fput, get_file
 from rmaplab.objects.flags import (
     MAP_FIXED,
     MAP_LOCKED,
@@ -103,7 +104,11 @@ def _map_anew(
         raise SyscallError(errno.EINVAL, CALL, f"nothing is mapped at {covered[1]:#x}")
     flags = flags & MAP_NONBLOCK | MAP_SHARED | MAP_FIXED | MAP_POPULATE
     flags |= MAP_LOCKED if vma.flags & VM_LOCKED else 0
+    assert vma.file is not None
+    file = get_file(vma.file)  # what is in the way may be all that has it
     try:
-        return do_mmap(k, mm, limits, start, size, vma.flags & VM_ACCESS, flags, vma.file, pgoff)[1]
+        return do_mmap(k, mm, limits, start, size, vma.flags & VM_ACCESS, flags, file, pgoff)[1]
     except SyscallError as failure:
         raise SyscallError(failure.errno or 0, CALL, failure.why) from None
+    finally:
+        fput(k, file)
