@@ -349,7 +349,7 @@ def test_calls_have_variants() -> None:
 def test_random_scripts_cover_what_they_should() -> None:
     """Every call; every combination of mremap's flags; fork trees of several generations. By the model's results."""
     coverage = Coverage()
-    for number in range(400):
+    for number in range(500):
         coverage.add(obey(make_script(4, number, frozenset(CALLS)), "6.18"))
     tried = {call.split(" ")[0] for call, _ in coverage.calls}
     assert tried == {call.name for call in CALLS.values() if call.often}
