@@ -128,5 +128,8 @@ class KernelBug(RmaplabError):
     """A state that cannot be: what BUG() would have printed, with the name of the function that noticed."""
 
     def __init__(self, where: str, what: str) -> None:
-        super().__init__(f"{where}: {what}")
+        super().__init__(where, what)  # as it was given: so it gets through a pipe
         self.where = where
+
+    def __str__(self) -> str:
+        return ": ".join(self.args)

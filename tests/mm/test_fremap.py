@@ -186,6 +186,22 @@ def test_today_an_object_without_a_name_outlives_its_last_vma() -> None:
     assert task.read(at + PAGE_SIZE, 6) == b"second"
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_file_that_only_the_window_has_stays(kernel: str) -> None:
+    """Shared memory without a file goes with its last mapping: not while all of that is placed anew."""
+    system = rmaplab.boot(kernel, ram="64M")
+    task = system.spawn()
+    at = task.mmap(2 * PAGE_SIZE, RW, MAP_SHARED | MAP_ANONYMOUS)
+    task.write(at + PAGE_SIZE, b"x")
+    task.remap_file_pages(at, PAGE_SIZE, 0, 1)
+    task.munmap(at + PAGE_SIZE, PAGE_SIZE)
+    task.remap_file_pages(at, PAGE_SIZE, 0, 1)
+    system.check()
+    assert task.read(at) == b"x"
+    task.munmap(at, PAGE_SIZE)
+    system.check()
+
+
 @pytest.mark.parametrize("kernel", ENTRIES)
 @pytest.mark.parametrize("paging", ["i386", "i386-pae", "x86-64"])
 def test_with_nonblock_a_page_that_is_not_there_leaves_a_file_entry(kernel: str, paging: str) -> None:

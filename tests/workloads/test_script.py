@@ -12,8 +12,7 @@ from rmaplab.calls import words
 from rmaplab.calls.table import BIRTHS, CALLS
 from rmaplab.calls.words import Address, Length
 from rmaplab.errors import UsageError
-from rmaplab.objects.flags import MAP_SHARED
-from rmaplab.workloads.script import LATER, Lives, Op, Script, ScriptError, op, parse, read_script, steps, usage
+from rmaplab.workloads.script import Lives, Op, Script, ScriptError, op, parse, read_script, steps, usage
 
 ADDRESSES = st.one_of(
     st.builds(Address, st.sampled_from("wmh"), st.integers(-(10**6), 10**6), st.integers(0, 4095)),
@@ -37,6 +36,10 @@ def values(kind: words.Kind) -> st.SearchStrategy[Any]:
             return st.sampled_from(["-", "a", "heap.2"])
         case words.FileKind():
             return st.integers(-1 if kind.none else 0, words.MOST_FILES - 1)
+        case words.SegmentKind():
+            return st.integers(0, words.MOST_SEGMENTS - 1)
+        case words.KeyKind():
+            return st.integers(0, words.MOST_KEY)
         case words.WordKind():
             return st.sampled_from(list(kind.words.values()))
         case words.ProtKind():
@@ -68,8 +71,6 @@ def scripts(draw: st.DrawFn) -> Script:
             arguments[0] = replace(arguments[0], extra=0)
         if call == "mremap" and arguments[4] is None:
             arguments[3] = 0
-        if call == "mmap" and arguments[4] < 0:
-            arguments[3] &= ~MAP_SHARED
         if call == "fail":
             arguments[0] = max(1, arguments[0])
         if call == "limit":
@@ -130,6 +131,9 @@ def test_the_line_of_each_call_reads_as_the_manual_page() -> None:
         ("A: wait 1", "f:1: expected the end of the line, found '1': wait"),
         ("A: read w+0+4089b", "f:1: expected a place for 8 bytes within a page, found 'w+0+4089b'"),
         ("A: exit 256", "f:1: expected an exit code (0 to 255), found '256'"),
+        ("A: shmget q0 1 1", "f:1: expected a segment, s0 to s63, found 'q0': shmget SEGMENT KEY LENGTH [FLAGS]"),
+        ("A: shmget s0 0 1", "f:1: expected a key, 1 to 255 or PRIVATE, found '0'"),
+        ("A: shmctl s0 STAT", "f:1: expected one of RMID, LOCK, UNLOCK, found 'STAT'"),
         ("A: limit NPROC 17b", "f:1: expected a number of processes, found '17b'"),
         ("A: wait | A: wait", "f:1: expected at most two operations in a line, of two processes"),
         ("A: fork B\nA: wait | B: wait | A: wait", "f:2: expected at most two operations in a line, of two processes"),
@@ -154,13 +158,6 @@ def test_a_wrong_script_says_where_and_what_was_expected(text: str, message: str
         parse(text, "f")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("line", [f"A: mmap w+0 8 rw {word}" for word in LATER if word.isupper()] + [f"A: {word} x" for word in LATER if word.islower()] + ["A: mmap w+0 8 rw SHARED"])  # fmt: skip
-def test_shared_memory_is_for_later(line: str) -> None:
-    """A script that asks for them is told so."""
-    with pytest.raises(ScriptError, match="f:1: shared memory comes with the next stage"):
-        parse(line, "f")
 
 
 def test_two_calls_of_one_line() -> None:

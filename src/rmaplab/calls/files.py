@@ -10,7 +10,7 @@ from typing import TypeVar
 from rmaplab.calls.memory import MemoryCalls
 from rmaplab.errors import DiskError, NoMemory, NoSpace, NotModelled, Oops, SyscallError, UsageError
 from rmaplab.harmless import printable
-from rmaplab.mm.dev_zero import dev_zero, refuse_dev_zero
+from rmaplab.mm.dev_zero import dev_zero, is_dev_zero
 from rmaplab.mm.fallocate import vfs_fallocate
 from rmaplab.mm.file_io import LAST, LONGEST, file_read, file_write, max_bytes, write_out
 from rmaplab.mm.open_file import close_fd, install, open_file
@@ -37,7 +37,7 @@ class FileCalls(MemoryCalls):
         return install(self.kernel, self.files, open_file(self.kernel, file, readable=readable, writable=writable), fd)
 
     def open_zero(self, *, readable: bool = True, writable: bool = True, fd: int | None = None) -> int:
-        """open(2) of /dev/zero: a descriptor, to be mapped and no more. Raises as open()."""
+        """open(2) of /dev/zero: a descriptor. Raises as open()."""
         self._mm()
         try:
             zero = dev_zero(self.kernel)
@@ -77,7 +77,9 @@ class FileCalls(MemoryCalls):
 
     def file_blocks(self, fd: int) -> int:
         """st_blocks of fstat(2), of a file that lives in memory: its pages and those of its swap vector, in units of 512 bytes. Raises SyscallError(EBADF), NotModelled."""
-        mapping = self._regular("fstat", fd).mapping
+        mapping = self.opened("fstat", fd).mapping
+        if mapping is self.kernel.dev_zero:
+            return 0
         if mapping.on_disk:
             raise NotModelled("the blocks of a file on a disk are not modelled: ask for those of one on tmpfs")
         return mapping.nr_blocks * (PAGE_SIZE // 512)
@@ -85,18 +87,22 @@ class FileCalls(MemoryCalls):
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         """pread(2): less than `length` bytes where the file ends. Raises SyscallError: EBADF, EINVAL, ENOMEM, EIO."""
         self._check("pread", 0 <= offset <= LONGEST, errno.EINVAL)
-        file = self._regular("pread", fd)
+        file = self.opened("pread", fd)
         self._check("pread", file.readable, errno.EBADF)
         self._check("pread", length >= 0, errno.EINVAL)
         self._check_end("pread", offset + length)
+        if is_dev_zero(self.kernel, file):
+            return bytes(length)
         return self._file_call("pread", file_read, file, offset, length)
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, EPERM, ENOMEM, ENOSPC, EIO."""
         self._check("pwrite", 0 <= offset <= LONGEST, errno.EINVAL)
-        file = self._regular("pwrite", fd)
+        file = self.opened("pwrite", fd)
         self._check("pwrite", file.writable, errno.EBADF)
         self._check_end("pwrite", offset + len(data))
+        if is_dev_zero(self.kernel, file):
+            return len(data)
         longest = max_bytes(self.kernel, on_disk=file.mapping.on_disk)
         self._check("pwrite", not data or offset < longest, errno.EFBIG)
         return self._file_call("pwrite", file_write, file.mapping, offset, data)
@@ -134,13 +140,13 @@ class FileCalls(MemoryCalls):
         self._file_call("fallocate", vfs_fallocate, file, mode, offset, length)
 
     def fsync(self, fd: int) -> None:
-        """fsync(2). Raises SyscallError: EBADF, EIO."""
+        """fsync(2). Raises SyscallError: EBADF, EINVAL, EIO."""
         self._file_call("fsync", write_out, self._regular("fsync", fd).mapping, 0, LAST)
 
     def _regular(self, call: str, fd: int) -> File:
-        """An open file that has bytes. Raises SyscallError(EBADF), NotModelled."""
+        """An open file that is no device's: what else is refused (do_sys_ftruncate: S_ISREG; do_fsync: no ->fsync). Raises SyscallError: EBADF, EINVAL."""
         file = self.opened(call, fd)
-        refuse_dev_zero(self.kernel, file, call)
+        self._check(call, not is_dev_zero(self.kernel, file), errno.EINVAL)
         return file
 
     def _check_end(self, call: str, end: int) -> None:

@@ -28,6 +28,7 @@ from rmaplab.calls.words import (
     AddressKind,
     FileKind,
     FlagsKind,
+    KeyKind,
     Kind,
     Length,
     LengthKind,
@@ -36,6 +37,7 @@ from rmaplab.calls.words import (
     NumberKind,
     PlaceKind,
     ProtKind,
+    SegmentKind,
     VmaNameKind,
     WordKind,
 )
@@ -50,11 +52,16 @@ from rmaplab.objects.flags import (
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
+    IPC_CREAT,
+    IPC_RMID,
     RLIMIT_AS,
     RLIMIT_DATA,
     RLIMIT_MEMLOCK,
     RLIMIT_NPROC,
     RLIMIT_STACK,
+    SHM_LOCK,
+    SHM_NORESERVE,
+    SHM_UNLOCK,
     VM_LOCKED,
     VM_LOCKED_MASK,
 )
@@ -66,6 +73,9 @@ REQUIRED = object()  # an argument without a default
 HINT = 1 << 40  # no bit of mmap(2)'s: the address is a hint
 TMPFS, DISK = 0, 1  # where a file is
 READS, WRITES = 1, 2  # what it is opened for
+F_ADD_SEALS, F_GET_SEALS = 1033, 1034  # include/uapi/linux/fcntl.h
+ST_SIZE, ST_BLOCKS = 6, 8  # which word of struct stat
+OWNER_ONLY = 0o600
 
 
 class Returns(Enum):
@@ -76,6 +86,10 @@ class Returns(Enum):
     BREAK = auto()  # the break as it is now; Linux's returns it also where it could not be moved
     RESIDENT = auto()  # a bool for each page
     LENGTH = auto()  # bytes
+    BLOCKS = auto()  # of 512 bytes
+    SEALS = auto()
+    SEGMENT = auto()  # an id: told by the first name that has it
+    STATUS = auto()  # of a segment: size, attachments, mode, key
     WORDS = auto()  # one of each page that was loaded from
     BYTES = auto()  # how many were copied; and a word of each whole page that the kernel has read
     CHILD = auto()  # and to the child: a birth
@@ -104,6 +118,7 @@ class Call:
     is none. `harmless` is None where a host need not be asked. `locks` is None where the call neither locks nor unlocks, and means the
     call with all its flags. `clone_flags` is what clone(2) is given to make this birth. `not_on_host` says why no host is asked to make it;
     With `unmaps` it may change the entries of everybody.
+    `given` are a system call's arguments where they are not ours in our order: names of ours, and numbers.
     `option` is what a host's kernel must be built with, "" if nothing. `rule` is the one of mm/rules.py that says whether a kernel knows
     the call; "" if all do.
     """
@@ -122,6 +137,7 @@ class Call:
     not_on_host: str = ""
     option: str = ""
     unmaps: bool = False
+    given: tuple[str | int, ...] = ()
 
     def is_known(self, rules: Rules) -> bool:
         """Whether a kernel of these rules has it."""
@@ -159,6 +175,10 @@ MPOL_MF = FlagsKind("MPOL_MF", "STRICT MOVE MOVE_ALL", raw=True)
 CLONE = FlagsKind("CLONE", "VM", exactly_one=True)
 RLIMIT = FlagsKind("RLIMIT", "AS DATA MEMLOCK STACK NPROC", exactly_one=True)
 CAP = FlagsKind("CAP", "IPC_LOCK", exactly_one=True)
+SHMGET = FlagsKind("IPC", "CREAT EXCL NORESERVE", raw=True, own={"NORESERVE": SHM_NORESERVE})  # and a mode
+SHMAT = FlagsKind("SHM", "RDONLY RND REMAP EXEC", raw=True)
+SHMCTL = WordKind({"RMID": IPC_RMID, "LOCK": SHM_LOCK, "UNLOCK": SHM_UNLOCK})
+NONLINEAR = FlagsKind("MAP", "NONBLOCK", raw=True)
 PROT = ProtKind()
 
 PLACE, ADDRESS = _argument("address", PlaceKind()), _argument("address", AddressKind())
@@ -179,6 +199,7 @@ FILE, MAPPED, FROM = (
 OFFSET = _argument("offset", LengthKind())
 ACCESS = _argument("access", WordKind({"r": READS, "w": WRITES, "rw": READS | WRITES}), "rw rw r w", READS | WRITES)
 WHERE = _argument("where", WordKind({"tmpfs": TMPFS, "disk": DISK}), "", TMPFS)
+SEGMENT = _argument("segment", SegmentKind())
 SECOND = _argument("address2", AddressKind(), "", None), _argument("length2", LengthKind(), "", Length(0))
 
 
@@ -212,6 +233,14 @@ def _open_again(task: Task, file: int, of: int, access: int) -> None:
 
 def _open(task: Task, space: AddressSpace, file: int, access: int) -> None:
     task.open(space, readable=bool(access & READS), writable=bool(access & WRITES), fd=file)
+
+
+def _zero(task: Task, file: int, access: int) -> None:
+    task.open_zero(readable=bool(access & READS), writable=bool(access & WRITES), fd=file)
+
+
+def _remap_file_pages(task: Task, address: int, length: int, offset: int, prot: int, flags: int) -> None:
+    task.remap_file_pages(address, length, prot, offset, flags)
 
 
 def _dup(task: Task, file: int, of: int) -> None:
@@ -253,13 +282,26 @@ _ROWS = (
          Returns.ADDRESS, often=15),
     Call("create", None, _create, (FILE, LENGTH, ACCESS, WHERE), often=3),
     Call("open", None, _open_again, (FILE, FROM, ACCESS), often=1.5),
-    Call("dup", 33, _dup, (FILE, FROM), often=0.7),
+    Call("dup", 33, _dup, (FILE, FROM), often=0.7, given=("from", "file")),
+    Call("zero", None, _zero, (FILE, ACCESS), often=0.7, harmless="f0"),
+    Call("blocks", None, Task.file_blocks, (FILE,), Returns.BLOCKS, often=0.7, given=("file", ST_BLOCKS)),
     Call("close", 3, Task.close, (FILE,), often=0.5),
     Call("pread", None, Task.pread, (FILE, OFFSET, PAGES), Returns.WORDS, often=1.5),
     Call("pwrite", None, Task.pwrite, (FILE, OFFSET, PAGES), often=2),
     Call("ftruncate", 77, Task.ftruncate, (FILE, LENGTH), often=2, unmaps=True),
     Call("fsync", 74, Task.fsync, (FILE,), often=0.5),
-    Call("fstat", None, Task.file_size, (FILE,), Returns.LENGTH, often=0.7),
+    Call("fstat", None, Task.file_size, (FILE,), Returns.LENGTH, often=0.7, given=("file", ST_SIZE)),
+    Call("shmget", None, Task.shmget, (SEGMENT, _argument("key", KeyKind(), "PRIVATE PRIVATE 1 1 2"), LENGTH,
+         _argument("flags", SHMGET, "CREAT|0x180 CREAT|0x180 CREAT|0x1b6 CREAT|0x124 0 CREAT|EXCL|0x180 CREAT|NORESERVE|0x1b6", IPC_CREAT | OWNER_ONLY)),
+         Returns.SEGMENT, often=1.5, harmless="s0 PRIVATE 1", option="CONFIG_SYSVIPC"),
+    Call("shmat", 30, Task.shmat, (SEGMENT, _argument("address", PlaceKind(), default="any"), _argument("flags", SHMAT, "0 0 0 0 RDONLY RND REMAP REMAP EXEC", 0)),
+         Returns.ADDRESS, often=3),
+    Call("shmdt", 67, Task.shmdt, (ADDRESS,), often=1),
+    Call("shmctl", 31, Task.shmctl, (SEGMENT, _argument("command", SHMCTL, "RMID RMID LOCK UNLOCK")), often=1),
+    Call("shmstat", None, Task.shm_stat, (SEGMENT,), Returns.STATUS, often=0.7),
+    Call("remap_file_pages", 216, _remap_file_pages,
+         (*RANGE, _argument("offset", NumberKind("a page of the file", 10**15 - 1), "0 0 1 2 3 5 8", 0), _argument("prot", PROT, "- - - - - r", 0),
+          _argument("flags", NONLINEAR, "0 0 0 NONBLOCK", 0)), often=2, given=("address", "length", "prot", "offset", "flags")),
     Call("munmap", 11, Task.munmap, RANGE, often=6, harmless="w+0 1"),
     Call("mprotect", 10, Task.mprotect, (*RANGE, PROTECTION), often=11, harmless="w+0 1 r"),
     Call("mremap", 25, Task.mremap, (ADDRESS, OLD, NEW, _argument("flags", MREMAP, default=0), TO), Returns.ADDRESS,

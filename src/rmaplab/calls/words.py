@@ -5,6 +5,8 @@
     rw  -                                 ProtKind        in C and Python: PROT_READ | PROT_WRITE, PROT_NONE
     MAYMOVE|FIXED  DONTNEED               FlagsKind                        MREMAP_MAYMOVE | MREMAP_FIXED, MADV_DONTNEED
     f0  f17  -                            FileKind        a descriptor, or none
+    s0  s17                               SegmentKind     a segment of System V shared memory
+    PRIVATE  5                            KeyKind                          IPC_PRIVATE, a key
 
 A kind of word parses a text to a value, or None, and formats the value as that text again. Numbers are those of objects/flags.py.
 """
@@ -16,14 +18,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rmaplab.objects import flags
-from rmaplab.objects.flags import PROT_EXEC, PROT_READ, PROT_WRITE
+from rmaplab.objects.flags import IPC_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE
 from rmaplab.units import PAGE_SIZE
 
 NAME = re.compile(r"[A-Z][A-Za-z0-9]*")
 NUMBER = re.compile(r"\d{1,15}")
 ADDRESS = re.compile(r"([wmh])(?:([+-])(\d{1,9}))?(?:\+(\d{1,4})b)?")
 LENGTH = re.compile(r"(\d{1,12})(?:\+(\d{1,4})b)?|(\d{1,15}|0x[0-9a-f]{1,16})b")
-MOST_FILES = 64
+MOST_FILES = MOST_SEGMENTS = 64
+MOST_KEY = 255
 BITS = re.compile(r"0x[0-9a-f]{1,8}")
 
 
@@ -144,6 +147,37 @@ class FileKind(Kind):
         return f"f{value}" if value >= 0 else "-"
 
 
+class SegmentKind(Kind):
+    """A segment of System V shared memory: s0 to s63. Scripts give these names; what one means is an id, which is nobody's alone."""
+
+    expected = f"a segment, s0 to s{MOST_SEGMENTS - 1}"
+
+    def parse(self, text: str) -> int | None:
+        """Its number."""
+        found = re.fullmatch(r"s(0|[1-9]\d?)", text)
+        return int(found[1]) if found and int(found[1]) < MOST_SEGMENTS else None
+
+    def format(self, value: Any) -> str:
+        """See above."""
+        return f"s{value}"
+
+
+class KeyKind(Kind):
+    """What segments are found by: a small number, or PRIVATE."""
+
+    expected = f"a key, 1 to {MOST_KEY} or PRIVATE"
+
+    def parse(self, text: str) -> int | None:
+        """The number; IPC_PRIVATE is 0."""
+        if text == "PRIVATE":
+            return IPC_PRIVATE
+        return int(text) if NUMBER.fullmatch(text) and 1 <= int(text) <= MOST_KEY else None
+
+    def format(self, value: Any) -> str:
+        """See above."""
+        return str(value) if value else "PRIVATE"
+
+
 class WordKind(Kind):
     """One of some words, each of which stands for a number."""
 
@@ -187,7 +221,7 @@ class ProtKind(Kind):
 class FlagsKind(Kind):
     """Words joined by |; "0" is none of them. `exactly_one` where they are choices. With `raw` a number in hexadecimal stands for what has no word.
 
-    Each of the `names` is the constant PREFIX_NAME of objects/flags.py, or stands with its number in `own`: a script's alone.
+    Each of the `names` is the constant PREFIX_NAME of objects/flags.py, or stands with its number in `own`: a script's alone, or of another prefix.
     """
 
     def __init__(
@@ -201,7 +235,7 @@ class FlagsKind(Kind):
     ) -> None:
         own = own or {}
         words = {name: own[name] if name in own else int(getattr(flags, f"{prefix}_{name}")) for name in names.split()}
-        self.prefix, self.words, self.exactly_one, self.raw = prefix, words, exactly_one, raw
+        self.prefix, self.words, self.exactly_one, self.raw, self.own = prefix, words, exactly_one, raw, own
         self.expected = ("one of " if exactly_one else "0, or words joined by |, of ") + ", ".join(words)
 
     def parse(self, text: str) -> int | None:
@@ -227,9 +261,8 @@ class FlagsKind(Kind):
         return "|".join([*told, *([f"{left:#x}"] if left else [])]) or "0"
 
     def constants(self, value: int) -> str:
-        """As a program writes it: "MREMAP_MAYMOVE | MREMAP_FIXED"."""
-        text = self.format(value)
-        words = text.split("|")
+        """As a program writes it: "MREMAP_MAYMOVE | MREMAP_FIXED"; numbers for `own` ones."""
+        words = [f"{self.own[word]:#x}" if word in self.own else word for word in self.format(value).split("|")]
         return " | ".join(word if word.startswith("0") else f"{self.prefix}_{word}" for word in words)
 
 

@@ -10,7 +10,9 @@
  * at birth, so what VmPTE grows by is the script's.
  *
  * Nothing is left running: workers hold the reading end of a pipe whose writing end only the supervisor has, and look at it
- * when nothing has come for a second; the supervisor dies with Python, and kills what lives at the end of each script.
+ * when nothing has come for a second; the supervisor dies with Python, and kills what lives at the end of each script. Segments of
+ * System V shared memory would outlive us: so all of us live in an IPC namespace of our own. Where we get none, keys are ours
+ * by a number that we add, and whoever goes last removes what is left.
  *
  * x86-64 only. Structures are mirrored in agent.py. */
 #include <linux/capability.h>
@@ -20,6 +22,9 @@
 #include <linux/prctl.h>
 #include <linux/resource.h>
 #include <linux/sched.h>
+#include <linux/ipc.h>
+#include <asm/ipcbuf.h>
+#include <asm/shmbuf.h>
 #include <asm/poll.h>
 #include <asm/sigcontext.h>
 #include <asm/siginfo.h>
@@ -35,8 +40,9 @@ typedef unsigned long u64;
 typedef long i64;
 
 enum { SLOTS = 512, STACK = 6144, DATA = 128, MAGIC = 0x524d4150, FD_RING = 100, FD_LIFE = 101, FD_COPY = 102, FD_FILE = 200 /* f0 */ };
-enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, KILL, FETCH, PADVISE, MBIND, NAME, CREATE, OPEN, PREAD, PWRITE, FSTAT, LOOK };
+enum { CALL, READ, WRITE, BIRTH, EXIT, EXEC, WAIT, LIMIT, DROP, MINCORE, COPY_FROM, COPY_TO, KILL, FETCH, PADVISE, MBIND, NAME, CREATE, OPEN, PREAD, PWRITE, FSTAT, ZERO, MEMFD, GET_SEGMENT, OF_SEGMENT, SEGMENT_STATUS, LOOK };
 enum { WANT_FLAGS = 1, WANT_PAGES = 2, WANT_KPAGE = 4, WANT_WORDS = 8, WANT_HOLD = 16 };
+enum { SEGMENTS = 64 /* names */, MOST_SEGMENTS = 4096 };
 enum { ESRCH_ = 3, EXT4_MAGIC = 0xef53, READS = 1, WRITES = 2, ENOSYS_ = 38, TOO_MUCH = 93, TICK_MS = 20, PATIENCE_MS = 20000 };
 #define RING_AT 0x200000UL
 #define PAGE 4096UL
@@ -48,10 +54,13 @@ struct op { u16 kind, actor, child, look_at_all; u64 a[7]; };            /* from
 struct header { u32 magic, nr_ops, want, pad; };
 struct outcome { i64 ret; int sig, code; u64 address; i64 died; u32 nr_data, nr_snapshots; };   /* to Python, then data, snapshots */
 struct snapshot { u32 slot, nr_vmas, nr_pages, pid; i64 table_kib, locked_kib; };
-struct hello { u32 magic, steady;   /* bit 0: addresses stay; bit 1: there is a disk */ u64 m, h, memlock, alone; };         /* alone: bytes that only the supervisor has mapped */
+struct hello { u32 magic, steady;   /* bit 0: addresses stay; 1: there is a disk; 2: we share no IPC */ u64 m, h, memlock, alone; };         /* alone: bytes that only the supervisor has mapped */
 
 struct slot { u32 asked, done; int pid, group; u32 thread;     /* its number while it lives; 0 of a process */ u32 nr_data; struct op op; i64 ret; int sig, code; u64 address, trapped, stack; u64 data[DATA]; };
 static struct slot *const ring = (struct slot *)RING_AT;
+/* System V shared memory: which id each name means (-1: none); all that are there; what is added to a script's keys, 0 in a namespace of our own. */
+static struct shm { u32 key, nr; int ids[SEGMENTS], made[MOST_SEGMENTS]; } *const shm = (struct shm *)(RING_AT + SLOTS * sizeof(struct slot));
+#define RING_BYTES (SLOTS * sizeof(struct slot) + sizeof(struct shm))
 static u8 stacks[SLOTS][STACK] __attribute__((aligned(4096)));
 extern char __bss_start[], _end[];
 /* RLIMIT_DATA: brk compares the break's distance from where it began, mmap all private writable memory. Both begin with the same: h lies as
@@ -141,12 +150,17 @@ static void on_signal(int signal, siginfo_t *info, void *context)
 void restore_rt(void);
 __asm__("restore_rt: movl $15, %eax\n syscall\n");
 
+static void handle(int signal, void (*handler)(int, siginfo_t *, void *))
+{
+    struct { void (*handler)(int, siginfo_t *, void *); u64 flags; void (*restorer)(void); u64 mask; } action =
+        { handler, SA_SIGINFO | 0x04000000 /* SA_RESTORER */, restore_rt, 0 };
+    sys(__NR_rt_sigaction, signal, &action, 0, 8);
+}
+
 static void handle_signals(void)
 {
     static const int caught[] = { SIGSEGV, SIGBUS, SIGSYS, SIGTRAP, SIGILL, SIGFPE };
-    struct { void (*handler)(int, siginfo_t *, void *); u64 flags; void (*restorer)(void); u64 mask; } action =
-        { on_signal, SA_SIGINFO | 0x04000000 /* SA_RESTORER */, restore_rt, 0 };
-    for (u64 i = 0; i < sizeof caught / sizeof *caught; i++) sys(__NR_rt_sigaction, caught[i], &action, 0, 8);
+    for (u64 i = 0; i < sizeof caught / sizeof *caught; i++) handle(caught[i], on_signal);
 }
 
 static void futex_wake(u32 *word) { sys(__NR_futex, word, FUTEX_WAKE, 1, 0); }
@@ -205,6 +219,8 @@ static u64 stack_limit(u64 bytes)
     return was;
 }
 
+static u64 open_flags(u64 access) { return access == (READS | WRITES) ? O_RDWR : access == WRITES ? O_WRONLY : O_RDONLY; }
+
 /* An open file of its own for what `from` means, as /proc shows it: which a process does that others may look at. */
 static i64 reopen(i64 from, u64 access)
 {
@@ -215,7 +231,7 @@ static i64 reopen(i64 from, u64 access)
     while (n) path[at++] = digits[--n];
     path[at] = 0;
     if (seen != 1) sys(__NR_prctl, PR_SET_DUMPABLE, 1, 0, 0);
-    got = sys(__NR_openat, AT_FDCWD, path, access == (READS | WRITES) ? O_RDWR : access == WRITES ? O_WRONLY : O_RDONLY, 0);
+    got = sys(__NR_openat, AT_FDCWD, path, open_flags(access), 0);
     if (seen != 1) sys(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0);
     return got;
 }
@@ -253,6 +269,42 @@ static i64 create(u64 fd, u64 bytes, u64 access, u64 on_disk)
     if (!ret) ret = install(reopen(made, access), fd);
     sys(__NR_close, made, 0, 0, 0);
     return ret;
+}
+
+/* The segment's id, for a name and for us, who remove it. */
+static i64 shm_get(const u64 *a)
+{
+    i64 id = sys(__NR_shmget, a[1] ? a[1] + shm->key : a[1], a[2], a[3], 0);
+    u32 i;
+    if (id < 0) return id;
+    for (i = 0; i < shm->nr && shm->made[i] != id; i++) ;
+    if (i == MOST_SEGMENTS) stop(98);
+    shm->made[i] = (int)id;
+    shm->nr = i == shm->nr ? i + 1 : shm->nr;
+    shm->ids[a[0]] = (int)id;
+    return id;
+}
+
+static void shm_forget(int id)
+{
+    for (u32 i = 0; i < shm->nr; i++)
+        if (shm->made[i] == id) shm->made[i--] = shm->made[--shm->nr];
+}
+
+static i64 shm_stat(int id, u64 *data)
+{
+    struct shmid64_ds about;
+    i64 ret = sys(__NR_shmctl, id, IPC_STAT, &about, 0);
+    data[0] = about.shm_perm.key ? (u32)about.shm_perm.key - shm->key : 0;
+    data[1] = about.shm_segsz;
+    data[2] = about.shm_perm.mode;
+    data[3] = about.shm_nattch;
+    return ret;
+}
+
+static void remove_segments(void)
+{
+    while (shm->nr) sys(__NR_shmctl, shm->made[--shm->nr], IPC_RMID, 0, 0);
 }
 
 static void obey(struct slot *me)
@@ -342,9 +394,20 @@ static void obey(struct slot *me)
     case FSTAT: {
         u64 about[24];
         me->ret = sys(__NR_fstat, a[0], about, 0, 0);
-        if (!me->ret) me->ret = (i64)about[6];
+        if (!me->ret) me->ret = (i64)about[a[1]];
         break;
     }
+    case ZERO: me->ret = install(sys(__NR_openat, AT_FDCWD, "/dev/zero", open_flags(a[1]), 0), a[0]); break;
+    case MEMFD: me->ret = install(sys(__NR_memfd_create, "file", a[1], 0, 0), a[0]); break;
+    case GET_SEGMENT: me->ret = shm_get(a); break;
+    case OF_SEGMENT:                             /* a call, a name instead of an id, the rest */
+        me->ret = sys(a[0], shm->ids[a[1]], a[2], a[3], 0);
+        if (a[0] == __NR_shmctl && a[2] == IPC_RMID && !me->ret) shm_forget(shm->ids[a[1]]);
+        break;
+    case SEGMENT_STATUS:
+        me->ret = shm_stat(shm->ids[a[0]], me->data);
+        me->nr_data = me->ret ? 0 : 4;
+        break;
     case LOOK:                                  /* addresses in, words out: an own load disturbs least (see look_at) */
         for (u64 i = 0; i < a[0]; i++)
             if (access_load(me->data[i], &me->data[i])) me->data[i] = ~0UL;
@@ -365,7 +428,10 @@ void worker(u64 slot)
     for (;;) {
         while (look(&me->asked) == seen) {
             futex_wait(&me->asked, seen, 1000);
-            if (look(&me->asked) == seen && hung_up(FD_LIFE)) stop(97);
+            if (look(&me->asked) == seen && hung_up(FD_LIFE)) {
+                remove_segments();
+                stop(97);
+            }
         }
         seen = look(&me->asked);
         me->ret = me->sig = me->code = 0;
@@ -579,9 +645,11 @@ static u32 read_vmas(int fd)
             for (; *line >= '0' && *line <= '9'; line++) inode = inode * 10 + (u64)(*line - '0');
             while (*line == ' ') line++;
             ours = !(end <= (u64)_end + PAGE - 1 || starts(line, "/memfd:ring") || starts(line, "[stack") || starts(line, "[v"));
+            u64 file = inode ? inode << 32 ^ major << 20 ^ minor : 0;
+            if (starts(line, "/SYSV")) file = 1UL << 62 | inode;               /* its id, which other files of that device may have for a number */
             if (n == sizeof big->vmas / sizeof *vmas) stop(TOO_MUCH);
             if (ours) vmas[n++] = (struct vma){ start, end, (u64)(q[0] == 'r') | (u64)(q[1] == 'w') << 1 | (u64)(q[2] == 'x') << 2 | (u64)(q[3] == 's') << 7,
-                                                inode ? inode << 32 ^ major << 20 ^ minor : 0, offset };
+                                                file, offset };
         } else if (ours && starts(p, "VmFlags:")) {
             for (q = p + 8; *q == ' ' && q[1] >= 'a'; q += 3)
                 for (u64 i = 0; i < sizeof names / sizeof *names; i++)
@@ -772,6 +840,17 @@ static void finish(void)
             end_process(i);
         }
     while (sys(__NR_wait4, -1, 0, 0, 0) > 0) ;
+    remove_segments();
+}
+
+/* Where segments would outlive us: the supervisor is told to end. */
+static int supervisor;
+static void on_term(int signal, siginfo_t *info, void *context)
+{
+    (void)info, (void)context;
+    if (sys(__NR_getpid, 0, 0, 0, 0) != supervisor) stop(97);
+    finish();
+    stop(signal);
 }
 
 static u32 is_looked_at(const struct op *op, u32 slot)
@@ -783,6 +862,7 @@ static void run(const struct header *head)
 {
     processes[0].pidfd = -1;
     for (u32 i = 0; i < SLOTS; i++) ring[i].group = 0;
+    for (u32 i = 0; i < SEGMENTS; i++) shm->ids[i] = -1;
     i64 pid = birth(SIGCHLD, 0);
     if (pid < 0 || !await(0, -1)) stop(95);
     begin(0, 0);
@@ -882,13 +962,20 @@ static void supervise(int steady)
     }
     hello.memlock = had[0];
     int fd = (int)sys(__NR_memfd_create, "ring", 0, 0, 0);
-    sys(__NR_ftruncate, fd, SLOTS * sizeof(struct slot), 0, 0);
+    sys(__NR_ftruncate, fd, RING_BYTES, 0, 0);
     sys(__NR_dup2, fd, FD_RING, 0, 0);
     sys(__NR_close, fd, 0, 0, 0);
     fd = (int)sys(__NR_memfd_create, "copy", 0, 0, 0);
     sys(__NR_dup2, fd, FD_COPY, 0, 0);
     sys(__NR_close, fd, 0, 0, 0);
-    sys6(__NR_mmap, RING_AT, SLOTS * sizeof(struct slot), 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
+    sys6(__NR_mmap, RING_AT, RING_BYTES, 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
+    if (sys(__NR_unshare, CLONE_NEWIPC, 0, 0, 0)) {         /* who is not root */
+        hello.steady |= 4;
+        supervisor = (int)sys(__NR_getpid, 0, 0, 0, 0);
+        shm->key = 1U << 31 | (u32)supervisor << 8;
+        handle(SIGTERM, on_term);
+        sys(__NR_prctl, PR_SET_PDEATHSIG, SIGTERM, 0, 0);
+    }
     sys6(__NR_mmap, BIG_AT, sizeof *big, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, (u64)-1, 0);
     sys(__NR_madvise, BIG_AT, sizeof *big, MADV_DONTFORK, 0);
     sys(__NR_pipe2, pipe, O_CLOEXEC, 0, 0);
@@ -934,7 +1021,7 @@ void start(u64 *stack)
         supervise(now >= 0 && sys(__NR_personality, 0xffffffff, 0, 0, 0) & ADDR_NO_RANDOMIZE);
     }
     u64 slot = number((const char *)stack[3]);
-    sys6(__NR_mmap, RING_AT, SLOTS * sizeof(struct slot), 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
+    sys6(__NR_mmap, RING_AT, RING_BYTES, 3, MAP_SHARED | MAP_FIXED, FD_RING, 0);
     handle_signals();
     touch_stacks();
     u64 m, h;

@@ -20,7 +20,7 @@ import numpy as np
 
 from rmaplab.calls.table import BIRTHS, CALLS, DISK, Returns
 from rmaplab.errors import UsageError, errno_name
-from rmaplab.host.asked import HostTrouble, packed, ranges, tasks_of_others
+from rmaplab.host.asked import HostTrouble, largest_segment, packed, ranges, tasks_of_others
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.circumstances import huge_shmem, promises
 from rmaplab.host.closing import Closing
@@ -49,6 +49,7 @@ from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, RLIMIT_DATA, RLIMIT_N
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import FIRST, Op, Script, parse, steps
+from rmaplab.workloads.segments import Segments
 from rmaplab.workloads.world import Circumstances, Raw, Record, Watcher, seen_of, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
 
@@ -65,6 +66,9 @@ KPF_ANON, KPF_ZERO_PAGE, KPF_ANON_EXCLUSIVE = (
     1 << 34,
 )  # the last means something else of a file's page
 OWN = KPF_ANON | KPF_ANON_EXCLUSIVE
+OF_SEGMENTS = ("shmget", "shmat", "shmdt", "shmctl", "shmstat")
+ON_TMPFS = ("create", "memfd", "zero", "shmget")
+PATIENCE_S = 5
 SINCE_BORDERS = (6, 16)  # the release since which VMAs merge as they do in 6.18 (879bca0a2c4f; modern.md 1.8)
 REFUSALS = ("ENOSYS", "EPERM", "SIGSYS", "EINVAL")  # EINVAL: a prctl that it does not know
 PROBE = """\
@@ -99,6 +103,7 @@ class Agent(Closing):
         self._pending: deque[Script] = deque()
         self._alive: list[int] = []  # pids, after the operation last read, in order of birth
         self._dumper: VmaDumper | None = None
+        self._shares_ipc = False
         self.no_graph = "" if graph else "nobody has asked for it"
         told_to, self._go = os.pipe()
         self._process = subprocess.Popen(  # noqa: S603
@@ -126,7 +131,8 @@ class Agent(Closing):
             if os.geteuid():
                 self.missing["setuid"] = "the agent is not root"
             if huge := huge_shmem():
-                self.missing["create"] = huge
+                self.missing |= dict.fromkeys(ON_TMPFS, huge)
+            self._shares_ipc = bool(steady & 4)
             self.has_disk = bool(steady & 2)
             if not steady & 1:
                 self.missing["exec"] = "it does not let addresses stay where they are: personality(2)"
@@ -134,6 +140,8 @@ class Agent(Closing):
                 locking = [call.name for call in CALLS.values() if call.locks]
                 self.missing |= dict.fromkeys(locking, f"RLIMIT_MEMLOCK is {memlock_bytes} bytes")
             self.sees = self._probe()
+            if none := self.missing.get("shmget"):
+                self.missing |= dict.fromkeys(OF_SEGMENTS, none)
             if graph:
                 self._look_for_graph()
         except BaseException:
@@ -142,6 +150,10 @@ class Agent(Closing):
 
     def close(self) -> None:
         """End the agent and everything it has started."""
+        if self._shares_ipc:  # its segments would outlive it: it removes them
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE_S)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         for pipe in (self._process.stdin, self._process.stdout):
@@ -168,6 +180,7 @@ class Agent(Closing):
 
     def submit(self, script: Script) -> None:
         """Send a script. Raises HostTrouble: the agent has died, or the host cannot do what the script asks for."""
+        segment = largest_segment(script)
         for op in script.ops:
             if reason := CALLS[op.call].not_on_host:
                 raise HostTrouble(f"{script.name}:{op.line}: no host does {op.call}: {reason}")
@@ -190,7 +203,7 @@ class Agent(Closing):
                 (self.places.m, TASK_SIZE),
                 *([VSYSCALL] if op.call in ("read", "write", "fetch") else []),
             ]
-            for first, end in ranges(op, self.places):
+            for first, end in ranges(op, self.places, segment):
                 if any(first < own_end and own < end for own, own_end in owns):
                     raise HostTrouble(
                         f"{script.name}:{op.line}: {op.call} at {first:#x} reaches memory that the host's agent has for itself: "
@@ -216,12 +229,8 @@ class Agent(Closing):
         script = self._pending.popleft()
         self._alive = []
         record = Record(script, seen_of(script, self.sees), self.circumstances)
-        watcher, pids, names, trouble = (
-            Watcher(self._tables),
-            {},
-            {0: FIRST},
-            None,
-        )  # names by places, in order of birth
+        watcher, segments = Watcher(self._tables), Segments()
+        pids, names, trouble = dict[int, str](), {0: FIRST}, None  # names by places, in order of birth
         for op, step in zip(script.ops, steps(script.ops), strict=True):
             if op.call in BIRTHS:
                 names.pop(step.child_slot, None)
@@ -232,7 +241,7 @@ class Agent(Closing):
                 trouble = f"{script.name}:{op.line}: the host's process {op.process} was killed{how} in {op.call}"
             if op.call in BIRTHS and outcome.ret > 0:
                 pids[outcome.ret] = op["child"]
-            record.results.append(self._result(op, outcome, pids))
+            record.results.append(self._result(op, outcome, pids, segments))
             record.worlds.append(watcher.world(op, outcome.raws))
         if self._dumper is not None:
             record.graph = self._dumper.dump_only(self._alive).graph.part(
@@ -351,7 +360,7 @@ class Agent(Closing):
         vmas, pages = (rows[np.argsort(rows[:, 0], kind="stable")] for rows in (vmas, pages))  # as they are told
         return names[slot], pid, Raw(vmas, pages, *(kib // 4 if kib >= 0 else -1 for kib in (table_kib, locked_kib)))
 
-    def _result(self, op: Op, outcome: Reply, pids: dict[int, str]) -> str:
+    def _result(self, op: Op, outcome: Reply, pids: dict[int, str], segments: Segments) -> str:
         """In the words that both sides use."""
         ret, number, data = outcome.ret, outcome.signal, outcome.data
         returns, words = CALLS[op.call].returns, list[int]()
@@ -372,6 +381,10 @@ class Agent(Closing):
                 value = [byte & 1 for byte in data[: -(-op["length"].nr_bytes // PAGE_SIZE)]]
             case Returns.BYTES:
                 value = ret, np.frombuffer(data, np.uint64).tolist()
+            case Returns.SEGMENT:
+                value = segments.given(op["segment"], ret)
+            case Returns.STATUS:
+                value = np.frombuffer(data, np.uint64).tolist()
             case Returns.WHO:
                 status = int.from_bytes(data[:4], "little")
                 how = f"killed by {signal_name(status & 127)}" if status & 127 else str(status >> 8 & 255)

@@ -20,6 +20,7 @@ from rmaplab.host.wire import (
     LIMIT,
     LOOK_AT_ALL,
     LOOK_AT_SOME,
+    OF_SEGMENT,
     OP,
     PADVISE,
     PREAD,
@@ -43,13 +44,11 @@ def packed(op: Op, number: int, step: Turn, places: Places, own: Mapping[int, in
     """An operation as agent.c's struct op; a process has `own` of what is limited, by resource, for itself."""
     call, kind = CALLS[op.call], KINDS.get(op.call, CALL)
     words = _own_descriptors(op, places)
-    if kind == CALL:
+    if kind in (CALL, OF_SEGMENT):
         assert call.number is not None
         words = [call.number, *words]
     if kind in (COPY_FROM, COPY_TO):  # at the same places in the pages of a file; then what the supervisor needs
         words = [call.number or 0, FD_COPY, *words, words[0] % PAGE_SIZE, stamp(number)]
-    if op.call == "dup":  # dup2(2)'s order
-        words[1:] = words[:0:-1]
     if kind in (PREAD, PWRITE):  # how many pages before where
         words[1], words[2] = words[2], words[1]
     if kind in (WRITE, PWRITE):
@@ -68,16 +67,22 @@ def packed(op: Op, number: int, step: Turn, places: Places, own: Mapping[int, in
 
 
 def _own_descriptors(op: Op, places: Places) -> list[int]:
-    """The arguments' numbers, with the descriptors that the agent has for those of the script."""
+    """What the agent's call is given: the arguments' numbers, with the descriptors that the agent has for those of the script."""
     numbers = places.numbers(op)
     for argument in CALLS[op.call].arguments:
         if isinstance(argument.kind, FileKind) and numbers[argument.name] >= 0:
             numbers[argument.name] += FD_FILE
-    return [*numbers.values()]
+    given = CALLS[op.call].given
+    return [numbers[word] if isinstance(word, str) else word for word in given] if given else [*numbers.values()]
 
 
-def ranges(op: Op, places: Places) -> Iterator[tuple[int, int]]:
-    """The addresses, from and to, that an operation names; all within whole pages."""
+def largest_segment(script: Script) -> int:
+    """Bytes that one shmat of a script may map at most."""
+    return max((op["length"].nr_bytes for op in script.ops if op.call == "shmget"), default=0)
+
+
+def ranges(op: Op, places: Places, segment: int = 0) -> Iterator[tuple[int, int]]:
+    """The addresses, from and to, that an operation names; all within whole pages. `segment`: what a segment has at most, in bytes."""
     values = places.numbers(op)
     for place, size in (
         ("address", "length"),
@@ -92,6 +97,8 @@ def ranges(op: Op, places: Places) -> Iterator[tuple[int, int]]:
         if place in values and size in values and op[place] is not None and not anywhere:
             first, nr = values[place], values[size] * (PAGE_SIZE if size == "pages" else 1)
             yield first, max(first + nr, first + 1) + PAGE_SIZE - 1 & -PAGE_SIZE
+    if op.call == "shmat" and op["address"] != "any" and segment < 1 << 40:  # more there is none of
+        yield values["address"], values["address"] + max(segment, 1) + PAGE_SIZE - 1 & -PAGE_SIZE
     if op.call in ("brk", "fetch"):
         yield values["address"], values["address"] + 1
 

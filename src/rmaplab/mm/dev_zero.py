@@ -12,7 +12,7 @@ import errno
 
 import numpy as np
 
-from rmaplab.errors import NoMemory, NotModelled
+from rmaplab.errors import NoMemory
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.entries import PRESENT, READABLE
 from rmaplab.machine.frames import ZERO_PFN
@@ -34,12 +34,6 @@ def dev_zero(k: Kernel) -> AddressSpace:
 def is_dev_zero(k: Kernel, file: File | None) -> bool:
     """Whether it is an open file of the device."""
     return file is not None and file.mapping is k.dev_zero
-
-
-def refuse_dev_zero(k: Kernel, file: File, call: str) -> None:
-    """Raises NotModelled: here it can be mapped, and no more."""
-    if is_dev_zero(k, file):
-        raise NotModelled(f"{call} of /dev/zero is not modelled: map it")
 
 
 def zeromap_page_range(k: Kernel, mm: MmStruct, start: int, end: int, flags: int) -> None:

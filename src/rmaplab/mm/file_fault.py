@@ -15,7 +15,7 @@ from rmaplab.machine.frames import PG_DIRTY, PG_SLOW
 from rmaplab.machine.pagetable import count_tables
 from rmaplab.machine.pagetable_fault import alike, empty_entry, map_around, map_pages
 from rmaplab.mm.driver import is_device
-from rmaplab.mm.filemap import fault_window, make_ways, mapped, notices_writes, protection
+from rmaplab.mm.filemap import fault_around_pages, fault_window, make_ways, mapped, notices_writes, protection
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.page_read import absent, add_new
 from rmaplab.mm.readahead import asks_each_time, count_hits
@@ -44,7 +44,7 @@ def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) ->
     inner = machine.table_lock(pte >> PAGE_SHIFT) if machine.locks_tables else mm.page_table_lock
     if inner.busy(write=True):
         return False
-    around = not write and k.rules.fault_around_pages > 0
+    around = fault_around_pages(k, vma, write=write) > 0
     if k.design.covers_files if around else not k.rmap.adds_at_once(page):
         return False
     locks.pass_through(outer, write=False)
@@ -94,7 +94,7 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
     machine, mm, locks = k.machine, vma.mm, k.machine.locks
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
-    file, first, around = vma.file.mapping, vma.index_of(start), 0 if write else k.rules.fault_around_pages
+    file, first, around = vma.file.mapping, vma.index_of(start), fault_around_pages(k, vma, write=write)
     seen, pfns = machine.changes, _alike(k, vma, file, first, start, codes, write)
     nr = pfns.size
     if nr < 2:
@@ -160,7 +160,7 @@ def _alike(k: Kernel, vma: VmArea, file: AddressSpace, first: int, start: int, c
 
     None, or one, where the first is alone.
     """
-    around = 0 if write else k.rules.fault_around_pages
+    around = fault_around_pages(k, vma, write=write)
     if codes.size == 1 or (write and not vma.flags & VM_SHARED) or k.machine.watched or is_device(vma):
         return _NOTHING
     if asks_each_time(k, vma):

@@ -53,7 +53,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
 
     Of a device it is the driver's. Raises BusError beyond the end of the file, Oops, and as an allocation.
     """
-    machine, mm, locks, around = k.machine, vma.mm, k.machine.locks, not write and k.rules.fault_around_pages > 0
+    machine, mm, locks, around = k.machine, vma.mm, k.machine.locks, fault_around_pages(k, vma, write=write) > 0
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
     make_ways(k, vma, address, address + PAGE_SIZE)
@@ -217,6 +217,11 @@ def _begin_again(k: Kernel, vma: VmArea, opened: File, address: int, page: int) 
         if there:
             put_page(k, page)
     return there
+
+
+def fault_around_pages(k: Kernel, vma: VmArea, *, write: bool) -> int:
+    """How many pages a fault looks at; 0: its own alone. vm_ops of a segment have no map_pages (ipc/shm.c, shm_vm_ops)."""
+    return 0 if write or vma.ops is not None else k.rules.fault_around_pages
 
 
 def fault_window(k: Kernel, vma: VmArea, address: int) -> Range:

@@ -33,7 +33,7 @@ def graph_of(design: AnonVmaObjects, tasks: Iterable[TaskStruct]) -> Modelled:
     chains = [(row, avc.anon_vma) for row, vma in enumerate(vmas) for avc in reversed(design.chains.get(vma, []))]
     anon_vmas: list[ChainedAnonVma] = list(dict.fromkeys(anon_vma for _, anon_vma in chains))
     row_of = {anon_vma: row for row, anon_vma in enumerate(anon_vmas)}
-    files = {vma.file.mapping.address: vma.file.mapping for vma in vmas if vma.file is not None}
+    files = {vma.vm_file.mapping.address: vma.vm_file.mapping for vma in vmas if vma.vm_file is not None}
     row_of_file = {address: row for row, address in enumerate(files)}
     built = build(
         Processes(
@@ -50,7 +50,7 @@ def graph_of(design: AnonVmaObjects, tasks: Iterable[TaskStruct]) -> Modelled:
             _column(vma.pgoff for vma in vmas),
             _column(vma.flags for vma in vmas),
             _column(vma.anon_vma.address if isinstance(vma.anon_vma, ChainedAnonVma) else NONE for vma in vmas),
-            _column(NONE if vma.file is None else row_of_file[vma.file.mapping.address] for vma in vmas),
+            _column(NONE if vma.vm_file is None else row_of_file[vma.vm_file.mapping.address] for vma in vmas),
         ),
         AnonVmas(
             _column(anon_vma.root.address for anon_vma in anon_vmas),

@@ -17,7 +17,7 @@ Addresses are symbolic, so that each side may have them elsewhere:
     w+{2*i} a place that moves with a counter, in a block that is repeated (repeat.py)
     ... and `+17b` behind an address or a length is 17 bytes more: `w+3+17b`, `2+1b`, `1b`
 
-`create f0 8` makes a file of 8 pages and descriptor f0 of it. `mmap` makes private anonymous memory, or shows a file; at a given address it is MAP_FIXED, unless the flags say HINT or FIXED_NOREPLACE. A
+`create f0 8` makes a file of 8 pages and descriptor f0 of it; `shmget s0 5 8` a segment with key 5. `mmap` makes anonymous memory, private unless it is SHARED, or shows a file; at a given address it is MAP_FIXED, unless the flags say HINT or FIXED_NOREPLACE. A
 `write` stores a number that nobody else stores: that of its line among the operations, and of the page. Behind `=>` stands what the call
 must come to: `=> ENOMEM`, `=> SIGSEGV w+3`, `=> w+0`; a first word is enough, and `=> ok` is anything but a failure.
 `A: ... | B: ...` are two calls that may overlap. Before the first operation `box ram=512M overcommit=2` may say on what machine (box.py).
@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 from rmaplab.calls.table import BIRTHS, CALLS, REQUIRED
 from rmaplab.calls.words import NAME, LivingKind
 from rmaplab.errors import UsageError
-from rmaplab.objects.flags import MAP_SHARED, MREMAP_FIXED, RLIMIT_NPROC
+from rmaplab.objects.flags import MREMAP_FIXED, RLIMIT_NPROC
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.box import HOST, BadBox, ScriptBox, parse_box
 from rmaplab.workloads.repeat import BadBlock, Line, unrolled
@@ -48,8 +48,8 @@ WORD = 8  # bytes that a read or write moves
 INSTRUCTION = 16  # bytes that one may take, and one more
 MOST_PROCESSES = 512  # that live at once, with their threads
 MOST_WATCHED = 16  # so many are looked at after each operation; of more, those that it is about
-FAILURE = re.compile(r"^E[A-Z0-9]+$|\bSIG[A-Z]+\b|^-\d+$")
-"""In a result: an errno, by name or number, or a signal."""
+FAILURE = re.compile(r"^(?!EXEC$)E[A-Z0-9]+$|\bSIG[A-Z]+\b|^-\d+$")
+"""In a result: an errno, by name or number, or a signal. EXEC is a seal."""
 
 
 class ScriptError(UsageError):
@@ -57,8 +57,6 @@ class ScriptError(UsageError):
 
 
 BESIDE = " | "  # between two operations of one line
-LATER = ("memfd", "shmget", "remap_file_pages")
-STAGES = "shared memory comes with the next stage: expected private memory, or a file's (create f0 8), found {}"
 
 
 @dataclass(frozen=True)
@@ -203,9 +201,6 @@ def _parse_line(words: list[str], number: int) -> Op:
     if len(words) == 1:
         raise ScriptError(f"expected a call after {words[0]!r}: one of {', '.join(CALLS)}")
     call, given = words[1], words[2:]
-    for word in (call, *"|".join(given).split("|")):
-        if word in LATER:
-            raise ScriptError(STAGES.format(repr(word)))
     if call not in CALLS:
         raise ScriptError(f"expected a call, found {call!r}: one of {', '.join(CALLS)}")
     signature = CALLS[call].arguments
@@ -223,8 +218,6 @@ def _parse_line(words: list[str], number: int) -> Op:
             raise ScriptError(f"expected {argument.kind.expected}, found {given[i]!r}: {usage(call)}")
         values.append(value)
     op = Op(process, call, tuple(values), number)
-    if call == "mmap" and op["file"] < 0 and op["flags"] & MAP_SHARED:
-        raise ScriptError(STAGES.format("SHARED without a file"))
     if call in ("read", "write") and op["address"].extra > PAGE_SIZE - WORD:
         raise ScriptError(f"expected a place for {WORD} bytes within a page, found {given[0]!r}: {usage(call)}")
     if call == "fail" and not op["nth"]:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rmaplab.calls.table import Returns
-from rmaplab.calls.words import Length, ProtKind
+from rmaplab.calls.table import SEGMENT, Returns
+from rmaplab.calls.words import KeyKind, Length, ProtKind
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.flags import VM_MAYSHARE, VM_SHARED
 from rmaplab.units import PAGE_SIZE
@@ -32,6 +32,7 @@ from rmaplab.workloads.world import (
     stamp,
 )
 
+KEY = KeyKind()
 CODE = re.compile(r"(\bSIG[A-Z]+ \S+) \S+$")
 PROTS = tuple((bit, letter) for letter, bit in ProtKind.letters.items())
 
@@ -80,13 +81,21 @@ def word_of(text: str) -> int:
 def result_text(returns: Returns, value: Any, places: Places) -> str:
     """What a call has returned, in the words of both sides; `value` is in the side's own numbers.
 
-    An address, a bool for each page, a list of words, (bytes, a list of words), (the child's name, how it ended) or None for no child yet; else nothing is told.
+    An address, a bool for each page, a list of words, (bytes, a list of words), (the child's name, how it ended) or None for no child yet, a segment's first
+    name, (key, size, mode, attachments); else nothing is told.
     """
     match returns:
         case Returns.ADDRESS | Returns.BREAK:
             return places.name(value)
         case Returns.LENGTH:
             return str(Length(*divmod(value, PAGE_SIZE)))
+        case Returns.BLOCKS:
+            return str(value)
+        case Returns.SEGMENT:
+            return SEGMENT.kind.format(value)
+        case Returns.STATUS:
+            key, size, mode, attached = value
+            return f"{Length(*divmod(size, PAGE_SIZE))} x{attached} mode {mode:o} key {KEY.format(key)}"
         case Returns.RESIDENT:
             return " ".join(str(int(there)) for there in value)
         case Returns.WORDS:

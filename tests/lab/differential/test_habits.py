@@ -8,7 +8,7 @@ from rmaplab.calls.table import BIRTHS, CALLS, Argument, Call
 from rmaplab.calls.words import FlagsKind, NumberKind
 from rmaplab.errors import UsageError
 from rmaplab.host.agent import TASK_SIZE
-from rmaplab.host.asked import ranges
+from rmaplab.host.asked import largest_segment, ranges
 from rmaplab.lab.differential import pen
 from rmaplab.lab.differential.fuzz import make_script
 from rmaplab.lab.differential.habits import ALL, HABITS, STEPS, find_maker, make_habitual
@@ -41,7 +41,7 @@ def test_nothing_reaches_the_agents_own_memory(habit: str) -> None:
     """It would refuse the script: all lies from the heap to m, or beyond user space."""
     for script in scripts(habit, 80):
         for op in script.ops:
-            for first, end in ranges(op, PLACES):
+            for first, end in ranges(op, PLACES, largest_segment(script)):
                 assert not (first < PLACES.h and end > 0), f"{script.name}: {op}"
                 assert not (first < TASK_SIZE and end > PLACES.m), f"{script.name}: {op}"
 

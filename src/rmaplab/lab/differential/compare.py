@@ -18,6 +18,9 @@ from rmaplab.workloads.script import FAILURE, FIRST, Op, Script
 from rmaplab.workloads.world import Record, State, World, has_disk, seen_columns, seen_vmas
 from rmaplab.workloads.world_text import without_code
 
+DISKS_OWN = (Returns.RESIDENT, Returns.BLOCKS)
+"""What a disk makes its own affair: what has been read ahead, and when blocks are taken."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -70,7 +73,7 @@ def compare(host: Record, model: Record) -> Difference | None:
         if index >= len(model.results):
             return Difference(host, model, index, "model")
         results = host.results[index], model.results[index]
-        if on_disk and CALLS[host.script.ops[index].call].returns is Returns.RESIDENT:  # what has been read ahead, too
+        if on_disk and CALLS[host.script.ops[index].call].returns in DISKS_OWN:
             results = result_kind(results[0]), result_kind(results[1])
         if results[0] != results[1] and ("codes" in sees or without_code(results[0]) != without_code(results[1])):
             return Difference(host, model, index, "result")

@@ -11,8 +11,9 @@ from dataclasses import replace
 from random import Random
 from typing import Any, ClassVar
 
-from rmaplab.calls.table import BIRTHS, CALLS, HINT, MADV, MAP, MREMAP, PROTECTION, RANGE, Argument
-from rmaplab.calls.words import Address, FileKind, Length, LengthKind, NumberKind
+from rmaplab.calls.table import BIRTHS, CALLS, HINT, MADV, MAP, MREMAP, PROTECTION, RANGE
+from rmaplab.calls.words import Address, Length
+from rmaplab.lab.differential.fuzz_steps import LEAF, OF_FILES, OF_SEGMENTS, Steps
 from rmaplab.lab.memory import Memory
 from rmaplab.objects.flags import (
     CLONE_VM,
@@ -29,10 +30,6 @@ from rmaplab.workloads.script import FIRST, Lives, Op, Script, op
 
 LEAST_OPS, MOST_OPS = 4, 24
 MOST_ALIVE, NAMES = 5, "BCDEFGHIJKLMNOP"
-FILES = 6  # descriptors
-FILE_PAGES = 12
-LEAF = 512  # pages that one leaf table maps
-SPOTS = ((0, 24), (0, 24), (0, 24), (500, 524), (300, 316))  # where in the window: around one leaf table's end, too
 # a flag of mmap once in so many
 MAP_CHANCES = {
     "NORESERVE": 20,
@@ -43,9 +40,10 @@ MAP_CHANCES = {
     "NONBLOCK": 80,
     "DROPPABLE": 30,
 }
-OF_FILES = [row.name for row in CALLS.values() if row.arguments and isinstance(row.arguments[0].kind, FileKind)]
 MAYMOVE, FIXED, DONTUNMAP = MREMAP.words.values()
-USUAL_ADVICE = ("DONTNEED", "DONTNEED", "FREE", "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_WRITE")
+USUAL_ADVICE = (
+    "DONTNEED", "DONTNEED", "FREE", "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_WRITE"
+)  # fmt: skip
 MORE_ADVICE = [word for word in MADV.words if "MERGEABLE" not in word]  # ksmd would act on it
 
 
@@ -54,20 +52,21 @@ def make_script(seed: int, number: int, calls: frozenset[str]) -> Script:
     return _Maker(Random(f"{seed}:{number}"), calls).make(f"script {number} of seed {seed}")  # noqa: S311
 
 
-class _Maker:
+class _Maker(Steps):
     """One script in the making."""
 
     def __init__(self, random: Random, calls: frozenset[str]) -> None:
-        self.random = random
+        super().__init__(random)
         self.shows_files = "create" in calls and random.random() < 0.5
-        self.files: list[int] = []  # descriptors that somebody has given
-        self.calls = [
-            call for call in CALLS if call in calls and CALLS[call].often and (self.shows_files or call not in OF_FILES)
+        self.attaches = "shmget" in calls and random.random() < 0.25
+        self.shares = self.attaches or random.random() < 0.5
+        left_out = {*(OF_FILES if not self.shows_files else ()), *(OF_SEGMENTS if not self.attaches else ())}
+        left_out |= {"remap_file_pages"} if not (self.shares or self.shows_files) else set()
+        self.calls = [call for call in CALLS if call in calls and CALLS[call].often and call not in left_out]
+        self.weights = [
+            CALLS[call].often * (2 if call in OF_FILES or call in OF_SEGMENTS else 1) for call in self.calls
         ]
-        self.weights = [CALLS[call].often * (2 if call in OF_FILES else 1) for call in self.calls]
         self.alive = {FIRST: Memory()}
-        self.large = not random.randrange(25)  # whole leaf tables
-        self.spot = (0, 4 * LEAF) if self.large else random.choice(SPOTS)
         self.locks = (
             "limit" if self.large else random.choice(["limit", "mlockall"])
         )  # the agent's own memory counts for both: docs/divergences.md
@@ -84,61 +83,19 @@ class _Maker:
             if number == 0 or (number == 1 and not self.random.randrange(3)):
                 call = "mmap"
             if number == 0 and self.shows_files:
-                call = "create"
-            made = self.own.get(call, _Maker._by_its_arguments)(self, call, process, self.alive[process])
+                call = self.random.choice(["create", "create", "memfd"]) if "memfd" in self.calls else "create"
+            if number == 1 and self.attaches:
+                call = "shmget"
+            if self.soon and self.soon[0].process in ready:
+                made: Op | None = self.soon.pop(0)
+            else:
+                made = self.own.get(call, _Maker._by_its_arguments)(self, call, process, self.alive[process])
             if made is not None and self.lives.problem(made) is None:
                 for gone in self.lives.ends(made):
                     del self.alive[gone]
                 self.ops.append(replace(made, line=len(self.ops) + 1))
                 self.lives.do(made)
         return Script(tuple(self.ops), name)
-
-    # -- where ----------------------------------------------------------------------------------------------------------
-
-    def _page(self, memory: Memory) -> int:
-        """A page of the spot; most often one that is mapped."""
-        if memory.prots and self.random.random() < 0.85:
-            return self.random.choice(list(memory.prots))
-        return self.random.randint(*self.spot) if not self.large else LEAF * self.random.randrange(4)
-
-    def _span(self, memory: Memory) -> tuple[int, int]:
-        """A first page and a number: a whole mapping, part of one, or anything."""
-        first = self._page(memory)
-        match self.random.randrange(8):
-            case 0 | 1 | 2:
-                run = memory.alike(first)
-                return run[0], len(run)
-            case 3:
-                run = memory.alike(first)
-                return first, run[-1] - first + 1
-            case 4:
-                return first, 1
-            case 5:
-                return first, self.random.randint(1, 6)
-            case _:
-                return first, self.random.randint(1, memory.alike(first)[-1] - first + 1)
-
-    def _goal(self, memory: Memory, nr: int) -> int:
-        """Where something of so many pages could go: beside a mapping, or anywhere in the spot."""
-        if memory.prots and self.random.random() < 0.6:
-            run = memory.alike(self.random.choice(list(memory.prots)))
-            return self.random.choice([run[-1] + 1, max(0, run[0] - nr)])
-        return LEAF * self.random.randrange(6) if self.large else self.random.randint(self.spot[0], self.spot[1] + 8)
-
-    def _address(self, page: int) -> Address:
-        """It, seldom a few bytes off; pages count from the window's."""
-        return Address("w", page, 17 if not self.random.randrange(150) else 0)
-
-    def _length(self, nr: int) -> Length:
-        if not self.random.randrange(60):
-            return Length(0)
-        return Length(nr, 100 if not self.random.randrange(80) else 0)
-
-    # -- what -----------------------------------------------------------------------------------------------------------
-
-    def _tried(self, argument: Argument) -> Any:
-        """One of the values that the table has for it."""
-        return self.random.choice(argument.tried) if len(argument.tried) > 1 else argument.tried[0]
 
     def _by_its_arguments(self, call: str, process: str, memory: Memory) -> Op:
         """A call that is its name and its arguments: a range somewhere, and values that the table has for the others."""
@@ -162,6 +119,8 @@ class _Maker:
         shown = self._shown()
         if shown and self.random.randrange(2):
             flags |= MAP.words["SHARED"] | (0 if self.random.randrange(30) else MAP.words["PRIVATE"])
+        elif not shown and self.shares and not self.random.randrange(4):
+            flags |= MAP.words["SHARED"] | (0 if self.random.randrange(60) else MAP.words["PRIVATE"])
         if not self.random.randrange(16):
             return op(process, call, "any", self._length(nr), prot, flags, *shown)
         page = self._goal(memory, nr)
@@ -172,16 +131,9 @@ class _Maker:
                 flags |= MAP_FIXED_NOREPLACE
         if not flags & (HINT | MAP_FIXED_NOREPLACE):
             memory.map(page, nr, prot)
+            if flags & MAP.words["SHARED"]:
+                self.shared.append((page, nr))
         return op(process, call, self._address(page), self._length(nr), prot, flags, *shown)
-
-    def _shown(self) -> tuple[Any, ...]:
-        """Perhaps a file, and from where on."""
-        if not self.files or self.random.random() < 0.4:
-            return ()
-        return self._file(), Length(
-            self.random.choice([0, 0, 0, self.random.randrange(FILE_PAGES)]),
-            17 if not self.random.randrange(150) else 0,
-        )
 
     def _munmap(self, call: str, process: str, memory: Memory) -> Op:
         page, nr = self._span(memory)
@@ -213,42 +165,15 @@ class _Maker:
             memory.unmap(page + new, nr - new)
         return op(process, call, self._address(page), old, self._length(new), flags, to)
 
-    def _file(self) -> int:
-        """A descriptor: most often one that means something."""
-        return (
-            self.random.choice(self.files) if self.files and self.random.randrange(12) else self.random.randrange(FILES)
-        )
-
-    def _size(self) -> Length:
-        """Of a file, or a place in it: seldom within a page."""
-        most = LEAF + 40 if self.large and self.random.randrange(2) else FILE_PAGES
-        return Length(self.random.randint(0, most), self.random.choice([0, 0, 0, 0, 100, 4090]))
-
-    def _create(self, call: str, process: str, memory: Memory) -> Op:
-        file = self.random.randrange(FILES)
-        self.files.append(file)
-        return op(process, call, file, self._size(), self._tried(CALLS[call].arguments[2]))
-
-    def _of_file(self, call: str, process: str, memory: Memory) -> Op | None:
-        """Whatever else begins with a descriptor."""
-        if not self.files:
-            return None
-        file, left = self._file(), CALLS[call].arguments[1:]
-        values = list[Any]()
-        for argument in left:
-            match argument.kind:
-                case FileKind():
-                    values.append(self._file())
-                case LengthKind():
-                    values.append(self._size())
-                case NumberKind():
-                    values.append(self.random.randint(1, 4))
-                case _:
-                    values.append(self._tried(argument))
-        if call in ("open", "dup"):
-            file = self.random.randrange(FILES)
-            self.files.append(file)
-        return op(process, call, file, *values)
+    def _remap_file_pages(self, call: str, process: str, memory: Memory) -> Op:
+        """Of what is shared, most often."""
+        made = self._by_its_arguments(call, process, memory)
+        if not self.shared or not self.random.randrange(8):
+            return made
+        page, nr = self.random.choice(self.shared)
+        first = self.random.randrange(nr)
+        part = self.random.choice([1, 1, nr - first, self.random.randint(1, nr)])
+        return op(process, call, self._address(page + first), self._length(part), *made.arguments[2:])
 
     def _brk(self, call: str, process: str, memory: Memory) -> Op:
         return op(process, call, Address("h", self.random.randint(0, 6)))
@@ -322,5 +247,6 @@ class _Maker:
         "mmap": _mmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "madvise": _madvise,
         "mlockall": _mlockall, "process_madvise": _process_madvise, "read": _access, "write": _access, "fetch": _fetch, **dict.fromkeys(BIRTHS, _birth),
         "exec": _exec, "exit": _exit, "kill": _exit,
-        "limit": _limit, **dict.fromkeys(OF_FILES, _of_file), "create": _create,
+        "limit": _limit, **dict.fromkeys(OF_FILES, Steps.of_file), "create": Steps.create,
+        **dict.fromkeys(OF_SEGMENTS, Steps.of_segment), "shmget": Steps.shmget, "shmat": Steps.shmat, "shmdt": Steps.shmdt, "remap_file_pages": _remap_file_pages,
     }  # fmt: skip  # the calls that change what is mapped where, or for which random arguments would seldom mean anything

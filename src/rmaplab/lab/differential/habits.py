@@ -12,14 +12,15 @@ from random import Random
 
 from rmaplab.calls.table import CALLS, MADV, RANGE
 from rmaplab.errors import UsageError
-from rmaplab.lab.differential.fuzz import LEAF, make_script
-from rmaplab.lab.differential.pen import Pen
+from rmaplab.lab.differential.fuzz import make_script
+from rmaplab.lab.differential.fuzz_steps import LEAF
+from rmaplab.lab.differential.habits_of_files import shared, shown
+from rmaplab.lab.differential.pen import PROTS, Pen
 from rmaplab.workloads.script import MOST_PROCESSES, Script
 
 Maker = Callable[[int, int, frozenset[str]], Script]
 """Of a seed, a number and the calls that there are; DISK among them where files can be on one."""
-STEPS, ALL, DISK = "steps", "all", "disk"
-PROTS = ("rw", "r", "-", "rx", "w", "rwx")
+STEPS, ALL = "steps", "all"
 UNDONE = {
     "DONTFORK": "DOFORK", "WIPEONFORK": "KEEPONFORK", "DONTDUMP": "DODUMP", "RANDOM": "NORMAL", "SEQUENTIAL": "NORMAL",
     "GUARD_INSTALL": "GUARD_REMOVE", "FREE": "DONTNEED", "COLD": "WILLNEED", "POPULATE_WRITE": "DONTNEED",
@@ -261,51 +262,6 @@ def clones(pen: Pen) -> None:
                 pen.spice()
 
 
-def shown(pen: Pen) -> None:
-    """Files, opened more than once, that a family shows side by side and over each other: written to, cut, grown, moved, protected."""
-    random, nr = pen.random, pen.random.choice([4, 9, 24, 40, LEAF + 20])
-    pen.areas = [("w", 0, nr), ("w", nr, nr), ("w", LEAF - 12, 24)]
-    where = "rw disk" if DISK in pen.calls and not random.randrange(6) else ""
-    for nth in range(random.randint(1, 3)):
-        pen.say("A", f"create f{nth} {random.randint(1, nr)}{random.choice(['', '', '+100b'])} {where}")
-    pen.say("A", f"open f3 f0 {random.choice(['r', 'rw', 'w'])}")
-    pen.say("A", "dup f4 f0")
-    for _ in range(random.randint(20, 60)):
-        who, file = pen.anybody(), f"f{random.choice([0, 0, 0, 1, 2, 3, 4])}"
-        match random.randrange(12):
-            case 0 | 1 | 2:
-                pen.say(who, _showing(pen, file))
-            case 3:
-                pen.child(who, random.choice(["fork", "fork", "fork", "clone"]))
-            case 4:
-                pen.say(
-                    who,
-                    f"ftruncate {file} {random.choice([0, random.randint(0, nr), nr, nr + 3])}{random.choice(['', '+100b', '+9b'])}",
-                )
-            case 5:
-                pen.say(
-                    who, f"{random.choice(['pwrite', 'pread'])} {file} {random.randrange(nr)} {random.randint(1, 4)}"
-                )
-            case 6 | 7 | 8:
-                pen.say(who, f"{random.choice(['write', 'write', 'read'])} {pen.address()} {random.randint(1, 9)}")
-            case 9:
-                pen.move(who)
-            case 10:
-                pen.say(who, f"mprotect {pen.range()} {random.choice(PROTS)}")
-            case _:
-                pen.spice()
-
-
-def _showing(pen: Pen, file: str) -> str:
-    """A mapping of it: as the others go on, or from anywhere."""
-    random = pen.random
-    region, first, nr = random.choice(pen.areas)
-    at = random.randrange(nr)
-    flags = random.choice(["SHARED", "SHARED", "0", "SHARED|POPULATE", "SHARED|NORESERVE"])
-    page = random.choice([at, at, random.randrange(nr)])
-    return f"mmap {region}+{first + at} {random.randint(1, nr - at)} {random.choice(['rw', 'rw', 'r'])} {flags} {file} {page}"
-
-
 def long(pen: Pen) -> None:
     """About 300 lines of anything, over a few areas."""
     random = pen.random
@@ -322,8 +278,9 @@ def long(pen: Pen) -> None:
 HABITS: Mapping[str, tuple[Callable[[Pen], None], int]] = {
     "many": (many, 2), "lineage": (lineage, 4), "storm": (storm, 4), "stripes": (stripes, 3), "ends": (ends, 3),
     "placed": (placed, 4), "clones": (clones, 4), "long": (long, 1), "shown": (shown, 6),
+    "shared": (shared, 8),
 }  # fmt: skip
-"""What writes, and how many of 31 scripts are such."""
+"""What writes, and how many of 39 scripts are such."""
 
 
 def make_habitual(habit: str, seed: int, number: int, calls: frozenset[str]) -> Script:

@@ -11,8 +11,6 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
 
-import numpy as np
-
 from rmaplab.calls.table import BIRTHS, CALLS, Returns
 from rmaplab.calls.task import Task
 from rmaplab.errors import (
@@ -27,13 +25,11 @@ from rmaplab.errors import (
 )
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.system import System, boot
-from rmaplab.machine.arrays import I64
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, ZERO_PFN
-from rmaplab.machine.table_reader import read_page_tables
+from rmaplab.lab.differential.sight import ModelView
 from rmaplab.mm.access import check_copy
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode
 from rmaplab.mm.vma import link_vma, vm_area_alloc
-from rmaplab.objects.flags import RLIMIT_MEMLOCK, VM_DONTEXPAND
+from rmaplab.objects.flags import MADV_REMOVE, RLIMIT_MEMLOCK, VM_DONTEXPAND
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.reclaim.oom_kill import OomKiller
@@ -41,11 +37,11 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 from rmaplab.workloads.box import HOST, ScriptBox
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import FIRST, WORD, Op, Script, steps
+from rmaplab.workloads.segments import Segments
 from rmaplab.workloads.world import EVERYTHING, Circumstances, Raw, Record, Watcher, seen_of, stamp
 from rmaplab.workloads.world_text import result_text, signal_text
 
 RAM, PAGING = "256M", "x86-64"
-MOST_PAGES = (1 << 51) - 1
 SMALL_WINDOW = 1 << 38  # where the address space ends at 512 GiB
 
 
@@ -76,15 +72,14 @@ class Obedient:
         """Why the last operation failed, as the rule says that has refused it."""
         self.tasks: dict[str, Task] = {}
         self.names: dict[int, str] = {}
-        self._raws: dict[int, Raw] = {}
         self._failing: dict[str, int] = {}  # processes: which allocation of their next call fails
-        self._mapped: I64 = np.zeros(self.system.machine.frames.nr, np.int64)
-        """By frame, entries: zeros but within raws()."""
         self._top = top = _top(kernel, around.m if rules.mmap_topdown else None)
         first = self._add(FIRST, self.system.spawn(root=around.privileged))
         self._fence(first)
         roomy = self.system.machine.paging.task_size > WINDOW + REACH
         self.places = Places(WINDOW if roomy else SMALL_WINDOW, top, self._mm(first).brk)
+        self._sight = ModelView(self.system.machine, self.places)
+        self._segments = Segments()
         self.watcher = Watcher(self._mm(first).nr_tables)
 
     def do(self, number: int, op: Op) -> str:
@@ -119,29 +114,9 @@ class Obedient:
                 allocator.fail_after = None
 
     def raws(self, *touched: str, only: Sequence[str] | None = None) -> dict[str, Raw]:
-        """All processes that live, or `only` those, as this side sees them; without `touched` O(page tables).
-
-        Of processes that are not `touched`, only what belongs to frames is read again: an operation changes its own process's
-        entries. (Who calls reads everything at the end of a script, and check() looks at all of it.)
-        """
+        """All processes that live, or `only` those, as this side sees them (sight.py)."""
         self._bury()
-        mms = {name: self._mm(task) for name, task in self.tasks.items()}
-        known = {mm.address for mm in mms.values()} & self._raws.keys()
-        fresh = {mms[name].address for name in touched if name in mms} if touched else known
-        others = {at: self._raws[at] if only else self._again(self._raws[at]) for at in known - fresh}
-        self._raws = {
-            mm.address: others[mm.address] if mm.address in others else self._raw(mm)
-            for mm in {mm.address: mm for mm in mms.values()}.values()
-        }
-        for raw in self._raws.values():
-            np.add.at(self._mapped, raw.pages[:, 1], 1)
-        mms = mms if only is None else {name: mms[name] for name in only if name in mms}
-        for address in {mm.address for mm in mms.values()}:
-            pages = self._raws[address].pages
-            pages[:, 3] = np.where(pages[:, 2] != 0, 0, self._mapped[pages[:, 1]])
-        for raw in self._raws.values():
-            self._mapped[raw.pages[:, 1]] = 0
-        return {name: self._raws[mm.address] for name, mm in mms.items()}
+        return self._sight.raws({name: self._mm(task) for name, task in self.tasks.items()}, touched, only)
 
     def graph(self) -> Graph | None:
         """The anon_vma graph of the window, if the design has one."""
@@ -155,7 +130,9 @@ class Obedient:
     def _call(self, number: int, op: Op, task: Task) -> str:
         """A call as the table has it."""
         call = CALLS[op.call]
-        value: Any = call.method(task, *self.places.numbers(op).values())
+        numbers = self.places.numbers(op)
+        self._segments.put(op, numbers)
+        value: Any = call.method(task, *numbers.values())
         if op.call == "exec":
             self.tasks = {name: task for name, task in self.tasks.items() if task.mm is not None}
             self._fence(task)
@@ -165,6 +142,8 @@ class Obedient:
                 mm.total_vm, mm.total_vm_drift = mm.total_vm - 1, mm.total_vm_drift + 1
         if call.returns is Returns.NEVER:
             self.tasks = {name: task for name, task in self.tasks.items() if task.mm is not None}
+        if call.returns is Returns.SEGMENT:
+            value = self._segments.given(op["segment"], value)
         return result_text(call.returns, value, self.places)
 
     def _read(self, number: int, op: Op, task: Task) -> str:
@@ -200,6 +179,12 @@ class Obedient:
         for page in range(op["pages"]):
             task.pwrite(file, (stamp(number) + page).to_bytes(WORD, "little"), offset + page * PAGE_SIZE)
         return "ok"
+
+    def _blocks(self, number: int, op: Op, task: Task) -> str:
+        """What a file takes on a disk is the disk's own affair."""
+        file = task.opened("fstat", op["file"])
+        on_disk = file.mapping.on_disk and file.mapping is not self.system.kernel.dev_zero
+        return result_text(Returns.BLOCKS, 0, self.places) if on_disk else self._call(number, op, task)
 
     def _fetch(self, number: int, op: Op, task: Task) -> str:
         """The instruction that stands there is run: it must be one that changes nothing, as 0 and small numbers are (add to where a register points)."""
@@ -256,6 +241,7 @@ class Obedient:
         "fetch": _fetch,
         "pread": _pread,
         "pwrite": _pwrite,
+        "blocks": _blocks,
         "copy_from_user": _copy_from_user,
         "copy_to_user": _copy_to_user,
         "wait": _wait,
@@ -295,38 +281,6 @@ class Obedient:
     def _page(self, op: Op, page: int) -> int:
         return self.places.real(op["address"]) + page * PAGE_SIZE
 
-    def _raw(self, mm: MmStruct) -> Raw:
-        machine = self.system.machine
-        told = [
-            (
-                vma.start,
-                vma.end,
-                vma.flags,
-                vma.file.mapping.address if vma.file else 0,
-                (vma.pgoff & MOST_PAGES) << PAGE_SHIFT
-                if vma.file
-                else 0,  # old kernels show what lies behind every file
-            )
-            for vma in mm.vmas
-            if not vma.flags & VM_DONTEXPAND
-        ]
-        vmas: I64 = np.array(told, np.int64).reshape(-1, 5)
-        vmas[:, :2] = self.places.canonical(vmas[:, :2])
-        vmas = vmas[np.argsort(vmas[:, 0])]  # here the heap may lie above the window
-        present, _ = read_page_tables(machine, mm.pgd)
-        pages = np.zeros((len(present.pfns), 6), np.int64)
-        pages[:, 0] = self.places.canonical(present.addresses)
-        pages[:, 1] = present.pfns
-        pages[:, 2] = present.pfns == ZERO_PFN
-        return self._again(Raw(vmas, pages[np.argsort(pages[:, 0])], mm.nr_tables, mm.locked_vm))
-
-    def _again(self, raw: Raw) -> Raw:
-        """What a process has, with what belongs to frames read again."""
-        machine, pages = self.system.machine, raw.pages.copy()
-        pages[:, 4] = machine.frames.flags[pages[:, 1]] & PG_ANON_EXCLUSIVE != 0
-        pages[:, 5] = machine.ram.words8.reshape(-1, PAGE_SIZE // 8)[pages[:, 1], 0]
-        return raw._replace(pages=pages)
-
 
 @cache
 def _top(kernel: str, base: int | None) -> int:
@@ -340,6 +294,11 @@ def _as_promised(promises: Overcommit, around: Circumstances, box: ScriptBox) ->
     if promises.mode is OvercommitMode.STRICT:
         return replace(promises, totalram=ram >> PAGE_SHIFT, swap=swap >> PAGE_SHIFT, nr_free_at_boot=ram >> PAGE_SHIFT)
     return replace(promises, swap=(ram + swap >> PAGE_SHIFT) - promises.totalram)
+
+
+def _unmaps(op: Op) -> bool:
+    """Whether it may change the entries of everybody."""
+    return CALLS[op.call].unmaps or (op.call == "madvise" and op["advice"] == MADV_REMOVE)
 
 
 def _refuse_what_cannot_be_compared(script: Script, around: Circumstances) -> None:
@@ -384,7 +343,7 @@ def obey(
             if check_each or last:
                 obedient.system.check()
             touched = [op.process, *([op["child"]] if op.call in BIRTHS else [])]
-            if last or CALLS[op.call].unmaps:
+            if last or _unmaps(op):
                 touched = []
             record.worlds.append(obedient.watcher.world(op, obedient.raws(*touched, only=step.looks)))
             record.results.append(result)

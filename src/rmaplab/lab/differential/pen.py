@@ -12,8 +12,18 @@ from random import Random
 from typing import Any
 
 from rmaplab.calls.table import BIRTHS, CALLS, MADV, REQUIRED, Argument
-from rmaplab.calls.words import AddressKind, FileKind, FlagsKind, LengthKind, LivingKind, NumberKind
-from rmaplab.lab.differential.fuzz import FILES, MAP_CHANCES
+from rmaplab.calls.words import (
+    AddressKind,
+    FileKind,
+    FlagsKind,
+    LengthKind,
+    LivingKind,
+    NumberKind,
+    PlaceKind,
+    SegmentKind,
+)
+from rmaplab.lab.differential.fuzz import MAP_CHANCES
+from rmaplab.lab.differential.fuzz_steps import FILES, SEGMENTS
 from rmaplab.objects.flags import MAP_SHARED
 from rmaplab.workloads.script import FIRST, MOST_PROCESSES, Lives, Op, Script, op
 
@@ -21,6 +31,7 @@ Area = tuple[str, int, int]
 """(region, first page, number of pages)"""
 MOST_ALIVE = 6
 ADVICE = [word for word in MADV.words if "MERGEABLE" not in word]  # ksmd would act on it
+PROTS = ("rw", "r", "-", "rx", "w", "rwx")
 MREMAP_FLAGS = ("0", "MAYMOVE", "MAYMOVE", "MAYMOVE|DONTUNMAP")
 AS_PAGES = (40, 400, 4000, 1 << 20)
 MEMLOCK_PAGES = (0, 3, 9, 40, 200)
@@ -194,6 +205,9 @@ class Pen:
                 return kind.parse(random.choice(ADVICE if kind is MADV else list(kind.words)))
             case FlagsKind(words=words):
                 return kind.parse("|".join(word for word in words if not random.randrange(3)) or "0")
+            case PlaceKind():  # in the window: what is attached may be long, and above m is the agent's
+                place = self.address()
+                return kind.parse(place if place[0] == "w" and random.randrange(5) else "any")
             case AddressKind():
                 return kind.parse(f"h+{random.randrange(6)}" if call == "brk" else self.address())
             case LengthKind():
@@ -202,6 +216,8 @@ class Pen:
                 return min(random.choice([1, 1, 2, 5]), most)
             case FileKind():
                 return random.randrange(FILES)
+            case SegmentKind():
+                return random.randrange(SEGMENTS)
             case LivingKind():
                 return random.choice(self.alive)
             case _:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from rmaplab.calls.table import BIRTHS, CALLS
-from rmaplab.calls.words import Address, FlagsKind, Length
-from rmaplab.objects.flags import MREMAP_FIXED
+from rmaplab.calls.words import Address, FlagsKind, KeyKind, Length, NumberKind
+from rmaplab.objects.flags import IPC_PRIVATE, MREMAP_FIXED
 from rmaplab.workloads.script import Lives, Op, Script
 
 Fails = Callable[[Script], bool]
@@ -95,7 +95,9 @@ def _simpler_values(one: Op, position: int) -> Iterator[object]:
                 for bit in words.values()
                 if value & bit and not (one.call == "mremap" and bit == MREMAP_FIXED)
             )
-        case int(), _ if argument.name == "pages":
+        case int(), KeyKind() if value:
+            yield IPC_PRIVATE
+        case int(), NumberKind() if argument.name in ("pages", "offset"):
             yield from (fewer for fewer in (1, value // 2) if 0 < fewer < value)
 
 
