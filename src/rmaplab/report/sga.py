@@ -18,6 +18,7 @@ USES = {
     "stacks": "stacks",
     "segment": "segment",
     "index": "its index",
+    "swap_vector": "its swap vector",
     "mem_map": "mem_map",
     "boot": "boot",
     "free": "free",
@@ -63,7 +64,7 @@ def _memory(rows: Sequence[SgaRow], *, windows: bool) -> Table:
     table = new_table(
         "what memory was used for at the first request that was not met, or (arithmetic) after the last user that was run",
         f"RAM|split|{MAPPED[windows]}kernel|memory|{'|'.join(f'>{use}' for use in USES.values())}",
-        leave_out="its index|boot|stacks|other slabs|segment|mem_map",
+        leave_out="its index|its swap vector|boot|stacks|other slabs|segment|mem_map",
     )
     for row, new, last in _grouped(rows):
         about = [*_where(row, new=new), *([row.how] if windows else []), row.kernel]

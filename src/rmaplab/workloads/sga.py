@@ -13,16 +13,18 @@ The segment is mapped at 256 MiB, below where mmap begins to look, as database a
 stack above 2.7 GiB, and with 2:2 as much above 1.7 GiB.
 
 Windows: databases with more buffers than addresses mapped them through a window, 32 KiB at a time (Ingo Molnar, 9 March 2004: 512 MiB are 16,000
-VMAs); files.md H.
+VMAs); files.md H. They show a file of tmpfs, as shmat maps no part of a segment.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 
 from rmaplab.calls.task import Task
 from rmaplab.errors import UsageError
 from rmaplab.kernels.system import System
-from rmaplab.objects.flags import MAP_FIXED, MAP_SHARED
+from rmaplab.mm.ipc_shm import find_segment
+from rmaplab.objects.flags import IPC_PRIVATE, MAP_FIXED, MAP_SHARED
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, page_align
 
 BASE = 0x1000_0000
@@ -35,7 +37,7 @@ class How(Enum):
     """How a user maps the segment."""
 
     WHOLE = "whole"
-    """In one piece."""
+    """In one piece: System V shared memory, for which SHMMAX is raised (32 MiB as it comes) as who installs a database does."""
     IN_ORDER = "windows, in order"
     """Window after window: a kernel may merge them."""
     BACKWARDS = "windows, backwards"
@@ -45,7 +47,7 @@ class How(Enum):
 
 
 class Sga:
-    """The segment on one system, and who forks its users. Raises UsageError for a segment that a user's addresses do not hold."""
+    """The segment on one system, and who forks its users. Raises UsageError for a segment that a user's addresses do not hold; SyscallError, NoMemory."""
 
     def __init__(self, system: System, segment: int, how: How = How.WHOLE) -> None:
         room = largest(system)
@@ -56,7 +58,13 @@ class Sga:
         unit = PAGE_SIZE if how is How.WHOLE else WINDOW
         self.segment, self.how = -(-segment // unit) * unit, how
         self.listener = system.spawn()
-        self.file = system.new_file(size=self.segment, on_disk=False)
+        if how is How.WHOLE:
+            k = system.kernel
+            k.rules = replace(k.rules, shm_max_bytes=max(k.rules.shm_max_bytes, self.segment))
+            self._id = self.listener.shmget(IPC_PRIVATE, self.segment, 0o600)
+            self.file = find_segment(k, self._id, "shmat").file.mapping
+        else:
+            self.file = system.new_file(size=self.segment, on_disk=False)
 
     @property
     def nr_pages(self) -> int:
@@ -66,10 +74,12 @@ class Sga:
     def attach(self) -> Task:
         """A user more, who has written to all pages of the segment. Raises SyscallError, NoMemory, OomKilled."""
         user = self.listener.fork()
-        opened = user.open(self.file, writable=True)
         if self.how is How.WHOLE:
-            self._map(user, opened, 0, self.segment, 0)
-        elif self.how is How.REMAPPED:
+            user.shmat(self._id, BASE)
+            user.touch(BASE, self.segment, write=True)
+            return user
+        opened = user.open(self.file, writable=True)
+        if self.how is How.REMAPPED:
             self._map(user, opened, 0, self.segment, 0)
             for place, block in self._windows():
                 user.remap_file_pages(BASE + place, WINDOW, 0, block >> PAGE_SHIFT)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rmaplab.errors import OomKilled, UsageError
+from rmaplab.errors import OomKilled, SyscallError, UsageError
 from rmaplab.kernels.box import announced
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.costs import sga as lab
@@ -110,7 +110,7 @@ def test_without_chains_page_tables_are_what_ends_it() -> None:
 @pytest.mark.parametrize(
     ("kernel", "swap", "then"),
     [
-        ("2.4.21", "0", "its fault kills the user"),
+        ("2.4.21", "0", "fork: ENOMEM"),
         ("2.4.21", "64M", "it waits for ever"),
         ("2.6.2", "0", "the OOM killer takes user 1 in its place"),
         ("2.6.2", "64M", "it waits for ever"),
@@ -118,7 +118,7 @@ def test_without_chains_page_tables_are_what_ends_it() -> None:
     ],
 )
 def test_what_the_kernel_makes_of_it(kernel: str, swap: str, then: str) -> None:
-    """history.md 2.7: 2.4 fails a fault; 2.6.2 kills the first of those alike, and nobody while swap is free."""
+    """history.md 2.7: 2.4 fails a fault, or a fork; 2.6.2 kills the first of those alike, and nobody while swap is free."""
     (row,) = rows(kernel, swap=swap, segment=12 << 20)
     assert row.then == then
 
@@ -129,7 +129,7 @@ def test_the_user_that_the_allocator_refuses_is_the_first_without_memory() -> No
     sga = Sga(boot("2.4.21", BOX), 12 << 20)
     for _ in range(row.users):
         sga.attach()
-    with pytest.raises(OomKilled):
+    with pytest.raises((OomKilled, SyscallError)):
         sga.attach()
 
 
@@ -155,7 +155,8 @@ def test_high_memory_is_taken_first(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (row.run, row.short_of) == (2, short_of)
 
 
-@pytest.mark.parametrize("segment", [0, -1, 3 << 30])
-def test_a_segment_that_nobody_can_map(segment: int) -> None:
+@pytest.mark.parametrize("segment", [0, -1, 3 << 30, 1 << 30])
+def test_a_segment_that_nobody_can_map_or_promise(segment: int) -> None:
+    """It is refused before anything is run: by a user's addresses, or by overcommit."""
     with pytest.raises(UsageError, match="--segment"):
         rows("2.6.2", segment=segment)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rmaplab.errors import NoMemory, OomKilled, SyscallError
+from rmaplab.errors import NoMemory, OomKilled, SyscallError, UsageError
 from rmaplab.host.procfs import read_fields
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.system import System, boot
@@ -113,7 +113,10 @@ def compare_sga(
 
 
 def _sga(system: System, segment: int | None, how: How) -> Sga:
-    return Sga(system, min(SEGMENT, largest(system)) if segment is None else segment, how)
+    try:
+        return Sga(system, min(SEGMENT, largest(system)) if segment is None else segment, how)
+    except (SyscallError, NoMemory) as failure:
+        raise UsageError(f"{failure}: try more --ram, or a smaller --segment") from None
 
 
 def _run(kernel: str, box: Box, segment: int | None, most: int, how: How) -> SgaRow:
@@ -256,6 +259,8 @@ def zones(system: System, sga: Sga) -> dict[str, dict[str, int]]:
     kinds = {k.vma_cache.name: "vmas", **{cache.name: "reverse_map" for cache in k.design.caches()}}
     if k.page_cache.nodes is not None:
         kinds[k.page_cache.nodes.name] = "index"
+    shmem = sga.file.shmem
+    vector = np.array([] if shmem is None or shmem.vector is None else [*shmem.vector.pages.values()], np.int64)
     used: dict[str, dict[str, int]] = {}
     for side, members in sides.items():
         for zone in members:
@@ -269,6 +274,7 @@ def zones(system: System, sga: Sga) -> dict[str, dict[str, int]]:
             mem_map = system.boot_use.mem_map if zone.name == "NORMAL" else 0
             pages |= {
                 "page_tables": int(np.count_nonzero(flags & PG_TABLE)),
+                "swap_vector": int(np.count_nonzero((vector >= zone.start) & (vector < zone.end))),
                 "segment": int(np.count_nonzero(segment)),
                 "mem_map": mem_map,
                 "boot": int(np.count_nonzero(flags & PG_RESERVED)) - mem_map,
