@@ -153,6 +153,9 @@ def test_high_memory_is_taken_first(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         (row,) = rows(kernel, ram=ram, segment=segment)
         assert (row.run, row.short_of) == (2, short_of)
+    middle = 3 * PAGE_SIZE  # PAE's middle tables lie low, with HIGHPTE too
+    low = row.zones["low"]["free"] / (middle + row.per_user.vmas + row.per_user.other)
+    assert row.users == pytest.approx(low, rel=0.03)
 
 
 @pytest.mark.parametrize("segment", [0, -1, 3 << 30, 1 << 30])
