@@ -1,7 +1,9 @@
 """`rmaplab compare WORKLOAD`."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -12,6 +14,7 @@ from rmaplab.cli.options import (
     check_files,
     check_workload,
     first_typed,
+    gathered,
     output_options,
     plot_option,
     prices_option,
@@ -26,16 +29,52 @@ KERNELS = {
     "forkbench": "2.6.2,2.6.5-rc1-aa1",
     "mallocgroup": "2.6.5-rc1-aa1,6.18",
     "manyvmas": "2.6.2,2.6.5-rc1-aa1,2.6.7,6.18",
+    "sga": "2.4.21,2.6.2,2.6.5-rc1+00100,2.6.5-rc1-aa1",
 }
-_OF_MALLOCGROUP = ("children", "pages", "walks")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Family(NamedTuple):
+    """Of mallocgroup."""
+
+    children: int
+    pages: int
+    walks: int
+
+
+class Segment(NamedTuple):
+    """Of sga; None where nothing was typed."""
+
+    users: int | None
+    segment: str | None
+    windows: bool
+
+
+_OF_MALLOCGROUP = Family._fields
 _OF_MANYVMAS = ("tests", "indexes", "mlock")
+_OF_SGA = Segment._fields
 _OF_FORKBENCH = ("levels", "ht_list", "cpu_list", "host")
 MEANINGLESS = {
-    "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS),
-    "mallocgroup": (*_OF_FORKBENCH, "plot", *_OF_MANYVMAS),
-    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram"),
+    "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA),
+    "mallocgroup": (*_OF_FORKBENCH, "plot", *_OF_MANYVMAS, *_OF_SGA),
+    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA),
+    "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot"),
 }
 """Options of the other workloads."""
+
+
+def _options_of_one(function: F) -> F:
+    """Those of mallocgroup and of sga, passed on as one argument each."""
+    return gathered(gathered(function, "family", _OF_MALLOCGROUP, Family), "shared", _OF_SGA, Segment)
+
+
+def _server(box: Box) -> Box:
+    """The box that sga has where nothing was typed: 8 GiB, split in two ways, without swap."""
+    untyped = {name: text for name, text in _SERVER.items() if first_typed((name,)) is None}
+    return replace(box, **untyped)
+
+
+_SERVER: dict[str, Any] = {"ram": "8G", "split": "3:1,4:4", "swap": "0"}
 
 
 @click.command("compare")
@@ -62,6 +101,14 @@ MEANINGLESS = {
     "installed.  [default: each kernel's own]",
 )
 @click.option("--mlock", is_flag=True, help="manyvmas: lock all mappings, and show what that changes.")
+@click.option(
+    "--users",
+    type=int,
+    metavar="N",
+    help="sga: users that are really there, at most; of more, arithmetic.  [default: 1000; with --windows 2]",
+)
+@click.option("--segment", metavar="SIZE", help="sga: the segment.  [default: 2.7G; with --windows 512M]")
+@click.option("--windows", is_flag=True, help="sga: mapped 32 KiB at a time, in order, backwards, by remap_file_pages.")
 @click.option("--host", is_flag=True, help="Run it on the real kernel too (needs a C compiler).")
 @click.option(
     "--cpus",
@@ -75,15 +122,15 @@ MEANINGLESS = {
 @box_options_but_cpus
 @plot_option
 @output_options
+@_options_of_one
 def command(
     workload: str,
     levels: str,
     kernels: str | None,
-    children: int,
-    pages: int,
-    walks: int,
+    family: Family,
     tests: str,
     indexes: str | None,
+    shared: Segment,
     box: Box,
     cpu_list: str,
     ht_list: str,
@@ -93,7 +140,7 @@ def command(
     mlock: bool,
     host: bool,
 ) -> None:
-    """Run WORKLOAD (forkbench, mallocgroup, manyvmas) on several kernels, side by side.
+    """Run WORKLOAD (forkbench, mallocgroup, manyvmas, sga) on several kernels, side by side.
 
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
@@ -103,6 +150,9 @@ def command(
 
     manyvmas are the programs that map one file with up to 576,000 VMAs, of 2003 and 2004, at their published sizes: what does a walk
     from a page of the file visit, on lists, in trees, by chains? No seconds: visits alone. --plot draws how they grow with the VMAs.
+
+    sga: users attach a database's segment of 2.7 GiB until memory is gone, on 8 GiB without swap (mails of 2004). --ram and --split may be
+    several. Minutes; up to 8 GiB of page tables and slabs are really there, beyond that it is arithmetic.
     """
     check_workload(workload, KERNELS)
     kernel_list = split_names(KERNELS[workload] if kernels is None else kernels, "kernels")
@@ -120,9 +170,11 @@ def command(
     from rmaplab.cli.work import compare as work
 
     if workload == "mallocgroup":
-        work.mallocgroup(kernel_list, (children, pages, walks), boxes[0], out)
+        work.mallocgroup(kernel_list, family, boxes[0], out)
     elif workload == "manyvmas":
         index_list = [] if indexes is None else split_names(indexes, "indexes")
         work.manyvmas(split_names(tests, "tests"), kernel_list, index_list, boxes[0], plot, out, locked=mlock)
+    elif workload == "sga":
+        work.sga(kernel_list, _server(box), shared, out)
     else:
         work.forkbench(kernel_list, level_list, boxes, plot, out, host=host)

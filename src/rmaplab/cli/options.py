@@ -210,6 +210,8 @@ _EXAMPLES = {
     "schedulers": "own,one-queue",
     "tests": "rmap-test-1,test-mmap",
     "indexes": "list,prio_tree",
+    "ram": "8G,16G",
+    "split": "3:1,4:4",
 }
 
 

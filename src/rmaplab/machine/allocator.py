@@ -15,6 +15,7 @@ Source: 2.6.2 mm/page_alloc.c, __alloc_pages; watermarks.py has the marks, zones
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.watermarks import Gfp, WatermarkRule, watermarks
 from rmaplab.machine.zones import Zone, zone_borders
 
-__all__ = ["Gfp", "Layout", "PageAllocator"]
+__all__ = ["Gfp", "Layout", "PageAllocator", "Unmet"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ class Layout:
     per_cpu_lists: bool
     pages_min: int | None = None
     """Replaces the watermark rule's own sum, for boxes too small for it."""
+
+
+class Unmet(NamedTuple):
+    """A request that found nothing: what was to be made of it, and where it may lie."""
+
+    what: str
+    gfp: Gfp
 
 
 class PageAllocator:
@@ -80,6 +88,8 @@ class PageAllocator:
         """Told of every request that may sleep, before it is met: then others may act (System.watch)."""
         self.disowned: Callable[[I64], None] | None = None
         """Told what anonymous pages have named that are freed: one address per page."""
+        self.unmet: Unmet | None = None
+        """The last request that went to reclaim."""
         self.sleeps = 0
         """How often somebody slept for memory."""
         self.fail_after: int | None = None  # the failure injector: requests still granted before one is refused
@@ -102,8 +112,8 @@ class PageAllocator:
         cpu = self._this_cpu()
         return sum(zone.obtainable(cpu, mark, zone.end - zone.start) for zone, mark in self._passes[gfp][-1])
 
-    def alloc(self, nr: int, gfp: Gfp, *, order: int = 0, zeroed: bool = False) -> I64:
-        """`nr` blocks of 2^order frames, sleeping for them if it must. page->count of each first frame is 1.
+    def alloc(self, nr: int, gfp: Gfp, *, order: int = 0, zeroed: bool = False, what: str = "a page") -> I64:
+        """`nr` blocks of 2^order frames, sleeping for them if it must. page->count of each first frame is 1. `what` they are for is told of who gets none.
 
         Raises NoMemory: from the failure injector, or from the reclaim hook when a sleeping request cannot be met. Whoever calls reads
         again what others may have changed: `sleeps` has moved if they could.
@@ -113,11 +123,12 @@ class PageAllocator:
         if self.might_sleep is not None:
             self.let_others_act(gfp)
         while (blocks := self.take(nr, gfp, order, zeroed)) is None:
-            self.sleep_for(nr, order)
+            self.sleep_for(nr, order, Unmet(what, gfp))
         return blocks
 
-    def sleep_for(self, nr: int, order: int) -> None:
+    def sleep_for(self, nr: int, order: int, unmet: Unmet) -> None:
         """Direct reclaim: others may run, and entries, pages and free lists are other than before. Raises as the hook does."""
+        self.unmet = unmet
         self.sleeps += 1
         self.reclaim(nr, order)
 

@@ -162,7 +162,8 @@ class Machine:
 
         Raises as PageAllocator.alloc.
         """
-        tables = self.allocator.alloc(nr, Gfp.KERNEL if upper else self._table_gfp, zeroed=True)
+        gfp = Gfp.KERNEL if upper else self._table_gfp
+        tables = self.allocator.alloc(nr, gfp, zeroed=True, what="a page table")
         self._count_tables(tables)
         return tables
 

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.errors import KernelBug, NoMemory
-from rmaplab.machine.allocator import Gfp, PageAllocator
+from rmaplab.machine.allocator import Gfp, PageAllocator, Unmet
 from rmaplab.machine.arrays import I16, I32, I64, U32
 from rmaplab.machine.frames import PG_SLAB
 from rmaplab.machine.jit import inline, kernel
@@ -249,7 +249,7 @@ class SlabCache:
             elif gfp is Gfp.ATOMIC:
                 raise NoMemory(f"a slab of {self.name}")
             else:
-                allocator.sleep_for(1, order)
+                allocator.sleep_for(1, order, Unmet(f"a slab of {self.name}", gfp))
         pages = self._pages
         allocator.frames.flags[slabs] |= PG_SLAB
         pages.inuse[slabs] = pages.free[slabs] = pages.fresh[slabs] = 0

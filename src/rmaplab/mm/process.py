@@ -45,7 +45,7 @@ def copy_process(
         if (task_cache := k.task_cache) is not None:
             address = task_cache.alloc()
             undo.append(lambda: task_cache.free(address))
-        stack = k.machine.allocator.alloc(1, Gfp.KERNEL, order=k.stack_order)
+        stack = k.machine.allocator.alloc(1, Gfp.KERNEL, order=k.stack_order, what="a kernel stack")
         undo.append(lambda: k.machine.allocator.free(stack, order=k.stack_order))
         _check_nproc(k, parent)
         if thread and parent is not None:

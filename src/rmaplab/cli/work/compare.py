@@ -2,21 +2,27 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-from rmaplab.cli.options import Output
+from rmaplab.cli.options import Output, split_names
 from rmaplab.cli.work.box import with_paging
 from rmaplab.cli.work.progress import gather
+from rmaplab.errors import UsageError
 from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.baselines import baselines
 from rmaplab.lab.announcement.experiment import Result, compare_forkbench
 from rmaplab.lab.costs.mallocgroup import WalkResult, compare_mallocgroup
 from rmaplab.lab.costs.manyvmas import ManyVmasRow, compare_manyvmas
+from rmaplab.lab.costs.sga import HOST_BYTES, SgaRow, compare_sga
 from rmaplab.report.emit import emit
 from rmaplab.report.mallocgroup import WalksReport
 from rmaplab.report.manyvmas import ManyVmasReport, published
+from rmaplab.report.sga import SgaReport
 from rmaplab.report.times import Comparison, Scaling
+from rmaplab.units import format_size, parse_size
+from rmaplab.workloads.sga import How
 
 GROWTH = (16, 8, 4, 2, 1)
 """A plot has the programs at a 16th of their VMAs, at an 8th, and so on."""
@@ -72,3 +78,24 @@ def manyvmas(
             plot_manyvmas(rows, plot)
 
     gather(runs, "compiling", total, lambda row: f"{row.program.name}, {row.kernel}, {row.index}", show)
+
+
+def sga(kernels: list[str], typed: Box, shared: tuple[int | None, str | None, bool], out: Output) -> None:
+    """On a box of each RAM and each split that the box names. `shared`: users and segment (None: not typed), whether in windows."""
+    users, segment, windows = shared
+    box = with_paging(typed, kernels)
+    rams = split_names(str(box.ram), "ram")
+    splits = [None] if box.paging == "x86-64" or box.split is None else split_names(box.split, "split")
+    boxes = [replace(box, ram=ram, split=split) for ram in rams for split in splits]
+    hows = [How.IN_ORDER, How.BACKWARDS, How.REMAPPED] if windows else [How.WHOLE]
+    size = "512M" if segment is None and windows else segment
+    most = (2 if windows else 1000) if users is None else users
+    if most < 2:
+        raise UsageError(f"--users {most}: give 2 or more, the first one needs no chain")
+    runs, total = compare_sga(kernels, boxes, None if size is None else parse_size(size), most, hows)
+
+    def show(rows: Sequence[SgaRow]) -> None:
+        emit(SgaReport(rows), *out)
+
+    takes = f"up to {most:,} users on each: up to {format_size(HOST_BYTES)} of memory, some minutes"
+    gather(runs, takes, total, lambda row: f"{row.kernel}, {row.hardware['split']}: {row.users:,} users", show)

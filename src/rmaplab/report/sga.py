@@ -1,0 +1,110 @@
+"""The tables of sga: how many users, and what memory was used for when it was gone."""
+
+from collections.abc import Sequence
+
+from rich.console import Group
+
+from rmaplab.lab.costs.sga import SgaRow
+from rmaplab.report.emit import Report
+from rmaplab.report.tables import DASH, Table, new_table
+from rmaplab.units import format_size
+from rmaplab.workloads.sga import How
+
+USES = {
+    "page_tables": "page tables",
+    "reverse_map": "reverse map",
+    "vmas": "VMAs",
+    "other_slabs": "other slabs",
+    "stacks": "stacks",
+    "segment": "segment",
+    "index": "its index",
+    "swap_vector": "its swap vector",
+    "mem_map": "mem_map",
+    "boot": "boot",
+    "free": "free",
+}
+MAPPED = ("", "mapped|")
+
+
+class SgaReport(Report[SgaRow]):
+    """What `compare sga` found."""
+
+    def text(self) -> Group:
+        """Users, then memory."""
+        windows = any(row.how != How.WHOLE.value for row in self.rows)
+        return Group(_users(self.rows, windows=windows), "", _memory(self.rows, windows=windows))
+
+
+def _users(rows: Sequence[SgaRow], *, windows: bool) -> Table:
+    sizes = dict.fromkeys(format_size(row.segment_bytes) for row in rows)
+    table = new_table(
+        f"sga: users that attach a segment of {' or '.join(sizes)} and write to all of it, one after the other, on {_box(rows[0])}",
+        f"RAM|split|{MAPPED[windows]}kernel|design|>users|published|known by|_short of|_then|>a user: page tables|>reverse map|>VMAs|>other",
+        caption=_caption(rows),
+        leave_out="other|design|known by",
+    )
+    for row, new, last in _grouped(rows):
+        known = f"arithmetic, {row.run:,} run" if row.arithmetic else "run"
+        each = [format_size(nr_bytes) for nr_bytes in row.per_user]
+        about = [*_where(row, new=new), *([row.how] if windows else []), row.kernel, row.design]
+        table.add_row(
+            *about,
+            f"{row.users:,}",
+            row.published or DASH,
+            known,
+            row.short_of,
+            row.then or DASH,
+            *each,
+            end_section=last,
+        )
+    return table
+
+
+def _memory(rows: Sequence[SgaRow], *, windows: bool) -> Table:
+    table = new_table(
+        "what memory was used for at the first request that was not met, or (arithmetic) after the last user that was run",
+        f"RAM|split|{MAPPED[windows]}kernel|memory|{'|'.join(f'>{use}' for use in USES.values())}",
+        leave_out="its index|its swap vector|boot|stacks|other slabs|segment|mem_map",
+    )
+    for row, new, last in _grouped(rows):
+        about = [*_where(row, new=new), *([row.how] if windows else []), row.kernel]
+        for nr, (side, used) in enumerate(row.zones.items()):
+            sizes = [format_size(used[use]) if used[use] else DASH for use in USES]
+            ends = last and nr + 1 == len(row.zones)
+            table.add_row(*(about if nr == 0 else [""] * len(about)), side, *sizes, end_section=ends)
+    return table
+
+
+def _grouped(rows: Sequence[SgaRow]) -> list[tuple[SgaRow, bool, bool]]:
+    """(A row, whether it is the first of its box and way of mapping, whether the last)."""
+    keys = [(row.hardware["ram_bytes"], row.hardware["split"], row.how) for row in rows]
+    return [
+        (row, i == 0 or keys[i - 1] != keys[i], i + 1 == len(rows) or keys[i + 1] != keys[i])
+        for i, row in enumerate(rows)
+    ]
+
+
+def _where(row: SgaRow, *, new: bool) -> list[str]:
+    return [format_size(row.hardware["ram_bytes"]), row.hardware["split"] or DASH] if new else ["", ""]
+
+
+def _box(row: SgaRow) -> str:
+    hardware = row.hardware
+    highpte = "with HIGHPTE" if hardware["highpte"] else "without HIGHPTE"
+    return f"{hardware['arch']} {highpte}, {hardware['l1_cache_bytes']}-byte cache lines"
+
+
+def _caption(rows: Sequence[SgaRow]) -> str:
+    lines = [
+        "a user: bytes that each takes, on average; of an object, its share of a slab. other: stacks and all other slabs."
+    ]
+    if any(row.arithmetic for row in rows):
+        lines.append(
+            "arithmetic: so many users were run, the rest is computed from the bytes that each of them has taken."
+        )
+    if any(row.published for row in rows):
+        lines.append(
+            "published: Andrea Arcangeli, LKML, 8 March 2004 (100; 700 with 4:4: arithmetic, 8 bytes an entry), 27 February 2004 (150; 700; 2.4: about 6,000) "
+            "and 9 March 2004 (2.4 with merging of files' VMAs: 7,500 tasks with a window of 512 MB)."
+        )
+    return "\n".join(lines)
