@@ -17,6 +17,7 @@ from rmaplab.machine.entries import EntryKind
 from rmaplab.machine.locks import Point
 from rmaplab.machine.pagetable import lookup
 from rmaplab.objects.flags import (
+    MADV_DONTNEED,
     MAP_ANONYMOUS,
     MAP_NONBLOCK,
     MAP_PRIVATE,
@@ -170,6 +171,19 @@ def test_today_it_is_mmap() -> None:
     assert window.task.read(window.at)[0] == PAGES
     with pytest.raises(BusError):
         window.task.read(window.address(1))
+    window.system.check()
+
+
+@pytest.mark.parametrize(("kernel", "shown"), [("2.6.2", 4), ("2.6.5-rc1-aa1", 4), ("2.6.7", 20)])
+def test_dontneed_keeps_file_entries_since_2_6_7(kernel: str, shown: int) -> None:
+    """Where a place is linear nothing is kept; elsewhere 2.6.7 has the page come back that was there, and its bytes with it."""
+    window = Window(kernel)
+    window.remap(4, 2, 20)
+    window.task.write(window.address(4) + 1, b"x")
+    window.task.madvise(window.at, 16 * PAGE_SIZE, MADV_DONTNEED)
+    window.system.check()
+    assert window.task.read(window.address(4), 2) == bytes([shown + 1]) + (b"x" if shown == 20 else bytes([shown + 1]))
+    assert window.task.read(window.address(9))[0] == 10
     window.system.check()
 
 

@@ -28,4 +28,9 @@ NONLINEAR: dict[str, History] = {
         since("2.6", 1, "2.6.2 mm/memory.c, invalidate_mmap_range_list: linear places alone"),
         since("2.6.7", 0, "2.6.7 mm/memory.c, unmap_mapping_range: every VMA of i_mmap_nonlinear, whole"),
     ),
+    "dontneed_keeps_nonlinear": (
+        since("2.4", 0, "2.4.27: there are none; 2.6.2, 2.6.5 mm/madvise.c, madvise_dontneed: zap_page_range"),
+        since("2.6.7", 1, "2.6.7, 2.6.34 mm/madvise.c, madvise_dontneed: zap_details"),
+        since("4.0", 0, "there are none"),
+    ),
 }

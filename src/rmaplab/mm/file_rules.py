@@ -191,6 +191,8 @@ class FileRules:
     """Where reclaim has left a cursor in a VMA, remap_file_pages takes it for a driver's and says EINVAL."""
     remap_minds_mlock: bool
     """remap_file_pages is for those who may lock memory."""
+    dontneed_keeps_nonlinear: bool
+    """MADV_DONTNEED leaves file entries where a nonlinear VMA does not show what a fault would bring; otherwise nothing."""
     truncate_misses_nonlinear: bool
     """Whoever truncates looks at the linear places of a file's VMAs alone: what a nonlinear one has elsewhere stays mapped, and is nobody's."""
 

@@ -23,11 +23,13 @@ from rmaplab.errors import NoMemory, NotModelled, SyscallError
 from rmaplab.machine.entries import ACCESSED, DIRTY
 from rmaplab.machine.pagetable_edit import clear_bits, read_range
 from rmaplab.mm.file_advice import madvise_remove, pageout, willneed
+from rmaplab.mm.file_io import LAST
 from rmaplab.mm.guard import guard_install, guard_remove
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.merge import vma_modify
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.mseal import refuse_discard
+from rmaplab.mm.unmap_mapping import unmap_nonlinear
 from rmaplab.mm.zap import zap_page_range
 from rmaplab.objects.flags import (
     MADV_COLD,
@@ -61,6 +63,7 @@ from rmaplab.objects.flags import (
     VM_MAYSHARE,
     VM_MERGEABLE,
     VM_NOHUGEPAGE,
+    VM_NONLINEAR,
     VM_RAND_READ,
     VM_SEQ_READ,
     VM_WIPEONFORK,
@@ -180,6 +183,8 @@ def _advise_vma(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, ad
             except SyscallError as failure:
                 raise SyscallError(errno.EAGAIN, "madvise", failure.why) from None
             k.machine.charge("vma_advise")
+    elif advice == MADV_DONTNEED and vma.flags & VM_NONLINEAR and k.rules.dontneed_keeps_nonlinear:
+        unmap_nonlinear(k, vma, 0, LAST, (start, end))
     elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         zap_page_range(k, tlb, start, end)
         if not k.rules.madvise_gathers_once:

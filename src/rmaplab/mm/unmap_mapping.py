@@ -13,17 +13,17 @@ from rmaplab.machine.batch import PFN
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
-from rmaplab.objects.mm_types import VmArea
+from rmaplab.objects.mm_types import Range, VmArea
 from rmaplab.units import PAGE_SHIFT
 
 
-def unmap_nonlinear(k: Kernel, vma: VmArea, first: int, last: int) -> None:
-    """`vma` maps no page of [first, last] of its file any more. The caller has the file's lock."""
+def unmap_nonlinear(k: Kernel, vma: VmArea, first: int, last: int, within: Range | None = None) -> None:
+    """`vma` maps no page of [first, last] of its file any more, or none `within` a part of it. Whoever truncates has the file's lock."""
     k.lock_entries(vma.mm)
-    address = vma.start
+    address, end = within or (vma.start, vma.end)
     with MmuGather(k, vma.mm) as tlb:
-        while address < vma.end:
-            stop = k.burst_end(address, vma.end)
+        while address < end:
+            stop = k.burst_end(address, end)
             _unmap_burst(k, tlb, vma, address, stop, first, last)
             address = stop
     k.unlock_entries(vma.mm)

@@ -208,7 +208,11 @@ class FileRun:
         if run:
             process.task.madvise(run[0] * PAGE_SIZE, len(run) * PAGE_SIZE, MADV_DONTNEED)
             for page in run:
-                process.pages[page].forget()
+                self.dropped(process.pages[page])
+
+    def dropped(self, shown: Shown) -> None:
+        """DONTNEED was said of it."""
+        shown.forget()
 
     def advise(self, process: FileUser) -> None:
         """Pages of files come into the cache and go from it; nobody sees other bytes."""

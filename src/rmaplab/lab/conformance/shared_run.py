@@ -212,6 +212,11 @@ class SharedRun(FileRun):
         if self.system.kernel.rmap.walks.unowned is Unowned.IGNORED or not any(map(is_nonlinear, self.shown())):
             super().truncate(process)
 
+    def dropped(self, shown: Shown) -> None:
+        """Where a file entry is left, a fault brings the page back."""
+        if not (self.system.kernel.rules.dontneed_keeps_nonlinear and is_nonlinear(shown)):
+            shown.forget()
+
     def cut(self, of: Bytes, size: int) -> None:
         """Where only linear places are looked at, entries there go, whatever they map; elsewhere a page of what is cut off stays, and is nobody's."""
         if self.system.kernel.rules.truncate_misses_nonlinear:
