@@ -25,12 +25,12 @@ SHMEM: dict[str, History] = {
         since("2.6.34", 0, "from memory: radix_tree_preload; 6.18 mm/shmem.c, shmem_add_to_page_cache: xas_nomem"),
     ),
     "memfd_flags": (
-        since("2.4", Bits(0), "ENOSYS until 3.17"),
+        since("2.4", Bits(0), "2.4.27: there is none; ENOSYS until 3.17"),
         since("3.17", Bits(MFD_CLOEXEC | MFD_ALLOW_SEALING), "9183df25fe7b; from memory"),
         since("6.18", Bits(0x1F), "mm/memfd.c, MFD_ALL_FLAGS", V),
     ),
     "seals_known": (
-        since("2.4", Bits(0), "EINVAL until 3.17: fcntl"),
+        since("2.4", Bits(0), "2.4.27: there are none; EINVAL until 3.17: fcntl"),
         since("3.17", Bits(0xF), "40e041a2c858; from memory: SEAL, SHRINK, GROW, WRITE"),
         since("6.18", Bits(0x3F), "mm/memfd.c, F_ALL_SEALS", V),
     ),
@@ -39,7 +39,7 @@ SHMEM: dict[str, History] = {
         since("6.18", 0, "mm/vma.c, __vma_link_file: vma_is_shared_maywrite", V),
     ),
     "fallocate_known": (
-        since("2.4", 0, "ENOSYS until 2.6.23"),
+        since("2.4", 0, "2.4.27: there is none; ENOSYS until 2.6.23"),
         since("2.6.23", 1, "97ac73506c0b; from memory"),
         since("6.18", 1, "fs/open.c, vfs_fallocate; mm/shmem.c, shmem_fallocate", V),
     ),
@@ -54,7 +54,7 @@ SHMEM: dict[str, History] = {
         since("6.18", 0, "mm/shmem.c, shmem_fallocate", V),
     ),
     "remove_needs_write": (
-        since("2.4", 1, "2.6.34, 3.19 mm/madvise.c, madvise_remove: VM_SHARED and VM_WRITE"),
+        since("2.4", 1, "2.4.27: there is none; 2.6.34, 3.19 mm/madvise.c, madvise_remove: VM_SHARED and VM_WRITE"),
         since("6.18", 0, "mm/madvise.c, madvise_remove: vma_is_shared_maywrite", V),
     ),
     "swap_vector": (
