@@ -181,7 +181,7 @@ def test_a_difference_is_drawn(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 def test_record_then_against(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """What the host does is kept, and the model compared with it where there is no such host."""
     recording = tmp_path / "r.json"
-    scripts = [str(path) for path in sorted(DATA.glob("zero*.script")) + sorted(DATA.glob("mincore-one*.script"))]
+    scripts = [str(path) for path in sorted(DATA.glob("zero-page*.script")) + sorted(DATA.glob("mincore-one*.script"))]
     code, out, _ = run(capsys, *scripts, "--record", str(recording))
     assert (code, out) == (0, f"{recording}: 2 scripts, 10 operations recorded\n")
     code, out, _ = run(capsys, "--against", str(recording))

@@ -161,7 +161,7 @@ MREMAP = FlagsKind("MREMAP", "MAYMOVE FIXED DONTUNMAP", raw=True)
 MADV = FlagsKind(
     "MADV",
     "NORMAL RANDOM SEQUENTIAL WILLNEED DONTNEED FREE DONTFORK DOFORK MERGEABLE UNMERGEABLE NOHUGEPAGE DONTDUMP DODUMP"
-    " WIPEONFORK KEEPONFORK COLD POPULATE_READ POPULATE_WRITE DONTNEED_LOCKED GUARD_INSTALL GUARD_REMOVE",
+    " WIPEONFORK KEEPONFORK COLD REMOVE POPULATE_READ POPULATE_WRITE DONTNEED_LOCKED GUARD_INSTALL GUARD_REMOVE",
     exactly_one=True,
     raw=True,
 )
@@ -175,6 +175,9 @@ MPOL_MF = FlagsKind("MPOL_MF", "STRICT MOVE MOVE_ALL", raw=True)
 CLONE = FlagsKind("CLONE", "VM", exactly_one=True)
 RLIMIT = FlagsKind("RLIMIT", "AS DATA MEMLOCK STACK NPROC", exactly_one=True)
 CAP = FlagsKind("CAP", "IPC_LOCK", exactly_one=True)
+MFD = FlagsKind("MFD", "ALLOW_SEALING NOEXEC_SEAL EXEC", raw=True)
+SEALS = FlagsKind("F_SEAL", "SEAL SHRINK GROW WRITE FUTURE_WRITE EXEC", raw=True)
+FALLOC = FlagsKind("FALLOC_FL", "KEEP_SIZE PUNCH_HOLE COLLAPSE_RANGE ZERO_RANGE INSERT_RANGE", raw=True)
 SHMGET = FlagsKind("IPC", "CREAT EXCL NORESERVE", raw=True, own={"NORESERVE": SHM_NORESERVE})  # and a mode
 SHMAT = FlagsKind("SHM", "RDONLY RND REMAP EXEC", raw=True)
 SHMCTL = WordKind({"RMID": IPC_RMID, "LOCK": SHM_LOCK, "UNLOCK": SHM_UNLOCK})
@@ -239,6 +242,14 @@ def _zero(task: Task, file: int, access: int) -> None:
     task.open_zero(readable=bool(access & READS), writable=bool(access & WRITES), fd=file)
 
 
+def _memfd(task: Task, file: int, flags: int) -> None:
+    task.memfd_create(flags, file)
+
+
+def _fallocate(task: Task, file: int, offset: int, length: int, mode: int) -> None:
+    task.fallocate(file, mode, *(number - (number >> 63 << 64) for number in (offset, length)))  # loff_t
+
+
 def _remap_file_pages(task: Task, address: int, length: int, offset: int, prot: int, flags: int) -> None:
     task.remap_file_pages(address, length, prot, offset, flags)
 
@@ -284,6 +295,14 @@ _ROWS = (
     Call("open", None, _open_again, (FILE, FROM, ACCESS), often=1.5),
     Call("dup", 33, _dup, (FILE, FROM), often=0.7, given=("from", "file")),
     Call("zero", None, _zero, (FILE, ACCESS), often=0.7, harmless="f0"),
+    Call("memfd", None, _memfd, (FILE, _argument("flags", MFD, "ALLOW_SEALING ALLOW_SEALING ALLOW_SEALING 0 NOEXEC_SEAL EXEC ALLOW_SEALING|EXEC 0x20", 0)),
+         often=1.5, harmless="f0"),
+    Call("seal", 72, Task.add_seals, (FILE, _argument("seals", SEALS, "SHRINK GROW SHRINK|GROW WRITE WRITE FUTURE_WRITE SEAL EXEC 0x40 0")), often=1,
+         given=("file", F_ADD_SEALS, "seals")),
+    Call("seals", 72, Task.get_seals, (FILE,), Returns.SEALS, often=0.3, given=("file", F_GET_SEALS)),
+    Call("fallocate", 285, _fallocate, (FILE, OFFSET, LENGTH, _argument("mode", FALLOC,
+         "0 0 KEEP_SIZE KEEP_SIZE|PUNCH_HOLE KEEP_SIZE|PUNCH_HOLE KEEP_SIZE|PUNCH_HOLE PUNCH_HOLE COLLAPSE_RANGE ZERO_RANGE INSERT_RANGE 0x40", 0)),
+         often=2, unmaps=True, given=("file", "mode", "offset", "length")),
     Call("blocks", None, Task.file_blocks, (FILE,), Returns.BLOCKS, often=0.7, given=("file", ST_BLOCKS)),
     Call("close", 3, Task.close, (FILE,), often=0.5),
     Call("pread", None, Task.pread, (FILE, OFFSET, PAGES), Returns.WORDS, often=1.5),

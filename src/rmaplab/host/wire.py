@@ -45,7 +45,7 @@ KINDS = {
     "drop": DROP, "mincore": MINCORE, "copy_from_user": COPY_FROM, "copy_to_user": COPY_TO, "kill": KILL, "fetch": FETCH,
     "process_madvise": PADVISE, "mbind": MBIND, "name": NAME,
     "create": CREATE, "open": OPEN, "pread": PREAD, "pwrite": PWRITE, "fstat": FSTAT, "blocks": FSTAT,
-    "zero": ZERO, "shmget": GET_SEGMENT, "shmat": OF_SEGMENT, "shmctl": OF_SEGMENT, "shmstat": SEGMENT_STATUS,
+    "zero": ZERO, "memfd": MEMFD, "shmget": GET_SEGMENT, "shmat": OF_SEGMENT, "shmctl": OF_SEGMENT, "shmstat": SEGMENT_STATUS,
 }  # fmt: skip  # what agent.c does with more than one system call, or with memory of its own
 WANT_ALL, WANT_HOLD = 15, 16
 HELLO, HEADER, OP = struct.Struct("<IIQQQQ"), struct.Struct("<IIII"), struct.Struct("<HHHH7Q")

@@ -39,7 +39,7 @@ def own_index(kind: int) -> str:
 
 def load_file_index(name: str) -> type[FileIndex]:
     """The class called `name`. Raises UsageError: no such name; it cannot be imported, or is no whole FileIndex."""
-    found = file_indexes()
+    found = OURS if name in OURS else file_indexes()  # which reads what all packages offer
     if name not in found:
         raise UsageError(
             f"no index of a file's VMAs {name!r}{did_you_mean(name, found)}: choose from {', '.join(found)}, or install a package that has it"

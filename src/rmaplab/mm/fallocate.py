@@ -17,7 +17,7 @@ import numpy as np
 from rmaplab.errors import NoMemory, NoSpace, NotModelled, SyscallError
 from rmaplab.machine.frames import PG_DIRTY, PG_NOT_UPTODATE
 from rmaplab.mm.dev_zero import is_dev_zero
-from rmaplab.mm.file_io import max_bytes
+from rmaplab.mm.file_io import LAST, max_bytes
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.page_read import absent, add_new
 from rmaplab.mm.shmem_page import uncharge
@@ -117,6 +117,8 @@ def punch(k: Kernel, file: AddressSpace, start: int, end: int) -> None:
             uncharge(k, file, index not in file.pages)
             del file.store[index]
         remove_pages(k, file, first, last - 1)
+    elif not last:  # what lies within page 0 ends at -1, compared unsigned: whatever is mapped from `first` on goes
+        unmap_mapping_range(k, file, first, LAST, copies=False)
     for low, high in ((start, min(end, first * PAGE_SIZE)), (max(start, last * PAGE_SIZE, first * PAGE_SIZE), end)):
         if low < high:
             _zero(k, file, low, high)

@@ -194,6 +194,8 @@ def _move_run(k: Kernel, mm: MmStruct, limits: Limits, remap: Remap) -> int:
 
 def _moves_alone(vma: VmArea) -> bool:
     """Not vma_multi_allowed: its file has a get_unmapped_area of its own."""
+    if vma.zero is not None:  # /dev/zero
+        return True
     return vma.file is not None and vma.file.ops is not None and vma.file.ops.chooses_addresses
 
 

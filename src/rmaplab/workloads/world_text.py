@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rmaplab.calls.table import SEGMENT, Returns
+from rmaplab.calls.table import SEALS, SEGMENT, Returns
 from rmaplab.calls.words import KeyKind, Length, ProtKind
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.flags import VM_MAYSHARE, VM_SHARED
@@ -91,6 +91,8 @@ def result_text(returns: Returns, value: Any, places: Places) -> str:
             return str(Length(*divmod(value, PAGE_SIZE)))
         case Returns.BLOCKS:
             return str(value)
+        case Returns.SEALS:
+            return SEALS.format(value)
         case Returns.SEGMENT:
             return SEGMENT.kind.format(value)
         case Returns.STATUS:

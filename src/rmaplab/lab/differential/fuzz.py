@@ -42,7 +42,7 @@ MAP_CHANCES = {
 }
 MAYMOVE, FIXED, DONTUNMAP = MREMAP.words.values()
 USUAL_ADVICE = (
-    "DONTNEED", "DONTNEED", "FREE", "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_WRITE"
+    "DONTNEED", "DONTNEED", "FREE", "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_WRITE", "REMOVE"
 )  # fmt: skip
 MORE_ADVICE = [word for word in MADV.words if "MERGEABLE" not in word]  # ksmd would act on it
 
@@ -247,6 +247,6 @@ class _Maker(Steps):
         "mmap": _mmap, "munmap": _munmap, "mprotect": _mprotect, "mremap": _mremap, "brk": _brk, "madvise": _madvise,
         "mlockall": _mlockall, "process_madvise": _process_madvise, "read": _access, "write": _access, "fetch": _fetch, **dict.fromkeys(BIRTHS, _birth),
         "exec": _exec, "exit": _exit, "kill": _exit,
-        "limit": _limit, **dict.fromkeys(OF_FILES, Steps.of_file), "create": Steps.create,
+        "limit": _limit, **dict.fromkeys(OF_FILES, Steps.of_file), "create": Steps.create, "memfd": Steps.memfd,
         **dict.fromkeys(OF_SEGMENTS, Steps.of_segment), "shmget": Steps.shmget, "shmat": Steps.shmat, "shmdt": Steps.shmdt, "remap_file_pages": _remap_file_pages,
     }  # fmt: skip  # the calls that change what is mapped where, or for which random arguments would seldom mean anything

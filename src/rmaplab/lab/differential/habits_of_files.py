@@ -4,7 +4,7 @@ from rmaplab.lab.differential.fuzz_steps import LEAF
 from rmaplab.lab.differential.pen import PROTS, Pen
 
 DISK = "disk"
-ADVICE = ("DONTNEED", "POPULATE_WRITE", "GUARD_INSTALL", "GUARD_REMOVE")
+ADVICE = ("REMOVE", "REMOVE", "DONTNEED", "POPULATE_WRITE", "GUARD_INSTALL", "GUARD_REMOVE")
 SHMAT_FLAGS = ("0", "0", "0", "RDONLY", "REMAP", "REMAP", "RND", "EXEC")
 
 
@@ -13,6 +13,8 @@ def shown(pen: Pen) -> None:
     random, nr = pen.random, pen.random.choice([4, 9, 24, 40, LEAF + 20])
     pen.areas = [("w", 0, nr), ("w", nr, nr), ("w", LEAF - 12, 24)]
     where = "rw disk" if DISK in pen.calls and not random.randrange(6) else ""
+    if where:
+        pen.on_disk()
     for nth in range(random.randint(1, 3)):
         pen.say("A", f"create f{nth} {random.randint(1, nr)}{random.choice(['', '', '+100b'])} {where}")
     pen.say("A", f"open f3 f0 {random.choice(['r', 'rw', 'w'])}")

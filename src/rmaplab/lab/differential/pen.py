@@ -52,6 +52,7 @@ class Pen:
         # mlockall compares MEMLOCK, which binds who is not root, with what the agent has mapped, too: docs/divergences.md
         self.calls = calls - ({"mlockall"} if random.randrange(3) else {"setuid", "drop"})
         self._names = iter([f"{chr(ord('A') + i % 26)}{i // 26 or ''}" for i in range(1, MOST_PROCESSES)])
+        self.advice = ADVICE
         self._may_fetch = True
 
     def script(self, name: str) -> Script:
@@ -59,6 +60,11 @@ class Pen:
         if not self.ops:  # the host has none of the calls that were wanted
             self.ops.append(replace(op(FIRST, "exit"), line=1))
         return Script(tuple(self.ops), name)
+
+    def on_disk(self) -> None:
+        """Files of this script are on a disk: holes are not modelled there."""
+        self.calls -= {"fallocate"}
+        self.advice = [word for word in ADVICE if word != "REMOVE"]
 
     # -- who --------------------------------------------------------------------------------------------------------------
 
@@ -202,7 +208,7 @@ class Pen:
             return kind.parse("|".join(likely) or "0")
         match kind:
             case FlagsKind(exactly_one=True):
-                return kind.parse(random.choice(ADVICE if kind is MADV else list(kind.words)))
+                return kind.parse(random.choice(self.advice if kind is MADV else list(kind.words)))
             case FlagsKind(words=words):
                 return kind.parse("|".join(word for word in words if not random.randrange(3)) or "0")
             case PlaceKind():  # in the window: what is attached may be long, and above m is the agent's
