@@ -36,10 +36,9 @@ class SgaReport(Report[SgaRow]):
 
 
 def _users(rows: Sequence[SgaRow], *, windows: bool) -> Table:
-    sizes = dict.fromkeys(format_size(row.segment_bytes) for row in rows)
     table = new_table(
-        f"sga: users that attach a segment of {' or '.join(sizes)} and write to all of it, one after the other, on {_box(rows[0])}",
-        f"RAM|split|{MAPPED[windows]}kernel|design|>users|published|known by|_short of|_then|>a user: page tables|>reverse map|>VMAs|>other",
+        f"sga: users that attach a shared segment and write to all of it, one after the other, on {_box(rows[0])}",
+        f"RAM|split|segment|{MAPPED[windows]}kernel|design|>users|published|known by|_short of|_then|>a user: page tables|>reverse map|>VMAs|>other",
         caption=_caption(rows),
         leave_out="other|design|known by",
     )
@@ -63,7 +62,7 @@ def _users(rows: Sequence[SgaRow], *, windows: bool) -> Table:
 def _memory(rows: Sequence[SgaRow], *, windows: bool) -> Table:
     table = new_table(
         "what memory was used for at the first request that was not met, or (arithmetic) after the last user that was run",
-        f"RAM|split|{MAPPED[windows]}kernel|memory|{'|'.join(f'>{use}' for use in USES.values())}",
+        f"RAM|split|segment|{MAPPED[windows]}kernel|memory|{'|'.join(f'>{use}' for use in USES.values())}",
         leave_out="its index|its swap vector|boot|stacks|other slabs|segment|mem_map",
     )
     for row, new, last in _grouped(rows):
@@ -85,7 +84,9 @@ def _grouped(rows: Sequence[SgaRow]) -> list[tuple[SgaRow, bool, bool]]:
 
 
 def _where(row: SgaRow, *, new: bool) -> list[str]:
-    return [format_size(row.hardware["ram_bytes"]), row.hardware["split"] or DASH] if new else ["", ""]
+    if not new:
+        return ["", "", ""]
+    return [format_size(row.hardware["ram_bytes"]), row.hardware["split"] or DASH, format_size(row.segment_bytes)]
 
 
 def _box(row: SgaRow) -> str:
