@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from random import Random
 
+import numpy as np
 import pytest
 
 import rmaplab
@@ -17,14 +18,20 @@ from rmaplab.machine.entries import EntryKind
 from rmaplab.machine.locks import Point
 from rmaplab.machine.pagetable import lookup
 from rmaplab.objects.flags import (
+    IPC_PRIVATE,
+    MADV_DONTNEED,
     MAP_ANONYMOUS,
     MAP_NONBLOCK,
     MAP_PRIVATE,
     MAP_SHARED,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    PROT_NONE,
     PROT_READ,
     PROT_WRITE,
     VM_NONLINEAR,
 )
+from rmaplab.rmap.queries import referenced, unmap
 from rmaplab.units import PAGE_SIZE
 
 RW = PROT_READ | PROT_WRITE
@@ -224,6 +231,105 @@ def test_with_nonblock_a_page_that_is_not_there_leaves_a_file_entry(kernel: str,
     window.task.munmap(window.at, PAGE_SIZE * window.nr)
     window.system.check()
     child.exit()
+    window.system.check()
+
+
+# -- whose memory it may be, and what other calls make of such places ------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_who_has_populate(kernel: str) -> None:
+    """files.md B6: files, and shared anonymous memory; SysV segments since 4.0."""
+    system = rmaplab.boot(kernel, ram="64M")
+    task = system.spawn()
+    shared = task.mmap(8 * PAGE_SIZE, RW, MAP_SHARED | MAP_ANONYMOUS)
+    segment = task.shmat(task.shmget(IPC_PRIVATE, 8 * PAGE_SIZE, 0o600))
+    for at in (shared, segment):
+        for page in range(8):
+            task.write(at + page * PAGE_SIZE, bytes([page]))
+    task.remap_file_pages(shared, PAGE_SIZE, 0, 7)
+    assert task.read(shared) == b"\x07"
+    if kernel in ENTRIES:
+        with pytest.raises(SyscallError) as failure:
+            task.remap_file_pages(segment, PAGE_SIZE, 0, 7)
+        assert failure.value.name == "EINVAL"
+    else:
+        task.remap_file_pages(segment, PAGE_SIZE, 0, 7)
+        assert task.read(segment) == b"\x07"
+    system.check()
+    for at in (shared, segment):
+        task.munmap(at, 8 * PAGE_SIZE)
+    system.check()
+
+
+@pytest.mark.parametrize("kernel", ENTRIES)
+def test_file_entries_under_other_calls(kernel: str) -> None:
+    """Mprotect leaves them, mremap takes them along, mlock brings them back, mincore and msync pass them; MADV_DONTNEED makes the place linear."""
+    window = Window(kernel)
+    window.remap(0, 8, 30, MAP_NONBLOCK)
+    assert window.kinds()[:8] == "ffffffff"
+    window.task.mprotect(window.at, 16 * PAGE_SIZE, PROT_NONE)
+    window.task.mprotect(window.at, 16 * PAGE_SIZE, RW)
+    assert window.kinds()[:8] == "ffffffff"
+    window.system.check()
+    window.task.msync(window.at, 16 * PAGE_SIZE)
+    assert len(window.task.mincore(window.at, 16 * PAGE_SIZE)) == 16
+    window.at = window.task.mremap(
+        window.at, 16 * PAGE_SIZE, 16 * PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, 0x5000_0000
+    )
+    assert window.kinds()[:8] == "ffffffff"
+    window.system.check()
+    window.task.madvise(window.at, 2 * PAGE_SIZE, MADV_DONTNEED)
+    assert window.kinds()[:8] == "..ffffff"
+    window.task.cap_ipc_lock(granted=True)
+    window.task.mlock(window.at, 16 * PAGE_SIZE)
+    assert window.kinds() == "p" * 16
+    assert window.shows() == [0, 1, *range(32, 38), *range(8, 16)]
+    window.system.check()
+
+
+@pytest.mark.parametrize("kernel", ENTRIES)
+def test_at_random_with_reclaim(kernel: str) -> None:
+    """Remapped, written, forked, moved, cut and taken by reclaim at random: every place shows the page it was given, to the byte."""
+    choose, window = Random(3), Window(kernel, on_disk=False)
+    bytes_of = {page: page + 1 for page in range(PAGES)}
+    shown = {window.task: {place: place for place in range(window.nr)}}
+    rmap, frames = window.system.kernel.rmap, window.system.machine.frames
+    for _ in range(250):
+        task = choose.choice(list(shown))
+        places, verb = (
+            shown[task],
+            choose.choice(("remap", "remap", "write", "reclaim", "reclaim", "fork", "cut", "exit")),
+        )
+        place = choose.choice(list(places))
+        if verb == "remap":
+            page = choose.randrange(PAGES)
+            try:
+                task.remap_file_pages(window.address(place), PAGE_SIZE, 0, page)
+                places[place] = page
+            except SyscallError:  # 2.6.7: a cursor
+                assert window.system.kernel.rules.remap_minds_cursor
+        elif verb == "write":
+            bytes_of[places[place]] = choose.randrange(256)
+            task.write(window.address(place), bytes([bytes_of[places[place]]]))
+        elif verb == "reclaim" and (pfn := window.file.pages.find(choose.randrange(PAGES))) >= 0:
+            referenced(rmap, np.array([pfn]))
+            frames.count[pfn] += 1
+            unmap(rmap, np.array([pfn]), np.zeros(1, np.int64))
+            frames.count[pfn] -= 1
+        elif verb == "fork" and len(shown) < 4:
+            shown[task.fork()] = dict(places)
+        elif verb == "cut" and len(places) > 4:
+            task.munmap(window.address(place), PAGE_SIZE)
+            del places[place]
+        elif verb == "exit" and len(shown) > 1:
+            task.exit()
+            del shown[task]
+        window.system.check()
+    for task, places in shown.items():
+        assert {place: task.read(window.address(place))[0] for place in places} == {
+            place: bytes_of[page] for place, page in places.items()
+        }
     window.system.check()
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import rmaplab
 from rmaplab.objects.flags import (
+    IPC_PRIVATE,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_LOCKED,
@@ -26,6 +27,7 @@ from rmaplab.objects.flags import (
     PROT_NONE,
     PROT_READ,
     PROT_WRITE,
+    SHM_LOCK,
     VM_LOCKED,
 )
 from rmaplab.units import PAGE_SIZE as P
@@ -304,6 +306,8 @@ def test_disable_cap_mlock(kernel: str, sysctl: bool) -> None:
         assert refusal(task.mlockall, MCL_CURRENT) == refused
         assert refusal(task.munlockall) == refused
         assert refusal(task.mmap, 4 * P, RW, ANON | MAP_LOCKED) == refused
+        segment = task.shmget(IPC_PRIVATE, 4 * P, 0o600)
+        assert refusal(task.shmctl, segment, SHM_LOCK) == refused
         area(task, 16, address=BASE + 100 * P)
         assert refusal(task.mlock, BASE + 100 * P, 16 * P) == "ENOMEM"
         assert refusal(task.mmap, 16 * P, RW, ANON | MAP_LOCKED) == ("EAGAIN" if may else "EPERM")

@@ -22,6 +22,7 @@ from typing import ClassVar, NamedTuple
 
 from rmaplab.errors import KernelBug, NoMemory, NotModelled, SyscallError, as_errno
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.limits import can_do_mlock
 from rmaplab.mm.open_file import fput, get_file
 from rmaplab.mm.shmem import shmem_file_setup
 from rmaplab.objects.flags import (
@@ -209,7 +210,7 @@ def _remove(k: Kernel, limits: Limits, shmid: int) -> None:
 
 def _lock(k: Kernel, limits: Limits, shmid: int, *, locks: bool) -> None:
     """It touches no VMA, and no count of a task's: reclaim looks at the object (shmem_lock)."""
-    privileged = limits.may_lock
+    privileged = can_do_mlock(k, limits)
     if k.rules.shm_lock_needs_capability and not privileged:
         raise SyscallError(errno.EPERM, "shmctl", "CAP_IPC_LOCK is not there")
     segment = find_segment(k, shmid, "shmctl")
@@ -233,7 +234,7 @@ def _set_lock(segment: ShmSegment, locker: int | None) -> None:
 def _check_user_limit(k: Kernel, limits: Limits, segment: ShmSegment) -> None:
     """user_shm_lock: what a user has locked in segments, whoever of his has. Raises SyscallError(ENOMEM)."""
     mine = sum(each.nr_pages for each in k.shm.slots.values() if each.locker == limits.uid)
-    if not limits.may_lock and mine + segment.nr_pages > limits.memlock >> PAGE_SHIFT:
+    if not can_do_mlock(k, limits) and mine + segment.nr_pages > limits.memlock >> PAGE_SHIFT:
         raise SyscallError(errno.ENOMEM, "shmctl", "more than RLIMIT_MEMLOCK would be locked")
 
 
