@@ -21,6 +21,7 @@ from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.lab.conformance import EVERY_KIND
 from rmaplab.lab.conformance.holes_run import HolesRun
 from rmaplab.lab.conformance.kit import conformance
+from rmaplab.lab.conformance.nonlinear_run import NonlinearRun
 from rmaplab.report.tables import console, new_table
 
 SCRIPTS = 100
@@ -70,11 +71,12 @@ def share_files(kernel: str, paging: str, calls: int, thief: bool) -> Share:
     while seed * FILE_CALLS < calls and not failure:
         index = (None, *INDEXES)[seed % 7]  # of every three seeds one has a thief: each index has one in turn
         beside = thief or seed % 3 == 1
+        kind = NonlinearRun if seed % 4 == 3 and find_kernel(kernel).figure("remap_pages", 4) else HolesRun
         try:
-            HolesRun(kernel, seed, index=index, paging=paging, thief=beside).run(FILE_CALLS)
+            kind(kernel, seed, index=index, paging=paging, thief=beside).run(FILE_CALLS)
         except Exception as error:  # noqa: BLE001
             how = f"{kernel!r}, {seed}, index={index!r}, paging={paging!r}, thief={beside}"
-            failure = f"HolesRun({how}).run({FILE_CALLS}): {type(error).__name__}: {error}"
+            failure = f"{kind.__name__}({how}).run({FILE_CALLS}): {type(error).__name__}: {error}"
         seed += 1
     return Share(f"{kernel}, files", paging, seed, seed * FILE_CALLS, seed, time.perf_counter() - began, failure)
 

@@ -218,7 +218,7 @@ NONLINEAR = SideBySide(
     (
         f"pid 1 maps {PLACES} pages of a file of {2 * PLACES}, and has the last {PLACES} shown there in reverse order: by remap_file_pages, or by an mmap for each",
         "forks pid 2, and both touch all; who maps the first page: how many of the two are found, in how many steps (VMAs, slots of chains, entries read)",
-        "all have been old for a while: a reclaim asks for that page, three times if it must; how many entries have gone then, each leaving a file entry",
+        "all have been old for a while: a reclaim asks for that page, three times if it must; how many entries have gone then (nonlinear ones leave file entries)",
         "both touch all again; the file is cut to half: how many entries still map what is gone",
         "both unmap all",
         f"another, not root, with RLIMIT_MEMLOCK of {PLACES // 2} pages, locks {PLACES} and {PLACES // 2} pages, and maps a page nonlinearly",
