@@ -354,7 +354,7 @@ def test_random_scripts_cover_what_they_should() -> None:
     tried = {call.split(" ")[0] for call, _ in coverage.calls}
     assert tried == {call.name for call in CALLS.values() if call.often}
     assert len({call for call, _ in coverage.calls if call.startswith("mremap")}) == 8
-    frequent = ("mprotect", "mlock", "munlock", "madvise DONTNEED", "madvise FREE", "madvise WIPEONFORK", "mremap MAYMOVE", "fork",
+    frequent = ("shmat", "shmget CREAT|0x180", "zero", "memfd ALLOW_SEALING", "remap_file_pages", "mmap SHARED", "mprotect", "mlock", "munlock", "madvise DONTNEED", "madvise FREE", "madvise WIPEONFORK", "mremap MAYMOVE", "fork",
                 "mremap MAYMOVE|FIXED", "mremap MAYMOVE|FIXED|DONTUNMAP", "mremap MAYMOVE|DONTUNMAP")  # fmt: skip
     assert {call: coverage.calls[call, "ok"] for call in frequent if coverage.calls[call, "ok"] < 12} == {}
     assert sum(times for (_, generations), times in coverage.families.items() if generations >= 3) > 40

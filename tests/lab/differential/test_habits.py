@@ -12,6 +12,7 @@ from rmaplab.host.asked import largest_segment, ranges
 from rmaplab.lab.differential import pen
 from rmaplab.lab.differential.fuzz import make_script
 from rmaplab.lab.differential.habits import ALL, HABITS, STEPS, find_maker, make_habitual
+from rmaplab.objects.flags import MAP_SHARED
 from rmaplab.workloads.places import WINDOW, Places
 from rmaplab.workloads.script import Script, life_problems, parse
 
@@ -66,6 +67,9 @@ def test_each_is_of_its_kind() -> None:
     assert calls["stripes"]["mprotect"] + calls["stripes"]["madvise"] + calls["stripes"]["mlock"] > 30 * 40
     assert sum(op.call == "mmap" and op["address"] == "any" for op in ops["placed"]) > 5 * 40
     assert sum("0xffff" in str(op) for op in ops["ends"]) > 5 * 40
+    placed = calls["shared"]["shmat"] + calls["shared"]["remap_file_pages"]
+    assert min(placed, calls["shared"]["fallocate"] + calls["shared"]["ftruncate"], calls["shared"]["fork"]) > 2 * 40
+    assert sum(op.call == "mmap" and bool(op["flags"] & MAP_SHARED) for op in ops["shared"]) > 4 * 40
     assert calls["clones"]["clone"] + calls["clones"]["vfork"] > 3 * 40
 
 

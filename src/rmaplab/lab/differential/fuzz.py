@@ -42,7 +42,7 @@ MAP_CHANCES = {
 }
 MAYMOVE, FIXED, DONTUNMAP = MREMAP.words.values()
 USUAL_ADVICE = (
-    "DONTNEED", "DONTNEED", "FREE", "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_WRITE", "REMOVE"
+    "DONTNEED", "DONTNEED", "FREE", "FREE", "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "POPULATE_WRITE", "REMOVE"
 )  # fmt: skip
 MORE_ADVICE = [word for word in MADV.words if "MERGEABLE" not in word]  # ksmd would act on it
 
@@ -59,7 +59,7 @@ class _Maker(Steps):
         super().__init__(random)
         self.shows_files = "create" in calls and random.random() < 0.5
         self.attaches = "shmget" in calls and random.random() < 0.25
-        self.shares = self.attaches or random.random() < 0.5
+        self.shares = self.attaches or random.random() < 0.4
         left_out = {*(OF_FILES if not self.shows_files else ()), *(OF_SEGMENTS if not self.attaches else ())}
         left_out |= {"remap_file_pages"} if not (self.shares or self.shows_files) else set()
         self.calls = [call for call in CALLS if call in calls and CALLS[call].often and call not in left_out]
@@ -133,6 +133,8 @@ class _Maker(Steps):
             memory.map(page, nr, prot)
             if flags & MAP.words["SHARED"]:
                 self.shared.append((page, nr))
+                if "remap_file_pages" in self.calls and not self.random.randrange(5):
+                    self.soon.append(self._remap_file_pages("remap_file_pages", process, memory))
         return op(process, call, self._address(page), self._length(nr), prot, flags, *shown)
 
     def _munmap(self, call: str, process: str, memory: Memory) -> Op:
@@ -170,7 +172,7 @@ class _Maker(Steps):
         made = self._by_its_arguments(call, process, memory)
         if not self.shared or not self.random.randrange(8):
             return made
-        page, nr = self.random.choice(self.shared)
+        page, nr = self.random.choice([self.shared[-1], self.random.choice(self.shared)])
         first = self.random.randrange(nr)
         part = self.random.choice([1, 1, nr - first, self.random.randint(1, nr)])
         return op(process, call, self._address(page + first), self._length(part), *made.arguments[2:])
