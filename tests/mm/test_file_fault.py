@@ -19,13 +19,19 @@ kinds = pytest.mark.parametrize(
 PAGES = 75
 
 
-def played(kernel: str, flags: int, *, write: bool, on_disk: bool, whole: bool) -> tuple[Any, ...]:
-    """Two tasks map 75 pages from page 3 on, of which all but a few are cached, and touch them: what has become of the machine."""
+CACHED = ((0, 40), (44, 2), (48, PAGES + 3 - 48))
+A_FEW = ((30, 1), (60, 2))
+
+
+def played(
+    kernel: str, flags: int, *, write: bool, on_disk: bool, whole: bool, cached: tuple[tuple[int, int], ...] = CACHED
+) -> tuple[Any, ...]:
+    """Two tasks map 75 pages from page 3 on, of which these are `cached`, and touch them: what has become of the machine."""
     system = rmaplab.boot(kernel, ram="64M")
     file = system.new_file(b"x" * 5000, (PAGES + 3) * PAGE_SIZE, on_disk=on_disk)
     first = system.spawn()
     opened = first.open(file, writable=True)
-    for start, nr in ((0, 40), (44, 2), (48, PAGES + 3 - 48)):
+    for start, nr in cached:
         first.pwrite(opened, b"y" * nr * PAGE_SIZE, start * PAGE_SIZE)
     states: list[Any] = []
     for task in (first, system.spawn()):
@@ -64,6 +70,9 @@ def test_one_at_once_or_by_do_no_page(
 @kernels
 @kinds
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_a_stretch_or_page_by_page(kernel: str, flags: int, write: bool, on_disk: bool) -> None:
-    many = played(kernel, flags, write=write, on_disk=on_disk, whole=True)
-    assert many == played(kernel, flags, write=write, on_disk=on_disk, whole=False)
+@pytest.mark.parametrize("cached", [CACHED, A_FEW, ()])
+def test_a_stretch_or_page_by_page(
+    kernel: str, flags: int, write: bool, on_disk: bool, cached: tuple[tuple[int, int], ...]
+) -> None:
+    many = played(kernel, flags, write=write, on_disk=on_disk, whole=True, cached=cached)
+    assert many == played(kernel, flags, write=write, on_disk=on_disk, whole=False, cached=cached)

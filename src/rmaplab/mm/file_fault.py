@@ -94,11 +94,12 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
     machine, mm, locks = k.machine, vma.mm, k.machine.locks
     if vma.file is None:
         raise KernelBug("do_no_page", f"{vma} shows no file")
-    file, first, around = vma.file.mapping, vma.index_of(start), fault_around_pages(k, vma, write=write)
+    file, first = vma.file.mapping, vma.index_of(start)
     seen, pfns = machine.changes, _alike(k, vma, file, first, start, codes, write)
     nr = pfns.size
     if nr < 2:
         return False
+    around = fault_around_pages(k, vma, write=write) if pfns[0] >= 0 else 0  # a hole has nothing around it
     end, last, tables = start + (nr << PAGE_SHIFT), first + nr, _NOTHING
     with k.batch() as batch:
         try:
@@ -166,7 +167,11 @@ def _alike(k: Kernel, vma: VmArea, file: AddressSpace, first: int, start: int, c
     if asks_each_time(k, vma):
         return _NOTHING
     pfns = file.pages.range(first, first + min(codes.size, max(file.nr_pages - first, 1)))
-    nr = alike(codes, pfns, k.machine.frames.flags, not around and not file.on_disk)
+    holes = bool(around and not file.on_disk and pfns.size and pfns[0] < 0)  # each is a page of its own
+    if holes:
+        there = np.flatnonzero(pfns >= 0)
+        pfns = pfns[: there[0]] if there.size else pfns
+    nr = alike(codes, pfns, k.machine.frames.flags, holes or (not around and not file.on_disk))
     if around:
         if start % (around * PAGE_SIZE):
             return _NOTHING

@@ -63,7 +63,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     device, copies, sequence = is_device(vma), write and not vma.flags & VM_SHARED, vma.file.mapping.truncate_count
     copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
     try:
-        slow = _is_slow(k, vma.file.mapping, index)
+        slow = vma.file.mapping.on_disk and _is_slow(k, vma.file.mapping, index)
         page = _ask(k, vma, vma.file, index, address)
     except (BusError, NoMemory, Oops):
         machine.allocator.free(copy)
