@@ -298,7 +298,7 @@ def _as_promised(promises: Overcommit, around: Circumstances, box: ScriptBox) ->
 
 def _unmaps(op: Op) -> bool:
     """Whether it may change the entries of everybody."""
-    return CALLS[op.call].unmaps or (op.call == "madvise" and op["advice"] == MADV_REMOVE)
+    return CALLS[op.call].unmaps or (op.call in ("madvise", "process_madvise") and op["advice"] == MADV_REMOVE)
 
 
 def _refuse_what_cannot_be_compared(script: Script, around: Circumstances) -> None:
