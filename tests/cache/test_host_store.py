@@ -75,7 +75,7 @@ def test_no_name_leads_out(name: str, shown: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(UsageError) as failure:
         directory.file(name)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # what others have left may be collected now
     assert str(failure.value).isprintable()
 
 
@@ -92,4 +92,4 @@ def test_a_name_is_a_path_or_no_name_at_all(shown: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(UsageError, match="no name that a file can have"):
         directory.file("\ud800")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # what others have left may be collected now
