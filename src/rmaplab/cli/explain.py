@@ -23,7 +23,7 @@ def command(story: str, kernel: str, box: Box, out: Output) -> None:
 
     Or the same calls under several rules and kernels, side by side: bttv (March 2004: whose are a driver's pages?), endless-fork
     (2012: who clears up? a quarter of a minute), fork-enomem (which kernel counts what?), merge-15-years (2025), nonlinear (2004: who
-    finds pages that remap_file_pages has put anywhere, and who may?).
+    finds pages that remap_file_pages has put anywhere, and who may? half a minute).
     """
     check_writable(out.path)
     from rmaplab.cli.work.explain import tell

@@ -46,7 +46,7 @@ OBJRMAP_CORE = Patch(
     "00100_objrmap-core-1",
     f"Dave McCracken, {ANDREA}",
     "file pages are found through the file's list of VMAs; anonymous ones still by pte chains",
-    "struct page counts its mappings, PG_anon says which pages have chains, a driver's among them; VM_RESERVED is minded; without remap_file_pages none is converted",
+    "struct page counts its mappings, PG_anon says which pages have chains, a driver's among them; VM_RESERVED is minded; a page that remap_file_pages places elsewhere is converted: it goes on a chain, until 00101 takes chains away",
     figures={
         "list_moved_to_tail": Figure(1, "objrmap-core-1 mm/mmap.c, move_vma_start: off its list, and to the tail", B),
         "split_holds_page_table_lock": Figure(0, "objrmap-core-1 mm/mmap.c, split_vma: i_shared_sem alone", B),
@@ -155,7 +155,7 @@ MPROTECT_MERGING = Patch(
 DISABLE_CAP_MLOCK = Patch(
     "disable-cap-mlock",
     "Ken Chen, Andrew Morton",
-    "vm.disable_cap_mlock: whoever it is, he may lock memory",
+    "vm.disable_cap_mlock: everybody may lock memory, within RLIMIT_MEMLOCK",
     "all of it but for huge pages; RLIMIT_MEMLOCK holds as before",
     figures={
         "cap_mlock_disablable": Figure(1, "<20040401184907.5026906b.akpm@osdl.org>: can_do_mlock", B),

@@ -48,7 +48,7 @@ def vfs_fallocate(k: Kernel, opened: File, mode: int, offset: int, length: int) 
     if offset < 0 or length <= 0:
         raise SyscallError(errno.EINVAL, "fallocate")
     if kind not in (SHIFTING if not keep else ()) + KEEPING or (kind == FALLOC_FL_PUNCH_HOLE and not keep):
-        raise SyscallError(errno.EOPNOTSUPP, "fallocate", "modes that do not go together")
+        raise SyscallError(errno.EOPNOTSUPP, "fallocate", "PUNCH_HOLE needs KEEP_SIZE, other modes do not go together")
     if not opened.writable:
         raise SyscallError(errno.EBADF, "fallocate", "the file was not opened for writing")
     if is_dev_zero(k, opened):

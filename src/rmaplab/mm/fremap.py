@@ -54,7 +54,7 @@ def do_remap_file_pages(
         raise SyscallError(errno.EPERM, CALL, "it is for those who may lock memory")
     start, size = address & -PAGE_SIZE, length & -PAGE_SIZE
     if prot or size <= 0 or start + size >= wraps_at or pgoff + (size >> PAGE_SHIFT) >= wraps_at:
-        why = "a protection" if prot else "not a page" if size <= 0 else "it wraps"
+        why = "it takes no protection" if prot else "less than a page" if size <= 0 else "it wraps"
         raise SyscallError(errno.EINVAL, CALL, why)
     vma = mm.find_vma(start)
     if vma is None or vma.start > start or not vma.flags & VM_SHARED:

@@ -68,9 +68,9 @@ def add_seals(k: Kernel, file: File, seals: int) -> None:
         raise SyscallError(errno.EPERM, "fcntl", "the file was not opened for writing")
     info = file.mapping.shmem
     if seals & ~k.rules.seals_known or info is None:
-        raise SyscallError(errno.EINVAL, "fcntl", "unknown seals, or a file that has none")
+        raise SyscallError(errno.EINVAL, "fcntl", "unknown seals" if info is not None else "a file that has no seals")
     if info.seals & F_SEAL_SEAL:
-        raise SyscallError(errno.EPERM, "fcntl", "nobody may seal it")
+        raise SyscallError(errno.EPERM, "fcntl", "it is sealed against more seals (F_SEAL_SEAL)")
     if seals & F_SEAL_EXEC and info.executable:
         seals |= F_SEAL_SHRINK | F_SEAL_GROW | NO_WRITES
     if seals & F_SEAL_WRITE and not info.seals & F_SEAL_WRITE and _has_writers(k, file.mapping):

@@ -153,7 +153,7 @@ class KernelDetails(Report[FigureRow]):
             caption=f"uname -r says {spec.release}",
         )
         if spec.base:
-            made_of.add_row(spec.base, "mainline", "the base", "")
+            made_of.add_row(spec.base, "-aa" if "-aa" in spec.base else "mainline", "the base", "")
         for patch in spec.patches:
             made_of.add_row(f"+ {patch.name}", patch.author, patch.about, patch.here)
         made_of.add_row(f"reverse map: {design.name}", "", (design.__doc__ or "").splitlines()[0], "")

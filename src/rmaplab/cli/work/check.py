@@ -123,7 +123,7 @@ def _scripts(
 def _as_it_should(script: Script, alone: str) -> str:
     """What is said of a script without a difference."""
     if not alone:
-        return f"no difference in {len(script.ops)} operations"
+        return f"no difference in {len(script.ops)} operation{'s' if len(script.ops) != 1 else ''}"
     expected = sum(bool(op.expected) for op in script.ops)
     met = f"what {expected} of {len(script.ops)} operations must come to, they do" if expected else "it expects nothing"
     return f"on the model alone, {met}; the host was not asked: {alone}"
