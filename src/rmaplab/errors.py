@@ -29,7 +29,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class NotModelled(UsageError):
-    """Linux could do it and this version cannot: shared memory, files, huge pages. A UsageError, so that nobody takes it for an errno."""
+    """Linux could do it and this version cannot, such as huge pages. A UsageError, so that nobody takes it for an errno."""
 
 
 def errno_name(number: int) -> str:

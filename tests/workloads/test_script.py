@@ -120,7 +120,7 @@ def test_the_line_of_each_call_reads_as_the_manual_page() -> None:
         ("A mmap w+0 8 rw", "f:1: expected a process and a colon such as A:, found 'A'"),
         ("\n\na: wait", "f:3: expected a process and a colon such as A:, found 'a:'"),
         ("A:", "f:1: expected a call after 'A:'"),
-        ("A: mmap w+0 8 rw\nA: mumap w+0 8", "f:2: expected a call, found 'mumap': one of mmap, create"),
+        ("A: mmap w+0 8 rw\nA: mumap w+0 8", "f:2: expected a call, found 'mumap' (did you mean munmap?): one of mmap, create"),
         ("A: mmap q+1 8 rw", "f:1: expected an address such as w+3, m-8, h+2 or w+3+17b, or \"any\", found 'q+1'"),
         ("A: mmap w+1", "f:1: expected a length in pages such as 8, 2+17b or 17b, found the end of the line: mmap ADDRESS LENGTH PROT [FLAGS] [FILE] [OFFSET]"),
         ("A: mmap w+1 8 rq", "f:1: expected a protection: some of the letters rwx, or - for none, found 'rq'"),

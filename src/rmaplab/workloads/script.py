@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 
 from rmaplab.calls.table import BIRTHS, CALLS, REQUIRED
 from rmaplab.calls.words import NAME, LivingKind
-from rmaplab.errors import UsageError
+from rmaplab.errors import UsageError, did_you_mean
 from rmaplab.objects.flags import MREMAP_FIXED, RLIMIT_NPROC
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.box import HOST, BadBox, ScriptBox, parse_box
@@ -202,7 +202,7 @@ def _parse_line(words: list[str], number: int) -> Op:
         raise ScriptError(f"expected a call after {words[0]!r}: one of {', '.join(CALLS)}")
     call, given = words[1], words[2:]
     if call not in CALLS:
-        raise ScriptError(f"expected a call, found {call!r}: one of {', '.join(CALLS)}")
+        raise ScriptError(f"expected a call, found {call!r}{did_you_mean(call, CALLS)}: one of {', '.join(CALLS)}")
     signature = CALLS[call].arguments
     if len(given) > len(signature):
         raise ScriptError(f"expected the end of the line, found {given[len(signature)]!r}: {usage(call)}")
