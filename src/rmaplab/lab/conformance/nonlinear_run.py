@@ -11,6 +11,7 @@ import numpy as np
 from rmaplab.errors import SyscallError
 from rmaplab.lab.conformance.file_model import HERE, PAGES, ROOM, FileUser, Shown
 from rmaplab.lab.conformance.file_run import Calls, FileRun
+from rmaplab.mm.file_rules import RemapPages
 from rmaplab.objects.flags import MAP_FIXED, MAP_SHARED, PROT_READ, PROT_WRITE, VM_NONLINEAR
 from rmaplab.rmap.queries import referenced, unmap
 from rmaplab.units import PAGE_SIZE
@@ -53,8 +54,11 @@ class NonlinearRun(FileRun):
             if not self.system.kernel.rules.remap_minds_cursor:
                 raise
             return
+        mapped_anew = self.system.kernel.rules.remap_pages is RemapPages.MMAP
         for i, page in enumerate(run):
-            process.pages[page].index = pgoff + i
+            shown = process.pages[page]
+            shown.index = pgoff + i
+            shown.linear = shown.index if mapped_anew else shown.linear
 
     def reclaim(self, process: FileUser) -> None:
         """A page of that file is asked for, twice."""
