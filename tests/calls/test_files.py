@@ -163,3 +163,21 @@ def test_a_task_has_so_many_descriptors_and_no_more() -> None:
     task.close(500)
     assert task.dup(fds[0]) == 500
     system.check()
+
+
+def test_what_is_no_number_or_no_bytes_changes_nothing() -> None:
+    """One line, and the system is whole."""
+    system = rmaplab.boot("6.18", ram="64M")
+    task = system.spawn()
+    fd = task.open(system.new_file(b"x" * 5000), writable=True)
+    wrong: list[Callable[[], object]] = [
+        lambda: task.ftruncate(fd, 1.5),  # type: ignore[arg-type]
+        lambda: task.pwrite(fd, "abc", 0),  # type: ignore[arg-type]
+        lambda: task.pread(fd, 1.0, 0),  # type: ignore[arg-type]
+        lambda: task.fallocate(fd, 0, 0, None),  # type: ignore[arg-type]
+    ]
+    for call in wrong:
+        with pytest.raises(UsageError):
+            call()
+    system.check()
+    assert task.file_size(fd) == 5000

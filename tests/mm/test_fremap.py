@@ -420,3 +420,22 @@ def test_somebody_unmaps_and_maps_meanwhile(kernel: str) -> None:
         window.system.watch(None)
         assert window.shows()[place : place + nr] == list(range(pgoff, pgoff + nr))
         window.system.check()
+
+
+@pytest.mark.parametrize("kernel", ["2.6.2", "2.6.5-rc1-aa1", "2.6.7"])
+@pytest.mark.parametrize(("paging", "first"), [("i386", 1 << 29), ("i386-pae", (1 << 32) - 1), ("x86-64", 1 << 52)])
+def test_what_no_entry_can_name_is_refused_first(kernel: str, paging: str, first: int) -> None:
+    """B6: an offset beyond a file entry's bits, or below 0, is EINVAL before the VMA becomes nonlinear."""
+    system = rmaplab.boot(kernel, paging=paging, ram="64M")
+    task = system.spawn()
+    fd = task.open(system.new_file(size=1 << 30, on_disk=False), writable=True)
+    at = task.mmap(4 * PAGE_SIZE, RW, MAP_SHARED, file=fd)
+    for pgoff in (first, -1):
+        with pytest.raises(SyscallError) as refused:
+            task.remap_file_pages(at, PAGE_SIZE, 0, pgoff, MAP_NONBLOCK)
+        assert refused.value.name == "EINVAL"
+    assert task.mm is not None
+    vma = task.mm.find_vma(at)
+    assert vma is not None
+    assert not vma.flags & VM_NONLINEAR
+    system.check()

@@ -21,6 +21,8 @@ from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.units import PAGE_SIZE
 
 R = TypeVar("R")
+MAX_RW_COUNT = 0x7FFF_F000
+"""No read or write takes more bytes. Source: 6.18 include/linux/fs.h; 2.6.2 had no such bound."""
 MOST_FDS = 1024
 """RLIMIT_NOFILE, as programs begin with it: no descriptor is asked for from there on."""
 
@@ -86,6 +88,7 @@ class FileCalls(MemoryCalls):
 
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         """pread(2): less than `length` bytes where the file ends. Raises SyscallError: EBADF, EINVAL, ENOMEM, EIO."""
+        _demand_numbers("pread", length, offset)
         self._check("pread", 0 <= offset <= LONGEST, errno.EINVAL)
         file = self.opened("pread", fd)
         self._check("pread", file.readable, errno.EBADF)
@@ -93,10 +96,13 @@ class FileCalls(MemoryCalls):
         self._check_end("pread", offset + length)
         if is_dev_zero(self.kernel, file):
             return bytes(length)
-        return self._file_call("pread", file_read, file, offset, length)
+        return self._file_call("pread", file_read, file, offset, min(length, MAX_RW_COUNT))
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, EPERM, ENOMEM, ENOSPC, EIO."""
+        _demand_numbers("pwrite", offset)
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise UsageError(f"pwrite of {type(data).__name__}: give bytes, such as b'...'")
         self._check("pwrite", 0 <= offset <= LONGEST, errno.EINVAL)
         file = self.opened("pwrite", fd)
         self._check("pwrite", file.writable, errno.EBADF)
@@ -123,6 +129,7 @@ class FileCalls(MemoryCalls):
 
     def ftruncate(self, fd: int, size: int) -> None:
         """ftruncate(2): the file is `size` bytes long. Raises SyscallError: EINVAL, EBADF, EFBIG, EPERM, ENOMEM."""
+        _demand_numbers("ftruncate", size)
         self._check("ftruncate", 0 <= size <= LONGEST, errno.EINVAL)
         file = self._regular("ftruncate", fd)
         self._check("ftruncate", file.writable, errno.EINVAL)
@@ -134,9 +141,9 @@ class FileCalls(MemoryCalls):
 
         Raises SyscallError: ENOSYS (before 2.6.23), EBADF, EINVAL, EOPNOTSUPP, ENODEV, EFBIG, EPERM, ENOSPC, ENOMEM; NotModelled: of a file on a disk.
         """
-        file = self.opened("fallocate", fd) if self.kernel.rules.fallocate_known else None
-        if file is None:
-            raise SyscallError(errno.ENOSYS, "fallocate")
+        _demand_numbers("fallocate", mode, offset, length)
+        self._check("fallocate", self.kernel.rules.fallocate_known, errno.ENOSYS)
+        file = self.opened("fallocate", fd)
         self._file_call("fallocate", vfs_fallocate, file, mode, offset, length)
 
     def fsync(self, fd: int) -> None:
@@ -176,3 +183,9 @@ class FileCalls(MemoryCalls):
             raise SyscallError(errno.EIO, name) from None
         finally:
             self.kernel.machine.end_call()
+
+
+def _demand_numbers(call: str, *numbers: object) -> None:
+    """Raises UsageError where one is none: a file must not get half a byte."""
+    if not all(isinstance(number, int) for number in numbers):
+        raise UsageError(f"{call}: offsets, lengths and sizes are whole numbers")

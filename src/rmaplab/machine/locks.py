@@ -27,7 +27,8 @@ Source: eras.md 9 for who takes what in which order; the order of 2.6.2 to 2.6.7
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -285,15 +286,23 @@ class Locks:
             return
         point = Point(name, of, tuple(held.type.name for held in self.held()), lock)
         self.visits += 1
-        outside, self._outside = self._outside, LockOwner(None)
-        running, self._sched.current = self._sched.current, None
         self.acting = True
         try:
-            self.listener(point)
+            with self.apart(name):
+                self.listener(point)
+        finally:
+            self.acting = False
+
+    @contextmanager
+    def apart(self, name: str) -> Iterator[None]:
+        """Somebody else acts, who holds nothing: at a point, or because he is killed. Raises KernelBug if he keeps a lock."""
+        outside, self._outside = self._outside, LockOwner(None)
+        running, self._sched.current = self._sched.current, None
+        try:
+            yield
             if self._outside.held:
                 raise KernelBug("watch", f"who acted at {name} has kept {self._outside.held[0].type.name}")
         finally:
-            self.acting = False
             self._outside, self._sched.current = outside, running
 
     @property

@@ -52,8 +52,8 @@ def do_remap_file_pages(
         raise SyscallError(errno.ENOSYS, CALL)
     if k.rules.remap_minds_mlock and not can_do_mlock(k, limits):
         raise SyscallError(errno.EPERM, CALL, "it is for those who may lock memory")
-    start, size = address & -PAGE_SIZE, length & -PAGE_SIZE
-    if prot or size <= 0 or start + size >= wraps_at or pgoff + (size >> PAGE_SHIFT) >= wraps_at:
+    start, size, pgoff = address & -PAGE_SIZE, length & -PAGE_SIZE, pgoff % wraps_at
+    if prot or size <= 0 or start + size >= wraps_at or pgoff + (size >> PAGE_SHIFT) >= min(wraps_at, _most(k, how)):
         why = "it takes no protection" if prot else "less than a page" if size <= 0 else "it wraps"
         raise SyscallError(errno.EINVAL, CALL, why)
     vma = mm.find_vma(start)
@@ -73,6 +73,11 @@ def do_remap_file_pages(
     except NoMemory as failure:
         raise failure.or_errno(errno.ENOMEM, CALL) from None
     return None, None
+
+
+def _most(k: Kernel, how: RemapPages) -> int:
+    """The first page that no file entry can name; those of PAE can name more than a long counts, and nobody asks."""
+    return 1 << (sum(field.nr for field in k.machine.encoding.pgoff) if how is not RemapPages.MMAP else 64)
 
 
 def _make_nonlinear(k: Kernel, vma: VmArea) -> None:

@@ -46,7 +46,7 @@ def do_shmat(
     """
     if shmid < 0:
         raise SyscallError(errno.EINVAL, "shmat")
-    address = _place(k, address, flags)
+    anywhere, address = not address, _place(k, address, flags)
     prot, mode = (PROT_READ, S_IRUGO) if flags & SHM_RDONLY else (PROT_READ | PROT_WRITE, S_IRUGO | S_IWUGO)
     if flags & SHM_EXEC and k.rules.shm_exec_known:
         prot, mode = prot | PROT_EXEC, mode | S_IXUGO
@@ -57,9 +57,9 @@ def do_shmat(
         file = get_file(_open_attach(k, segment, writable=not flags & SHM_RDONLY))
         k.machine.locks.take(mm.mmap_sem)
         try:
-            if address and not flags & SHM_REMAP:
+            if not anywhere and not flags & SHM_REMAP:
                 _check_place(k, mm, address, segment.size)
-            fixed = MAP_FIXED if address else 0
+            fixed = 0 if anywhere else MAP_FIXED
             return do_mmap(k, mm, limits, address, segment.size, prot, MAP_SHARED | fixed, file)
         finally:
             k.machine.locks.drop(mm.mmap_sem)

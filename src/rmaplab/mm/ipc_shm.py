@@ -162,9 +162,9 @@ def find_segment(k: Kernel, shmid: int, call: str) -> ShmSegment:
 
 
 def check_permission(segment: ShmSegment, limits: Limits, flags: int, call: str) -> None:
-    """As ipcperms. Raises SyscallError(EACCES)."""
+    """As ipcperms; all tasks are of one group, as setuid changes none. Raises SyscallError(EACCES)."""
     wanted = flags >> 6 | flags >> 3 | flags
-    granted = segment.mode >> 6 if limits.uid == segment.uid else segment.mode
+    granted = segment.mode >> (6 if limits.uid == segment.uid else 3)
     if wanted & ~granted & 0o7 and limits.uid:
         raise SyscallError(errno.EACCES, call, f"the segment's mode is {segment.mode & S_IRWXUGO:03o}")
 

@@ -10,6 +10,7 @@ Source: mm/mmap.c, do_mmap_pgoff of 2.4.27, 2.6.2; 6.18 mm/mmap.c, do_mmap, file
 import errno
 
 from rmaplab.errors import NotModelled, SyscallError
+from rmaplab.mm.dev_zero import is_dev_zero
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.seals import sealed_flags
 from rmaplab.objects.flags import (
@@ -32,7 +33,7 @@ MAX_LFS_FILESIZE = (1 << 63) - 1
 
 def check_pgoff(k: Kernel, pgoff: int, nr_pages: int) -> None:
     """A page offset that wraps. Raises SyscallError: EINVAL, since 2.6.34 EOVERFLOW."""
-    if pgoff + nr_pages >= 1 << (8 * k.machine.paging.word_bytes):
+    if not 0 <= pgoff < (1 << (8 * k.machine.paging.word_bytes)) - nr_pages:
         code = errno.EOVERFLOW if k.rules.pgoff_wrap_is_eoverflow else errno.EINVAL
         raise SyscallError(code, "mmap", "the page offset wraps")
 
@@ -43,7 +44,8 @@ def file_flags(k: Kernel, file: File, pgoff: int, nr_pages: int, flags: int, vm_
     Raises SyscallError: EOVERFLOW, EINVAL (type), EOPNOTSUPP, EACCES, EPERM (seals).
     """
     kind = flags & MAP_TYPE
-    if k.rules.file_size_limits_mappings and pgoff > (MAX_LFS_FILESIZE - (nr_pages << PAGE_SHIFT)) >> PAGE_SHIFT:
+    most = (1 << 64) - 1 if file.mapping.driver is not None or is_dev_zero(k, file) else MAX_LFS_FILESIZE
+    if k.rules.file_size_limits_mappings and pgoff > (most - (nr_pages << PAGE_SHIFT)) >> PAGE_SHIFT:
         raise SyscallError(errno.EOVERFLOW, "mmap", "no file is as long as that")
     if kind == MAP_SHARED_VALIDATE and k.rules.shared_validate_known:
         if unknown := flags & ~MAP_LEGACY:

@@ -105,14 +105,16 @@ def _highest_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
     top = begin = paging.unmapped_base
     if length >= mm.no_hole_above[0]:
         begin = min(top, mm.no_hole_above[1])
-    above = mm.find_vma(begin)
+    above, limited = mm.find_vma(begin), False
     for vma in chain(mm.downwards(begin), (None,)):
         floor = PAGE_SIZE if vma is None else vma.end
         end = top if above is None else min(top, above.start)
         if above is not None and end - floor >= length:
+            limited |= _start_gap(k, above) < end
             end = top = min(end, _start_gap(k, above))
         if end - floor >= length:
-            mm.no_hole_above = length, end
+            if not limited:  # a longer one may look at other holes, and find one within the gap
+                mm.no_hole_above = length, end
             return end - length
         above = vma
     return _lowest_hole(k, mm, length, page_align(paging.task_size // 3), paging.task_size)

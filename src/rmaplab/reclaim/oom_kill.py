@@ -7,7 +7,7 @@
 
 With swap a kernel would make room there first. No policy says which pages here, so that is NotModelled.
 
-Left out: what time a task has run, in 2.6.2 (it counts from 8 s on), the seconds until it believes that memory is out; oom_score_adj.
+Left out: a victim that wants a lock which the caller holds (a segment's, in shmget): it frees its memory first and waits then, and here it cannot wait; what time a task has run, in 2.6.2 (it counts from 8 s on), the seconds until it believes that memory is out; oom_score_adj.
 
 Source: 2.6.2 mm/oom_kill.c, badness, select_bad_process, oom_kill; from memory; 6.18 mm/oom_kill.c, oom_badness, oom_evaluate_task,
 __oom_kill_process.
@@ -57,11 +57,12 @@ class OomKiller:
         self._kill(victim)
 
     def _kill(self, victim: TaskStruct) -> None:
-        """All threads and processes of its address space."""
+        """All threads and processes of its address space, in a context of their own: whoever asks for memory may hold locks."""
         mm = victim.mm
-        for task in list(self.k.tasks.values()):
-            if task.mm is mm and task.exit_code is None:
-                do_exit(self.k, task, -SIGKILL)
+        with self.k.machine.locks.apart("out_of_memory"):
+            for task in list(self.k.tasks.values()):
+                if task.mm is mm and task.exit_code is None:
+                    do_exit(self.k, task, -SIGKILL)
 
     def _is_spared(self, task: TaskStruct) -> bool:
         """in_vfork: it has nothing of its own yet."""
