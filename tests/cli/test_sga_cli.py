@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from rmaplab.cli import main
+from rmaplab.cli.work import progress
+from rmaplab.report import emit, tables
 
 KEYS = [
     "kernel",
@@ -66,9 +69,58 @@ def test_the_table_says_what_is_arithmetic(capsys: pytest.CaptureFixture[str]) -
     first, second = [line for line in out.splitlines() if "pte_chain" in line and "the OOM killer takes user 1" in line]
     assert first.startswith(" 64 MiB  2:2    8 MiB")
     assert second.startswith(" 96 MiB  2:2    8 MiB")
-    assert "arithmetic, " not in out
+    assert out.count(" (run)  ") == 2
+    assert "(from " not in out
     _, out, _ = run(capsys, *words[:-1], "5", "--split", "2:2")
-    assert out.count("arithmetic, 5 run") == 2
+    assert out.count(" (from 5)  ") == 2
+    assert "chain blocks come in rounds" in out
+
+
+def test_on_80_columns_a_row_still_says_that_it_is_arithmetic(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of users says so itself: no column that says it can be left out."""
+    monkeypatch.setattr(tables, "terminal_width", lambda: 80)
+    monkeypatch.setattr(emit, "terminal_width", lambda: 80)
+    code, out, _ = run(capsys, *SMALL, "--kernels", "2.6.2", "--split", "3:1")
+    assert code == 0
+    assert "not shown for width" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert " (from 20)" in out
+    assert re.search(r"64 MiB +3:1 +2\.6\.2 +20 ", out)  # memory after 20 users
+
+
+def test_x86_64_has_one_memory_and_no_highpte(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor a split, so that one which was typed is refused (below)."""
+    code, out, _ = run(capsys, *SMALL, "--kernels", "2.6.2,6.18")
+    assert code == 0
+    assert "on x86-64, 128-byte" in out
+    assert not any(word in out for word in ("HIGHPTE", "low", "high", "3:1"))
+    _, out, _ = run(
+        capsys, "--ram", "64M", "--segment", "16M", "--kernels", "2.6.2", "--paging", "x86-64", "--no-highpte"
+    )
+    assert " (run) " in out
+    assert "a kernel stack  " in out
+    assert "low memory" not in out
+
+
+def test_the_help_says_what_sga_has_where_nothing_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    words = " ".join(out.split())
+    assert code == 0
+    for says in ("its default is 8G", "sga's default is 0", "its default on i386 is 3:1,4:4"):
+        assert says in words
+    assert words.count("(forkbench alone)") == 2
+
+
+def test_who_waits_is_told_of_the_users_so_far(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After each of them, on the bar."""
+    said: list[str] = []
+    monkeypatch.setattr(progress.Meanwhile, "__call__", lambda _, text: said.append(text))
+    run(capsys, *SMALL[:-1], "3", "--kernels", "2.6.2", "--split", "3:1")
+    assert said == [f"2.6.2, 3:1: {nr} users so far" for nr in (1, 2, 3)]
 
 
 def test_windows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +134,8 @@ def test_windows(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["2.4.21", "remap_file_pages"]["then"] == "remap_file_pages: ENOSYS"
     _, out, _ = run(capsys, *words)
     assert "windows, backwards" in out
+    (row,) = [line for line in out.splitlines() if "ENOSYS" in line]
+    assert re.search(r"virtual_scan +- +- +no such call +remap_file_pages: ENOSYS +- +- +- +-$", row)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +144,11 @@ def test_windows(capsys: pytest.CaptureFixture[str]) -> None:
         (["--segment", "2.8G"], "--segment 2764M"),
         (["--segment", "2.7G", "--split", "2:2"], "--segment 1740M"),
         (["--segment", "huge"], "512M"),
+        (["--segment", "2.7"], "--segment 2.7: say 2.7G (bytes must be whole numbers)"),
+        (["--ram", "64M"], "a segment of 2.7 GiB is refused on 64 MiB: "),
+        (["--ram", "64M"], "MiB are free, swap included; try more --ram or a smaller --segment"),
+        (["--ram", "512M", "--segment", "300M", "--overcommit", "2"], "the limit of promises"),
+        (["--paging", "x86-64", "--split", "3:1", "--kernels", "6.18"], "x86-64 has no split"),
         (["--users", "1"], "2 or more"),
         (["--ram", ","], "8G,16G"),
         (["--split", "3:2"], "3:1"),
@@ -114,3 +173,10 @@ def test_options_of_sga_are_no_others(option: str, capsys: pytest.CaptureFixture
             main(["compare", workload, option])
         assert stop.value.code == 2
         assert f"{workload} has no {option.partition('=')[0]}" in capsys.readouterr().err
+
+
+def test_a_workload_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line has those there are."""
+    with pytest.raises(SystemExit):
+        main(["compare", "sgb"])
+    assert "choose from forkbench, mallocgroup, manyvmas, sga\n" in capsys.readouterr().err

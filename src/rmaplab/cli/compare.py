@@ -61,6 +61,14 @@ MEANINGLESS = {
     "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot"),
 }
 """Options of the other workloads."""
+_FOR_SGA = {
+    "ram": "several for sga; its default is 8G",
+    "swap": "sga's default is 0",
+    "split": "several for sga; its default on i386 is 3:1,4:4",
+    "levels": "forkbench alone",
+    "host": "forkbench alone",
+}
+"""What is to be said besides, in the help of options that other verbs have, too."""
 
 
 def _options_of_one(function: F) -> F:
@@ -69,12 +77,12 @@ def _options_of_one(function: F) -> F:
 
 
 def _server(box: Box) -> Box:
-    """The box that sga has where nothing was typed: 8 GiB, split in two ways, without swap."""
+    """The box that sga has where nothing was typed: 8 GiB without swap."""
     untyped = {name: text for name, text in _SERVER.items() if first_typed((name,)) is None}
     return replace(box, **untyped)
 
 
-_SERVER: dict[str, Any] = {"ram": "8G", "split": "3:1,4:4", "swap": "0"}
+_SERVER: dict[str, Any] = {"ram": "8G", "swap": "0"}
 
 
 @click.command("compare")
@@ -178,3 +186,8 @@ def command(
         work.sga(kernel_list, _server(box), shared, out)
     else:
         work.forkbench(kernel_list, level_list, boxes, plot, out, host=host)
+
+
+for _option in command.params:
+    if isinstance(_option, click.Option) and _option.name in _FOR_SGA:
+        _option.help = f"{_option.help}  ({_FOR_SGA[_option.name]})"

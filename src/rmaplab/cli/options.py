@@ -179,7 +179,7 @@ def first_typed(names: Iterable[str]) -> str | None:
 def check_workload(name: str, known: Iterable[str] = ("forkbench",)) -> None:
     """Raises UsageError for a workload there is not."""
     if name not in known:
-        raise UsageError(f"no workload {name!r}{did_you_mean(name, known)}: there is {' and '.join(known)}")
+        raise UsageError(f"no workload {name!r}{did_you_mean(name, known)}: choose from {', '.join(known)}")
 
 
 def check_files(output: Path | None, path: Path | None) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Group
 
-from rmaplab.lab.costs.sga import SgaRow
+from rmaplab.lab.costs.sga import NO_CALL, SgaRow
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Table, new_table
 from rmaplab.units import format_size
@@ -38,19 +38,18 @@ class SgaReport(Report[SgaRow]):
 def _users(rows: Sequence[SgaRow], *, windows: bool) -> Table:
     table = new_table(
         f"sga: users that attach a shared segment and write to all of it, one after the other, on {_box(rows[0])}",
-        f"RAM|split|segment|{MAPPED[windows]}kernel|design|>users|published|known by|_short of|_then|>a user: page tables|>reverse map|>VMAs|>other",
+        f"RAM|split|segment|{MAPPED[windows]}kernel|design|>users|published|_short of|_then|>a user: page tables|>reverse map|>VMAs|>other",
         caption=_caption(rows),
-        leave_out="other|design|known by",
+        leave_out="other|design",
     )
     for row, new, last in _grouped(rows):
-        known = f"arithmetic, {row.run:,} run" if row.arithmetic else "run"
-        each = [format_size(nr_bytes) for nr_bytes in row.per_user]
+        there = row.short_of != NO_CALL
+        each = [format_size(nr_bytes) if there else DASH for nr_bytes in row.per_user]
         about = [*_where(row, new=new), *([row.how] if windows else []), row.kernel, row.design]
         table.add_row(
             *about,
-            f"{row.users:,}",
-            row.published or DASH,
-            known,
+            f"{row.users:,} ({f'from {row.run:,}' if row.arithmetic else 'run'})" if there else DASH,
+            ", ".join(f"{nr:,}" for nr in row.published) or DASH,
             row.short_of,
             row.then or DASH,
             *each,
@@ -61,16 +60,21 @@ def _users(rows: Sequence[SgaRow], *, windows: bool) -> Table:
 
 def _memory(rows: Sequence[SgaRow], *, windows: bool) -> Table:
     table = new_table(
-        "what memory was used for at the first request that was not met, or (arithmetic) after the last user that was run",
-        f"RAM|split|segment|{MAPPED[windows]}kernel|memory|{'|'.join(f'>{use}' for use in USES.values())}",
+        "where memory went (run: when the first request failed; arithmetic: after the last user that was run)",
+        f"RAM|split|segment|{MAPPED[windows]}kernel|>after users|memory|{'|'.join(f'>{use}' for use in USES.values())}",
         leave_out="its index|its swap vector|boot|stacks|other slabs|segment|mem_map",
     )
     for row, new, last in _grouped(rows):
-        about = [*_where(row, new=new), *([row.how] if windows else []), row.kernel]
+        about = [*_where(row, new=new), *([row.how] if windows else []), row.kernel, f"{row.run:,}"]
         for nr, (side, used) in enumerate(row.zones.items()):
             sizes = [format_size(used[use]) if used[use] else DASH for use in USES]
             ends = last and nr + 1 == len(row.zones)
-            table.add_row(*(about if nr == 0 else [""] * len(about)), side, *sizes, end_section=ends)
+            table.add_row(
+                *(about if nr == 0 else [""] * len(about)),
+                side if row.hardware["split"] else "all",
+                *sizes,
+                end_section=ends,
+            )
     return table
 
 
@@ -91,21 +95,26 @@ def _where(row: SgaRow, *, new: bool) -> list[str]:
 
 def _box(row: SgaRow) -> str:
     hardware = row.hardware
-    highpte = "with HIGHPTE" if hardware["highpte"] else "without HIGHPTE"
-    return f"{hardware['arch']} {highpte}, {hardware['l1_cache_bytes']}-byte cache lines"
+    highpte = f" with{'' if hardware['highpte'] else 'out'} HIGHPTE" if hardware["split"] else ""
+    return f"{hardware['arch']}{highpte}, {hardware['l1_cache_bytes']}-byte cache lines"
 
 
 def _caption(rows: Sequence[SgaRow]) -> str:
     lines = [
-        "a user: bytes that each takes, on average; of an object, its share of a slab. other: stacks and all other slabs."
+        "a user: bytes that each takes, the mean over all users; of an object, its share of a slab. other: stacks and all other slabs."
     ]
+    if any(row.run and not row.arithmetic for row in rows):
+        lines.append("(run): so many users were really there.")
     if any(row.arithmetic for row in rows):
         lines.append(
-            "arithmetic: so many users were run, the rest is computed from the bytes that each of them has taken."
+            "(from N) is arithmetic: N users were run; for the rest, page tables, stacks and VMAs are as theirs, and chain blocks come in rounds, of as many users as a block has slots."
         )
     if any(row.published for row in rows):
         lines.append(
-            "published: Andrea Arcangeli, LKML, 8 March 2004 (100; 700 with 4:4: arithmetic, 8 bytes an entry), 27 February 2004 (150; 700; 2.4: about 6,000) "
-            "and 9 March 2004 (2.4 with merging of files' VMAs: 7,500 tasks with a window of 512 MB)."
+            "published: Andrea Arcangeli, LKML, 8 March 2004 (100; 700 with 4:4: arithmetic, 8 bytes an entry), 27 February 2004 (150; 700)."
+        )
+    if any(row.how != How.WHOLE.value for row in rows):
+        lines.append(
+            "published (27 February and 9 March 2004): 6,000 to 7,500 users with a window of 512 MB, on 2.4-aa, which merges VMAs of files; 2.4.21 does not."
         )
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from rmaplab.lab.costs.sga import MOST_USERS, SgaRow, compare_sga, zones
 from rmaplab.machine.frames import PG_DIRECT
 from rmaplab.rmap.pte_chain import PteChain
 from rmaplab.units import PAGE_SIZE
+from rmaplab.workloads.sga import SEGMENT as WHOLE_SEGMENT
 from rmaplab.workloads.sga import How, Sga
 
 KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1+00100", "2.6.5-rc1-aa1")
@@ -84,10 +85,26 @@ def test_arithmetic_meets_the_allocator(kernel: str, highpte: bool) -> None:
     (whole,) = rows(kernel, highpte=highpte)
     assert not whole.arithmetic
     assert whole.users == whole.run > 100
-    for run in (2, 9, 40):
+    for run in (2, 9, 16, 40):
         (part,) = rows(kernel, most=run, highpte=highpte)
         assert (part.arithmetic, part.run) == (True, run)
         assert part.users == pytest.approx(whole.users, rel=0.03)
+        assert part.per_user.reverse_map == pytest.approx(whole.per_user.reverse_map, rel=0.03)
+        assert part.per_user.page_tables == pytest.approx(whole.per_user.page_tables, rel=0.03)
+
+
+def test_published_figures_stand_beside_the_box_that_the_mail_names() -> None:
+    """Chains, 2.7 GiB, 3:1 and 8 GiB, or 4:4 with 8; no other RAM, segment or kernel. As a list for programs."""
+    boxes = {
+        ("8G", "3:1", WHOLE_SEGMENT): [100, 150],
+        ("8G", "4:4", WHOLE_SEGMENT): [700],
+        ("16G", "3:1", WHOLE_SEGMENT): None,
+        ("8G", "3:1", 512 << 20): None,
+    }
+    for (ram, split, segment), published in boxes.items():
+        row, other = rows("2.6.2", "2.4.21", most=2, ram=ram, split=split, segment=segment)
+        assert row.as_json()["published_users"] == published
+        assert other.as_json()["published_users"] is None
 
 
 @pytest.mark.parametrize(("highpte", "slots"), [(True, 15), (False, 31)])
@@ -148,7 +165,8 @@ def test_high_memory_is_taken_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab, "HOST_BYTES", 0)
     for kernel, ram, segment, short_of in (
         ("2.6.2", "4G", 1 << 30, "low memory"),
-        ("2.6.5-rc1-aa1", "2G", 1 << 30, "memory of any kind"),
+        ("2.6.5-rc1-aa1", "2G", 1 << 30, "low memory, as high memory is full"),
+        ("2.6.2", "64M", 1 << 20, "low memory"),
         ("2.6.5-rc1-aa1", "64G", 1 << 20, "low memory"),
     ):
         (row,) = rows(kernel, ram=ram, segment=segment)

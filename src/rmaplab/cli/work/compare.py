@@ -1,5 +1,6 @@
 """`rmaplab compare`: a workload on several kernels, on one box or on several."""
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from rmaplab.cli.options import Output, split_names
 from rmaplab.cli.work.box import with_paging
-from rmaplab.cli.work.progress import gather
+from rmaplab.cli.work.progress import Meanwhile, gather
 from rmaplab.errors import UsageError
 from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.box import Box
@@ -85,17 +86,28 @@ def sga(kernels: list[str], typed: Box, shared: tuple[int | None, str | None, bo
     users, segment, windows = shared
     box = with_paging(typed, kernels)
     rams = split_names(str(box.ram), "ram")
-    splits = [None] if box.paging == "x86-64" or box.split is None else split_names(box.split, "split")
+    untyped = [None] if box.paging == "x86-64" else ["3:1", "4:4"]
+    splits = untyped if box.split is None else split_names(box.split, "split")
     boxes = [replace(box, ram=ram, split=split) for ram in rams for split in splits]
     hows = [How.IN_ORDER, How.BACKWARDS, How.REMAPPED] if windows else [How.WHOLE]
     size = "512M" if segment is None and windows else segment
+    if size is not None and re.fullmatch(r"\s*\d+\.\d+\s*B?", size, re.IGNORECASE):
+        raise UsageError(f"--segment {size}: say {size.strip(' bB')}G (bytes must be whole numbers)")
     most = (2 if windows else 1000) if users is None else users
     if most < 2:
         raise UsageError(f"--users {most}: give 2 or more, the first one needs no chain")
-    runs, total = compare_sga(kernels, boxes, None if size is None else parse_size(size), most, hows)
+    meanwhile = Meanwhile()
+    runs, total = compare_sga(kernels, boxes, None if size is None else parse_size(size), most, hows, meanwhile)
 
     def show(rows: Sequence[SgaRow]) -> None:
         emit(SgaReport(rows), *out)
 
-    takes = f"up to {most:,} users on each: up to {format_size(HOST_BYTES)} of memory, some minutes"
-    gather(runs, takes, total, lambda row: f"{row.kernel}, {row.hardware['split']}: {row.users:,} users", show)
+    takes = f"up to {most:,} users on each, and {format_size(HOST_BYTES)} of memory"
+    gather(
+        runs,
+        takes,
+        total,
+        lambda row: f"{row.kernel}, {row.hardware['split'] or row.hardware['arch']}: {row.users:,} users",
+        show,
+        meanwhile=meanwhile,
+    )

@@ -21,7 +21,18 @@ def progress(first: str, total: int, columns: tuple[ProgressColumn, ...] = ()) -
     bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     with bar:
         task = bar.add_task(first, total=total)
-        yield lambda description=None: bar.update(task, advance=1, description=description)
+        yield lambda description=None, advance=1: bar.update(task, advance=advance, description=description)
+
+
+class Meanwhile:
+    """Where work that is under way says how far it has got: on gather's bar, while there is one."""
+
+    say: Callable[..., None] | None = None
+
+    def __call__(self, text: str) -> None:
+        """What the bar says from now on."""
+        if self.say is not None:
+            self.say(text, advance=0)
 
 
 def gather(
@@ -31,14 +42,17 @@ def gather(
     say: Callable[[T], str],
     show: Callable[[list[T]], None],
     columns: tuple[ProgressColumn, ...] = COUNTED,
+    meanwhile: Meanwhile | None = None,
 ) -> None:
-    """Show what the runs yield, with a bar meanwhile that says `first`, then `say` of the last that is done.
+    """Show what the runs yield, with a bar meanwhile that says `first`, then `say` of the last that is done, or what the runs tell `meanwhile`.
 
     Raises KeyboardInterrupt as it comes; what was finished by then is shown first.
     """
     found: list[T] = []
     try:
         with progress(first, total, columns) as done:
+            if meanwhile is not None:
+                meanwhile.say = done
             for run in runs:
                 found.append(run)
                 done(say(run))

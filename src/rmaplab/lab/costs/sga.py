@@ -16,6 +16,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from errno import ENOSYS
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from rmaplab.machine.frames import PG_RESERVED, PG_SLAB, PG_TABLE
 from rmaplab.machine.slab import SlabCache
 from rmaplab.mm.process import PID_MAX, RESERVED_PIDS
 from rmaplab.reclaim.oom_kill import OomKiller
-from rmaplab.units import PAGE_SIZE
+from rmaplab.units import PAGE_SIZE, format_size
 from rmaplab.workloads.sga import SEGMENT, How, Sga, largest
 
 HOST_BYTES = 8 << 30
@@ -39,14 +40,16 @@ HOST_BYTES = 8 << 30
 HOST_SPARE = 1 << 30
 """What is left alone of what the host has."""
 MOST_USERS = PID_MAX - RESERVED_PIDS - 1
-_512M = 512 << 20
+_GIB = 1 << 30
 PUBLISHED = {
-    ("pte_chain", "3:1", SEGMENT): "100, 150",
-    ("pte_chain", "4:4", SEGMENT): "700",
-    ("virtual_scan", "3:1", _512M): "6,000, 7,500",
+    ("pte_chain", 8 * _GIB, "3:1", SEGMENT): (100, 150),
+    ("pte_chain", 8 * _GIB, "4:4", SEGMENT): (700,),
+    ("pte_chain", 64 * _GIB, "4:4", SEGMENT): (700,),
 }
-"""By design, split and segment: Andrea Arcangeli, LKML, 8 March 2004 (100 and 700: arithmetic), 27 February 2004 (150, 700, 2.4's 6,000) and 9 March 2004
-(7,500 tasks with a window of 512 MB at least)."""
+"""By design, RAM, split and segment: Andrea Arcangeli, LKML, 8 March 2004 (100 and 700: arithmetic) and 27 February 2004 (150; 700 "even on a 8G box (not only
+on 64G boxes)"). His 6,000 to 7,500 users with windows of 512 MB are of 2.4-aa, which merges files' VMAs, on a box that is not told: no kernel here is that."""
+NO_CALL = "no such call"
+"""What is short where the kernel has not the call that maps the segment: nobody has come to need memory."""
 
 
 class PerUser(NamedTuple):
@@ -71,13 +74,14 @@ class SgaRow:
     run: int
     arithmetic: bool
     short_of: str
-    """What could not be had, and where it must lie; by arithmetic, what will be short."""
+    """What could not be had, and where it must lie; by arithmetic, what will be short. NO_CALL: no user there could be."""
     then: str | None
     """What the kernel has made of that."""
     per_user: PerUser
+    """The mean over all `users`."""
     zones: dict[str, dict[str, int]]
-    """Low and high memory, in bytes by what it is used for: at the first request that was not met, or after the last user."""
-    published: str | None
+    """Low and high memory, in bytes by what it is used for: at the first request that was not met, or after the last user that was run."""
+    published: tuple[int, ...]
     wall_s: float = field(default=0.0, compare=False)
 
     def as_json(self) -> dict[str, Any]:
@@ -95,38 +99,52 @@ class SgaRow:
             "then": self.then,
             "per_user_bytes": self.per_user._asdict(),
             "zones_bytes": self.zones,
-            "published_users": self.published,
+            "published_users": list(self.published) or None,
         }
 
 
 def compare_sga(
-    kernels: Sequence[str], boxes: Sequence[Box], segment: int | None, most: int, hows: Sequence[How]
+    kernels: Sequence[str],
+    boxes: Sequence[Box],
+    segment: int | None,
+    most: int,
+    hows: Sequence[How],
+    told: Callable[[str], None] = lambda _: None,
 ) -> tuple[Iterator[SgaRow], int]:
     """Rows, and how many there will be: each kernel on each box, the segment mapped in each way, with `most` users that are really there.
 
-    `segment` in bytes; None: 2.7 GiB, or what a user's addresses hold. What can be refused is refused before the first: UsageError.
+    `segment` in bytes; None: 2.7 GiB, or what a user's addresses hold. After each user `told` is how many there are. What can be refused is refused before the first: UsageError.
     """
     for kernel, box in product(kernels, boxes):
         _sga(boot(kernel, box), segment, How.WHOLE)
     cases = list(product(boxes, hows, kernels))
-    return (_run(kernel, box, segment, most, how) for box, how, kernel in cases), len(cases)
+    return (_run(kernel, box, segment, most, how, told) for box, how, kernel in cases), len(cases)
 
 
 def _sga(system: System, segment: int | None, how: How) -> Sga:
+    size = min(SEGMENT, largest(system)) if segment is None else segment
     try:
-        return Sga(system, min(SEGMENT, largest(system)) if segment is None else segment, how)
+        return Sga(system, size, how)
     except (SyscallError, NoMemory) as failure:
-        raise UsageError(f"{failure}: try more --ram, or a smaller --segment") from None
+        raise UsageError(_refused(system, size, failure)) from None
 
 
-def _run(kernel: str, box: Box, segment: int | None, most: int, how: How) -> SgaRow:
+def _refused(system: System, segment: int, failure: SyscallError | NoMemory) -> str:
+    machine = system.machine
+    free = (machine.allocator.nr_free + machine.swap_pages) * PAGE_SIZE
+    why = f"{format_size(free)} are free, swap included" if segment > free else getattr(failure, "why", "") or failure
+    ram = format_size(machine.hardware.ram_bytes)
+    return f"a segment of {format_size(segment)} is refused on {ram}: {why}; try more --ram or a smaller --segment"
+
+
+def _run(kernel: str, box: Box, segment: int | None, most: int, how: How, told: Callable[[str], None]) -> SgaRow:
     gc.collect()  # the RAM of the last one
     began = time.perf_counter()
     system = boot(kernel, box)
     sga = _sga(system, segment, how)
     run = _Users(system, sga)
-    run.go(min(most, MOST_USERS))
-    users, short_of = run.reached()
+    run.go(min(most, MOST_USERS), lambda users: told(f"{kernel}, {box.split or box.paging}: {users:,} users so far"))
+    users, short_of, per_user = run.reached()
     hardware = hardware_as_json(system)
     design = system.kernel.design.name
     return SgaRow(
@@ -140,9 +158,9 @@ def _run(kernel: str, box: Box, segment: int | None, most: int, how: How) -> Sga
         run.then is None,
         short_of,
         run.then,
-        run.per_user(),
+        per_user,
         run.zones or zones(system, sga),
-        PUBLISHED.get((design, hardware["split"], sga.segment)) if how in (How.WHOLE, How.IN_ORDER) else None,
+        PUBLISHED.get((design, hardware["ram_bytes"], hardware["split"], sga.segment), ()) if how is How.WHOLE else (),
         time.perf_counter() - began,
     )
 
@@ -161,7 +179,7 @@ class _Users:
         system.machine.allocator.reclaim = self._not_met
         self._before = self._now = self._counted()
 
-    def go(self, most: int) -> None:
+    def go(self, most: int, told: Callable[[int], None]) -> None:
         """Up to `most` users, as long as the host has memory for them; two at least: the first entry of a page needs no chain."""
         host = min(HOST_BYTES, _available() - HOST_SPARE)
         while self.then is None and (self.users < 2 or (self.users < most and self._held() < host)):
@@ -169,35 +187,42 @@ class _Users:
             if self.then is None:
                 self.users += 1
                 self._now = self._counted()
+                told(self.users)
 
     def per_user(self) -> PerUser:
-        """What each of them has taken."""
+        """What each of those that were run has taken, on average."""
         taken = (self._now - self._before) / max(self.users, 1)
         return PerUser(*(round(nr_bytes) for nr_bytes in taken.tolist()))
 
-    def reached(self) -> tuple[int, str]:
-        """(Users, what was short then), by what has happened or by arithmetic."""
+    def reached(self) -> tuple[int, str, PerUser]:
+        """(Users, what was short then, what each of them has taken), by what has happened or by arithmetic: chain blocks come in rounds."""
+        each = self.per_user()
         if self.then is not None:
-            return self.users, self.short_of
-        machine, each = self.system.machine, self.per_user()
+            return self.users, self.short_of, each
+        machine = self.system.machine
         low = machine.allocator.obtainable(Gfp.KERNEL) * PAGE_SIZE
         high = max(machine.allocator.obtainable(Gfp.HIGHUSER) * PAGE_SIZE - low, 0)
-        shared_by = getattr(self.system.kernel.design, "nrpte", 1)
-        layers = -(-self.users // shared_by)
+        slots = getattr(self.system.kernel.design, "nrpte", 1)
+        a_round = each.reverse_map * self.users / -(-self.users // slots)
 
         upper = self.system.kernel.tables_at_birth * PAGE_SIZE  # these lie low, always
-        leaves = each.page_tables - upper if machine.hardware.highpte else 0
+        leaves = each.page_tables - upper if high and machine.hardware.highpte else 0
+
+        def reverse_map(users: int) -> float:
+            return -(-users // slots) * a_round
 
         def fits(more: int) -> bool:
             in_high = min(more * leaves, high)
-            added = -(-(self.users + more) // shared_by) - layers
-            reverse_map = added * each.reverse_map * self.users // max(layers, 1)
-            return more * (each.page_tables + each.vmas + each.other) - in_high + reverse_map <= low
+            added = reverse_map(self.users + more) - reverse_map(self.users)
+            return more * (each.page_tables + each.vmas + each.other) - in_high + added <= low
 
         more = bisect_left(range(1, MOST_USERS - self.users + 1), True, key=lambda nr: not fits(nr))
-        if self.users + more == MOST_USERS:
-            return MOST_USERS, "a pid"
-        return self.users + more, "memory of any kind" if leaves and more * leaves >= high else "low memory"
+        users = self.users + more
+        short_of = "low memory" if machine.hardware.paging.split else "memory"
+        if leaves and more * leaves >= high:
+            short_of = "low memory, as high memory is full"
+        mean = each._replace(reverse_map=round(reverse_map(users) / users))
+        return users, "a pid" if users == MOST_USERS else short_of, mean
 
     def _attach(self) -> str | None:
         """A user more; or what has become of it, or of another one in its place."""
@@ -206,7 +231,7 @@ class _Users:
         try:
             self.sga.attach()
         except SyscallError as failure:
-            self.short_of = self.short_of or failure.name
+            self.short_of = self.short_of or (NO_CALL if failure.errno == ENOSYS else failure.name)
             return f"{failure.call}: {failure.name}"
         except OomKilled:
             return "its fault kills the user"
@@ -225,7 +250,8 @@ class _Users:
             unmet = self.system.machine.allocator.unmet
             self.zones = zones(self.system, self.sga)
             if unmet is not None:
-                self.short_of = f"{unmet.what}{'' if unmet.gfp is Gfp.HIGHUSER else ', in low memory'}"
+                low = unmet.gfp is not Gfp.HIGHUSER and self.system.machine.hardware.paging.split
+                self.short_of = f"{unmet.what}{', in low memory' if low else ''}"
         self._reclaim(nr, order)
 
     def _counted(self) -> Any:
