@@ -149,7 +149,7 @@ def test_a_key(kernel: str) -> None:
 def test_another_user(kernel: str) -> None:
     """Modes are read as for files, root's do not matter; whose it is may remove it."""
     system, root = a_task(kernel)
-    mine, open_to_all = root.shmget(1, P, IPC_CREAT | 0o600), root.shmget(2, P, IPC_CREAT | 0o604)
+    mine, open_to_all = root.shmget(1, P, IPC_CREAT | 0o600), root.shmget(2, P, IPC_CREAT | 0o640)
     user = root.fork()
     user.setuid(1000)
     theirs = user.shmget(3, P, IPC_CREAT | 0o600)
