@@ -126,10 +126,8 @@ class Locks:
         self._sweeping: list[tuple[str, int]] = []  # by the burst under way
         self.listener: Listener | None = None
         """Who is told of points; Machine.watch sets it."""
-        self.visits = 0
-        """How many points it was told of."""
-        self.acting = False
-        """A listener acts at a point: he can wait for nobody, and does better to try."""
+        self.visits = 0  # how many points it was told of
+        self.acting = False  # a listener acts at a point: he can wait for nobody, and does better to try
         self.bits_held = 0
         """Bit locks between enter_bits and leave_bits that were really taken."""
         self._bits: dict[tuple[str, int], Lock] = {}  # bit locks that were ever really taken
@@ -278,10 +276,7 @@ class Locks:
             self.drop(lock)
 
     def reach(self, name: str, of: str = "", lock: Lock | None = None) -> None:
-        """A point: whoever watches may act here, as somebody of his own, who holds nothing.
-
-        What he does has points too, and nobody is told of them.
-        """
+        """A point: whoever watches may act here, as somebody of his own, who holds nothing. What he does has points too, and nobody is told of them."""
         if self.listener is None or self.acting:
             return
         point = Point(name, of, tuple(held.type.name for held in self.held()), lock)

@@ -20,14 +20,14 @@ FOUND = {"VMAs": 1, "finds": "2 of 2", "unmap": "takes it", "left": ALL, "munmap
 @pytest.mark.parametrize(
     ("kernel", "found"),
     [
-        ("2.6.2", {**FOUND, "steps": 2, "entries gone": 2}),
-        ("2.6.5-rc1+00100", {**FOUND, "steps": 2, "entries gone": 2}),
+        ("2.6.2", {**FOUND, "steps": 2, "gone": 2}),
+        ("2.6.5-rc1+00100", {**FOUND, "steps": 2, "gone": 2}),
         (
             "2.6.5-rc1-aa1",
-            {**FOUND, "finds": "0 of 2", "steps": 4, "unmap": "in vain", "entries gone": 0, "munmap": "BUG"},
+            {**FOUND, "finds": "0 of 2", "steps": 4, "unmap": "in vain", "gone": 0, "munmap": "BUG"},
         ),
-        ("2.6.5-rc2-aa2", {**FOUND, "steps": 4 + ALL, "entries gone": ALL}),
-        ("2.6.7", {**FOUND, "steps": 2 + ALL, "entries gone": ALL // 2, "left": 0}),
+        ("2.6.5-rc2-aa2", {**FOUND, "steps": 4 + ALL, "gone": ALL}),
+        ("2.6.7", {**FOUND, "steps": 2 + ALL, "gone": ALL // 2, "left": 0}),
     ],
 )
 def test_rows(kernel: str, found: dict[str, int | str]) -> None:
@@ -41,7 +41,7 @@ def test_a_row_follows_from_figures() -> None:
     figure = Figure(Nonlinear.WHOLE, "a test", Status.BELIEVED)
     later = dataclasses.replace(spec, figures={**spec.figures, "nonlinear": figure})
     row = nonlinear.finds(later, REMAPPED, "i386-pae", WHO_FINDS)
-    assert (row.found["finds"], row.found["entries gone"], row.found["munmap"]) == ("2 of 2", ALL, "BUG")
+    assert (row.found["finds"], row.found["gone"], row.found["munmap"]) == ("2 of 2", ALL, "BUG")
     assert row.notes[0].startswith("kernel BUG in page_remove_rmap")
 
 
@@ -49,7 +49,7 @@ def test_a_row_follows_from_figures() -> None:
 def test_plain_mmaps_need_neither_call(kernel: str) -> None:
     """A VMA for each page; both are found on every kernel, and reclaim takes them and nothing else."""
     row = nonlinear.finds(kernel, MAPPED, "x86-64", PLAIN).found
-    assert (row["VMAs"], row["finds"], row["unmap"], row["entries gone"]) == (PLACES, "2 of 2", "takes it", 2)
+    assert (row["VMAs"], row["finds"], row["unmap"], row["gone"]) == (PLACES, "2 of 2", "takes it", 2)
     assert row["bytes"] == PLACES * {"2.6.5-rc1-aa1": 152, "2.6.7": 168, "6.18": 192}[kernel]
 
 
@@ -72,7 +72,7 @@ def test_the_sysctl_decides_and_the_limit_holds(locker: tuple[str, str, bool | N
 
 def test_what_is_said_follows_from_rows() -> None:
     """Other rows, other words; nothing of what no row shows."""
-    lost: dict[str, int | str] = {"finds": "0 of 2", "entries gone": 0, "left": 7, "munmap": "BUG"}
+    lost: dict[str, int | str] = {"finds": "0 of 2", "gone": 0, "left": 7, "munmap": "BUG"}
     rows = [
         Trial("A", REMAPPED, lost, (), WHO_FINDS),
         Trial("B", "sysctl 0", {"remap_file_pages": "EPERM"}, (), WHO_MAY),

@@ -103,7 +103,7 @@ def finds(kernel: str | KernelSpec, rule: str, paging: str, part: str) -> Trial:
     before = _steps(system)
     found["finds"] = f"{len(list(system.kernel.rmap.walk(pfn)))} of 2"
     found["steps"] = _steps(system) - before
-    found["unmap"], found["entries gone"] = _reclaim(window, pfn)
+    found["unmap"], found["gone"] = _reclaim(window, pfn)
     system.check()
     if part == WHO_FINDS:
         found.update(_truncate(window, notes))
@@ -162,7 +162,7 @@ def may(kernel: str, patch: str, sysctl: bool | None) -> Trial:
     }
     system.check()
     has = "no sysctl" if sysctl is None else f"sysctl {int(sysctl)}"
-    return Trial(kernel, has + (", and 2.6.5-aa5's patch" if patch else ""), found, (), WHO_MAY)
+    return Trial(kernel, has + (", aa5's patch" if patch else ""), found, (), WHO_MAY)
 
 
 def _errno(call: Callable[[], None]) -> str:
@@ -187,7 +187,7 @@ def said(trials: Sequence[Trial]) -> list[str]:
     """What comes of them."""
     lines = [
         _on(trials, WHO_FINDS, lambda found: found["finds"] == "0 of 2", 'Nobody finds the page, and reclaim asks in vain: "it\'s like allowing a bad user to use mlock, so he can turn down the machine locally"'),
-        _on(trials, WHO_FINDS, lambda found: int(found["entries gone"]) > 2, "Asked for one page, reclaim takes others with it, whatever is old (2.6.7 a cluster of 32 aligned places at a time, of which a VMA may have a part)"),
+        _on(trials, WHO_FINDS, lambda found: int(found["gone"]) > 2, "Asked for one page, reclaim takes others with it, whatever is old (2.6.7 a cluster of 32 aligned places at a time, of which a VMA may have a part)"),
         _on(trials, WHO_FINDS, lambda found: int(found["left"]) > 0, "What truncate has cut off stays mapped, and is nobody's"),
         _on(trials, WHO_FINDS, lambda found: found["munmap"] == "BUG", "... and the next munmap is a BUG, which was read in the code (no mail tells of it)"),
         _on(trials, WHO_MAY, lambda found: found["remap_file_pages"] == "EPERM", 'Only who may lock memory may map so (boot("2.6.5-rc3-aa3+nonlinear-can-do-mlock"))'),
