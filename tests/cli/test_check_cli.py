@@ -141,7 +141,7 @@ def test_what_is_not_modelled_does_not_end_a_run(capsys: pytest.CaptureFixture[s
     bound.write_text("A: limit MEMLOCK 9\nA: drop IPC_LOCK\nA: mlockall CURRENT\n")
     plain.write_text("A: mmap w+0 2 rw\n")
     code, out, err = run(capsys, str(bound), str(plain))
-    assert (code, out) == (0, f"{plain}: no difference in 1 operations\n  1 mmap: all ok\n1 not compared\n")
+    assert (code, out) == (0, f"{plain}: no difference in 1 operation\n  1 mmap: all ok\n1 not compared\n")
     assert err.splitlines()[-1].startswith(f"not compared: {bound}, line 3: mlockall")
 
 
