@@ -547,6 +547,7 @@ static void end_process(u32 leader)
 {
     end_threads(leader);
     end(leader);
+    while (sys(__NR_wait4, -1, 0, 1 /* WNOHANG */, 0) > 0) ;   /* nobody of the script waits for it: it counts no more (RLIMIT_NPROC) */
 }
 
 static int dead(struct process *p, int ms)
