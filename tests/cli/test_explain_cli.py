@@ -119,3 +119,11 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], arguments: li
     assert (code, out) == (2, "")
     assert err.startswith("rmaplab: ")
     assert err.count("\n") == 1
+
+
+def test_without_a_story_all_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, from which one can be chosen."""
+    with pytest.raises(SystemExit) as ended:
+        main(["explain"])
+    assert ended.value.code == 2
+    assert "choose one of fork, cow" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from rmaplab.kernels.box import Box
 
 
 @click.command("explain")
-@click.argument("story", metavar="STORY")
+@click.argument("story", metavar="STORY", default="")
 @click.option("--kernel", default="2.6.5-rc1-aa1", metavar="K", help="A kernel, or KERNEL+DESIGN.")
 @box_options
 @output_options_without_tables

@@ -38,6 +38,6 @@ def explain(story: str, kernel: str, box: Box) -> Iterator[Scene]:
     if story not in STORIES:
         known = [*STORIES, *SCENARIOS, *COMPARED]
         raise UsageError(
-            f"no story {story!r}{did_you_mean(story, known)}: choose one of {', '.join(known)} (see: rmaplab explain --help)"
+            f"{f'no story {story!r}' if story else 'no story is said'}{did_you_mean(story, known)}: choose one of {', '.join(known)} (see: rmaplab explain --help)"
         )
     return STORIES[story](Stage(boot(kernel, box)))
