@@ -181,3 +181,14 @@ def test_what_is_no_number_or_no_bytes_changes_nothing() -> None:
             call()
     system.check()
     assert task.file_size(fd) == 5000
+
+
+def test_a_file_of_another_system_is_refused() -> None:
+    """And both systems stay whole."""
+    here, there = rmaplab.boot("6.18", ram="64M"), rmaplab.boot("6.18", ram="64M")
+    file = there.new_file(b"x")
+    here.new_file(b"y")
+    with pytest.raises(UsageError, match="another system"):
+        here.spawn().open(file)
+    here.check()
+    there.check()

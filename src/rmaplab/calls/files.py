@@ -35,6 +35,8 @@ class FileCalls(MemoryCalls):
         self._mm()
         if not isinstance(file, AddressSpace):
             raise UsageError(f"open of {printable(repr(file))}: give a file that System.new_file() has made")
+        if file.driver is None and file not in (self.kernel.page_cache.files.get(file.address), self.kernel.dev_zero):
+            raise UsageError("open of a file that another system has made: give one of this system's new_file()")
         self._check_fd("open", fd)
         return install(self.kernel, self.files, open_file(self.kernel, file, readable=readable, writable=writable), fd)
 
