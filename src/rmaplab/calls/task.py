@@ -142,13 +142,15 @@ class Task(ShmCalls):
         self.kernel.machine.end_call()
 
     def wait(self) -> tuple[int, int]:
-        """wait(2) for any child: (its pid, its exit code). Sleeps until there is one. Raises SyscallError: ECHILD."""
+        """wait(2) for any child, first for those that this thread has forked: (its pid, its exit code). Sleeps until there is one. Raises SyscallError: ECHILD."""
         k = self.kernel
         children = self.leader.children
         while True:
             if not children:
                 raise SyscallError(errno.ECHILD, "wait")
-            for child in children:
+            for child in sorted(
+                children, key=lambda child: child.born_of is not self
+            ):  # do_wait_thread, of each thread
                 if child.exit_code is not None:
                     release_task(k, child)
                     self.kernel.machine.end_call()

@@ -77,6 +77,7 @@ def copy_process(
         leader.threads.append(task)
     elif leader is not None:
         leader.children.append(task)
+        task.born_of = parent
     return task
 
 

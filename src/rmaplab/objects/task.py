@@ -59,6 +59,7 @@ class TaskStruct(SchedEntity):
         self.sighand = sighand
         self.files = files
         self.children: list[TaskStruct] = []
+        self.born_of: TaskStruct | None = parent  # the thread that has forked it
         self.leader: TaskStruct = self
         self.threads: list[TaskStruct] = []
         self.exit_code: int | None = None
