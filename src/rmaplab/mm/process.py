@@ -124,6 +124,12 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
         k.sighand_cache.free(task.sighand)
     else:
         task.leader.threads.remove(task)
+        for child in [
+            child for child in task.leader.children if child.born_of is task
+        ]:  # forget_original_parent: to the end
+            task.leader.children.remove(child)
+            task.leader.children.append(child)
+            child.born_of = task.leader
     k.nr_alive -= 1
     for child in list(task.children):
         child.parent = None
