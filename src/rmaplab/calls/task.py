@@ -148,13 +148,12 @@ class Task(ShmCalls):
         while True:
             if not children:
                 raise SyscallError(errno.ECHILD, "wait")
-            for child in sorted(
-                children, key=lambda child: child.born_of is not self
-            ):  # do_wait_thread, of each thread
-                if child.exit_code is not None:
-                    release_task(k, child)
-                    self.kernel.machine.end_call()
-                    return child.pid, child.exit_code
+            for own in (True, False):  # do_wait_thread, of each thread
+                for child in children:
+                    if child.exit_code is not None and (child.born_of is self) == own:
+                        release_task(k, child)
+                        self.kernel.machine.end_call()
+                        return child.pid, child.exit_code
             if not self._runs():
                 pids = ", ".join(str(child.pid) for child in children)
                 raise UsageError(f"wait() would sleep for ever: let a child exit() first (pid {pids})")

@@ -124,12 +124,7 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
         k.sighand_cache.free(task.sighand)
     else:
         task.leader.threads.remove(task)
-        for child in [
-            child for child in task.leader.children if child.born_of is task
-        ]:  # forget_original_parent: to the end
-            task.leader.children.remove(child)
-            task.leader.children.append(child)
-            child.born_of = task.leader
+        _give_children_to(task, task.leader)
     k.nr_alive -= 1
     for child in list(task.children):
         child.parent = None
@@ -150,6 +145,16 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
         k.machine.sched.wake(parent, sync=True)
     if bug is not None:
         raise bug
+
+
+def _give_children_to(thread: TaskStruct, leader: TaskStruct) -> None:
+    """forget_original_parent: what the thread has forked is its process's, behind what that has. O(children)."""
+    orphans = [child for child in leader.children if child.born_of is thread]
+    for child in orphans:
+        child.born_of = leader
+    if orphans:
+        moved = set(orphans)
+        leader.children[:] = [*(child for child in leader.children if child not in moved), *orphans]
 
 
 def die(k: Kernel, task: TaskStruct) -> None:
