@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 import rmaplab
-from rmaplab.calls.files import MOST_FDS
+from rmaplab.calls.files import MAX_RW_COUNT, MOST_FDS
 from rmaplab.errors import SyscallError, UsageError
 from rmaplab.objects.flags import MAP_PRIVATE, PROT_READ
 from rmaplab.objects.task import FIRST_FD
@@ -192,3 +192,9 @@ def test_a_file_of_another_system_is_refused() -> None:
         here.spawn().open(file)
     here.check()
     there.check()
+
+
+def test_no_read_takes_more_than_max_rw_count() -> None:
+    """Of what never ends either."""
+    task = rmaplab.boot("6.18", ram="64M").spawn()
+    assert len(task.pread(task.open_zero(), 1 << 62, 0)) == MAX_RW_COUNT

@@ -22,7 +22,7 @@ from rmaplab.units import PAGE_SIZE
 
 R = TypeVar("R")
 MAX_RW_COUNT = 0x7FFF_F000
-"""No read or write takes more bytes. Source: 6.18 include/linux/fs.h; 2.6.2 had no such bound."""
+"""No read takes more bytes, of any kernel here: in 2004 there was no such bound. Source: 6.18 include/linux/fs.h."""
 MOST_FDS = 1024
 """RLIMIT_NOFILE, as programs begin with it: no descriptor is asked for from there on."""
 
@@ -96,9 +96,10 @@ class FileCalls(MemoryCalls):
         self._check("pread", file.readable, errno.EBADF)
         self._check("pread", length >= 0, errno.EINVAL)
         self._check_end("pread", offset + length)
+        length = min(length, MAX_RW_COUNT)
         if is_dev_zero(self.kernel, file):
             return bytes(length)
-        return self._file_call("pread", file_read, file, offset, min(length, MAX_RW_COUNT))
+        return self._file_call("pread", file_read, file, offset, length)
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
         """pwrite(2): bytes written. Raises SyscallError: EBADF, EINVAL, EFBIG, EPERM, ENOMEM, ENOSPC, EIO."""
