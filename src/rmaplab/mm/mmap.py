@@ -239,17 +239,17 @@ def _cover(
     file = None if zero is not None else file
     owns = file is None and bool(flags & VM_SHARED)
     device = None if file is None else file.mapping.driver
-    new = filled = merged = None
+    fills, new = zero is not None and not owns and k.rules.dev_zero_is_filled, None
     try:
-        if zero is not None and not owns and k.rules.dev_zero_is_filled:
-            new, filled = vm_area_alloc(k, mm, start, end, flags, pgoff), zero
+        if fills:
+            new = vm_area_alloc(k, mm, start, end, flags, pgoff)
             zeromap_page_range(k, mm, start, end, flags)
         if not owns and device is None:
             merged, _ = merge_new_range(k, mm, None, start, end, flags, pgoff, file=file, zero=zero)
-        if merged is not None:
-            if new is not None:
-                vm_area_free(k, new)
-            return merged
+            if merged is not None:
+                if new is not None:
+                    vm_area_free(k, new)
+                return merged
         new = new or vm_area_alloc(k, mm, start, end, flags, pgoff)
         k.machine.charge("vma_alloc")
         if owns:
@@ -261,7 +261,7 @@ def _cover(
         if (hook := device if file is None else file.ops or device) is not None:
             hook.mmap(new)
     except Exception:
-        if filled is not None:
+        if fills:
             zap_unlinked(k, mm, start, end)
         if new is not None:
             vm_area_free(k, new)

@@ -13,13 +13,12 @@ Source: 2.6.2 fs/file_table.c, get_empty_filp, fput; fs/inode.c, iput; mm/shmem.
 import errno
 
 from rmaplab.errors import KernelBug, NoMemory, SyscallError
+from rmaplab.mm.file_io import LAST
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.shmem_page import shmem_truncate
 from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.objects.readahead import ReadaheadState
 from rmaplab.objects.task import FilesStruct
-
-EVERY_PAGE = 1 << 62
 
 
 def open_file(k: Kernel, mapping: AddressSpace, *, readable: bool, writable: bool) -> File:
@@ -74,7 +73,7 @@ def iput(k: Kernel, mapping: AddressSpace) -> None:
     if mapping.named or mapping.opens:
         return
     k.vm_unacct_memory(mapping.nr_charged)
-    pages = k.page_cache.remove_range(mapping, 0, EVERY_PAGE)
+    pages = k.page_cache.remove_range(mapping, 0, LAST)
     k.machine.allocator.free(pages)
     k.machine.charge("page_free", pages.size)
     shmem_truncate(k, mapping, 0)
