@@ -8,13 +8,10 @@ the pages stay mapped instead, and are nobody's.
 Source: 2.6.7 mm/memory.c, unmap_mapping_range, zap_pte_range (details->nonlinear_vma); files.md D1.
 """
 
-from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import PFN
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.objects.mm_types import Range, VmArea
-from rmaplab.units import PAGE_SHIFT
 
 
 def unmap_nonlinear(k: Kernel, vma: VmArea, first: int, last: int, within: Range | None = None) -> None:
@@ -39,10 +36,7 @@ def _unmap_burst(k: Kernel, tlb: MmuGather, vma: VmArea, start: int, end: int, f
         gone = batch.select((index >= first) & (index <= last))
     if not gone.nr:
         return
-    index = frames.index[gone.columns[PFN]]
-    left: I64 = machine.encoding.file_entries(index)
-    left[index == vma.pgoff + ((gone.addresses - vma.start) >> PAGE_SHIFT)] = 0
-    machine.words[gone.ptes // machine.paging.entry_bytes] = left.astype(machine.words.dtype)
+    k.rmap.leave_file_entries(gone, vma)
     k.page_cache.take_dirty(gone)
     k.rmap.remove(gone)
     vma.mm.rss -= gone.nr

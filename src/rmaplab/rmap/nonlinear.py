@@ -58,10 +58,7 @@ def _take(rmap: Rmap, vma: VmArea, gone: Batch) -> None:
     """The same for these entries: what stays in their place, dirty bits, references, rss."""
     machine, frames = rmap.machine, rmap.frames
     pfns, dirty = gone.columns[PFN], gone.entries & DIRTY != 0
-    elsewhere = frames.index[pfns] != vma.pgoff + ((gone.addresses - vma.start) >> PAGE_SHIFT)
-    left = np.zeros(gone.nr, np.int64)
-    left[elsewhere] = machine.encoding.file_entries(frames.index[pfns[elsewhere]])
-    machine.words[gone.ptes // machine.paging.entry_bytes] = left.astype(machine.words.dtype)
+    rmap.leave_file_entries(gone, vma)
     machine.tlb.flush_page(vma.mm, gone.nr)
     frames.flags[pfns[dirty]] |= np.uint32(PG_DIRTY)
     rmap.remove(gone)

@@ -159,6 +159,14 @@ class Rmap:
         self.design.remove(batch)
         return left[:nr_left]
 
+    def leave_file_entries(self, batch: Batch, vma: VmArea) -> None:
+        """What stays in `vma` where these entries were, of single pages of its file: a file entry, or nothing at its linear place."""
+        machine, index = self.machine, self.frames.index[batch.pfns]
+        elsewhere = index != vma.pgoff + ((batch.addresses - vma.start) >> PAGE_SHIFT)
+        left = np.zeros(batch.nr, np.int64)
+        left[elsewhere] = machine.encoding.file_entries(index[elsewhere])
+        machine.words[batch.ptes // machine.paging.entry_bytes] = left.astype(machine.words.dtype)
+
     def enter_bits(self, batch: Batch) -> None:
         """PG_chainlock, PG_maplock: page by page, or of the one page that there is if somebody watches."""
         if self._page_lock is not None:
