@@ -181,13 +181,20 @@ class SharedRun(FileRun):
             refused("EINVAL", call)
         elif rules.remap_pages is RemapPages.MMAP:
             self.map_anew(process, run, pgoff, call)
-        elif self.is_segment(first.home) or not first.home.covers(pgoff + len(run) - 1):
+        elif (
+            self.is_segment(first.home) or not first.home.covers(pgoff + len(run) - 1) or self.has_cursor(process, run)
+        ):
             refused("EINVAL", call)
         else:
             call()
             for i, page in enumerate(run):
                 process.pages[page].forget()
                 process.pages[page].index = pgoff + i
+
+    def has_cursor(self, process: FileUser, run: range) -> bool:
+        """Whether 2.6.7 takes the VMA for a driver's: reclaim has left a cursor in it."""
+        vma = None if process.task.mm is None else process.task.mm.find_vma(run[0] * PAGE_SIZE)
+        return self.system.kernel.rules.remap_minds_cursor and vma is not None and vma.cursor > 0
 
     def map_anew(self, process: FileUser, run: range, pgoff: int, call: Callable[[], None]) -> None:
         """A segment that was removed goes when its last VMA does, here to make room: then there is nothing to be mapped."""
