@@ -13,11 +13,12 @@ import pytest
 
 import rmaplab
 from rmaplab import boot
-from rmaplab.errors import UsageError
+from rmaplab.errors import SyscallError, UsageError
 from rmaplab.kernels.box import Box, announced
 from rmaplab.kernels.prices import price_books
 from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.machine.paging import SPLITS
+from rmaplab.objects.flags import IPC_PRIVATE
 from rmaplab.units import PAGE_SIZE, parse_size
 
 GIB = 1 << 30
@@ -185,7 +186,7 @@ def test_every_field_reaches_the_system() -> None:
         "ram": "65M", "swap": "1M", "cpus": 2, "paging": "i386", "l1_cache_bytes": 64, "highpte": False, "split": "2:2",
         "boot_use": "9M", "overcommit": 1, "overcommit_ratio": 60, "pages_min": 5, "ht": "on", "prices": "2004-line",
         "mmap_base": 0x5000_0000, "heap_base": 0x900_0000, "max_map_count": 9, "file_index": "rbtree",
-        "disable_cap_mlock": True, "readahead_kib": 64, "disk_seek_us": 4000, "disk_rpm": 15_000, "disk_kib_per_s": 80_000,
+        "disable_cap_mlock": True, "shmmax": "1M", "readahead_kib": 64, "disk_seek_us": 4000, "disk_rpm": 15_000, "disk_kib_per_s": 80_000,
     }  # fmt: skip
     assert told.keys() == {entry.name for entry in fields(Box)}
 
@@ -209,6 +210,17 @@ def test_every_field_reaches_the_system() -> None:
     for name, value in told.items():
         kernel = "2.6.5-rc3-aa3" if name == "disable_cap_mlock" else "2.4.21"
         assert seen(kernel, **{name: value}) != (plain if kernel == "2.4.21" else seen(kernel)), name
+
+
+def test_shmmax_is_the_longest_segment() -> None:
+    """kernel.shmmax, to the byte."""
+    task = boot("2.6.2", ram="64M", shmmax=(1 << 20) + 1).spawn()
+    task.shmget(IPC_PRIVATE, (1 << 20) + 1, 0o600)
+    with pytest.raises(SyscallError, match="SHMMAX"):
+        task.shmget(IPC_PRIVATE, (1 << 20) + 2, 0o600)
+    for bad in (-1, "much"):
+        with pytest.raises(UsageError):
+            boot("2.6.2", ram="64M", shmmax=bad)
 
 
 @pytest.mark.parametrize("name", ["readahead_kib", "disk_seek_us", "disk_rpm", "disk_kib_per_s"])

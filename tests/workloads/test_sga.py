@@ -92,4 +92,4 @@ def test_the_largest_is_what_the_mails_say(split: str, gib: float) -> None:
 
 def test_its_pages_are_as_many_as_in_the_mails() -> None:
     """files.md H."""
-    assert Sga(rmaplab.boot("2.6.2", ram="8G", paging="i386-pae"), SEGMENT).nr_pages == 707_789
+    assert Sga(rmaplab.boot("2.6.2", ram="8G", paging="i386-pae", shmmax=SEGMENT), SEGMENT).nr_pages == 707_789

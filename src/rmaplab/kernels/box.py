@@ -43,6 +43,8 @@ class Box:
     """vm.max_map_count, where the kernel has it; else its own."""
     disable_cap_mlock: bool | None = None
     """vm.disable_cap_mlock, where the kernel has it; else its own."""
+    shmmax: int | str | None = None
+    """kernel.shmmax, the longest segment; else the kernel's own (32 MiB before 2014, which who installs a database raises)."""
     pages_min: int | None = None
     """In place of the watermark rule's own sum, for boxes of a few hundred frames."""
     ht: str = "off"

@@ -57,7 +57,7 @@ def boot(
     """Boot a kernel, by name or as a KernelSpec, on a box.
 
     The box is described by keywords, the fields of a Box: `ram`, `swap`, `cpus`, `paging`, `split`, `l1_cache_bytes`, `highpte`,
-    `boot_use`, `overcommit`, `overcommit_ratio`, `max_map_count`, `disable_cap_mlock`, `pages_min`, `ht`, `mmap_base`, `heap_base`, `file_index`, `readahead_kib`, `disk_seek_us`, `disk_rpm`, `disk_kib_per_s`, `prices` (kernels/box.py says what each means). If a `box` is given,
+    `boot_use`, `overcommit`, `overcommit_ratio`, `max_map_count`, `disable_cap_mlock`, `shmmax`, `pages_min`, `ht`, `mmap_base`, `heap_base`, `file_index`, `readahead_kib`, `disk_seek_us`, `disk_rpm`, `disk_kib_per_s`, `prices` (kernels/box.py says what each means). If a `box` is given,
     they change it. `design` replaces the kernel's reverse map. Raises UsageError.
     """
     spec = find_kernel(kernel) if isinstance(kernel, str) else kernel
@@ -110,6 +110,11 @@ def _rules(spec: KernelSpec, box: Box, word_bytes: int) -> Rules:
                 f"{spec.name} has no vm.disable_cap_mlock: leave disable_cap_mlock out, or try 2.6.5-rc3-aa3 or 2.6.5-rc3+disable-cap-mlock"
             )
         rules = replace(rules, cap_mlock_disabled=box.disable_cap_mlock)
+    if box.shmmax is not None:
+        shmmax = parse_size(box.shmmax)
+        if shmmax < 0:
+            raise UsageError(f"shmmax {shmmax}: give 0 or more bytes")
+        rules = replace(rules, shm_max_bytes=shmmax)
     if box.max_map_count is None:
         return rules
     if not rules.max_map_count_settable:

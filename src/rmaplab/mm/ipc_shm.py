@@ -9,7 +9,7 @@
 vm_ops->open and close count; so no VMA of a segment that merges may go (mm/merge.py). A struct file that all attaches share is open for writing, whatever
 they have asked for: mprotect makes an SHM_RDONLY attach writable.
 
-Left out: groups; IPC_SET; times and pids; huge pages; the memory of the table of ids; kernel.shmmax and its like (the box has the defaults).
+Left out: groups; IPC_SET; times and pids; huge pages; the memory of the table of ids; kernel.shmall and shmmni (the box has the defaults).
 
 Source: 2.4.27, 2.6.2, 2.6.7, 2.6.34 and 6.18 ipc/shm.c, newseg, sys_shmget, sys_shmctl, shm_open, shm_close, shm_destroy;
 ipc/util.c, ipcperms; files.md F2.

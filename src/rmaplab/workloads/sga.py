@@ -17,7 +17,6 @@ VMAs); files.md H. They show a file of tmpfs, as shmat maps no part of a segment
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from enum import Enum
 
 from rmaplab.calls.task import Task
@@ -37,7 +36,7 @@ class How(Enum):
     """How a user maps the segment."""
 
     WHOLE = "whole"
-    """In one piece: System V shared memory, for which SHMMAX is raised (32 MiB as it comes) as who installs a database does."""
+    """In one piece: System V shared memory, for which the box needs a kernel.shmmax of that."""
     IN_ORDER = "windows, in order"
     """Window after window: a kernel may merge them."""
     BACKWARDS = "windows, backwards"
@@ -59,10 +58,8 @@ class Sga:
         self.segment, self.how = -(-segment // unit) * unit, how
         self.listener = system.spawn()
         if how is How.WHOLE:
-            k = system.kernel
-            k.rules = replace(k.rules, shm_max_bytes=max(k.rules.shm_max_bytes, self.segment))
             self._id = self.listener.shmget(IPC_PRIVATE, self.segment, 0o600)
-            self.file = find_segment(k, self._id, "shmat").file.mapping
+            self.file = find_segment(system.kernel, self._id, "shmat").file.mapping
         else:
             self.file = system.new_file(size=self.segment, on_disk=False)
 

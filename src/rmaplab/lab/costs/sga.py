@@ -32,7 +32,7 @@ from rmaplab.machine.frames import PG_RESERVED, PG_SLAB, PG_TABLE
 from rmaplab.machine.slab import SlabCache
 from rmaplab.mm.process import PID_MAX, RESERVED_PIDS
 from rmaplab.reclaim.oom_kill import OomKiller
-from rmaplab.units import PAGE_SIZE, format_size
+from rmaplab.units import PAGE_SIZE, format_size, page_align
 from rmaplab.workloads.sga import SEGMENT, How, Sga, largest
 
 HOST_BYTES = 8 << 30
@@ -116,9 +116,14 @@ def compare_sga(
     `segment` in bytes; None: 2.7 GiB, or what a user's addresses hold. After each user `told` is how many there are. What can be refused is refused before the first: UsageError.
     """
     for kernel, box in product(kernels, boxes):
-        _sga(boot(kernel, box), segment, How.WHOLE)
+        _sga(_boot(kernel, box, segment), segment, How.WHOLE)
     cases = list(product(boxes, hows, kernels))
     return (_run(kernel, box, segment, most, how, told) for box, how, kernel in cases), len(cases)
+
+
+def _boot(kernel: str, box: Box, segment: int | None) -> System:
+    """With a kernel.shmmax for the segment, as who installs a database sets it."""
+    return boot(kernel, box, shmmax=page_align(max(segment or 0, SEGMENT)))
 
 
 def _sga(system: System, segment: int | None, how: How) -> Sga:
@@ -140,7 +145,7 @@ def _refused(system: System, segment: int, failure: SyscallError | NoMemory) -> 
 def _run(kernel: str, box: Box, segment: int | None, most: int, how: How, told: Callable[[str], None]) -> SgaRow:
     gc.collect()  # the RAM of the last one
     began = time.perf_counter()
-    system = boot(kernel, box)
+    system = _boot(kernel, box, segment)
     sga = _sga(system, segment, how)
     run = _Users(system, sga)
     run.go(min(most, MOST_USERS), lambda users: told(f"{kernel}, {box.split or box.paging}: {users:,} users so far"))
