@@ -88,6 +88,9 @@ class ReverseMap(ABC):
     unshares_moves: ClassVar[bool] = False
     """Whether move_verdict ever asks for copies."""
 
+    page_slots: int = 1
+    """How many entries of a page one of its objects holds: only when these are taken does one more need memory."""
+
     lock_classes: ClassVar[LockClasses] = ()
     """Its locks, in order, that are taken under page_table_lock. A walk that holds one of them must not wait for that, and tries."""
     outer_lock_classes: ClassVar[LockClasses] = ()

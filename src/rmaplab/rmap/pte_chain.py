@@ -62,7 +62,7 @@ class PteChain(ReverseMap):
         super().__init__(machine)
         hardware = machine.hardware
         slot = self.page_bytes(hardware)
-        self.nrpte = (hardware.l1_cache_bytes - machine.paging.word_bytes) // slot
+        self.nrpte = self.page_slots = (hardware.l1_cache_bytes - machine.paging.word_bytes) // slot
         self.cache = self.make_cache("pte_chain", hwcache_align=True)
         self.pte: I64 = machine.frames.column(np.int64)  # the union: an entry's address if PG_direct, else a block's
         self._nodes: Words = machine.ram.words(slot)

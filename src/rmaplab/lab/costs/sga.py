@@ -207,7 +207,7 @@ class _Users:
         machine = self.system.machine
         low = machine.allocator.obtainable(Gfp.KERNEL) * PAGE_SIZE
         high = max(machine.allocator.obtainable(Gfp.HIGHUSER) * PAGE_SIZE - low, 0)
-        slots = getattr(self.system.kernel.design, "nrpte", 1)
+        slots = self.system.kernel.design.page_slots
         a_round = each.reverse_map * self.users / -(-self.users // slots)
 
         upper = self.system.kernel.tables_at_birth * PAGE_SIZE  # these lie low, always
