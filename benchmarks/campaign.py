@@ -1,7 +1,7 @@
 """`make campaign`: the conformance kit for long: 10^5 calls per kernel, everything checked after every call.
 
 Every kernel runs on all page-table formats it has, seed after seed, until its calls are done; kernels share the CPUs. A failure
-prints the smallest script that shows it, with its seed. `--calls N` makes it shorter. Of three seeds one has a tiny box, where memory is out again
+prints the smallest script that shows it, with its seed. `--calls N` makes it shorter, `--only files` half of it. Of three seeds one has a tiny box, where memory is out again
 and again, and one a thief, who takes pages to swap whenever somebody sleeps for memory or takes a lock; `--thief` gives all of them one.
 
 Then as many calls on files, shared memory and their mappings (lab/conformance/holes_run.py), every third seed beside a thief, on the kernel's own index of VMAs or
@@ -85,6 +85,7 @@ def main() -> None:
     """All kernels; exit with 1 if one failed."""
     parser = argparse.ArgumentParser(description="random system calls on all kernels, checked after every call")
     parser.add_argument("--calls", type=int, default=100_000, help="calls per kernel (default 100000)")
+    parser.add_argument("--only", choices=("memory", "files"), help="one half of it")
     parser.add_argument("--thief", action="store_true", help="all seeds with a thief")
     options = parser.parse_args()
     calls = options.calls
@@ -93,10 +94,11 @@ def main() -> None:
         f"{calls:,} calls per kernel, check() after every one", "kernel|format|>scripts|>calls|>seeds|>wall|outcome"
     )
     shares = []
+    halves = {None: (share, share_files), "memory": (share,), "files": (share_files,)}
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         jobs = [
             pool.submit(do, kernel, paging, -(-calls // len(formats[kernel])), options.thief)
-            for do in (share, share_files)
+            for do in halves[options.only]
             for kernel in KERNELS
             for paging in formats[kernel]
         ]

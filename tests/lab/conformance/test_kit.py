@@ -14,8 +14,8 @@ import rmaplab
 from rmaplab.errors import UsageError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.designs import designs, load_design
-from rmaplab.lab.conformance.kit import conformance, scripts
-from rmaplab.lab.conformance.operations import MARKING, TREATING, Madvise, Mlock
+from rmaplab.lab.conformance.kit import attempt, conformance, scripts
+from rmaplab.lab.conformance.operations import MARKING, TREATING, Brk, Madvise, Mlock
 from rmaplab.lab.conformance.run import Step
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.slab import SlabCache
@@ -180,3 +180,10 @@ def test_every_kernel_is_asked_what_it_knows(kernel: str) -> None:
     find(scripts(50, rules), all_seen, settings=settings(max_examples=1000, database=None, phases=[Phase.generate]))
     assert seen == known
     assert known["madvise"] >= {0, 1, 2, 4}
+
+
+@pytest.mark.parametrize("fails", [None, 0])
+def test_a_heap_that_cannot_shrink_stays_and_brk_says_so(fails: int | None) -> None:
+    """It is cut in two for that, which takes a VMA: without one brk has no errno, and ends where it has ended."""
+    script = [Step(Brk(0, 2)), Step(Brk(0, 1), fail_after=fails), Step(Brk(0, 3))]
+    assert attempt("2.6.5-rc1", "i386-pae", script)[2] is None

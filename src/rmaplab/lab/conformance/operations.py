@@ -260,7 +260,11 @@ class Brk:
         memory, heap = process.memory, run.places[1]
         first, now, then = heap >> PAGE_SHIFT, memory.heap_pages, self.nr_pages
         stake = Stake([(first + min(now, then), abs(now - then))])
-        run.call(process, Task.brk, heap.plus(then), refusable=then > now, stake=stake)
+        end = run.call(process, Task.brk, heap.plus(then), refusable=then > now, stake=stake)
+        if end != heap.plus(then):  # it has failed to shrink, and says so by where it ends
+            changed = memory.adopt(run.system, process.mm, stake)
+            run.claim(changed is None and (run.armed or run.scarce), f"brk ends at {end:#x}, and has changed {changed}")
+            raise Refused
         if then > now:
             memory.map(first + now, then - now, READ_WRITE)
         else:
