@@ -6,18 +6,28 @@ import pytest
 from rmaplab.cache.swap import Swap
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.disk import NO_TIME, Disk
 from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import PG_SWAPCACHE, Frames
+from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.ram import Ram
+from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.sched_policy import SchedRules
 
 ENCODING = ENCODINGS[EntryEra.LINUX_2_6]["i386"]
 NONE: I64 = np.empty(0, np.int64)
 
 
+def no_disk() -> Disk:
+    """One that takes no time."""
+    rules = SchedRules(10**6, 10**6, 10**6, 10**6, one_queue=False, child_first=True)
+    return Disk(NO_TIME, Scheduler(rules, 1), Ledger(PriceList("none", "a test's", {})))
+
+
 @pytest.fixture
 def swap() -> Swap:
     """Four frames, and an area of three slots behind its header."""
-    return Swap(Ram(4), Frames(4), ENCODING, 4)
+    return Swap(Ram(4), Frames(4), ENCODING, 4, no_disk())
 
 
 def entries(swap: Swap, *slots: int) -> I64:
@@ -30,7 +40,7 @@ def test_slot_0_is_the_header_and_a_full_area_says_so(swap: Swap) -> None:
 
 
 def test_a_box_without_swap_has_no_slot() -> None:
-    assert Swap(Ram(1), Frames(1), ENCODING, 0).get_slot() == 0
+    assert Swap(Ram(1), Frames(1), ENCODING, 0, no_disk()).get_slot() == 0
 
 
 def test_bytes_go_out_and_come_back(swap: Swap) -> None:
@@ -44,7 +54,8 @@ def test_bytes_go_out_and_come_back(swap: Swap) -> None:
     swap.delete(1)
     ram.bytes[1] = 0
     assert (frames.count[1], int(frames.flags[1] & PG_SWAPCACHE)) == (0, 0)
-    swap.read(1, 2)
+    swap.start_reading(1, 2)
+    assert not swap.is_locked(2)
     assert bytes(ram.bytes[2, :5]) == b"bytes" == bytes(swap.bytes_of(1)[:5])
     swap.check(entries(swap, 1))
 

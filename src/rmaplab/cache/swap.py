@@ -10,33 +10,50 @@ A page that goes out is in the cache first, with a slot of its own (get_swap_pag
 one more use. A page that comes in is in the cache too, so that the second who comes finds it: nobody has two copies of one slot. An
 entry that is gone is a use less, and when nobody but the cache names a slot any more, and nobody but the cache has the page, both go.
 
-Slots are taken from the lowest free one on, and their bytes are kept in the host's memory: areas on disks, clusters, priorities and
-readahead come with reclaim. In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
+Slots are taken from the lowest free one on, and their bytes are kept in the host's memory; clusters, priorities and files to swap to are not here yet. Reading
+and writing take the disk's time (machine/disk.py): a page that is being read is locked, one that is being written is not (PG_writeback). In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
 
 Source: mm/swapfile.c (swap_duplicate, swap_free, free_swap_and_cache, remove_exclusive_swap_page), mm/swap_state.c of 2.6.2; reclaim.md F.2.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I32, I64, U8
+from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import Encoding
-from rmaplab.machine.frames import PG_SWAPCACHE, Frames
+from rmaplab.machine.frames import PG_SWAPCACHE, PG_WRITEBACK, Frames
 from rmaplab.machine.ram import Ram
 from rmaplab.units import PAGE_SIZE
+
+AREA = -2  # what the disk knows the area by, beside its files
 
 
 class Swap:
     """One area of `nr_slots` pages, the header's included, and its cache. A holder: the cache has a reference on each of its pages."""
 
-    def __init__(self, ram: Ram, frames: Frames, encoding: Encoding, nr_slots: int) -> None:
-        self._ram, self._frames, self._encoding = ram, frames, encoding
+    def __init__(self, ram: Ram, frames: Frames, encoding: Encoding, nr_slots: int, disk: Disk) -> None:
+        self._ram, self._frames, self._encoding, self._disk = ram, frames, encoding, disk
         self.nr_slots = min(nr_slots, 1 << encoding.offset.nr)
         self.users: I32 = np.zeros(max(self.nr_slots, 1), np.int32)
         self._store: U8 = np.empty((0, PAGE_SIZE), np.uint8)
         self._lowest = 1
         self.cached: dict[int, int] = {}
         """The swap cache: slot -> PFN."""
+        self._reading: dict[int, DiskRequest] = {}  # by PFN
+
+    @property
+    def nr_free(self) -> int:
+        """nr_swap_pages: slots that nobody names, the header's left out."""
+        return max(self.nr_slots - 1, 0) - self.nr_used
+
+    @property
+    def is_full(self) -> bool:
+        """vm_swap_full: more than half is used."""
+        return 2 * self.nr_free < self.nr_slots - 1
 
     @property
     def nr_used(self) -> int:
@@ -77,7 +94,7 @@ class Swap:
         for slot in self.slots_of(entries).tolist():
             self._put_slot(slot)
             pfn = self.cached.get(slot)
-            if pfn is not None and self.users[slot] == 1 and self._frames.count[pfn] == 1:
+            if pfn is not None and self.users[slot] == 1 and self._frames.count[pfn] == 1 and self.is_idle(pfn):
                 alone.append(pfn)
         return alone
 
@@ -110,15 +127,39 @@ class Swap:
         self._put_slot(slot)
 
     def write(self, pfn: int) -> None:
-        """swap_writepage: the bytes of a cached page, to its slot."""
+        """The bytes of a cached page, to its slot: as if that took no time."""
         if not self._store.size:
             self._store = np.empty((self.nr_slots, PAGE_SIZE), np.uint8)  # the host commits what is written
         self._store[self._frames.private[pfn]] = self._ram.bytes[pfn]
 
-    def read(self, slot: int, pfn: int) -> None:
-        """swap_readpage: the bytes of a slot, to a frame."""
+    def start_writing(self, pfn: int, finish: Callable[[int], None]) -> None:
+        """swap_writepage: the same, and they take their way to the disk; `finish` is called when they are there. Who has the page may write to it meanwhile."""
+        self.write(pfn)
+        self._disk.submit("swap_write", AREA, int(self._frames.private[pfn]), 1, partial(finish, pfn), merges=True)
+        self._disk.reap()  # a disk that takes no time
+
+    def start_reading(self, slot: int, pfn: int) -> None:
+        """swap_readpage: the bytes of a slot, to a frame, which is locked until they are there."""
         self._ram.bytes[pfn] = self._store[slot]
         self._frames.scribbled[pfn] = 1
+        self._reading[pfn] = self._disk.submit("swap_read", AREA, slot, 1, partial(self._is_read, pfn), merges=True)
+        self._disk.reap()
+
+    def _is_read(self, pfn: int) -> None:
+        self._reading.pop(pfn, None)
+
+    def is_locked(self, pfn: int) -> bool:
+        """Whether a page is being read."""
+        return pfn in self._reading
+
+    def is_idle(self, pfn: int) -> bool:
+        """Whether it is neither being read nor being written."""
+        return pfn not in self._reading and not self._frames.flags[pfn] & PG_WRITEBACK
+
+    def wait_for(self, pfn: int) -> None:
+        """wait_on_page_locked: it is not being read any more. The running task sleeps until then."""
+        while (request := self._reading.get(pfn)) is not None:
+            self._disk.wait(request)
 
     def bytes_of(self, slot: int) -> U8:
         """What is in a slot, wherever it is now. A view."""

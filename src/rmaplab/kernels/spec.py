@@ -23,6 +23,7 @@ from rmaplab.kernels.history import Figure
 from rmaplab.machine.machine import Hardware
 from rmaplab.machine.paging import Paging, paging_format
 from rmaplab.mm.rules import Rules
+from rmaplab.reclaim.rules import ReclaimRules
 from rmaplab.rmap.walk_rules import WalkRules
 
 if TYPE_CHECKING:
@@ -130,6 +131,10 @@ class KernelSpec:
         """The rules a walk from a page goes by, likewise."""
         return self._walk_rules[word_bytes]
 
+    def reclaim_rules(self, word_bytes: int) -> ReclaimRules:
+        """The rules reclaim goes by, where it is here (Rules.lru_lists)."""
+        return ReclaimRules(**self._figures_of(ReclaimRules, word_bytes))
+
     @cached_property
     def _rules(self) -> dict[int, Rules]:
         return {size: Rules(**self._figures_of(Rules, size)) for size in WORD_SIZES}
@@ -138,7 +143,7 @@ class KernelSpec:
     def _walk_rules(self) -> dict[int, WalkRules]:
         return {size: WalkRules(**self._figures_of(WalkRules, size)) for size in WORD_SIZES}
 
-    def _figures_of(self, record: type[Rules | WalkRules], word_bytes: int) -> dict[str, Any]:
+    def _figures_of(self, record: type[Rules | WalkRules | ReclaimRules], word_bytes: int) -> dict[str, Any]:
         return {
             rule.name: (rule.type if isinstance(rule.type, type) else int)(self.figure(rule.name, word_bytes))
             for rule in fields(record)

@@ -23,6 +23,7 @@ from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.buddy import FreeLists
 from rmaplab.machine.frames import PG_ANON, PG_RESERVED, Frames, clear_frames, free_pages_check
+from rmaplab.machine.lru import LruLists
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.watermarks import Gfp, WatermarkRule, watermarks
@@ -70,6 +71,7 @@ class PageAllocator:
             frames.count[start : start + nr] = 1
             self.zones.append(Zone(name, lists, start, end, nr, len(sched.cpus), layout.per_cpu_lists))
         self._starts = np.array([zone.start for zone in self.zones])
+        self.lru = LruLists(frames, [zone.end for zone in self.zones])
         self.marks = watermarks(layout.rule, [zone.extent for zone in self.zones], layout.pages_min)
         for zone, marks in zip(self.zones, self.marks.zones, strict=True):
             zone.marks = marks
@@ -231,7 +233,8 @@ class PageAllocator:
         frames = self.frames
         if self.disowned is not None:
             self.disowned(frames.mapping[blocks[frames.flags[blocks] & PG_ANON != 0]])
-        bad = free_pages_check(frames.flags, frames.count, frames.mapcount, frames.mapping, blocks)
+        lru = self.lru
+        bad = free_pages_check(frames.flags, frames.count, frames.mapcount, frames.mapping, blocks, lru.ends, lru.nr)
         if bad >= 0:
             raise KernelBug(
                 "bad_page",
@@ -288,6 +291,7 @@ class PageAllocator:
             raise KernelBug("free_area", f"zones hold {int(unused.sum())} frames, their counters say {self.nr_unused}")
         if (self.frames.count < 0).any():
             raise KernelBug("page_count", "a count is negative")
+        self.lru.check()
         return unused
 
 

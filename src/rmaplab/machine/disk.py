@@ -16,11 +16,13 @@ Source: the figures are a desktop disk's of 2004 (kernels/box.py).
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
 
+MOST_PAGES = 32  # of a request: max_sectors is 256
 MINUTE = 60 * 10**9
 
 
@@ -43,10 +45,13 @@ NO_TIME = DiskSpeed()
 
 @dataclass(slots=True, eq=False)
 class DiskRequest:
-    """Under way until `when_ns`; `finish` is what happens then."""
+    """Under way from `began_ns` to `when_ns`; `finish` is what happens then."""
 
+    began_ns: int
     when_ns: int
-    finish: Callable[[], None]
+    place: tuple[int, int, int]
+    """Which file, its first page and how many."""
+    finish: list[Callable[[], None]]
     done: bool = False
     waiters: list[SchedEntity] = field(default_factory=list)
 
@@ -62,8 +67,16 @@ class Disk:
         self._free_ns = 0
         self._armed = False
 
-    def submit(self, operation: str, file: int, first: int, nr: int, finish: Callable[[], None]) -> DiskRequest:
-        """Pages [first, first + nr) of a file are to be read or written: `finish` is called when they are. O(1). Counted by `operation`."""
+    def submit(
+        self, operation: str, file: int, first: int, nr: int, finish: Callable[[], None], *, merges: bool = False
+    ) -> DiskRequest:
+        """Pages [first, first + nr) of a file are to be read or written: `finish` is called when they are. O(1). Counted by `operation`.
+
+        If it `merges` and goes on where the last request ends, which has not begun yet, it becomes part of that.
+        """
+        if merges and (request := self._merged(file, first, nr, finish)) is not None:
+            self._ledger.charge(operation, nr)
+            return request
         speed = self.speed
         began = max(self._now_ns, self._free_ns)
         away = 0 if self._head == (file, first) else speed.seek_ns + speed.turn_ns // 2
@@ -71,10 +84,24 @@ class Disk:
         self._head = (file, first + nr)
         self._ledger.charge("disk_request")
         self._ledger.charge(operation, nr)
-        request = DiskRequest(self._free_ns, finish)
+        request = DiskRequest(began, self._free_ns, (file, first, nr), [finish])
         self._queue.append(request)
         self._arm()
         return request
+
+    def _merged(self, file: int, first: int, nr: int, finish: Callable[[], None]) -> DiskRequest | None:
+        """The last request, if these pages could be added to it. What has been handed in at this moment is still plugged."""
+        last = self._queue[-1] if self._queue else None
+        if last is None or last.began_ns < self._sched.now_ns or self._head != (file, first):
+            return None
+        _, start, length = last.place
+        if start + length != first or length + nr > MOST_PAGES:
+            return None
+        last.place = (file, start, length + nr)
+        last.finish.append(finish)
+        last.when_ns += nr * self.speed.page_ns
+        self._free_ns, self._head = last.when_ns, (file, first + nr)
+        return last
 
     def wait(self, request: DiskRequest) -> None:
         """Until it is done: the running task sleeps; without one, time passes. No spinlock may be held."""
@@ -89,12 +116,27 @@ class Disk:
 
     def reap(self) -> None:
         """What is over by now is done, in order; who waited for it is woken."""
-        while self._queue and self._queue[0].when_ns <= self._sched.now_ns:
+        now_ns = self._now_ns if self.speed == NO_TIME else self._sched.now_ns
+        while self._queue and self._queue[0].when_ns <= now_ns:
             request = self._queue.popleft()
-            request.finish()
+            for finish in request.finish:
+                finish()
             request.done = True
             for entity in request.waiters:
                 self._sched.wake(entity)
+
+    def congestion_wait(self, timeout_ns: int) -> None:
+        """blk_congestion_wait: until the next request is done, but no longer than that. The running task sleeps; without one, time passes."""
+        sched = self._sched
+        until = sched.now_ns + timeout_ns
+        if self._queue:
+            until = min(until, max(self._queue[0].when_ns, sched.now_ns))
+        if sched.current is None:
+            sched.now_ns = until
+        else:
+            sched.at(until, partial(sched.wake, sched.current))
+            sched.sleep()
+        self.reap()
 
     def settle(self) -> None:
         """All of it: as if nobody had done anything for a while. For who drives from outside."""

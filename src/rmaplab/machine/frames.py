@@ -41,6 +41,10 @@ PG_DIRTY = 1 << 7
 PG_REFERENCED = 1 << 8
 PG_NOT_UPTODATE = 1 << 9  # PG_uptodate is clear, of a page in the page cache: it is being read, or could not be
 PG_READAHEAD = 1 << 10  # whoever comes to this page of a file has more read ahead
+PG_LRU = 1 << 11  # it is on one of its zone's lists (lru.py)
+PG_ACTIVE = 1 << 12  # on the active one, or it will be
+PG_WRITEBACK = 1 << 13  # its bytes are on their way to a disk
+PG_RECLAIM = 1 << 14  # and then it can be freed: to the tail of the inactive list with it
 PG_SLOW = PG_NOT_UPTODATE | PG_READAHEAD  # nobody maps it in passing
 
 ZERO_PFN = 0  # ZERO_PAGE: frame 0, which nothing ever writes
@@ -101,10 +105,10 @@ def put_runs(count: I32, pages: I64, runs: int, freed: I64) -> int:
 
 
 @kernel
-def free_pages_check(flags: U32, count: I32, mapcount: I32, mapping: I64, pfns: I64) -> int:
-    """Clear what a freed page must not keep: its flags, its count, the owner of an anonymous page.
+def free_pages_check(flags: U32, count: I32, mapcount: I32, mapping: I64, pfns: I64, ends: I64, lru: I64) -> int:
+    """Clear what a freed page must not keep: its flags, its count, the owner of an anonymous page, its place on a list.
 
-    Returns the first of `pfns` that somebody maps, or that another owner has not let go of: bad_page. -1 if there is none.
+    `lru` counts the pages on the lists of the zones that end at `ends` (lru.py). Returns the first of `pfns` that somebody maps, or that another owner has not let go of: bad_page. -1 if there is none.
     """
     for i in range(pfns.size):
         pfn = np.uint64(pfns[i])
@@ -112,6 +116,11 @@ def free_pages_check(flags: U32, count: I32, mapcount: I32, mapping: I64, pfns: 
             mapping[pfn] = 0
         if mapcount[pfn] or mapping[pfn]:
             return int(pfns[i])
+        if flags[pfn] & PG_LRU:
+            zone = 0
+            while pfns[i] >= ends[zone]:
+                zone += 1
+            lru[zone, 1 if flags[pfn] & PG_ACTIVE else 0] -= 1
         flags[pfn] = 0
         count[pfn] = 0
     return -1

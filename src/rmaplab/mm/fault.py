@@ -165,6 +165,8 @@ def _first_write(k: Kernel, mm: MmStruct, address: int) -> bool:
     k.rmap.add_one(page, pte, address, entry, vma)
     if k.rules.anon_exclusive:
         machine.frames.flags[page] |= PG_ANON_EXCLUSIVE
+    if k.new_anon_flags:
+        machine.frames.flags[page] |= k.new_anon_flags
     k.lru_add.add_one(k.this_cpu(), page)
     mm.rss += 1
     machine.charge("anon_fault")
@@ -345,6 +347,8 @@ def _install(
             machine.locks.count("PG_locked", copies + reuses)
         if added.nr:
             mm.rss += added.nr - copies
+            if k.new_anon_flags:
+                frames.flags[np.delete(pages, _copied(found)) if copies else pages] |= np.uint32(k.new_anon_flags)
             k.lru_add.add(k.this_cpu(), pages)
             if unlocks_first:
                 machine.locks.leave(held)

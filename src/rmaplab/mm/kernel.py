@@ -14,6 +14,7 @@ from rmaplab.cache.swap import Swap
 from rmaplab.errors import KernelBug, NoMemory, SyscallError
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
+from rmaplab.machine.frames import PG_REFERENCED
 from rmaplab.machine.locks import Lock, LockClasses
 from rmaplab.machine.machine import Machine
 from rmaplab.machine.radix_tree import RadixTree
@@ -120,14 +121,21 @@ class Kernel:
         self.committed_drift = 0  # pages uncharged once too often (see Rules.fork_failure_uncharges_twice)
         self.nr_processes = 0  # ever made
         self.nr_alive = self.nr_alive_peak = 0  # not yet exited: now, and at most
-        self.lru_add = LruAdd(machine.allocator, machine.ledger, machine.hardware.cpus, rules.pagevec_size)
+        self._make_lru()
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
-        self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.swap_pages)
+        self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.swap_pages, machine.disk)
         self._make_files()
         self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
+
+    def _make_lru(self) -> None:
+        machine, rules = self.machine, self.rules
+        lists = machine.allocator.lru if rules.lru_lists else None
+        self.lru_add = LruAdd(machine.allocator, machine.ledger, machine.hardware.cpus, rules.pagevec_size, lists)
+        self.new_anon_flags = PG_REFERENCED if rules.lru_lists and rules.new_anon_is_referenced else 0
+        """What a page has that is touched for the first time: do_anonymous_page, mark_page_accessed."""
 
     def _make_files(self) -> None:
         machine, rules = self.machine, self.rules

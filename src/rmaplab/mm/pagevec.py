@@ -1,27 +1,31 @@
 """lru_cache_add: a new page waits, with a reference of its own, until sixteen of its CPU have come together.
 
     pagevec of CPU 0   [p][p][p][ ][ ] ...      each p: page->count + 1
-                        16 of them: all go to the LRU, and the references with them
+                        16 of them: all go to the active lists (machine/lru.py), and the references go
 
 Whoever counts references sees it: a page with one entry and one place in a pagevec has count 2, so a COW fault copies it
 although nobody shares it. munmap and exit drain the pagevec of the CPU they run on, not the others.
 
-Source: 2.6.2 mm/swap.c (lru_cache_add_active, lru_add_drain), mm/mmap.c (unmap_region, exit_mmap); eras.md 1.2.
+Source: 2.6.2 mm/swap.c (lru_cache_add_active, lru_add_drain), mm/mmap.c (unmap_region, exit_mmap); eras.md 1.2; reclaim.md A.1, A.2.
 """
 
 import numpy as np
 
 from rmaplab.machine.allocator import PageAllocator
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.frames import put_pages
+from rmaplab.machine.frames import PG_ACTIVE, PG_LRU, PG_REFERENCED, put_pages
 from rmaplab.machine.ledger import Ledger
+from rmaplab.machine.lru import LruLists
 
 
 class LruAdd:
-    """The pagevecs of all CPUs. `size` pages each; 0 where a kernel has none."""
+    """The pagevecs of all CPUs. `size` pages each; 0 where a kernel has none. `lists` is None where nobody takes pages from them."""
 
-    def __init__(self, allocator: PageAllocator, ledger: Ledger, nr_cpus: int, size: int) -> None:
+    def __init__(
+        self, allocator: PageAllocator, ledger: Ledger, nr_cpus: int, size: int, lists: LruLists | None = None
+    ) -> None:
         self._allocator, self._ledger = allocator, ledger
+        self.lists = lists
         self._size = size
         self._waiting: list[list[int]] = [[] for _ in range(nr_cpus)]
 
@@ -35,6 +39,8 @@ class LruAdd:
             self.drain(cpu)
             waiting = self._waiting[cpu]
             left = nr % self._size
+            if self.lists is not None:
+                self.lists.add(pages[: pages.size - left], active=True)
             pages = pages[pages.size - left :]
         if pages.size:
             self._allocator.frames.count[pages] += 1
@@ -48,6 +54,8 @@ class LruAdd:
             waiting.append(page)
         elif self._size:
             self.drain(cpu)
+            if self.lists is not None:
+                self.lists.add(np.array((page,), np.int64), active=True)
 
     def drain(self, cpu: int) -> None:
         """lru_add_drain on one CPU: the references go, and pages that nobody else holds are freed."""
@@ -55,10 +63,25 @@ class LruAdd:
         if waiting:
             pages = np.array(waiting, np.int64)
             freed = np.empty(pages.size, np.int64)
-            nr = put_pages(self._allocator.frames.count, pages, freed)
+            self._waiting[cpu] = []
+            count = self._allocator.frames.count
+            nr = put_pages(count, pages, freed)
             self._allocator.free(freed[:nr])
             self._ledger.charge("page_free", nr)
-            self._waiting[cpu] = []
+            if self.lists is not None:
+                self.lists.add(pages[count[pages] > 0] if nr else pages, active=True)
+
+    def mark_accessed(self, pfn: int) -> None:
+        """mark_page_accessed: somebody has used a page. The first time it says so, the second time it goes from the inactive list to the active one."""
+        if self.lists is None:
+            return
+        flags = self._allocator.frames.flags
+        if not flags[pfn] & PG_REFERENCED:
+            flags[pfn] |= np.uint32(PG_REFERENCED)
+        elif flags[pfn] & (PG_LRU | PG_ACTIVE) == PG_LRU:
+            self.lists.activate(np.array((pfn,), np.int64))
+            flags[pfn] &= ~np.uint32(PG_REFERENCED)
+            self._ledger.charge("pgactivate")
 
     def waiting(self, cpu: int) -> list[int]:
         """The PFNs in the pagevec of a CPU."""

@@ -24,6 +24,14 @@ class Rules(FileRules, IpcRules):
     """Without what the reverse-mapping design adds."""
     pagevec_size: int
     """Pages that wait per CPU to go to the LRU, each with a reference; 0 if they go at once."""
+    lru_lists: bool
+    """New pages go on the lists that reclaim takes pages from. Where no reclaim is modelled there are none."""
+    new_anon_is_referenced: bool
+    """A page that is touched for the first time has PG_referenced; a copy has not."""
+    page_cluster: int
+    """What comes back from swap brings the pages of its block of 2^page_cluster slots; 0: none, or it is not modelled."""
+    swap_in_is_accessed: bool
+    """A page that comes back from swap counts as used (mark_page_accessed)."""
     small_allocations_fail: bool
     """A request for a page returns nothing when nothing can be reclaimed, instead of trying for ever."""
     commit_is_accounted: bool

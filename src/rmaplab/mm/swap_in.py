@@ -4,26 +4,29 @@
     child   [swap 7]   slot 7: 2     ------------------->   +---- [page ro]           ------------------>        [page ro ]
     cache                            slot 7: 1 + cache      +---> page, slot 7        its page is in the cache: shared, so copied
 
-The page is looked for in the swap cache; if it is not there a frame is allocated (others run meanwhile), filled and put there. Then, under
+The page is looked for in the swap cache; if it is not there a frame is allocated (others run meanwhile), put there and read, and so are its neighbours in the
+area, as they went out together. Whoever wants a page that is being read sleeps. Then, under
 page_table_lock, the entry must still be what it was; if not, somebody has been faster, and the touch begins again. The entry becomes
 read-only in any case: a write that brought it finds a read-only page next, as in 2.4 to 2.6.5, and is a COW fault (cow.py).
 
-Source: 2.6.2 mm/memory.c, do_swap_page, zap_pte_range; mm/swap_state.c, read_swap_cache_async, free_page_and_swap_cache; eras.md 2.3.
+Source: 2.6.2 mm/memory.c, do_swap_page, zap_pte_range; mm/swap_state.c, read_swap_cache_async, free_page_and_swap_cache; swapin_readahead; eras.md 2.3; reclaim.md F.4 to F.6.
 """
 
 import numpy as np
 
-from rmaplab.errors import KernelBug
+from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.entries import PRESENT, READABLE
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_SWAPCACHE
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_SWAPCACHE
 from rmaplab.machine.pagetable import lookup
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_ACCESS
 from rmaplab.objects.mm_types import VmArea
 from rmaplab.units import PAGE_SHIFT
+
+SMALL_BOX = 16 << 20  # bytes of RAM: half as much is read ahead below
 
 
 def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
@@ -58,6 +61,7 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
                 frames.count[pfn] += 1
                 mm.rss += 1
                 _map(k, vma, batch, slot)
+                _leave_a_full_area(k, pfn, slot)
                 machine.charge("swap_in")
             machine.locks.leave(lock)
         finally:
@@ -68,20 +72,52 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
 
 
 def _cached_page(k: Kernel, slot: int) -> int:
-    """The page of a slot, with one more reference: the caller's. -1 if the slot has been freed while the caller slept."""
+    """The page of a slot, with one more reference: the caller's; its neighbours are read with it. -1 if the slot has been freed meanwhile."""
+    if slot not in k.swap.cached:
+        swapin_readahead(k, slot)
+    pfn = read_swap_cache_async(k, slot)
+    if pfn >= 0:
+        if k.rules.swap_in_is_accessed:
+            k.lru_add.mark_accessed(pfn)
+        k.swap.wait_for(pfn)
+    return pfn
+
+
+def swapin_readahead(k: Kernel, slot: int) -> None:
+    """The used slots of the block that a slot lies in, from the block's first one up to the first that is free, or cannot be had; perhaps not as far as `slot`."""
+    cluster = k.rules.page_cluster
+    if cluster and k.machine.hardware.ram_bytes < SMALL_BOX:
+        cluster -= 1
+    if not cluster:
+        return
+    first = slot >> cluster << cluster
+    for near in range(max(first, 1), min(first + (1 << cluster), k.swap.nr_slots)):
+        try:
+            pfn = read_swap_cache_async(k, near) if k.swap.users[near] else -1
+        except NoMemory:
+            break
+        if pfn < 0:
+            break
+        put_page(k, pfn)
+    k.lru_add.drain(k.this_cpu())
+
+
+def read_swap_cache_async(k: Kernel, slot: int) -> int:
+    """The page of a slot, with one more reference: it is in the cache, or on its way from the disk. -1: the slot is free by now. Raises as an allocation."""
     frames = k.machine.frames
     pfn = k.swap.cached.get(slot)
     if pfn is None:
         page = k.machine.allocator.alloc(1, Gfp.HIGHUSER)
-        pfn = k.swap.cached.get(slot)
+        pfn = k.swap.cached.get(slot)  # others have run
         if pfn is not None or not k.swap.users[slot]:
             k.machine.allocator.free(page)
         else:
             pfn = int(page[0])
             k.swap.users[slot] += 1
             k.swap.add(pfn, slot)
-            k.swap.read(slot, pfn)
             k.lru_add.add(k.this_cpu(), page)
+            k.swap.start_reading(slot, pfn)
+            k.machine.charge("pswpin")
             return pfn
     if pfn is None:
         return -1
@@ -102,6 +138,14 @@ def _map(k: Kernel, vma: VmArea, batch: Batch, slot: int) -> None:
         k.machine.frames.flags[pfn] |= PG_ANON_EXCLUSIVE
 
 
+def _leave_a_full_area(k: Kernel, pfn: int, slot: int) -> None:
+    """remove_exclusive_swap_page: if more than half of swap is used, a page that is its entry's alone gives its slot back. We refer to it still."""
+    frames = k.machine.frames
+    if k.swap.is_full and k.swap.users[slot] == 1 and frames.count[pfn] == 3 and k.swap.is_idle(pfn):
+        k.swap.delete(pfn)
+        frames.flags[pfn] |= np.uint32(PG_DIRTY)
+
+
 def put_page(k: Kernel, pfn: int) -> None:
     """A reference goes, and the page with the last one."""
     count = k.machine.frames.count
@@ -120,7 +164,7 @@ def drop_swap_cache(k: Kernel, columns: I64, runs: int) -> None:
         [np.arange(columns[PFN, run], columns[PFN, run] + columns[LENGTH, run]) for run in range(runs)]
     )
     for pfn in pfns[frames.flags[pfns] & PG_SWAPCACHE != 0].tolist():
-        if frames.count[pfn] == 2 and k.swap.users[frames.private[pfn]] == 1:
+        if frames.count[pfn] == 2 and k.swap.users[frames.private[pfn]] == 1 and k.swap.is_idle(pfn):
             k.swap.delete(pfn)
 
 

@@ -22,7 +22,7 @@ from rmaplab.rmap.queries import unmap
 def page_out(k: Kernel, pfn: int) -> bool:
     """Take the page from everybody who maps it, and free it: whether it has gone. Never sleeps; a full area is False."""
     lock = k.machine.locks.bit("PG_locked", pfn)
-    if k.rmap.file_of(pfn) is not None or not k.machine.locks.try_take(lock):
+    if k.rmap.file_of(pfn) is not None or not k.swap.is_idle(pfn) or not k.machine.locks.try_take(lock):
         return False
     try:
         return _page_out(k, pfn)
@@ -56,5 +56,9 @@ def _page_out(k: Kernel, pfn: int) -> bool:
 
 def drop_unused(k: Kernel) -> None:
     """Cached pages that nobody maps, names or holds: they go, as they would when reclaim met them."""
-    pfns = [p for s, p in k.swap.cached.items() if k.machine.frames.count[p] == 1 and k.swap.users[s] == 1]
+    pfns = [
+        p
+        for s, p in k.swap.cached.items()
+        if k.machine.frames.count[p] == 1 and k.swap.users[s] == 1 and k.swap.is_idle(p)
+    ]
     free_cached(k, pfns)

@@ -305,6 +305,8 @@ class Run:
         while self.processes:
             self.exit(self.processes[0])
             self.verify()
+        self.lines.append("system.machine.disk.settle()")
+        machine.disk.settle()
         self.lines.append("system.kernel.lru_add.drain_all()")
         kernel.lru_add.drain_all()
         drop_unused(kernel)

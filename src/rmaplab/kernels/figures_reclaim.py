@@ -1,0 +1,64 @@
+"""How pages are taken back, since 2.4: the fields of reclaim/rules.py. The facts: reclaim.md A.1, D.1 to D.5.
+
+2.4's way, and that of today, are not here yet: `lru_lists` is 0 for them, and a box that would need it says so.
+"""
+
+from rmaplab.kernels.history import History, since
+
+BATCH = "the batch of 11 March 2004, in 2.6.5-rc1"
+
+RECLAIM: dict[str, History] = {
+    "lru_lists": (
+        since("2.4", 0, "2.4.27 mm/swap.c has two for the whole machine; its reclaim is not modelled"),
+        since("2.6", 1, "2.6.2 mm/swap.c, __pagevec_lru_add_active; include/linux/mmzone.h, struct zone"),
+        since("6.18", 0, "mm/swap.c; its reclaim is not modelled"),
+    ),
+    "new_anon_is_referenced": (
+        since("2.4", 1, "2.4.27, 2.6.2, 2.6.7 mm/memory.c, do_anonymous_page: mark_page_accessed"),
+        since("2.6.34", 0, "2.6.34 mm/memory.c, do_anonymous_page: nothing does"),
+    ),
+    "page_cluster": (
+        since("2.4", 3, "2.4.27, 2.6.2, 2.6.7 mm/swap.c, swap_setup; mm/memory.c, swapin_readahead"),
+        since("6.18", 0, "mm/swap_state.c, swap_vma_readahead; not modelled"),
+    ),
+    "swap_in_is_accessed": (
+        since("2.4", 1, "2.4.27, 2.6.2, 2.6.7 mm/memory.c, do_swap_page: mark_page_accessed"),
+        since("2.6.34", 0, "2.6.34 mm/memory.c, do_swap_page: no more"),
+    ),
+    "scan_is_saved_up": (
+        since(
+            "2.4", 0, "2.4.27: another way; 2.6.2 mm/vmscan.c, shrink_zone: max(inactive >> priority, 64), and at once"
+        ),
+        since("2.6.5-rc1", 1, f"{BATCH}: zone->nr_scan_active, nr_scan_inactive"),
+    ),
+    "scan_follows_both": (
+        since("2.4", 0, "2.4.27: another way; 2.6.2 and 2.6.5 mm/vmscan.c, shrink_zone"),
+        since("2.6.7", 1, "2.6.7 mm/vmscan.c, shrink_zone: (active + inactive) >> priority"),
+    ),
+    "scan_stops_when_freed": (
+        since("2.4", 1, "2.4.27: another way; 2.6.2 mm/vmscan.c, shrink_cache, shrink_caches"),
+        since("2.6.5-rc1", 0, f"{BATCH}: no early stop"),
+    ),
+    "refill_spares_mapped": (
+        since("2.4", 0, "2.4.27: another way; 2.6.2 mm/vmscan.c, refill_inactive_zone: page_referenced comes first"),
+        since("2.6.5-rc1", 1, f"{BATCH}: reclaim_mapped comes first"),
+    ),
+    "priority_if_low": (
+        since("2.4", 1, "2.4.27: another way; 2.6.2 mm/vmscan.c, shrink_caches: free_pages < pages_high"),
+        since("2.6.7", 0, "2.6.7 mm/vmscan.c, shrink_caches: temp_priority, and prev_priority if that is higher"),
+    ),
+    "freed_by_priority": (
+        since("2.4", 0, "2.4.27: another way; 2.6.2 and 2.6.5 mm/vmscan.c, try_to_free_pages"),
+        since(
+            "2.6.7", 1, "2.6.7 mm/vmscan.c, try_to_free_pages: reset in the loop (4418fe03ab mends it in March 2005)"
+        ),
+    ),
+    "nap_each_priority": (
+        since("2.4", 1, "2.4.27: another way; 2.6.2 mm/vmscan.c, try_to_free_pages: blk_congestion_wait"),
+        since("2.6.5-rc1", 0, f"{BATCH}: if something was scanned, below priority DEF_PRIORITY - 2"),
+    ),
+    "writes_again_at_once": (
+        since("2.4", 0, "2.4.27: another way; 2.6.2 and 2.6.5 mm/vmscan.c, shrink_list: keep, whatever came of it"),
+        since("2.6.7", 1, "2.6.7 mm/vmscan.c, shrink_list: a synchronous write, such as of a RAM disk"),
+    ),
+}

@@ -1,0 +1,182 @@
+"""The lists that reclaim takes pages from: in each zone those in use (active) and those that may go (inactive), newest at the head.
+
+    zone NORMAL   active    tail [p7 p3 - p9 - p4] head     -: a place whose page has gone since
+                  inactive  tail [p2 p8] head
+
+A list is a row of places, oldest first, and each page knows its one place: `stamp`, which no other place ever has. Who leaves a list clears PG_lru and leaves
+his place behind; whoever comes by it sees that the page is not there any more. So a page that is freed costs a flag, a hundred pages that are
+added one write each, and a scan passes over what is stale: O(1) for each page that ever was there. When a row is full, what is stale is dropped.
+
+`PG_LRU` says that a page is on a list, `PG_ACTIVE` on which; the number of pages on each is kept in `nr`.
+
+Source: 2.6.2 include/linux/mm_inline.h, add_page_to_active_list and the like; struct zone: active_list, inactive_list, nr_active, nr_inactive; reclaim.md A.1.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rmaplab.errors import KernelBug
+from rmaplab.machine.arrays import I64, U32
+from rmaplab.machine.frames import PG_ACTIVE, PG_LRU, Frames
+from rmaplab.machine.jit import kernel
+
+FEW = 256  # places of a new row
+
+
+class LruRow:
+    """One list. Places [first, end) of `pfns` and `stamps`; some are stale."""
+
+    def __init__(self, at: I64, flags: U32) -> None:
+        self._at, self._flags = at, flags
+        self.pfns: I64 = np.zeros(FEW, np.int64)
+        self.stamps: I64 = np.zeros(FEW, np.int64)
+        self.first = self.end = FEW // 2
+
+    def push(self, pfns: I64, stamps: I64) -> None:
+        """To the head, in order."""
+        if self.end + pfns.size > self.pfns.size:
+            self._make_room(pfns.size)
+        place = slice(self.end, self.end + pfns.size)
+        self.pfns[place], self.stamps[place] = pfns, stamps
+        self.end += pfns.size
+
+    def push_tail(self, pfns: I64, stamps: I64) -> None:
+        """To the tail, in order: the last of them is the first to be taken."""
+        if pfns.size > self.first:
+            self._make_room(pfns.size)
+        place = slice(self.first - pfns.size, self.first)
+        self.pfns[place], self.stamps[place] = pfns[::-1], stamps[::-1]
+        self.first -= pfns.size
+
+    def take(self, most: int) -> I64:
+        """Up to `most` pages off the tail, oldest first; PG_lru is clear of each. O(places passed)."""
+        taken = np.empty(most, np.int64)
+        self.first, nr = _take(self._at, self._flags, self.pfns, self.stamps, self.first, self.end, taken)
+        return taken[:nr]
+
+    def pages(self) -> I64:
+        """All that are there, from the tail on. O(places)."""
+        pfns, stamps = self.pfns[self.first : self.end], self.stamps[self.first : self.end]
+        there: I64 = pfns[(self._at[pfns] == stamps) & (self._flags[pfns] & PG_LRU != 0)]
+        return there
+
+    def _make_room(self, nr: int) -> None:
+        """Only what is there stays, in the middle of a row with room for as much again at either end."""
+        pages = self.pages()
+        room = pages.size + nr + FEW // 2
+        pfns, stamps = np.zeros((2, pages.size + 2 * room), np.int64)
+        pfns[room : room + pages.size], stamps[room : room + pages.size] = pages, self._at[pages]
+        self.pfns, self.stamps = pfns, stamps
+        self.first, self.end = room, room + pages.size
+
+
+class LruLists:
+    """All lists of a machine. `ends` are where its zones end, lowest first."""
+
+    def __init__(self, frames: Frames, ends: Sequence[int]) -> None:
+        self._frames = frames
+        self.ends: I64 = np.array(ends, np.int64)
+        self._at: I64 = frames.column(np.int64)
+        self._stamp = 1
+        self._rows = [[LruRow(self._at, frames.flags) for _ in range(2)] for _ in ends]
+        self.nr: I64 = np.zeros((len(ends), 2), np.int64)
+        """Pages of a zone that are inactive, active."""
+
+    def add(self, pfns: I64, *, active: bool) -> None:
+        """add_page_to_active_list, or to the inactive one: to the heads of their zones' lists, in order. They are on none. O(n)."""
+        flags = self._frames.flags
+        bits = np.uint32(PG_LRU | PG_ACTIVE if active else PG_LRU)
+        flags[pfns] = flags[pfns] & ~np.uint32(PG_ACTIVE) | bits
+        for zone, mine in self._by_zone(pfns):
+            self._rows[zone][active].push(mine, self._stamped(mine))
+            self.nr[zone, int(active)] += mine.size
+
+    def rotate(self, pfns: I64) -> None:
+        """Pages of the inactive lists go to the tails: the last of them is the next to be looked at. O(n)."""
+        for zone, mine in self._by_zone(pfns):
+            self._rows[zone][0].push_tail(mine, self._stamped(mine))
+
+    def take(self, zone: int, most: int, *, active: bool) -> I64:
+        """Up to `most` pages from the tail of a zone's list, which they leave. PG_active stays as it is. O(n), amortised."""
+        taken = self._rows[zone][active].take(most)
+        self.nr[zone, int(active)] -= taken.size
+        return taken
+
+    def remove(self, pfns: I64) -> None:
+        """del_page_from_lru: they leave their lists. O(n)."""
+        flags = self._frames.flags
+        nr_gone(flags, pfns, self.ends, self.nr)
+        flags[pfns] &= ~np.uint32(PG_LRU)
+
+    def activate(self, pfns: I64) -> None:
+        """activate_page: those that are inactive go to the heads of the active lists. O(n)."""
+        flags = self._frames.flags
+        pfns = pfns[flags[pfns] & (PG_LRU | PG_ACTIVE) == PG_LRU]
+        if pfns.size:
+            self.remove(pfns)
+            self.add(pfns, active=True)
+
+    def pages(self, zone: int, *, active: bool) -> I64:
+        """The PFNs on a list, from its tail on. O(places)."""
+        return self._rows[zone][active].pages()
+
+    def check(self) -> None:
+        """Each page that says so is on one list, in its zone, and counted. Raises KernelBug. O(frames)."""
+        flags, seen = self._frames.flags, 0
+        for zone, rows in enumerate(self._rows):
+            for active, row in enumerate(rows):
+                pages = row.pages()
+                seen += pages.size
+                wrong = (flags[pages] & PG_ACTIVE != 0) != bool(active)
+                wrong |= np.searchsorted(self.ends, pages, side="right") != zone
+                if wrong.any() or pages.size != self.nr[zone, active]:
+                    counted = f"{self.nr[zone, active]} are counted"
+                    raise KernelBug(
+                        "lru",
+                        f"list {active} of zone {zone} has {pages.size} pages, {counted}, {int(wrong.sum())} wrong",
+                    )
+        flagged = int(np.count_nonzero(flags & PG_LRU))
+        if flagged != seen:
+            raise KernelBug("lru", f"{flagged} pages say that they are on a list, {seen} are")
+
+    def _stamped(self, pfns: I64) -> I64:
+        stamps = np.arange(self._stamp, self._stamp + pfns.size)
+        self._at[pfns] = stamps
+        self._stamp += pfns.size
+        return stamps
+
+    def _by_zone(self, pfns: I64) -> list[tuple[int, I64]]:
+        """(zone, those of it in order)."""
+        if not pfns.size:
+            return []
+        zones = self.ends.searchsorted(pfns, side="right")
+        if (zones == zones[0]).all():
+            return [(int(zones[0]), pfns)]
+        return [(zone, pfns[zones == zone]) for zone in range(self.ends.size) if (zones == zone).any()]
+
+
+@kernel
+def _take(at: I64, flags: U32, pfns: I64, stamps: I64, first: int, end: int, taken: I64) -> tuple[int, int]:
+    """Pages off the tail until `taken` is full: (the first place left, how many)."""
+    nr = 0
+    while first < end and nr < taken.size:
+        pfn = np.uint64(pfns[first])
+        if at[pfn] == stamps[first] and flags[pfn] & PG_LRU:
+            flags[pfn] &= ~np.uint32(PG_LRU)
+            taken[nr] = pfns[first]
+            nr += 1
+        first += 1
+    return first, nr
+
+
+@kernel
+def nr_gone(flags: U32, pfns: I64, ends: I64, nr: I64) -> None:
+    """Pages are about to leave their lists: `nr`, by zone and activity, goes down."""
+    for i in range(pfns.size):
+        flag = flags[np.uint64(pfns[i])]
+        if flag & PG_LRU:
+            zone = 0
+            while pfns[i] >= ends[zone]:
+                zone += 1
+            nr[zone, 1 if flag & PG_ACTIVE else 0] -= 1

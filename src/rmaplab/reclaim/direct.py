@@ -1,0 +1,141 @@
+"""Direct reclaim of 2.6.2 to 2.6.7: a task that finds no memory makes room itself, and goes on trying.
+
+    alloc_pages --nothing above the min marks--> try_to_free_pages --32 freed?--> a nap of HZ/50 --> once more
+                                                  |
+                            priority 12: look at 1/4096 of each zone's inactive pages, and at some active ones
+                            priority 11: at 1/2048 ...   priority 0: at all        (a nap of HZ/10 in between)
+                                                  |
+                                              out_of_memory, which as long as there is free swap does nothing
+
+Nobody gives up: a request of one page is tried for ever. If for 60 seconds nothing was freed that is a hang, and the run says so.
+
+Left out: kswapd, which would begin earlier; slab caches that shrink; callers who may not wait for a file system; PF_MEMALLOC's reserve, as nothing here allocates.
+
+Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, try_to_free_pages, shrink_caches, shrink_zone; mm/page_alloc.c, __alloc_pages; reclaim.md D.1, D.5.
+"""
+
+from collections.abc import Callable
+
+from rmaplab.errors import NoMemory
+from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
+from rmaplab.mm.kernel import Kernel
+from rmaplab.reclaim.rules import ReclaimRules
+from rmaplab.reclaim.shrink import Scan, Shrinker
+
+DEF_PRIORITY = 12
+SECOND = 10**9
+HANG_NS = 60 * SECOND
+GRAIN = 64  # a request for more than 1/64 of all RAM at once is met in parts
+
+
+class DirectReclaim:
+    """Installed on a machine's allocator. `out_of_memory` is asked when all priorities have come to nothing, and may raise NoMemory."""
+
+    def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[int, int], None]) -> None:
+        self.k, self.rules = k, rules
+        self.shrinker = Shrinker(k, rules)
+        self.out_of_memory = out_of_memory
+        nr = len(k.machine.allocator.zones)
+        self.prev_priority, self.temp_priority = [DEF_PRIORITY] * nr, [DEF_PRIORITY] * nr
+        self.nr_scan_active, self.nr_scan_inactive = [0] * nr, [0] * nr
+        self._hungry_since_ns: int | None = None
+        self._most = max(SWAP_CLUSTER_MAX, k.machine.allocator.totalram_pages // GRAIN)
+        k.machine.allocator.reclaim = self.make_room
+
+    def make_room(self, nr: int, order: int) -> None:
+        """The slow path of an allocation that may sleep. Raises NoMemory: it cannot wait, is met in parts, or nothing can be had any more."""
+        machine = self.k.machine
+        unmet = machine.allocator.unmet
+        gfp = Gfp.HIGHUSER if unmet is None else unmet.gfp
+        if gfp is Gfp.ATOMIC:
+            raise NoMemory(f"{nr} blocks of order {order}, and it may not wait")
+        if nr > self._most:
+            raise NoMemory(f"{nr} blocks of order {order} at once", waiting_helps=True)
+        if self.try_to_free_pages(gfp):
+            self._hungry_since_ns = None
+        else:
+            self._starve()
+            self.out_of_memory(nr, order)
+        machine.disk.congestion_wait(SECOND // 50)
+
+    def _starve(self) -> None:
+        now = self.k.machine.sched.now_ns
+        if self._hungry_since_ns is None:
+            self._hungry_since_ns = now
+        elif now - self._hungry_since_ns >= HANG_NS:
+            what = "hung: for 60 seconds no page could be freed, and the allocation goes on trying"
+            if self.k.swap.nr_free:
+                what += f"; {self.k.swap.nr_free} slots of swap are free, so the OOM killer does nothing"
+            raise NoMemory(what, waiting_helps=True)
+
+    def try_to_free_pages(self, gfp: Gfp) -> bool:
+        """Whether 32 pages could be freed in the zones that the request may have pages from."""
+        k, rules, total = self.k, self.rules, Scan()
+        zones = self._zones(gfp)
+        k.machine.charge("allocstall")
+        for zone in zones:
+            self.temp_priority[zone] = DEF_PRIORITY
+        try:
+            for priority in range(DEF_PRIORITY, -1, -1):
+                scan = Scan()
+                self._shrink_caches(zones, priority, scan)
+                total.freed += scan.freed
+                total.scanned += scan.scanned
+                if (scan if rules.freed_by_priority else total).freed >= SWAP_CLUSTER_MAX:
+                    return True
+                if rules.nap_each_priority or (scan.scanned and priority < DEF_PRIORITY - 2):
+                    k.machine.disk.congestion_wait(SECOND // 10)
+        finally:
+            for zone in zones:
+                self.prev_priority[zone] = self.temp_priority[zone]
+        return False
+
+    def _zones(self, gfp: Gfp) -> list[int]:
+        """The zone list: highest first."""
+        zones = self.k.machine.allocator.zones
+        return [i for i in range(len(zones) - 1, -1, -1) if gfp is Gfp.HIGHUSER or not zones[i].extent.is_high]
+
+    def _shrink_caches(self, zones: list[int], priority: int, scan: Scan) -> None:
+        rules, all_zones = self.rules, self.k.machine.allocator.zones
+        for zone in zones:
+            if not rules.priority_if_low or all_zones[zone].nr_free < all_zones[zone].marks.high:
+                self.temp_priority[zone] = priority
+                if not rules.priority_if_low:
+                    self.prev_priority[zone] = min(self.prev_priority[zone], priority)
+            self._shrink_zone(zone, priority, scan)
+            if rules.scan_stops_when_freed and scan.freed >= SWAP_CLUSTER_MAX:
+                return
+
+    def _shrink_zone(self, zone: int, priority: int, scan: Scan) -> None:
+        """Some active pages become inactive, then inactive ones are looked at: how many of each is the era's."""
+        if self.rules.scan_is_saved_up:
+            self._shrink_what_is_saved(zone, priority, scan)
+            return
+        inactive, active = self.shrinker.lists.nr[zone].tolist()
+        wanted = SWAP_CLUSTER_MAX - scan.freed
+        self.nr_scan_active[zone] += wanted * active // (2 * (inactive | 1)) + 1
+        if self.nr_scan_active[zone] > SWAP_CLUSTER_MAX:
+            nr, self.nr_scan_active[zone] = min(self.nr_scan_active[zone], 4 * SWAP_CLUSTER_MAX), 0
+            self.shrinker.refill_inactive_zone(zone, nr, self.prev_priority[zone])
+        budget = max(inactive >> priority, 2 * SWAP_CLUSTER_MAX)
+        self.shrinker.shrink_cache(zone, budget, wanted, scan)
+        scan.scanned += budget
+
+    def _shrink_what_is_saved(self, zone: int, priority: int, scan: Scan) -> None:
+        inactive, active = self.shrinker.lists.nr[zone].tolist()
+        if self.rules.scan_follows_both:
+            to_scan = (active + inactive) >> priority
+            far = active >= 4 * (2 * inactive + 1)
+            from_active = 4 * to_scan if far else to_scan * active // (2 * inactive + 1)
+        else:
+            to_scan, from_active = inactive >> priority, SWAP_CLUSTER_MAX * active // (2 * (inactive | 1))
+        self.nr_scan_active[zone] += from_active + 1
+        self.nr_scan_inactive[zone] += to_scan
+        if self.nr_scan_active[zone] >= SWAP_CLUSTER_MAX:
+            nr, self.nr_scan_active[zone] = self.nr_scan_active[zone], 0
+            self.shrinker.refill_inactive_zone(zone, nr, self.prev_priority[zone])
+        if self.nr_scan_inactive[zone] >= SWAP_CLUSTER_MAX:
+            nr, self.nr_scan_inactive[zone] = self.nr_scan_inactive[zone], 0
+            isolated = self.shrinker.shrink_cache(zone, nr, SWAP_CLUSTER_MAX, scan)
+            scan.scanned += 0 if self.rules.scan_follows_both else isolated
