@@ -98,7 +98,6 @@ CPU_24, RUN_24 = 1024, 131_072
         (10_000, 0, 16 * RUN_26, 5000),  # 4: 2
         (10_000, 0, 81 * RUN_26, 3333),  # 9: 3
         (10_000, 9 * CPU_26, 16 * RUN_26, 1666),  # 3333 / 2
-        (11, 9 * CPU_26, 16 * RUN_26, 1),  # 3 / 2, not 11 / 6 of a fraction
         (0, 0, 0, 0),
     ],
 )
@@ -253,6 +252,17 @@ def test_threads_stand_behind_their_process(kernel: str, dies: int) -> None:
     found = killer.choose()
     assert found is not None
     assert found.mm is tasks[dies].mm
+
+
+@pytest.mark.parametrize("kernel", ["2.4.21", "2.6.2", "6.18"])
+def test_a_zombie_is_passed_over(kernel: str) -> None:
+    """It has mapped most, once."""
+    killer, tasks = machine(kernel, [10])
+    child = tasks[0].fork()
+    child.mmap(20 * PAGE_SIZE, RW, PLAIN)
+    child.exit()
+    assert child.pid in killer.k.tasks
+    assert killer.choose() is tasks[0]
 
 
 def test_who_has_nothing_is_not_killed() -> None:
