@@ -61,13 +61,17 @@ RULES: dict[str, History] = {
     ),
     # -- reclaim/oom_kill.py ---------------------------------------------------------------------------------------------
     "oom_counts_resident": (
-        since("2.4", 0, "2.4.27, 2.6.2 mm/oom_kill.c, badness: total_vm; from memory"),
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.7 mm/oom_kill.c, badness: total_vm"),
         since("2.6.36", 1, "a63d83f427fb, August 2010: rss, swap and page tables; from memory"),
         since("6.18", 1, "mm/oom_kill.c, oom_badness"),
     ),
     "oom_last_of_equals": (
-        since("2.4", 0, "2.4.27, 2.6.2 mm/oom_kill.c, select_bad_process: more than the most so far; from memory"),
+        since("2.4", 0, "2.4.27, 2.6.2, 2.6.7 mm/oom_kill.c, select_bad_process: more than the most so far"),
         since("6.18", 1, "mm/oom_kill.c, oom_evaluate_task: no less than it"),
+    ),
+    "oom_rough_root": (
+        since("2.4", 1, "2.4.27 mm/oom_kill.c, int_sqrt"),
+        since("2.6.1", 0, "62784ab211, December 2003; 2.6.2 lib/int_sqrt.c"),
     ),
     # -- fork.py ---------------------------------------------------------------------------------------------------------
     "fork_charges": (

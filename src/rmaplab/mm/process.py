@@ -38,7 +38,7 @@ def copy_process(
     Or a `thread` of that process: it has signal handlers in common with it, and nobody waits for it.
     Raises SyscallError (EAGAIN: no pid; ENOMEM) and NoMemory; whatever had been allocated is free again.
     """
-    pid = _alloc_pid(k)
+    pid, start_ns = _alloc_pid(k), k.machine.sched.now_ns
     undo: list[Callable[[], None]] = []
     try:
         address = 0
@@ -68,6 +68,7 @@ def copy_process(
         parent.limits.nproc_exceeded = False  # of the child it stays
     files = copy_files(parent, share=thread)
     task = kind(pid, None if thread else leader, mm, limits, address, stack, sighand, files)
+    task.start_ns = start_ns
     k.tasks[pid] = task
     k.nr_processes += 1
     k.nr_alive += 1

@@ -54,6 +54,8 @@ class Rules(FileRules, IpcRules):
     """Out of memory, who has most in memory is killed; otherwise who has mapped most."""
     oom_last_of_equals: bool
     """Of those that are alike the youngest; otherwise the oldest."""
+    oom_rough_root: bool
+    """badness has a square root of its own, which is often wrong."""
 
     # -- fork.py -----------------------------------------------------------------------------------------------------------
     fork_charges: bool

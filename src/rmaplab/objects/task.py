@@ -34,7 +34,7 @@ class TaskStruct(SchedEntity):
     """One task. A zombie once `exit_code` is set, gone once its parent has waited for it.
 
     `address`, `stack` and `sighand` are where its bytes lie: task_struct, kernel stack, signal handlers. `files` are its descriptors, `limits` its own,
-    whomever it shares an address space with. A thread is a task whose `leader` is another: the process that it is a thread of, which has it
+    whomever it shares an address space with. It was born at `start_ns` of simulated time. A thread is a task whose `leader` is another: the process that it is a thread of, which has it
     among its `threads`, and its children among its own.
     """
 
@@ -58,6 +58,7 @@ class TaskStruct(SchedEntity):
         self.stack = stack
         self.sighand = sighand
         self.files = files
+        self.start_ns = 0
         self.children: list[TaskStruct] = []
         self.born_of: TaskStruct | None = parent  # the thread that has forked it
         self.leader: TaskStruct = self

@@ -1,22 +1,28 @@
 """Out of memory, with nothing that could be reclaimed: what the kernel of the day does then.
 
-    2.4      the allocation fails: ENOMEM, and a fault kills its task (Kernel does that itself)
-    2.6.2    badness: who has mapped most, root a sixteenth of that; the first of those alike
+    2.4      the allocation fails: ENOMEM, and a fault kills its task (Kernel does that itself); with CONFIG_OOM_KILLER, which nobody can ask for
+             here, as 2.6.2
+    2.6.2    badness: who has mapped most, and has worked and lived least, root a sixteenth of that; the first of those alike
     6.18     oom_badness: who has most pages and page tables in memory; the last of those alike, no vfork child
              with the chosen one die all who share its address space; then the allocation is tried again
 
 With swap a kernel would make room there first. No policy says which pages here, so that is NotModelled.
 
-Left out: a victim that wants a lock which the caller holds (a segment's, in shmget): it frees its memory first and waits then, and here it cannot wait; what time a task has run, in 2.6.2 (it counts from 8 s on), the seconds until it believes that memory is out; oom_score_adj.
+Left out: a victim that wants a lock which the caller holds (a segment's, in shmget): it frees its memory first and waits then, and here it cannot wait; the seconds until
+2.4 to 2.6.7 believe that memory is out (out_of_memory.py knows); that they send SIGTERM to who has CAP_SYS_RAWIO; nice; oom_score_adj.
 
-Source: 2.6.2 mm/oom_kill.c, badness, select_bad_process, oom_kill; from memory; 6.18 mm/oom_kill.c, oom_badness, oom_evaluate_task,
-__oom_kill_process.
+Source: 2.4.27, 2.6.2, 2.6.7 mm/oom_kill.c, select_bad_process, oom_kill (reclaim.md B.4); 6.18 mm/oom_kill.c, oom_badness, select_bad_process,
+oom_evaluate_task, __oom_kill_process.
 """
+
+from collections.abc import Iterator
+from math import isqrt
 
 from rmaplab.errors import NoMemory, NotModelled
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.process import do_exit
 from rmaplab.objects.task import TaskStruct
+from rmaplab.reclaim.badness import badness, rough_root, select_bad_process
 
 SIGKILL = 9
 
@@ -33,6 +39,28 @@ class OomKiller:
         if k.machine.swap_pages or not k.rules.small_allocations_fail:
             k.machine.allocator.reclaim = self._out_of_memory
 
+    def choose(self) -> TaskStruct | None:
+        """Whom the kernel of the day would kill now; None if nobody can be. O(tasks)."""
+        tasks = list(self._task_list())
+        if self.k.rules.oom_last_of_equals:
+            tasks.reverse()
+        if self.k.rules.oom_counts_resident:
+            living = [task for task in tasks if task.mm is not None and not self._is_spared(task)]
+            return max(living, key=self._resident, default=None)
+        # nobody here runs swapoff
+        pid = select_bad_process((task.pid, self._badness(task), False) for task in tasks)
+        return None if pid is None else self.k.tasks[pid]
+
+    def oom_kill(self, wanted: str) -> None:
+        """Somebody dies, and all who share its memory. Raises NoMemory, which says what was `wanted`: nobody can be killed (2.6 panics), or the caller is `chosen`."""
+        victim, caller = self.choose(), self.k.current
+        if victim is None:
+            raise NoMemory(f"{wanted}, and nobody is left to kill", waiting_helps=True)
+        if caller is not None and victim.mm is caller.mm:
+            self.chosen = caller
+            raise NoMemory(f"{wanted}: task {caller.pid} is killed for them", waiting_helps=True)
+        self._kill(victim)
+
     def kill_chosen(self) -> bool:
         """The caller dies, if it was chosen, and all who share its memory: whether it was."""
         victim, self.chosen = self.chosen, None
@@ -45,16 +73,7 @@ class OomKiller:
             raise NotModelled(
                 "RAM is full, and pages would go to swap: nothing chooses them yet; use fewer pages, or a box without swap"
             )
-        living = [task for task in self.k.tasks.values() if task.mm is not None and not self._is_spared(task)]
-        if not living:
-            raise NoMemory(f"{nr} blocks of order {order}, and nobody is left to kill", waiting_helps=True)
-        if self.k.rules.oom_last_of_equals:
-            living.reverse()
-        victim, caller = max(living, key=self._points), self.k.current
-        if caller is not None and victim.mm is caller.mm:
-            self.chosen = caller
-            raise NoMemory(f"{nr} blocks of order {order}: task {caller.pid} is killed for them", waiting_helps=True)
-        self._kill(victim)
+        self.oom_kill(f"{nr} blocks of order {order}")
 
     def _kill(self, victim: TaskStruct) -> None:
         """All threads and processes of its address space, in a context of their own: whoever asks for memory may hold locks."""
@@ -64,13 +83,34 @@ class OomKiller:
                 if task.mm is mm and task.exit_code is None:
                     do_exit(self.k, task, -SIGKILL)
 
+    def _task_list(self) -> Iterator[TaskStruct]:
+        """Processes in the order of their birth, each with its threads behind it. 6.18 looks at processes only: their threads are as bad as they."""
+        for task in self.k.tasks.values():
+            if task.leader is task:
+                yield task
+                yield from task.threads
+
     def _is_spared(self, task: TaskStruct) -> bool:
         """in_vfork: it has nothing of its own yet."""
-        return self.k.rules.oom_counts_resident and task.parent is not None and task.parent.vfork_child is task
+        return task.parent is not None and task.parent.vfork_child is task
 
-    def _points(self, task: TaskStruct) -> int:
+    def _resident(self, task: TaskStruct) -> int:
         mm = task.mm
         assert mm is not None
-        if self.k.rules.oom_counts_resident:
-            return mm.rss + mm.nr_tables
-        return mm.total_vm // (16 if task.limits.uid == 0 else 1)
+        return mm.rss + mm.nr_tables
+
+    def _badness(self, task: TaskStruct) -> int:
+        """In jiffies as the clock has them. A task that is driven from outside has no CPU time; root has all capabilities."""
+        sched = self.k.machine.sched
+        tick_ns, uid = sched.rules.tick_ns, task.limits.uid
+        return badness(
+            None if task.mm is None else task.mm.total_vm,
+            (task.user_ns + task.system_ns) // tick_ns,
+            sched.now_ns // tick_ns - task.start_ns // tick_ns,
+            hz=10**9 // tick_ns,
+            root=rough_root if self.k.rules.oom_rough_root else isqrt,
+            uid=uid,
+            euid=uid,
+            sys_admin=uid == 0,
+            sys_rawio=uid == 0,
+        )
