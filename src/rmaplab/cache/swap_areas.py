@@ -24,6 +24,7 @@ import os
 import stat
 import weakref
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -71,7 +72,10 @@ class SwapAreas:
         return number
 
     def leave(self, number: int) -> None:
-        """The first half of swapoff: no slot is taken there any more, those that are used are the caller's to empty. Raises SyscallError: EINVAL."""
+        """The first half of swapoff: no slot is taken there any more, those that are used are the caller's to empty. O(areas).
+
+        Raises SyscallError: EINVAL, it is not on the list.
+        """
         order = list(self)
         if number not in order:
             raise SyscallError(errno.EINVAL, "swapoff", f"there is no swap area {number}")
@@ -87,13 +91,13 @@ class SwapAreas:
         self.total_swap_pages -= area.pages
 
     def rejoin(self, number: int) -> None:
-        """Where swapoff has failed: back to the list, before those of its priority."""
+        """Where swapoff has failed: back to the list, before those of its priority. O(areas). Raises KernelBug for one that has not left."""
         if number in self._gone or self.areas[number].writeok:
             raise KernelBug("sys_swapoff", f"area {number} has not left")
         self._insert(number)
 
     def release(self, number: int) -> None:
-        """The second half of swapoff: nobody uses a slot, the number is free. Raises KernelBug if somebody does, or it is on the list."""
+        """The second half of swapoff: nobody uses a slot, the number is free. O(1). Raises KernelBug if somebody does, or it is on the list."""
         area = self.areas[number]
         if number in self._gone or area.writeok or area.nr_free != area.pages:
             raise KernelBug("sys_swapoff", f"area {number} is in use, or gone already")
@@ -124,15 +128,16 @@ class SwapAreas:
     # -- slots ---------------------------------------------------------------------------------------------------------
 
     def get(self, nr: int) -> tuple[I64, I64]:
-        """get_swap_page, `nr` times: (area numbers, slots), fewer where swap is full. O(nr) and a search of each area.
+        """get_swap_page, `nr` times: (area numbers, slots), fewer where swap is full. O(nr x areas), and a search of each area.
 
         Whose turn it is hangs on who has a free slot, not on which: so turns come first, and then each area takes its slots at once.
         """
         numbers, full = self._turns(min(nr, max(self.nr_swap_pages, 0)))
         slots = np.zeros(numbers.size, np.int64)
-        for number in np.unique(numbers).tolist():
+        for number in self:
             mine = numbers == number
-            slots[mine] = self.areas[number].take_many(int(mine.sum()))
+            if mine.any():
+                slots[mine] = self.areas[number].take_many(int(np.count_nonzero(mine)))
         for number in full:  # a search in vain leaves traces
             if self.areas[number].take():
                 raise KernelBug("get_swap_page", f"area {number} is full and has a slot")
@@ -143,20 +148,33 @@ class SwapAreas:
         """(the areas that give a slot, in turn; those that are asked in vain on the way). Moves `next`."""
         left = {number: self.areas[number].nr_available for number in self}
         full: set[int] = set()
-        turns = np.empty(nr, np.int64)
-        done = 0
-        while done < nr:
+        turns = [np.empty(0, np.int64)]
+        while nr:
             start = self.next
+            once = self._round(start, min(nr, len(left)), left, full)
+            if not once:
+                break
+            again = 0
+            if self.next == start:  # so it goes on, until one has no slot
+                again = min(nr // len(once) - 1, *(left[number] // count for number, count in Counter(once).items()))
+                for number in once:
+                    left[number] -= again
+            turns.append(np.tile(np.array(once, np.int64), 1 + again))
+            nr -= turns[-1].size
+        return np.concatenate(turns), full
+
+    def _round(self, start: int, most: int, left: dict[int, int], full: set[int]) -> list[int]:
+        """The areas that give a slot, one after another, until `next` is `start` again, or they are `most`, or there is none."""
+        once: list[int] = []
+        while len(once) < most and (self.next != start or not once):
             number = self._who(left, full)
             if number < 0:
                 break
             below = self.areas[number].next
             self.next = below if below >= 0 and self._same_priority(number, below) else self.head
-            run = min(left[number], nr - done) if self.next == start else 1  # the same again, while it lasts
-            turns[done : done + run] = number
-            left[number] -= run
-            done += run
-        return turns[:done], full
+            left[number] -= 1
+            once.append(number)
+        return once
 
     def _who(self, left: dict[int, int], full: set[int]) -> int:
         """The area with a slot that a search from `next` comes to, or -1. Once, where a priority ends, it starts again at the head."""
@@ -176,7 +194,7 @@ class SwapAreas:
         return self.areas[one].priority == self.areas[other].priority
 
     def look_up(self, number: int) -> None:
-        """swap_info_get: a slot of this area may soon be free, or is somebody's alone. Searches begin there if its priority is higher."""
+        """swap_info_get: a slot of this area may soon be free, or is somebody's alone. Searches begin there if its priority is higher. O(1)."""
         if self.next >= 0 and self.areas[number].priority > self.areas[self.next].priority:
             self.next = number
 
