@@ -774,6 +774,21 @@ def test_an_error_of_the_host_is_a_failing_disk(tmp_path: Path, monkeypatch: pyt
     assert asked == [2 * PAGE_SIZE, 3 * PAGE_SIZE + 96]
 
 
+def test_a_host_may_do_it_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5,000 bytes at a time, of runs of three and one."""
+    path = tmp_path / "area"
+    path.write_bytes(bytes(10 * PAGE_SIZE))
+    store, read, write = opened(path), os.preadv, os.pwrite
+    monkeypatch.setattr(os, "preadv", lambda fd, parts, at: read(fd, [parts[0][:5000]], at))
+    monkeypatch.setattr(os, "pwrite", lambda fd, part, at: write(fd, part[:5000], at))
+    slots, out = slots_of(4, 5, 6, 2), pages_of(0, 0, 0, 0)
+    pages = np.random.default_rng(1).integers(0, 256, out.shape, np.uint8)
+    store.write_many(slots, pages)
+    assert path.read_bytes()[4 * PAGE_SIZE : 7 * PAGE_SIZE] == pages[:3].tobytes()
+    store.read_many(slots, out)
+    assert (out == pages).all()
+
+
 def test_devices_of_the_host_are_not_written_to() -> None:
     """And stay the caller's to close, as a file's descriptor is not."""
     fd = os.open("/dev/null", os.O_RDWR)

@@ -24,7 +24,6 @@ import os
 import stat
 import weakref
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -155,8 +154,9 @@ class SwapAreas:
             if not once:
                 break
             again = 0
-            if self.next == start:  # so it goes on, until one has no slot
-                again = min(nr // len(once) - 1, *(left[number] // count for number, count in Counter(once).items()))
+            # back at the start, it goes on so until one has no slot. Nobody is in a round twice: who it was says where the next search begins
+            if self.next == start:
+                again = min(nr // len(once) - 1, *(left[number] for number in once))
                 for number in once:
                     left[number] -= again
             turns.append(np.tile(np.array(once, np.int64), 1 + again))
