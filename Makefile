@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
 VMA_TESTS := rmap-test-1,rmap-test-2,rmap-test-3,rmap-test-4,test-mmap,test-mmap2,test-mmap3
 
-.PHONY: help demo test check lint types bench bench-against bench-check bench-files bench-census fit time boundary campaign fuzz counts vmas bpf kernels servers account clean
+.PHONY: help demo test check lint types bench bench-against bench-check bench-files bench-census fit time boundary campaign pressure fuzz counts vmas bpf kernels servers account clean
 help:      ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
 
@@ -56,6 +56,9 @@ boundary: $(DEV)    ## the maps of docs/box.md: on which boxes the announcement'
 
 campaign: $(DEV)    ## 10^5 random calls per kernel, check() after every one: some minutes
 	$(BIN)/python benchmarks/campaign.py $(if $(CALLS),--calls '$(CALLS)')
+
+pressure: $(DEV)    ## 10^5 random calls per kernel on boxes too small for them, all recounted after each: hours
+	$(BIN)/python benchmarks/pressure.py $(if $(CALLS),--calls '$(CALLS)')
 
 bench-check: $(DEV)    ## check's two sides beside the host's alone, in turns, 300 strangers beside (root; some minutes)
 	$(BIN)/python -m benchmarks.pace

@@ -1,7 +1,7 @@
 """What can go wrong, told apart by whose fault it is.
 
 the simulated program's     SyscallError, SegmentationFault, BusError      Linux would say so too
-the simulated machine's     NoMemory, OomKilled, DiskError                 memory ran out, a disk failed
+the simulated machine's     NoMemory, Hung, OomKilled, DiskError           memory ran out, a disk failed
 ours                        KernelBug                                      an impossible state, as a panic
 the simulated kernel's      Oops                                           a BUG() of its own source: the task that has met it dies
 the user's                  UsageError, NotModelled                        one line and a next step, exit code 2
@@ -107,6 +107,14 @@ class NoMemory(RmaplabError):
 def as_errno(failure: NoMemory | SyscallError, errno: int, call: str) -> Exception:
     """What a system call raises whose work has failed so: an errno it has already, or that of NoMemory.or_errno."""
     return failure.or_errno(errno, call) if isinstance(failure, NoMemory) else failure
+
+
+class Hung(NoMemory):
+    """An allocation is tried for ever: nothing has been freed for a minute of simulated time, and nobody is killed for it. `why` says who loops."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"hung: {why}", waiting_helps=True)
+        self.why = why
 
 
 class OomKilled(RmaplabError):

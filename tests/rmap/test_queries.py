@@ -58,6 +58,7 @@ class Family:
         child = first.fork()
         self.tasks = [first, child, child.fork()]
         self.pfns: I64 = np.array([self.entry(0, page) >> PAGE_SHIFT for page in range(nr)])
+        self.system.machine.frames.flags[self.pfns] &= ~np.uint32(PG_REFERENCED)  # of their first touch, up to 2.6.7
 
     def mm(self, who: int) -> MmStruct:
         mm = self.tasks[who].mm

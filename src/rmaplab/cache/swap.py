@@ -10,7 +10,7 @@ A page that goes out is in the cache first, with a slot of its own (get_swap_pag
 one more use. A page that comes in is in the cache too, so that the second who comes finds it: nobody has two copies of one slot. An
 entry that is gone is a use less, and when nobody but the cache names a slot any more, and nobody but the cache has the page, both go.
 
-Slots are taken from the lowest free one on, and their bytes are kept in the host's memory; clusters, priorities and files to swap to are not here yet. Reading
+Which slot is taken is the area's (swap_area.py); bytes are kept in the host's memory. More areas than one, and files to swap to, are not here yet. Reading
 and writing take the disk's time (machine/disk.py): a page that is being read is locked, one that is being written is not (PG_writeback). In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
 
 Source: mm/swapfile.c (swap_duplicate, swap_free, free_swap_and_cache, remove_exclusive_swap_page), mm/swap_state.c of 2.6.2; reclaim.md F.2.
@@ -21,8 +21,9 @@ from functools import partial
 
 import numpy as np
 
+from rmaplab.cache.swap_area import SwapArea
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I32, I64, U8
+from rmaplab.machine.arrays import I64, U8
 from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import Encoding
 from rmaplab.machine.frames import PG_SWAPCACHE, PG_WRITEBACK, Frames
@@ -38,9 +39,9 @@ class Swap:
     def __init__(self, ram: Ram, frames: Frames, encoding: Encoding, nr_slots: int, disk: Disk) -> None:
         self._ram, self._frames, self._encoding, self._disk = ram, frames, encoding, disk
         self.nr_slots = min(nr_slots, 1 << encoding.offset.nr)
-        self.users: I32 = np.zeros(max(self.nr_slots, 1), np.int32)
+        self.area = SwapArea(self.nr_slots)
+        self.users = self.area.users
         self._store: U8 = np.empty((0, PAGE_SIZE), np.uint8)
-        self._lowest = 1
         self.cached: dict[int, int] = {}
         """The swap cache: slot -> PFN."""
         self._reading: dict[int, DiskRequest] = {}  # by PFN
@@ -48,7 +49,7 @@ class Swap:
     @property
     def nr_free(self) -> int:
         """nr_swap_pages: slots that nobody names, the header's left out."""
-        return max(self.nr_slots - 1, 0) - self.nr_used
+        return self.area.nr_free
 
     @property
     def is_full(self) -> bool:
@@ -58,19 +59,17 @@ class Swap:
     @property
     def nr_used(self) -> int:
         """Slots that somebody names."""
-        return int(np.count_nonzero(self.users))
+        return self.area.pages - self.area.nr_free
 
     # -- slots -------------------------------------------------------------------------------------------------------
 
     def get_slot(self) -> int:
-        """get_swap_page: a slot, used once (by the cache); 0 if the area is full or there is none. O(slots) at worst."""
-        for slot in range(self._lowest, self.nr_slots):
-            if not self.users[slot]:
-                self.users[slot] = 1
-                self._lowest = slot + 1
-                return slot
-        self._lowest = self.nr_slots
-        return 0
+        """get_swap_page: a slot, used once (by the cache); 0 if the area is full or there is none. Which one: swap_area.py. O(slots) at worst."""
+        return self.area.take()
+
+    def use(self, slot: int) -> None:
+        """swap_duplicate of a slot that somebody uses."""
+        self.area.duplicate(np.array((slot,), np.int64))
 
     def entry(self, slot: int) -> int:
         """What a page-table entry says that names it."""
@@ -80,28 +79,22 @@ class Swap:
         """The slots that entries name; entries of other kinds are left out. Raises KernelBug for one of no area, or that nobody uses."""
         kinds = [entry for entry in entries.tolist() if self._encoding.is_swap(entry)]
         areas, slots = self._encoding.swap_slots(np.array(kinds, np.int64))
-        if areas.any() or (slots >= self.nr_slots).any() or not self.users[slots].all():
+        if areas.any() or not ((slots > 0) & (slots < self.nr_slots)).all() or not self.users[slots].all():
             raise KernelBug("swap_info_get", f"bad swap file entry among {[hex(entry) for entry in kinds[:4]]}")
         return slots
 
     def duplicate(self, entries: I64) -> None:
         """swap_duplicate: entries have been copied."""
-        np.add.at(self.users, self.slots_of(entries), 1)
+        self.area.duplicate(self.slots_of(entries))
 
     def free(self, entries: I64) -> list[int]:
         """free_swap_and_cache: entries are gone. Cached pages that nobody else names or has: the caller drops them from the cache."""
-        alone = []
-        for slot in self.slots_of(entries).tolist():
-            self._put_slot(slot)
-            pfn = self.cached.get(slot)
-            if pfn is not None and self.users[slot] == 1 and self._frames.count[pfn] == 1 and self.is_idle(pfn):
+        slots, alone = self.slots_of(entries), []
+        for slot, left in zip(slots.tolist(), self.area.give(slots).tolist(), strict=True):
+            pfn = self.cached.get(slot) if left == 1 else None
+            if pfn is not None and self._frames.count[pfn] == 1 and self.is_idle(pfn):
                 alone.append(pfn)
         return alone
-
-    def _put_slot(self, slot: int) -> None:
-        self.users[slot] -= 1
-        if not self.users[slot]:
-            self._lowest = min(self._lowest, slot)
 
     # -- the cache ---------------------------------------------------------------------------------------------------
 
@@ -124,7 +117,7 @@ class Swap:
         frames.flags[pfn] &= ~np.uint32(PG_SWAPCACHE)
         frames.private[pfn] = 0
         frames.count[pfn] -= 1
-        self._put_slot(slot)
+        self.area.give(np.array((slot,), np.int64))
 
     def write(self, pfn: int) -> None:
         """The bytes of a cached page, to its slot: as if that took no time."""
@@ -177,6 +170,8 @@ class Swap:
         """Slots are used by `entries` (all there are) and the cache, and by nobody else. Raises KernelBug."""
         counted = np.bincount(self.slots_of(entries), minlength=self.users.size)
         counted[list(self.cached)] += 1
+        self.area.check()
+        counted[0] = self.users[0]  # the header
         wrong = np.flatnonzero(counted != self.users)
         if wrong.size:
             slot = wrong[0]

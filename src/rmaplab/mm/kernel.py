@@ -247,7 +247,8 @@ class Kernel:
         task = self.current
         root = task is not None and task.limits.uid == 0
         total_vm = task.mm.total_vm if task is not None and task.mm is not None else 0
-        return Request(nr_pages, self.machine.allocator.nr_free, self.committed_pages, total_vm, root)
+        swapped = self.swap.nr_used - len(self.swap.cached)
+        return Request(nr_pages, self.machine.allocator.nr_free, self.committed_pages, total_vm, root, swapped)
 
     def vm_unacct_memory(self, nr_pages: int) -> None:
         """Take a charge back, where it was kept."""

@@ -8,7 +8,7 @@
 Mode 0 compares one request with what is free at that moment, not the sum of all promises. That is why a benchmark of 2^L
 processes with 512 MiB each can fork at all, and why it fails as soon as page tables and chains have eaten what is free.
 
-Swap counts although nothing is swapped. The page cache and reclaimable slab count too, and there are none in this house: a
+Free swap counts, and of the swap that is used what the swap cache has in memory too, as page cache. Other page cache and reclaimable slab count too, and there are none in this house: a
 box's boot use stands for what neither can give back.
 
 Two reserves of mode 2, as they are set at boot: one for root, which others may not have, and one that a process may not have of what it has
@@ -50,6 +50,8 @@ class Request(NamedTuple):
     """What the process that asks has mapped already."""
     root: bool = False
     """Whether it has CAP_SYS_ADMIN."""
+    swapped: int = 0
+    """Slots of swap that are used and have no page in the swap cache."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Overcommit:
     """Percent of RAM that mode 2 promises (vm.overcommit_ratio)."""
     totalram: int
     swap: int
-    """All of it is free: nothing is swapped yet."""
+    """All of it, used or not."""
     nr_free_at_boot: int = 0
 
     def allows(self, request: Request) -> bool:
@@ -84,7 +86,7 @@ class Overcommit:
             return left - 1, "the limit of promises leaves (mode 2)"
         if rules.overcommit_totals:
             return self.totalram + self.swap, "all RAM and swap"
-        free = request.nr_free + self.swap
+        free = request.nr_free + self.swap - request.swapped
         if rules.root_reserve_divisor and not request.root:
             free -= free // rules.root_reserve_divisor
         return free - 1, "what is free, with swap"

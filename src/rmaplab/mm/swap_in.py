@@ -113,7 +113,7 @@ def read_swap_cache_async(k: Kernel, slot: int) -> int:
             k.machine.allocator.free(page)
         else:
             pfn = int(page[0])
-            k.swap.users[slot] += 1
+            k.swap.use(slot)
             k.swap.add(pfn, slot)
             k.lru_add.add(k.this_cpu(), page)
             k.swap.start_reading(slot, pfn)

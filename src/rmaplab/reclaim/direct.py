@@ -16,7 +16,7 @@ Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, try_to_free_pages, shrink_caches, sh
 
 from collections.abc import Callable
 
-from rmaplab.errors import NoMemory
+from rmaplab.errors import Hung, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
@@ -32,7 +32,7 @@ GRAIN = 64  # a request for more than 1/64 of all RAM at once is met in parts
 class DirectReclaim:
     """Installed on a machine's allocator. `out_of_memory` is asked when all priorities have come to nothing, and may raise NoMemory."""
 
-    def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[int, int], None]) -> None:
+    def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[str], None]) -> None:
         self.k, self.rules = k, rules
         self.shrinker = Shrinker(k, rules)
         self.out_of_memory = out_of_memory
@@ -56,7 +56,7 @@ class DirectReclaim:
             self._hungry_since_ns = None
         else:
             self._starve()
-            self.out_of_memory(nr, order)
+            self.out_of_memory(f"{nr} blocks of order {order}")
         machine.disk.congestion_wait(SECOND // 50)
 
     def _starve(self) -> None:
@@ -64,10 +64,10 @@ class DirectReclaim:
         if self._hungry_since_ns is None:
             self._hungry_since_ns = now
         elif now - self._hungry_since_ns >= HANG_NS:
-            what = "hung: for 60 seconds no page could be freed, and the allocation goes on trying"
+            what = "for 60 seconds no page could be freed, and the allocation goes on trying"
             if self.k.swap.nr_free:
                 what += f"; {self.k.swap.nr_free} slots of swap are free, so the OOM killer does nothing"
-            raise NoMemory(what, waiting_helps=True)
+            raise Hung(what)
 
     def try_to_free_pages(self, gfp: Gfp) -> bool:
         """Whether 32 pages could be freed in the zones that the request may have pages from."""

@@ -23,6 +23,7 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.process import do_exit
 from rmaplab.objects.task import TaskStruct
 from rmaplab.reclaim.badness import badness, rough_root, select_bad_process
+from rmaplab.reclaim.out_of_memory import OutOfMemory
 
 SIGKILL = 9
 
@@ -36,6 +37,7 @@ class OomKiller:
     def __init__(self, k: Kernel) -> None:
         self.k = k
         self.chosen: TaskStruct | None = None
+        self.memory = OutOfMemory(10**9 // k.machine.sched.rules.tick_ns)
         if k.machine.swap_pages or not k.rules.small_allocations_fail:
             k.machine.allocator.reclaim = self._out_of_memory
 
@@ -61,6 +63,12 @@ class OomKiller:
             raise NoMemory(f"{wanted}: task {caller.pid} is killed for them", waiting_helps=True)
         self._kill(victim)
 
+    def out_of_memory(self, wanted: str) -> None:
+        """Reclaim has found nothing: somebody dies if it has been so for long enough. Raises as oom_kill."""
+        sched = self.k.machine.sched
+        if self.memory.kills(sched.now_ns // sched.rules.tick_ns, self.k.swap.nr_free):
+            self.oom_kill(wanted)
+
     def kill_chosen(self) -> bool:
         """The caller dies, if it was chosen, and all who share its memory: whether it was."""
         victim, self.chosen = self.chosen, None
@@ -71,7 +79,7 @@ class OomKiller:
     def _out_of_memory(self, nr: int, order: int) -> None:
         if self.k.machine.swap_pages:
             raise NotModelled(
-                "RAM is full, and pages would go to swap: nothing chooses them yet; use fewer pages, or a box without swap"
+                "RAM is full, and pages would go to swap: this kernel's reclaim is not here yet; use 2.6.2 to 2.6.7, fewer pages, or a box without swap"
             )
         self.oom_kill(f"{nr} blocks of order {order}")
 

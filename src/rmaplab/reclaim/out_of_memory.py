@@ -11,7 +11,7 @@ Reclaim calls out_of_memory() each time it has found nothing. Calls on the way, 
     6 s      the next        another kill, if 10 have counted by then
 
 So ten calls are wanted after the first second, and no gap of more than 5 s. While a page of swap is free, a call is as if it had not been.
-Who is killed then is badness.py's; that it is done, oom_kill.py's. Nobody asks this here yet: oom_kill.py kills at the first call.
+Who is killed then is badness.py's; that it is done, oom_kill.py's. On a box without swap nobody reclaims here, and oom_kill.py kills at the first call.
 
 Left out: while the victim is killed the lock of this state is free, and others may call: they are too near to that kill. How jiffies wrap.
 

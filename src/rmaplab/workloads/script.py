@@ -48,7 +48,7 @@ WORD = 8  # bytes that a read or write moves
 INSTRUCTION = 16  # bytes that one may take, and one more
 MOST_PROCESSES = 512  # that live at once, with their threads
 MOST_WATCHED = 16  # so many are looked at after each operation; of more, those that it is about
-FAILURE = re.compile(r"^(?!EXEC$)E[A-Z0-9]+$|\bSIG[A-Z]+\b|^-\d+$")
+FAILURE = re.compile(r"^(?!EXEC$)E[A-Z0-9]+$|\bSIG[A-Z]+\b|^-\d+$|^hung$")
 """In a result: an errno, by name or number, or a signal. EXEC is a seal."""
 
 

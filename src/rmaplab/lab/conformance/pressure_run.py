@@ -106,8 +106,8 @@ def install(system: System) -> DirectReclaim:
     """Reclaim, and when that has come to nothing and swap is full the call has no memory."""
     k = system.kernel
 
-    def out_of_memory(nr: int, order: int) -> None:
+    def out_of_memory(wanted: str) -> None:
         if not k.swap.nr_free:
-            raise NoMemory(f"{nr} blocks of order {order}: RAM and swap are full", waiting_helps=True)
+            raise NoMemory(f"{wanted}: RAM and swap are full", waiting_helps=True)
 
     return DirectReclaim(k, system.spec.reclaim_rules(system.machine.paging.word_bytes), out_of_memory)

@@ -15,6 +15,7 @@ from rmaplab.calls.table import BIRTHS, CALLS, Returns
 from rmaplab.calls.task import Task
 from rmaplab.errors import (
     BusError,
+    Hung,
     KernelBug,
     NoMemory,
     NotModelled,
@@ -32,6 +33,7 @@ from rmaplab.mm.vma import link_vma, vm_area_alloc
 from rmaplab.objects.flags import MADV_REMOVE, RLIMIT_MEMLOCK, VM_DONTEXPAND
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct
+from rmaplab.reclaim.direct import DirectReclaim
 from rmaplab.reclaim.oom_kill import OomKiller
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 from rmaplab.workloads.box import HOST, ScriptBox
@@ -42,6 +44,8 @@ from rmaplab.workloads.world import EVERYTHING, Circumstances, Raw, Record, Watc
 from rmaplab.workloads.world_text import result_text, signal_text
 
 RAM, PAGING = "256M", "x86-64"
+HUNG = "hung"
+"""The result of a call that never returns, and of all that follow."""
 SMALL_WINDOW = 1 << 38  # where the address space ends at 512 GiB
 
 
@@ -66,12 +70,15 @@ class Obedient:
         )
         k = self.system.kernel
         self.killer = OomKiller(k) if own else None
+        if self.killer is not None and k.machine.swap_pages and k.rules.lru_lists:
+            DirectReclaim(k, self.system.spec.reclaim_rules(WORD), self.killer.out_of_memory)
         if not own:
             k.overcommit = _as_promised(k.overcommit, around, box)
         self.why = ""
         """Why the last operation failed, as the rule says that has refused it."""
         self.tasks: dict[str, Task] = {}
         self.names: dict[int, str] = {}
+        self._hung: set[str] = set()  # processes that try for ever to get memory
         self._failing: dict[str, int] = {}  # processes: which allocation of their next call fails
         self._top = top = _top(kernel, around.m if rules.mmap_topdown else None)
         first = self._add(FIRST, self.system.spawn(root=around.privileged))
@@ -87,6 +94,8 @@ class Obedient:
         task = self.tasks.get(op.process)
         if task is None:  # its fork has failed
             return "ESRCH"
+        if op.process in self._hung:
+            return HUNG
         self.why = ""
         allocator = self.system.machine.allocator
         nth = self._failing.pop(op.process, 0)
@@ -101,6 +110,10 @@ class Obedient:
             return self._signal(fault)
         except NotModelled as error:
             raise NotModelled(f"line {op.line}: {error}") from None
+        except Hung as failure:
+            self.why = failure.why
+            self._hung.add(op.process)
+            return HUNG
         except (NoMemory, OomKilled) as failure:
             self.why = str(failure)
             killed = isinstance(failure, OomKilled) and (nth > 0 or self.killer is not None)
