@@ -77,5 +77,5 @@ def test_a_vfork_child_is_spared_today() -> None:
 def test_with_swap_a_kernel_would_make_room() -> None:
     """Nobody chooses the pages here, and that is said."""
     _, _, tasks = machine("2.6.2", [10], [10], swap=64 << 20)
-    with pytest.raises(NotModelled, match="nothing chooses them yet"):
+    with pytest.raises(NotModelled, match="this kernel's reclaim is not here yet"):
         fill(tasks[0])

@@ -296,5 +296,5 @@ class PageAllocator:
 
 
 def _nothing_to_reclaim(nr: int, order: int) -> None:
-    what = f"out of memory: {nr} blocks of order {order} are wanted, and this kernel has no reclaim yet"
+    what = f"out of memory: {nr} blocks of order {order} are wanted, and nobody makes room"
     raise NoMemory(what, waiting_helps=True)

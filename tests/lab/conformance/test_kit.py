@@ -77,7 +77,12 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The broken designs and the template, as other packages' entry points."""
     points = [EntryPoint(cls.__name__.lower(), f"{__name__}:{cls.__name__}", "rmaplab.designs") for cls in BROKEN]
     points.append(EntryPoint("pv_list", "pv_list:PvList", "rmaplab.designs"))
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points if group == "rmaplab.designs" else [])
+    others = importlib.metadata.entry_points  # Numba asks for its own
+
+    def entry_points(**select: str) -> object:
+        return points if select.get("group") == "rmaplab.designs" else others(**select)
+
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
     monkeypatch.syspath_prepend(str(TEMPLATE))
     yield

@@ -11,6 +11,7 @@ from rmaplab.lab.differential.alone import why_alone
 from rmaplab.lab.differential.compare import unexpected
 from rmaplab.lab.differential.obey import Obedient, obey
 from rmaplab.lab.differential.recording import load, save
+from rmaplab.reclaim import direct
 from rmaplab.report.differences import shown
 from rmaplab.workloads.box import ScriptBox
 from rmaplab.workloads.script import parse, read_script
@@ -103,6 +104,46 @@ def test_full_memory_by_era() -> None:
         assert results(full, kernel) == ["w+0", "SIGKILL", "ESRCH"]
     with pytest.raises(NotModelled, match="line 3: RAM is full, and pages would go to swap"):
         results(full.replace("box", "box swap=1G"))
+
+
+def test_what_is_too_much_for_ram_goes_to_swap_and_comes_back() -> None:
+    """26 MiB are free after boot, and 31 are written; a child copies some of what is out."""
+    script = """box ram=64M swap=64M overcommit=1
+    A: mmap w+0 8000 rw
+    A: write w+0 8000
+    A: fork B
+    B: write w+7 1
+    A: read w+7
+    B: read w+7
+    B: read w+6
+    A: read w+7999"""
+    assert results(script, "2.6.2")[3:] == ["ok", "#2.7", "#4", "#2.6", "#2.7999"]
+
+
+def test_when_swap_is_full_too_somebody_is_killed() -> None:
+    """After ten calls of out_of_memory: the one who has mapped most."""
+    script = """box ram=64M swap=2M overcommit=1
+    A: mmap w+0 100 rw
+    A: write w+0 100
+    A: fork B
+    B: mmap w+200 9000 rw
+    B: write w+200 9000
+    A: wait
+    A: read w+99"""
+    assert results(script, "2.6.5-rc1-aa1")[4:] == ["SIGKILL", "B killed by SIGKILL", "#2.99"]
+
+
+def test_who_locks_all_of_memory_hangs_while_swap_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be taken, and free swap keeps the killer away: for ever. Who needs none goes on. (A second is a minute here: it is much scanning.)"""
+    monkeypatch.setattr(direct, "HANG_NS", 10**9)
+    script = """box ram=64M swap=64M overcommit=1
+    A: mmap w+0 9000 rw
+    A: write w+0 1
+    A: fork B
+    B: mlock w+0 9000
+    B: read w+0
+    A: mmap w+9000 1 rw"""
+    assert results(script, "2.6.7")[2:] == ["ok", "hung", "hung", "w+9000"]
 
 
 def test_a_kernel_without_the_sysctl_says_so() -> None:
