@@ -133,10 +133,9 @@ class VmaDumper(Closing):
         cut = _cut(rows)
         parts, resumed, lost = [rows], len(cut), 0
         while len(cut):
-            with Iterator("task_vma") as again:  # its map begins empty
+            with Iterator("task_vma", program="resume") as again:  # its map begins empty
                 now, cut = cut[:RESUME_AT_ONCE], cut[RESUME_AT_ONCE:]
                 resume = again.maps["resume"]
-                update_map(resume, 0, 1)
                 for vma, place in now.tolist():
                     update_map(resume, vma, place)
                 more = _as_rows(again.read(pids))
