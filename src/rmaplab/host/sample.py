@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from rmaplab.host.draw import Drawn, Sample, draw, left_over, measure
+from rmaplab.host.draw import Drawn, Sample, all_of, draw, left_over, measure
 from rmaplab.host.pagemap import read_per_pfn
 from rmaplab.host.pages import PagePeeker
 from rmaplab.host.procfs import Unread
@@ -77,7 +77,9 @@ def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: in
     """
     windows = reader.windows(vmas)
     sizes = measure(graph, windows.vma, windows.pages)
-    chosen = draw(sizes, len(windows.mm) if limit is None else limit, np.random.default_rng(seed))
+    nr = len(windows.mm)
+    some = limit is not None and limit < nr  # a generator takes a while to import
+    chosen = draw(sizes, limit or 0, np.random.default_rng(seed)) if some else all_of(nr)
     read = windows.at(chosen.windows)
     found = latest = _find(reader, read, np.arange(len(read.mm)))
     for _ in range(TRIES):

@@ -13,7 +13,7 @@ import mmap
 import os
 import struct
 from collections.abc import Collection
-from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from rmaplab.host.bpf import syscall
@@ -47,7 +47,7 @@ class Iterator(Closing):
         self, name: str, *, program: str = "iter", over_map: str | None = None, kernel: Btf | None = None
     ) -> None:
         kernel = kernel or kernel_btf()
-        elf = Elf((files("rmaplab.host.bpf") / f"{name}.bpf.o").read_bytes())
+        elf = Elf(Path(__file__).with_name(f"{name}.bpf.o").read_bytes())
         section = next(section for section in elf.sections if section.startswith(f"{program}/"))
         target = section.partition("/")[2]
         functions = kernel.find(f"bpf_iter_{target}", FUNC)
