@@ -98,13 +98,16 @@ def draw(found: Measure, nr: int, rng: np.random.Generator) -> Draw:
     rest = np.flatnonzero(everything)
     while True:  # each window read for certain leaves a larger share to the others
         draws = nr - (len(everything) - len(rest))
-        sums = parts[:, rest].sum(axis=1)
+        sums = parts.sum(axis=1)
         kinds = np.flatnonzero(sums)
-        size = (parts[kinds][:, rest] / sums[kinds, None]).sum(axis=0) / len(kinds)
+        size = np.zeros(len(rest))
+        for kind in kinds.tolist():
+            size += parts[kind] / sums[kind]
+        size /= len(kinds)
         large = size * draws >= 1
         if not large.any():
             break
-        rest = rest[~large]
+        parts, rest = parts[:, ~large], rest[~large]
     order = ascending_order(found.family[rest])
     line = np.cumsum(size[order])
     points = (np.arange(draws) + rng.random(draws)) / draws * line[-1]

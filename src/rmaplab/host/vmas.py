@@ -180,7 +180,7 @@ def decode(rows: I64) -> Dump:
     begun[~anew] = np.append(shown, NONE)[find_rows(rows[begins[~anew], 1], pointers)]
     nth = np.searchsorted(begins, chains) - 1
     if len(shown) < len(first) and len(chains):
-        once = np.sort(np.unique(rows[chains, 7], return_index=True)[1])
+        once = np.sort(numbered(rows[chains, 7])[1])
         chains, nth = chains[once], nth[once]
     vma = begun[nth]
     chain = rows[chains]
