@@ -16,8 +16,8 @@ import numpy as np
 from rmaplab.host import procfs
 from rmaplab.machine.arrays import I64, U8
 
-_ROOM = 4096  # a text has some 700 bytes; the kernel writes it all into one read that has room for it
-_AT_ONCE = 128  # texts, that the buffer stays in a CPU's cache
+_ROOM = 2048  # a text has some 700 bytes; the kernel writes it all into one read that has room for it
+_AT_ONCE = 512  # texts, that the buffer stays in a CPU's cache
 _DIGITS = 19
 
 _LIKE: U8 = np.arange(256, dtype=np.uint8)
@@ -84,10 +84,13 @@ def _layout(text: bytes, names: Sequence[bytes]) -> tuple[I64, I64, list[bytes]]
 
 def _numbers(texts: U8, colons: I64, ends: I64) -> I64:
     """By row and figure: the number whose last digit stands before `end`, with blanks or the colon before its first."""
-    numbers = np.zeros((len(texts), len(ends)), np.int64)
-    for back in range(_DIGITS, 0, -1):
-        at = ends - back
-        inside = np.flatnonzero(at > colons)
-        digits = texts[:, at[inside]]
-        numbers[:, inside] = numbers[:, inside] * 10 + np.where(digits > ord(" "), digits - ord("0"), 0)
+    numbers, power = np.zeros((len(texts), len(ends)), np.int64), 1
+    for back in range(1, _DIGITS + 1):
+        inside = np.flatnonzero(ends - back > colons)
+        digits = texts[:, (ends - back)[inside]]
+        known = digits > ord(" ")
+        if not known.any():
+            break
+        numbers[:, inside] += np.where(known, digits - ord("0"), 0) * np.int64(power)
+        power *= 10
     return numbers
