@@ -165,7 +165,8 @@ def decode(rows: I64) -> Dump:
     first, more, chains = rows[kinds == VMA], rows[kinds == VMA_MORE], np.flatnonzero(kinds == CHAIN)
     if len(first) != len(more):
         raise BpfUnavailable("what our BPF program wrote makes no sense: rebuild it with make bpf")
-    processes, page_tables = _processes(first, more)
+    tasks = _tasks(first, more)
+    processes, page_tables = _processes(first, more, tasks)
 
     # tasks that share an mm all show its VMAs: a VMA is the row where it was shown first
     pointers, shown, which = numbered(first[:, 2])
@@ -207,7 +208,9 @@ def decode(rows: I64) -> Dump:
     of_rows = {
         "VMAs changed between two readings": changed,
         "VMAs do not hang on their own anon_vma": (first[:, 7] != 0) & ~among(first[:, 7], names),
-        "VMAs are of an address space that its process has left": ~among(first[:, 1], np.sort(processes.mm)),
+        "VMAs are of an address space that its process has left": np.repeat(
+            ~among(first[tasks, 1], np.sort(processes.mm)), np.diff(tasks, append=len(first))
+        ),
     }
     of_chains = {
         "anon_vma_chains were found in another VMA's list": stray,
@@ -220,14 +223,19 @@ def decode(rows: I64) -> Dump:
     return Dump(built.graph, names[built.anon_vmas], files[:, 0], broken=broken, page_tables=page_tables)
 
 
-def _processes(first: I64, more: I64) -> tuple[Processes, I64]:
-    """A row per pid, ascending: its first task; and the bytes of its page tables. A task's VMAs come one after another."""
-    pid, tid, mm = first[:, 0] >> 32, more[:, 3] >> 32, first[:, 1]
-    new = np.ones(len(pid), np.bool_)
+def _tasks(first: I64, more: I64) -> I64:
+    """The rows with which a task, or another address space of it, begins. A task's VMAs come one after another."""
+    tid, mm = more[:, 3] >> 32, first[:, 1]
+    new = np.ones(len(mm), np.bool_)
     new[1:] = (tid[1:] != tid[:-1]) | (mm[1:] != mm[:-1])
-    at = np.flatnonzero(new)
-    order = ascending_order(more[at, 6], pid[at])
-    at = at[order[np.unique(pid[at][order], return_index=True)[1]]]
+    return np.flatnonzero(new)
+
+
+def _processes(first: I64, more: I64, tasks: I64) -> tuple[Processes, I64]:
+    """A row per pid, ascending: its first task; and the bytes of its page tables."""
+    pid, mm = first[:, 0] >> 32, first[:, 1]
+    order = ascending_order(more[tasks, 6], pid[tasks])
+    at = tasks[order[np.unique(pid[tasks][order], return_index=True)[1]]]
     comm = np.ascontiguousarray(more[at, 4:6]).view("S16").reshape(-1)
     return Processes(pid[at], more[at, 0] >> 32, comm, more[at, 6], mm[at]), more[at, 7]
 
