@@ -1,5 +1,7 @@
 """Which stretch covers an index, beside asking each of them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ STRETCHES = st.lists(st.tuples(st.integers(0, 4), SMALL | LARGE, st.integers(1, 
 ASKED = st.lists(st.tuples(st.integers(NONE, 6), st.integers(-9, 40) | LARGE), max_size=12)
 
 
-def column(rows: list[tuple[int, ...]], nth: int) -> I64:
+def column(rows: Sequence[tuple[int, ...]], nth: int) -> I64:
     return np.array([row[nth] for row in rows], np.int64)
 
 
