@@ -24,14 +24,14 @@ _LIKE: U8 = np.arange(256, dtype=np.uint8)
 _LIKE[np.frombuffer(b" 0123456789", np.uint8)] = 0
 
 
-class Told(NamedTuple):
+class RollupFigures(NamedTuple):
     """What texts of one layout say: which of those asked for they are, and kB by name of the figure."""
 
     places: I64
     figures: dict[bytes, I64]
 
 
-def read_rollups(pids: Sequence[int], names: Sequence[bytes]) -> Iterator[Told]:
+def read_rollups(pids: Sequence[int], names: Sequence[bytes]) -> Iterator[RollupFigures]:
     """The figures of these `names`, as far as the kernel tells them, of each process that is there and ours to read."""
     texts: U8 = np.empty((_AT_ONCE, _ROOM), np.uint8)
     rows = [row.data for row in texts]
@@ -40,7 +40,8 @@ def read_rollups(pids: Sequence[int], names: Sequence[bytes]) -> Iterator[Told]:
         for length in np.unique(lengths[lengths > 0]).tolist():
             which = np.flatnonzero(lengths == length)
             yield from (
-                Told(which[told.places] + begin, told.figures) for told in parse_rollups(texts[which, :length], names)
+                RollupFigures(which[told.places] + begin, told.figures)
+                for told in parse_rollups(texts[which, :length], names)
             )
 
 
@@ -58,7 +59,7 @@ def _read(pid: int, row: memoryview) -> int:
         os.close(fd)
 
 
-def parse_rollups(texts: U8, names: Sequence[bytes]) -> Iterator[Told]:
+def parse_rollups(texts: U8, names: Sequence[bytes]) -> Iterator[RollupFigures]:
     """Of texts of one length, a row each. O(bytes), and a little for each layout."""
     left: I64 = np.arange(len(texts))
     while len(left):
@@ -67,7 +68,7 @@ def parse_rollups(texts: U8, names: Sequence[bytes]) -> Iterator[Told]:
         like = _LIKE[texts[left, head:]]
         same = (like == like[0]).all(axis=1)
         colons, ends, told = _layout(first, names)
-        yield Told(left[same], dict(zip(told, _numbers(texts[left[same]], colons, ends).T, strict=True)))
+        yield RollupFigures(left[same], dict(zip(told, _numbers(texts[left[same]], colons, ends).T, strict=True)))
         left = left[~same]
 
 

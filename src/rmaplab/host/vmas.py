@@ -22,7 +22,7 @@ from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.host.closing import Closing
 from rmaplab.host.rights import proc_is_of_our_namespace
-from rmaplab.machine.arrays import I64, among, ascending_order, numbered
+from rmaplab.machine.arrays import I64, Bools, among, ascending_order, numbered
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build, find_rows
 from rmaplab.objects.graph_check import Finding, findings, hidden
 from rmaplab.units import PAGE_SIZE
@@ -208,9 +208,7 @@ def decode(rows: I64) -> Dump:
     of_rows = {
         "VMAs changed between two readings": changed,
         "VMAs do not hang on their own anon_vma": (first[:, 7] != 0) & ~among(first[:, 7], names),
-        "VMAs are of an address space that its process has left": np.repeat(
-            ~among(first[tasks, 1], np.sort(processes.mm)), np.diff(tasks, append=len(first))
-        ),
+        "VMAs are of an address space that its process has left": _left(first, tasks, processes),
     }
     of_chains = {
         "anon_vma_chains were found in another VMA's list": stray,
@@ -238,6 +236,12 @@ def _processes(first: I64, more: I64, tasks: I64) -> tuple[Processes, I64]:
     at = tasks[order[np.unique(pid[tasks][order], return_index=True)[1]]]
     comm = np.ascontiguousarray(more[at, 4:6]).view("S16").reshape(-1)
     return Processes(pid[at], more[at, 0] >> 32, comm, more[at, 6], mm[at]), more[at, 7]
+
+
+def _left(first: I64, tasks: I64, processes: Processes) -> Bools:
+    """By VMA, whether no process has its address space any more: asked once for each task."""
+    left = ~among(first[tasks, 1], np.sort(processes.mm))
+    return np.repeat(left, np.diff(tasks, append=len(first)))
 
 
 def _files(more: I64) -> tuple[I64, I64]:
