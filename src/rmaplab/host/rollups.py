@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.host import procfs
-from rmaplab.machine.arrays import I64, U8
+from rmaplab.machine.arrays import I64, U8, distinct
 
 _ROOM = 2048  # a text has some 700 bytes; the kernel writes it all into one read that has room for it
 _AT_ONCE = 512  # texts, that the buffer stays in a CPU's cache
@@ -37,7 +37,7 @@ def read_rollups(pids: Sequence[int], names: Sequence[bytes]) -> Iterator[Rollup
     rows = [row.data for row in texts]
     for begin in range(0, len(pids), _AT_ONCE):
         lengths = np.array([_read(pid, row) for pid, row in zip(pids[begin : begin + _AT_ONCE], rows, strict=False)])
-        for length in np.unique(lengths[lengths > 0]).tolist():
+        for length in distinct(lengths[lengths > 0]).tolist():
             which = np.flatnonzero(lengths == length)
             yield from (
                 RollupFigures(which[told.places] + begin, told.figures)
