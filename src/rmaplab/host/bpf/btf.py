@@ -30,7 +30,6 @@ _MODIFIERS = (TYPEDEF, 9, 10, 11, 18)  # volatile, const, restrict, type tag: an
 _FIXED = np.array([0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, *[0] * 12])
 _EACH = np.array([0, 0, 0, 0, 3, 3, 2, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 0, 0, 3, *[0] * 12])
 _NR_KINDS = 20
-_AT_ONCE, _DOUBLED = 1 << 15, 3  # words, which stay in a CPU's cache; steps of 8 records
 
 
 class Member(NamedTuple):
@@ -60,18 +59,26 @@ class Btf:
         self._names[0] = self._kinds[0] = 0  # type 0 is void
 
     def _starts(self) -> I64:
-        """Where each record begins, and 0 for type 0."""
-        infos, begins, at = self._words[1:], [np.zeros(1, np.int64)], 0
-        while at < infos.size:
-            now = infos[at : at + _AT_ONCE]
-            kinds = (now >> 24 & 31).astype(np.int64)
-            following = np.arange(3, now.size + 3) + _FIXED[kinds] + _EACH[kinds] * (now & 0xFFFF)
-            inside = _reached(following)
-            if (bad := kinds[inside][(kinds[inside] == 0) | (kinds[inside] >= _NR_KINDS)]).size:
-                raise BpfUnavailable(f"{self.name} has types of kind {bad[0]}, which this version cannot read")
-            begins.append(inside + at)
-            at += int(following[inside[-1]])
-        return np.concatenate(begins)
+        """Where each record begins, and 0 for type 0. Raises BpfUnavailable for a kind that is not known.
+
+        A record's second word has its kind on top. Hardly any other word has something there: where one has, the record before steps over it.
+        """
+        infos = self._words[1:]
+        kinds = infos.view(np.uint8)[3::4] & 31
+        begins = np.flatnonzero(kinds)
+        some = kinds[begins]
+        following = begins + 3 + _FIXED[some] + _EACH[some] * (infos[begins] & 0xFFFF)
+        jumps = np.flatnonzero(following[:-1] != begins[1:])
+        true = np.ones(len(begins), np.bool_)
+        for jump, target in zip(jumps.tolist(), np.searchsorted(begins, following[jumps]).tolist(), strict=True):
+            if true[jump]:
+                true[jump + 1 : target] = False
+        begins, following, some = begins[true], following[true], some[true]
+        reached, unknown = np.append(0, following), some[some >= _NR_KINDS]
+        if unknown.size or (reached[:-1] != begins).any() or reached[-1] < infos.size:
+            bad = unknown[0] if unknown.size else 0
+            raise BpfUnavailable(f"{self.name} has types of kind {bad}, which this version cannot read")
+        return np.append(0, begins)
 
     def string(self, offset: int) -> str:
         """The string that begins at `offset`."""
@@ -181,25 +188,6 @@ def _read(path: Path) -> bytes | mmap.mmap:
             return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
         except (OSError, ValueError):
             return file.read()
-
-
-def _reached(following: I64) -> I64:
-    """The places that one comes to from 0 on, where `following` says for every place which is next, until it is none of these.
-
-    All steps are taken twice, four, eight times at once; of those large ones only a few are to be followed one by one.
-    """
-    end = len(following)
-    steps = [np.append(np.minimum(following, end), end)]  # behind the last there is nothing more
-    for _ in range(_DOUBLED):
-        steps.append(steps[-1][steps[-1]])
-    far, at, line = steps.pop().data, 0, []
-    while at < end:
-        line.append(at)
-        at = far[at]
-    found = np.array(line, np.int64)
-    for step in reversed(steps):
-        found = np.stack([found, step[found]], axis=1).reshape(-1)
-    return found[found < end]
 
 
 @cache
