@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from rich.text import Text
 
 from rmaplab.harmless import harmless, printable
 from rmaplab.host.candidates import Visit
@@ -109,7 +108,6 @@ def test_a_table_on_a_terminal(name: str) -> None:
     """Rich's own colours are its own: of the name nothing is obeyed, not even markup or an emoji."""
     table = new_table("names", "name")
     table.add_row(name)
-    table.add_row(Text("a text of ours", "bold"))
     out = console()
     with out.capture() as caught:
         out.print(table)

@@ -32,8 +32,9 @@ import numpy as np
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import Batch
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.jit import kernel
-from rmaplab.machine.machine import Hardware, Machine
+from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable_edit import leaf_tables
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.protocol import Mapping, ReverseMap

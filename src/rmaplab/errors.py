@@ -7,7 +7,6 @@ the simulated kernel's      Oops                                           a BUG
 the user's                  UsageError, NotModelled                        one line and a next step, exit code 2
 """
 
-import difflib
 import errno as errno_names
 import os
 from collections.abc import Iterable
@@ -23,6 +22,8 @@ class UsageError(RmaplabError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """To go behind "no such thing NAME": " (did you mean X?)", or nothing where nothing is like it."""
+    import difflib  # noqa: PLC0415  (who types no mistake does without)
+
     folded = {each.casefold(): each for each in known}
     near = difflib.get_close_matches(name.casefold(), folded, 1)
     return f" (did you mean {folded[near[0]]}?)" if near else ""

@@ -17,7 +17,6 @@ import contextlib
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +80,8 @@ def _target(path: Path, option: str) -> Path:
 
 
 def _made_elsewhere(write: Callable[[Path], object]) -> bytes:
+    import tempfile  # noqa: PLC0415  (it brings all of shutil and random)
+
     with tempfile.TemporaryDirectory(prefix="rmaplab-") as directory:
         part = Path(directory, "part")
         write(part)
@@ -90,6 +91,8 @@ def _made_elsewhere(write: Callable[[Path], object]) -> bytes:
 def _write_beside(
     target: Path, there: os.stat_result | None, write: Callable[[Path], object], mode: int, *, keep_old: bool
 ) -> None:
+    import tempfile  # noqa: PLC0415
+
     handle, name = tempfile.mkstemp(prefix=f".{target.name}."[:200], suffix=".part", dir=target.parent)
     os.close(handle)
     part = Path(name)

@@ -6,9 +6,10 @@ import pytest
 from rmaplab.cache.swap import Swap
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.disk import NO_TIME, Disk
+from rmaplab.machine.disk import Disk
 from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import PG_SWAPCACHE, Frames
+from rmaplab.machine.hardware import NO_TIME
 from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import Scheduler

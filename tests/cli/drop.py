@@ -19,6 +19,8 @@ for module in ("cli.live", "cli.work.live", "cli.who", "cli.work.who"):
     import_module(f"rmaplab.{module}")
 for path in OURS.values():
     load_design(path)
+for late in ("csv", "difflib", "json", "rich.console", "shutil", "tempfile"):
+    import_module(late)
 if sys.argv[1] == "user":
     os.setgroups([])
     os.setgid(65534)

@@ -29,6 +29,7 @@ ALLOWED = {
     *EVERYBODY,
     "rmaplab.kernels.box",
     "rmaplab.cli.options",
+    "rmaplab.cli.box_options",
     "rmaplab.cli.census_options",
     "rmaplab.cli.streams",
     *sys.stdlib_module_names,

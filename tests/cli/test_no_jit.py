@@ -1,4 +1,7 @@
-"""`live` and `who` look at the machine as it is: nothing of that is compiled, and Numba need not even be there."""
+"""`live` and `who` look at the machine as it is: nothing of that is compiled, and Numba need not even be there.
+
+Nor does `live` load what it has no use for: the machine that the model runs on, or what draws on a terminal. That is a third of its time.
+"""
 
 import os
 import subprocess
@@ -12,6 +15,34 @@ sys.modules["numba"] = None  # an import of it fails
 from rmaplab.cli import main
 main(sys.argv[1:])
 """
+NOT_OF_A_LOOK = {
+    "greenlet",
+    "rich",
+    "numpy.ma",
+    "numpy.random",
+    "csv",
+    "difflib",
+    "importlib.metadata",
+    "json",
+    "shutil",
+    "tempfile",
+    "zipfile",
+    "rmaplab.kernels.box",
+    "rmaplab.kernels.spec",
+    "rmaplab.machine.locks",
+    "rmaplab.machine.machine",
+    "rmaplab.machine.sched",
+    "rmaplab.machine.slab",
+    "rmaplab.mm",
+}
+LOADED = """
+import sys
+from rmaplab.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(*sorted(sys.modules), file=sys.stderr)
+"""
 
 
 @pytest.mark.parametrize(
@@ -23,3 +54,23 @@ def test_the_live_half_needs_no_jit(arguments: list[str]) -> None:
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=100)
     assert "numba" not in done.stderr
     assert done.returncode == 0 or (arguments[-1] == "--tree" and "rung" in done.stderr), done.stderr
+
+
+def test_a_look_at_one_loads_what_it_uses() -> None:
+    """Of the house and of libraries: on whatever rung, a table into a pipe."""
+    program = [sys.executable, "-c", LOADED, "live", "--pid", str(os.getpid())]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=100)
+    assert str(os.getpid()) in done.stdout
+    loaded = set(done.stderr.splitlines()[-1].split())
+    assert "rmaplab.lab.census.census" in loaded
+    assert sorted(loaded & NOT_OF_A_LOOK) == []
+
+
+@pytest.mark.parametrize(("given", "then"), [(None, "1"), ("3", "3")])
+def test_matrices_get_one_thread_unless_somebody_has_said_how_many(given: str | None, then: str) -> None:
+    """OpenBLAS starts one per CPU, and they wait busily: as much CPU time as all the rest of NumPy's start."""
+    own = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    said = own if given is None else own | {"OPENBLAS_NUM_THREADS": given}
+    program = "import os; from rmaplab.cli import main\ntry: main(['--version'])\nfinally: print(os.environ['OPENBLAS_NUM_THREADS'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=said)
+    assert done.stdout.splitlines()[-1] == then

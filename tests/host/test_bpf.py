@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rmaplab.host.bpf import btf as btf_module
 from rmaplab.host.bpf import syscall
@@ -103,6 +105,23 @@ def test_fields_are_found_through_anonymous_members_and_typedefs() -> None:
     assert (btf.size_of("outer"), btf.size_of("nobody")) == (16, None)
     with pytest.raises(BpfUnavailable, match="this kernel has no outer\\.e"):
         btf.offset("outer", "e")
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(1, 19), st.integers(0, 9)), min_size=1, max_size=300),
+    st.sampled_from([0, 0xFFFFFFFF, 0x01000000, 4 << 24 | 2]),
+)
+def test_every_record_is_found_whatever_its_length(records: list[tuple[int, int]], word: int) -> None:
+    """Of random kinds and numbers of members, whose words may look like another record: type n has the size of the n-th record."""
+    fixed, each = btf_module._FIXED.tolist(), btf_module._EACH.tolist()
+    types = [
+        (0, kind << 24 | members, nth, *[word] * (fixed[kind] + each[kind] * members))
+        for nth, (kind, members) in enumerate(records)
+    ]
+    btf = Btf(small_btf(types, b"\0"))
+    assert [int(btf._words[at + 2]) for at in btf._at[1:]] == list(range(len(records)))
+    assert [btf.kind(number) for number in range(1, len(records) + 1)] == [kind for kind, _ in records]
 
 
 def test_a_kind_of_a_later_version_is_refused() -> None:

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from rmaplab.machine.disk import NO_TIME, Disk, DiskSpeed
+from rmaplab.machine.disk import Disk
+from rmaplab.machine.hardware import NO_TIME, DiskSpeed
 from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler

@@ -9,8 +9,9 @@ from rmaplab.errors import KernelBug, UsageError
 from rmaplab.machine.allocator import Layout
 from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import Frames, clear_frames, copy_frames, put_pages
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.ledger import Ledger, PriceList
-from rmaplab.machine.machine import Hardware, Machine
+from rmaplab.machine.machine import Machine
 from rmaplab.machine.paging import FORMATS, paging_format
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched_policy import SchedRules

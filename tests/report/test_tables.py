@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmaplab.report.tables import Room, new_table, plain, within
+from rmaplab.report.tables import Prose, Room, _console, new_table, plain, show, within
 
 figures = st.integers(0, 10**12).map(lambda n: f"{n:,} MiB")
 rows = st.lists(st.tuples(st.sampled_from(["a", "kernel"]), figures, figures, figures), min_size=1, max_size=5)
@@ -104,3 +105,30 @@ def test_wide_letters_count_twice(width: int | None) -> None:
         one, two = plain(table).splitlines()[3:5]
     assert one == " 漢字   1"
     assert two == " abcd   1"
+
+
+texts = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(["", "漢字", "e\u0301", "  a  b ", "\t", "some words to be broken over lines"]),
+)
+
+
+@given(
+    cells=st.lists(st.lists(texts, max_size=4), max_size=4),
+    title=st.none() | texts,
+    caption=st.none() | texts,
+    width=st.none() | st.integers(8, 60),
+)
+def test_what_is_drawn_without_rich_is_what_rich_draws(
+    cells: list[list[str]], title: str | None, caption: str | None, width: int | None
+) -> None:
+    """To the letter, but for blanks that nobody sees."""
+    table = new_table(title, "name|>first|_words|last", caption=caption, leave_out="last")
+    for row in cells:
+        table.add_row(*row, end_section=len(row) % 2 == 1)
+    with within(Room(width)):
+        for each in (table, Prose(title or "", "bold")):
+            out = io.StringIO()
+            show(_console(out, color_system=None), each)
+            lines = [line.rstrip() for line in out.getvalue().splitlines()]
+            assert plain(each) == "\n".join(lines) + "\n"

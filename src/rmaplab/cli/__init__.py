@@ -9,8 +9,11 @@ Exit codes (EXIT_CODES, also below `rmaplab --help`):
     129, 130, 143    ended by SIGHUP, Ctrl-C, SIGTERM: children are ended, and what was finished by then is shown
 """
 
+import atexit
 import contextlib
 import errno
+import gc
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -109,6 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     prepare()
+    _start_light()
     try:
         with ended_by_signal():
             code = cli.main(arguments, prog_name="rmaplab", standalone_mode=False)
@@ -119,6 +123,17 @@ def main(arguments: list[str] | None = None) -> None:
         code = _report(error)
     let_go()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _start_light() -> None:
+    """What libraries do for long programs, and most of ours are over in a fraction of a second.
+
+    NumPy's OpenBLAS begins with a thread per CPU, which waits busily for matrices; ours are tiny, and where somebody has set a number it stays.
+    And at the end the collector would look once more for garbage among all that is there and goes with us anyway.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
 
 
 def _report(error: BaseException) -> int:

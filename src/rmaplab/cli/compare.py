@@ -7,17 +7,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from rmaplab.cli.box_options import HT, box_options_but_cpus, prices_option
 from rmaplab.cli.options import (
-    HT,
     Output,
-    box_options_but_cpus,
     check_files,
     check_workload,
     first_typed,
     gathered,
     output_options,
     plot_option,
-    prices_option,
     split_counts,
     split_levels,
     split_names,

@@ -2,7 +2,8 @@
 
 import click
 
-from rmaplab.cli.options import BOX, Output, box_options, first_typed, output_options_without_tables
+from rmaplab.cli.box_options import BOX, box_options
+from rmaplab.cli.options import Output, first_typed, output_options_without_tables
 from rmaplab.files import check_writable
 from rmaplab.kernels.box import Box
 

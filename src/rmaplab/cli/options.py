@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -11,63 +10,11 @@ import click
 
 from rmaplab.errors import UsageError, did_you_mean
 from rmaplab.files import STDOUT, check_writable
-from rmaplab.kernels.box import Box, announced
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path(path_type=Path)}
-_TYPICAL = announced()
-_CPUS = click.option("--cpus", default=_TYPICAL.cpus, metavar="N", help="Number of CPUs.")
-_BOX = (
-    click.option("--ram", default=_TYPICAL.ram, metavar="SIZE", help="RAM of the box, such as 512M or 2G."),
-    click.option(
-        "--swap", default=_TYPICAL.swap, metavar="SIZE", help="Swap; counts for overcommit, nothing is swapped yet."
-    ),
-    click.option(
-        "--paging",
-        default=None,
-        metavar="FORMAT",
-        help="i386, i386-pae or x86-64.  [default: the first on which all these kernels run; in 2004 i386-pae]",
-    ),
-    click.option(
-        "--cache-line",
-        "l1_cache_bytes",
-        default=_TYPICAL.l1_cache_bytes,
-        metavar="BYTES",
-        help="Cache line: 32, 64 or 128 (Pentium 4).",
-    ),
-    click.option(
-        "--highpte/--no-highpte",
-        default=_TYPICAL.highpte,
-        help="Page tables in high memory: 8-byte chain slots under PAE.",
-    ),
-    click.option(
-        "--split",
-        default=None,
-        metavar="U:K",
-        help="Addresses of user and kernel on i386: 3:1 (the default), 2:2 or 4:4.",
-    ),
-    click.option(
-        "--boot-use",
-        default=None,
-        metavar="SIZE",
-        help="What is in use after boot besides mem_map.  [default: the kernel's own figures, 38M]",
-    ),
-    click.option("--overcommit", default=_TYPICAL.overcommit, metavar="MODE", help="0 heuristic, 1 always, 2 strict."),
-    click.option(
-        "--disable-cap-mlock/--no-disable-cap-mlock",
-        default=None,
-        help="vm.disable_cap_mlock: everybody may lock memory, within RLIMIT_MEMLOCK. Of -aa, from 2.6.5-rc3 on.",
-    ),
-)
-BOX = tuple(entry.name for entry in fields(Box))
-"""All that can be said of a box; what a verb has no option for is as Box has it."""
-HT = "Hyper-threading, two CPUs to a core: off, on (known to the scheduler as the kernel's is), aware, blind."
-_HT = click.option("--ht", default=_TYPICAL.ht, metavar="HOW", help=HT)
-prices_option = click.option(
-    "--prices", metavar="NAME", help="Price list of simulated time.  [default: 2004, with --ht 2004-ht]"
-)
 plot_option = click.option("--plot", **FILE, help="Draw it too, as .png or .svg (needs matplotlib).")
 paging_option = click.option(
     "--paging", metavar="FORMAT", help="i386, i386-pae or x86-64; the kernel's own if not given."
@@ -121,29 +68,14 @@ def _output(form: str, path: Path | None, columns: str | None = None, *, every: 
     return Output(form, path, () if columns is None else split_names(columns, "columns"), every)
 
 
-def box_options(function: F) -> F:
-    """The options that describe a box, passed on as one argument `box`; the default is the announcement's."""
-    return _CPUS(box_options_but_cpus(function))
-
-
-def box_options_but_cpus(function: F) -> F:
-    """The same for a verb that has a --cpus of its own."""
-    return _apply(_BOX, gathered(function, "box", BOX, Box))
-
-
-def time_options(function: F) -> F:
-    """--ht and --prices, for the box; above box_options."""
-    return _HT(prices_option(function))
-
-
 def output_options(function: F) -> F:
     """--format, --output, --columns and --all, passed on as one argument `out`."""
-    return _apply(_TABLES, output_options_without_tables(function))
+    return applied(_TABLES, output_options_without_tables(function))
 
 
 def output_options_without_tables(function: F) -> F:
     """The same for a verb that shows no tables: --format and --output."""
-    return _apply(_OUTPUT, gathered(function, "out", Output._fields, _output))
+    return applied(_OUTPUT, gathered(function, "out", Output._fields, _output))
 
 
 def gathered(function: F, argument: str, names: Sequence[str], record: Callable[..., object]) -> F:
@@ -157,7 +89,8 @@ def gathered(function: F, argument: str, names: Sequence[str], record: Callable[
     return with_record  # type: ignore[return-value]
 
 
-def _apply(options: Sequence[Callable[[Any], Any]], function: F) -> F:
+def applied(options: Sequence[Callable[[Any], Any]], function: F) -> F:
+    """`function` with these options, in this order in its help."""
     for option in reversed(options):
         function = option(function)
     return function

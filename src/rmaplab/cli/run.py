@@ -2,7 +2,8 @@
 
 import click
 
-from rmaplab.cli.options import Output, box_options, check_workload, output_options, time_options
+from rmaplab.cli.box_options import box_options, time_options
+from rmaplab.cli.options import Output, check_workload, output_options
 from rmaplab.files import check_writable
 from rmaplab.kernels.box import Box
 

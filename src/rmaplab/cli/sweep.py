@@ -4,16 +4,8 @@ from pathlib import Path
 
 import click
 
-from rmaplab.cli.options import (
-    Output,
-    Verbs,
-    box_options,
-    check_files,
-    output_options,
-    plot_option,
-    split_counts,
-    split_names,
-)
+from rmaplab.cli.box_options import box_options
+from rmaplab.cli.options import Output, Verbs, check_files, output_options, plot_option, split_counts, split_names
 from rmaplab.kernels.box import Box
 
 

@@ -12,6 +12,8 @@ after it forked belong to its own anon_vma, on which all its children hang: they
 Source of drawing by size, one from each equal stratum: Cochran, Sampling Techniques, 3rd edition, chapter 9A.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -80,24 +82,32 @@ def measure(graph: Graph, vma: I64, pages: I64) -> Measure:
     return Measure(graph.families[graph.vmas.mm[vma]], pages, cover[vma], np.maximum(own[vma], 1))
 
 
+def all_of(nr: int) -> Draw:
+    """All of so many windows."""
+    return Draw(np.arange(nr), np.ones(nr), np.ones(nr, np.bool_), 0.0, 0.0)
+
+
 def draw(found: Measure, nr: int, rng: np.random.Generator) -> Draw:
     """`nr` of these windows, fewer where one is drawn twice; all if there are not more. O(n log n)."""
     everything = np.ones(len(found.pages), np.bool_)
     if nr >= len(found.pages):
-        return Draw(np.flatnonzero(everything), np.ones(len(everything)), everything, 0.0, 0.0)
+        return all_of(len(found.pages))
     parts = np.stack([found.pages, found.pages * (found.cover - 1), found.pages * (found.own_cover - 1)]).astype(
         np.float64
     )
     rest = np.flatnonzero(everything)
     while True:  # each window read for certain leaves a larger share to the others
         draws = nr - (len(everything) - len(rest))
-        sums = parts[:, rest].sum(axis=1)
+        sums = parts.sum(axis=1)
         kinds = np.flatnonzero(sums)
-        size = (parts[kinds][:, rest] / sums[kinds, None]).sum(axis=0) / len(kinds)
+        size = np.zeros(len(rest))
+        for kind in kinds.tolist():
+            size += parts[kind] / sums[kind]
+        size /= len(kinds)
         large = size * draws >= 1
         if not large.any():
             break
-        rest = rest[~large]
+        parts, rest = parts[:, ~large], rest[~large]
     order = ascending_order(found.family[rest])
     line = np.cumsum(size[order])
     points = (np.arange(draws) + rng.random(draws)) / draws * line[-1]

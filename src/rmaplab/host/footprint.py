@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.host.procfs import PAGE_BYTES, HostVma, ProcStatus, Unread, read_fields, read_maps, read_proc, read_status
+from rmaplab.host.rollups import read_rollups
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
 
@@ -35,8 +36,8 @@ class Footprints(NamedTuple):
     ksm: I64
 
 
-_ROLLUP = ((b"Rss:",), (b"Pss:",), (b"Private_Clean:", b"Private_Dirty:"), (b"Shared_Clean:", b"Shared_Dirty:"), (b"Swap:",),
-           (b"Private_Hugetlb:", b"Shared_Hugetlb:"), (b"KSM:",))  # fmt: skip
+_ROLLUP = ((b"Rss",), (b"Pss",), (b"Private_Clean", b"Private_Dirty"), (b"Shared_Clean", b"Shared_Dirty"), (b"Swap",),
+           (b"Private_Hugetlb", b"Shared_Hugetlb"), (b"KSM",))  # fmt: skip
 _MEMINFO = {"page_tables": "PageTables", "anonymous": "AnonPages", "hugetlb": "Hugetlb"}
 KSM = Path("/sys/kernel/mm/ksm")
 
@@ -67,25 +68,20 @@ def read_task(pid: int) -> ProcStatus | None:
 
 
 def read_footprints(pids: Sequence[int], chosen: Bools, page_tables: I64 | None = None) -> Footprints:
-    """Of those processes that are `chosen`; their `page_tables` too, if they are not known. About 60 us each and 1 us per MiB resident."""
+    """Of those processes that are `chosen`; their `page_tables` too, if they are not known. About 35 us each and 1 us per MiB resident."""
     rows = np.full((len(pids), len(Footprints._fields)), UNKNOWN, np.int64)
-    told: dict[tuple[bytes, ...], list[tuple[int, list[bytes]]]] = {}  # a kernel says the same of all: there is one key
-    for i in np.flatnonzero(chosen).tolist():
-        rollup = read_proc(f"{pids[i]}/smaps_rollup")
-        if not isinstance(rollup, Unread):
-            words = rollup.split()  # six of the head's, then "Rss:", a number, "kB"
-            told.setdefault(tuple(words[6::3]), []).append((i, words[7::3]))
-        if page_tables is None:
-            status = read_proc(f"{pids[i]}/status")
-            rows[i, 0] = UNKNOWN if isinstance(status, Unread) else _bytes(status, b"VmPTE")
-    for names, found in told.items():
-        at = [i for i, _ in found]
-        figures = np.array([list(map(int, numbers)) for _, numbers in found], np.int64) << 10
+    asked = np.flatnonzero(chosen)
+    of_them = [pids[i] for i in asked.tolist()]
+    for told in read_rollups(of_them, [name for names in _ROLLUP for name in names]):
         for column, parts in enumerate(_ROLLUP, 1):
-            if set(parts) <= set(names):
-                rows[at, column] = figures[:, [names.index(part) for part in parts]].sum(axis=1)
-    if page_tables is not None:
-        rows[chosen, 0] = page_tables[chosen]
+            if set(parts) <= told.figures.keys():
+                rows[asked[told.places], column] = sum(told.figures[part] for part in parts) << 10
+    if page_tables is None:
+        statuses = (read_proc(f"{pid}/status") for pid in of_them)
+        known = [UNKNOWN if isinstance(status, Unread) else _bytes(status, b"VmPTE") for status in statuses]
+        rows[asked, 0] = np.array(known, np.int64)
+    else:
+        rows[asked, 0] = page_tables[asked]
     return Footprints(*rows.T.copy())
 
 

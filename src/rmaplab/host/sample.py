@@ -12,13 +12,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from rmaplab.host.draw import Drawn, Sample, draw, left_over, measure
+from rmaplab.host.draw import Drawn, Sample, all_of, draw, left_over, measure
 from rmaplab.host.pagemap import read_per_pfn
 from rmaplab.host.pages import PagePeeker
 from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump
 from rmaplab.host.windows import WindowEntries, Windows, cut, read
-from rmaplab.machine.arrays import F64, I64, Bools, among, distinct, numbered
+from rmaplab.machine.arrays import F64, I64, Bools, distinct, numbered
 from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, Graph, Pages, find_rows
 
@@ -62,12 +62,13 @@ class _FoundPages(NamedTuple):
         """Some of them."""
         return _FoundPages(self.window[rows], self.pfn[rows], Looked(*(column[rows] for column in self.looked)))
 
-    def with_(self, other: "_FoundPages") -> "_FoundPages":
-        """These and others."""
-        window, pfn, *looked = (
-            np.concatenate(both) for both in zip((*self[:2], *self[2]), (*other[:2], *other[2]), strict=True)
-        )
-        return _FoundPages(window, pfn, Looked(*looked))
+
+def _together(parts: list[_FoundPages]) -> _FoundPages:
+    """All of them, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    window, pfn, *looked = map(np.concatenate, zip(*((*part[:2], *part[2]) for part in parts), strict=True))
+    return _FoundPages(window, pfn, Looked(*looked))
 
 
 def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: int) -> tuple[Pages, Sample, Drawn]:
@@ -77,16 +78,21 @@ def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: in
     """
     windows = reader.windows(vmas)
     sizes = measure(graph, windows.vma, windows.pages)
-    chosen = draw(sizes, len(windows.mm) if limit is None else limit, np.random.default_rng(seed))
+    nr = len(windows.mm)
+    some = limit is not None and limit < nr  # a generator takes a while to import
+    chosen = draw(sizes, limit or 0, np.random.default_rng(seed)) if some else all_of(nr)
     read = windows.at(chosen.windows)
-    found = latest = _find(reader, read, np.arange(len(read.mm)))
+    settled, latest = [], _find(reader, read, np.arange(len(read.mm)))
     for _ in range(TRIES):
         pages = _pages(latest, read, chosen.stands_for)
         again = distinct(latest.window[mapped_since(graph, pages, candidates_of(pages, graph.stretches))])
         if not len(again):
             break
+        moving = np.zeros(len(read.mm), np.bool_)
+        moving[again] = True
+        settled.append(latest.at(np.flatnonzero(~moving[latest.window])))
         latest = _find(reader, read, again)
-        found = found.at(np.flatnonzero(~among(found.window, again))).with_(latest)
+    found = _together([*settled, latest])
     left = left_over(sizes, windows.mm, chosen.windows, graph.nr_mms)
     draws = np.where(chosen.certain[found.window], NONE, found.window)
     sample = Sample(draws, found.looked.folio, found.looked.folio_pages, *left)

@@ -10,6 +10,8 @@ period (anon_vma is SLAB_TYPESAFE_BY_RCU). Slots are more again: slabs that are 
 Sources: mm/slub.c, get_slabinfo, find_mergeable; mm/rmap.c, anon_vma_init.
 """
 
+import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -59,10 +61,10 @@ def _sizes(slots: dict[str, int]) -> tuple[dict[str, int], str]:
 def _merged() -> dict[str, int]:
     """How many other caches have the same slabs: their links in /sys/kernel/slab lead to the same place."""
     try:
-        targets = [path.readlink().name for path in SLAB.iterdir() if path.is_symlink()]
-        return {
-            name: targets.count((SLAB / name).readlink().name) - 1 for name in OBJECTS if (SLAB / name).is_symlink()
-        }
+        with os.scandir(SLAB) as caches:  # hundreds: no Path of each
+            targets = {cache.name: os.readlink(cache.path) for cache in caches if cache.is_symlink()}  # noqa: PTH115
+        leads_to = Counter(targets.values())
+        return {name: leads_to[targets[name]] - 1 for name in OBJECTS if name in targets}
     except OSError:
         return {}
 

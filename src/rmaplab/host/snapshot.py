@@ -12,7 +12,6 @@ Nothing is written anywhere: no pin in bpffs, no setting.
 
 import os
 import platform
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,7 +158,7 @@ class CensusTaker(Closing):
             graph, sample, drawn, since = dump.graph, None, NOTHING_DRAWN, []
             if pages and (self._peeker is not None or self.rung == Rung.PAGEMAP):
                 chosen = _by_mm(graph, scope)
-                seed = secrets.randbits(32) if seed is None else seed
+                seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
                 found, sample, drawn = sample_pages(dump, self._peeker, chosen, limit=limit, seed=seed)
                 graph = graph.with_pages(found)
                 since = _mapped_since(graph) if self._peeker is not None else []

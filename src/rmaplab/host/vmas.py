@@ -22,7 +22,7 @@ from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.host.closing import Closing
 from rmaplab.host.rights import proc_is_of_our_namespace
-from rmaplab.machine.arrays import I64, among, ascending_order, numbered
+from rmaplab.machine.arrays import I64, Bools, among, ascending_order, numbered
 from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build, find_rows
 from rmaplab.objects.graph_check import Finding, findings, hidden
 from rmaplab.units import PAGE_SIZE
@@ -133,10 +133,9 @@ class VmaDumper(Closing):
         cut = _cut(rows)
         parts, resumed, lost = [rows], len(cut), 0
         while len(cut):
-            with Iterator("task_vma") as again:  # its map begins empty
+            with Iterator("task_vma", program="resume") as again:  # its map begins empty
                 now, cut = cut[:RESUME_AT_ONCE], cut[RESUME_AT_ONCE:]
                 resume = again.maps["resume"]
-                update_map(resume, 0, 1)
                 for vma, place in now.tolist():
                     update_map(resume, vma, place)
                 more = _as_rows(again.read(pids))
@@ -166,7 +165,8 @@ def decode(rows: I64) -> Dump:
     first, more, chains = rows[kinds == VMA], rows[kinds == VMA_MORE], np.flatnonzero(kinds == CHAIN)
     if len(first) != len(more):
         raise BpfUnavailable("what our BPF program wrote makes no sense: rebuild it with make bpf")
-    processes, page_tables = _processes(first, more)
+    tasks = _tasks(first, more)
+    processes, page_tables = _processes(first, more, tasks)
 
     # tasks that share an mm all show its VMAs: a VMA is the row where it was shown first
     pointers, shown, which = numbered(first[:, 2])
@@ -181,7 +181,7 @@ def decode(rows: I64) -> Dump:
     begun[~anew] = np.append(shown, NONE)[find_rows(rows[begins[~anew], 1], pointers)]
     nth = np.searchsorted(begins, chains) - 1
     if len(shown) < len(first) and len(chains):
-        once = np.sort(np.unique(rows[chains, 7], return_index=True)[1])
+        once = np.sort(numbered(rows[chains, 7])[1])
         chains, nth = chains[once], nth[once]
     vma = begun[nth]
     chain = rows[chains]
@@ -208,7 +208,7 @@ def decode(rows: I64) -> Dump:
     of_rows = {
         "VMAs changed between two readings": changed,
         "VMAs do not hang on their own anon_vma": (first[:, 7] != 0) & ~among(first[:, 7], names),
-        "VMAs are of an address space that its process has left": ~among(first[:, 1], np.sort(processes.mm)),
+        "VMAs are of an address space that its process has left": _left(first, tasks, processes),
     }
     of_chains = {
         "anon_vma_chains were found in another VMA's list": stray,
@@ -221,16 +221,27 @@ def decode(rows: I64) -> Dump:
     return Dump(built.graph, names[built.anon_vmas], files[:, 0], broken=broken, page_tables=page_tables)
 
 
-def _processes(first: I64, more: I64) -> tuple[Processes, I64]:
-    """A row per pid, ascending: its first task; and the bytes of its page tables. A task's VMAs come one after another."""
-    pid, tid, mm = first[:, 0] >> 32, more[:, 3] >> 32, first[:, 1]
-    new = np.ones(len(pid), np.bool_)
+def _tasks(first: I64, more: I64) -> I64:
+    """The rows with which a task, or another address space of it, begins. A task's VMAs come one after another."""
+    tid, mm = more[:, 3] >> 32, first[:, 1]
+    new = np.ones(len(mm), np.bool_)
     new[1:] = (tid[1:] != tid[:-1]) | (mm[1:] != mm[:-1])
-    at = np.flatnonzero(new)
-    order = ascending_order(more[at, 6], pid[at])
-    at = at[order[np.unique(pid[at][order], return_index=True)[1]]]
+    return np.flatnonzero(new)
+
+
+def _processes(first: I64, more: I64, tasks: I64) -> tuple[Processes, I64]:
+    """A row per pid, ascending: its first task; and the bytes of its page tables."""
+    pid, mm = first[:, 0] >> 32, first[:, 1]
+    order = ascending_order(more[tasks, 6], pid[tasks])
+    at = tasks[order[np.unique(pid[tasks][order], return_index=True)[1]]]
     comm = np.ascontiguousarray(more[at, 4:6]).view("S16").reshape(-1)
     return Processes(pid[at], more[at, 0] >> 32, comm, more[at, 6], mm[at]), more[at, 7]
+
+
+def _left(first: I64, tasks: I64, processes: Processes) -> Bools:
+    """By VMA, whether no process has its address space any more: asked once for each task."""
+    left = ~among(first[tasks, 1], np.sort(processes.mm))
+    return np.repeat(left, np.diff(tasks, append=len(first)))
 
 
 def _files(more: I64) -> tuple[I64, I64]:

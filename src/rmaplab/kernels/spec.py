@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rmaplab.errors import UsageError
 from rmaplab.kernels.designs import load_design
 from rmaplab.kernels.history import Figure
-from rmaplab.machine.machine import Hardware
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.paging import Paging, paging_format
 from rmaplab.mm.rules import Rules
 from rmaplab.reclaim.rules import ReclaimRules

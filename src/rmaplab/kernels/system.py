@@ -20,11 +20,11 @@ from rmaplab.kernels.file_indexes import load_file_index, own_index
 from rmaplab.kernels.prices import PriceBook, book_name, find_prices
 from rmaplab.kernels.spec import KernelSpec
 from rmaplab.machine.allocator import Gfp, Layout
-from rmaplab.machine.disk import DiskSpeed
 from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import PG_RESERVED
+from rmaplab.machine.hardware import DiskSpeed, Hardware
 from rmaplab.machine.locks import Listener
-from rmaplab.machine.machine import Hardware, Machine
+from rmaplab.machine.machine import Machine
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import Paging
 from rmaplab.machine.sched_policy import SchedRules

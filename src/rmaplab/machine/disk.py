@@ -18,29 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from rmaplab.machine.hardware import NO_TIME, DiskSpeed
 from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
 
 MOST_PAGES = 32  # of a request: max_sectors is 256
-MINUTE = 60 * 10**9
-
-
-@dataclass(frozen=True)
-class DiskSpeed:
-    """How fast it is: nanoseconds of an average seek, of a whole turn, and of a page that passes under the head. All 0: no time."""
-
-    seek_ns: int = 0
-    turn_ns: int = 0
-    page_ns: int = 0
-
-    @classmethod
-    def of(cls, seek_us: int, rpm: int, kib_per_s: int) -> "DiskSpeed":
-        """From a data sheet; 0 for what takes no time."""
-        return cls(seek_us * 1000, MINUTE // rpm if rpm else 0, 4 * 10**9 // kib_per_s if kib_per_s else 0)
-
-
-NO_TIME = DiskSpeed()
 
 
 @dataclass(slots=True, eq=False)

@@ -1,23 +1,21 @@
 """A machine: RAM, frames, allocator, slab pages, page-table format, CPUs and the ledger, put together for one boot."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.arrays import I64, Bools, Words
-from rmaplab.machine.disk import NO_TIME, Disk, DiskSpeed
+from rmaplab.machine.disk import Disk
 from rmaplab.machine.entries import PFN_MASK, Encoding
 from rmaplab.machine.frames import PG_TABLE, Frames
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.locks import MIGHT_SLEEP, Listener, Lock, LockClasses, Locks
 from rmaplab.machine.pagetable import lookup
-from rmaplab.machine.paging import Paging
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.slab import SlabCache, SlabPages
-from rmaplab.machine.smt import NO_SMT, Smt
 from rmaplab.machine.tlb import Tlb, TlbRules
 from rmaplab.units import PAGE_SHIFT
 
@@ -27,29 +25,6 @@ class HasTables(Protocol):
 
     pgd: int
     page_table_lock: Lock
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """The box. `l1_cache_bytes` sets slab packing and the size of a pte_chain; `highpte` the width of its slots under PAE.
-
-    With `highpte` the leaf page tables may lie in high memory. `readahead_pages` is the most that is read ahead from its disk at once.
-    """
-
-    ram_bytes: int
-    swap_bytes: int
-    cpus: int
-    paging: Paging
-    l1_cache_bytes: int
-    highpte: bool
-    smt: Smt = NO_SMT
-    disk: DiskSpeed = NO_TIME
-    readahead_pages: int = 32
-
-    @property
-    def arch(self) -> str:
-        """The name of the page-table format."""
-        return self.paging.name
 
 
 class Machine:

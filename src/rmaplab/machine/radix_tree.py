@@ -17,14 +17,19 @@ Source: 2.6.2 lib/radix-tree.c, radix_tree_insert, radix_tree_extend, radix_tree
 2.4.27 include/linux/pagemap.h, page_hash; files.md A2.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.slab import SlabCache
+
+if TYPE_CHECKING:
+    from rmaplab.machine.slab import SlabCache
 
 SHIFT = 6
 SLOTS = 1 << SHIFT

@@ -8,10 +8,14 @@ Neighbouring CPUs share a core, as Linux numbers them by APIC id. Work in progre
 one. A scheduler may know siblings or not (sched_policy.py).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rmaplab.machine.runqueue import Cpu
+if TYPE_CHECKING:
+    from rmaplab.machine.runqueue import Cpu
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,28 @@ def covering(owner: I64, index: I64, owners: I64, first: I64, length: I64) -> I6
 
     Stretches stand in order of their owner and first index; where those of one owner overlap, the last to begin is asked.
     """
+    if not len(owners):
+        return np.full(len(owner), NONE)
+    at = _last_begun(owner, index, owners, first)
+    return np.where((at != NONE) & (owners[at] == owner) & (index < first[at] + length[at]), at, NONE)
+
+
+def _last_begun(owner: I64, index: I64, owners: I64, first: I64) -> I64:
+    """For each (owner, index) the last row of (owners, first) that is not behind it, or NONE."""
+    lines = ((owners, owner), (first, index))
+    low, least = (min(int(line.min(initial=0)) for line in pair) for pair in lines)
+    high, width = (max(int(line.max(initial=0)) for line in pair) + 1 for pair in lines)
+    width -= least
+    at = np.empty(len(owner), np.int64)
+    if (high - low) * width < 1 << 63:  # both fit into one word, by which the stretches are in order
+        words, asked = ((who - low) * width + (where - least) for who, where in zip(*lines, strict=True))
+        order = ascending_order(asked)
+        at[order] = np.searchsorted(words, asked[order], side="right") - 1
+        return at
     nr = len(owners)
     order = ascending_order(
         np.concatenate([first, index]), np.concatenate([owners, owner])
     )  # stretches before who asks
-    at = np.empty(len(order), np.int64)
-    at[order] = np.maximum.accumulate(np.where(order < nr, order, NONE))  # the last stretch that begins before
-    at = at[nr:]
-    if not nr:
-        return at
-    return np.where((at != NONE) & (owners[at] == owner) & (index < first[at] + length[at]), at, NONE)
+    all_of_them = np.empty(len(order), np.int64)
+    all_of_them[order] = np.maximum.accumulate(np.where(order < nr, order, NONE))
+    return all_of_them[nr:]

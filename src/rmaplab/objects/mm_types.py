@@ -23,19 +23,23 @@ Linux keeps the VMAs on a list and in a red-black tree; here a sorted list with 
 pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
 """
 
+from __future__ import annotations
+
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, MutableMapping, Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.locks import Lock, Locks
 from rmaplab.machine.radix_tree import RadixTree
 from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE
 from rmaplab.objects.readahead import ReadaheadState
 from rmaplab.objects.shmem import Account, ShmemInfo
 from rmaplab.objects.traits import PLAIN
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from rmaplab.machine.locks import Lock, Locks
 
 Range = tuple[int, int]
 """[start, end) of an address space."""
@@ -55,7 +59,7 @@ class VmArea:
         "address", "anon_vma", "cursor", "end", "file", "flags", "lock", "mm", "ops", "pgoff", "raend", "start", "traits", "write_seq", "zero"
     )  # fmt: skip
 
-    def __init__(self, mm: "MmStruct", start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
+    def __init__(self, mm: MmStruct, start: int, end: int, flags: int, pgoff: int, address: int = 0) -> None:
         self.mm = mm
         self.start = start
         self.end = end
@@ -73,7 +77,7 @@ class VmArea:
         self.raend = 0  # 2.4's vm_raend (mm/readahead_position.py)
 
     @property
-    def vm_file(self) -> "File | None":
+    def vm_file(self) -> File | None:
         """The open file that it was made of, whether or not it shows it."""
         return self.file or self.zero
 

@@ -3,14 +3,13 @@
 Report     rows      for programs: as JSON, or as CSV, nested keys joined by dots, lists as JSON
            text()    for a person: a text, or what rich can print
 as_json    an object for JSON: {"made_by": ..., "rows": [...]}, or made_by before the keys of a report that is an object itself
+in_json    its text
 emit()     makes one of the three of it, and prints or writes that
 
 made_by says how to make it again (`rmaplab rerun`): schema_version, command, seed if there is one, date, versions.
 """
 
-import csv
 import io
-import json
 import os
 import platform
 import time
@@ -68,9 +67,7 @@ def emit(
     for a file that cannot be written, and for a column there is not: everything is shown before it is raised.
     """
     room = Room(None if every or path is not None else terminal_width(), columns)
-    text = (
-        json.dumps(as_json(report), indent=2) + "\n" if form == "json" else _as_csv(report) if form == "csv" else None
-    )
+    text = in_json(report, indent=2) + "\n" if form == "json" else _as_csv(report) if form == "csv" else None
     with within(room):
         shown = report.text() if text is None else text
         drawn = harmless(shown if isinstance(shown, str) else plain(shown))
@@ -90,6 +87,13 @@ def emit(
     else:
         with within(room):
             show(console(), shown)
+
+
+def in_json(report: Report[Any], indent: int | None = None) -> str:
+    """That as a text, in one line if nothing is said."""
+    import json  # noqa: PLC0415  (a table needs none)
+
+    return json.dumps(as_json(report), indent=indent)
 
 
 def as_json(report: Report[Any]) -> dict[str, Any]:
@@ -117,6 +121,8 @@ def made_by() -> dict[str, Any]:
 
 def _as_csv(report: Report[Any]) -> str:
     """A header and a line per row; a key that a row does not have is empty."""
+    import csv  # noqa: PLC0415
+
     rows = [dict(_flatten("", {**report.stamp(), **row.as_json()})) for row in report.rows]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
@@ -130,5 +136,7 @@ def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return [pair for key, inner in value.items() for pair in _flatten(f"{prefix}.{key}" if prefix else key, inner)]
     if isinstance(value, list | tuple):
+        import json  # noqa: PLC0415
+
         value = json.dumps(value)  # a list has no columns of its own
     return [(prefix, value)] if value is not None else []

@@ -11,7 +11,7 @@ from rmaplab.kernels.history import Bits, Status
 from rmaplab.kernels.spec import KernelSpec
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.announcement.claims import CONFIGURATIONS, LINES
-from rmaplab.machine.machine import Hardware
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.slab import SlabCache
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Table, new_table

@@ -7,29 +7,35 @@ terminal is too narrow columns go in the order of `leave_out`, then the others f
 left out is said below the table. No line ends with blanks, and no figure is ever cut.
 
 A Room says how wide that is and which columns were asked for; it holds for all tables that are drawn in a `with within(room)`.
+
+Rich is there for colours, and for what is not of here: plain() draws a Table or a Prose without it, to the same letters.
 """
 
+from __future__ import annotations
+
 import io
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import IO, Any
-
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.style import StyleType
-from rich.text import Text
+from typing import IO, TYPE_CHECKING, Any
 
 from rmaplab.harmless import harmless, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.text import Text
 
 DASH = "-"
 GAP = 2  # blanks between columns
 LEAST_WORDS = 24  # a column of words is not made narrower than that
 UNLIMITED = 1 << 20  # columns; Rich wants a number
+
+Line = Sequence[tuple[str, str]]
+"""A line as it is drawn: texts, and the style of each, "" for none."""
+_EMPTY: Line = [("", "")]
 
 
 @dataclass
@@ -72,7 +78,11 @@ def within(room: Room) -> Iterator[Room]:
 
 def terminal_width() -> int | None:
     """Characters in a line of the terminal that stdout is; None if it is none. A COLUMNS that is no width is ignored."""
-    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    import shutil  # noqa: PLC0415  (it brings every compression there is)
+
+    return shutil.get_terminal_size().columns
 
 
 def text_width(most: int) -> int:
@@ -87,17 +97,25 @@ def console() -> Console:
 
 def plain(renderable: object) -> str:
     """The text of a table, or of lines as they are: for a file, or as part of a longer text."""
-    text = io.StringIO()
-    show(_console(text, color_system=None), renderable)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+    if isinstance(renderable, Table | Prose):
+        lines = ["".join(text for text, _ in line) for line in renderable.lines()]
+    else:
+        text = io.StringIO()
+        show(_console(text, color_system=None), renderable)
+        lines = text.getvalue().splitlines()
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def show(out: Console, renderable: object) -> None:
     """Print it; a table's lines, and a Text by itself, are never broken or cut."""
+    from rich.text import Text  # noqa: PLC0415
+
     out.print(renderable, soft_wrap=isinstance(renderable, Text), crop=False)
 
 
 def _console(file: IO[str], **more: Any) -> Console:
+    from rich.console import Console  # noqa: PLC0415  (as long as NumPy takes a quarter of; a pipe needs none)
+
     width = (_ROOM.get() or Room()).width or UNLIMITED
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False, **more)
 
@@ -107,12 +125,15 @@ class Prose:
     """Lines of running text: words move to the next line where the terminal ends."""
 
     text: str
-    style: StyleType = ""
+    style: str = ""
+
+    def lines(self) -> Iterator[Line]:
+        """As many as there is room for."""
+        return ([(line, self.style)] for line in _broken(self.text, (_ROOM.get() or Room()).width))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Line by line."""
-        for line in _broken(self.text, (_ROOM.get() or Room()).width):
-            yield _line(Text(line, self.style))
+        return map(_coloured, self.lines())
 
 
 @dataclass
@@ -132,13 +153,12 @@ class Table:
     columns: Sequence[Column]
     caption: str | None
     leave_out: Sequence[str]
-    rows: list[tuple[list[Text], StyleType]] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
     ends: set[int] = field(default_factory=set)  # rows behind which a group of rows ends
 
-    def add_row(self, *cells: str | Text, style: StyleType = "", end_section: bool = False) -> None:
+    def add_row(self, *cells: str, end_section: bool = False) -> None:
         """A row, cell by cell; cells that are not given are empty."""
-        texts = [Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells]
-        self.rows.append((texts + [Text()] * (len(self.columns) - len(texts)), style))
+        self.rows.append([*map(printable, cells), *[""] * (len(self.columns) - len(cells))])
         if end_section:
             self.add_section()
 
@@ -146,7 +166,7 @@ class Table:
         """A group of rows ends here."""
         self.ends.add(len(self.rows))
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def lines(self) -> Iterator[Line]:
         """Title, head, rows, caption; nothing if none of its columns was asked for. O(cells)."""
         room = _ROOM.get() or Room()
         asked = room.asked([column.name for column in self.columns])
@@ -154,46 +174,49 @@ class Table:
             return
         shown, widths, left_out = self._fit(asked, None if room.columns else room.width)
         if self.title is not None:
-            yield Prose(self.title, "table.title")
-        yield Text()
+            yield from Prose(self.title, "table.title").lines()
+        yield _EMPTY
         yield from self._body(shown, widths)
-        yield Text()
+        yield _EMPTY
         if self.caption is not None:
-            yield Prose(self.caption, "table.caption")
+            yield from Prose(self.caption, "table.caption").lines()
         if left_out:
-            yield Prose(f"not shown for width: {', '.join(left_out)}: --columns or --all", "table.caption")
+            said = f"not shown for width: {', '.join(left_out)}: --columns or --all"
+            yield from Prose(said, "table.caption").lines()
 
-    def _body(self, shown: Sequence[int], widths: Sequence[int]) -> Iterator[Text]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The same in colours."""
+        return map(_coloured, self.lines())
+
+    def _body(self, shown: Sequence[int], widths: Sequence[int]) -> Iterator[Line]:
         """The names of the columns, a rule, the rows; a blank line between groups of rows."""
-        yield self._drawn([Text(self.columns[i].name, "table.header") for i in shown], shown, widths)
-        yield _line(Text(" " + "─" * (sum(widths) + GAP * (len(widths) - 1))))
-        for nr, (cells, style) in enumerate(self.rows, 1):
+        yield self._drawn([self.columns[i].name for i in shown], shown, widths, "table.header")
+        yield [(" " + "─" * (sum(widths) + GAP * (len(widths) - 1)), "")]
+        for nr, cells in enumerate(self.rows, 1):
             stacks = [
                 _stack(cells[i], width) if self.columns[i].words else [cells[i]]
                 for i, width in zip(shown, widths, strict=True)
             ]
             for level in range(max(map(len, stacks))):
-                parts = [stack[level] if level < len(stack) else Text() for stack in stacks]
-                line = self._drawn(parts, shown, widths)
-                line.stylize_before(style)
-                yield line
+                parts = [stack[level] if level < len(stack) else "" for stack in stacks]
+                yield self._drawn(parts, shown, widths)
             if nr in self.ends and nr < len(self.rows):
-                yield Text()
+                yield _EMPTY
 
-    def _drawn(self, cells: Sequence[Text], shown: Sequence[int], widths: Sequence[int]) -> Text:
-        line = Text(" ")
+    def _drawn(self, cells: Sequence[str], shown: Sequence[int], widths: Sequence[int], style: str = "") -> Line:
+        line = [(" ", "")]
         for place, (i, width, cell) in enumerate(zip(shown, widths, cells, strict=True)):
-            blanks = " " * (width - cell_len(cell.plain))
-            line.append(" " * GAP if place else "")
-            line.append(blanks if self.columns[i].right else "").append_text(cell)
-            line.append("" if self.columns[i].right else blanks)
-        line.rstrip()
-        return _line(line)
+            blanks, gap = " " * (width - cell_len(cell)), " " * GAP if place else ""
+            before, behind = (gap + blanks, "") if self.columns[i].right else (gap, blanks)
+            line += [(before, ""), (cell, style), (behind, "")]
+        while line and not line[-1][0].strip():
+            line.pop()
+        return [*line[:-1], (line[-1][0].rstrip(), line[-1][1])] if line else _EMPTY
 
     def _fit(self, asked: Sequence[int], room: int | None) -> tuple[list[int], list[int], list[str]]:
         """(places of the columns shown, their widths, names of those that there is no room for)."""
-        cells = [[Text(column.name), *(row[i] for row, _ in self.rows)] for i, column in enumerate(self.columns)]
-        widths = [max(cell_len(cell.plain) for cell in column) for column in cells]
+        cells = [[column.name, *(row[i] for row in self.rows)] for i, column in enumerate(self.columns)]
+        widths = [max(map(cell_len, column)) for column in cells]
         shown = list(asked or range(len(self.columns)))
         if room is None:
             return shown, [widths[i] for i in shown], []
@@ -218,17 +241,31 @@ def _wide(shown: Sequence[int], widths: Sequence[int]) -> int:
     return 1 + sum(widths[i] for i in shown) + GAP * (len(shown) - 1)
 
 
-def _line(text: Text) -> Text:
+def cell_len(text: str) -> int:
+    """Columns that a text takes: letters of some scripts take two, marks none."""
+    if text.isascii():
+        return len(text)
+    from rich import cells  # noqa: PLC0415
+
+    return cells.cell_len(text)
+
+
+def _coloured(line: Line) -> Text:
     """A line that is neither broken nor cut."""
-    text.no_wrap, text.overflow = True, "ignore"
-    return text
+    from rich.text import Text  # noqa: PLC0415
+
+    (text, style), *more = line
+    drawn = Text(text, style, no_wrap=True, overflow="ignore")
+    for part in more:
+        drawn.append(*part)
+    return drawn
 
 
-def _stack(cell: Text, width: int) -> list[Text]:
+def _stack(cell: str, width: int) -> list[str]:
     """Words over lines of `width`."""
-    if cell_len(cell.plain) <= width:
+    if cell_len(cell) <= width:
         return [cell]
-    return [Text(line, cell.style) for line in textwrap.wrap(cell.plain, width)] or [Text()]
+    return textwrap.wrap(cell, width) or [""]
 
 
 def _broken(text: str, width: int | None) -> list[str]:

@@ -25,17 +25,22 @@ Sources: the announcement (in LKML, 2004-03-18); mm/objrmap.c, include/linux/obj
 The pointer in page->mapping is the object's address in the slab; PG_anon tells it from a file's mapping.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.locks import Lock, LockClasses
-from rmaplab.machine.machine import Hardware, Machine
+from rmaplab.machine.hardware import Hardware
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import ROOTS, Live
 from rmaplab.rmap.objrmap import LinearRmap, draw_place, walk_vmas
 from rmaplab.rmap.protocol import Mapping
+
+if TYPE_CHECKING:
+    from rmaplab.machine.locks import Lock, LockClasses
+    from rmaplab.machine.machine import Machine
 
 
 class AnonVma:

@@ -36,8 +36,10 @@ Sources: commits 5beb49305251 (2010), bf181b9f9d8d (interval tree, 3.7), 7a3ef20
 6.0); mm/rmap.c of 6.12 and 6.18, anon_vma_prepare, anon_vma_clone, anon_vma_fork, unlink_anon_vmas; modern.md 1.1 to 1.5, 2.8.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64
@@ -45,13 +47,15 @@ from rmaplab.machine.batch import Batch
 from rmaplab.objects.flags import VM_EXEC, VM_MAYBE_GUARD, VM_READ, VM_WRITE
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.anon_vma_chain_check import check_chains
 from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
 from rmaplab.rmap.graph_of import graph_of
 from rmaplab.rmap.live import ANON_VMAS, Live
 from rmaplab.rmap.objrmap import draw_place, walk_vmas
 from rmaplab.rmap.protocol import Mapping
+
+if TYPE_CHECKING:
+    from rmaplab.objects.task import TaskStruct
 
 ACCESS = VM_READ | VM_WRITE | VM_EXEC
 

@@ -10,12 +10,13 @@ which are not these. Another index, of another package too, is put here by a cla
 Sources: commit bf181b9f9d8d; anon_vma.py for all but the list.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.locks import Lock
-from rmaplab.machine.machine import Hardware
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.paging import Paging
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_vma import AnonVma, AnonVmaMap
@@ -23,6 +24,9 @@ from rmaplab.rmap.file_index import FileIndex, ListOrder, VmaIntervalTree, check
 from rmaplab.rmap.live import Live
 from rmaplab.rmap.objrmap import candidates, walk_vmas
 from rmaplab.rmap.protocol import Mapping
+
+if TYPE_CHECKING:
+    from rmaplab.machine.locks import Lock
 
 
 class IndexedAnonVma(AnonVma):

@@ -25,8 +25,10 @@ Sources: history.md 1.4 (HT:0c35710493, "rmap 10" and "rmap 11", May 2004; LKML 
 pages name it: a page may be mapped by a grandchild only, and be found through its grandfather's anonmm.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -34,13 +36,16 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.batch import Batch
 from rmaplab.machine.frames import PG_ANON
-from rmaplab.machine.locks import Lock, LockClasses
-from rmaplab.machine.machine import Hardware, Machine
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.paging import Paging
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import FAMILIES, Live
 from rmaplab.rmap.objrmap import ObjRmap, look
 from rmaplab.rmap.protocol import Mapping
+
+if TYPE_CHECKING:
+    from rmaplab.machine.locks import Lock, LockClasses
+    from rmaplab.machine.machine import Machine
 
 
 class AnonMm:
@@ -48,7 +53,7 @@ class AnonMm:
 
     __slots__ = ("address", "family", "head", "lock", "mm", "nr_pages")
 
-    def __init__(self, address: int, mm: MmStruct, head: "AnonMm | None", lock: Lock) -> None:
+    def __init__(self, address: int, mm: MmStruct, head: AnonMm | None, lock: Lock) -> None:
         self.address = address
         self.mm: MmStruct | None = mm
         self.nr_pages = 0

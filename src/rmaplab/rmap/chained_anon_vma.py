@@ -10,13 +10,16 @@ What is here: the objects, and a base class that makes, links and lets go of the
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from rmaplab.machine.locks import Lock, LockClasses
-from rmaplab.machine.machine import Hardware, Machine
+from rmaplab.machine.hardware import Hardware
 from rmaplab.objects.mm_types import VmArea
 from rmaplab.rmap.interval_tree import IntervalTree, Node
 from rmaplab.rmap.objrmap import LinearRmap
+
+if TYPE_CHECKING:
+    from rmaplab.machine.locks import Lock, LockClasses
+    from rmaplab.machine.machine import Machine
 
 
 class ChainedAnonVma:

@@ -5,16 +5,20 @@
 So a VMA's chains are told newest first, as the live kernel's list has them. Everything else is a copy of fields.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rmaplab.machine.arrays import I64
 from rmaplab.objects.graph import NONE, AnonVmas, Chains, Files, Graph, Processes, Vmas, build
 from rmaplab.objects.mm_types import VmArea
-from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
+
+if TYPE_CHECKING:
+    from rmaplab.objects.task import TaskStruct
 
 
 class Modelled(NamedTuple):

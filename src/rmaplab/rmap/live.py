@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.machine.arrays import I64, distinct
-from rmaplab.machine.machine import Hardware
+from rmaplab.machine.hardware import Hardware
 from rmaplab.objects.covering import candidates_of
 from rmaplab.objects.graph import NONE, Graph, Pages
 

@@ -16,19 +16,24 @@ Sources: Dave McCracken's objrmap (LKML, February 2003; 00100_objrmap-core-1 of 
 vma_address; history.md 1.3.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from rmaplab.machine.frames import PG_ANON
-from rmaplab.machine.ledger import Ledger
-from rmaplab.machine.locks import Lock
-from rmaplab.machine.machine import Hardware, Machine
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.pagetable_edit import find_pfn
 from rmaplab.machine.paging import Paging
 from rmaplab.objects.flags import VM_NONLINEAR
 from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmaIndex, VmArea
 from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from rmaplab.machine.ledger import Ledger
+    from rmaplab.machine.locks import Lock
+    from rmaplab.machine.machine import Machine
 
 
 class Owning(Protocol):

@@ -29,22 +29,27 @@ never one per page.
 Every verb has a default that does nothing, so that a design's file holds its story and nothing else.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.batch import Batch
-from rmaplab.machine.locks import Lock, LockClasses
-from rmaplab.machine.machine import Hardware, Machine
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.paging import Paging
-from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct, VmArea
-from rmaplab.objects.task import TaskStruct
 from rmaplab.rmap.live import Live
+
+if TYPE_CHECKING:
+    from rmaplab.machine.locks import Lock, LockClasses
+    from rmaplab.machine.machine import Machine
+    from rmaplab.machine.slab import SlabCache
+    from rmaplab.objects.task import TaskStruct
 
 VERSION = "2.dev"
 _NOTHING: I64 = np.empty(0, np.int64)

@@ -27,9 +27,11 @@ What each verb costs.
 Sources: 2.6.2 mm/rmap.c, page_add_rmap, page_remove_rmap, pte_chain_alloc; include/asm-generic/rmap.h; history.md 1.2.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -37,14 +39,17 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, U32, Words
 from rmaplab.machine.batch import LENGTH, PFN, PTE, Batch
 from rmaplab.machine.frames import PG_ANON, PG_DIRECT
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.jit import kernel
-from rmaplab.machine.locks import LockClasses
-from rmaplab.machine.machine import Hardware, Machine
 from rmaplab.machine.pagetable_edit import leaf_tables
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import CHAINS, Live
 from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+
+if TYPE_CHECKING:
+    from rmaplab.machine.locks import LockClasses
+    from rmaplab.machine.machine import Machine
 
 
 class PteChain(ReverseMap):
@@ -117,9 +122,8 @@ class PteChain(ReverseMap):
         while seen != self.machine.changes:
             seen = self.machine.changes
             need = self._need(*self._columns, batch.columns, batch.runs)
-            if (
-                self.machine.watched
-            ):  # somebody may map the page before its lock is taken: one at hand for each, as Linux has it always
+            # somebody may map the page before its lock is taken: one at hand for each, as Linux has it always
+            if self.machine.watched:
                 need = max(need, batch.nr)
             short = need - self.spare.size
             if short > 0:

@@ -18,17 +18,22 @@ tables without VMAs and shares no loop with it.
 Source: 2.4 mm/vmscan.c, swap_out and below; 2.4 include/linux/mm.h (struct page has nothing for it); history.md 1.1.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.machine import Hardware, Machine
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.pagetable_edit import find_pfn
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.rmap.live import SEARCHES, Live
 from rmaplab.rmap.protocol import Mapping, ReverseMap
+
+if TYPE_CHECKING:
+    from rmaplab.machine.machine import Machine
 
 
 class VirtualScan(ReverseMap):

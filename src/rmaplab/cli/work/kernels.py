@@ -4,7 +4,7 @@ from rmaplab.cli.options import Output
 from rmaplab.files import check_writable
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import KERNELS, find_kernel
-from rmaplab.machine.machine import Hardware
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.paging import paging_format
 from rmaplab.report.emit import emit
 from rmaplab.report.kernels import KernelDetails, KernelList

@@ -1,6 +1,5 @@
 """`rmaplab live`: look at this machine or read what was saved, choose rows, say what they are; once, again and again, or for two."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from rmaplab.lab.census.census import Census, NobodyThere
 from rmaplab.lab.census.diff import COUNTED, changes, total_changes
 from rmaplab.lab.census.file import anonymised, load, save_snapshot
 from rmaplab.report.census import CensusReport, DiffReport, clock, watch_line, where_we_stand
-from rmaplab.report.emit import as_json, emit
+from rmaplab.report.emit import emit, in_json
 
 _ELSEWHERE = ("live", "try --from FILE with a census saved there, or the model, `rmaplab compare mallocgroup`")
 
@@ -103,7 +102,7 @@ def watch(asked: RowsAsked, how: Reading, interval: float, times: int | None, fo
 
 def _one_look(found: CensusReport, form: str, nth: int, torn: int, broken: int) -> str:
     if form == "json":
-        return json.dumps(as_json(found))
+        return in_json(found)
     snapshot = found.census.snapshot
     if not found.rows:
         return f"{nth} {clock(snapshot.taken_at)}: none now"

@@ -19,7 +19,6 @@ enum { MAP_HASH = 1, MAP_ARRAY = 2, F_NO_PREALLOC = 1, F_MMAPABLE = 1 << 10 };
 
 // Helpers are numbers in the kernel's ABI (include/uapi/linux/bpf.h).
 static void *(*map_lookup_elem)(const void *map, const void *key) = (void *)1;
-static u64 (*get_current_task)(void) = (void *)35;
 static long (*probe_read_kernel)(void *to, u32 bytes, const void *from) = (void *)113;
 static long (*seq_write)(void *seq, const void *data, u32 bytes) = (void *)127;
 
@@ -35,6 +34,24 @@ INLINE u32 read_half(const void *from)
 	u32 half = 0;
 	probe_read_kernel(&half, 4, from);
 	return half;
+}
+
+// The begin of a structure, read at once: a read costs more than the words it copies. What lies behind it is read by itself. Offsets are
+// known when a program is loaded, so the verifier drops whichever branch is not taken.
+struct piece { u64 words[10]; };
+
+INLINE u64 word_of(const struct piece *piece, const void *from, u64 offset)
+{
+	if (offset <= sizeof(*piece) - 8)
+		return *(const u64 *)((const void *)piece + offset);
+	return read_word(from + offset);
+}
+
+INLINE u32 half_of(const struct piece *piece, const void *from, u64 offset)
+{
+	if (offset <= sizeof(*piece) - 8)
+		return *(const u32 *)((const void *)piece + offset);
+	return read_half(from + offset);
 }
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -80,5 +97,7 @@ struct task_struct {
 
 struct bpf_iter__task_vma { struct bpf_iter_meta *meta; struct task_struct *task; struct vm_area_struct *vma; };
 struct bpf_iter__bpf_map_elem { struct bpf_iter_meta *meta; void *map, *key, *value; };
+
+static struct task_struct *(*get_current_task_btf)(void) = (void *)158;
 
 #pragma clang attribute pop

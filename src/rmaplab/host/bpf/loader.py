@@ -13,7 +13,7 @@ import mmap
 import os
 import struct
 from collections.abc import Collection
-from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from rmaplab.host.bpf import syscall
@@ -38,15 +38,17 @@ class MapDefinition(NamedTuple):
 
 
 class Iterator(Closing):
-    """A loaded iterator program. `maps` are its maps' file descriptors, by name; a context manager.
+    """A loaded iterator: that `program` of an object that is in section PROGRAM/TARGET. `maps` are its maps' file descriptors, by name.
 
-    Raises BpfUnavailable where the kernel does not have what it needs, or does not let us.
+    A context manager. Raises BpfUnavailable where the kernel does not have what it needs, or does not let us.
     """
 
-    def __init__(self, name: str, *, over_map: str | None = None, kernel: Btf | None = None) -> None:
+    def __init__(
+        self, name: str, *, program: str = "iter", over_map: str | None = None, kernel: Btf | None = None
+    ) -> None:
         kernel = kernel or kernel_btf()
-        elf = Elf((files("rmaplab.host.bpf") / f"{name}.bpf.o").read_bytes())
-        section = next(section for section in elf.sections if section.startswith("iter/"))
+        elf = Elf(Path(__file__).with_name(f"{name}.bpf.o").read_bytes())
+        section = next(section for section in elf.sections if section.startswith(f"{program}/"))
         target = section.partition("/")[2]
         functions = kernel.find(f"bpf_iter_{target}", FUNC)
         if not functions:
@@ -61,9 +63,9 @@ class Iterator(Closing):
             if over_map is not None and over_map not in self.maps:  # nobody refers to it: the iterator hands it over
                 self._create_map(over_map, elf.sections["maps"])
             licence = elf.sections["license"].rstrip(b"\0")
-            program = self._keep(syscall.load_iterator(name, bytes(code), licence, functions[0]))
+            self._program = self._keep(syscall.load_iterator(name, bytes(code), licence, functions[0]))
             over = None if over_map is None else self.maps[over_map]
-            self._program, self._link = program, self._keep(syscall.create_iterator_link(program, map_fd=over))
+            self._link = self._keep(syscall.create_iterator_link(self._program, map_fd=over))
         except OSError as error:
             self.close()
             raise BpfUnavailable(_why(error)) from None

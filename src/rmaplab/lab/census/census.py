@@ -46,6 +46,7 @@ class Census(CensusWalks):
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__(snapshot)
         self.of_mm: I64 = np.full(self.graph.nr_mms, NONE)
+        self._totals: dict[bytes | None, dict[str, int | None]] = {}
         self.of_mm[self.graph.processes.mm[::-1]] = np.arange(len(self.graph.processes.mm))[::-1]
 
     @cached_property
@@ -260,6 +261,12 @@ class Census(CensusWalks):
 
     def totals(self, mms: I64 | None = None) -> dict[str, int | None]:
         """Of the whole machine, as far as it was seen, or of some address spaces. Memory is what each process says, added up."""
+        key = None if mms is None else mms.tobytes()
+        if key not in self._totals:
+            self._totals[key] = self._add_up(mms)
+        return dict(self._totals[key])
+
+    def _add_up(self, mms: I64 | None) -> dict[str, int | None]:
         graph, those = self.graph, self.those(mms)
         known, size = self.snapshot.knows_anon_vmas, self.snapshot.sizes.by_cache
         on = those[graph.vmas.mm[graph.chains.vma]]

@@ -18,7 +18,7 @@ from rmaplab.lab.census.estimate import Estimator
 from rmaplab.lab.census.visits import Quantiles
 from rmaplab.lab.census.walks import CensusWalks
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.machine import Hardware
+from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.paging import paging_format
 from rmaplab.objects.graph import Pages
 from rmaplab.rmap.live import Sight

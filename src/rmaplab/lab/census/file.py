@@ -5,13 +5,7 @@ format. Pointers of the kernel are not in it: they were renamed when the graph w
 an anonymised one: there they are numbers, the same for the same name, and so are inodes and devices.
 """
 
-import json
-import lzma
-import struct
-import tokenize
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,9 +24,6 @@ from rmaplab.objects.graph import LIGHTEST_TOO_HEAVY, NONE, Files, Graph
 
 VERSION = 2
 """2: how pages were found, cgroups, the machine's own totals."""
-_NO_ARCHIVE = (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, struct.error)
-_UNREADABLE = (lzma.LZMAError, RuntimeError, MemoryError, OverflowError, SyntaxError, tokenize.TokenError)
-"""What zipfile and NumPy raise for an archive that is none, and for one that asks for other compressions, keys, or more than there is."""
 _TEXTS, _LISTS = (
     ("kernel", "arch"),
     {"missing": str, "broken": str, "unseen": str, "torn_mms": int, "hidden": int, "cgroups": str},
@@ -43,6 +34,8 @@ _NUMBERS = ("taken_at", "nr_pages", "cache_line_bytes", "torn", "resumed")
 
 def save_snapshot(snapshot: Snapshot, path: Path) -> None:
     """Write it; the file appears whole or not at all. Raises UsageError."""
+    import json  # noqa: PLC0415  (most censuses are not saved)
+
     header = {name: value for name, value in vars(snapshot).items() if name not in ("graph", "footprints", "sample")}
     sizes = {
         name: dict(value) if isinstance(value, Mapping) else value for name, value in snapshot.sizes._asdict().items()
@@ -65,6 +58,8 @@ def save_snapshot(snapshot: Snapshot, path: Path) -> None:
 
 def load(path: Path) -> Snapshot:
     """The snapshot in a file. Raises UsageError, one line, for anything else."""
+    import json  # noqa: PLC0415
+
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # what NumPy and zipfile find odd is found again below
@@ -74,7 +69,7 @@ def load(path: Path) -> Snapshot:
         version = header.pop("version")
     except OSError as error:
         raise UsageError(f"cannot read {path} ({error.strerror or error}): give it a file that --save wrote") from None
-    except (*_NO_ARCHIVE, *_UNREADABLE):
+    except _unreadable():
         raise UsageError(f"{path} is no census: give it a file that rmaplab live --save wrote") from None
     if version != VERSION:
         raise UsageError(
@@ -95,6 +90,27 @@ def load(path: Path) -> Snapshot:
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UsageError(f"{path} is a damaged census ({error}): save it anew") from None
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What zipfile and NumPy raise for an archive that is none, and for one that asks for other compressions, keys, or more than there is."""
+    import lzma  # noqa: PLC0415
+    import struct  # noqa: PLC0415
+    import tokenize  # noqa: PLC0415
+    import zipfile  # noqa: PLC0415
+    import zlib  # noqa: PLC0415
+
+    no_archive = (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+    )
+    return (*no_archive, lzma.LZMAError, RuntimeError, MemoryError, OverflowError, SyntaxError, tokenize.TokenError)
 
 
 def _check_header(header: dict[str, Any], nr_mms: int, nr_processes: int) -> None:

@@ -27,6 +27,7 @@ class CensusWalks:
         self.graph = snapshot.graph
         self.meant: Bools = np.full(self.graph.nr_mms, snapshot.scope is None)
         self.meant[list(snapshot.scope or ())] = True
+        self._walks: dict[bytes | None, Walk | None] = {}
 
     @cached_property
     def families(self) -> I64:
@@ -71,7 +72,13 @@ class CensusWalks:
         return Estimator(pages, self.sample, self.snapshot.drawn, meant, meant[pages.mm] & self.usable)
 
     def walk(self, mms: I64 | None = None) -> Walk | None:
-        """Over all pages, or over those found in some address spaces; None where nothing is known."""
+        """Over all pages, or over those found in some address spaces; None where nothing is known. Several tables ask for it."""
+        key = None if mms is None else mms.tobytes()
+        if key not in self._walks:
+            self._walks[key] = self._walk(mms)
+        return self._walks[key]
+
+    def _walk(self, mms: I64 | None) -> Walk | None:
         found = self.estimator(mms)
         if found is None:
             return self._walk_over_indexes(mms)
