@@ -12,6 +12,7 @@ added one write each, and a scan passes over what is stale: O(1) for each page t
 Source: 2.6.2 include/linux/mm_inline.h, add_page_to_active_list and the like; struct zone: active_list, inactive_list, nr_active, nr_inactive; reclaim.md A.1.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,13 +34,10 @@ class LruRow:
         self.stamps: I64 = np.zeros(FEW, np.int64)
         self.first = self.end = FEW // 2
 
-    def push(self, pfns: I64, stamps: I64) -> None:
-        """To the head, in order."""
-        if self.end + pfns.size > self.pfns.size:
-            self._make_room(pfns.size)
-        place = slice(self.end, self.end + pfns.size)
-        self.pfns[place], self.stamps[place] = pfns, stamps
-        self.end += pfns.size
+    def need_room(self, nr: int) -> None:
+        """For so many at the head."""
+        if self.end + nr > self.pfns.size:
+            self._make_room(nr)
 
     def push_tail(self, pfns: I64, stamps: I64) -> None:
         """To the tail, in order: the last of them is the first to be taken."""
@@ -77,6 +75,7 @@ class LruLists:
     def __init__(self, frames: Frames, ends: Sequence[int]) -> None:
         self._frames = frames
         self.ends: I64 = np.array(ends, np.int64)
+        self._borders = list(ends)
         self._at: I64 = frames.column(np.int64)
         self._stamp = 1
         self._rows = [[LruRow(self._at, frames.flags) for _ in range(2)] for _ in ends]
@@ -85,12 +84,18 @@ class LruLists:
 
     def add(self, pfns: I64, *, active: bool) -> None:
         """add_page_to_active_list, or to the inactive one: to the heads of their zones' lists, in order. They are on none. O(n)."""
-        flags = self._frames.flags
-        bits = np.uint32(PG_LRU | PG_ACTIVE if active else PG_LRU)
-        flags[pfns] = flags[pfns] & ~np.uint32(PG_ACTIVE) | bits
-        for zone, mine in self._by_zone(pfns):
-            self._rows[zone][active].push(mine, self._stamped(mine))
-            self.nr[zone, int(active)] += mine.size
+        done, flags, bits = 0, self._frames.flags, PG_LRU | PG_ACTIVE if active else PG_LRU
+        while done < pfns.size:  # those of one zone that come one after the other
+            zone = bisect_right(self._borders, pfns[done])
+            row = self._rows[zone][active]
+            row.need_room(pfns.size - done)
+            low, high = self._borders[zone - 1] if zone else 0, self._borders[zone]
+            end = _place(flags, self._at, row.pfns, row.stamps, row.end, pfns, done, low, high, self._stamp, bits)
+            nr = end - row.end
+            self.nr[zone, int(active)] += nr
+            self._stamp += nr
+            row.end = end
+            done += nr
 
     def rotate(self, pfns: I64) -> None:
         """Pages of the inactive lists go to the tails: the last of them is the next to be looked at. O(n)."""
@@ -154,6 +159,22 @@ class LruLists:
         if (zones == zones[0]).all():
             return [(int(zones[0]), pfns)]
         return [(zone, pfns[zones == zone]) for zone in range(self.ends.size) if (zones == zone).any()]
+
+
+@kernel
+def _place(
+    flags: U32, at: I64, row: I64, stamps: I64, end: int, pfns: I64, done: int, low: int, high: int, stamp: int, bits: int
+) -> int:  # fmt: skip
+    """pfns[done:], as far as they lie in [low, high), to the head of a row that ends at `end`: where it ends now."""
+    while done < pfns.size and low <= pfns[done] < high:
+        pfn = np.uint64(pfns[done])
+        flags[pfn] = flags[pfn] & ~np.uint32(PG_ACTIVE) | np.uint32(bits)
+        at[pfn] = stamp
+        row[end], stamps[end] = pfns[done], stamp
+        end += 1
+        stamp += 1
+        done += 1
+    return end
 
 
 @kernel

@@ -53,9 +53,9 @@ class LruAdd:
             self._allocator.frames.count[page] += 1
             waiting.append(page)
         elif self._size:
+            waiting.append(page)  # the last of a full one, which goes at once
+            self._allocator.frames.count[page] += 1
             self.drain(cpu)
-            if self.lists is not None:
-                self.lists.add(np.array((page,), np.int64), active=True)
 
     def drain(self, cpu: int) -> None:
         """lru_add_drain on one CPU: the references go, and pages that nobody else holds are freed."""
