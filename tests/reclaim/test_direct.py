@@ -3,6 +3,7 @@
 import pytest
 
 import rmaplab
+from rmaplab.calls.task import Task
 from rmaplab.errors import NoMemory
 from rmaplab.kernels.system import System
 from rmaplab.lab.conformance.pressure_run import PressureRun, install
@@ -136,3 +137,31 @@ def test_random_calls_under_pressure(kernel: str, seed: int) -> None:
     run = PressureRun(kernel, seed)
     run.run(60)
     assert run.nr_calls >= 60
+
+
+@pytest.mark.parametrize("kernel", ["2.6.2", "2.6.5-rc1-aa1", "2.6.7"])
+def test_tasks_that_run_sleep_for_the_disk_and_lose_nothing(kernel: str) -> None:
+    """Three programs of 130 pages each on 160 frames and two CPUs: whoever waits for a page lets others run, who take from him what he has."""
+    system = rmaplab.boot(
+        kernel, ram=160 * PAGE_SIZE, swap=512 * PAGE_SIZE, boot_use=0, pages_min=4, overcommit=1, paging="i386", cpus=2
+    )
+    install(system)
+    ended = []
+
+    def program(task: Task) -> None:
+        start = task.mmap(130 * PAGE_SIZE)
+        for turn in range(2):
+            for page in range(130):
+                task.write(start + page * PAGE_SIZE, b"%d %d %d" % (task.pid, turn, page))
+            for page in range(130):
+                word = b"%d %d %d" % (task.pid, turn, page)
+                assert task.read(start + page * PAGE_SIZE, len(word)) == word
+        ended.append(task.pid)
+        task.exit()
+
+    for _ in range(3):
+        system.spawn(program)
+    system.run()
+    system.check()
+    assert sorted(ended) == [1, 2, 3]
+    assert system.machine.ledger.counts["pswpin"] > 500
