@@ -119,15 +119,20 @@ def test_nothing_is_lost(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", ["2.6.2", "2.6.7"])
 def test_what_cannot_be_taken_is_a_hang(kernel: str) -> None:
-    """All of RAM is mlocked, and swap is free: nothing is ever freed, and free swap keeps the killer away. After 60 simulated seconds that is said."""
+    """All of RAM is mlocked, and swap is free: nothing is ever freed, and free swap keeps the killer away. After 60 simulated seconds that is said.
+
+    Each request has its own 60: the next one is not hung for what another has waited.
+    """
     system = small(kernel, frames=72)
     install(system)
-    task = system.spawn(root=True)
-    start = task.mmap(200 * PAGE_SIZE)
-    before = system.machine.sched.now_ns
-    with pytest.raises(NoMemory, match=r"hung: for 60 seconds no page could be freed.*slots of swap are free"):
-        task.mlock(start, 200 * PAGE_SIZE)
-    assert system.machine.sched.now_ns - before >= 60 * SECOND
+    for _ in range(2):
+        task = system.spawn(root=True)
+        start = task.mmap(200 * PAGE_SIZE)
+        before = system.machine.sched.now_ns
+        with pytest.raises(NoMemory, match=r"hung: for 60 seconds no page could be freed.*slots of swap are free"):
+            task.mlock(start, 200 * PAGE_SIZE)
+        assert system.machine.sched.now_ns - before >= 60 * SECOND
+        task.exit()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -20,6 +20,7 @@ from rmaplab.errors import Hung, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.task import TaskStruct
 from rmaplab.reclaim.rules import ReclaimRules
 from rmaplab.reclaim.shrink import Scan, Shrinker
 
@@ -39,7 +40,8 @@ class DirectReclaim:
         nr = len(k.machine.allocator.zones)
         self.prev_priority, self.temp_priority = [DEF_PRIORITY] * nr, [DEF_PRIORITY] * nr
         self.nr_scan_active, self.nr_scan_inactive = [0] * nr, [0] * nr
-        self._hungry_since_ns: int | None = None
+        self._hungry: dict[TaskStruct | None, tuple[int, int]] = {}
+        """By task: since when nothing was freed for its request, and when that was here last."""
         self._most = max(SWAP_CLUSTER_MAX, k.machine.allocator.totalram_pages // GRAIN)
         k.machine.allocator.reclaim = self.make_room
 
@@ -52,18 +54,21 @@ class DirectReclaim:
             raise NoMemory(f"{nr} blocks of order {order}, and it may not wait")
         if nr > self._most:
             raise NoMemory(f"{nr} blocks of order {order} at once", waiting_helps=True)
+        sched, caller = machine.sched, self.k.current
+        since_ns, left_ns = self._hungry.pop(caller, (0, -1))
+        if sched.now_ns != left_ns:  # a request that goes on trying comes back at once: this is another
+            since_ns = sched.now_ns
         if self.try_to_free_pages(gfp):
-            self._hungry_since_ns = None
+            since_ns = sched.now_ns
         else:
-            self._starve()
             self.out_of_memory(f"{nr} blocks of order {order}")
+            self._starve(since_ns)
         machine.disk.congestion_wait(SECOND // 50)
+        self._hungry[caller] = since_ns, sched.now_ns
 
-    def _starve(self) -> None:
-        now = self.k.machine.sched.now_ns
-        if self._hungry_since_ns is None:
-            self._hungry_since_ns = now
-        elif now - self._hungry_since_ns >= HANG_NS:
+    def _starve(self, since_ns: int) -> None:
+        """Nothing was freed for this request since then. Raises Hung."""
+        if self.k.machine.sched.now_ns - since_ns >= HANG_NS:
             what = "for 60 seconds no page could be freed, and the allocation goes on trying"
             if self.k.swap.nr_free:
                 what += f"; {self.k.swap.nr_free} slots of swap are free, so the OOM killer does nothing"

@@ -146,6 +146,14 @@ def test_who_locks_all_of_memory_hangs_while_swap_is_free(monkeypatch: pytest.Mo
     assert results(script, "2.6.7")[2:] == ["ok", "hung", "hung", "w+9000"]
 
 
+def test_who_is_gone_has_no_reason_of_somebody_elses() -> None:
+    """ESRCH of B, whose fork has failed, says nothing of what A's last call had."""
+    record = obey(
+        parse("box ram=64M overcommit=2 ratio=60\nA: mmap w+0 5000 rw\nA: fork B\nB: read w+0"), "2.6.2", HERE
+    )
+    assert (record.results[1:], bool(record.reasons[1]), record.reasons[2]) == (["ENOMEM", "ESRCH"], True, "")
+
+
 def test_a_kernel_without_the_sysctl_says_so() -> None:
     """2.6.2 has a constant; the host's own value is nothing to it."""
     with pytest.raises(UsageError, match=r"vm\.max_map_count cannot be set on 2\.6\.2: leave max_map_count out"):

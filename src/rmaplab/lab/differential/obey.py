@@ -78,7 +78,7 @@ class Obedient:
         """Why the last operation failed, as the rule says that has refused it."""
         self.tasks: dict[str, Task] = {}
         self.names: dict[int, str] = {}
-        self._hung: set[str] = set()  # processes that try for ever to get memory
+        self._hung: dict[str, str] = {}  # processes that try for ever to get memory, and why
         self._failing: dict[str, int] = {}  # processes: which allocation of their next call fails
         self._top = top = _top(kernel, around.m if rules.mmap_topdown else None)
         first = self._add(FIRST, self.system.spawn(root=around.privileged))
@@ -92,11 +92,11 @@ class Obedient:
     def do(self, number: int, op: Op) -> str:
         """One operation, the `number`-th; its result in the words that both sides use. Raises UsageError, KernelBug."""
         task = self.tasks.get(op.process)
+        self.why = self._hung.get(op.process, "")
         if task is None:  # its fork has failed
             return "ESRCH"
         if op.process in self._hung:
             return HUNG
-        self.why = ""
         allocator = self.system.machine.allocator
         nth = self._failing.pop(op.process, 0)
         try:
@@ -111,8 +111,7 @@ class Obedient:
         except NotModelled as error:
             raise NotModelled(f"line {op.line}: {error}") from None
         except Hung as failure:
-            self.why = failure.why
-            self._hung.add(op.process)
+            self.why = self._hung[op.process] = failure.why
             return HUNG
         except (NoMemory, OomKilled) as failure:
             self.why = str(failure)
