@@ -39,8 +39,8 @@ from rmaplab.objects.mm_types import MmStruct, Range, VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 
 
-class _Moved(NoMemory):
-    """Memory ran out when all had been moved: what was charged for the new place stays charged."""
+class Moved(NoMemory):
+    """Memory ran out when all had been moved: what was charged for the new place stays charged, and the old one is there still, empty. No kernel returns then."""
 
 
 def do_mremap(
@@ -82,7 +82,7 @@ def do_mremap(
     locked = vma.flags & VM_LOCKED
     try:
         address = _grow_or_move(k, vma, remap)
-    except _Moved:
+    except Moved:
         raise
     except (SyscallError, NoMemory) as failure:
         k.vm_unacct_memory(charged)
@@ -160,7 +160,7 @@ def _move_linked(k: Kernel, vma: VmArea, remap: Remap) -> None:
     try:
         _unmap_uncharged(k, vma, remap.old, remap.old_length)
     except NoMemory as failure:
-        raise _Moved(str(failure), waiting_helps=True) from None
+        raise Moved(str(failure), waiting_helps=True) from None
     k.machine.charge("mremap_move")
 
 
@@ -220,7 +220,7 @@ def _move_vma(k: Kernel, vma: VmArea, remap: Remap) -> None:
             k.committed_pages -= accounted
             k.committed_drift += accounted
             if isinstance(failure, NoMemory):
-                raise _Moved(str(failure), waiting_helps=True) from None
+                raise Moved(str(failure), waiting_helps=True) from None
     k.machine.charge("mremap_move")
 
 

@@ -19,6 +19,7 @@ from rmaplab.calls.words import FlagsKind, ProtKind
 from rmaplab.errors import NoMemory, NotModelled, OomKilled, SegmentationFault, SyscallError
 from rmaplab.kernels.system import System
 from rmaplab.lab.memory import Memory, Stake
+from rmaplab.mm.mremap import Moved
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.reclaim.page_out import drop_unused
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -159,6 +160,10 @@ class Run:
         line = self._write(process.name, method.__name__, arguments, options, target)
         try:
             return method(process.task, *arguments, **options)
+        except Moved as failure:  # it would hang there, and never see its memory again
+            self._short(failure)
+            self.exit(process)
+            raise Refused from None
         except (SyscallError, NoMemory, NotModelled) as failure:
             self._short(failure, refusable=refusable)
         changed = process.memory.adopt(self.system, process.mm, stake)
@@ -254,7 +259,7 @@ class Run:
         if not expected:
             raise failure
         self.nr_short += not refusable and not self.armed
-        self._suppress(type(failure).__name__)
+        self._suppress("NoMemory" if isinstance(failure, NoMemory) else type(failure).__name__)
 
     def _suppress(self, error: str) -> None:
         self.lines[-1] = f"with suppress(rmaplab.{error}):\n    {self.lines[-1]}"
