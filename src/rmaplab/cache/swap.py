@@ -54,7 +54,7 @@ class Swap:
     @property
     def is_full(self) -> bool:
         """vm_swap_full: more than half is used."""
-        return 2 * self.nr_free < self.nr_slots - 1
+        return 2 * self.nr_free < self.area.pages
 
     @property
     def nr_used(self) -> int:

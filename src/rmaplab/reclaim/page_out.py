@@ -1,4 +1,4 @@
-"""One anonymous page goes to swap: what shrink_list does with it, without the policy that chooses it.
+"""One anonymous page goes to swap: what shrink_list does with it, without the policy that chooses it, and without a disk's time (shrink.py has both).
 
     TestSetPageLocked  whoever has locked it keeps it
     add_to_swap        a slot, and the page in the swap cache
@@ -16,7 +16,7 @@ import numpy as np
 from rmaplab.machine.frames import PG_DIRTY, PG_SWAPCACHE
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import free_cached, put_page
-from rmaplab.rmap.queries import unmap
+from rmaplab.rmap.queries import Outcome, unmap
 
 
 def page_out(k: Kernel, pfn: int) -> bool:
@@ -37,14 +37,10 @@ def _page_out(k: Kernel, pfn: int) -> bool:
         # add_to_swap is for mapped pages: one that nobody seems to map may be in the middle of its fault
         if not k.rmap.is_mapped(pfn):
             return False
-        slot = swap.get_slot()
-        if not slot:
+        if not add_to_swap(k, pfn):
             return False
-        swap.add(pfn, slot)
     frames.count[pfn] += 1  # isolated: nobody frees it meanwhile
-    entry = swap.entry(int(frames.private[pfn]))
-    unmap(k.rmap, np.array([pfn]), np.array([entry]), lambda put: k.swap.duplicate(np.array([put])))
-    mapped = k.rmap.is_mapped(pfn)
+    mapped = try_to_unmap(k, pfn) is not Outcome.SUCCESS
     if not mapped:
         swap.write(pfn)
         frames.flags[pfn] &= ~np.uint32(PG_DIRTY)
@@ -52,6 +48,24 @@ def _page_out(k: Kernel, pfn: int) -> bool:
             swap.delete(pfn)
     put_page(k, pfn)
     return not mapped and not frames.count[pfn]
+
+
+def add_to_swap(k: Kernel, pfn: int) -> bool:
+    """A slot, and the page in the cache: dirty, whatever it was. False: no slot is free."""
+    slot = k.swap.get_slot()
+    if not slot:
+        return False
+    k.swap.add(pfn, slot)
+    k.machine.frames.flags[pfn] |= np.uint32(PG_DIRTY)
+    k.machine.charge("add_to_swap")
+    return True
+
+
+def try_to_unmap(k: Kernel, pfn: int) -> Outcome:
+    """Of a page in the swap cache, which the caller refers to: whatever it comes to, what has become a swap entry stays one."""
+    entry = k.swap.entry(int(k.machine.frames.private[pfn]))
+    pages, entries = np.array([pfn]), np.array([entry])
+    return Outcome(int(unmap(k.rmap, pages, entries, lambda put: k.swap.duplicate(np.array([put]))).outcome[0]))
 
 
 def drop_unused(k: Kernel) -> None:

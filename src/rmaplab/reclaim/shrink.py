@@ -33,8 +33,9 @@ from rmaplab.machine.frames import (
 from rmaplab.machine.lru import LruLists
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
+from rmaplab.reclaim.page_out import add_to_swap, try_to_unmap
 from rmaplab.reclaim.rules import ReclaimRules
-from rmaplab.rmap.queries import Outcome, referenced, unmap
+from rmaplab.rmap.queries import Outcome, referenced
 
 SWAPPINESS = 60
 PAGEVEC = 16  # pages that are put back in one go
@@ -124,9 +125,9 @@ class Shrinker:
         used = int(referenced(k.rmap, np.array([pfn])).nr[0])
         if used and (mapped or frames.flags[pfn] & PG_SWAPCACHE):
             return Fate.ACTIVATE
-        if mapped and frames.flags[pfn] & PG_SWAPCACHE == 0 and not self._add_to_swap(pfn):
+        if mapped and frames.flags[pfn] & PG_SWAPCACHE == 0 and not add_to_swap(k, pfn):
             return Fate.ACTIVATE
-        if mapped and (outcome := self._unmap(pfn)) is not Outcome.SUCCESS:
+        if mapped and (outcome := try_to_unmap(k, pfn)) is not Outcome.SUCCESS:
             return Fate.KEEP if outcome is Outcome.AGAIN else Fate.ACTIVATE
         if frames.flags[pfn] & PG_DIRTY:
             if used or not frames.flags[pfn] & PG_SWAPCACHE or frames.count[pfn] != 2:
@@ -142,24 +143,6 @@ class Shrinker:
         if self.rules.scan_follows_both:
             return 0 if busy else 1 + twice
         return int(twice)
-
-    def _add_to_swap(self, pfn: int) -> bool:
-        """A slot, and the page in the cache: dirty, whatever it was."""
-        k = self.k
-        slot = k.swap.get_slot()
-        if not slot:
-            return False
-        k.swap.add(pfn, slot)
-        k.machine.frames.flags[pfn] |= np.uint32(PG_DIRTY)
-        k.machine.charge("add_to_swap")
-        return True
-
-    def _unmap(self, pfn: int) -> Outcome:
-        """try_to_unmap: whatever it comes to, what has become a swap entry stays one."""
-        k = self.k
-        entry = k.swap.entry(int(k.machine.frames.private[pfn]))
-        pages, entries = np.array([pfn]), np.array([entry])
-        return Outcome(int(unmap(k.rmap, pages, entries, lambda put: k.swap.duplicate(np.array([put]))).outcome[0]))
 
     def _page_out(self, pfn: int) -> None:
         """pageout, swap_writepage. A page whose slot nobody names any more is not written: it leaves the cache, and goes with our reference."""
