@@ -8,7 +8,8 @@
     others                                 run meanwhile
 
 Whoever submits goes on; only who waits sleeps. Driven from outside, without a running task, the clock moves to the request's end instead. Two pages
-of different files are as far apart as any two. No elevator, no cache of its own.
+of different files are as far apart as any two. A request that goes on where the last one ends becomes part of it, if its submitter says so and that has not begun: so
+pages that are swapped out one by one are written together. No elevator beyond that, no cache of its own.
 
 Source: the figures are a desktop disk's of 2004 (kernels/box.py).
 """

@@ -1,4 +1,4 @@
-"""Out of memory, with nothing that could be reclaimed: what the kernel of the day does then.
+"""Out of memory, with nothing that can be reclaimed, or not any more: what the kernel of the day does then.
 
     2.4      the allocation fails: ENOMEM, and a fault kills its task (Kernel does that itself); with CONFIG_OOM_KILLER, which nobody can ask for
              here, as 2.6.2
@@ -6,10 +6,11 @@
     6.18     oom_badness: who has most pages and page tables in memory; the last of those alike, no vfork child
              with the chosen one die all who share its address space; then the allocation is tried again
 
-With swap a kernel would make room there first. No policy says which pages here, so that is NotModelled.
+With swap a kernel makes room there first: 2.6.2 to 2.6.7 do (direct.py), and call out_of_memory() when they find nothing, which kills when that has gone on for long enough. The reclaim of
+others is not here, so that is NotModelled.
 
-Left out: a victim that wants a lock which the caller holds (a segment's, in shmget): it frees its memory first and waits then, and here it cannot wait; the seconds until
-2.4 to 2.6.7 believe that memory is out (out_of_memory.py knows); that they send SIGTERM to who has CAP_SYS_RAWIO; nice; oom_score_adj.
+Left out: a victim that wants a lock which the caller holds (a segment's, in shmget): it frees its memory first and waits then, and here it cannot wait; on a box without swap, the seconds until
+2.4 to 2.6.7 believe that memory is out; that they send SIGTERM to who has CAP_SYS_RAWIO; nice; oom_score_adj.
 
 Source: 2.4.27, 2.6.2, 2.6.7 mm/oom_kill.c, select_bad_process, oom_kill (reclaim.md B.4); 6.18 mm/oom_kill.c, oom_badness, select_bad_process,
 oom_evaluate_task, __oom_kill_process.
