@@ -142,6 +142,7 @@ def test_random_calls_under_pressure(kernel: str, seed: int) -> None:
     run = PressureRun(kernel, seed)
     run.run(60)
     assert run.nr_calls >= 60
+    assert run.outs
 
 
 @pytest.mark.parametrize("kernel", ["2.6.2", "2.6.5-rc1-aa1", "2.6.7"])

@@ -1,6 +1,6 @@
 """Random calls on a box that is too small for them: pages go to swap and come back all the time, and nothing may be lost.
 
-    RAM   64 to 256 frames     what tasks have mapped and written: up to 400 pages
+    RAM   64 to 256 frames     as many pages are written at the beginning; then tasks have up to 400 mapped
     swap  64 to 512 slots      the rest of it
 
 After every call everything is recounted, and the contents of all memory, here or in swap, are what a plain model says. A call that gets no memory because RAM
@@ -42,7 +42,8 @@ class PressureRun(Run):
 
     def __init__(self, kernel: str, seed: int, *, paging: str | None = None) -> None:
         self.random = random = Random(seed)  # noqa: S311
-        frames, slots = random.choice(FRAMES), random.choice(SLOTS)
+        self._frames = frames = random.choice(FRAMES)
+        slots = random.choice(SLOTS)
         format_ = {"paging": paging} if paging else {}
         system = boot(
             kernel,
@@ -60,6 +61,8 @@ class PressureRun(Run):
     def run(self, nr_calls: int) -> None:
         """So many calls, and the end. Raises whatever is wrong."""
         self.begin()
+        self.step(Step(Mmap(0, self._frames, READ_WRITE)))  # RAM is full from here on
+        self.step(Step(Touch(0, Spot(0, 0), self._frames, write=True)))
         while self.nr_calls < nr_calls:
             while len(self.processes) > 1 and self._mapped > MOST:
                 self.exit(self.random.choice(self.processes))
