@@ -456,3 +456,20 @@ def test_whatever_needs_memory_on_a_full_box_leaves_it_consistent(kernel: str, p
     assert system.kernel.committed_pages + system.kernel.committed_drift == 0
     assert system.machine.nr_tables == 0
     assert system.kernel.design.tracked().size == 0
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_long_stretch_takes_few_bursts(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page at a time is for who gets nowhere in stretches: 8 MiB written are two bursts for each 32 page tables, and a first one."""
+    system, task = boot(kernel)
+    start, bursts = task.mmap("8M"), list[bool]()
+    end_burst = system.machine.end_burst
+
+    def counted(*, user: bool = False) -> None:
+        bursts.append(user)
+        end_burst(user=user)
+
+    monkeypatch.setattr(system.machine, "end_burst", counted)
+    task.touch(start, "8M", write=True)
+    task.touch(start, "8M")
+    assert len(bursts) < 10

@@ -89,10 +89,10 @@ def touch(k: Kernel, mm: MmStruct, limits: Limits | None, start: int, end: int, 
         and (_first_write(k, mm, address) if write else touch_cached(k, mm.find_vma(address), address, write=False))
     ):
         return
-    stop = end
+    last = -1
     while address < end:
         # what is not there after a round may never be all there at once: then page by page
-        stop = address + PAGE_SIZE if stop == address or end - address == PAGE_SIZE else k.alloc_burst_end(address, end)
+        stop, last = address + PAGE_SIZE if address == last else k.alloc_burst_end(address, end), address
         there = touch_range(*machine.geometry, mm.pgd, address, stop, write)
         if there < stop:
             found = _look(k, mm, there, stop, write)
