@@ -461,7 +461,8 @@ def test_whatever_needs_memory_on_a_full_box_leaves_it_consistent(kernel: str, p
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_long_stretch_takes_few_bursts(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page at a time is for who gets nowhere in stretches: each 64 MiB read (32 page tables) are two bursts."""
-    system, task = boot(kernel)
+    system = rmaplab.boot(kernel, ram="64M", overcommit=1, paging="i386-pae")
+    task = system.spawn()
     start, bursts = task.mmap("512M"), list[bool]()
     end_burst = system.machine.end_burst
 
