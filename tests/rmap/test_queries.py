@@ -105,9 +105,9 @@ class Family:
         self.system.check()
         return [Outcome(outcome) for outcome in done.outcome.tolist()], done.replaced.tolist()
 
-    def replacing(self, entry: int) -> None:
+    def replacing(self, entries: I64) -> None:
         """swap_duplicate."""
-        self.k.swap.duplicate(np.array([entry]))
+        self.k.swap.duplicate(entries)
 
     def judged(self, page: int = 0) -> set[tuple[int, int]]:
         found = mappings_of(self.system.machine, self.k.mms.values(), int(self.pfns[page]))

@@ -16,17 +16,17 @@ and writing take the disk's time (machine/disk.py): a page that is being read is
 Source: mm/swapfile.c (swap_duplicate, swap_free, free_swap_and_cache, remove_exclusive_swap_page), mm/swap_state.c of 2.6.2; reclaim.md F.2.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from rmaplab.cache.swap_area import SwapArea
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I64, U8
+from rmaplab.machine.arrays import I64, U8, Bools
 from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import Encoding
 from rmaplab.machine.frames import PG_SWAPCACHE, PG_WRITEBACK, Frames
+from rmaplab.machine.jit import kernel
 from rmaplab.machine.ram import Ram
 from rmaplab.units import PAGE_SIZE
 
@@ -67,6 +67,10 @@ class Swap:
         """get_swap_page: a slot, used once (by the cache); 0 if the area is full or there is none. Which one: swap_area.py. O(slots) at worst."""
         return self.area.take()
 
+    def get_slots(self, nr: int) -> I64:
+        """The slots of `nr` calls, as far as there are any."""
+        return self.area.take_many(nr)
+
     def use(self, slot: int) -> None:
         """swap_duplicate of a slot that somebody uses."""
         self.area.duplicate(np.array((slot,), np.int64))
@@ -74,6 +78,10 @@ class Swap:
     def entry(self, slot: int) -> int:
         """What a page-table entry says that names it."""
         return self._encoding.swap_entry(0, slot)
+
+    def entries(self, slots: I64) -> I64:
+        """The same of many."""
+        return np.array([self._encoding.swap_entry(0, slot) for slot in slots.tolist()], np.int64)
 
     def slots_of(self, entries: I64) -> I64:
         """The slots that entries name; entries of other kinds are left out. Raises KernelBug for one of no area, or that nobody uses."""
@@ -108,6 +116,27 @@ class Swap:
         frames.count[pfn] += 1
         self.cached[slot] = pfn
 
+    def add_many(self, pfns: I64, slots: I64) -> None:
+        """The same of many pages."""
+        frames = self._frames
+        if (frames.flags[pfns] & PG_SWAPCACHE).any():
+            raise KernelBug("add_to_swap_cache", "a page is there already")
+        frames.flags[pfns] |= np.uint32(PG_SWAPCACHE)
+        frames.private[pfns] = slots
+        frames.count[pfns] += 1
+        self.cached.update(zip(slots.tolist(), pfns.tolist(), strict=True))
+
+    def delete_many(self, pfns: I64) -> None:
+        """delete() of many pages."""
+        frames = self._frames
+        slots = frames.private[pfns]
+        if any(self.cached.pop(slot, None) != pfn for slot, pfn in zip(slots.tolist(), pfns.tolist(), strict=True)):
+            raise KernelBug("delete_from_swap_cache", "a page is not in the cache")
+        frames.flags[pfns] &= ~np.uint32(PG_SWAPCACHE)
+        frames.private[pfns] = 0
+        frames.count[pfns] -= 1
+        self.area.give(slots)
+
     def delete(self, pfn: int) -> None:
         """delete_from_swap_cache: the cache's use of the slot and its reference to the page go; freeing the page is the caller's."""
         frames = self._frames
@@ -119,31 +148,41 @@ class Swap:
         frames.count[pfn] -= 1
         self.area.give(np.array((slot,), np.int64))
 
-    def write(self, pfn: int) -> None:
-        """The bytes of a cached page, to its slot: as if that took no time."""
+    def write(self, pfns: I64) -> None:
+        """The bytes of cached pages, to their slots: as if that took no time."""
         if not self._store.size:
             self._store = np.empty((self.nr_slots, PAGE_SIZE), np.uint8)  # the host commits what is written
-        self._store[self._frames.private[pfn]] = self._ram.bytes[pfn]
+        copy_pages(self._store, self._frames.private[pfns], self._ram.bytes, pfns)
 
-    def start_writing(self, pfn: int, finish: Callable[[int], None]) -> None:
-        """swap_writepage: the same, and they take their way to the disk; `finish` is called when they are there. Who has the page may write to it meanwhile."""
-        self.write(pfn)
-        self._disk.submit("swap_write", AREA, int(self._frames.private[pfn]), 1, partial(finish, pfn), merges=True)
+    def start_writing(self, pfns: I64, finish: Callable[[I64], None]) -> None:
+        """swap_writepage of each: the same, and they take their way to the disk; `finish` is called of those that are there. Who has a page may write to it meanwhile."""
+        self.write(pfns)
+        for first, some in _in_rows(self._frames.private[pfns], pfns):
+            self._disk.submit_row("swap_write", AREA, first, some, finish)
         self._disk.reap()  # a disk that takes no time
 
-    def start_reading(self, slot: int, pfn: int) -> None:
-        """swap_readpage: the bytes of a slot, to a frame, which is locked until they are there."""
-        self._ram.bytes[pfn] = self._store[slot]
-        self._frames.scribbled[pfn] = 1
-        self._reading[pfn] = self._disk.submit("swap_read", AREA, slot, 1, partial(self._is_read, pfn), merges=True)
+    def start_reading(self, slots: I64, pfns: I64) -> None:
+        """swap_readpage of each: the bytes of slots, to frames, which are locked until they are there."""
+        copy_pages(self._ram.bytes, pfns, self._store, slots)
+        self._frames.scribbled[pfns] = 1
+        for first, some in _in_rows(slots, pfns):
+            for request, part in self._disk.submit_row("swap_read", AREA, first, some, self._are_read):
+                self._reading.update(dict.fromkeys(part.tolist(), request))
         self._disk.reap()
 
-    def _is_read(self, pfn: int) -> None:
-        self._reading.pop(pfn, None)
+    def _are_read(self, pfns: I64) -> None:
+        for pfn in pfns.tolist():
+            self._reading.pop(pfn, None)
 
     def is_locked(self, pfn: int) -> bool:
         """Whether a page is being read."""
         return pfn in self._reading
+
+    def are_locked(self, pfns: I64) -> Bools:
+        """The same of many."""
+        if not self._reading:
+            return np.zeros(pfns.size, np.bool_)
+        return np.array([pfn in self._reading for pfn in pfns.tolist()], np.bool_)
 
     def is_idle(self, pfn: int) -> bool:
         """Whether it is neither being read nor being written."""
@@ -180,3 +219,20 @@ class Swap:
         pages = np.flatnonzero(flags & PG_SWAPCACHE)
         if sorted(self.cached.values()) != pages.tolist() or any(private[p] != s for s, p in self.cached.items()):
             raise KernelBug("swapper_space", "the cache and the flags of its pages disagree")
+
+
+def _in_rows(slots: I64, pfns: I64) -> Iterator[tuple[int, I64]]:
+    """(first slot, the pages) of those that follow each other in slots, in order."""
+    ends = [*(np.flatnonzero(np.diff(slots) != 1) + 1).tolist(), slots.size]
+    begin = 0
+    for end in ends:
+        if end > begin:
+            yield int(slots[begin]), pfns[begin:end]
+        begin = end
+
+
+@kernel
+def copy_pages(to: U8, to_rows: I64, source: U8, source_rows: I64) -> None:
+    """Rows of one array of pages to rows of another."""
+    for i in range(to_rows.size):
+        to[to_rows[i]] = source[source_rows[i]]

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.hardware import NO_TIME, DiskSpeed
 from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.runqueue import SchedEntity
@@ -72,6 +73,26 @@ class Disk:
         self._queue.append(request)
         self._arm()
         return request
+
+    def submit_row(
+        self, operation: str, file: int, first: int, pages: I64, finish: Callable[[I64], None]
+    ) -> list[tuple[DiskRequest, I64]]:
+        """What as many calls of submit() that merge would do, for `pages` that lie from `first` on: each request, and which pages it has. O(pages / MOST_PAGES)."""
+        requests, done = [], 0
+        while done < pages.size:
+            part = pages[done : done + self._room(file, first + done)]
+            hand = partial(finish, part)
+            requests.append((self.submit(operation, file, first + done, part.size, hand, merges=True), part))
+            done += part.size
+        return requests
+
+    def _room(self, file: int, first: int) -> int:
+        """How many pages from `first` on the last request could have as well; of a new one all."""
+        last = self._queue[-1] if self._queue else None
+        if last is None or last.began_ns < self._sched.now_ns or self._head != (file, first):
+            return MOST_PAGES
+        _, start, length = last.place
+        return MOST_PAGES - length if start + length == first and length < MOST_PAGES else MOST_PAGES
 
     def _merged(self, file: int, first: int, nr: int, finish: Callable[[], None]) -> DiskRequest | None:
         """The last request, if these pages could be added to it. What has been handed in at this moment is still plugged."""

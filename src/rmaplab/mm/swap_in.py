@@ -116,7 +116,7 @@ def read_swap_cache_async(k: Kernel, slot: int) -> int:
             k.swap.use(slot)
             k.swap.add(pfn, slot)
             k.lru_add.add(k.this_cpu(), page)
-            k.swap.start_reading(slot, pfn)
+            k.swap.start_reading(np.array((slot,), np.int64), page)
             k.machine.charge("pswpin")
             return pfn
     if pfn is None:

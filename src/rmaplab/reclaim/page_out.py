@@ -13,6 +13,7 @@ Source: 2.6.2 mm/vmscan.c, shrink_list; reclaim.md D.3, E.2.
 
 import numpy as np
 
+from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_DIRTY, PG_SWAPCACHE
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import free_cached, put_page
@@ -42,7 +43,7 @@ def _page_out(k: Kernel, pfn: int) -> bool:
     frames.count[pfn] += 1  # isolated: nobody frees it meanwhile
     mapped = try_to_unmap(k, pfn) is not Outcome.SUCCESS
     if not mapped:
-        swap.write(pfn)
+        swap.write(np.array((pfn,), np.int64))
         frames.flags[pfn] &= ~np.uint32(PG_DIRTY)
         if frames.count[pfn] == 2:  # the cache and we
             swap.delete(pfn)
@@ -61,11 +62,26 @@ def add_to_swap(k: Kernel, pfn: int) -> bool:
     return True
 
 
+def add_all_to_swap(k: Kernel, pfns: I64) -> int:
+    """The same of many, in order: how many of them have a slot now. The rest has found none."""
+    slots = k.swap.get_slots(pfns.size)
+    if slots.size:
+        pfns = pfns[: slots.size]
+        k.swap.add_many(pfns, slots)
+        k.machine.frames.flags[pfns] |= np.uint32(PG_DIRTY)
+        k.machine.charge("add_to_swap", slots.size)
+    return slots.size
+
+
 def try_to_unmap(k: Kernel, pfn: int) -> Outcome:
     """Of a page in the swap cache, which the caller refers to: whatever it comes to, what has become a swap entry stays one."""
-    entry = k.swap.entry(int(k.machine.frames.private[pfn]))
-    pages, entries = np.array([pfn]), np.array([entry])
-    return Outcome(int(unmap(k.rmap, pages, entries, lambda put: k.swap.duplicate(np.array([put]))).outcome[0]))
+    return Outcome(int(try_to_unmap_all(k, np.array((pfn,), np.int64))[0]))
+
+
+def try_to_unmap_all(k: Kernel, pfns: I64) -> I64:
+    """The same of many: the Outcome of each."""
+    entries = k.swap.entries(k.machine.frames.private[pfns])
+    return unmap(k.rmap, pfns, entries, k.swap.duplicate).outcome
 
 
 def drop_unused(k: Kernel) -> None:

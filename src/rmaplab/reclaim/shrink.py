@@ -20,7 +20,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from rmaplab.machine.arrays import I64, Bools
+from rmaplab.machine.arrays import I8, I64, Bools
 from rmaplab.machine.frames import (
     PG_ACTIVE,
     PG_DIRTY,
@@ -33,12 +33,11 @@ from rmaplab.machine.frames import (
 from rmaplab.machine.lru import LruLists
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
-from rmaplab.reclaim.page_out import add_to_swap, try_to_unmap
+from rmaplab.reclaim.page_out import add_all_to_swap, try_to_unmap_all
 from rmaplab.reclaim.rules import ReclaimRules
 from rmaplab.rmap.queries import Outcome, referenced
 
 SWAPPINESS = 60
-PAGEVEC = 16  # pages that are put back in one go
 
 
 class Fate(IntEnum):
@@ -90,93 +89,116 @@ class Shrinker:
         return isolated
 
     def _shrink_list(self, pages: I64, scan: Scan) -> int:
-        """Each in turn; then those that stay go back: how many were freed."""
-        self.k.machine.disk.reap()
-        fates = np.zeros(pages.size, np.int8)
-        busy = (self.k.machine.frames.flags[pages] & PG_WRITEBACK != 0) & (not self.k.machine.watched)
-        scan.scanned += 0 if self.rules.scan_follows_both else int(busy.sum())  # they are kept, whoever they are
-        for row in np.flatnonzero(~busy).tolist():
-            fates[row] = self._shrink(int(pages[row]), scan)
+        """All of them, each in turn if somebody watches; then those that stay go back: how many were freed."""
+        machine = self.k.machine
+        machine.disk.reap()
+        if machine.watched:
+            fates = np.concatenate([self._shrink_one(pages[row : row + 1], scan) for row in range(pages.size)])
+        else:  # then nobody sleeps with a page locked, but those who wait for the disk
+            machine.locks.count("PG_locked", pages.size)
+            fates = self._shrink(pages, scan)
         self.k.machine.charge("pgactivate", int((fates == Fate.ACTIVATE).sum()))
         stays = fates != Fate.FREED
         self._put_back(pages[stays], fates[stays] == Fate.ACTIVATE)
         return int(pages.size - stays.sum())
 
-    def _shrink(self, pfn: int, scan: Scan) -> Fate:
-        """One isolated page."""
+    def _shrink_one(self, page: I64, scan: Scan) -> I8:
+        """One, if its lock can be had."""
         locks = self.k.machine.locks
-        lock = locks.bit("PG_locked", pfn)
+        lock = locks.bit("PG_locked", int(page[0]))
         if not locks.try_take(lock):
-            return Fate.KEEP
+            return np.zeros(1, np.int8)
         try:
-            return self._shrink_locked(pfn, scan)
+            return self._shrink(page, scan)
         finally:
             locks.drop(lock)
 
-    def _shrink_locked(self, pfn: int, scan: Scan) -> Fate:
+    def _shrink(self, pages: I64, scan: Scan) -> I8:
+        """What becomes of isolated and locked pages, by page. Those that are mapped and those that are not take turns, as they come: slots are taken and given back in that order."""
         k, frames = self.k, self.k.machine.frames
-        if k.swap.is_locked(pfn):  # it is being read
-            return Fate.KEEP
-        mapped = k.rmap.is_mapped(pfn)
-        if frames.flags[pfn] & PG_WRITEBACK:
-            scan.scanned += self._weight(pfn, mapped=mapped, busy=True)
-            return Fate.KEEP
-        scan.scanned += self._weight(pfn, mapped=mapped, busy=False)
-        used = int(referenced(k.rmap, np.array([pfn])).nr[0])
-        if used and (mapped or frames.flags[pfn] & PG_SWAPCACHE):
-            return Fate.ACTIVATE
-        if mapped and frames.flags[pfn] & PG_SWAPCACHE == 0 and not add_to_swap(k, pfn):
-            return Fate.ACTIVATE
-        if mapped and (outcome := try_to_unmap(k, pfn)) is not Outcome.SUCCESS:
-            return Fate.KEEP if outcome is Outcome.AGAIN else Fate.ACTIVATE
-        if frames.flags[pfn] & PG_DIRTY:
-            if used or not frames.flags[pfn] & PG_SWAPCACHE or frames.count[pfn] != 2:
-                return Fate.KEEP
-            self._page_out(pfn)
-            if not self.rules.writes_again_at_once or frames.flags[pfn] & (PG_WRITEBACK | PG_DIRTY):
-                return Fate.KEEP
-        return self._free(pfn)
+        fates = np.zeros(pages.size, np.int8)
+        rows = np.flatnonzero(~k.swap.are_locked(pages))  # others are being read
+        flags, mapped = frames.flags[pages], frames.mapcount[pages] > 0
+        busy = flags[rows] & PG_WRITEBACK != 0
+        self._weigh(scan, (mapped | (flags & PG_SWAPCACHE != 0))[rows], busy)
+        rows = rows[~busy]
+        used = np.zeros(pages.size, np.bool_)
+        used[rows] = referenced(k.rmap, pages[rows]).nr > 0
+        active = rows[used[rows] & (mapped | (flags & PG_SWAPCACHE != 0))[rows]]
+        fates[active] = Fate.ACTIVATE
+        rows = rows[fates[rows] == Fate.KEEP]
+        for turn in np.split(rows, np.flatnonzero(np.diff(mapped[rows])) + 1):
+            if turn.size and mapped[turn[0]]:
+                fates[turn] = self._unmap(pages[turn])
+                turn = turn[fates[turn] == Fate.FREED]  # noqa: PLW2901  (as far as they have come)
+                fates[turn] = Fate.KEEP
+            dirty = frames.flags[pages[turn]] & PG_DIRTY != 0
+            if dirty.any():
+                written = turn[dirty & ~used[turn]]
+                self._page_out(pages[written])
+                if self.rules.writes_again_at_once:
+                    under_way = frames.flags[pages[written]] & (PG_WRITEBACK | PG_DIRTY) != 0
+                    dirty[np.isin(turn, written[~under_way])] = False
+            clean = turn[~dirty]
+            fates[clean[self._free(pages[clean])]] = Fate.FREED
+        return fates
 
-    def _weight(self, pfn: int, *, mapped: bool, busy: bool) -> int:
-        """What a page counts as, for slab and naps: what is mapped or cached twice; until 2.6.7 also what is under way."""
-        twice = mapped or bool(self.k.machine.frames.flags[pfn] & PG_SWAPCACHE)
+    def _unmap(self, pages: I64) -> I8:
+        """Mapped pages get slots and are taken from everybody: KEEP, ACTIVATE, or FREED for those that go on from here."""
+        k = self.k
+        fates = np.full(pages.size, Fate.FREED, np.int8)
+        new = np.flatnonzero(k.machine.frames.flags[pages] & PG_SWAPCACHE == 0)
+        got = add_all_to_swap(k, pages[new])
+        fates[new[got:]] = Fate.ACTIVATE
+        rows = np.flatnonzero(fates == Fate.FREED)
+        outcomes = try_to_unmap_all(k, pages[rows])
+        fates[rows[outcomes != Outcome.SUCCESS]] = Fate.ACTIVATE
+        fates[rows[outcomes == Outcome.AGAIN]] = Fate.KEEP
+        return fates
+
+    def _weigh(self, scan: Scan, twice: Bools, busy: Bools) -> None:
+        """What pages count as, for slab and naps: what is mapped or cached twice; until 2.6.7 also what is under way."""
         if self.rules.scan_follows_both:
-            return 0 if busy else 1 + twice
-        return int(twice)
-
-    def _page_out(self, pfn: int) -> None:
-        """pageout, swap_writepage. A page whose slot nobody names any more is not written: it leaves the cache, and goes with our reference."""
-        k, flags = self.k, self.k.machine.frames.flags
-        flags[pfn] = flags[pfn] & ~np.uint32(PG_DIRTY) | np.uint32(PG_RECLAIM)
-        if k.swap.users[k.machine.frames.private[pfn]] == 1:
-            k.swap.delete(pfn)
-            flags[pfn] |= np.uint32(PG_DIRTY)
+            scan.scanned += int((~busy).sum() + (twice & ~busy).sum())
         else:
-            k.machine.charge("pswpout")
-            flags[pfn] |= np.uint32(PG_WRITEBACK)
-            k.swap.start_writing(pfn, self._end_page_writeback)
-        if not flags[pfn] & PG_WRITEBACK:
-            flags[pfn] &= ~np.uint32(PG_RECLAIM)
+            scan.scanned += int(twice.sum())
 
-    def _end_page_writeback(self, pfn: int) -> None:
-        """It is written. If it was for us, and is where we left it, it is the next to be looked at."""
-        flags = self.k.machine.frames.flags
-        state = int(flags[pfn])
-        flags[pfn] &= ~np.uint32(PG_WRITEBACK | PG_RECLAIM)
-        if state & PG_RECLAIM and state & (PG_LRU | PG_ACTIVE | PG_DIRTY) == PG_LRU:
-            self.lists.rotate(np.array([pfn], np.int64))
-            self.k.machine.charge("pgrotated")
-
-    def _free(self, pfn: int) -> Fate:
-        """Only the swap cache and we have it, and the slot has its bytes: it is free."""
+    def _page_out(self, pages: I64) -> None:
+        """pageout, swap_writepage, of dirty ones. A page whose slot nobody names any more is not written: it leaves the cache, and goes with our reference."""
         k, frames = self.k, self.k.machine.frames
-        if not frames.flags[pfn] & PG_SWAPCACHE or frames.count[pfn] != 2 or frames.flags[pfn] & PG_DIRTY:
-            return Fate.KEEP
-        k.swap.delete(pfn)
-        frames.count[pfn] = 0
-        k.machine.allocator.free(np.array([pfn], np.int64))
-        k.machine.charge("page_free")
-        return Fate.FREED
+        flags = frames.flags
+        pages = pages[(flags[pages] & PG_SWAPCACHE != 0) & (frames.count[pages] == 2)]
+        flags[pages] = flags[pages] & ~np.uint32(PG_DIRTY) | np.uint32(PG_RECLAIM)
+        alone = k.swap.users[frames.private[pages]] == 1
+        if alone.any():
+            k.swap.delete_many(pages[alone])
+            flags[pages[alone]] |= np.uint32(PG_DIRTY)
+            flags[pages[alone]] &= ~np.uint32(PG_RECLAIM)
+            pages = pages[~alone]
+        k.machine.charge("pswpout", pages.size)
+        flags[pages] |= np.uint32(PG_WRITEBACK)
+        k.swap.start_writing(pages, self._end_page_writeback)
+
+    def _end_page_writeback(self, pages: I64) -> None:
+        """They are written. Those that were for us, and are where we left them, are the next to be looked at."""
+        flags = self.k.machine.frames.flags
+        state = flags[pages]
+        flags[pages] &= ~np.uint32(PG_WRITEBACK | PG_RECLAIM)
+        left = pages[(state & PG_RECLAIM != 0) & (state & (PG_LRU | PG_ACTIVE | PG_DIRTY) == PG_LRU)]
+        self.lists.rotate(left)
+        self.k.machine.charge("pgrotated", left.size)
+
+    def _free(self, pages: I64) -> Bools:
+        """Which of them only the swap cache and we have, and the slot has their bytes: they are free."""
+        k, frames = self.k, self.k.machine.frames
+        alone: Bools = (frames.flags[pages] & (PG_SWAPCACHE | PG_DIRTY) == PG_SWAPCACHE) & (frames.count[pages] == 2)
+        freed = pages[alone]
+        if freed.size:
+            k.swap.delete_many(freed)
+            frames.count[freed] = 0
+            k.machine.allocator.free(freed)
+            k.machine.charge("page_free", freed.size)
+        return alone
 
     # -- active pages -----------------------------------------------------------------------------------------------------
 
@@ -193,8 +215,9 @@ class Shrinker:
         if self.rules.refill_spares_mapped and not takes_mapped:
             stays = frames.mapcount[pages] > 0
         else:
-            stays = np.array([self._is_used(pfn) or not takes_mapped for pfn in pages.tolist()], np.bool_)
-            stays &= frames.mapcount[pages] > 0
+            stays = frames.mapcount[pages] > 0
+            used = referenced(k.rmap, pages[stays]).nr > 0
+            stays[stays] = used | (not takes_mapped)
         k.machine.charge("pgrefill", pages.size)
         k.machine.charge("pgdeactivate", int((~stays).sum()))
         self._put_back(np.concatenate((pages[~stays], pages[stays])), np.sort(stays))
@@ -204,21 +227,14 @@ class Shrinker:
         mapped = int(np.count_nonzero(self.k.machine.frames.mapcount))
         return mapped * 100 // max(self.total_memory, 1) // 2 + (100 >> prev_priority) + SWAPPINESS >= 100
 
-    def _is_used(self, pfn: int) -> bool:
-        """Of what is mapped; nobody asks that of other pages."""
-        return self.k.rmap.is_mapped(pfn) and bool(referenced(self.k.rmap, np.array([pfn])).nr[0])
-
     # -- both -------------------------------------------------------------------------------------------------------------
 
     def _put_back(self, pages: I64, active: Bools) -> None:
-        """To the heads of their lists, in order; then our reference goes, and with it who has no other. Sixteen at a time."""
+        """To the heads of their lists, in order; then our reference goes, and with it who has no other."""
         machine = self.k.machine
-        count = machine.frames.count
-        for first in range(0, pages.size, PAGEVEC):
-            some, is_active = pages[first : first + PAGEVEC], active[first : first + PAGEVEC]
-            for kind in (False, True):
-                self.lists.add(some[is_active == kind], active=kind)
-            freed = np.empty(some.size, np.int64)
-            nr = put_pages(count, some, freed)
-            machine.allocator.free(freed[:nr])
-            machine.charge("page_free", nr)
+        for kind in (False, True):
+            self.lists.add(pages[active == kind], active=kind)
+        freed = np.empty(pages.size, np.int64)
+        nr = put_pages(machine.frames.count, pages, freed)
+        machine.allocator.free(freed[:nr])
+        machine.charge("page_free", nr)

@@ -35,8 +35,8 @@ from rmaplab.machine.arrays import I64
 from rmaplab.machine.hardware import Hardware
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import ROOTS, Live
-from rmaplab.rmap.objrmap import LinearRmap, draw_place, walk_vmas
-from rmaplab.rmap.protocol import Mapping
+from rmaplab.rmap.objrmap import LinearRmap, draw_place, vma_sites, walk_vmas
+from rmaplab.rmap.protocol import Mapping, Sites
 
 if TYPE_CHECKING:
     from rmaplab.machine.locks import Lock, LockClasses
@@ -147,6 +147,11 @@ class AnonVmaMap(LinearRmap[AnonVma]):
         """Every VMA on the object, newest first."""
         anon_vma = self.owner_of(pfn)
         return walk_vmas(self.machine, pfn, anon_vma.vmas() if anon_vma is not None else ())
+
+    def sites(self, pfns: I64, *, stops: bool) -> Sites | None:
+        """The same, VMA by VMA for each page."""
+        anon_vma = self.owner_of(int(pfns[0]))
+        return None if anon_vma is None else vma_sites(self.machine, pfns, anon_vma.vmas(), stops=stops)
 
     def draw_owner(self, owner: AnonVma, index: int) -> tuple[str, list[str]]:
         """The VMAs on the object, newest first: where the page's index lies in each."""

@@ -33,15 +33,18 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I64, Bools
+from rmaplab.machine.arrays import I32, I64, Bools, Words
 from rmaplab.machine.batch import Batch
+from rmaplab.machine.entries import PFN_MASK
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.hardware import Hardware
+from rmaplab.machine.jit import kernel
+from rmaplab.machine.pagetable import leaf
 from rmaplab.machine.paging import Paging
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import FAMILIES, Live
 from rmaplab.rmap.objrmap import ObjRmap, look
-from rmaplab.rmap.protocol import Mapping
+from rmaplab.rmap.protocol import Mapping, Sites
 
 if TYPE_CHECKING:
     from rmaplab.machine.locks import Lock, LockClasses
@@ -185,6 +188,23 @@ class AnonMmMap(ObjRmap[AnonMm]):
                 if not left:
                     return
 
+    def sites(self, pfns: I64, *, stops: bool) -> Sites | None:
+        """The same, mm by mm for each page; it stops in any case."""
+        del stops
+        anonmm, machine, frames = self.owner_of(int(pfns[0])), self.machine, self.frames
+        if anonmm is None:
+            return None
+        members = [member.mm for member in self._family(anonmm)]
+        pgds = np.array([-1 if mm is None or not mm.rss else mm.pgd for mm in members], np.int64)
+        rows = np.empty((4, int(frames.mapcount[pfns].sum())), np.int64)
+        columns = frames.mapcount, frames.index
+        nr, empty, looked = _look_in_mms(*machine.geometry, machine.mapped, *columns, pfns, pgds, rows)
+        row, member, address, pte = rows[:, :nr]
+        visits, in_vain = {"mm_visit": empty + looked}, {"visit_empty_mm": empty, "visit_other_page": looked - nr}
+        owner = (np.cumsum([mm is not None for mm in members]) - 1)[member]
+        owners: list[tuple[MmStruct, VmArea | None]] = [(mm, None) for mm in members if mm is not None]
+        return Sites(row, owner, address, pte, owners, visits, in_vain, looked)
+
     @staticmethod
     def _family(anonmm: AnonMm) -> list[AnonMm]:
         """The page's own first, then the others in order of birth."""
@@ -218,3 +238,31 @@ class AnonMmMap(ObjRmap[AnonMm]):
             needed = anonmm.mm is not None or anonmm.nr_pages or len(anonmm.family) > 1
             if anonmm.nr_pages != pages.get(anonmm.address, 0) or not needed or anonmm not in anonmm.head.family:
                 raise KernelBug("anonmm", f"the object at {anonmm.address:#x} counts {anonmm.nr_pages} pages")
+
+
+@kernel
+def _look_in_mms(
+    words: Words, levels: int, bits: int, mapped: int, mapcount: I32, addresses: I64, pfns: I64, pgds: I64, rows: I64
+) -> tuple[int, int, int]:
+    """Fill `rows` with (page, mm, address, entry): how many; mms that have nothing, and mms where a page was looked for."""
+    nr, empty, looked = 0, 0, 0
+    for i in range(pfns.size):
+        pfn = np.uint64(pfns[i])
+        address, left = addresses[pfn], mapcount[pfn]
+        for m in range(pgds.size):
+            if pgds[m] < 0:
+                empty += 1
+                continue
+            looked += 1
+            table = leaf(words, levels, bits, pgds[m], address)
+            if table < 0:
+                continue
+            slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+            entry = np.int64(words[slot])
+            if entry & mapped and (entry >> 12) & PFN_MASK == pfns[i]:
+                rows[0, nr], rows[1, nr], rows[2, nr], rows[3, nr] = i, m, address, slot << (12 - bits)
+                nr += 1
+                left -= 1
+                if left <= 0:
+                    break
+    return nr, empty, looked

@@ -18,16 +18,22 @@ vma_address; history.md 1.3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
+
+from rmaplab.machine.arrays import I32, I64, Words
+from rmaplab.machine.entries import PFN_MASK
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.hardware import Hardware
+from rmaplab.machine.jit import kernel
+from rmaplab.machine.pagetable import leaf
 from rmaplab.machine.pagetable_edit import find_pfn
 from rmaplab.machine.paging import Paging
 from rmaplab.objects.flags import VM_NONLINEAR
 from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmaIndex, VmArea
-from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
+from rmaplab.rmap.protocol import Mapping, ReverseMap, Sites, draw_page
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -90,6 +96,50 @@ def walk_vmas(machine: Machine, pfn: int, vmas: Iterable[VmArea], nonlinear: Tur
                     passed = _count_passed(ledger, passed)
     finally:
         _count_passed(ledger, passed)
+
+
+def vma_sites(machine: Machine, pfns: I64, vmas: Sequence[VmArea], *, stops: bool) -> Sites:
+    """What walk_vmas() says of each of `pfns`, as ReverseMap.places. O(pages * VMAs)."""
+    frames = machine.frames
+    ranges = np.array([(vma.start, vma.end, vma.pgoff, vma.mm.pgd) for vma in vmas], np.int64).reshape(-1, 4)
+    most = int(frames.mapcount[pfns].sum())
+    rows = np.empty((4, most), np.int64)
+    columns = frames.mapcount, frames.index
+    nr, passed, looked = _look_in_vmas(*machine.geometry, machine.mapped, *columns, pfns, ranges, rows, stops)
+    visits, in_vain = {"vma_visit": passed + looked}, {"visit_out_of_range": passed, "visit_other_page": looked - nr}
+    owners: list[tuple[MmStruct, VmArea | None]] = [(vma.mm, vma) for vma in vmas]
+    row, owner, address, pte = rows[:, :nr]
+    return Sites(row, owner, address, pte, owners, visits, in_vain, looked)
+
+
+@kernel
+def _look_in_vmas(
+    words: Words, levels: int, bits: int, mapped: int, mapcount: I32, indexes: I64, pfns: I64, ranges: I64, rows: I64, stops: bool
+) -> tuple[int, int, int]:  # fmt: skip
+    """Fill `rows` with (page, VMA, address, entry): how many; VMAs in which a page's index does not lie; and those where it was looked for."""
+    nr, passed, looked = 0, 0, 0
+    for i in range(pfns.size):
+        pfn = pfns[i]
+        left = mapcount[np.uint64(pfn)]
+        for v in range(ranges.shape[0]):
+            offset = (indexes[np.uint64(pfn)] - ranges[v, 2]) << 12
+            if offset < 0 or offset >= ranges[v, 1] - ranges[v, 0]:
+                passed += 1
+                continue
+            looked += 1
+            address = ranges[v, 0] + offset
+            table = leaf(words, levels, bits, ranges[v, 3], address)
+            if table < 0:
+                continue
+            slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+            entry = np.int64(words[slot])
+            if entry & mapped and (entry >> 12) & PFN_MASK == pfn:
+                rows[0, nr], rows[1, nr], rows[2, nr], rows[3, nr] = i, v, address, slot << (12 - bits)
+                nr += 1
+                left -= 1
+                if stops and left <= 0:
+                    break
+    return nr, passed, looked
 
 
 def _count_passed(ledger: Ledger, nr: int) -> int:

@@ -70,6 +70,22 @@ class Mapping(NamedTuple):
         return f"Mapping(pid={self.mm.pid}, address={self.address:#x})"
 
 
+class Sites(NamedTuple):
+    """Where several pages are mapped, a row per entry: which of the pages it is, which of `owners` has it, its address, and where the entry is.
+
+    What the walks have visited, by operation, of that in vain, by reason, and how many page tables were read is for the ledger: who asks charges it.
+    """
+
+    row: I64
+    owner: I64
+    address: I64
+    pte: I64
+    owners: list[tuple[MmStruct, VmArea | None]]
+    visits: dict[str, int]
+    in_vain: dict[str, int]
+    table_walks: int = 0
+
+
 class ReverseMap(ABC):
     """A design. One instance serves one booted machine."""
 
@@ -164,6 +180,12 @@ class ReverseMap(ABC):
 
     def asked(self, pfn: int) -> None:
         """page_referenced has walked."""
+
+    def asked_of(self, pfns: I64) -> None:
+        """The same of many."""
+        if type(self).asked is not ReverseMap.asked:
+            for pfn in pfns.tolist():
+                self.asked(pfn)
 
     def declared_unfindable(self) -> set[int]:
         """PFNs that are mapped and that walk() cannot find, because the design it models cannot."""
@@ -298,6 +320,14 @@ class ReverseMap(ABC):
     @abstractmethod
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """Who maps this page? Every mapping once; visits in vain are counted in the ledger, not answered. Asked of a mapped page."""
+
+    def sites(self, pfns: I64, *, stops: bool) -> Sites | None:
+        """What walk() says of each of `pfns`, which are mapped and name one owner; nothing is charged. None: ask page by page.
+
+        A walk that `stops` ends with the last entry that the page's mapcount promises.
+        """
+        del pfns, stops
+        return None
 
     def draw(self, pfn: int) -> list[str]:
         """What it keeps for this page, as it stands, in lines of ASCII: for a reader. What walk() visits is numbered, in order."""

@@ -29,22 +29,21 @@ Sources: 2.6.2 mm/rmap.c, page_add_rmap, page_remove_rmap, pte_chain_alloc; incl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I64, U32, Words
-from rmaplab.machine.batch import LENGTH, PFN, PTE, Batch
-from rmaplab.machine.frames import PG_ANON, PG_DIRECT
+from rmaplab.machine.arrays import I64, Words
+from rmaplab.machine.batch import Batch
+from rmaplab.machine.frames import PG_DIRECT
 from rmaplab.machine.hardware import Hardware
-from rmaplab.machine.jit import kernel
 from rmaplab.machine.pagetable_edit import leaf_tables
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import CHAINS, Live
-from rmaplab.rmap.protocol import Mapping, ReverseMap, draw_page
+from rmaplab.rmap.protocol import Mapping, ReverseMap, Sites, draw_page
+from rmaplab.rmap.pte_chain_blocks import insert_kernel, need_kernel, remove_kernel
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -74,9 +73,9 @@ class PteChain(ReverseMap):
         self._slot_shift = slot.bit_length() - 1
         self._mms: dict[int, MmStruct] = {}
         shape = (self._slot_shift, self.nrpte, self.passes_over_files)
-        self._need = _need_kernel(*shape)
+        self._need = need_kernel(*shape)
         step = machine.paging.entry_bytes
-        self._insert, self._remove = _insert_kernel(*shape, step), _remove_kernel(*shape, step)
+        self._insert, self._remove = insert_kernel(*shape, step), remove_kernel(*shape, step)
         self._columns = (self._nodes, machine.frames.flags, self.pte)
         self._none = np.empty(0, np.int64)
         self._emptied = self._none
@@ -193,6 +192,27 @@ class PteChain(ReverseMap):
             self.machine.ledger.visit("chain_slot_visit")
             yield self._mapping(pte)
 
+    def sites(self, pfns: I64, *, stops: bool) -> Sites | None:
+        """The same, of pages with direct pointers and with lists."""
+        del stops
+        frames = self.frames
+        direct = frames.flags[pfns] & PG_DIRECT != 0
+        rows, ptes = np.arange(pfns.size), self.pte[pfns]
+        if not direct.all():
+            slots = [list(self._slots(pfn)) for pfn in pfns.tolist()]
+            rows = np.repeat(rows, [len(each) for each in slots])
+            ptes = np.array([pte for each in slots for pte in each], np.int64)
+        tables = ptes >> PAGE_SHIFT
+        addresses = frames.index[tables] + ((ptes & (PAGE_SIZE - 1)) // self.machine.paging.entry_bytes << PAGE_SHIFT)
+        mms, owner = np.unique(frames.mapping[tables], return_inverse=True)
+        owners: list[tuple[MmStruct, VmArea | None]] = [(self._mms[mm], None) for mm in mms.tolist()]
+        return Sites(rows, owner, addresses, ptes, owners, {"chain_slot_visit": rows.size}, {})
+
+    def asked_of(self, pfns: I64) -> None:
+        """Only who has a list is."""
+        for pfn in pfns[self.frames.flags[pfns] & PG_DIRECT == 0].tolist():
+            self.asked(pfn)
+
     def asked(self, pfn: int) -> None:
         """page_referenced: a chain of one entry turns into a direct pointer again."""
         block, word = int(self.pte[pfn]), int(self.pte[pfn]) >> self._slot_shift
@@ -274,127 +294,3 @@ class PteChain(ReverseMap):
             raise KernelBug("pte_chain", f"page {wrong}: more or fewer slots than entries")
         if nr_blocks != self.cache.nr_objects:
             raise KernelBug("pte_chain", f"{nr_blocks} blocks in chains, {self.cache.nr_objects} in the slab")
-
-
-# -- the loops, made for one block shape: as constants it makes them twice as fast as arguments would -----------------
-#
-# `nodes` is RAM as words of one slot, of 2^shift bytes. A block is word b: next_and_idx (the next block's address, or-ed with
-# the first used slot: blocks are line-aligned and nrpte is 2^k - 1, so both fit), then b + 1 ... b + nrpte: the slots. With `anon` pages
-# of files are passed over.
-
-
-@cache
-def _need_kernel(shift: int, nrpte: int, anon: bool) -> Callable[..., Any]:
-    """How many blocks a batch will take."""
-
-    @kernel
-    def need(nodes: Words, flags: U32, pte: I64, pages: I64, runs: int) -> int:
-        blocks = 0
-        for run in range(runs):
-            for i in range(pages[LENGTH, run]):
-                pfn = np.uint64(pages[PFN, run] + i)
-                if anon and not flags[pfn] & PG_ANON:
-                    continue
-                first = pte[pfn]
-                if first and (flags[pfn] & PG_DIRECT or not np.int64(nodes[np.uint64(first >> shift)]) & nrpte):
-                    blocks += 1
-        return blocks
-
-    return need
-
-
-@cache
-def _insert_kernel(shift: int, nrpte: int, anon: bool, step: int) -> Callable[..., Any]:
-    """Adds a batch, into `spare` blocks; how many of them it has used, or -1 if they are not enough."""
-
-    @kernel
-    def insert(nodes: Words, flags: U32, pte: I64, pages: I64, runs: int, spare: I64) -> int:
-        used = 0
-        for run in range(runs):
-            for i in range(pages[LENGTH, run]):
-                pfn, entry = np.uint64(pages[PFN, run] + i), pages[PTE, run] + i * step
-                if anon and not flags[pfn] & PG_ANON:
-                    continue
-                first = pte[pfn]
-                if not first:
-                    pte[pfn] = entry
-                    flags[pfn] |= np.uint32(PG_DIRECT)
-                elif flags[pfn] & PG_DIRECT:
-                    if used == spare.size:
-                        return -1
-                    word = np.uint64(spare[used] >> shift)
-                    nodes[word] = nrpte - 2
-                    nodes[word + np.uint64(nrpte)] = first
-                    nodes[word + np.uint64(nrpte - 1)] = entry
-                    pte[pfn] = spare[used]
-                    flags[pfn] &= ~np.uint32(PG_DIRECT)
-                    used += 1
-                else:
-                    word = np.uint64(first >> shift)
-                    head = np.int64(nodes[word])
-                    free = head & nrpte  # slots below the first used one
-                    if free:
-                        nodes[word + np.uint64(free)] = entry
-                        nodes[word] = head - 1
-                    else:
-                        if used == spare.size:
-                            return -1
-                        word = np.uint64(spare[used] >> shift)
-                        nodes[word] = first | (nrpte - 1)
-                        nodes[word + np.uint64(nrpte)] = entry
-                        pte[pfn] = spare[used]
-                        used += 1
-        return used
-
-    return insert
-
-
-@cache
-def _remove_kernel(shift: int, nrpte: int, anon: bool, step: int) -> Callable[..., Any]:
-    """Removes a batch; (blocks that became empty, slots looked at, cache lines visited), the first -1 if an entry is missing."""
-
-    @kernel
-    def remove(nodes: Words, flags: U32, pte: I64, pages: I64, runs: int, emptied: I64) -> tuple[int, int, int]:
-        nr_emptied = slots = lines = 0
-        for run in range(runs):
-            for i in range(pages[LENGTH, run]):
-                pfn, wanted = np.uint64(pages[PFN, run] + i), pages[PTE, run] + i * step
-                if anon and not flags[pfn] & PG_ANON:
-                    continue
-                first = pte[pfn]
-                if flags[pfn] & PG_DIRECT:
-                    if first != wanted:
-                        return -1, slots, lines
-                    pte[pfn] = 0
-                    flags[pfn] &= ~np.uint32(PG_DIRECT)
-                    continue
-                word = np.uint64(first >> shift)
-                head = np.int64(nodes[word])
-                top = word + np.uint64(1 + (head & nrpte))  # the head's first used slot
-                block, next_and_idx, at = word, head, top
-                lines += 1
-                while True:
-                    slots += 1
-                    if nodes[at] == wanted:
-                        break
-                    at += np.uint64(1)
-                    if at > block + np.uint64(nrpte):
-                        below = next_and_idx & ~np.int64(nrpte)
-                        if not below:
-                            return -1, slots, lines
-                        block = np.uint64(below >> shift)
-                        next_and_idx = np.int64(nodes[block])
-                        at = block + np.uint64(1 + (next_and_idx & nrpte))
-                        lines += 1
-                nodes[at] = nodes[top]
-                nodes[top] = 0
-                if head & nrpte == nrpte - 1:
-                    nodes[word] = 0
-                    pte[pfn] = head & ~np.int64(nrpte)
-                    emptied[nr_emptied] = first
-                    nr_emptied += 1
-                else:
-                    nodes[word] = head + 1
-        return nr_emptied, slots, lines
-
-    return remove

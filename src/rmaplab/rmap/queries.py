@@ -31,6 +31,7 @@ from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_REFERENCED, P
 from rmaplab.machine.locks import Lock
 from rmaplab.objects.flags import VM_LOCKED, VM_NONLINEAR, VM_RESERVED, VM_SHARED
 from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.rmap import at_once
 from rmaplab.rmap.nonlinear import unmap_clusters, unmap_old
 from rmaplab.rmap.objrmap import Turn, passed_over
 from rmaplab.rmap.pages import Rmap
@@ -84,7 +85,9 @@ def find(rmap: Rmap, pfns: I64) -> Mappings:
 def referenced(rmap: Rmap, pfns: I64) -> Referenced:
     """page_referenced: how many have used each page since this was asked last. What was young is old afterwards."""
     nr, vm_locked, contended = np.zeros(pfns.size, np.int64), *np.zeros((2, pfns.size), np.bool_)
-    for row, pfn in enumerate(pfns.tolist()):
+    done = at_once.referenced(rmap, pfns, nr)
+    for row in np.flatnonzero(~done).tolist():
+        pfn = int(pfns[row])
         by_file = rmap.walked_by_file(pfn) is not None
         owner = rmap.walks.referenced_file if by_file else rmap.walks.referenced_owner
         tables = rmap.walks.referenced_file_tables if by_file else rmap.walks.referenced_tables
@@ -99,14 +102,16 @@ def referenced(rmap: Rmap, pfns: I64) -> Referenced:
     return Referenced(nr, vm_locked, contended)
 
 
-def unmap(rmap: Rmap, pfns: I64, entries: I64, replacing: Callable[[int], None] | None = None) -> Unmapped:
+def unmap(rmap: Rmap, pfns: I64, entries: I64, replacing: Callable[[I64], None] | None = None) -> Unmapped:
     """try_to_unmap: put entries[i] (0: nothing) wherever pfns[i] is mapped. Dirty bits go to the pages, references and rss down.
 
-    The caller has locked the pages and refers to each himself. `replacing` is told of an entry each time before it is put: swap_duplicate.
+    The caller has locked the pages and refers to each himself. `replacing` is told of entries before they are put, each as often as it is: swap_duplicate.
     """
     outcome, replaced = np.zeros((2, pfns.size), np.int64)
     late: dict[MmStruct, None] = {}
-    for row, (pfn, entry) in enumerate(zip(pfns.tolist(), entries.tolist(), strict=True)):
+    done = at_once.unmap(rmap, pfns, entries, replacing, replaced)
+    for row in np.flatnonzero(~done).tolist():
+        pfn, entry = int(pfns[row]), int(entries[row])
         by_file = rmap.walked_by_file(pfn) is not None
         with _PageWalk(
             rmap, pfn, rmap.walks.unmap_file if by_file else LockWay.WAITED, rmap.walks.unmap_tables
@@ -313,7 +318,7 @@ def _file_entry(rmap: Rmap, place: Mapping, pfn: int) -> int:
 
 
 def _unmap(
-    rmap: Rmap, walk: _PageWalk, entry: int, replacing: Callable[[int], None] | None, late: dict[MmStruct, None]
+    rmap: Rmap, walk: _PageWalk, entry: int, replacing: Callable[[I64], None] | None, late: dict[MmStruct, None]
 ) -> Outcome | None:
     """What has ended it. `late` gets whose TLBs are to be flushed at the end. Raises _Locked."""
     rules, machine, frames, pfn = rmap.walks, rmap.machine, rmap.frames, walk.pfn
@@ -344,7 +349,7 @@ def _unmap(
         if rules.unmap_counts_holders and in_cache and frames.count[pfn] != frames.mapcount[pfn] + 2:
             return Outcome.FAIL
         if replacing is not None:
-            replacing(entry)
+            replacing(np.array((entry,), np.int64))
         walk.put(place, entry or _file_entry(rmap, place, pfn))
         if rules.unmap_flushes_late:
             late[mm] = None
