@@ -25,6 +25,7 @@ from rmaplab.kernels.box import Box
 
 KERNELS = {
     "forkbench": "2.6.2,2.6.5-rc1-aa1",
+    "localmalloc": "2.6.5-rc1-aa1,2.6.5-rc1+anonmm,2.6.5-rc1+anonmm_unordered,2.6.2",
     "mallocgroup": "2.6.5-rc1-aa1,6.18",
     "manyvmas": "2.6.2,2.6.5-rc1-aa1,2.6.7,6.18",
     "sga": "2.4.21,2.6.2,2.6.5-rc1+00100,2.6.5-rc1-aa1",
@@ -33,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Family(NamedTuple):
-    """Of mallocgroup."""
+    """Of mallocgroup, and of localmalloc."""
 
     children: int
     pages: int
@@ -49,14 +50,16 @@ class Segment(NamedTuple):
 
 
 _OF_MALLOCGROUP = Family._fields
+_OF_LOCALMALLOC = ("helpers",)
 _OF_MANYVMAS = ("tests", "indexes", "mlock")
 _OF_SGA = Segment._fields
 _OF_FORKBENCH = ("levels", "ht_list", "cpu_list", "host")
 MEANINGLESS = {
-    "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA),
-    "mallocgroup": (*_OF_FORKBENCH, "plot", *_OF_MANYVMAS, *_OF_SGA),
-    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA),
-    "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot"),
+    "forkbench": (*_OF_MALLOCGROUP, *_OF_LOCALMALLOC, *_OF_MANYVMAS, *_OF_SGA),
+    "localmalloc": (*_OF_FORKBENCH, *_OF_MANYVMAS, "ram", "swap", *_OF_SGA),
+    "mallocgroup": (*_OF_FORKBENCH, "plot", *_OF_LOCALMALLOC, *_OF_MANYVMAS, *_OF_SGA),
+    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_LOCALMALLOC, "ram", *_OF_SGA),
+    "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_LOCALMALLOC, *_OF_MANYVMAS, "plot"),
 }
 """Options of the other workloads."""
 _FOR_SGA = {
@@ -83,6 +86,15 @@ def _server(box: Box) -> Box:
 _SERVER: dict[str, Any] = {"ram": "8G", "swap": "0"}
 
 
+def _group(family: Family) -> Family:
+    """What localmalloc has where nothing was typed."""
+    return family._replace(**{name: nr for name, nr in _GROUP.items() if first_typed((name,)) is None})
+
+
+_GROUP = {"children": 200, "pages": 32}
+"""As many pages as glibc takes by mmap, and not from the heap."""
+
+
 @click.command("compare")
 @click.argument("workload")
 @click.option("--levels", default="3,6,7", metavar="L,L,...", help="Depths of forking.")
@@ -91,9 +103,16 @@ _SERVER: dict[str, Any] = {"ram": "8G", "swap": "0"}
     metavar="K,K,...",
     help=f"Kernels to compare.  [default: {'; '.join(f'{name}: {kernels}' for name, kernels in KERNELS.items())}]",
 )
-@click.option("--children", default=1000, metavar="N", help="mallocgroup: processes that fork makes.")
-@click.option("--pages", default=1000, metavar="N", help="mallocgroup: pages that each of them writes.")
-@click.option("--walks", default=200, metavar="N", help="mallocgroup: pages of each kind to walk from.")
+@click.option(
+    "--children", default=1000, metavar="N", help="mallocgroup, localmalloc (200 there): processes that fork makes."
+)
+@click.option(
+    "--pages", default=1000, metavar="N", help="mallocgroup, localmalloc (32 there): pages that each of them writes."
+)
+@click.option("--walks", default=200, metavar="N", help="mallocgroup, localmalloc: pages of each kind to walk from.")
+@click.option(
+    "--helpers", default=1, metavar="K", help="localmalloc: processes that each child forks to share its pages."
+)
 @click.option(
     "--tests",
     default="rmap-test-1,test-mmap",
@@ -134,6 +153,7 @@ def command(
     levels: str,
     kernels: str | None,
     family: Family,
+    helpers: int,
     tests: str,
     indexes: str | None,
     shared: Segment,
@@ -146,10 +166,13 @@ def command(
     mlock: bool,
     host: bool,
 ) -> None:
-    """Run WORKLOAD (forkbench, mallocgroup, manyvmas, sga) on several kernels, side by side.
+    """Run WORKLOAD (forkbench, localmalloc, mallocgroup, manyvmas, sga) on several kernels, side by side.
 
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
+
+    localmalloc: children that malloc after fork, of which the announcement says that anon_vma is better than anonmm. Case by case, what is
+    visited to swap one page, and whether that sentence holds, ties or fails. --plot draws how visits grow with the children.
 
     mallocgroup is the mail of 21 January 2010: a thousand children write a thousand inherited pages each, on a box with the RAM
     that takes; how many VMAs does a walk visit to find a page's one mapping?
@@ -177,6 +200,8 @@ def command(
 
     if workload == "mallocgroup":
         work.mallocgroup(kernel_list, family, boxes[0], out)
+    elif workload == "localmalloc":
+        work.localmalloc(kernel_list, _group(family), helpers, boxes[0], plot, out)
     elif workload == "manyvmas":
         index_list = [] if indexes is None else split_names(indexes, "indexes")
         work.manyvmas(split_names(tests, "tests"), kernel_list, index_list, boxes[0], plot, out, locked=mlock)

@@ -25,7 +25,8 @@ from rmaplab.units import PAGE_SIZE
 
 BASE = 0x1000_0000
 MOST_PROCESSES = 30_000
-MOST_PAGES = 4 << 20  # 16 GiB
+MOST_PAGES = 1 << 16  # at a place: 256 MiB
+MOST_ENTRIES = 4 << 20
 
 
 class Case(Enum):
@@ -66,12 +67,11 @@ class LocalMalloc:
 
     def __init__(self, children: int, helpers: int, pages: int) -> None:
         processes = 1 + children * (1 + helpers)
-        if not (
-            min(children, helpers, pages) >= 1 and processes <= MOST_PROCESSES and 2 * processes * pages <= MOST_PAGES
-        ):
+        fits = processes <= MOST_PROCESSES and pages <= MOST_PAGES and 2 * processes * pages <= MOST_ENTRIES
+        if min(children, helpers, pages) < 1 or not fits:
             raise UsageError(
-                f"{children:,} children with {helpers:,} helpers each, {pages:,} pages: choose 1 or more of each, at most {MOST_PROCESSES:,} "
-                f"processes and {MOST_PAGES:,} entries in all, such as --children 200 --helpers 1 --pages 32"
+                f"--children {children} --helpers {helpers} --pages {pages}: give 1 or more of each, at most {MOST_PROCESSES:,} processes in all, "
+                f"{MOST_PAGES:,} pages each and {MOST_ENTRIES:,} entries in all, such as --children 200 --helpers 1 --pages 32"
             )
         self.children, self.helpers, self.pages = children, helpers, pages
 
@@ -104,10 +104,7 @@ class LocalMalloc:
             return places
         for place in places:
             place.task.exit()
-        return [
-            Place(helper, place.address)
-            for helper, place in zip(helpers[:: self.helpers], places, strict=True)
-        ]
+        return [Place(helper, place.address) for helper, place in zip(helpers[:: self.helpers], places, strict=True)]
 
     def _child(self, child: Task, case: Case) -> int:
         """What a child does first: the address of its pages."""
