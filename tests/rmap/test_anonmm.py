@@ -1,6 +1,6 @@
 """anonmm: an anonymous page names an address space and an address; its family is tried there.
 
-    page -> anonmm of 1 --- family: 1, 2, 3         one table walk each at the page's address, 1 first
+    page -> anonmm of 2 --- family: 1, 2, 3         one table walk each at the page's address: 2, 3, 1 until mapcount are found
 
 Sources: history.md 1.4 (sizes, life of the object, walk, mremap); merging is in tests/mm/test_merging.py.
 """
@@ -26,9 +26,11 @@ FORMATS = ["i386", "i386-pae", "x86-64"]
 BASE = 0x5000_0000
 
 
-def boot(paging: str = "i386-pae", nr_pages: int = 16) -> tuple[rmaplab.System, AnonMmMap, rmaplab.Task]:
+def boot(
+    paging: str = "i386-pae", nr_pages: int = 16, kernel: str = "2.6.5-rc1+anonmm"
+) -> tuple[rmaplab.System, AnonMmMap, rmaplab.Task]:
     """A task with an area whose pages have been written."""
-    system = rmaplab.boot("2.6.5-rc1+anonmm", ram="64M", paging=paging)
+    system = rmaplab.boot(kernel, ram="64M", paging=paging)
     assert isinstance(system.kernel.design, AnonMmMap)
     task = system.spawn()
     flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
@@ -119,6 +121,34 @@ def test_a_family_of_grandchildren() -> None:
     assert len(strangers) == 3
     assert walk(system, great, 6)[1] == 4
     system.check()
+
+
+def test_a_walk_goes_on_along_the_ring() -> None:
+    """From the mm that the page names: younger ones, the head, older ones. The list of 13 March 2004 begins at its head and has no end.
+
+    family    parent  0  1  2  3  helper of 1         page 0: named 1, mapped by 1 and the helper
+    """
+    for kernel, mine, shared in (("2.6.5-rc1+anonmm", 1, 4), ("2.6.5-rc1+anonmm_unordered", 6, 6)):
+        system, design, parent = boot(kernel=kernel)
+        children = [parent.fork() for _ in range(4)]
+        write(children[1], 0)
+        helper = children[1].fork()
+        assert walk(system, helper, 0) == ([children[1].pid, helper.pid], shared, 0, shared - 2)
+        write(children[3], 0)
+        assert walk(system, children[3], 0) == ([children[3].pid], mine, 0, mine - 1)
+        #   what reuse has told to a younger mm is mapped there alone; what is drawn is what is tried
+        (pfn,) = {
+            int(pfn)
+            for pfn in design.tracked()
+            if design.frames.index[pfn] == BASE and design.frames.mapcount[pfn] == 2
+        }
+        drawn = [line for line in design.draw(pfn) if "  pid " in line]
+        first = [children[1], children[2], children[3], helper, parent, children[0]]
+        order = first if mine == 1 else [parent, *children, helper]
+        assert [
+            f"{nr}  pid {task.pid}  " in line for nr, (task, line) in enumerate(zip(order, drawn, strict=True), 1)
+        ] == [True] * 6
+        system.check()
 
 
 def test_the_object_outlives_its_mm() -> None:

@@ -34,11 +34,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Family(NamedTuple):
-    """Of mallocgroup, and of localmalloc."""
+    """Of mallocgroup and localmalloc; helpers of the latter alone."""
 
     children: int
     pages: int
     walks: int
+    helpers: int
 
 
 class Segment(NamedTuple):
@@ -50,16 +51,15 @@ class Segment(NamedTuple):
 
 
 _OF_MALLOCGROUP = Family._fields
-_OF_LOCALMALLOC = ("helpers",)
 _OF_MANYVMAS = ("tests", "indexes", "mlock")
 _OF_SGA = Segment._fields
 _OF_FORKBENCH = ("levels", "ht_list", "cpu_list", "host")
 MEANINGLESS = {
-    "forkbench": (*_OF_MALLOCGROUP, *_OF_LOCALMALLOC, *_OF_MANYVMAS, *_OF_SGA),
+    "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA),
     "localmalloc": (*_OF_FORKBENCH, *_OF_MANYVMAS, "ram", "swap", *_OF_SGA),
-    "mallocgroup": (*_OF_FORKBENCH, "plot", *_OF_LOCALMALLOC, *_OF_MANYVMAS, *_OF_SGA),
-    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_LOCALMALLOC, "ram", *_OF_SGA),
-    "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_LOCALMALLOC, *_OF_MANYVMAS, "plot"),
+    "mallocgroup": (*_OF_FORKBENCH, "plot", "helpers", *_OF_MANYVMAS, *_OF_SGA),
+    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA),
+    "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot"),
 }
 """Options of the other workloads."""
 _FOR_SGA = {
@@ -84,6 +84,14 @@ def _server(box: Box) -> Box:
 
 
 _SERVER: dict[str, Any] = {"ram": "8G", "swap": "0"}
+
+
+def _one_box_is_enough(plot: Path | None, *, host: bool) -> None:
+    """Raises UsageError for what cannot be on several."""
+    if host:
+        raise UsageError("--host has the CPUs it has: leave it out, or give one --cpus and one --ht")
+    if plot is not None:
+        raise UsageError("--plot draws times over levels on one box: give one --cpus and one --ht")
 
 
 def _group(family: Family) -> Family:
@@ -153,7 +161,6 @@ def command(
     levels: str,
     kernels: str | None,
     family: Family,
-    helpers: int,
     tests: str,
     indexes: str | None,
     shared: Segment,
@@ -192,16 +199,14 @@ def command(
     counts, hows = split_counts(cpu_list, "cpus", "1,2,4"), split_names(ht_list, "ht")
     boxes = [replace(box, cpus=nr, ht=how) for how in hows for nr in counts]
     check_files(out.path, plot)
-    if len(boxes) > 1 and host:
-        raise UsageError("--host has the CPUs it has: leave it out, or give one --cpus and one --ht")
-    if len(boxes) > 1 and plot:
-        raise UsageError("--plot draws times over levels on one box: give one --cpus and one --ht")
+    if len(boxes) > 1:
+        _one_box_is_enough(plot, host=host)
     from rmaplab.cli.work import compare as work
 
     if workload == "mallocgroup":
-        work.mallocgroup(kernel_list, family, boxes[0], out)
+        work.mallocgroup(kernel_list, family[:3], boxes[0], out)
     elif workload == "localmalloc":
-        work.localmalloc(kernel_list, _group(family), helpers, boxes[0], plot, out)
+        work.localmalloc(kernel_list, _group(family), boxes[0], plot, out)
     elif workload == "manyvmas":
         index_list = [] if indexes is None else split_names(indexes, "indexes")
         work.manyvmas(split_names(tests, "tests"), kernel_list, index_list, boxes[0], plot, out, locked=mlock)

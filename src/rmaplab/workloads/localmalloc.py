@@ -53,7 +53,7 @@ class Case(Enum):
         return self in (Case.SHARED, Case.SHARED_AT_ONCE, Case.CREATOR_GONE)
 
 
-class Place(NamedTuple):
+class LocalPages(NamedTuple):
     """`pages` pages from `address` on, as `task` has them."""
 
     task: Task
@@ -85,17 +85,17 @@ class LocalMalloc:
         pages = (1 + 2 * self.children) * self.length
         return pages * 17 // 16 + (1 + self.children * (1 + self.helpers)) * 96 * 1024 + spare_bytes
 
-    def run(self, system: System, case: Case) -> list[Place]:
+    def run(self, system: System, case: Case) -> list[LocalPages]:
         """The pages that the case is about, by who has them, all in memory. Raises SyscallError, NoMemory."""
         parent = system.spawn()
         self._malloc(parent, BASE)
         if case is Case.UNTOUCHED:
             for _ in range(self.children):
                 parent.fork()
-            return [Place(parent, BASE)]
+            return [LocalPages(parent, BASE)]
         places, helpers = [], list[Task]()
         for child in (parent.fork() for _ in range(self.children)):
-            places.append(Place(child, self._child(child, case)))
+            places.append(LocalPages(child, self._child(child, case)))
             if case is Case.SHARED_AT_ONCE:
                 helpers += self._fork_helpers(child)
         if case in (Case.SHARED, Case.CREATOR_GONE):
@@ -104,7 +104,9 @@ class LocalMalloc:
             return places
         for place in places:
             place.task.exit()
-        return [Place(helper, place.address) for helper, place in zip(helpers[:: self.helpers], places, strict=True)]
+        return [
+            LocalPages(helper, place.address) for helper, place in zip(helpers[:: self.helpers], places, strict=True)
+        ]
 
     def _child(self, child: Task, case: Case) -> int:
         """What a child does first: the address of its pages."""

@@ -65,11 +65,9 @@ def mallocgroup(kernels: list[str], sizes: tuple[int, int, int], box: Box, out: 
     gather(runs, "compiling", len(kernels), lambda result: result.kernel, show)
 
 
-def localmalloc(
-    kernels: list[str], sizes: tuple[int, int, int], helpers: int, box: Box, plot: Path | None, out: Output
-) -> None:
-    """`sizes`: children, pages and walks; for a plot, with fewer children before that."""
-    children, pages, walks = sizes
+def localmalloc(kernels: list[str], sizes: tuple[int, int, int, int], box: Box, plot: Path | None, out: Output) -> None:
+    """`sizes`: children, pages, walks, helpers."""
+    children, pages, walks, helpers = sizes
     growth = GROWTH if plot is not None else GROWTH[-1:]
     runs, total = compare_localmalloc(kernels, children, helpers, pages, walks, with_paging(box, kernels), growth)
 

@@ -29,6 +29,7 @@ from rmaplab.kernels.system import System, boot
 from rmaplab.lab.announcement.experiment import hardware_as_json
 from rmaplab.lab.costs.sweep import measure
 from rmaplab.machine.arrays import I64
+from rmaplab.machine.entries import PFN_MASK
 from rmaplab.machine.pagetable import lookup
 from rmaplab.mm.kernel import Kernel
 from rmaplab.reclaim.page_out import page_out
@@ -37,7 +38,7 @@ from rmaplab.rmap.anonmm import AnonMmMap
 from rmaplab.rmap.brute_force import judge
 from rmaplab.rmap.queries import referenced
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
-from rmaplab.workloads.localmalloc import Case, LocalMalloc, Place
+from rmaplab.workloads.localmalloc import Case, LocalMalloc, LocalPages
 
 SPARE_BYTES = 64 << 20  # the kernel's own, and room below its watermarks
 SWAP_SPARE = 64  # pages: its header, and where slots are looked for in clusters
@@ -189,7 +190,7 @@ def _run(kernel: str, group: LocalMalloc, case: Case, walks: int, box: Box) -> L
     )
 
 
-def sample(system: System, places: Sequence[Place], pages: int, most: int) -> I64:
+def sample(system: System, places: Sequence[LocalPages], pages: int, most: int) -> I64:
     """The frames of at most `most` pages, evenly spread over all that lie at these places. Raises KernelBug where one is not there."""
     total = len(places) * pages
     found = []
@@ -199,7 +200,7 @@ def sample(system: System, places: Sequence[Place], pages: int, most: int) -> I6
         entry = 0 if mm is None else lookup(*system.machine.geometry, mm.pgd, place.address + page * PAGE_SIZE)[0]
         if not entry & system.machine.mapped:
             raise KernelBug("localmalloc", f"page {page} of {place} is not in memory")
-        found.append(entry >> PAGE_SHIFT)
+        found.append((entry >> PAGE_SHIFT) & PFN_MASK)
     return np.array(found, np.int64)
 
 
