@@ -7,7 +7,7 @@
 
 "applications using local "malloc" in a process-group will scale better during heavy swapping (in presence of tons of processes in the
 same group)". Whose the pages are that swapping asks for decides, so there is a Case for each kind. A malloc that goes through mmap, as
-glibc's does from 128 KiB on, lies apart; one that grows the heap lies adjacent to inherited memory, and merges with it where the kernel
+glibc's does from 128 KiB on (mallopt(3)), lies apart; one that grows the heap lies adjacent to inherited memory, and merges with it where the kernel
 merges.
 
 Sources: the announcement (18 March 2004); Andrea Arcangeli, 13 March 2004, <20040313173348.GI30940@dualathlon.random>.
