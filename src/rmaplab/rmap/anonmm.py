@@ -230,10 +230,10 @@ class AnonMmMap(ObjRmap[AnonMm]):
 
 
 class AnonMmUnordered(AnonMmMap):
-    """anonmm as "anon_vma RFC2" of 13 March 2004 has it: the list of mms from its head on, whatever mm the page is of, and to its end.
+    """anonmm as a mail of 13 March 2004 has it: all mms from the head on, whosever the page is.
 
-    That is the loop in Linus Torvalds's mail, and what Andrea Arcangeli's answer holds against it: for what a child has malloc'ed "you'll
-    still have to try all the mm in the anongroup". try_to_unmap ends when nobody maps the page any more, as always.
+    That is the loop in Linus Torvalds's part of "anon_vma RFC2", and what Andrea Arcangeli's answer holds against it: for what a child has
+    malloc'ed "you'll still have to try all the mm in the anongroup". try_to_unmap ends when nobody maps the page any more, as always.
     """
 
     name: ClassVar[str] = "anonmm_unordered"
