@@ -38,6 +38,7 @@ DRAWING = {
     "rmaplab.report.plots",
     "rmaplab.report.plot_times",
     "rmaplab.report.boundary_plot",
+    "rmaplab.report.localmalloc_plot",
     "rmaplab.report.manyvmas_plot",
 }
 SUBCOMMANDS = ("live diff", "sweep memory", "designs check")

@@ -168,7 +168,7 @@ def test_a_mistake_gets_one_line_and_2(arguments: list[str], says: str, capsys: 
 @pytest.mark.parametrize("option", ["--windows", "--segment=1M", "--users=3"])
 def test_options_of_sga_are_no_others(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The other workloads say so."""
-    for workload in ("forkbench", "mallocgroup", "manyvmas"):
+    for workload in ("forkbench", "localmalloc", "mallocgroup", "manyvmas"):
         with pytest.raises(SystemExit) as stop:
             main(["compare", workload, option])
         assert stop.value.code == 2
@@ -179,4 +179,4 @@ def test_a_workload_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     """The line has those there are."""
     with pytest.raises(SystemExit):
         main(["compare", "sgb"])
-    assert "choose from forkbench, mallocgroup, manyvmas, sga\n" in capsys.readouterr().err
+    assert "choose from forkbench, localmalloc, mallocgroup, manyvmas, sga\n" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """anonmm: an anonymous page names an address space and an address; its family is tried there.
 
-    page -> anonmm of 1 --- family: 1, 2, 3         one table walk each at the page's address, 1 first
+    page -> anonmm of 2 --- family: 1, 2, 3         one table walk each at the page's address: 2, 3, 1 until mapcount are found
 
 Sources: history.md 1.4 (sizes, life of the object, walk, mremap); merging is in tests/mm/test_merging.py.
 """
@@ -26,9 +26,11 @@ FORMATS = ["i386", "i386-pae", "x86-64"]
 BASE = 0x5000_0000
 
 
-def boot(paging: str = "i386-pae", nr_pages: int = 16) -> tuple[rmaplab.System, AnonMmMap, rmaplab.Task]:
+def boot(
+    paging: str = "i386-pae", nr_pages: int = 16, kernel: str = "2.6.5-rc1+anonmm"
+) -> tuple[rmaplab.System, AnonMmMap, rmaplab.Task]:
     """A task with an area whose pages have been written."""
-    system = rmaplab.boot("2.6.5-rc1+anonmm", ram="64M", paging=paging)
+    system = rmaplab.boot(kernel, ram="64M", paging=paging)
     assert isinstance(system.kernel.design, AnonMmMap)
     task = system.spawn()
     flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
@@ -111,10 +113,7 @@ def test_a_family_of_grandchildren() -> None:
     grandchild = child.fork()
     great = grandchild.fork()
     #   named: the child; mapped by it and its two descendants; the family: parent, child, grandchild, great
-    pids, visits, empty, other = walk(system, great, 5)
-    assert pids[0] == child.pid
-    assert set(pids) == {child.pid, grandchild.pid, great.pid}
-    assert (visits, empty, other) == (4, 0, 1)  # the parent has another page there
+    assert walk(system, great, 5) == ([child.pid, grandchild.pid, great.pid], 3, 0, 0)  # the parent would come last
     assert set(walk(system, great, 6)[0]) == {parent.pid, child.pid, grandchild.pid, great.pid}
     #   no new program's mm joins: exec would begin a family of its own
     newcomer = system.spawn()
@@ -122,6 +121,34 @@ def test_a_family_of_grandchildren() -> None:
     assert len(strangers) == 3
     assert walk(system, great, 6)[1] == 4
     system.check()
+
+
+def test_a_walk_goes_on_along_the_ring() -> None:
+    """From the mm that the page names: younger ones, the head, older ones. The list of 13 March 2004 begins at its head and has no end.
+
+    family    parent  0  1  2  3  helper of 1         page 0: named 1, mapped by 1 and the helper
+    """
+    for kernel, mine, shared in (("2.6.5-rc1+anonmm", 1, 4), ("2.6.5-rc1+anonmm_unordered", 6, 6)):
+        system, design, parent = boot(kernel=kernel)
+        children = [parent.fork() for _ in range(4)]
+        write(children[1], 0)
+        helper = children[1].fork()
+        assert walk(system, helper, 0) == ([children[1].pid, helper.pid], shared, 0, shared - 2)
+        write(children[3], 0)
+        assert walk(system, children[3], 0) == ([children[3].pid], mine, 0, mine - 1)
+        #   what reuse has told to a younger mm is mapped there alone; what is drawn is what is tried
+        (pfn,) = {
+            int(pfn)
+            for pfn in design.tracked()
+            if design.frames.index[pfn] == BASE and design.frames.mapcount[pfn] == 2
+        }
+        drawn = [line for line in design.draw(pfn) if "  pid " in line]
+        first = [children[1], children[2], children[3], helper, parent, children[0]]
+        order = first if mine == 1 else [parent, *children, helper]
+        assert [
+            f"{nr}  pid {task.pid}  " in line for nr, (task, line) in enumerate(zip(order, drawn, strict=True), 1)
+        ] == [True] * 6
+        system.check()
 
 
 def test_the_object_outlives_its_mm() -> None:
@@ -132,7 +159,7 @@ def test_the_object_outlives_its_mm() -> None:
     grandchild = child.fork()
     child.exit()
     assert design.cache.nr_objects == 3  # the grandchild maps a page that names the child's
-    assert walk(system, grandchild, 5) == ([grandchild.pid], 3, 1, 1)
+    assert walk(system, grandchild, 5) == ([grandchild.pid], 2, 1, 0)
     system.check()
     grandchild.munmap(BASE + 5 * PAGE_SIZE, PAGE_SIZE)
     assert design.cache.nr_objects == 2

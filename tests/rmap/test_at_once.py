@@ -26,7 +26,7 @@ from rmaplab.rmap.protocol import ReverseMap
 from rmaplab.rmap.queries import referenced, unmap
 from rmaplab.units import PAGE_SIZE
 
-KERNELS = ["2.6.2", "2.6.5-rc1", "2.6.5-rc1-aa1", "2.6.5-rc1+anonmm", "2.6.7", "2.6.5-rc1+anon_vma_interval_tree"]
+KERNELS = ["2.6.2", "2.6.5-rc1-aa1", "2.6.5-rc1+anonmm", "2.6.5-rc1+anonmm_unordered", "2.6.7", "2.6.5-rc1+anon_vma_interval_tree"]
 NR = 24
 
 
@@ -91,7 +91,7 @@ class Life:
         columns = {n: getattr(frames, n).tolist() for n in ("flags", "count", "mapcount", "mapping", "index")}
         tables = machine.ram.bytes[np.flatnonzero(frames.flags & PG_TABLE)].tobytes()
         counts = {name: nr for name, nr in machine.ledger.counts.items() if nr}
-        if self.k.design.name == "anonmm":  # an mm is empty from its last page on, and that may be another one
+        if self.k.design.name.startswith("anonmm"):  # an mm is empty from its last page on, and that may be another one
             in_vain = counts.pop("visit_empty_mm", 0), counts.pop("visit_other_page", 0)
             counts |= {"visits in vain": sum(in_vain), "table_walk": counts["table_walk"] + in_vain[0]}
         ledger = (machine.ledger.visits, machine.ledger.in_vain)

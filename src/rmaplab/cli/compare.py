@@ -25,6 +25,7 @@ from rmaplab.kernels.box import Box
 
 KERNELS = {
     "forkbench": "2.6.2,2.6.5-rc1-aa1",
+    "localmalloc": "2.6.5-rc1-aa1,2.6.5-rc1+anonmm,2.6.5-rc1+anonmm_unordered,2.6.2",
     "mallocgroup": "2.6.5-rc1-aa1,6.18",
     "manyvmas": "2.6.2,2.6.5-rc1-aa1,2.6.7,6.18",
     "sga": "2.4.21,2.6.2,2.6.5-rc1+00100,2.6.5-rc1-aa1",
@@ -33,11 +34,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Family(NamedTuple):
-    """Of mallocgroup."""
+    """Of mallocgroup and localmalloc; helpers of the latter alone."""
 
     children: int
     pages: int
     walks: int
+    helpers: int
 
 
 class Segment(NamedTuple):
@@ -54,7 +56,8 @@ _OF_SGA = Segment._fields
 _OF_FORKBENCH = ("levels", "ht_list", "cpu_list", "host")
 MEANINGLESS = {
     "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA),
-    "mallocgroup": (*_OF_FORKBENCH, "plot", *_OF_MANYVMAS, *_OF_SGA),
+    "localmalloc": (*_OF_FORKBENCH, *_OF_MANYVMAS, "ram", "swap", *_OF_SGA),
+    "mallocgroup": (*_OF_FORKBENCH, "plot", "helpers", *_OF_MANYVMAS, *_OF_SGA),
     "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA),
     "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot"),
 }
@@ -83,6 +86,23 @@ def _server(box: Box) -> Box:
 _SERVER: dict[str, Any] = {"ram": "8G", "swap": "0"}
 
 
+def _one_box_is_enough(plot: Path | None, *, host: bool) -> None:
+    """Raises UsageError for what cannot be on several."""
+    if host:
+        raise UsageError("--host has the CPUs it has: leave it out, or give one --cpus and one --ht")
+    if plot is not None:
+        raise UsageError("--plot draws times over levels on one box: give one --cpus and one --ht")
+
+
+def _group(family: Family) -> Family:
+    """What localmalloc has where nothing was typed."""
+    return family._replace(**{name: nr for name, nr in _GROUP.items() if first_typed((name,)) is None})
+
+
+_GROUP = {"children": 200, "pages": 32}
+"""As many pages as glibc takes by mmap, and not from the heap."""
+
+
 @click.command("compare")
 @click.argument("workload")
 @click.option("--levels", default="3,6,7", metavar="L,L,...", help="Depths of forking.")
@@ -91,9 +111,16 @@ _SERVER: dict[str, Any] = {"ram": "8G", "swap": "0"}
     metavar="K,K,...",
     help=f"Kernels to compare.  [default: {'; '.join(f'{name}: {kernels}' for name, kernels in KERNELS.items())}]",
 )
-@click.option("--children", default=1000, metavar="N", help="mallocgroup: processes that fork makes.")
-@click.option("--pages", default=1000, metavar="N", help="mallocgroup: pages that each of them writes.")
-@click.option("--walks", default=200, metavar="N", help="mallocgroup: pages of each kind to walk from.")
+@click.option(
+    "--children", default=1000, metavar="N", help="mallocgroup, localmalloc (200 there): processes that fork makes."
+)
+@click.option(
+    "--pages", default=1000, metavar="N", help="mallocgroup, localmalloc (32 there): pages that each of them writes."
+)
+@click.option("--walks", default=200, metavar="N", help="mallocgroup, localmalloc: pages of each kind to walk from.")
+@click.option(
+    "--helpers", default=1, metavar="K", help="localmalloc: processes that each child forks to share its pages."
+)
 @click.option(
     "--tests",
     default="rmap-test-1,test-mmap",
@@ -146,10 +173,13 @@ def command(
     mlock: bool,
     host: bool,
 ) -> None:
-    """Run WORKLOAD (forkbench, mallocgroup, manyvmas, sga) on several kernels, side by side.
+    """Run WORKLOAD (forkbench, localmalloc, mallocgroup, manyvmas, sga) on several kernels, side by side.
 
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
+
+    localmalloc: children that malloc after fork, of which the announcement says that anon_vma is better than anonmm. Case by case, what is
+    visited to swap one page, and whether that sentence holds, ties or fails. --plot draws how visits grow with the children.
 
     mallocgroup is the mail of 21 January 2010: a thousand children write a thousand inherited pages each, on a box with the RAM
     that takes; how many VMAs does a walk visit to find a page's one mapping?
@@ -169,14 +199,14 @@ def command(
     counts, hows = split_counts(cpu_list, "cpus", "1,2,4"), split_names(ht_list, "ht")
     boxes = [replace(box, cpus=nr, ht=how) for how in hows for nr in counts]
     check_files(out.path, plot)
-    if len(boxes) > 1 and host:
-        raise UsageError("--host has the CPUs it has: leave it out, or give one --cpus and one --ht")
-    if len(boxes) > 1 and plot:
-        raise UsageError("--plot draws times over levels on one box: give one --cpus and one --ht")
+    if len(boxes) > 1:
+        _one_box_is_enough(plot, host=host)
     from rmaplab.cli.work import compare as work
 
     if workload == "mallocgroup":
-        work.mallocgroup(kernel_list, family, boxes[0], out)
+        work.mallocgroup(kernel_list, family[:3], boxes[0], out)
+    elif workload == "localmalloc":
+        work.localmalloc(kernel_list, _group(family), boxes[0], plot, out)
     elif workload == "manyvmas":
         index_list = [] if indexes is None else split_names(indexes, "indexes")
         work.manyvmas(split_names(tests, "tests"), kernel_list, index_list, boxes[0], plot, out, locked=mlock)

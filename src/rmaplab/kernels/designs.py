@@ -24,6 +24,7 @@ OURS = {
     "virtual_scan": "rmaplab.rmap.virtual_scan:VirtualScan",
     "pte_chain": "rmaplab.rmap.pte_chain:PteChain",
     "anonmm": "rmaplab.rmap.anonmm:AnonMmMap",
+    "anonmm_unordered": "rmaplab.rmap.anonmm:AnonMmUnordered",
     "anon_vma": "rmaplab.rmap.anon_vma:AnonVmaMap",
     "anon_vma_interval_tree": "rmaplab.rmap.anon_vma_indexed:AnonVmaIntervalTree",
     "anon_vma_chain": "rmaplab.rmap.anon_vma_chain:AnonVmaChainMap",

@@ -10,7 +10,8 @@ VMAs at all: anonymous VMAs may merge as they like.
     | index   0x40007000 |      | head, list            |       |-- anonmm of the child
     | mapcount 2         |      | count: mm + its pages |       |-- anonmm of another child (its mm may be gone)
     +--------------------+      +-----------------------+
-                          each mm of the family: one page-table walk at 0x40007000, the page's own mm first, until mapcount found
+                          each mm of the family: one page-table walk at 0x40007000, until mapcount found; the page's own mm first,
+                          then on along the list, which is a ring, from there: younger mms, the head, older ones
 
 Its hole, and the remedy. mremap moves a page to another address in one mm only. A page nobody shares is told its new address;
 a shared one could not be found any more, so mremap takes a private copy of it first (Linus's suggestion; mainline did it so in
@@ -18,8 +19,11 @@ a shared one could not be found any more, so mremap takes a private copy of it f
 
 What each verb costs.
     fork, per mm      24 bytes (40 on 64 bit), a list insertion           per VMA, per page    nothing, mapcount + 1
-    walk              one table walk per mm of the family at worst; one for a page that is private to its mm
+    walk              one table walk per mm of the family at worst; one for a page that is private to its mm; a page can only have been
+                      forked into younger mms, so that these come first is not for nothing
     mremap            an entry move per page, and a page copy for each page that is shared
+
+AnonMmUnordered is what it was taken for in the week before it was posted: a list of mms that is gone through.
 
 Sources: history.md 1.4 (HT:0c35710493, "rmap 10" and "rmap 11", May 2004; LKML 2004-03-18). The object outlives its mm while
 pages name it: a page may be mapped by a grandchild only, and be found through its grandfather's anonmm.
@@ -75,6 +79,8 @@ class AnonMmMap(ObjRmap[AnonMm]):
     unshares_moves: ClassVar[bool] = True
     page_lock: ClassVar[str | None] = "PG_maplock"
     lock_classes: ClassVar[LockClasses] = (("PG_maplock", False, False), ("anonmm_lock", False, False))
+    stops: ClassVar[bool] = True
+    """A walk ends when as many entries are found as the page has mapcount."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
@@ -173,47 +179,49 @@ class AnonMmMap(ObjRmap[AnonMm]):
         return anonymous
 
     def walk(self, pfn: int) -> Iterator[Mapping]:
-        """The mm the page names, then its family, each at the page's one address, until mapcount are found."""
+        """The family, each at the page's one address, in the order of tried(), until mapcount are found or, if that is not `stops`, to the end."""
         anonmm, machine = self.owner_of(pfn), self.machine
         if anonmm is None:
             return
         address, left = int(self.frames.index[pfn]), int(self.frames.mapcount[pfn])
-        for member in self._family(anonmm):
+        for member in self.tried(anonmm):
             machine.ledger.visit("mm_visit")
             if member.mm is None or not member.mm.rss:
                 machine.ledger.waste("visit_empty_mm")
             elif found := look(machine, pfn, member.mm, address):
                 yield found
                 left -= 1
-                if not left:
+                if self.stops and not left:
                     return
 
     def sites(self, pfns: I64, *, stops: bool) -> Sites | None:
-        """The same, mm by mm for each page; it stops in any case."""
-        del stops
+        """The same, mm by mm for each page."""
         anonmm, machine, frames = self.owner_of(int(pfns[0])), self.machine, self.frames
         if anonmm is None:
             return None
-        members = [member.mm for member in self._family(anonmm)]
+        members = [member.mm for member in self.tried(anonmm)]
         pgds = np.array([-1 if mm is None or not mm.rss else mm.pgd for mm in members], np.int64)
         rows = np.empty((4, int(frames.mapcount[pfns].sum())), np.int64)
-        columns = frames.mapcount, frames.index
-        nr, empty, looked = _look_in_mms(*machine.geometry, machine.mapped, *columns, pfns, pgds, rows)
+        columns, stops = (frames.mapcount, frames.index), stops or self.stops
+        nr, empty, looked = _look_in_mms(*machine.geometry, machine.mapped, *columns, pfns, pgds, rows, stops)
         row, member, address, pte = rows[:, :nr]
         visits, in_vain = {"mm_visit": empty + looked}, {"visit_empty_mm": empty, "visit_other_page": looked - nr}
         owner = (np.cumsum([mm is not None for mm in members]) - 1)[member]
         owners: list[tuple[MmStruct, VmArea | None]] = [(mm, None) for mm in members if mm is not None]
         return Sites(row, owner, address, pte, owners, visits, in_vain, looked)
 
-    @staticmethod
-    def _family(anonmm: AnonMm) -> list[AnonMm]:
-        """The page's own first, then the others in order of birth."""
-        return [anonmm, *(other for other in anonmm.head.family if other is not anonmm)]
+    def tried(self, anonmm: AnonMm) -> Iterator[AnonMm]:
+        """In which order a walk tries the family of the one that the page names: that first, then on along the ring from there."""
+        yield anonmm
+        family = list(anonmm.head.family)
+        own = family.index(anonmm)
+        yield from family[own + 1 :]
+        yield from family[:own]
 
     def draw_owner(self, owner: AnonMm, index: int) -> tuple[str, list[str]]:
         """The family in the order of the walk: all are looked at where the page says."""
         hanging = []
-        for nr, member in enumerate(self._family(owner), 1):
+        for nr, member in enumerate(self.tried(owner), 1):
             whose = f"pid {member.mm.pid}" if member.mm is not None else "mm gone"
             head = ", the head" if member is owner.head else ""
             hanging.append(f"{nr}  {whose}  anonmm {member.address:x}, pages that name it: {member.nr_pages}{head}")
@@ -240,10 +248,25 @@ class AnonMmMap(ObjRmap[AnonMm]):
                 raise KernelBug("anonmm", f"the object at {anonmm.address:#x} counts {anonmm.nr_pages} pages")
 
 
+class AnonMmUnordered(AnonMmMap):
+    """anonmm as a mail of 13 March 2004 has it: all mms from the head on, whosever the page is.
+
+    That is the loop in Linus Torvalds's part of "anon_vma RFC2", and what Andrea Arcangeli's answer holds against it: for what a child has
+    malloc'ed "you'll still have to try all the mm in the anongroup". try_to_unmap ends when nobody maps the page any more, as always.
+    """
+
+    name: ClassVar[str] = "anonmm_unordered"
+    stops: ClassVar[bool] = False
+
+    def tried(self, anonmm: AnonMm) -> Iterator[AnonMm]:
+        """In order of birth."""
+        yield from list(anonmm.head.family)
+
+
 @kernel
 def _look_in_mms(
-    words: Words, levels: int, bits: int, mapped: int, mapcount: I32, addresses: I64, pfns: I64, pgds: I64, rows: I64
-) -> tuple[int, int, int]:
+    words: Words, levels: int, bits: int, mapped: int, mapcount: I32, addresses: I64, pfns: I64, pgds: I64, rows: I64, stops: bool
+) -> tuple[int, int, int]:  # fmt: skip
     """Fill `rows` with (page, mm, address, entry): how many; mms that have nothing, and mms where a page was looked for."""
     nr, empty, looked = 0, 0, 0
     for i in range(pfns.size):
@@ -263,6 +286,6 @@ def _look_in_mms(
                 rows[0, nr], rows[1, nr], rows[2, nr], rows[3, nr] = i, m, address, slot << (12 - bits)
                 nr += 1
                 left -= 1
-                if left <= 0:
+                if stops and left <= 0:
                     break
     return nr, empty, looked

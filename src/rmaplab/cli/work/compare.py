@@ -14,10 +14,12 @@ from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.baselines import baselines
 from rmaplab.lab.announcement.experiment import Result, compare_forkbench
+from rmaplab.lab.costs.localmalloc import LocalMallocRow, compare_localmalloc
 from rmaplab.lab.costs.mallocgroup import WalkResult, compare_mallocgroup
 from rmaplab.lab.costs.manyvmas import ManyVmasRow, compare_manyvmas
 from rmaplab.lab.costs.sga import HOST_BYTES, SgaRow, compare_sga
 from rmaplab.report.emit import emit
+from rmaplab.report.localmalloc import LocalMallocReport, of_all_children
 from rmaplab.report.mallocgroup import WalksReport
 from rmaplab.report.manyvmas import ManyVmasReport, published
 from rmaplab.report.sga import SgaReport
@@ -26,7 +28,7 @@ from rmaplab.units import format_size, parse_size
 from rmaplab.workloads.sga import How
 
 GROWTH = (16, 8, 4, 2, 1)
-"""A plot has the programs at a 16th of their VMAs, at an 8th, and so on."""
+"""A plot has the programs at a 16th of their VMAs (localmalloc: of its children), at an 8th, and so on."""
 
 
 def forkbench(
@@ -61,6 +63,23 @@ def mallocgroup(kernels: list[str], sizes: tuple[int, int, int], box: Box, out: 
         emit(WalksReport(results), *out)
 
     gather(runs, "compiling", len(kernels), lambda result: result.kernel, show)
+
+
+def localmalloc(kernels: list[str], sizes: tuple[int, int, int, int], box: Box, plot: Path | None, out: Output) -> None:
+    """`sizes`: children, pages, walks, helpers."""
+    children, pages, walks, helpers = sizes
+    growth = GROWTH if plot is not None else GROWTH[-1:]
+    runs, total = compare_localmalloc(kernels, children, helpers, pages, walks, with_paging(box, kernels), growth)
+
+    def show(rows: Sequence[LocalMallocRow]) -> None:
+        if whole := of_all_children(rows, children):
+            emit(LocalMallocReport(whole), *out)
+        if plot is not None and len(rows) == total:
+            from rmaplab.report.localmalloc_plot import plot_localmalloc  # noqa: PLC0415  (matplotlib is optional, and slow)
+
+            plot_localmalloc(rows, plot)
+
+    gather(runs, "compiling", total, lambda row: f"{row.children:,} children, {row.case}, {row.kernel}", show)
 
 
 def manyvmas(
