@@ -26,7 +26,14 @@ from rmaplab.rmap.protocol import ReverseMap
 from rmaplab.rmap.queries import referenced, unmap
 from rmaplab.units import PAGE_SIZE
 
-KERNELS = ["2.6.2", "2.6.5-rc1-aa1", "2.6.5-rc1+anonmm", "2.6.5-rc1+anonmm_unordered", "2.6.7", "2.6.5-rc1+anon_vma_interval_tree"]
+KERNELS = [
+    "2.6.2",
+    "2.6.5-rc1-aa1",
+    "2.6.5-rc1+anonmm",
+    "2.6.5-rc1+anonmm_unordered",
+    "2.6.7",
+    "2.6.5-rc1+anon_vma_interval_tree",
+]
 NR = 24
 
 

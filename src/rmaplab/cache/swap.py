@@ -75,6 +75,18 @@ class Swap:
         """swap_duplicate of a slot that somebody uses."""
         self.area.duplicate(np.array((slot,), np.int64))
 
+    def use_all(self, slots: I64) -> None:
+        """The same of many."""
+        self.area.duplicate(slots)
+
+    def give_uses(self, slots: I64) -> None:
+        """swap_free of each, of slots whose pages somebody holds."""
+        self.area.give(slots)
+
+    def slot_of(self, entry: int) -> int:
+        """The slot that a swap entry names."""
+        return self._encoding.swap_slot(entry)[1]
+
     def entry(self, slot: int) -> int:
         """What a page-table entry says that names it."""
         return self._encoding.swap_entry(0, slot)

@@ -36,6 +36,7 @@ from rmaplab.mm.kernel import Kernel, halves
 from rmaplab.mm.nonlinear import do_file_page
 from rmaplab.mm.stack import expand_stack
 from rmaplab.mm.swap_in import do_swap_page
+from rmaplab.mm.swap_in_many import map_cached
 from rmaplab.mm.vma_lock import is_write_locked, take_for_fault
 from rmaplab.objects.flags import VM_ACCESS, VM_EXEC, VM_GROWSDOWN, VM_READ, VM_SHARED, VM_WRITE
 from rmaplab.objects.limits import Limits
@@ -186,8 +187,7 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     if found.there > there:
         return there
     if found.other == 0:
-        bring_back(k, vma, there)
-        return there
+        return bring_back(k, vma, there, end)
     if vma.file is not None:
         if found.codes[0] == EMPTY:
             if not map_stretch(k, vma, there, found.codes[: (end - there) >> PAGE_SHIFT], write):
@@ -206,13 +206,14 @@ def _handle_faults(k: Kernel, vma: VmArea, found: Found, write: bool) -> int:
     return _anonymous(k, vma, found, write)
 
 
-def bring_back(k: Kernel, vma: VmArea, address: int) -> None:
-    """An entry that is no page says where it is: in swap, or in the file. Raises BusError, and as an allocation, with the entry as it was."""
+def bring_back(k: Kernel, vma: VmArea, address: int, end: int) -> int:
+    """Entries that are no pages say where they are: in swap, or in the file. From where on to look again. Raises BusError, and as an allocation, with the entry as it was."""
     entry, _ = lookup(*k.machine.geometry, vma.mm.pgd, address)
     if k.machine.encoding.kind(int(entry)) is EntryKind.FILE:
         do_file_page(k, vma, address)
-    else:
+    elif map_cached(k, vma, address, end) == address:
         do_swap_page(k, vma, address)
+    return address
 
 
 def _until_the_pagevec_drains(k: Kernel, found: Found, end: int) -> int:

@@ -83,6 +83,19 @@ class LruAdd:
             flags[pfn] &= ~np.uint32(PG_REFERENCED)
             self._ledger.charge("pgactivate")
 
+    def mark_all_accessed(self, pfns: I64) -> None:
+        """The same of many pages, one after the other."""
+        if self.lists is None:
+            return
+        flags = self._allocator.frames.flags
+        used = flags[pfns] & PG_REFERENCED != 0
+        flags[pfns[~used]] |= np.uint32(PG_REFERENCED)
+        rises = pfns[used & (flags[pfns] & (PG_LRU | PG_ACTIVE) == PG_LRU)]
+        if rises.size:
+            self.lists.activate(rises)
+            flags[rises] &= ~np.uint32(PG_REFERENCED)
+            self._ledger.charge("pgactivate", rises.size)
+
     def waiting(self, cpu: int) -> list[int]:
         """The PFNs in the pagevec of a CPU."""
         return self._waiting[cpu]

@@ -12,6 +12,8 @@ read-only in any case: a write that brought it finds a read-only page next, as i
 Source: 2.6.2 mm/memory.c, do_swap_page, zap_pte_range; mm/swap_state.c, read_swap_cache_async, free_page_and_swap_cache; swapin_readahead; eras.md 2.3; reclaim.md F.4 to F.6.
 """
 
+from itertools import takewhile
+
 import numpy as np
 
 from rmaplab.errors import KernelBug, NoMemory
@@ -22,6 +24,7 @@ from rmaplab.machine.entries import PRESENT, READABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_SWAPCACHE
 from rmaplab.machine.pagetable import lookup
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.swap_in_many import read_swap_cache
 from rmaplab.objects.flags import VM_ACCESS
 from rmaplab.objects.mm_types import VmArea
 from rmaplab.units import PAGE_SHIFT
@@ -91,14 +94,17 @@ def swapin_readahead(k: Kernel, slot: int) -> None:
     if not cluster:
         return
     first = slot >> cluster << cluster
-    for near in range(max(first, 1), min(first + (1 << cluster), k.swap.nr_slots)):
-        try:
-            pfn = read_swap_cache_async(k, near) if k.swap.users[near] else -1
-        except NoMemory:
-            break
-        if pfn < 0:
-            break
-        put_page(k, pfn)
+    near = range(max(first, 1), min(first + (1 << cluster), k.swap.nr_slots))
+    used = list(takewhile(lambda each: k.swap.users[each] > 0, near))
+    if not read_swap_cache(k, used):
+        for each in used:
+            try:
+                pfn = read_swap_cache_async(k, each)
+            except NoMemory:
+                break
+            if pfn < 0:
+                break
+            put_page(k, pfn)
     k.lru_add.drain(k.this_cpu())
 
 
