@@ -25,7 +25,7 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, READABLE, RW, WRITABLE
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_SLOW, copy_frames
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_NOT_UPTODATE, PG_SLOW, copy_frames
 from rmaplab.machine.pagetable import count_tables, lookup
 from rmaplab.machine.pagetable_fault import count_ways, hang_ways, hook_tables
 from rmaplab.mm.driver import check_nopage, is_device, map_device, nopage
@@ -64,10 +64,13 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
     try:
         slow = vma.file.mapping.on_disk and _is_slow(k, vma.file.mapping, index)
+        major = slow and _is_major(k, vma.file.mapping, index)
         page = _ask(k, vma, vma.file, index, address)
     except (BusError, NoMemory, Oops):
         machine.allocator.free(copy)
         raise
+    if major:
+        machine.charge("pgmajfault")
     if slow and around and k.rules.fault_drops_lock_to_read and _begin_again(k, vma, vma.file, address, page):
         return
     locked = np.array([[page]], np.int64)
@@ -125,6 +128,12 @@ def _ask(k: Kernel, vma: VmArea, opened: File, index: int, address: int) -> int:
 def _is_slow(k: Kernel, file: AddressSpace, index: int) -> bool:
     """Whether a fault will have to read that page, or to read ahead."""
     return index not in file.pages or bool(k.machine.frames.flags[file.pages[index]] & PG_SLOW)
+
+
+def _is_major(k: Kernel, file: AddressSpace, index: int) -> bool:
+    """Whether a fault counts as major: the page must be read; or, in some eras, waited for."""
+    page = file.pages.find(index)
+    return page < 0 or (k.rules.waiting_is_major and bool(k.machine.frames.flags[page] & PG_NOT_UPTODATE))
 
 
 def _is_still(k: Kernel, file: AddressSpace, index: int, page: int, sequence: int) -> bool:
