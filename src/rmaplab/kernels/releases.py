@@ -31,7 +31,9 @@ from rmaplab.kernels.patches import NONLINEAR_CAN_DO_MLOCK, OF_24_MARCH_2004, OF
 from rmaplab.kernels.spec import KernelSpec
 
 V = Status.VALIDATED
-HISTORIES = SIZES | RULES | MAPPING | INDEXES | FILES | NONLINEAR | SHMEM | IPC | WALKS | RECLAIM | PROC | TLB | SCHEDULER
+HISTORIES = (
+    SIZES | RULES | MAPPING | INDEXES | FILES | NONLINEAR | SHMEM | IPC | WALKS | RECLAIM | PROC | TLB | SCHEDULER
+)
 
 VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"
 PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"

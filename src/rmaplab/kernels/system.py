@@ -306,21 +306,22 @@ class System:
 
     def meminfo(self) -> dict[str, int]:
         """/proc/meminfo in KiB, by this kernel's names and in its order; mm/proc_meminfo.py says what is left out. O(frames)."""
-        return meminfo(self.kernel, MeminfoEra(self._figure("proc_meminfo")))
+        return meminfo(self.kernel, MeminfoEra(self.figure("proc_meminfo")))
 
     def proc_meminfo(self) -> str:
         """The same as the kernel prints it."""
-        return meminfo_text(self.kernel, MeminfoEra(self._figure("proc_meminfo")))
+        return meminfo_text(self.kernel, MeminfoEra(self.figure("proc_meminfo")))
 
     def vmstat(self) -> dict[str, int]:
         """/proc/vmstat since boot, likewise; of 2.4 what /proc/stat has of it (mm/proc_vmstat.py). O(frames)."""
-        return vmstat(self.kernel, VmstatEra(self._figure("proc_vmstat")))
+        return vmstat(self.kernel, VmstatEra(self.figure("proc_vmstat")))
 
     def proc_vmstat(self) -> str:
         """The same as the kernel prints it."""
-        return vmstat_text(self.kernel, VmstatEra(self._figure("proc_vmstat")))
+        return vmstat_text(self.kernel, VmstatEra(self.figure("proc_vmstat")))
 
-    def _figure(self, name: str) -> int:
+    def figure(self, name: str) -> int:
+        """One figure of its kernel, on this box (rmaplab kernels NAME)."""
         return self.spec.figure(name, self.machine.paging.word_bytes)
 
     def spawn(self, program: Program | None = None, *, root: bool = False) -> Task:

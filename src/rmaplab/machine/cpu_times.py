@@ -47,3 +47,9 @@ class IdleClock:
                 system_ns += took * (not entity.in_user)
         idle_ns = len(cpus) * now_ns - user_ns - system_ns - self._iowait_ns
         return CpuTimes(user_ns, system_ns, idle_ns, self._iowait_ns)
+
+
+def nr_running(cpus: Sequence[Cpu]) -> int:
+    """Tasks that run or could, where every CPU has a queue, or all have one. O(CPUs)."""
+    waiting = {id(cpu.queue): len(cpu.queue) for cpu in cpus}
+    return sum(waiting.values()) + sum(cpu.current is not None for cpu in cpus)

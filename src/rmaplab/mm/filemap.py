@@ -64,13 +64,10 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
     copy, tables = _new_copy(k, vma) if copies and k.rules.cow_allocates_first else _NOTHING, _NOTHING
     try:
         slow = vma.file.mapping.on_disk and _is_slow(k, vma.file.mapping, index)
-        major = slow and _is_major(k, vma.file.mapping, index)
         page = _ask(k, vma, vma.file, index, address)
     except (BusError, NoMemory, Oops):
         machine.allocator.free(copy)
         raise
-    if major:
-        machine.charge("pgmajfault")
     if slow and around and k.rules.fault_drops_lock_to_read and _begin_again(k, vma, vma.file, address, page):
         return
     locked = np.array([[page]], np.int64)
@@ -115,6 +112,8 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
 
 def _ask(k: Kernel, vma: VmArea, opened: File, index: int, address: int) -> int:
     """vm_ops->nopage: the page, with one more reference. Raises BusError, Oops, and as an allocation."""
+    if opened.mapping.on_disk and index < opened.mapping.nr_pages and _is_major(k, opened.mapping, index):
+        k.machine.charge("pgmajfault")
     try:
         page = nopage(vma, address) if is_device(vma) else fault_page(k, vma, opened, index)
     except DiskError:

@@ -151,4 +151,3 @@ class PageState:
     def _mapped(self) -> Bools:
         mapped: Bools = self._mapcount > 0
         return mapped
-

@@ -22,7 +22,6 @@ from enum import IntEnum
 
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.page_state import PAGE_KIB, PageState
-from rmaplab.units import PAGE_SHIFT
 
 
 class MeminfoEra(IntEnum):
@@ -70,7 +69,10 @@ _FIELDS: dict[str, Callable[[PageState], int]] = {  # in pages; what is not here
     "CommitLimit": lambda s: s.k.overcommit.limit,
     "Committed_AS": lambda s: s.k.committed_pages,
 }
-_OF_6_18: dict[str, Callable[[PageState], int]] = {"Mapped": lambda s: s.nr_file_mapped, "PageTables": lambda s: s.nr_tables}
+_OF_6_18: dict[str, Callable[[PageState], int]] = {
+    "Mapped": lambda s: s.nr_file_mapped,
+    "PageTables": lambda s: s.nr_tables,
+}
 
 
 def meminfo(k: Kernel, era: MeminfoEra) -> dict[str, int]:
@@ -85,14 +87,16 @@ def meminfo(k: Kernel, era: MeminfoEra) -> dict[str, int]:
     return found
 
 
+def meminfo_line(name: str, value: int, era: MeminfoEra) -> str:
+    """One line as the kernel prints it: a value of eight digits or fewer ends where all others end."""
+    width, unit = 16 if era is MeminfoEra.LINUX_6_18 else 14, "" if name in _NUMBERS else " kB"
+    return f"{name}:".ljust(width) + f"{value:{width + 8 - max(width, len(name) + 1)}}{unit}\n"
+
+
 def meminfo_text(k: Kernel, era: MeminfoEra) -> str:
     """The same as /proc/meminfo prints it."""
     found = meminfo(k, era)
-    width = 16 if era is MeminfoEra.LINUX_6_18 else 14
-    lines = [
-        f"{name}:".ljust(width) + f"{value:{8 if len(name) < width else 5}}{'' if name in _NUMBERS else ' kB'}\n"
-        for name, value in found.items()
-    ]
+    lines = [meminfo_line(name, value, era) for name, value in found.items()]
     return (_table_in_bytes(k, found) if era is MeminfoEra.LINUX_2_4 else "") + "".join(lines)
 
 

@@ -50,7 +50,7 @@ _NAMES = {
     VmstatEra.LINUX_6_18: f"nr_free_pages nr_anon_pages nr_mapped nr_file_pages nr_dirty nr_writeback nr_shmem nr_kernel_stack nr_page_table_pages "
     f"nr_swapcached {_MOVED} pgalloc_dma pgalloc_normal pgfree pgfault pgmajfault nr_unstable",
 }
-_NEVER = "nr_unstable pginodesteal slabs_scanned kswapd_steal kswapd_inodesteal pageoutrun".split()
+_NEVER = ["nr_unstable", "pginodesteal", "slabs_scanned", "kswapd_steal", "kswapd_inodesteal", "pageoutrun"]
 _STATES: dict[str, Callable[[PageState], int]] = {
     "nr_dirty": lambda s: s.nr_dirty,
     "nr_writeback": lambda s: s.nr_writeback,
