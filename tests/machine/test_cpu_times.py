@@ -80,6 +80,23 @@ def test_work_that_is_under_way_counts_up_to_now(when: int, expected: CpuTimes) 
     assert sched.cpu_times() == CpuTimes(35, 20, 1055, READ)
 
 
+def test_whoever_runs_may_ask_himself() -> None:
+    """In between his work nothing of it is under way, also when a timer came in the middle of it."""
+    sched, _ = machine(1)
+    seen: list[CpuTimes] = []
+
+    def body() -> None:
+        sched.spend(30, user=True)
+        seen.append(sched.cpu_times())
+        sched.spend(10, user=False)
+        seen.append(sched.cpu_times())
+
+    sched.start(SchedEntity(), body)
+    sched.at(20, lambda: None)
+    sched.run()
+    assert seen == [CpuTimes(30, 0, 0, 0), CpuTimes(30, 10, 0, 0)]
+
+
 def test_a_cpu_with_other_work_does_not_wait() -> None:
     """While one task reads another works for 300: 700 of 1000 are iowait (2.6.2 kernel/sched.c, scheduler_tick: idle ticks only)."""
     sched, disk = machine(1)

@@ -123,12 +123,14 @@ def test_under_pressure(kernel: str, seed: int) -> None:
 def test_in_2_4_there_was_a_table_above() -> None:
     """Bytes, and eight places for what has ten: 2.4.27 fs/proc/proc_misc.c. No lists of pages yet, so neither Active nor Inactive."""
     system = rmaplab.boot("2.4.21", ram="64M", swap="64M", paging="i386", boot_use="4M")
+    task = system.spawn()
+    task.pread(task.open(system.new_file(b"x" * 4 * PAGE_SIZE)), 4 * PAGE_SIZE, 0)
     lines = system.proc_meminfo().splitlines()
     found = system.meminfo()
     used = found["MemTotal"] - found["MemFree"]
     assert lines[:3] == [
         "        total:    used:    free:  shared: buffers:  cached:",
-        f"Mem:  {found['MemTotal'] * 1024} {used * 1024:8} {found['MemFree'] * 1024}        0        0        0",
+        f"Mem:  {found['MemTotal'] * 1024} {used * 1024:8} {found['MemFree'] * 1024}        0        0    16384",
         "Swap: 67104768        0 67104768",
     ]
     assert lines[3] == f"MemTotal:     {found['MemTotal']:8} kB"

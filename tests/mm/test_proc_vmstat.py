@@ -9,9 +9,11 @@ import pytest
 
 import rmaplab
 from rmaplab.kernels.system import System
+from rmaplab.lab.conformance.pressure_run import install
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_WRITEBACK
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_SHARED
+from rmaplab.reclaim.shrink import Scan
 from rmaplab.units import PAGE_SIZE
 
 from .tools import pressure
@@ -83,6 +85,25 @@ def test_events_under_pressure(kernel: str, seed: int) -> None:
     pressure(kernel, seed, CALLS, look)
     assert before["pswpout"]
     assert before["allocstall"]
+    assert before["pgmajfault"]
+
+
+def test_what_reclaim_does_is_counted_where_it_does_it() -> None:
+    """17 MiB: DMA, and 256 pages of NORMAL behind it. Five active ones are looked at; three that are made inactive too, and counted as four."""
+    system = rmaplab.boot("2.6.7", ram="17M", swap="4M", boot_use=0, pages_min=4, paging="i386")
+    reclaim = install(system)
+    task = system.spawn()
+    at = task.mmap(200 * PAGE_SIZE)
+    task.touch(at, 200 * PAGE_SIZE, write=True)
+    normal = [zone.name for zone in system.machine.allocator.zones].index("NORMAL")
+    reclaim.shrinker.refill_inactive_zone(normal, 5, 0)
+    lists = reclaim.shrinker.lists
+    lists.add(lists.take(normal, 3, active=True), active=False)
+    reclaim.shrinker.shrink_cache(normal, 3, 3, Scan())
+    found = system.vmstat()
+    assert [found[f"pgrefill_{zone}"] for zone in ZONES] == [0, 5, 0]
+    assert [found[f"pgscan_direct_{zone}"] for zone in ZONES] == [0, 4, 0]
+    assert found["pgalloc_normal"] >= 160
 
 
 def test_what_fails_was_never_taken() -> None:

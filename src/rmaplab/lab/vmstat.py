@@ -4,9 +4,9 @@
     samples ^         ^         ^         ^         ^         the first of what was since boot, each other of what was since the one before
 
 A timer of the scheduler takes them, one that only watches: nothing of the run changes, it ends when it ends, and nothing is sampled after that. Driven from outside no
-time passes by itself: then sample() is called when somebody wants to know.
+time passes by itself: then sample() is called when somebody wants to know, and what goes by while a disk is waited for is idle, as no CPU is anybody's.
 
-What a column is: procs 3.x as of 2004 (procps 3.2.2 vmstat.c, new_format; proc/sysinfo.c, getstat): all rates by the second. It divides those since boot by the time of
+What a column is: procps 3.x as of 2004 (procps 3.2.2 vmstat.c, new_format; proc/sysinfo.c, getstat): all rates by the second. It divides those since boot by the time of
 all CPUs together, so with four of them they are a quarter of what they should be; so it is here. One process there is vmstat itself, which it does not count.
 
 2.4 does not tell iowait from idle.

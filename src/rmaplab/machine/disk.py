@@ -97,9 +97,7 @@ class Disk:
         _, start, length = last.place
         return MOST_PAGES - length if start + length == first and length < MOST_PAGES else MOST_PAGES
 
-    def _merged(
-        self, operation: str, file: int, first: int, nr: int, finish: Callable[[], None]
-    ) -> DiskRequest | None:
+    def _merged(self, operation: str, file: int, first: int, nr: int, finish: Callable[[], None]) -> DiskRequest | None:
         """The last request, if these pages could be added to it: it is of the same kind. What has been handed in at this moment is still plugged."""
         last = self._queue[-1] if self._queue else None
         if last is None or last.began_ns < self._sched.now_ns or self._head != (file, first):
