@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,6 +12,7 @@ import click
 from rmaplab.errors import UsageError, did_you_mean
 from rmaplab.files import STDOUT, check_writable
 
+LONGEST = 1e9  # seconds
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -21,6 +23,11 @@ paging_option = click.option(
 )
 form_option = click.option(
     "--format", "form", default="table", type=click.Choice(["table", "json", "csv"]), help="What to print."
+)
+vmstat_option = click.option(
+    "--vmstat",
+    metavar="SECONDS",
+    help="A line of vmstat(8) every so many simulated seconds; with --format json or csv on stderr.",
 )
 _OUTPUT = (form_option, click.option("--output", "path", **FILE, help="Write to a file instead of the terminal."))
 _TABLES = (
@@ -129,6 +136,17 @@ def check_files(output: Path | None, path: Path | None) -> None:
         import_module("rmaplab.report.plots")
     except ImportError:
         raise UsageError("--plot needs matplotlib: install it with pip install 'rmaplab[plot]'") from None
+
+
+def nanoseconds(text: str, option: str) -> int:
+    """Seconds, as many nanoseconds. Raises UsageError for what is no time, or none that passes."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = nan
+    if not 1e-9 <= seconds <= LONGEST:
+        raise UsageError(f"--{option} {text!r}: give a number of seconds above 0, such as 1 or 0.1")
+    return round(seconds * 10**9)
 
 
 _EXAMPLES = {

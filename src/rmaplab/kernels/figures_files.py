@@ -130,6 +130,10 @@ FILES: dict[str, History] = {
         since("2.4", 2, "2.4.27, 2.6.2 mm/filemap.c, filemap_nopage, page_not_uptodate: readpage, and once more"),
         since("6.18", 1, "mm/filemap.c, filemap_fault, page_not_uptodate"),
     ),
+    "waiting_is_major": (
+        since("2.4", 1, "2.4.27 has no such count; 2.6.2, 2.6.7 mm/filemap.c, filemap_nopage, page_not_uptodate"),
+        since("6.18", 0, "mm/filemap.c, filemap_fault: PGMAJFAULT only where no folio is found; from memory"),
+    ),
     "readahead": (
         since("2.4", Readahead.POSITION, "2.4.27 mm/filemap.c, do_generic_file_read, generic_file_readahead"),
         since("2.6", Readahead.TWO_WINDOWS, "2.6.2, 2.6.7 mm/readahead.c, page_cache_readahead, handle_ra_miss"),

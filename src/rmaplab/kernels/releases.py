@@ -21,6 +21,7 @@ from rmaplab.kernels.figures_ipc import IPC
 from rmaplab.kernels.figures_mapping import MAPPING
 from rmaplab.kernels.figures_mm import RULES
 from rmaplab.kernels.figures_nonlinear import NONLINEAR
+from rmaplab.kernels.figures_proc import PROC
 from rmaplab.kernels.figures_reclaim import RECLAIM
 from rmaplab.kernels.figures_shmem import SHMEM
 from rmaplab.kernels.figures_tlb import TLB
@@ -30,7 +31,9 @@ from rmaplab.kernels.patches import NONLINEAR_CAN_DO_MLOCK, OF_24_MARCH_2004, OF
 from rmaplab.kernels.spec import KernelSpec
 
 V = Status.VALIDATED
-HISTORIES = SIZES | RULES | MAPPING | INDEXES | FILES | NONLINEAR | SHMEM | IPC | WALKS | RECLAIM | TLB | SCHEDULER
+HISTORIES = (
+    SIZES | RULES | MAPPING | INDEXES | FILES | NONLINEAR | SHMEM | IPC | WALKS | RECLAIM | PROC | TLB | SCHEDULER
+)
 
 VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"
 PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"

@@ -35,6 +35,8 @@ from rmaplab.machine.zones import DMA_FRAMES
 from rmaplab.mm.file_io import max_bytes
 from rmaplab.mm.kernel import Kernel, lock_order
 from rmaplab.mm.overcommit import OvercommitMode
+from rmaplab.mm.proc_meminfo import MeminfoEra, meminfo, meminfo_text
+from rmaplab.mm.proc_vmstat import VmstatEra, vmstat, vmstat_text
 from rmaplab.mm.rules import Rules
 from rmaplab.mm.validate import check
 from rmaplab.objects.mm_types import AddressSpace, VmaIndex
@@ -301,6 +303,26 @@ class System:
         """The line of /proc/version. Source: 2.6.2 init/version.c, linux_banner."""
         uname = self.uname()
         return f"{uname.sysname} version {uname.release} (rmaplab@{uname.nodename}) (no compiler) {uname.version}\n"
+
+    def meminfo(self) -> dict[str, int]:
+        """/proc/meminfo in KiB, by this kernel's names and in its order; mm/proc_meminfo.py says what is left out. O(frames)."""
+        return meminfo(self.kernel, MeminfoEra(self.figure("proc_meminfo")))
+
+    def proc_meminfo(self) -> str:
+        """The same as the kernel prints it."""
+        return meminfo_text(self.kernel, MeminfoEra(self.figure("proc_meminfo")))
+
+    def vmstat(self) -> dict[str, int]:
+        """/proc/vmstat since boot, likewise; of 2.4 what /proc/stat has of it (mm/proc_vmstat.py). O(frames)."""
+        return vmstat(self.kernel, VmstatEra(self.figure("proc_vmstat")))
+
+    def proc_vmstat(self) -> str:
+        """The same as the kernel prints it."""
+        return vmstat_text(self.kernel, VmstatEra(self.figure("proc_vmstat")))
+
+    def figure(self, name: str) -> int:
+        """One figure of its kernel, on this box (rmaplab kernels NAME)."""
+        return self.spec.figure(name, self.machine.paging.word_bytes)
 
     def spawn(self, program: Program | None = None, *, root: bool = False) -> Task:
         """A first task with an empty address space. With a program it runs when run() is called, else you drive it.

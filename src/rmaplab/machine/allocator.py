@@ -203,7 +203,7 @@ class PageAllocator:
         if left:
             self._wake_kswapd(1)  # the caller may try for less, and is counted then
             for pages in reversed(taken):
-                self._give(pages[::-1])
+                self._give(pages[::-1], undoes=True)
             return None
         if woken:
             self._wake_kswapd(woken)
@@ -222,7 +222,7 @@ class PageAllocator:
                     left -= taken[-1].size
         blocks = np.concatenate(taken)
         if left:
-            self._give(blocks, order)
+            self._give(blocks, order, undoes=True)
             return None
         return blocks
 
@@ -242,8 +242,8 @@ class PageAllocator:
             )
         self._give(blocks, order)
 
-    def _give(self, blocks: I64, order: int = 0) -> None:
-        """To their zones: single pages to the list of this CPU, blocks to the buddy system."""
+    def _give(self, blocks: I64, order: int = 0, *, undoes: bool = False) -> None:
+        """To their zones: single pages to the list of this CPU, blocks to the buddy system. `undoes`: as if they had never been taken."""
         if not blocks.size:
             return
         place = self._starts.searchsorted(blocks, side="right") - 1
@@ -253,6 +253,8 @@ class PageAllocator:
             parts = [(zone, blocks[place == i]) for i, zone in enumerate(self.zones)]
         cpu = self._this_cpu()
         for zone, mine in parts:
+            if not undoes:
+                zone.nr_given += mine.size << order
             if order:
                 zone.buddy.free(mine, order)
             elif mine.size:

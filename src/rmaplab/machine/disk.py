@@ -34,6 +34,7 @@ class DiskRequest:
 
     began_ns: int
     when_ns: int
+    operation: str
     place: tuple[int, int, int]
     """Which file, its first page and how many."""
     finish: list[Callable[[], None]]
@@ -59,7 +60,7 @@ class Disk:
 
         If it `merges` and goes on where the last request ends, which has not begun yet, it becomes part of that.
         """
-        if merges and (request := self._merged(file, first, nr, finish)) is not None:
+        if merges and (request := self._merged(operation, file, first, nr, finish)) is not None:
             self._ledger.charge(operation, nr)
             return request
         speed = self.speed
@@ -69,7 +70,7 @@ class Disk:
         self._head = (file, first + nr)
         self._ledger.charge("disk_request")
         self._ledger.charge(operation, nr)
-        request = DiskRequest(began, self._free_ns, (file, first, nr), [finish])
+        request = DiskRequest(began, self._free_ns, operation, (file, first, nr), [finish])
         self._queue.append(request)
         self._arm()
         return request
@@ -80,27 +81,29 @@ class Disk:
         """What as many calls of submit() that merge would do, for `pages` that lie from `first` on: each request, and which pages it has. O(pages / MOST_PAGES)."""
         requests, done = [], 0
         while done < pages.size:
-            part = pages[done : done + self._room(file, first + done)]
+            part = pages[done : done + self._room(operation, file, first + done)]
             hand = partial(finish, part)
             requests.append((self.submit(operation, file, first + done, part.size, hand, merges=True), part))
             done += part.size
         return requests
 
-    def _room(self, file: int, first: int) -> int:
+    def _room(self, operation: str, file: int, first: int) -> int:
         """How many pages from `first` on the last request could have as well; of a new one all."""
         last = self._queue[-1] if self._queue else None
-        if last is None or last.began_ns < self._sched.now_ns or self._head != (file, first):
+        if last is None or last.operation != operation:
+            return MOST_PAGES
+        if last.began_ns < self._sched.now_ns or self._head != (file, first):
             return MOST_PAGES
         _, start, length = last.place
         return MOST_PAGES - length if start + length == first and length < MOST_PAGES else MOST_PAGES
 
-    def _merged(self, file: int, first: int, nr: int, finish: Callable[[], None]) -> DiskRequest | None:
-        """The last request, if these pages could be added to it. What has been handed in at this moment is still plugged."""
+    def _merged(self, operation: str, file: int, first: int, nr: int, finish: Callable[[], None]) -> DiskRequest | None:
+        """The last request, if these pages could be added to it: it is of the same kind. What has been handed in at this moment is still plugged."""
         last = self._queue[-1] if self._queue else None
         if last is None or last.began_ns < self._sched.now_ns or self._head != (file, first):
             return None
         _, start, length = last.place
-        if start + length != first or length + nr > MOST_PAGES:
+        if last.operation != operation or start + length != first or length + nr > MOST_PAGES:
             return None
         last.place = (file, start, length + nr)
         last.finish.append(finish)
@@ -117,7 +120,7 @@ class Disk:
                 self.reap()
             else:
                 request.waiters.append(sched.current)
-                sched.sleep()
+                sched.sleep(io=True)
 
     def reap(self) -> None:
         """What is over by now is done, in order; who waited for it is woken."""
@@ -140,7 +143,7 @@ class Disk:
             sched.now_ns = until
         else:
             sched.at(until, partial(sched.wake, sched.current))
-            sched.sleep()
+            sched.sleep(io=True)
         self.reap()
 
     def settle(self) -> None:
@@ -152,6 +155,15 @@ class Disk:
     def busy(self) -> bool:
         """Whether anything is under way."""
         return bool(self._queue)
+
+    @property
+    def nr_done(self) -> int:
+        """Requests that are over: each was an interrupt."""
+        return self._ledger.counts["disk_request"] - len(self._queue)
+
+    def under_way(self, operation: str) -> int:
+        """Pages of this kind that are. O(requests)."""
+        return sum(request.place[2] for request in self._queue if request.operation == operation)
 
     @property
     def _now_ns(self) -> int:

@@ -32,6 +32,8 @@ class SchedEntity:
         self.user_ns = 0
         self.system_ns = 0
         self.sequence = 0  # of its one event to come
+        self.since_ns = -1  # when the work began that it is in the middle of, while others are due; -1: it is in none
+        self.in_user = False  # whether that is work in user mode
         self.woken = 0  # 2.4: the greater, the nearer to the front of the list
 
 
@@ -83,6 +85,11 @@ class Cpu:
         self.current: SchedEntity | None = None
         self.last: SchedEntity | None = None
         """Who ran before: its address space is still the CPU's."""
+        self.ran: SchedEntity | None = None
+        """Who runs, None for the idle task, as schedule() has decided last."""
+        self.idle_since_ns = 0
+        self.nr_iowait = 0
+        """Tasks that went to sleep here until a disk is done, and have not gone on yet."""
         self.tick_pending = False
         self.last_balance_ns = 0
         self.siblings: tuple[Cpu, ...] = ()

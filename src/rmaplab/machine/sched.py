@@ -26,6 +26,7 @@ from typing import Protocol
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from rmaplab.errors import KernelBug
+from rmaplab.machine.cpu_times import CpuTimes, IdleClock
 from rmaplab.machine.goodness import GoodnessPolicy
 from rmaplab.machine.o1 import O1Policy
 from rmaplab.machine.runqueue import Cpu, SchedEntity
@@ -47,10 +48,10 @@ _GO_ON, _TICK, _TIMER = 0, 1, 2  # event classes: at equal times running tasks g
 
 
 class Timer:
-    """What is to be done at some time, by nobody in particular."""
+    """What is to be done at some time, by nobody in particular; one that only `watches` is not waited for."""
 
-    def __init__(self, action: Callable[[], None]) -> None:
-        self.action = action
+    def __init__(self, action: Callable[[], None], *, watches: bool) -> None:
+        self.action, self.watches = action, watches
 
 
 class Scheduler:
@@ -69,7 +70,12 @@ class Scheduler:
         self.system_ns = 0
         self._events: list[tuple[int, int, int, SchedEntity | Cpu | Timer]] = []
         self._sequence = 0
+        self._nr_timers = 0  # those that are waited for
+        self._idle = IdleClock()
+        self.nr_switches = 0
+        """nr_context_switches: how often a CPU went over to another task, the idle one among them."""
         self.switches = 0
+        """How often a task gave way to whatever was due; more than those."""
         self._hub: greenlet | None = None
         self._abandoned = False
         self._alive: dict[SchedEntity, None] = {}
@@ -106,12 +112,19 @@ class Scheduler:
         if parent is not None and entity.first_slice:
             parent.slice_ns = min(parent.slice_ns + max(entity.slice_ns, 0), self.rules.max_timeslice_ns)
 
-    def sleep(self) -> None:
-        """The running task sleeps until somebody wakes it."""
+    def sleep(self, *, io: bool = False) -> None:
+        """The running task sleeps until somebody wakes it. `io`: for a disk, and its CPU waits for that until it goes on (io_schedule)."""
         entity = self.current
         if entity is None:
             raise KernelBug("schedule", "nobody is running that could sleep")
+        cpu = entity.cpu
+        if not io or cpu is None:
+            self._leave(entity)
+            return
+        cpu.nr_iowait += 1
         self._leave(entity)
+        self._idle.reach(cpu, self.now_ns)
+        cpu.nr_iowait -= 1
 
     def wake(self, entity: SchedEntity, *, sync: bool = False) -> None:
         """wake_up: back to the queue of its CPU, or, where the waker is about to sleep (`sync`), to that of the waker."""
@@ -134,7 +147,7 @@ class Scheduler:
         if entity is None:
             raise KernelBug("spin_lock", "nobody is running that could spin")
         began = self.now_ns
-        self._switch_away()
+        self._give_way(entity, user=False)
         spun = self.now_ns - began
         entity.system_ns += spun
         self.system_ns += spun
@@ -144,9 +157,17 @@ class Scheduler:
         """The lock that it spins for is free: it goes on now."""
         self._at(self.now_ns, _GO_ON, entity)
 
-    def at(self, when_ns: int, action: Callable[[], None]) -> None:
-        """A timer: `action` is called at `when_ns`, while run() lasts, in no task's name. It may wake tasks."""
-        self._at(when_ns, _TIMER, Timer(action))
+    def at(self, when_ns: int, action: Callable[[], None], *, watches: bool = False) -> None:
+        """A timer: `action` is called at `when_ns`, while run() lasts, in no task's name. It may wake tasks.
+
+        One that `watches` changes nothing: when nothing else is to come it is dropped, and the clock stays where it is.
+        """
+        self._nr_timers += not watches
+        self._at(when_ns, _TIMER, Timer(action, watches=watches))
+
+    def cpu_times(self) -> CpuTimes:
+        """As it is now, with work that is under way. O(CPUs)."""
+        return self._idle.times(self.cpus, self.now_ns, self.user_ns, self.system_ns)
 
     def this_cpu(self) -> int:
         """smp_processor_id(); 0 when driven from outside."""
@@ -213,6 +234,9 @@ class Scheduler:
                     self._policy.tick(target)
                 continue
             if isinstance(target, Timer):
+                if target.watches and not self._goes_on:
+                    continue
+                self._nr_timers -= not target.watches
                 self.now_ns = max(self.now_ns, when_ns)
                 target.action()
                 continue
@@ -246,6 +270,7 @@ class Scheduler:
             entity.context = None
         self._alive.clear()
         self._events.clear()
+        self._nr_timers = 0
         self.current = None
         self._abandoned = False
 
@@ -254,6 +279,10 @@ class Scheduler:
     def dispatch(self, cpu: Cpu) -> None:
         """Give an empty CPU its next task, if there is one for it."""
         entity = self._policy.next_task(cpu)
+        if entity is not cpu.ran:
+            self._idle.reach(cpu, self.now_ns)
+            self.nr_switches += 1
+            cpu.ran, cpu.idle_since_ns = entity, self.now_ns
         cpu.current = entity
         if entity is not None:
             entity.cpu = cpu
@@ -270,6 +299,11 @@ class Scheduler:
             self._at((self.now_ns // self.rules.tick_ns + 1) * self.rules.tick_ns, _TICK, cpu)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether anything is to come but who watches."""
+        return self._nr_timers > 0 or any(cpu.current is not None or cpu.queue for cpu in self.cpus)
 
     def _at(self, when_ns: int, event_class: int, target: SchedEntity | Cpu | Timer) -> None:
         self._sequence += 1
@@ -310,13 +344,13 @@ class Scheduler:
         if cpu is not None and cpu.siblings:
             cpu.left_ns = ns
             self._at(self.smt.set_off(cpu, began), _GO_ON, entity)
-            self._switch_away()
+            self._give_way(entity, user=user)
             cpu.left_ns = 0
         else:
             self._sequence = entity.sequence = sequence = self._sequence + 1
             if self._events and self._events[0][:2] <= (began + ns, _GO_ON):
                 heapq.heappush(self._events, (began + ns, _GO_ON, sequence, entity))
-                self._switch_away()
+                self._give_way(entity, user=user)
             else:
                 self.now_ns = began + ns
         took = self.now_ns - began
@@ -329,6 +363,12 @@ class Scheduler:
         if self.observer is not None:
             self.observer.work(entity, began, self.now_ns, user=user)
         self._use_slice(entity, took)
+
+    def _give_way(self, entity: SchedEntity, *, user: bool) -> None:
+        """In the middle of its work, to who is due before."""
+        entity.since_ns, entity.in_user = self.now_ns, user
+        self._switch_away()
+        entity.since_ns = -1
 
     def _core_changed(self, cpu: Cpu) -> None:
         """A CPU began or ended to work: its siblings' work goes on at another pace."""

@@ -9,8 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.machine.arrays import I64, Words
+from rmaplab.machine.entries import PFN_MASK
 from rmaplab.machine.jit import inline, kernel
 from rmaplab.machine.machine import Machine
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 
 class Entries(NamedTuple):
@@ -43,6 +45,18 @@ def read_page_tables(machine: Machine, pgd: int) -> tuple[Entries, list[int]]:
         Entries(there, (there >> 12) & 0xFF_FFFF_FFFF, addresses[maps], entries[~maps], addresses[~maps]),
         frames[:nr_tables].tolist(),
     )
+
+
+def count_leaf_tables(machine: Machine, pgd: int) -> int:
+    """Tables under `pgd` that hold leaf entries. O(words of those above them)."""
+    paging = machine.paging
+    words, per_table = machine.words, PAGE_SIZE // paging.entry_bytes
+    first = pgd // paging.entry_bytes
+    entries = words[first : first + paging.pgd_bytes // paging.entry_bytes]
+    for _ in range(paging.levels - 2):
+        tables = (entries[entries & 1 != 0].astype(np.int64) >> PAGE_SHIFT) & PFN_MASK
+        entries = words.reshape(-1, per_table)[tables].reshape(-1)
+    return int(np.count_nonzero(entries & 1))
 
 
 @kernel

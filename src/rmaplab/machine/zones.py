@@ -18,6 +18,8 @@ Source: 2.6.2 mm/page_alloc.c, buffered_rmqueue, free_hot_cold_page, free_area_i
 lists. Cold lists are left out: only page-cache readahead asks for cold pages.
 """
 
+from collections import Counter
+
 import numpy as np
 
 from rmaplab.errors import KernelBug
@@ -38,6 +40,10 @@ class Zone:
         self.extent = Extent(name, end - start)
         self.buddy = Buddy(lists, start + taken, end)
         self.marks = Marks(0, 0, 0)
+        self.nr_given = self.nr_free
+        """pgfree: pages that were ever given to it, at boot to begin with."""
+        self.events: Counter[str] = Counter()
+        """What reclaim counts by zone: pgscan, pgrefill, pgsteal. Pages."""
         self.batch = max(min((end - start) // 1024, PCP_MOST_PRESENT) // 4, 1) if pcp else 0
         self.low, self.high = 2 * self.batch, 6 * self.batch
         self.pcp: list[list[int]] = [[] for _ in range(nr_cpus)]  # tail first: the head is the end
@@ -46,6 +52,11 @@ class Zone:
     def nr_free(self) -> int:
         """zone->free_pages: what the buddy system has."""
         return self.buddy.nr_free
+
+    @property
+    def nr_taken(self) -> int:
+        """pgalloc: pages that were ever taken from it. What was given and is not there any more."""
+        return self.nr_given - self.nr_free - self.nr_listed
 
     @property
     def nr_listed(self) -> int:

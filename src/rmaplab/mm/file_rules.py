@@ -128,6 +128,8 @@ class FileRules:
     """A write to a private mapping prepares its VMA and takes a page before it asks for the file's; so there beyond its end too."""
     nopage_reads: int
     """How often a fault reads a page that readahead could not read."""
+    waiting_is_major: bool
+    """A fault whose page is in the cache, and is still being read, counts as a major one."""
     readahead: Readahead
     ahead_window: AheadWindow
     fault_reads_around: Around

@@ -25,7 +25,7 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, READABLE, RW, WRITABLE
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_SLOW, copy_frames
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_NOT_UPTODATE, PG_SLOW, copy_frames
 from rmaplab.machine.pagetable import count_tables, lookup
 from rmaplab.machine.pagetable_fault import count_ways, hang_ways, hook_tables
 from rmaplab.mm.driver import check_nopage, is_device, map_device, nopage
@@ -112,6 +112,8 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
 
 def _ask(k: Kernel, vma: VmArea, opened: File, index: int, address: int) -> int:
     """vm_ops->nopage: the page, with one more reference. Raises BusError, Oops, and as an allocation."""
+    if opened.mapping.on_disk and index < opened.mapping.nr_pages and _is_major(k, opened.mapping, index):
+        k.machine.charge("pgmajfault")
     try:
         page = nopage(vma, address) if is_device(vma) else fault_page(k, vma, opened, index)
     except DiskError:
@@ -125,6 +127,12 @@ def _ask(k: Kernel, vma: VmArea, opened: File, index: int, address: int) -> int:
 def _is_slow(k: Kernel, file: AddressSpace, index: int) -> bool:
     """Whether a fault will have to read that page, or to read ahead."""
     return index not in file.pages or bool(k.machine.frames.flags[file.pages[index]] & PG_SLOW)
+
+
+def _is_major(k: Kernel, file: AddressSpace, index: int) -> bool:
+    """Whether a fault counts as major: the page must be read; or, in some eras, waited for."""
+    page = file.pages.find(index)
+    return page < 0 or (k.rules.waiting_is_major and bool(k.machine.frames.flags[page] & PG_NOT_UPTODATE))
 
 
 def _is_still(k: Kernel, file: AddressSpace, index: int, page: int, sequence: int) -> bool:

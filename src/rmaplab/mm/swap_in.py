@@ -76,10 +76,13 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
 
 def _cached_page(k: Kernel, slot: int) -> int:
     """The page of a slot, with one more reference: the caller's; its neighbours are read with it. -1 if the slot has been freed meanwhile."""
-    if slot not in k.swap.cached:
+    is_major = slot not in k.swap.cached
+    if is_major:
         swapin_readahead(k, slot)
     pfn = read_swap_cache_async(k, slot)
     if pfn >= 0:
+        if is_major:
+            k.machine.charge("pgmajfault")
         if k.rules.swap_in_is_accessed:
             k.lru_add.mark_accessed(pfn)
         k.swap.wait_for(pfn)

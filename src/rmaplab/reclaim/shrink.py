@@ -79,10 +79,10 @@ class Shrinker:
                 break
             isolated += pages.size
             budget -= pages.size + 1  # the batch counts one too many
-            k.machine.charge("pgscan", pages.size + 1)
+            self._count(zone, "pgscan", pages.size + 1)
             k.machine.frames.count[pages] += 1
             freed = self._shrink_list(pages, scan)
-            k.machine.charge("pgsteal", freed)
+            self._count(zone, "pgsteal", freed)
             scan.freed += freed
             if self.rules.scan_stops_when_freed and scan.freed - before >= wanted:
                 break
@@ -218,7 +218,7 @@ class Shrinker:
             stays = frames.mapcount[pages] > 0
             used = referenced(k.rmap, pages[stays]).nr > 0
             stays[stays] = used | (not takes_mapped)
-        k.machine.charge("pgrefill", pages.size)
+        self._count(zone, "pgrefill", pages.size)
         k.machine.charge("pgdeactivate", int((~stays).sum()))
         self._put_back(np.concatenate((pages[~stays], pages[stays])), np.sort(stays))
 
@@ -228,6 +228,11 @@ class Shrinker:
         return mapped * 100 // max(self.total_memory, 1) // 2 + (100 >> prev_priority) + SWAPPINESS >= 100
 
     # -- both -------------------------------------------------------------------------------------------------------------
+
+    def _count(self, zone: int, event: str, nr: int) -> None:
+        """mod_page_state_zone."""
+        self.k.machine.charge(event, nr)
+        self.k.machine.allocator.zones[zone].events[event] += nr
 
     def _put_back(self, pages: I64, active: Bools) -> None:
         """To the heads of their lists, in order; then our reference goes, and with it who has no other."""

@@ -5,7 +5,7 @@ it is our own running time on the machine at hand, with the loops compiled befor
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +19,8 @@ from rmaplab.lab.announcement.kernel_entries import KernelEntries, kernel_entrie
 from rmaplab.lab.announcement.published import FORKBENCH
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.forkbench import Forkbench
+
+Watch = Callable[[System], object]
 
 NS = 10**9  # to divide by: the quotient of two ints is the same on every machine
 
@@ -71,11 +73,13 @@ class Result:
         return row if self.kernel_entries is None else row | {"kernel_entries": self.kernel_entries.as_json()}
 
 
-def run_forkbench(kernel: str, level: int, box: Box) -> Result:
-    """The fork benchmark at one level. Raises UsageError; running out of memory is an outcome."""
+def run_forkbench(kernel: str, level: int, box: Box, watch: Watch | None = None) -> Result:
+    """The fork benchmark at one level. `watch` is given the system before it runs. Raises UsageError; running out of memory is an outcome."""
     workload = Forkbench(level)
     system = boot(kernel, box)
     workload.check_ram(system.machine.hardware.ram_bytes)
+    if watch is not None:
+        watch(system)
     began = time.perf_counter()
     out_of_memory = False
     try:
@@ -145,11 +149,16 @@ def warm_up(kernel: str, box: Box) -> None:
 
 
 def compare_forkbench(
-    kernels: list[str], levels: list[int], boxes: list[Box], *, host: HostForkbench | None = None
+    kernels: list[str],
+    levels: list[int],
+    boxes: list[Box],
+    *,
+    host: HostForkbench | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Result]:
     """Every level on every kernel and box, one Result as each is done. What can be refused is refused before the first.
 
-    `host`, if given, adds the real kernel's row to each level. Raises UsageError.
+    `host`, if given, adds the real kernel's row to each level; `watch` is given each system before it runs. Raises UsageError.
     """
     for level in levels:
         Forkbench(level)
@@ -159,18 +168,22 @@ def compare_forkbench(
         find_kernel(kernel)
         for box in boxes:
             Forkbench.check_ram(boot(kernel, box).machine.hardware.ram_bytes)
-    return _compare(kernels, levels, boxes, host)
+    return _compare(kernels, levels, boxes, host, watch)
 
 
 def _compare(
-    kernels: Iterable[str], levels: Iterable[int], boxes: list[Box], host: HostForkbench | None
+    kernels: Iterable[str],
+    levels: Iterable[int],
+    boxes: list[Box],
+    host: HostForkbench | None,
+    watch: Watch | None,
 ) -> Iterator[Result]:
     for kernel in kernels:
         warm_up(kernel, boxes[0])
     for level in levels:
         for kernel in kernels:
             for box in boxes:
-                yield run_forkbench(kernel, level, box)
+                yield run_forkbench(kernel, level, box, watch)
         if host is not None:
             run = host.run(level)
             yield Result(
