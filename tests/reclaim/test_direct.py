@@ -33,6 +33,9 @@ class Told:
         self.asked: list[tuple[str, int]] = []
         self.gives = gives
 
+    def sample_mapped(self) -> None:
+        """Nothing is."""
+
     def refill_inactive_zone(self, zone: int, nr: int, prev_priority: int) -> None:
         if zone == 0:
             self.asked.append(("active", nr))

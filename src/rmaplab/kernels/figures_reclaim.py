@@ -61,4 +61,12 @@ RECLAIM: dict[str, History] = {
         since("2.4", 0, "2.4.27: another way; 2.6.2 and 2.6.5 mm/vmscan.c, shrink_list: keep, whatever came of it"),
         since("2.6.7", 1, "2.6.7 mm/vmscan.c, shrink_list: a synchronous write, such as of a RAM disk"),
     ),
+    "kswapd_takes_all_below": (
+        since("2.4", 0, "2.4.27: another way; 2.6.2 mm/vmscan.c, balance_pgdat: to_reclaim = pages_high - free_pages"),
+        since("2.6.5-rc1", 1, f"{BATCH}: end_zone"),
+    ),
+    "kswapd_last_priority": (
+        since("2.4", 1, "2.4.27: another way; 2.6.2 and 2.6.5 mm/vmscan.c, balance_pgdat: priority > 0"),
+        since("2.6.7", 0, "2.6.7 mm/vmscan.c, balance_pgdat: priority >= 0"),
+    ),
 }

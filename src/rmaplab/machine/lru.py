@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I64, U32
+from rmaplab.machine.arrays import I32, I64, U32
 from rmaplab.machine.frames import PG_ACTIVE, PG_LRU, Frames
 from rmaplab.machine.jit import kernel
 
@@ -52,6 +52,10 @@ class LruRow:
         taken = np.empty(most, np.int64)
         self.first, nr = _take(self._at, self._flags, self.pfns, self.stamps, self.first, self.end, taken)
         return taken[:nr]
+
+    def all_have(self, column: I32) -> bool:
+        """Whether that is not 0 for any page that is there. O(places)."""
+        return bool(_all_have(self._at, self._flags, self.pfns, self.stamps, self.first, self.end, column))
 
     def pages(self) -> I64:
         """All that are there, from the tail on. O(places)."""
@@ -122,6 +126,10 @@ class LruLists:
             self.remove(pfns)
             self.add(pfns, active=True)
 
+    def all_have(self, zone: int, column: I32, *, active: bool) -> bool:
+        """Whether a column of struct page is not 0 for any page of a list. O(places)."""
+        return self._rows[zone][active].all_have(column)
+
     def pages(self, zone: int, *, active: bool) -> I64:
         """The PFNs on a list, from its tail on. O(places)."""
         return self._rows[zone][active].pages()
@@ -189,6 +197,16 @@ def _take(at: I64, flags: U32, pfns: I64, stamps: I64, first: int, end: int, tak
             nr += 1
         first += 1
     return first, nr
+
+
+@kernel
+def _all_have(at: I64, flags: U32, pfns: I64, stamps: I64, first: int, end: int, column: I32) -> bool:
+    """Whether `column` is not 0 for any page that is still at its place."""
+    for i in range(first, end):
+        pfn = np.uint64(pfns[i])
+        if column[pfn] == 0 and at[pfn] == stamps[i] and flags[pfn] & PG_LRU:
+            return False
+    return True
 
 
 @kernel
