@@ -46,6 +46,7 @@ class Told:
 
 def told(kernel: str, inactive: int, active: int, gives: int = 0) -> tuple[DirectReclaim, Told]:
     reclaim = install(small(kernel))
+    assert isinstance(reclaim, DirectReclaim)
     stand_in = Told(reclaim, inactive, active, gives)
     reclaim.shrinker = stand_in  # type: ignore[assignment]
     return reclaim, stand_in
