@@ -21,6 +21,7 @@ from rmaplab.lab.conformance.pressure_run import PressureRun, install
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_DIRTY, PG_LAUNDER, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_SWAPCACHE
 from rmaplab.machine.pagetable import lookup
+from rmaplab.mm.swap_in import swapin_readahead
 from rmaplab.reclaim import virtual
 from rmaplab.reclaim.oom_kill import OomKiller
 from rmaplab.reclaim.virtual import Attempt, VirtualReclaim
@@ -158,6 +159,33 @@ def test_a_page_that_nobody_wants_any_more_is_not_written_and_nobody_counts_it()
     stage.task.touch(stage.task.mmap(PAGE_SIZE), PAGE_SIZE, write=True)
     assert stage.shrink_cache().wanted == 31
     assert stage.k.swap.nr_used == 4
+
+
+def test_what_is_being_read_stays() -> None:
+    """Read ahead: only the swap cache has it, and it is clean; but the disk has not brought it yet. Nobody waits for that, and it is not mapped either."""
+    stage = Stage()
+    stage.sent_off()
+    stage.k.machine.disk.settle()
+    attempt = Attempt(0, wanted=6)
+    while attempt.wanted:
+        stage.reclaim.shrink_cache(attempt)
+    stage.task.munmap(stage.start + 16 * PAGE_SIZE, (NR - 16) * PAGE_SIZE)
+    stage.k.machine.disk.settle()
+    stage.reclaim.shrink_cache(Attempt(0))
+    freed, slot = stage.k.machine.ledger.counts["pgsteal"], min(set(range(1, 9)) - stage.k.swap.cached.keys())
+    swapin_readahead(stage.k, slot)
+    read = [pfn for pfn in stage.k.swap.cached.values() if stage.k.swap.is_locked(pfn)]
+    assert read
+    before = stage.k.machine.sched.now_ns
+    for _ in range(20):
+        stage.reclaim.shrink_cache(Attempt(0))
+    assert stage.k.machine.ledger.counts["pgsteal"] > freed
+    assert set(read) <= set(stage.k.swap.cached.values())
+    assert stage.k.machine.sched.now_ns == before
+    stage.system.check()
+    assert [stage.task.read(stage.start + page * PAGE_SIZE, 6) for page in range(9)] == [
+        b"page %d" % page for page in range(9)
+    ]
 
 
 @pytest.mark.parametrize(("inactive", "active", "moved"), [(10, 60, 60), (40, 20, 7), (60, 3, 0)])
