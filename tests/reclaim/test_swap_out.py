@@ -156,14 +156,14 @@ def test_swap_is_full() -> None:
 def test_a_slot_that_is_not_to_be_had_after_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """get_swap_page says no though something is free, as while an area is emptied: the entry comes back as it was, and was not one of the 32."""
     stage = Stage(40)
-    noes, take = iter([True, True]), stage.swap.get_slot
-    monkeypatch.setattr(stage.swap, "get_slot", lambda: 0 if next(noes, False) else take())
+    take = stage.swap.get_slots
+    monkeypatch.setattr(stage.swap, "get_slots", lambda nr: take(nr - 2))
     stage.k.mmlist.swap_mm = stage.mm()
     assert stage.swapper._swap_out_mm(stage.mm(), GOAL, NORMAL) == (2, True)
     stage.system.check()
-    assert stage.gone() == list(range(2, GOAL))
-    assert stage.entry(0) & DIRTY
-    assert stage.entry(0) >> PAGE_SHIFT == stage.pfns[0]
+    assert stage.gone() == list(range(GOAL - 2))
+    assert stage.entry(GOAL - 1) & DIRTY
+    assert stage.entry(GOAL - 1) >> PAGE_SHIFT == stage.pfns[GOAL - 1]
 
 
 def test_what_was_never_written_to_is_dropped() -> None:

@@ -17,6 +17,7 @@ Source: mm/swapfile.c (swap_duplicate, swap_free, free_swap_and_cache, remove_ex
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 

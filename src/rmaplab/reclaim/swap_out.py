@@ -55,6 +55,7 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput
 from rmaplab.objects.flags import VM_LOCKED, VM_RESERVED
 from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.reclaim.page_out import add_all_to_swap
 from rmaplab.units import PAGE_SHIFT
 
 
@@ -177,18 +178,20 @@ class SwapOut:
     def _replace(self, vma: VmArea, batch: Batch) -> int:
         """What has lost its entries gets what is to stand there, and goes: how many goals that was less, as there was no slot after all."""
         k, machine, frames = self.k, self.k.machine, self.k.machine.frames
-        flags, ptes, entries = frames.flags[batch.pfns], batch.ptes, np.zeros(batch.nr, np.int64)
-        of_files = (frames.mapping[batch.pfns] != 0) & (flags & PG_ANON == 0)
+        pfns, ptes, entries = batch.pfns, batch.ptes, np.zeros(batch.nr, np.int64)
+        flags = frames.flags[pfns]
+        of_files = (frames.mapping[pfns] != 0) & (flags & PG_ANON == 0)
         swapped = (flags & (PG_SWAPCACHE | PG_DIRTY) != 0) & ~of_files
-        back = np.zeros(batch.nr, np.bool_)
-        for row in np.flatnonzero(swapped).tolist():
-            entries[row] = self._swap_entry(int(batch.pfns[row]))
-            back[row] = not entries[row]
-        entries[back] = batch.entries[back]
+        self._add_to_swap(pfns[swapped & (flags & PG_SWAPCACHE == 0)])
+        back = swapped & (frames.flags[pfns] & PG_SWAPCACHE == 0)
+        swapped &= ~back
+        slots = frames.private[pfns[swapped]]
+        k.swap.use_all(slots)
+        entries[swapped], entries[back] = k.swap.entries(slots), batch.entries[back]
         machine.words[ptes // machine.paging.entry_bytes] = entries.astype(machine.words.dtype)
         gone, missed = batch, 0
         if back.any():
-            missed = int((frames.count[batch.pfns[back]] == 1).sum())
+            missed = int((frames.count[pfns[back]] == 1).sum())
             gone = batch.select(~back)
         if gone.nr:
             vma.mm.rss -= gone.nr
@@ -200,19 +203,10 @@ class SwapOut:
             machine.charge("swap_out", gone.nr)
         return missed
 
-    def _swap_entry(self, pfn: int) -> int:
-        """The entry that names the slot of a page, which is one use more of it; 0 if there is none to be had."""
-        swap, flags = self.k.swap, self.k.machine.frames.flags
-        if not flags[pfn] & PG_SWAPCACHE:
-            slot = swap.get_slot()
-            if not slot:
-                return 0
-            swap.add(pfn, slot)
-            flags[pfn] = flags[pfn] & ~np.uint32(PG_REFERENCED) | np.uint32(PG_DIRTY)
-            self.k.machine.charge("add_to_swap")
-        entry = swap.entry(int(self.k.machine.frames.private[pfn]))
-        swap.duplicate(np.array((entry,), np.int64))
-        return entry
+    def _add_to_swap(self, pages: I64) -> None:
+        """get_swap_page and add_to_swap_cache of each, in order, as far as there are slots."""
+        pages = pages[: add_all_to_swap(self.k, pages)]
+        self.k.machine.frames.flags[pages] &= ~np.uint32(PG_REFERENCED)
 
 
 @kernel

@@ -191,25 +191,24 @@ class VirtualReclaim(Reclaimer):
 
     def _writepages(self, pages: I64) -> None:
         """swap_writepage of each: locked and PG_launder until it is written. Whose slot nobody names any more is not written, but goes, and nobody counts it."""
+        if not pages.size:
+            return
         k, frames = self.k, self.k.machine.frames
-        for pfn in pages.tolist():
-            if k.swap.users[frames.private[pfn]] == 1:
-                frames.flags[pfn] &= ~np.uint32(PG_LOCKED | PG_LAUNDER)
-                frames.flags[pfn] |= np.uint32(PG_DIRTY)
-                free_cached(k, [pfn])
-            else:
-                k.machine.charge("pswpout")
-                k.swap.start_laundering(pfn, self._end_buffer_io)
+        alone = k.swap.users[frames.private[pages]] == 1
+        frames.flags[pages[alone]] &= ~np.uint32(PG_LOCKED | PG_LAUNDER)
+        frames.flags[pages[alone]] |= np.uint32(PG_DIRTY)
+        free_cached(k, pages[alone].tolist())
+        k.machine.charge("pswpout", int((~alone).sum()))
+        k.swap.start_laundering(pages[~alone], self._end_buffer_io)
 
-    def _end_buffer_io(self, pfn: int) -> None:
-        """unlock_page. It stays where it is on its list."""
-        self.k.machine.frames.flags[pfn] &= ~np.uint32(PG_LAUNDER)
+    def _end_buffer_io(self, pages: I64) -> None:
+        """unlock_page. They stay where they are on their list."""
+        self.k.machine.frames.flags[pages] &= ~np.uint32(PG_LAUNDER)
 
     def _free(self, pages: I64) -> None:
         """Only the swap cache has had them, and their slots have their bytes."""
         if pages.size:
-            for pfn in pages.tolist():
-                self.k.swap.delete(pfn)
+            self.k.swap.delete_many(pages)
             self.k.machine.allocator.free(pages)
             self.k.machine.charge("page_free", pages.size)
             self.k.machine.charge("pgsteal", pages.size)
