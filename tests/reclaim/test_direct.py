@@ -49,6 +49,7 @@ class Told:
 
 def told(kernel: str, inactive: int, active: int, gives: int = 0) -> tuple[DirectReclaim, Told]:
     reclaim = install(small(kernel))
+    assert isinstance(reclaim, DirectReclaim)
     stand_in = Told(reclaim, inactive, active, gives)
     reclaim.shrinker = stand_in  # type: ignore[assignment]
     return reclaim, stand_in
@@ -96,7 +97,7 @@ def test_naps(kernel: str, naps: int) -> None:
     assert reclaim.k.machine.sched.now_ns - before == naps * SECOND // 10
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", ["2.4.21", *KERNELS])
 def test_nothing_is_lost(kernel: str) -> None:
     """Three times as many pages as there is RAM, in a parent and, copied on write, its child."""
     system = small(kernel)
@@ -148,7 +149,7 @@ def test_random_calls_under_pressure(kernel: str, seed: int) -> None:
     assert run.outs
 
 
-@pytest.mark.parametrize("kernel", ["2.6.2", "2.6.5-rc1-aa1", "2.6.7"])
+@pytest.mark.parametrize("kernel", ["2.4.21", "2.6.2", "2.6.5-rc1-aa1", "2.6.7"])
 def test_tasks_that_run_sleep_for_the_disk_and_lose_nothing(kernel: str) -> None:
     """Three programs of 130 pages each on 160 frames and two CPUs: whoever waits for a page lets others run, who take from him what he has."""
     system = rmaplab.boot(

@@ -11,12 +11,13 @@ one more use. A page that comes in is in the cache too, so that the second who c
 entry that is gone is a use less, and when nobody but the cache names a slot any more, and nobody but the cache has the page, both go.
 
 Which slot is taken is the area's (swap_area.py); bytes are kept in the host's memory. More areas than one, and files to swap to, are not here yet. Reading
-and writing take the disk's time (machine/disk.py): a page that is being read is locked, one that is being written is not (PG_writeback). In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
+and writing take the disk's time (machine/disk.py): a page that is being read is locked, one that is being written is not (PG_writeback), but in 2.4. In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
 
 Source: mm/swapfile.c (swap_duplicate, swap_free, free_swap_and_cache, remove_exclusive_swap_page), mm/swap_state.c of 2.6.2; reclaim.md F.2.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, U8, Bools
 from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import Encoding
-from rmaplab.machine.frames import PG_SWAPCACHE, PG_WRITEBACK, Frames
+from rmaplab.machine.frames import PG_LOCKED, PG_SWAPCACHE, PG_WRITEBACK, Frames
 from rmaplab.machine.jit import kernel
 from rmaplab.machine.ram import Ram
 from rmaplab.units import PAGE_SIZE
@@ -173,21 +174,36 @@ class Swap:
             self._disk.submit_row("swap_write", AREA, first, some, finish)
         self._disk.reap()  # a disk that takes no time
 
+    def start_laundering(self, pfns: I64, finish: Callable[[I64], None]) -> None:
+        """start_writing as in 2.4: each page is locked until its bytes are on the disk, and who wants it sleeps."""
+        self.write(pfns)
+        self._start(self._frames.private[pfns], pfns, "swap_write", partial(self._are_written, finish))
+
     def start_reading(self, slots: I64, pfns: I64) -> None:
         """swap_readpage of each: the bytes of slots, to frames, which are locked until they are there."""
         copy_pages(self._ram.bytes, pfns, self._store, slots)
         self._frames.scribbled[pfns] = 1
+        self._start(slots, pfns, "swap_read", self._are_read)
+
+    def _start(self, slots: I64, pfns: I64, operation: str, finish: Callable[[I64], None]) -> None:
+        """The disk has them from now on, and they are locked."""
+        self._frames.flags[pfns] |= np.uint32(PG_LOCKED)
         for first, some in _in_rows(slots, pfns):
-            for request, part in self._disk.submit_row("swap_read", AREA, first, some, self._are_read):
+            for request, part in self._disk.submit_row(operation, AREA, first, some, finish):
                 self._reading.update(dict.fromkeys(part.tolist(), request))
         self._disk.reap()
 
+    def _are_written(self, finish: Callable[[I64], None], pfns: I64) -> None:
+        self._are_read(pfns)
+        finish(pfns)
+
     def _are_read(self, pfns: I64) -> None:
+        self._frames.flags[pfns] &= ~np.uint32(PG_LOCKED)
         for pfn in pfns.tolist():
             self._reading.pop(pfn, None)
 
     def is_locked(self, pfn: int) -> bool:
-        """Whether a page is being read."""
+        """Whether a page is being read, or in 2.4 written."""
         return pfn in self._reading
 
     def are_locked(self, pfns: I64) -> Bools:
@@ -201,7 +217,7 @@ class Swap:
         return pfn not in self._reading and not self._frames.flags[pfn] & PG_WRITEBACK
 
     def wait_for(self, pfn: int) -> None:
-        """wait_on_page_locked: it is not being read any more. The running task sleeps until then."""
+        """wait_on_page_locked: the disk does not have it any more. The running task sleeps until then."""
         while (request := self._reading.get(pfn)) is not None:
             self._disk.wait(request)
 

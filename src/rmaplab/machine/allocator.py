@@ -43,6 +43,8 @@ class Layout:
     """The array of struct page: in NORMAL, in DMA behind the image where there is no NORMAL."""
     rule: WatermarkRule
     per_cpu_lists: bool
+    one_lru: bool = False
+    """One pair of lists of pages for all zones."""
     pages_min: int | None = None
     """Replaces the watermark rule's own sum, for boxes too small for it."""
 
@@ -71,7 +73,7 @@ class PageAllocator:
             frames.count[start : start + nr] = 1
             self.zones.append(Zone(name, lists, start, end, nr, len(sched.cpus), layout.per_cpu_lists))
         self._starts = np.array([zone.start for zone in self.zones])
-        self.lru = LruLists(frames, [zone.end for zone in self.zones])
+        self.lru = LruLists(frames, [zone.end for zone in self.zones], joined=layout.one_lru)
         self.marks = watermarks(layout.rule, [zone.extent for zone in self.zones], layout.pages_min)
         for zone, marks in zip(self.zones, self.marks.zones, strict=True):
             zone.marks = marks

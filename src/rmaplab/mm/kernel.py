@@ -24,6 +24,7 @@ from rmaplab.mm.pagevec import LruAdd
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.ipc import ShmIds
+from rmaplab.objects.mm_list import MmList
 from rmaplab.objects.mm_types import AddressSpace, File, MmStruct, Range, VmaIndex
 from rmaplab.objects.shmem import Account, ShmemInfo, SwapVector
 from rmaplab.objects.task import TaskStruct
@@ -104,7 +105,7 @@ class Kernel:
         """Page-table frames of an address space below whose top table nothing hangs: it has no entry."""
         self.stack_order = (rules.thread_stack_bytes // 4096 - 1).bit_length()
         self.mmlist_lock = machine.locks.new("mmlist_lock")
-        self.mms: dict[int, MmStruct] = {}  # by the address of the mm_struct: the mmlist
+        self.mms: dict[int, MmStruct] = {}  # by the address of the mm_struct
         self.tasks: dict[int, TaskStruct] = {}
         self.last_pid = 0
         self.overcommit = Overcommit(
@@ -132,8 +133,10 @@ class Kernel:
 
     def _make_lru(self) -> None:
         machine, rules = self.machine, self.rules
+        self.mmlist = MmList()
         lists = machine.allocator.lru if rules.lru_lists else None
-        self.lru_add = LruAdd(machine.allocator, machine.ledger, machine.hardware.cpus, rules.pagevec_size, lists)
+        allocator, size, active = machine.allocator, rules.pagevec_size, rules.new_pages_are_active
+        self.lru_add = LruAdd(allocator, machine.ledger, machine.hardware.cpus, size, lists, active=active)
         self.new_anon_flags = PG_REFERENCED if rules.lru_lists and rules.new_anon_is_referenced else 0
         """What a page has that is touched for the first time: do_anonymous_page, mark_page_accessed."""
 

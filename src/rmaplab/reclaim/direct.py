@@ -21,6 +21,7 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.task import TaskStruct
+from rmaplab.reclaim.reclaimer import Reclaimer
 from rmaplab.reclaim.rules import ReclaimRules
 from rmaplab.reclaim.shrink import Scan, Shrinker
 
@@ -30,7 +31,7 @@ HANG_NS = 60 * SECOND
 GRAIN = 64  # a request for more than 1/64 of all RAM at once is met in parts
 
 
-class DirectReclaim:
+class DirectReclaim(Reclaimer):
     """Installed on a machine's allocator. `out_of_memory` is asked when all priorities have come to nothing, and may raise NoMemory."""
 
     def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[str], None]) -> None:
