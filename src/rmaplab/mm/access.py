@@ -30,7 +30,6 @@ from rmaplab.objects.limits import Limits
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
-
 WINDOW = 1 << 20
 """Bytes that are touched together before they are copied. What is not copied at once may be on its way to swap."""
 
