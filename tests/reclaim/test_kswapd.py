@@ -37,7 +37,7 @@ def boot(
     )  # fmt: skip
     reclaim = install(system)
     assert isinstance(reclaim, DirectReclaim)
-    return system, reclaim, Kswapd(reclaim)
+    return system, reclaim, reclaim.kswapd
 
 
 class Looked:

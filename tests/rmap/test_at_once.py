@@ -69,7 +69,7 @@ class Life:
         self.pfns: I64 = np.concatenate((pages, spare))  # the last two nobody maps
         self.pfns = self.pfns[say.sample(range(self.pfns.size), self.pfns.size)]
         frames.flags[self.pfns[::3]] |= np.uint32(PG_REFERENCED)
-        self.busy = say.random() < 0.2
+        self.busy = say.random() < 0.4
 
     @contextmanager
     def with_a_busy_table(self) -> Iterator[None]:
@@ -94,7 +94,7 @@ class Life:
         """Everything that a query can change."""
         machine = self.system.machine
         frames = machine.frames
-        locks = {name: (kind.reads, kind.writes) for name, kind in machine.locks.classes.items()}
+        locks = {n: (kind.reads, kind.writes, kind.trylock_failures) for n, kind in machine.locks.classes.items()}
         columns = {n: getattr(frames, n).tolist() for n in ("flags", "count", "mapcount", "mapping", "index")}
         tables = machine.ram.bytes[np.flatnonzero(frames.flags & PG_TABLE)].tobytes()
         counts = {name: nr for name, nr in machine.ledger.counts.items() if nr}

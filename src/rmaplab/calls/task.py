@@ -159,6 +159,8 @@ class Task(ShmCalls):
                 raise UsageError(f"wait() would sleep for ever: let a child exit() first (pid {pids})")
             self.waits = True
             k.machine.sched.sleep()
+            if self.fatal:
+                raise OomKilled(f"task {self.pid}: SIGKILL")
 
     def exit(self, code: int = 0) -> None:
         """exit(2) of a thread, exit_group(2) of a process. In a program it does not return."""
@@ -198,7 +200,10 @@ def start_program(task: Task, program: Program) -> None:
             pass
         except SegmentationFault:
             do_exit(task.kernel, task, -SIGSEGV)
-        except (OomKilled, Oops):
+        except OomKilled:
+            if task.mm is not None:  # a signal; who got no page is dead already
+                end_group(task.kernel, task, -SIGKILL)
+        except Oops:
             pass
 
     task.kernel.machine.sched.start(task, body)

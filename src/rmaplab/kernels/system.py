@@ -40,6 +40,7 @@ from rmaplab.mm.proc_vmstat import VmstatEra, vmstat, vmstat_text
 from rmaplab.mm.rules import Rules
 from rmaplab.mm.validate import check
 from rmaplab.objects.mm_types import AddressSpace, VmaIndex
+from rmaplab.reclaim.oom_programs import SignallingKiller
 from rmaplab.rmap.file_index import ListOrder
 from rmaplab.rmap.index_apart import NonlinearApart
 from rmaplab.rmap.protocol import Mapping, ReverseMap
@@ -287,6 +288,18 @@ class System:
             overcommit=OvercommitMode(box.overcommit),
             overcommit_ratio=box.overcommit_ratio,
         )
+
+    def start_reclaim(self) -> SignallingKiller | None:
+        """From now on programs that find no memory make room as this kernel did: in swap, if the box has any, and at last by killing somebody.
+
+        Returns the killer, whose `killed` are its victims; None where nobody has built this kernel's reclaim: there memory that is out is NoMemory.
+        """
+        reclaim = self.spec.reclaim_class()
+        if reclaim is None:
+            return None
+        killer = SignallingKiller(self.kernel)
+        reclaim(self.kernel, self.spec.reclaim_rules(self.machine.paging.word_bytes), killer.out_of_memory)
+        return killer
 
     def uname(self) -> Uname:
         """What uname(2) says, of a kernel that was compiled on the day of its release. The release is cut at 64 characters, as Linux has room."""

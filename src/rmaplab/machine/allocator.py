@@ -90,6 +90,8 @@ class PageAllocator:
         self.kswapd: Callable[[int], None] | None = None
         """Woken by them, if there is one; with how many pages could not be had at once."""
         self.reclaim: Callable[[int, int], None] = _nothing_to_reclaim
+        self.is_dying: Callable[[], bool] | None = None
+        """Whether the running task is to die, and gets nothing more."""
         self.might_sleep: Callable[[], None] | None = None
         """Told of every request that may sleep, before it is met: then others may act (System.watch)."""
         self.disowned: Callable[[I64], None] | None = None
@@ -133,7 +135,9 @@ class PageAllocator:
         return blocks
 
     def sleep_for(self, nr: int, order: int, unmet: Unmet) -> None:
-        """Direct reclaim: others may run, and entries, pages and free lists are other than before. Raises as the hook does."""
+        """Direct reclaim: others may run, and entries, pages and free lists are other than before. Raises as the hook does; NoMemory for who is dying."""
+        if self.is_dying is not None and self.is_dying():
+            raise NoMemory(f"{nr} blocks of order {order}, for a task that is to die")
         self.unmet = unmet
         self.sleeps += 1
         self.reclaim(nr, order)

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from rmaplab.errors import KernelBug
+from rmaplab.errors import KernelBug, OomKilled
 from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.arrays import I64, Bools, Words
 from rmaplab.machine.disk import Disk
@@ -13,6 +13,7 @@ from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.locks import MIGHT_SLEEP, Listener, Lock, LockClasses, Locks
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.ram import Ram
+from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.slab import SlabCache, SlabPages
@@ -59,6 +60,8 @@ class Machine:
         self.locks = Locks(locks, self.sched, self.ledger)
         self.tlb = Tlb(tlb or TlbRules(), self.sched, self.charge)
         self.swap_pages = hardware.swap_bytes >> PAGE_SHIFT
+        self.progress_ns = 0
+        """When a program was in user mode last."""
         self.nr_tables = self.nr_tables_peak = 0
         self._table_gfp = Gfp.HIGHUSER if hardware.highpte else Gfp.KERNEL
         self.words: Words = self.ram.words(self.paging.entry_bytes)
@@ -163,6 +166,8 @@ class Machine:
             if sched.observer is not None:
                 sched.observer.burst(sched.current, ns)
             sched.spend(ns, user=user)
+            if user:
+                self._to_user_mode(sched.current)
         elif user:  # driven from outside: the clock moves, and that is all
             sched.now_ns += ns
             sched.user_ns += ns
@@ -176,8 +181,15 @@ class Machine:
         self.end_burst()
         if self.sched.current is not None:
             self.sched.cond_resched()
+            self._to_user_mode(self.sched.current)
         elif self.disk.busy:
             self.disk.reap()
+
+    def _to_user_mode(self, running: SchedEntity) -> None:
+        """It gets on; or a fatal signal has waited for that. Raises OomKilled."""
+        self.progress_ns = self.sched.now_ns
+        if running.fatal:
+            raise OomKilled("SIGKILL")
 
     def check(self) -> Bools:
         """Allocator and slab caches are consistent; which frames nobody has. O(frames)."""

@@ -28,6 +28,7 @@ class SchedEntity:
         self.slice_ns = 0
         self.first_slice = True
         self.need_resched = False
+        self.fatal = False  # SIGKILL is pending
         self.expired = False
         self.user_ns = 0
         self.system_ns = 0

@@ -21,11 +21,11 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.task import TaskStruct
+from rmaplab.reclaim.kswapd import Kswapd
 from rmaplab.reclaim.reclaimer import Reclaimer
-from rmaplab.reclaim.rules import ReclaimRules
+from rmaplab.reclaim.rules import DEF_PRIORITY, ReclaimRules
 from rmaplab.reclaim.shrink import Scan, Shrinker
 
-DEF_PRIORITY = 12
 SECOND = 10**9
 HANG_NS = 60 * SECOND
 GRAIN = 64  # a request for more than 1/64 of all RAM at once is met in parts
@@ -46,6 +46,7 @@ class DirectReclaim(Reclaimer):
         """By task: since when nothing was freed for its request, and when that was here last."""
         self._most = max(SWAP_CLUSTER_MAX, k.machine.allocator.totalram_pages // GRAIN)
         k.machine.allocator.reclaim = self.make_room
+        self.kswapd = Kswapd(self)
 
     def make_room(self, nr: int, order: int) -> None:
         """The slow path of an allocation that may sleep. Raises NoMemory: it cannot wait, is met in parts, or nothing can be had any more."""
@@ -69,8 +70,9 @@ class DirectReclaim(Reclaimer):
         self._hungry[caller] = since_ns, sched.now_ns
 
     def _starve(self, since_ns: int) -> None:
-        """Nothing was freed for this request since then. Raises Hung."""
-        if self.k.machine.sched.now_ns - since_ns >= HANG_NS:
+        """Nothing was freed for this request since then; nor has anybody else got on. Raises Hung."""
+        machine = self.k.machine
+        if machine.sched.now_ns - max(since_ns, machine.progress_ns) >= HANG_NS:
             what = "for 60 seconds no page could be freed, and the allocation goes on trying"
             if self.k.swap.nr_free:
                 what += f"; {self.k.swap.nr_free} slots of swap are free, so the OOM killer does nothing"

@@ -18,10 +18,17 @@ Left out: slab caches that shrink; nodes beside the first.
 Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, balance_pgdat, kswapd, wakeup_kswapd; reclaim.md D.6.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
-from rmaplab.reclaim.direct import DEF_PRIORITY, DirectReclaim
+from rmaplab.reclaim.rules import DEF_PRIORITY
 from rmaplab.reclaim.shrink import Scan
+
+if TYPE_CHECKING:
+    from rmaplab.reclaim.direct import DirectReclaim
 
 
 class Kswapd:

@@ -113,7 +113,7 @@ class OomKiller:
         sched = self.k.machine.sched
         tick_ns, uid = sched.rules.tick_ns, task.limits.uid
         return badness(
-            None if task.mm is None else task.mm.total_vm,
+            None if task.mm is None or task.fatal else task.mm.total_vm,
             (task.user_ns + task.system_ns) // tick_ns,
             sched.now_ns // tick_ns - task.start_ns // tick_ns,
             hz=10**9 // tick_ns,

@@ -9,6 +9,9 @@ Source: reclaim.md D.1, D.3 to D.6.
 
 from dataclasses import dataclass
 
+DEF_PRIORITY = 12
+"""The first priority: a 4096th of a list."""
+
 
 @dataclass(frozen=True)
 class ReclaimRules:

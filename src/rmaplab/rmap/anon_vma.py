@@ -148,10 +148,12 @@ class AnonVmaMap(LinearRmap[AnonVma]):
         anon_vma = self.owner_of(pfn)
         return walk_vmas(self.machine, pfn, anon_vma.vmas() if anon_vma is not None else ())
 
-    def sites(self, pfns: I64, *, stops: bool) -> Sites | None:
+    def sites(self, pfns: I64, *, stops: bool, tries: bool) -> Sites | None:
         """The same, VMA by VMA for each page."""
         anon_vma = self.owner_of(int(pfns[0]))
-        return None if anon_vma is None else vma_sites(self.machine, pfns, anon_vma.vmas(), stops=stops)
+        if anon_vma is None:
+            return None
+        return vma_sites(self.machine, pfns, anon_vma.vmas(), stops=stops, tries=tries)
 
     def draw_owner(self, owner: AnonVma, index: int) -> tuple[str, list[str]]:
         """The VMAs on the object, newest first: where the page's index lies in each."""

@@ -47,7 +47,7 @@ from rmaplab.machine.pagetable import leaf
 from rmaplab.machine.paging import Paging
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import FAMILIES, Live
-from rmaplab.rmap.objrmap import ObjRmap, look
+from rmaplab.rmap.objrmap import ObjRmap, is_busy, look
 from rmaplab.rmap.protocol import Mapping, Sites
 
 if TYPE_CHECKING:
@@ -194,21 +194,25 @@ class AnonMmMap(ObjRmap[AnonMm]):
                 if self.stops and not left:
                     return
 
-    def sites(self, pfns: I64, *, stops: bool) -> Sites | None:
+    def sites(self, pfns: I64, *, stops: bool, tries: bool) -> Sites | None:
         """The same, mm by mm for each page."""
         anonmm, machine, frames = self.owner_of(int(pfns[0])), self.machine, self.frames
         if anonmm is None:
             return None
         members = [member.mm for member in self.tried(anonmm)]
-        pgds = np.array([-1 if mm is None or not mm.rss else mm.pgd for mm in members], np.int64)
+        rows_of = [(-1, 0) if mm is None or not mm.rss else (mm.pgd, tries and is_busy(mm)) for mm in members]
+        pgds = np.array(rows_of, np.int64).reshape(-1, 2)
         rows = np.empty((4, int(frames.mapcount[pfns].sum())), np.int64)
         columns, stops = (frames.mapcount, frames.index), stops or self.stops
-        nr, empty, looked = _look_in_mms(*machine.geometry, machine.mapped, *columns, pfns, pgds, rows, stops)
+        nr, empty, looked, busy = _look_in_mms(*machine.geometry, machine.mapped, *columns, pfns, pgds, rows, stops)
         row, member, address, pte = rows[:, :nr]
-        visits, in_vain = {"mm_visit": empty + looked}, {"visit_empty_mm": empty, "visit_other_page": looked - nr}
+        visits, in_vain = (
+            {"mm_visit": empty + looked},
+            {"visit_empty_mm": empty, "visit_other_page": looked - nr - busy},
+        )
         owner = (np.cumsum([mm is not None for mm in members]) - 1)[member]
         owners: list[tuple[MmStruct, VmArea | None]] = [(mm, None) for mm in members if mm is not None]
-        return Sites(row, owner, address, pte, owners, visits, in_vain, looked)
+        return Sites(row, owner, address, pte, owners, visits, in_vain, looked, busy)
 
     def tried(self, anonmm: AnonMm) -> Iterator[AnonMm]:
         """In which order a walk tries the family of the one that the page names: that first, then on along the ring from there."""
@@ -266,26 +270,32 @@ class AnonMmUnordered(AnonMmMap):
 @kernel
 def _look_in_mms(
     words: Words, levels: int, bits: int, mapped: int, mapcount: I32, addresses: I64, pfns: I64, pgds: I64, rows: I64, stops: bool
-) -> tuple[int, int, int]:  # fmt: skip
-    """Fill `rows` with (page, mm, address, entry): how many; mms that have nothing, and mms where a page was looked for."""
-    nr, empty, looked = 0, 0, 0
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """Fill `rows` with (page, mm, address, entry): how many; mms that have nothing; mms where a page was looked for; entries that are busy.
+
+    `pgds`: of each mm, -1 if it has nothing; and whether its page_table_lock is busy.
+    """
+    nr, empty, looked, busy = 0, 0, 0, 0
     for i in range(pfns.size):
         pfn = np.uint64(pfns[i])
         address, left = addresses[pfn], mapcount[pfn]
-        for m in range(pgds.size):
-            if pgds[m] < 0:
+        for m in range(pgds.shape[0]):
+            if pgds[m, 0] < 0:
                 empty += 1
                 continue
             looked += 1
-            table = leaf(words, levels, bits, pgds[m], address)
+            table = leaf(words, levels, bits, pgds[m, 0], address)
             if table < 0:
                 continue
             slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
             entry = np.int64(words[slot])
             if entry & mapped and (entry >> 12) & PFN_MASK == pfns[i]:
+                if pgds[m, 1]:
+                    busy += 1
+                    continue
                 rows[0, nr], rows[1, nr], rows[2, nr], rows[3, nr] = i, m, address, slot << (12 - bits)
                 nr += 1
                 left -= 1
                 if stops and left <= 0:
                     break
-    return nr, empty, looked
+    return nr, empty, looked, busy

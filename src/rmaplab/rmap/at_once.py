@@ -56,9 +56,7 @@ def referenced(rmap: Rmap, pfns: I64, nr: I64) -> Bools:
     idle = _unmapped(rmap, pfns)
     _count_locks(rmap, idle.size)
     done[idle] = True
-    for met in _by_owner(rmap, pfns, rules.referenced_owner, stops=rules.walk_stops):
-        if rules.referenced_tables is not LockWay.LEFT and _tables_are_busy(rmap, met.sites):
-            continue
+    for met in _by_owner(rmap, pfns, rules.referenced_owner, rules.referenced_tables, stops=rules.walk_stops):
         young = np.zeros(met.rows.size, np.int64)
         _make_old(machine.words, machine.paging.entry_bytes, met.sites.row, met.sites.pte, young)
         nr[met.rows] = young
@@ -81,11 +79,12 @@ def unmap(rmap: Rmap, pfns: I64, entries: I64, replacing: Callable[[I64], None] 
     rules, machine, frames = rmap.walks, rmap.machine, rmap.frames
     if rules.unmap_flushes_late or rules.nonlinear is Nonlinear.WHOLE or not _may(rmap, pfns):
         return done
-    for met in _by_owner(rmap, pfns, LockWay.WAITED, stops=True):
+    for some in _by_owner(rmap, pfns, LockWay.WAITED, rules.unmap_tables, stops=True):
+        met = _plain_ones(rmap, pfns, some)
+        if met is None:
+            continue
         sites, mine = met.sites, pfns[met.rows]
         nr = np.bincount(sites.row, minlength=mine.size)
-        if not _is_plain(rmap, mine, sites, nr):
-            continue
         _charge(rmap, met, rules.unmap_tables)
         if sites.owners[0][1] is None:  # the walk has not come by VMAs
             machine.charge("find_vma", sites.row.size)
@@ -120,6 +119,7 @@ def _may(rmap: Rmap, pfns: I64) -> bool:
     """Whether anything can be asked at once: nobody watches, or hears of each visit."""
     locks = rmap.machine.locks
     free = locks.listener is None and not locks.acting and not locks.bits_held and rmap.machine.ledger.told is None
+    free &= not rmap.machine.locks_tables
     return pfns.size >= FEW and free and _answers(type(rmap.design))
 
 
@@ -139,8 +139,8 @@ def _unmapped(rmap: Rmap, pfns: I64) -> I64:
     return np.flatnonzero(idle)
 
 
-def _by_owner(rmap: Rmap, pfns: I64, way: LockWay, *, stops: bool) -> Iterator[Met]:
-    """Mapped pages that the design finds, owner by owner. Those whose owner's lock is busy are left out."""
+def _by_owner(rmap: Rmap, pfns: I64, way: LockWay, tables: LockWay, *, stops: bool) -> Iterator[Met]:
+    """Mapped pages that the design finds, owner by owner. Those whose owner's lock is busy are left out, and where a page_table_lock must be waited for."""
     design, frames = rmap.design, rmap.frames
     rows = np.flatnonzero(frames.mapcount[pfns])
     if not design.covers_files:
@@ -151,25 +151,32 @@ def _by_owner(rmap: Rmap, pfns: I64, way: LockWay, *, stops: bool) -> Iterator[M
         mine, rows, owners = rows[same], rows[~same], owners[~same]
         lock = design.owner_lock(int(pfns[mine[0]])) if way is not LockWay.LEFT else None
         if lock is None or not lock.busy(write=not lock.type.sleeps):
-            sites = design.sites(pfns[mine], stops=stops)
-            if sites is not None:
+            tries = tables is not LockWay.LEFT
+            sites = design.sites(pfns[mine], stops=stops, tries=tries)
+            if sites is not None and not (sites.nr_busy and tables is LockWay.WAITED and not design.lock_classes):
                 yield Met(mine, sites, lock)
 
 
-def _is_plain(rmap: Rmap, pfns: I64, sites: Sites, nr: I64) -> bool:
-    """Whether try_to_unmap would take all of these entries, and nobody would be in its way."""
+def _plain_ones(rmap: Rmap, pfns: I64, met: Met) -> Met | None:
+    """Those pages of which try_to_unmap would take all entries, with nobody in its way."""
+    mine, sites = pfns[met.rows], met.sites
     frames, rules = rmap.frames, rmap.walks
-    if (nr != frames.mapcount[pfns]).any() or _tables_are_busy(rmap, sites):
-        return False
+    plain = np.bincount(sites.row, minlength=mine.size) == frames.mapcount[mine]
     if rules.unmap_counts_holders:
-        holders = (frames.flags[pfns] & PG_SWAPCACHE != 0) & (frames.count[pfns] != frames.mapcount[pfns] + 2)
-        if holders.any():
-            return False
+        plain &= (frames.flags[mine] & PG_SWAPCACHE == 0) | (frames.count[mine] == frames.mapcount[mine] + 2)
     if rules.unmap_young is not IfYoung.TAKEN:
-        words, step = rmap.machine.words, rmap.machine.paging.entry_bytes
-        if (words[sites.pte // step] & ACCESSED).any():
-            return False
-    return all(_is_plain_at(sites, owner) for owner in np.unique(sites.owner).tolist())
+        young = rmap.machine.words[sites.pte // rmap.machine.paging.entry_bytes] & ACCESSED != 0
+        plain[sites.row[young]] = False
+    for owner in np.unique(sites.owner).tolist():
+        if not _is_plain_at(sites, owner):
+            plain[sites.row[sites.owner == owner]] = False
+    if plain.all():
+        return met
+    rows = met.rows[plain]
+    left = (
+        rmap.design.sites(pfns[rows], stops=True, tries=rules.unmap_tables is not LockWay.LEFT) if rows.size else None
+    )
+    return None if left is None else Met(rows, left, met.lock)
 
 
 def _is_plain_at(sites: Sites, owner: int) -> bool:
@@ -184,15 +191,6 @@ def _is_plain_at(sites: Sites, owner: int) -> bool:
             return False
         addresses = addresses[(addresses < vma.start) | (addresses >= vma.end)]
     return True
-
-
-def _tables_are_busy(rmap: Rmap, sites: Sites) -> bool:
-    """Whether a page_table_lock that is wanted is held."""
-    machine = rmap.machine
-    if machine.locks_tables:
-        tables = np.unique(sites.pte >> 12).tolist()
-        return any(machine.table_lock(table).busy(write=True) for table in tables)
-    return any(mm.page_table_lock.busy(write=True) for mm, _ in sites.owners)
 
 
 # -- what it costs -----------------------------------------------------------------------------------------------------
@@ -211,6 +209,7 @@ def _charge(rmap: Rmap, met: Met, tables: LockWay) -> None:
         locks.count(met.lock.type.name, met.rows.size, write=not met.lock.type.sleeps)
     if tables is not LockWay.LEFT:
         locks.count("page_table_lock", met.sites.row.size)
+        locks.classes["page_table_lock"].trylock_failures += met.sites.nr_busy
 
 
 def _count_locks(rmap: Rmap, nr: int) -> None:

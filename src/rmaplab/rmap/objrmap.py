@@ -98,26 +98,38 @@ def walk_vmas(machine: Machine, pfn: int, vmas: Iterable[VmArea], nonlinear: Tur
         _count_passed(ledger, passed)
 
 
-def vma_sites(machine: Machine, pfns: I64, vmas: Sequence[VmArea], *, stops: bool) -> Sites:
+def vma_sites(machine: Machine, pfns: I64, vmas: Sequence[VmArea], *, stops: bool, tries: bool) -> Sites:
     """What walk_vmas() says of each of `pfns`, as ReverseMap.places. O(pages * VMAs)."""
     frames = machine.frames
-    ranges = np.array([(vma.start, vma.end, vma.pgoff, vma.mm.pgd) for vma in vmas], np.int64).reshape(-1, 4)
+    rows_of = [(vma.start, vma.end, vma.pgoff, vma.mm.pgd, tries and is_busy(vma.mm)) for vma in vmas]
+    ranges = np.array(rows_of, np.int64).reshape(-1, 5)
     most = int(frames.mapcount[pfns].sum())
     rows = np.empty((4, most), np.int64)
     columns = frames.mapcount, frames.index
-    nr, passed, looked = _look_in_vmas(*machine.geometry, machine.mapped, *columns, pfns, ranges, rows, stops)
-    visits, in_vain = {"vma_visit": passed + looked}, {"visit_out_of_range": passed, "visit_other_page": looked - nr}
+    nr, passed, looked, busy = _look_in_vmas(*machine.geometry, machine.mapped, *columns, pfns, ranges, rows, stops)
+    visits, in_vain = (
+        {"vma_visit": passed + looked},
+        {"visit_out_of_range": passed, "visit_other_page": looked - nr - busy},
+    )
     owners: list[tuple[MmStruct, VmArea | None]] = [(vma.mm, vma) for vma in vmas]
     row, owner, address, pte = rows[:, :nr]
-    return Sites(row, owner, address, pte, owners, visits, in_vain, looked)
+    return Sites(row, owner, address, pte, owners, visits, in_vain, looked, busy)
+
+
+def is_busy(mm: MmStruct) -> bool:
+    """Whether somebody has its page_table_lock."""
+    return mm.page_table_lock.busy(write=True)
 
 
 @kernel
 def _look_in_vmas(
     words: Words, levels: int, bits: int, mapped: int, mapcount: I32, indexes: I64, pfns: I64, ranges: I64, rows: I64, stops: bool
-) -> tuple[int, int, int]:  # fmt: skip
-    """Fill `rows` with (page, VMA, address, entry): how many; VMAs in which a page's index does not lie; and those where it was looked for."""
-    nr, passed, looked = 0, 0, 0
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """Fill `rows` with (page, VMA, address, entry): how many; VMAs in which a page's index does not lie; those where it was looked for; entries that are busy.
+
+    `ranges`: start, end, pgoff, pgd of each VMA, and whether its page_table_lock is busy.
+    """
+    nr, passed, looked, busy = 0, 0, 0, 0
     for i in range(pfns.size):
         pfn = pfns[i]
         left = mapcount[np.uint64(pfn)]
@@ -134,12 +146,15 @@ def _look_in_vmas(
             slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
             entry = np.int64(words[slot])
             if entry & mapped and (entry >> 12) & PFN_MASK == pfn:
+                if ranges[v, 4]:
+                    busy += 1
+                    continue
                 rows[0, nr], rows[1, nr], rows[2, nr], rows[3, nr] = i, v, address, slot << (12 - bits)
                 nr += 1
                 left -= 1
                 if stops and left <= 0:
                     break
-    return nr, passed, looked
+    return nr, passed, looked, busy
 
 
 def _count_passed(ledger: Ledger, nr: int) -> int:

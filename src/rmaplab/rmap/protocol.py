@@ -73,7 +73,8 @@ class Mapping(NamedTuple):
 class Sites(NamedTuple):
     """Where several pages are mapped, a row per entry: which of the pages it is, which of `owners` has it, its address, and where the entry is.
 
-    What the walks have visited, by operation, of that in vain, by reason, and how many page tables were read is for the ledger: who asks charges it.
+    What the walks have visited, by operation, of that in vain, by reason, how many page tables were read, and how many entries were left out because
+    their page_table_lock is busy, is for the ledger: who asks charges it.
     """
 
     row: I64
@@ -84,6 +85,7 @@ class Sites(NamedTuple):
     visits: dict[str, int]
     in_vain: dict[str, int]
     table_walks: int = 0
+    nr_busy: int = 0
 
 
 class ReverseMap(ABC):
@@ -321,12 +323,12 @@ class ReverseMap(ABC):
     def walk(self, pfn: int) -> Iterator[Mapping]:
         """Who maps this page? Every mapping once; visits in vain are counted in the ledger, not answered. Asked of a mapped page."""
 
-    def sites(self, pfns: I64, *, stops: bool) -> Sites | None:
+    def sites(self, pfns: I64, *, stops: bool, tries: bool) -> Sites | None:
         """What walk() says of each of `pfns`, which are mapped and name one owner; nothing is charged. None: ask page by page.
 
-        A walk that `stops` ends with the last entry that the page's mapcount promises.
+        A walk that `stops` ends with the last entry that the page's mapcount promises. One that `tries` leaves out whose page_table_lock is busy.
         """
-        del pfns, stops
+        del pfns, stops, tries
         return None
 
     def draw(self, pfn: int) -> list[str]:

@@ -42,6 +42,7 @@ from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.pagetable_edit import leaf_tables
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import CHAINS, Live
+from rmaplab.rmap.objrmap import is_busy
 from rmaplab.rmap.protocol import Mapping, ReverseMap, Sites, draw_page
 from rmaplab.rmap.pte_chain_blocks import insert_kernel, need_kernel, remove_kernel
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -192,7 +193,7 @@ class PteChain(ReverseMap):
             self.machine.ledger.visit("chain_slot_visit")
             yield self._mapping(pte)
 
-    def sites(self, pfns: I64, *, stops: bool) -> Sites | None:
+    def sites(self, pfns: I64, *, stops: bool, tries: bool) -> Sites | None:
         """The same, of pages with direct pointers and with lists."""
         del stops
         frames = self.frames
@@ -206,7 +207,11 @@ class PteChain(ReverseMap):
         addresses = frames.index[tables] + ((ptes & (PAGE_SIZE - 1)) // self.machine.paging.entry_bytes << PAGE_SHIFT)
         mms, owner = np.unique(frames.mapping[tables], return_inverse=True)
         owners: list[tuple[MmStruct, VmArea | None]] = [(self._mms[mm], None) for mm in mms.tolist()]
-        return Sites(rows, owner, addresses, ptes, owners, {"chain_slot_visit": rows.size}, {})
+        visits, free = {"chain_slot_visit": rows.size}, np.ones(rows.size, np.bool_)
+        if tries:
+            free = ~np.array([is_busy(mm) for mm, _ in owners], np.bool_)[owner]
+        nr_busy = int(rows.size - free.sum())
+        return Sites(rows[free], owner[free], addresses[free], ptes[free], owners, visits, {}, nr_busy=nr_busy)
 
     def asked_of(self, pfns: I64) -> None:
         """Only who has a list is."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rmaplab.errors import NoMemory
+from rmaplab.errors import Hung, NoMemory
 from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
@@ -25,9 +25,14 @@ Watch = Callable[[System], object]
 NS = 10**9  # to divide by: the quotient of two ints is the same on every machine
 
 
+OK, KILLED, HUNG, RECLAIM = "ok", "oom-killed", "hung", "needs reclaim"
+OUTCOMES = (OK, KILLED, HUNG, RECLAIM)
+"""All is done; somebody was killed for memory; for a minute nobody got on; this kernel would make room, and its reclaim is not here."""
+
+
 @dataclass(frozen=True)
 class Result:
-    """What came of it. `outcome` is "ok", an errno's name or "needs reclaim"; what a host run cannot know is None."""
+    """What came of it. `outcome` is one of OUTCOMES, or an errno's name; what a host run cannot know is None."""
 
     workload: str
     level: int
@@ -57,6 +62,10 @@ class Result:
     """The same as published for this kernel, level and box: the mean of the runs."""
     kernel_entries: KernelEntries | None = None
     """Where page tables are switched at every one of them (a 4:4 split)."""
+    oom_killed: int | None = None
+    """Programs that the OOM killer has chosen."""
+    hung: str | None = None
+    """Who goes on trying, and why nobody is killed for it."""
     searched: int | None = None
     """Mappings that the design went through to take others away; the ledger has them by its own name for it."""
     wall_s: float = field(default=0.0)
@@ -80,16 +89,19 @@ def run_forkbench(kernel: str, level: int, box: Box, watch: Watch | None = None)
     workload.check_ram(system.machine.hardware.ram_bytes)
     if watch is not None:
         watch(system)
+    killer = system.start_reclaim()
     began = time.perf_counter()
-    out_of_memory = False
+    end, why = OK, None
     try:
         workload.run(system)
+    except Hung as failure:
+        end, why = HUNG, failure.why
     except NoMemory:
-        out_of_memory = True
+        end = RECLAIM
     wall_s = time.perf_counter() - began
     system.close()
-    failed = workload.failed
-    outcome = failed.name if failed else "needs reclaim" if out_of_memory else "ok"
+    failed, killed = workload.failed, len(killer.killed) if killer is not None else 0
+    outcome = failed.name if failed else KILLED if killed and end == OK else end
     machine, k = system.machine, system.kernel
     row = FORKBENCH.get((system.spec.name, level))
     by_cache = {name: cache.bytes_peak for name, cache in sorted(machine.caches.items())}
@@ -109,6 +121,8 @@ def run_forkbench(kernel: str, level: int, box: Box, watch: Watch | None = None)
             "by_cache": by_cache,
         },
         ledger=dict(sorted(machine.ledger.counts.items())),
+        oom_killed=killed,
+        hung=why,
         searched=machine.ledger.searched,
         locks=machine.locks.as_json(),
         locks_estimated_s=estimates(machine.ledger, machine.sched.now_ns, box.cpus),
