@@ -1,4 +1,4 @@
-"""A swap area, and the cache of pages that have a place in it.
+"""The swap areas of a box, and the cache of pages that have a place in one.
 
     slot     0   1   2   3   4 ...        users    how often an entry or the swap cache names it; 0: free
              -   2   0   1   1            slot 0 is the header, never used
@@ -10,111 +10,209 @@ A page that goes out is in the cache first, with a slot of its own (get_swap_pag
 one more use. A page that comes in is in the cache too, so that the second who comes finds it: nobody has two copies of one slot. An
 entry that is gone is a use less, and when nobody but the cache names a slot any more, and nobody but the cache has the page, both go.
 
-Which slot is taken is the area's (swap_area.py); bytes are kept in the host's memory. More areas than one, and files to swap to, are not here yet. Reading
+Areas lie one behind the other, so that a slot of any of them is one number. Entries say area and slot (machine/entries.py):
+
+    users    | area 0: 0 1 2 ... max - 1 | area 2: 0 1 2 ... max - 1 | free | area 1: ...        each area's counts are a part of one array
+    number     0                           base of 2                          base of 1          number = base + slot
+
+Which slot is taken is the areas' (swap_areas.py, swap_area.py), the bytes are a store's (area_store.py). Reading
 and writing take the disk's time (machine/disk.py): a page that is being read is locked, one that is being written is not (PG_writeback). In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
 
 Source: mm/swapfile.c (swap_duplicate, swap_free, free_swap_and_cache, remove_exclusive_swap_page), mm/swap_state.c of 2.6.2; reclaim.md F.2.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from rmaplab.cache.swap_area import SwapArea
+from rmaplab.cache.area_store import AreaStore
+from rmaplab.cache.swap_area import SWAP_MAP_BAD, SWAP_MAP_MAX, SwapArea
+from rmaplab.cache.swap_areas import MAX_SWAPFILES, SwapAreas
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I64, U8, Bools
+from rmaplab.machine.arrays import I32, I64, U8, Bools
 from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import Encoding
 from rmaplab.machine.frames import PG_SWAPCACHE, PG_WRITEBACK, Frames
-from rmaplab.machine.jit import kernel
 from rmaplab.machine.ram import Ram
-from rmaplab.units import PAGE_SIZE
 
-AREA = -2  # what the disk knows the area by, beside its files
+AREA = -2  # what the disk knows area 0 by, beside its files; area 1 is -3
 
 
 class Swap:
-    """One area of `nr_slots` pages, the header's included, and its cache. A holder: the cache has a reference on each of its pages."""
+    """The areas that are on, and one cache for all. A holder: the cache has a reference on each of its pages. "Slots" are numbers as drawn above."""
 
-    def __init__(self, ram: Ram, frames: Frames, encoding: Encoding, nr_slots: int, disk: Disk) -> None:
+    def __init__(self, ram: Ram, frames: Frames, encoding: Encoding, disk: Disk) -> None:
         self._ram, self._frames, self._encoding, self._disk = ram, frames, encoding, disk
-        self.nr_slots = min(nr_slots, 1 << encoding.offset.nr)
-        self.area = SwapArea(self.nr_slots)
-        self.users = self.area.users
-        self._store: U8 = np.empty((0, PAGE_SIZE), np.uint8)
+        # a type that means something else no area can have
+        self.areas = SwapAreas(min(MAX_SWAPFILES, encoding.marker) if encoding.marker > 0 else MAX_SWAPFILES)
+        self.users: I32 = np.zeros(1, np.int32)
+        """Of every slot. Another array after swapon."""
+        self.stores: list[AreaStore] = []
+        """By area. Others may be put in their place."""
         self.cached: dict[int, int] = {}
         """The swap cache: slot -> PFN."""
         self._reading: dict[int, DiskRequest] = {}  # by PFN
+        types = 1 << encoding.type.nr
+        self._base: I64 = np.zeros(types, np.int64)  # by area
+        self._max: I64 = np.zeros(types, np.int64)  # its slots; 0: there is none
+        self._bases: list[int] = []  # of the areas there are, in this order
+        self._owners: list[int] = []  # which these are
+
+    # -- areas -------------------------------------------------------------------------------------------------------
+
+    def swapon(self, area: SwapArea, store: AreaStore, priority: int | None = None) -> int:
+        """A fresh area, and what is behind its slots. Returns its number. Raises SyscallError as SwapAreas.swapon. O(slots of all)."""
+        number = self.areas.swapon(area, priority)
+        base = self._gap(area.max)
+        if not self._bases:
+            self.users = area.users
+        else:
+            if base + area.max > self.users.size:
+                self.users = np.concatenate((self.users, np.zeros(base + area.max - self.users.size, np.int32)))
+            self.users[base : base + area.max] = area.users
+        self.stores[number : number + 1] = [store]
+        self._base[number], self._max[number] = base, area.max
+        self._order()
+        return number
+
+    def release(self, number: int) -> None:
+        """An area that has left the list, and of which no slot is used, is gone: its number and its place are free. Raises KernelBug as SwapAreas.release."""
+        self.areas.release(number)
+        base, nr = self.base_of(number), int(self._max[number])
+        self.users[base : base + nr] = 0
+        self._max[number] = 0
+        self._order()
+
+    def _gap(self, nr: int) -> int:
+        """Where an area of `nr` slots has room."""
+        end = 0
+        for base, owner in zip(self._bases, self._owners, strict=True):
+            if base - end >= nr:
+                break
+            end = base + int(self._max[owner])
+        return end
+
+    def _order(self) -> None:
+        there = sorted((int(self._base[number]), int(number)) for number in np.flatnonzero(self._max))
+        self._bases, self._owners = [base for base, _ in there], [number for _, number in there]
+        for base, number in there:
+            area = self.areas.areas[number]
+            area.users = self.users[base : base + area.max]
+
+    def base_of(self, number: int) -> int:
+        """Where an area begins."""
+        return int(self._base[number])
+
+    def place(self, slot: int) -> tuple[int, int]:
+        """(area, which of its slots). O(log areas)."""
+        row = bisect_right(self._bases, slot) - 1
+        return self._owners[row], slot - self._bases[row]
 
     @property
     def nr_free(self) -> int:
-        """nr_swap_pages: slots that nobody names, the header's left out."""
-        return self.area.nr_free
+        """nr_swap_pages: slots that nobody names, headers left out. An area that is being emptied has less than none."""
+        return self.areas.nr_swap_pages
 
     @property
     def is_full(self) -> bool:
         """vm_swap_full: more than half is used."""
-        return 2 * self.nr_free < self.area.pages
+        return 2 * self.areas.nr_swap_pages < self.areas.total_swap_pages
 
     @property
     def nr_used(self) -> int:
         """Slots that somebody names."""
-        return self.area.pages - self.area.nr_free
+        return self.areas.total_swap_pages - self.areas.nr_swap_pages
 
     # -- slots -------------------------------------------------------------------------------------------------------
 
+    def block_of(self, slot: int, nr: int) -> range:
+        """valid_swaphandles: the slots of the block of `nr` in its area that a slot lies in, from the first one up to the first that is free or bad. O(nr)."""
+        number, own = self.place(slot)
+        base, first = slot - own, own // nr * nr
+        start, end = base + max(first, 1), base + min(first + nr, int(self._max[number]))
+        users = self.users[start:end]
+        unused = np.flatnonzero((users == 0) | (users == SWAP_MAP_BAD))
+        return range(start, start + int(unused[0]) if unused.size else end)
+
     def get_slot(self) -> int:
-        """get_swap_page: a slot, used once (by the cache); 0 if the area is full or there is none. Which one: swap_area.py. O(slots) at worst."""
-        return self.area.take()
+        """get_swap_page: a slot, used once (by the cache); 0 if all areas are full or there is none. Which one: swap_areas.py. O(slots) at worst."""
+        number, slot = self.areas.take()
+        return slot and slot + self.base_of(number)
 
     def get_slots(self, nr: int) -> I64:
         """The slots of `nr` calls, as far as there are any."""
-        return self.area.take_many(nr)
+        numbers, own = self.areas.get(nr)
+        return own + self._base[numbers]
 
     def use(self, slot: int) -> None:
         """swap_duplicate of a slot that somebody uses."""
-        self.area.duplicate(np.array((slot,), np.int64))
+        self.use_all(np.array((slot,), np.int64))
 
     def use_all(self, slots: I64) -> None:
         """The same of many."""
-        self.area.duplicate(slots)
+        if len(self._bases) == 1:
+            self.areas.areas[self._owners[0]].duplicate(slots - self._bases[0])
+        else:
+            self.areas.duplicate(*self._places(slots))
 
-    def give_uses(self, slots: I64) -> None:
-        """swap_free of each, of slots whose pages somebody holds."""
-        self.area.give(slots)
+    def give_uses(self, slots: I64) -> I64:
+        """swap_free of each: what is left of it. Of slots whose pages somebody holds."""
+        if len(self._bases) == 1:
+            return self.areas.give_of(self._owners[0], slots - self._bases[0])
+        return self.areas.give(*self._places(slots))
 
     def slot_of(self, entry: int) -> int:
         """The slot that a swap entry names."""
-        return self._encoding.swap_slot(entry)[1]
+        number, own = self._encoding.swap_slot(entry)
+        return self.base_of(number) + own
 
     def entry(self, slot: int) -> int:
         """What a page-table entry says that names it."""
-        return self._encoding.swap_entry(0, slot)
+        return self._encoding.swap_entry(*self.place(slot))
 
     def entries(self, slots: I64) -> I64:
         """The same of many."""
-        return np.array([self._encoding.swap_entry(0, slot) for slot in slots.tolist()], np.int64)
+        return np.array([self._encoding.swap_entry(*self.place(slot)) for slot in slots.tolist()], np.int64)
 
     def slots_of(self, entries: I64) -> I64:
         """The slots that entries name; entries of other kinds are left out. Raises KernelBug for one of no area, or that nobody uses."""
         kinds = [entry for entry in entries.tolist() if self._encoding.is_swap(entry)]
-        areas, slots = self._encoding.swap_slots(np.array(kinds, np.int64))
-        if areas.any() or not ((slots > 0) & (slots < self.nr_slots)).all() or not self.users[slots].all():
+        areas, own = self._encoding.swap_slots(np.array(kinds, np.int64))
+        slots = self._base[areas] + own
+        if not ((own > 0) & (own < self._max[areas])).all() or not self.users[slots].all():
             raise KernelBug("swap_info_get", f"bad swap file entry among {[hex(entry) for entry in kinds[:4]]}")
         return slots
 
     def duplicate(self, entries: I64) -> None:
         """swap_duplicate: entries have been copied."""
-        self.area.duplicate(self.slots_of(entries))
+        self.use_all(self.slots_of(entries))
 
     def free(self, entries: I64) -> list[int]:
         """free_swap_and_cache: entries are gone. Cached pages that nobody else names or has: the caller drops them from the cache."""
         slots, alone = self.slots_of(entries), []
-        for slot, left in zip(slots.tolist(), self.area.give(slots).tolist(), strict=True):
+        for slot, left in zip(slots.tolist(), self.give_uses(slots).tolist(), strict=True):
             pfn = self.cached.get(slot) if left == 1 else None
             if pfn is not None and self._frames.count[pfn] == 1 and self.is_idle(pfn):
                 alone.append(pfn)
         return alone
+
+    def look_up(self, slot: int) -> None:
+        """swap_info_get of somebody who wants to know whether the slot is his alone: where the next search begins may hang on it."""
+        self.areas.look_up(self.place(slot)[0])
+
+    def look_up_pages(self, pfns: I64) -> None:
+        """The same of can_share_swap_page, for those of these pages that it asks about. Where there is one area nothing hangs on it. O(pages)."""
+        if len(self._bases) < 2:
+            return
+        frames = self._frames
+        for pfn in pfns[(frames.flags[pfns] & PG_SWAPCACHE != 0) & (frames.count[pfns] == 2)].tolist():
+            self.look_up(int(frames.private[pfn]))
+
+    def _places(self, slots: I64) -> tuple[I64, I64]:
+        """`place` of many, as two columns."""
+        rows = np.searchsorted(self._bases, slots, "right") - 1
+        return np.array(self._owners, np.int64)[rows], slots - np.array(self._bases, np.int64)[rows]
 
     # -- the cache ---------------------------------------------------------------------------------------------------
 
@@ -147,7 +245,7 @@ class Swap:
         frames.flags[pfns] &= ~np.uint32(PG_SWAPCACHE)
         frames.private[pfns] = 0
         frames.count[pfns] -= 1
-        self.area.give(slots)
+        self.give_uses(slots)
 
     def delete(self, pfn: int) -> None:
         """delete_from_swap_cache: the cache's use of the slot and its reference to the page go; freeing the page is the caller's."""
@@ -158,33 +256,54 @@ class Swap:
         frames.flags[pfn] &= ~np.uint32(PG_SWAPCACHE)
         frames.private[pfn] = 0
         frames.count[pfn] -= 1
-        self.area.give(np.array((slot,), np.int64))
+        self.give_uses(np.array((slot,), np.int64))
 
     def write(self, pfns: I64) -> None:
         """The bytes of cached pages, to their slots: as if that took no time."""
-        if not self._store.size:
-            self._store = np.empty((self.nr_slots, PAGE_SIZE), np.uint8)  # the host commits what is written
-        copy_pages(self._store, self._frames.private[pfns], self._ram.bytes, pfns)
+        slots = self._frames.private[pfns]
+        for number, mine, own in self._by_area(slots):
+            self.stores[number].write_pages(own, self._ram.bytes, pfns[mine])
 
     def start_writing(self, pfns: I64, finish: Callable[[I64], None]) -> None:
         """swap_writepage of each: the same, and they take their way to the disk; `finish` is called of those that are there. Who has a page may write to it meanwhile."""
         self.write(pfns)
-        for first, some in _in_rows(self._frames.private[pfns], pfns):
-            self._disk.submit_row("swap_write", AREA, first, some, finish)
+        for number, first, some in self._in_rows(self._frames.private[pfns], pfns):
+            self.areas.look_up(number)  # remove_exclusive_swap_page
+            self._disk.submit_row("swap_write", AREA - number, first, some, finish)
         self._disk.reap()  # a disk that takes no time
 
     def start_reading(self, slots: I64, pfns: I64) -> None:
         """swap_readpage of each: the bytes of slots, to frames, which are locked until they are there."""
-        copy_pages(self._ram.bytes, pfns, self._store, slots)
+        for number, mine, own in self._by_area(slots):
+            self.stores[number].read_pages(own, self._ram.bytes, pfns[mine])
         self._frames.scribbled[pfns] = 1
-        for first, some in _in_rows(slots, pfns):
-            for request, part in self._disk.submit_row("swap_read", AREA, first, some, self._are_read):
+        for number, first, some in self._in_rows(slots, pfns):
+            for request, part in self._disk.submit_row("swap_read", AREA - number, first, some, self._are_read):
                 self._reading.update(dict.fromkeys(part.tolist(), request))
         self._disk.reap()
 
     def _are_read(self, pfns: I64) -> None:
         for pfn in pfns.tolist():
             self._reading.pop(pfn, None)
+
+    def _by_area(self, slots: I64) -> Iterator[tuple[int, slice | Bools, I64]]:
+        """(area, which of `slots` are its, and which of its own they are.)"""
+        if len(self._bases) == 1:
+            yield self._owners[0], slice(None), slots - self._bases[0]
+            return
+        numbers, own = self._places(slots)
+        for number in dict.fromkeys(numbers.tolist()):
+            mine = numbers == number
+            yield number, mine, own[mine]
+
+    def _in_rows(self, slots: I64, pfns: I64) -> Iterator[tuple[int, int, I64]]:
+        """(area, first of its slots, the pages) of those that follow each other in slots, in order. No row crosses areas: between two lies a header."""
+        ends = [*(np.flatnonzero(np.diff(slots) != 1) + 1).tolist(), slots.size]
+        begin = 0
+        for end in ends:
+            if end > begin:
+                yield *self.place(int(slots[begin])), pfns[begin:end]
+            begin = end
 
     def is_locked(self, pfn: int) -> bool:
         """Whether a page is being read."""
@@ -206,10 +325,12 @@ class Swap:
             self._disk.wait(request)
 
     def bytes_of(self, slot: int) -> U8:
-        """What is in a slot, wherever it is now. A view."""
+        """What is in a slot, wherever it is now."""
         pfn = self.cached.get(slot)
-        where, row = (self._store, slot) if pfn is None else (self._ram.bytes, pfn)
-        return where[row : row + 1].reshape(-1)
+        if pfn is not None:
+            return self._ram.bytes[pfn : pfn + 1].reshape(-1)
+        number, own = self.place(slot)
+        return self.stores[number].read(own)
 
     # -- for check() -------------------------------------------------------------------------------------------------
 
@@ -219,11 +340,11 @@ class Swap:
 
     def check(self, entries: I64) -> None:
         """Slots are used by `entries` (all there are) and the cache, and by nobody else. Raises KernelBug."""
+        self.areas.check()
         counted = np.bincount(self.slots_of(entries), minlength=self.users.size)
         counted[list(self.cached)] += 1
-        self.area.check()
-        counted[0] = self.users[0]  # the header
-        wrong = np.flatnonzero(counted != self.users)
+        bad = self.users >= SWAP_MAP_MAX  # and those that stay for ever
+        wrong = np.flatnonzero((counted != self.users) & ~bad)
         if wrong.size:
             slot = wrong[0]
             raise KernelBug("swap_map", f"slot {slot} says {self.users[slot]} users, there are {counted[slot]}")
@@ -231,20 +352,3 @@ class Swap:
         pages = np.flatnonzero(flags & PG_SWAPCACHE)
         if sorted(self.cached.values()) != pages.tolist() or any(private[p] != s for s, p in self.cached.items()):
             raise KernelBug("swapper_space", "the cache and the flags of its pages disagree")
-
-
-def _in_rows(slots: I64, pfns: I64) -> Iterator[tuple[int, I64]]:
-    """(first slot, the pages) of those that follow each other in slots, in order."""
-    ends = [*(np.flatnonzero(np.diff(slots) != 1) + 1).tolist(), slots.size]
-    begin = 0
-    for end in ends:
-        if end > begin:
-            yield int(slots[begin]), pfns[begin:end]
-        begin = end
-
-
-@kernel
-def copy_pages(to: U8, to_rows: I64, source: U8, source_rows: I64) -> None:
-    """Rows of one array of pages to rows of another."""
-    for i in range(to_rows.size):
-        to[to_rows[i]] = source[source_rows[i]]

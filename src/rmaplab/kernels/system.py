@@ -19,6 +19,7 @@ from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.file_indexes import load_file_index, own_index
 from rmaplab.kernels.prices import PriceBook, book_name, find_prices
 from rmaplab.kernels.spec import KernelSpec
+from rmaplab.kernels.swap_space import swap_at_boot
 from rmaplab.machine.allocator import Gfp, Layout
 from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import PG_RESERVED
@@ -70,7 +71,7 @@ def _hardware(spec: KernelSpec, box: Box) -> Hardware:
     """What the box is to this kernel. Raises UsageError for a box that nobody could build, or settings that no kernel takes."""
     hardware = Hardware(
         ram_bytes=_whole_pages(box.ram, "RAM"),
-        swap_bytes=_whole_pages(box.swap, "swap"),
+        swap_bytes=0,  # until its areas are open
         cpus=box.cpus,
         paging=_with_bases(spec.paging(box.paging, box.split), box),
         l1_cache_bytes=box.l1_cache_bytes,
@@ -270,6 +271,8 @@ class System:
         rules = _rules(spec, box, word)
         sched, locks = _sched_rules(spec, box, word), lock_order(design, rules.file_lock)
         encoding = ENCODINGS[EntryEra(spec.figure("pte_encoding", word))][hardware.arch]
+        devices = swap_at_boot(box.swap, rules, encoding)
+        hardware = replace(hardware, swap_bytes=sum(device.promised for device in devices) << PAGE_SHIFT)
         tlb = TlbRules(
             switch_clears_mask=bool(spec.figure("switch_mm_clears_mask", word)),
             spares_lazy_cpus=bool(spec.figure("lazy_cpus_spared", word)),
@@ -286,6 +289,8 @@ class System:
             overcommit=OvercommitMode(box.overcommit),
             overcommit_ratio=box.overcommit_ratio,
         )
+        for device in devices:
+            self.kernel.swap.swapon(device.area, device.store, device.priority)
 
     def uname(self) -> Uname:
         """What uname(2) says, of a kernel that was compiled on the day of its release. The release is cut at 64 characters, as Linux has room."""

@@ -124,7 +124,7 @@ class Kernel:
         self._make_lru()
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
-        self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.swap_pages, machine.disk)
+        self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.disk)
         self._make_files()
         self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
         self.burst_bytes = BURST_TABLES * paging.leaf_span

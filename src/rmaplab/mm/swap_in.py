@@ -12,8 +12,6 @@ read-only in any case: a write that brought it finds a read-only page next, as i
 Source: 2.6.2 mm/memory.c, do_swap_page, zap_pte_range; mm/swap_state.c, read_swap_cache_async, free_page_and_swap_cache; swapin_readahead; eras.md 2.3; reclaim.md F.4 to F.6.
 """
 
-from itertools import takewhile
-
 import numpy as np
 
 from rmaplab.errors import KernelBug, NoMemory
@@ -90,19 +88,17 @@ def _cached_page(k: Kernel, slot: int) -> int:
 
 
 def swapin_readahead(k: Kernel, slot: int) -> None:
-    """The used slots of the block that a slot lies in, from the block's first one up to the first that is free, or cannot be had; perhaps not as far as `slot`."""
+    """The used slots of the block that a slot lies in, from the block's first one up to the first that is free or bad, or cannot be had; perhaps not as far as `slot`."""
     cluster = k.rules.page_cluster
     if cluster and k.machine.hardware.ram_bytes < SMALL_BOX:
         cluster -= 1
     if not cluster:
         return
-    first = slot >> cluster << cluster
-    near = range(max(first, 1), min(first + (1 << cluster), k.swap.nr_slots))
-    used = list(takewhile(lambda each: k.swap.users[each] > 0, near))
+    used = list(k.swap.block_of(slot, 1 << cluster))
     if not read_swap_cache(k, used):
-        for each in used:
+        for near in used:
             try:
-                pfn = read_swap_cache_async(k, each)
+                pfn = read_swap_cache_async(k, near)
             except NoMemory:
                 break
             if pfn < 0:
@@ -150,9 +146,11 @@ def _map(k: Kernel, vma: VmArea, batch: Batch, slot: int) -> None:
 def _leave_a_full_area(k: Kernel, pfn: int, slot: int) -> None:
     """remove_exclusive_swap_page: if more than half of swap is used, a page that is its entry's alone gives its slot back. We refer to it still."""
     frames = k.machine.frames
-    if k.swap.is_full and k.swap.users[slot] == 1 and frames.count[pfn] == 3 and k.swap.is_idle(pfn):
-        k.swap.delete(pfn)
-        frames.flags[pfn] |= np.uint32(PG_DIRTY)
+    if k.swap.is_full and frames.count[pfn] == 3 and k.swap.is_idle(pfn):
+        k.swap.look_up(slot)
+        if k.swap.users[slot] == 1:
+            k.swap.delete(pfn)
+            frames.flags[pfn] |= np.uint32(PG_DIRTY)
 
 
 def put_page(k: Kernel, pfn: int) -> None:
