@@ -21,16 +21,17 @@ ENCODING = ENCODINGS[EntryEra.LINUX_2_6]["i386"]
 NONE: I64 = np.empty(0, np.int64)
 
 
-def no_disk() -> Disk:
+def disk() -> tuple[Disk, Ledger]:
     """One that takes no time."""
     rules = SchedRules(10**6, 10**6, 10**6, 10**6, one_queue=False, child_first=True)
-    return Disk(NO_TIME, Scheduler(rules, 1), Ledger(PriceList("none", "a test's", {})))
+    ledger = Ledger(PriceList("none", "a test's", {}))
+    return Disk(NO_TIME, Scheduler(rules, 1), ledger), ledger
 
 
 @pytest.fixture
 def swap() -> Swap:
     """Four frames, and an area of three slots behind its header."""
-    swap = Swap(Ram(4), Frames(4), ENCODING, no_disk())
+    swap = Swap(Ram(4), Frames(4), ENCODING, *disk())
     swap.swapon(SwapArea(4), MemoryAreaStore(4))
     return swap
 
@@ -45,7 +46,7 @@ def test_slot_0_is_the_header_and_a_full_area_says_so(swap: Swap) -> None:
 
 
 def test_a_box_without_swap_has_no_slot() -> None:
-    assert Swap(Ram(1), Frames(1), ENCODING, no_disk()).get_slot() == 0
+    assert Swap(Ram(1), Frames(1), ENCODING, *disk()).get_slot() == 0
 
 
 def test_bytes_go_out_and_come_back(swap: Swap) -> None:
@@ -115,7 +116,7 @@ def test_check_recounts(swap: Swap) -> None:
 @pytest.fixture
 def three() -> Swap:
     """Areas of 3, 8 and 1 slots behind their headers, all of priority 5, and sixteen frames."""
-    swap = Swap(Ram(16), Frames(16), ENCODING, no_disk())
+    swap = Swap(Ram(16), Frames(16), ENCODING, *disk())
     for nr in (4, 9, 2):
         swap.swapon(SwapArea(nr), MemoryAreaStore(nr), 5)
     return swap
@@ -211,7 +212,7 @@ def test_an_area_that_is_gone_leaves_its_place(three: Swap) -> None:
 
 def test_who_looks_at_a_page_of_a_better_area_brings_the_search_back() -> None:
     """can_share_swap_page asks for the slot's area (F.1): of a page that the cache and one more have, and where there is more than one area."""
-    swap = Swap(Ram(4), Frames(4), ENCODING, no_disk())
+    swap = Swap(Ram(4), Frames(4), ENCODING, *disk())
     for priority in (1, 1, 7):
         swap.swapon(SwapArea(3), MemoryAreaStore(3), priority)
     taken = [swap.get_slot() for _ in range(3)]
@@ -227,7 +228,7 @@ def test_who_looks_at_a_page_of_a_better_area_brings_the_search_back() -> None:
 
 def test_as_many_areas_as_an_entry_can_name() -> None:
     """6.18 has other uses for the types from 27 on."""
-    swap = Swap(Ram(1), Frames(1), ENCODINGS[EntryEra.LINUX_6_18]["x86-64"], no_disk())
+    swap = Swap(Ram(1), Frames(1), ENCODINGS[EntryEra.LINUX_6_18]["x86-64"], *disk())
     for _ in range(27):
         swap.swapon(SwapArea(2), MemoryAreaStore(2))
     with pytest.raises(SyscallError, match="27 swap areas"):

@@ -16,24 +16,27 @@ Areas lie one behind the other, so that a slot of any of them is one number. Ent
     number     0                           base of 2                          base of 1          number = base + slot
 
 Which slot is taken is the areas' (swap_areas.py, swap_area.py), the bytes are a store's (area_store.py). Reading
-and writing take the disk's time (machine/disk.py): a page that is being read is locked, one that is being written is not (PG_writeback). In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
+and writing take the disk's time (machine/disk.py), and may fail (swap_errors.py): a page that is being read is locked, one that is being written is not (PG_writeback). In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
 
 Source: mm/swapfile.c (swap_duplicate, swap_free, free_swap_and_cache, remove_exclusive_swap_page), mm/swap_state.c of 2.6.2; reclaim.md F.2.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
 from rmaplab.cache.area_store import AreaStore
 from rmaplab.cache.swap_area import SWAP_MAP_BAD, SWAP_MAP_MAX, SwapArea
 from rmaplab.cache.swap_areas import MAX_SWAPFILES, SwapAreas
+from rmaplab.cache.swap_errors import SwapErrors, SwapLoss
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I32, I64, U8, Bools
 from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import Encoding
-from rmaplab.machine.frames import PG_SWAPCACHE, PG_WRITEBACK, Frames
+from rmaplab.machine.frames import PG_DIRTY, PG_RECLAIM, PG_SWAPCACHE, PG_WRITEBACK, Frames
+from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.ram import Ram
 
 AREA = -2  # what the disk knows area 0 by, beside its files; area 1 is -3
@@ -42,8 +45,19 @@ AREA = -2  # what the disk knows area 0 by, beside its files; area 1 is -3
 class Swap:
     """The areas that are on, and one cache for all. A holder: the cache has a reference on each of its pages. "Slots" are numbers as drawn above."""
 
-    def __init__(self, ram: Ram, frames: Frames, encoding: Encoding, disk: Disk) -> None:
+    def __init__(
+        self,
+        ram: Ram,
+        frames: Frames,
+        encoding: Encoding,
+        disk: Disk,
+        ledger: Ledger,
+        *,
+        write_error_redirties: bool = False,
+    ) -> None:
         self._ram, self._frames, self._encoding, self._disk = ram, frames, encoding, disk
+        self._redirties = write_error_redirties
+        self.errors = SwapErrors(ledger)
         # a type that means something else no area can have
         self.areas = SwapAreas(min(MAX_SWAPFILES, encoding.marker) if encoding.marker > 0 else MAX_SWAPFILES)
         self.users: I32 = np.zeros(1, np.int32)
@@ -159,8 +173,12 @@ class Swap:
     def give_uses(self, slots: I64) -> I64:
         """swap_free of each: what is left of it. Of slots whose pages somebody holds."""
         if len(self._bases) == 1:
-            return self.areas.give_of(self._owners[0], slots - self._bases[0])
-        return self.areas.give(*self._places(slots))
+            left = self.areas.give_of(self._owners[0], slots - self._bases[0])
+        else:
+            left = self.areas.give(*self._places(slots))
+        if self.errors.any:
+            self.errors.freed(slots[left == 0].tolist())
+        return left
 
     def slot_of(self, entry: int) -> int:
         """The slot that a swap entry names."""
@@ -245,6 +263,9 @@ class Swap:
         frames.flags[pfns] &= ~np.uint32(PG_SWAPCACHE)
         frames.private[pfns] = 0
         frames.count[pfns] -= 1
+        if self.errors.any:
+            for slot in slots.tolist():
+                self.errors.leaves_cache(slot, is_named=bool(self.users[slot] > 1))
         self.give_uses(slots)
 
     def delete(self, pfn: int) -> None:
@@ -256,26 +277,47 @@ class Swap:
         frames.flags[pfn] &= ~np.uint32(PG_SWAPCACHE)
         frames.private[pfn] = 0
         frames.count[pfn] -= 1
+        if self.errors.any:
+            self.errors.leaves_cache(slot, is_named=bool(self.users[slot] > 1))
         self.give_uses(np.array((slot,), np.int64))
 
-    def write(self, pfns: I64) -> None:
-        """The bytes of cached pages, to their slots: as if that took no time."""
-        slots = self._frames.private[pfns]
+    def write(self, pfns: I64) -> Bools:
+        """The bytes of cached pages, to their slots: as if that took no time. Of which they are there."""
+        slots, done = self._frames.private[pfns], np.ones(pfns.size, np.bool_)
         for number, mine, own in self._by_area(slots):
-            self.stores[number].write_pages(own, self._ram.bytes, pfns[mine])
+            failures = self.stores[number].write_pages(own, self._ram.bytes, pfns[mine])
+            rows = np.arange(pfns.size)[mine] if failures else done
+            for i, failure in failures.items():
+                done[rows[i]] = False
+                self.errors.cannot_write(int(slots[rows[i]]), (number, int(own[i])), failure)
+        if self.errors.any:
+            self.errors.written(slots[done].tolist())
+        return done
 
     def start_writing(self, pfns: I64, finish: Callable[[I64], None]) -> None:
-        """swap_writepage of each: the same, and they take their way to the disk; `finish` is called of those that are there. Who has a page may write to it meanwhile."""
-        self.write(pfns)
+        """swap_writepage of each: the same, and they take their way to the disk; `finish` is called of those that are there. Who has a page may write to it meanwhile.
+
+        A write that fails takes as long, and up to 2.6.7 ends as one that has not (end_swap_bio_write); later the page is dirty again, and stays where it is.
+        """
+        done = self.write(pfns)
+        if self._redirties and not done.all():
+            finish = partial(self._redirty, pfns[~done], finish)
         for number, first, some in self._in_rows(self._frames.private[pfns], pfns):
             self.areas.look_up(number)  # remove_exclusive_swap_page
             self._disk.submit_row("swap_write", AREA - number, first, some, finish)
         self._disk.reap()  # a disk that takes no time
 
+    def _redirty(self, failed: I64, finish: Callable[[I64], None], pfns: I64) -> None:
+        flags, bad = self._frames.flags, pfns[np.isin(pfns, failed)]
+        flags[bad] = (flags[bad] | np.uint32(PG_DIRTY)) & ~np.uint32(PG_RECLAIM)
+        finish(pfns)
+
     def start_reading(self, slots: I64, pfns: I64) -> None:
-        """swap_readpage of each: the bytes of slots, to frames, which are locked until they are there."""
+        """swap_readpage of each: the bytes of slots, to frames, which are locked until they are there. Where that fails they have what was in them before."""
         for number, mine, own in self._by_area(slots):
-            self.stores[number].read_pages(own, self._ram.bytes, pfns[mine])
+            failures = self.stores[number].read_pages(own, self._ram.bytes, pfns[mine])
+            for i, failure in failures.items():
+                self.errors.cannot_read(int(slots[mine][i]), (number, int(own[i])), failure)
         self._frames.scribbled[pfns] = 1
         for number, first, some in self._in_rows(slots, pfns):
             for request, part in self._disk.submit_row("swap_read", AREA - number, first, some, self._are_read):
@@ -304,6 +346,11 @@ class Swap:
             if end > begin:
                 yield *self.place(int(slots[begin])), pfns[begin:end]
             begin = end
+
+    @property
+    def lost(self) -> list[SwapLoss]:
+        """Bytes that errors of disks have cost somebody, and who has seen that. Each says it in a line."""
+        return self.errors.lost
 
     def is_locked(self, pfn: int) -> bool:
         """Whether a page is being read."""

@@ -124,11 +124,17 @@ class Kernel:
         self._make_lru()
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
-        self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.disk)
+        self.swap = self._make_swap()
         self._make_files()
         self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
+
+    def _make_swap(self) -> Swap:
+        """Without an area."""
+        machine, redirties = self.machine, self.rules.swap_write_error_redirties
+        where = machine.ram, machine.frames, machine.encoding, machine.disk, machine.ledger
+        return Swap(*where, write_error_redirties=redirties)
 
     def _make_lru(self) -> None:
         machine, rules = self.machine, self.rules

@@ -9,12 +9,14 @@ area, as they went out together. Whoever wants a page that is being read sleeps.
 page_table_lock, the entry must still be what it was; if not, somebody has been faster, and the touch begins again. The entry becomes
 read-only in any case: a write that brought it finds a read-only page next, as in 2.4 to 2.6.5, and is a COW fault (cow.py).
 
+A page that could not be read is mapped like any other up to 2.6.7, with what its frame had before: nobody asks (reclaim.md F.7).
+
 Source: 2.6.2 mm/memory.c, do_swap_page, zap_pte_range; mm/swap_state.c, read_swap_cache_async, free_page_and_swap_cache; swapin_readahead; eras.md 2.3; reclaim.md F.4 to F.6.
 """
 
 import numpy as np
 
-from rmaplab.errors import KernelBug, NoMemory
+from rmaplab.errors import BusError, KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
@@ -31,7 +33,7 @@ SMALL_BOX = 16 << 20  # bytes of RAM: half as much is read ahead below
 
 
 def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
-    """Bring back what the entry at `address` names, if nobody else does so first. Raises as an allocation, with the entry as it was."""
+    """Bring back what the entry at `address` names, if nobody else does so first. Raises as an allocation, and BusError, with the entry as it was."""
     machine, mm, frames = k.machine, vma.mm, k.machine.frames
     entry, pte = lookup(*machine.geometry, mm.pgd, address)
     if not entry or entry & machine.mapped:
@@ -44,6 +46,9 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
     pfn = _cached_page(k, slot)
     if pfn < 0:
         return
+    if k.rules.swap_in_needs_uptodate and not k.swap.errors.is_uptodate(slot):
+        put_page(k, pfn)
+        raise BusError(address, "its page in swap could not be read")
     with k.batch() as batch:
         present = PRESENT if vma.flags & VM_ACCESS else machine.encoding.hidden
         batch.hold_one(pfn, pte, address, (pfn << PAGE_SHIFT) | (READABLE & ~PRESENT) | present)
@@ -61,6 +66,8 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
                 machine.set_entry(pte, batch.columns[ENTRY, 0])
                 frames.count[pfn] += 1
                 mm.rss += 1
+                if k.swap.errors.any:
+                    k.swap.errors.mapped(slot, mm.pid, address)
                 _map(k, vma, batch, slot)
                 _leave_a_full_area(k, pfn, slot)
                 machine.charge("swap_in")
