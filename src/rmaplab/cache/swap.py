@@ -27,7 +27,7 @@ from functools import partial
 
 import numpy as np
 
-from rmaplab.cache.area_store import AreaStore
+from rmaplab.cache.area_store import AreaStore, MemoryAreaStore
 from rmaplab.cache.swap_area import SWAP_MAP_BAD, SWAP_MAP_MAX, SwapArea
 from rmaplab.cache.swap_areas import MAX_SWAPFILES, SwapAreas
 from rmaplab.cache.swap_errors import SwapErrors, SwapLoss
@@ -70,14 +70,19 @@ class Swap:
         types = 1 << encoding.type.nr
         self._base: I64 = np.zeros(types, np.int64)  # by area
         self._max: I64 = np.zeros(types, np.int64)  # its slots; 0: there is none
+        self._promised: dict[int, int] = {}
         self._bases: list[int] = []  # of the areas there are, in this order
         self._owners: list[int] = []  # which these are
 
     # -- areas -------------------------------------------------------------------------------------------------------
 
-    def swapon(self, area: SwapArea, store: AreaStore, priority: int | None = None) -> int:
-        """A fresh area, and what is behind its slots. Returns its number. Raises SyscallError as SwapAreas.swapon. O(slots of all)."""
+    def swapon(self, area: SwapArea, store: AreaStore, priority: int | None = None, promised: int | None = None) -> int:
+        """A fresh area, and what is behind its slots. Returns its number. Raises SyscallError as SwapAreas.swapon. O(slots of all).
+
+        `promised`: pages that overcommit counts of it, if not its good ones.
+        """
         number = self.areas.swapon(area, priority)
+        self._promised[number] = area.pages if promised is None else promised
         base = self._gap(area.max)
         if not self._bases:
             self.users = area.users
@@ -95,6 +100,7 @@ class Swap:
         self.areas.release(number)
         base, nr = self.base_of(number), int(self._max[number])
         self.users[base : base + nr] = 0
+        self.stores[number] = MemoryAreaStore(0)  # a file is let go of
         self._max[number] = 0
         self._order()
 
@@ -137,6 +143,11 @@ class Swap:
     def nr_used(self) -> int:
         """Slots that somebody names."""
         return self.areas.total_swap_pages - self.areas.nr_swap_pages
+
+    @property
+    def promised(self) -> int:
+        """Pages that overcommit counts, of the areas on the list."""
+        return sum(self._promised[number] for number in self.areas)
 
     # -- slots -------------------------------------------------------------------------------------------------------
 

@@ -7,16 +7,17 @@
 Behind the last @ is the priority, 0 to 32767; without one an area has the next of -1, -2, ... Of a file the header is read and checked as swapon
 does, and what goes to swap is written to its slots: it must have the signature, and no other box may have it.
 
-Source: mm/swapfile.c, sys_swapon of 2.6.2 and 2.6.34; reclaim.md F.8.
+Source: mm/swapfile.c, sys_swapon of 2.6.2 and 2.6.34; reclaim.md F.8, F.9.
 """
 
 import errno
 import fcntl
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rmaplab.cache.area_store import AreaStore, FileAreaStore, MemoryAreaStore
 from rmaplab.cache.swap_area import SwapArea, read_header
@@ -25,9 +26,12 @@ from rmaplab.errors import SyscallError, UsageError
 from rmaplab.files import open_in_place
 from rmaplab.harmless import printable
 from rmaplab.machine.entries import Encoding
+from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_rules import SwapRules
+from rmaplab.mm.swapoff import swapoff
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, parse_size
 
+MEMORY = "memory"
 BLOCK = 512  # bytes that st_blocks counts
 SwapWords = int | str | Path | Sequence[int | str | Path]
 
@@ -87,7 +91,7 @@ def open_swap(what: int | Path, priority: int | None, rules: SwapRules, encoding
         return _open_file(what, priority, rules, encoding)
     nr = what >> PAGE_SHIFT
     area = SwapArea(min(nr, 1 << encoding.offset.nr))
-    return SwapDevice(area, MemoryAreaStore(area.max), priority, "memory", nr)
+    return SwapDevice(area, MemoryAreaStore(area.max), priority, MEMORY, nr)
 
 
 def _open_file(path: Path, priority: int | None, rules: SwapRules, encoding: Encoding) -> SwapDevice:
@@ -117,6 +121,56 @@ def _open_file(path: Path, priority: int | None, rules: SwapRules, encoding: Enc
     except SyscallError as failure:
         raise SyscallError(failure.errno or 0, "swapon", f"{name}: {failure.why}") from None
     return SwapDevice(area, store, priority, name, area.pages)
+
+
+class SwapsRow(NamedTuple):
+    """A line of /proc/swaps. Pages."""
+
+    number: int
+    name: str
+    pages: int
+    used: int
+    priority: int
+
+
+class Swaps:
+    """The swap areas of a booted kernel, by what was put there: swapon and swapoff of somebody who may."""
+
+    def __init__(self, k: Kernel, devices: list[SwapDevice]) -> None:
+        self._k = k
+        self._names: dict[int, str] = {}
+        for device in devices:
+            self._put_on(device)
+
+    def _put_on(self, device: SwapDevice) -> int:
+        number = self._k.swap.swapon(device.area, device.store, device.priority, device.promised)
+        self._names[number] = device.name
+        return number
+
+    def swapon(self, what: int | str | Path) -> int:
+        """One more area: the same words as of a box. Returns its number. Raises UsageError for words, and SyscallError as swapon of the day."""
+        found = parse_swap(what)
+        if len(found) != 1:
+            raise UsageError(
+                f"{printable(str(what))!r} is not one area: give a size of a page or more, or a file, for each"
+            )
+        number = self._put_on(open_swap(*found[0], self._k.rules, self._k.machine.encoding))
+        self._k.count_swap()
+        return number
+
+    def swapoff(self, what: int | str | Path) -> None:
+        """An area, by its number or its file, gives back all that lies in it, and is gone. Raises as mm/swapoff.py."""
+        named = [
+            number for number, name in self._names.items() if what == number or (name != MEMORY and str(what) == name)
+        ]
+        number = named[0] if named else -1
+        swapoff(self._k, number)
+        del self._names[number]
+
+    def __iter__(self) -> Iterator[SwapsRow]:
+        for number, name in sorted(self._names.items()):
+            area = self._k.swap.areas.areas[number]
+            yield SwapsRow(number, name, area.pages, area.pages - area.nr_free, area.priority)
 
 
 def _locked(fd: int) -> bool:

@@ -19,7 +19,7 @@ from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.file_indexes import load_file_index, own_index
 from rmaplab.kernels.prices import PriceBook, book_name, find_prices
 from rmaplab.kernels.spec import KernelSpec
-from rmaplab.kernels.swap_space import swap_at_boot
+from rmaplab.kernels.swap_space import Swaps, swap_at_boot
 from rmaplab.machine.allocator import Gfp, Layout
 from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import PG_RESERVED
@@ -289,8 +289,8 @@ class System:
             overcommit=OvercommitMode(box.overcommit),
             overcommit_ratio=box.overcommit_ratio,
         )
-        for device in devices:
-            self.kernel.swap.swapon(device.area, device.store, device.priority)
+        self.swaps = Swaps(self.kernel, devices)
+        """Its swap areas, as /proc/swaps has them."""
 
     def uname(self) -> Uname:
         """What uname(2) says, of a kernel that was compiled on the day of its release. The release is cut at 64 characters, as Linux has room."""
@@ -370,6 +370,14 @@ class System:
     def mount_host(self, path: str | Path) -> HostDirectory:
         """A directory of the host, read-only: its `file("name")` is for Task.open(). No link is followed. Raises UsageError."""
         return HostDirectory(self.kernel.page_cache, path)
+
+    def swapon(self, what: int | str | Path) -> int:
+        """One more swap area, "64M@5" or "./swapfile" (kernels/swap_space.py). Returns its number. Raises UsageError, SyscallError."""
+        return self.swaps.swapon(what)
+
+    def swapoff(self, what: int | str | Path) -> None:
+        """An area, by its number or its file: what lies there comes back, and it is gone. Raises SyscallError (EINVAL, ENOMEM, EINTR), NoMemory."""
+        self.swaps.swapoff(what)
 
     def who_maps(self, what: Task | AddressSpace, where: int) -> list[Mapping]:
         """Who maps the page that a task has at address `where`, or page `where` of a file, by this kernel's reverse map.

@@ -143,6 +143,10 @@ class Encoding:
         types = (entries >> self.type.low) & ((1 << self.type.nr) - 1)
         return types, (offsets >> self.offset.low) & ((1 << self.offset.nr) - 1)
 
+    def swap_bits(self, area: int) -> tuple[int, int]:
+        """(Which bits tell, what they are): of an entry that is something and names a slot of `area`."""
+        return _signed(PRESENT | self.hidden | self.file | self.type.mask), _signed(self.type.put(area))
+
     def file_entry(self, pgoff: int) -> int:
         """The entry of a place that shows page `pgoff` of its file. Raises KernelBug if that does not fit, or there is no such entry."""
         entry, left = self.file, pgoff

@@ -43,7 +43,7 @@ from rmaplab.units import PAGE_SIZE
 
 def dup_mm(k: Kernel, parent: MmStruct, pid: int) -> MmStruct:
     """A copy of `parent` for the new task `pid`. Raises SyscallError(ENOMEM), NoMemory; then nothing of it is left."""
-    child = mm_alloc(k, pid)
+    child = mm_alloc(k, pid, parent)
     child.free_area_cache = parent.free_area_cache
     child.start_brk, child.brk, child.dumpable = parent.start_brk, parent.brk, parent.dumpable
     charged = 0

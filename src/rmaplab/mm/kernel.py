@@ -7,6 +7,7 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from rmaplab.cache.page_cache import PageCache
@@ -24,6 +25,7 @@ from rmaplab.mm.pagevec import LruAdd
 from rmaplab.mm.rules import Rules
 from rmaplab.objects.flags import VM_ACCOUNT
 from rmaplab.objects.ipc import ShmIds
+from rmaplab.objects.mm_list import MmList
 from rmaplab.objects.mm_types import AddressSpace, File, MmStruct, Range, VmaIndex
 from rmaplab.objects.shmem import Account, ShmemInfo, SwapVector
 from rmaplab.objects.task import TaskStruct
@@ -104,7 +106,8 @@ class Kernel:
         """Page-table frames of an address space below whose top table nothing hangs: it has no entry."""
         self.stack_order = (rules.thread_stack_bytes // 4096 - 1).bit_length()
         self.mmlist_lock = machine.locks.new("mmlist_lock")
-        self.mms: dict[int, MmStruct] = {}  # by the address of the mm_struct: the mmlist
+        self.mms: dict[int, MmStruct] = {}  # by the address of the mm_struct
+        self.mmlist = MmList()
         self.tasks: dict[int, TaskStruct] = {}
         self.last_pid = 0
         self.overcommit = Overcommit(
@@ -132,6 +135,7 @@ class Kernel:
 
     def _make_swap(self) -> Swap:
         """Without an area."""
+        self.swapoff_runs = self.swapoff_is_killed = False
         machine, redirties = self.machine, self.rules.swap_write_error_redirties
         where = machine.ram, machine.frames, machine.encoding, machine.disk, machine.ledger
         return Swap(*where, write_error_redirties=redirties)
@@ -239,6 +243,17 @@ class Kernel:
         request = self._request(nr_pages)
         if not self._charge(request):
             raise SyscallError(errno.ENOMEM, call, self.overcommit.refusal(request))
+
+    def may_promise(self, nr_pages: int, call: str) -> None:
+        """Whether somebody with CAP_SYS_ADMIN could be promised so much; nothing is charged. Raises SyscallError(ENOMEM)."""
+        request = self._request(nr_pages)._replace(root=True)
+        if not self.overcommit.allows(request):
+            raise SyscallError(errno.ENOMEM, call, self.overcommit.refusal(request))
+
+    def count_swap(self) -> None:
+        """An area has come or gone: what may be promised follows."""
+        self.machine.swap_pages = self.swap.promised
+        self.overcommit = replace(self.overcommit, swap=self.swap.promised)
 
     def _charge(self, request: Request) -> bool:
         if self.commit_requests is not None:

@@ -9,12 +9,13 @@ from rmaplab.errors import NoMemory
 from rmaplab.machine.entries import PRESENT
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.zap import exit_mmap, free_pgd
+from rmaplab.objects.mm_list import INIT_MM
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT
 
 
-def mm_alloc(k: Kernel, pid: int) -> MmStruct:
-    """An empty address space for task `pid`, on the mmlist. Raises NoMemory with nothing left behind."""
+def mm_alloc(k: Kernel, pid: int, parent: MmStruct | None = None) -> MmStruct:
+    """An empty address space for task `pid`, on the mmlist behind its parent's. Raises NoMemory with nothing left behind."""
     address = k.mm_cache.alloc()
     try:
         pgd, nr_tables = _pgd_alloc(k)
@@ -26,6 +27,7 @@ def mm_alloc(k: Kernel, pid: int) -> MmStruct:
     mm.start_brk = mm.brk = k.machine.paging.heap_base
     k.machine.locks.enter(k.mmlist_lock)
     k.mms[address] = mm
+    k.mmlist.add(address, INIT_MM if parent is None else parent.address)
     k.machine.locks.leave(k.mmlist_lock)
     k.machine.charge("mm_alloc")
     return mm
@@ -47,6 +49,7 @@ def mmput(k: Kernel, mm: MmStruct) -> None:
     mm.users -= 1
     if mm.users:
         return
+    k.mmlist.remove(mm.address)
     exit_mmap(k, mm)
     k.machine.locks.pass_through(k.mmlist_lock)
     k.design.mm_exit(mm)

@@ -19,8 +19,8 @@ import numpy as np
 from rmaplab.errors import BusError, KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
-from rmaplab.machine.entries import PRESENT, READABLE
+from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, Batch
+from rmaplab.machine.entries import ACCESSED, PRESENT, READABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_SWAPCACHE
 from rmaplab.machine.pagetable import lookup
 from rmaplab.mm.kernel import Kernel
@@ -34,7 +34,7 @@ SMALL_BOX = 16 << 20  # bytes of RAM: half as much is read ahead below
 
 def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
     """Bring back what the entry at `address` names, if nobody else does so first. Raises as an allocation, and BusError, with the entry as it was."""
-    machine, mm, frames = k.machine, vma.mm, k.machine.frames
+    machine, mm = k.machine, vma.mm
     entry, pte = lookup(*machine.geometry, mm.pgd, address)
     if not entry or entry & machine.mapped:
         return  # somebody has been faster
@@ -50,33 +50,55 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
         put_page(k, pfn)
         raise BusError(address, "its page in swap could not be read")
     with k.batch() as batch:
-        present = PRESENT if vma.flags & VM_ACCESS else machine.encoding.hidden
-        batch.hold_one(pfn, pte, address, (pfn << PAGE_SHIFT) | (READABLE & ~PRESENT) | present)
+        hold_swapped(k, vma, batch, pfn, address, pte)
         try:
             k.design.vma_prepare(vma)
             k.design.reserve(batch)
             machine.locks.enter_bits("PG_locked", batch.columns, 1)
-            lock = machine.pte_lock(mm, address)
-            machine.locks.enter(lock)
-            while not k.design.reserved(batch):
-                machine.locks.leave(lock)
-                k.design.reserve(batch)
-                machine.locks.enter(lock)
-            if lookup(*machine.geometry, mm.pgd, address) == (entry, pte) and k.swap.cached.get(slot) == pfn:
-                machine.set_entry(pte, batch.columns[ENTRY, 0])
-                frames.count[pfn] += 1
-                mm.rss += 1
-                if k.swap.errors.any:
-                    k.swap.errors.mapped(slot, mm.pid, address)
-                _map(k, vma, batch, slot)
-                _leave_a_full_area(k, pfn, slot)
+            if map_swapped(k, vma, batch, (entry, pte), slot, leaves_full=True):
                 machine.charge("swap_in")
-            machine.locks.leave(lock)
         finally:
             machine.locks.leave_bits("PG_locked", batch.columns, 1)
             k.design.unreserve()
             put_page(k, pfn)
     machine.end_burst()
+
+
+def hold_swapped(
+    k: Kernel, vma: VmArea, batch: Batch, pfn: int, address: int, pte: int, accessed: int = ACCESSED
+) -> None:
+    """Into a batch the entry of a page that comes back: read-only, and hidden where nobody may touch it."""
+    present = PRESENT if vma.flags & VM_ACCESS else k.machine.encoding.hidden
+    batch.hold_one(pfn, pte, address, (pfn << PAGE_SHIFT) | (READABLE & ~(PRESENT | ACCESSED)) | accessed | present)
+
+
+def map_swapped(
+    k: Kernel, vma: VmArea, batch: Batch, was: tuple[int, int], slot: int, *, leaves_full: bool = False
+) -> bool:
+    """The page of a slot to the place that the batch says, under page_table_lock, if that still `was` so (entry, where it lies).
+
+    What it takes has been reserved; if that is not enough any more, raises as an allocation.
+    """
+    machine, mm = k.machine, vma.mm
+    pfn, address = int(batch.columns[PFN, 0]), int(batch.columns[ADDRESS, 0])
+    lock = machine.pte_lock(mm, address)
+    machine.locks.enter(lock)
+    while not k.design.reserved(batch):
+        machine.locks.leave(lock)
+        k.design.reserve(batch)
+        machine.locks.enter(lock)
+    done = lookup(*machine.geometry, mm.pgd, address) == was and k.swap.cached.get(slot) == pfn
+    if done:
+        machine.set_entry(was[1], batch.columns[ENTRY, 0])
+        machine.frames.count[pfn] += 1
+        mm.rss += 1
+        if k.swap.errors.any:
+            k.swap.errors.mapped(slot, mm.pid, address)
+        _map(k, vma, batch, slot)
+        if leaves_full:
+            _leave_a_full_area(k, pfn, slot)
+    machine.locks.leave(lock)
+    return done
 
 
 def _cached_page(k: Kernel, slot: int) -> int:

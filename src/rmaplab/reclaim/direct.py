@@ -70,7 +70,7 @@ class DirectReclaim:
         """Nothing was freed for this request since then. Raises Hung."""
         if self.k.machine.sched.now_ns - since_ns >= HANG_NS:
             what = "for 60 seconds no page could be freed, and the allocation goes on trying"
-            if self.k.swap.nr_free:
+            if self.k.swap.nr_free > 0:
                 what += f"; {self.k.swap.nr_free} slots of swap are free, so the OOM killer does nothing"
             raise Hung(what)
 

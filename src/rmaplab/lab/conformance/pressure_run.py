@@ -113,7 +113,7 @@ def install(system: System) -> DirectReclaim:
     k = system.kernel
 
     def out_of_memory(wanted: str) -> None:
-        if not k.swap.nr_free:
+        if k.swap.nr_free <= 0:
             raise NoMemory(f"{wanted}: RAM and swap are full", waiting_helps=True)
 
     return DirectReclaim(k, system.spec.reclaim_rules(system.machine.paging.word_bytes), out_of_memory)
