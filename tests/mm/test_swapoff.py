@@ -6,13 +6,16 @@
 Everything is patterned and recounted; areas that others use are as they were.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 from tests.mm.test_swap_failure import Faulty
 
 import rmaplab
+from rmaplab.cache.area_store import AreaStore
 from rmaplab.cache.swap_area import SWAP_MAP_MAX, SwapHeader, write_header
 from rmaplab.errors import KernelBug, NoMemory, NotModelled, SyscallError, UsageError
 from rmaplab.kernels.catalogue import find_kernel
@@ -20,8 +23,10 @@ from rmaplab.kernels.system import System
 from rmaplab.lab.conformance import EVERY_KIND
 from rmaplab.lab.conformance.pressure_run import PressureRun, install
 from rmaplab.lab.conformance.run import Step
+from rmaplab.machine.arrays import U8
+from rmaplab.machine.batch import PFN, Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, RW, EntryKind
-from rmaplab.machine.frames import PG_DIRTY
+from rmaplab.machine.frames import PG_DIRTY, PG_WRITEBACK
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.objects.flags import PROT_NONE, PROT_READ, PROT_WRITE
@@ -75,7 +80,7 @@ class Stage:
 
     def out(self, task: rmaplab.Task, which: range) -> None:
         for i in which:
-            for _ in range(3):  # a young entry is spared the first time, in some eras
+            for _ in range(6):  # young entries are spared the first time, in some eras
                 entry = self.entry(task, i)
                 if not entry & self.system.machine.mapped or page_out(self.k, entry >> PAGE_SHIFT):
                     break
@@ -161,21 +166,99 @@ def test_the_search_goes_round_the_mmlist(kernel: str) -> None:
     """Worked by hand. Everybody has 20 entries in one table of his; the list: parent, last, first (the newest child stands behind its parent).
 
     Slot 1 is page 0 of all: from init_mm on, 1 + 1 + 1 looks; the parent was the first to have it. Slot 2 is page 5 of `first` alone: parent and last
-    in vain, 20 + 20, then 6; `first` is next to begin with. Slot 3 is page 7 of parent and last: first in vain, 20, then 8 + 8.
+    in vain, 20 + 20, then 6; `first` is next to begin with. Slot 3 is page 7 of first and parent: 8, and behind init_mm 8; whoever comes first behind that is
+    next to begin with, the parent. Slot 4 is page 8 of `last`: the parent in vain, 20, then 9.
     """
     stage = Stage(kernel, swap="96K", pages=20)
     stage.write(stage.first, range(5, 6))
-    stage.write(stage.first, range(7, 8))
+    stage.write(stage.last, range(7, 9))
     stage.k.lru_add.drain_all()
     assert list(stage.k.mmlist) == [task.mm.address for task in (stage.parent, stage.last, stage.first) if task.mm]
     stage.out(stage.parent, range(1))
     stage.out(stage.first, range(5, 6))
     stage.out(stage.parent, range(7, 8))
-    assert [int(users) for users in stage.k.swap.users[1:4]] == [3, 1, 2]
+    stage.out(stage.last, range(8, 9))
+    assert [int(users) for users in stage.k.swap.users[1:5]] == [3, 1, 2, 1]
     counts = stage.system.machine.ledger.counts
     before = counts["unuse_pte"]
     stage.system.swapoff(0)
-    assert stage.system.machine.ledger.counts["unuse_pte"] - before == 3 + (20 + 20 + 6) + (20 + 8 + 8)
+    assert stage.system.machine.ledger.counts["unuse_pte"] - before == 3 + (20 + 20 + 6) + (8 + 8) + (20 + 9)
+    stage.verify()
+
+
+class Meddler(Faulty):
+    """A store that has somebody do something when slot 1 is read."""
+
+    def __init__(self, store: AreaStore, does: Callable[[], object]) -> None:
+        super().__init__(store, 1 << 30, reading=True)
+        self.does = does
+
+    def read(self, slot: int) -> U8:
+        if slot == 1:
+            self.does()
+        return super().read(slot)
+
+
+@pytest.mark.parametrize("kernel", ["2.4.21", *RECLAIMING])
+def test_entries_that_come_and_go_meanwhile(kernel: str) -> None:
+    """Slots 8 to 12 are in the cache, as page 8 was touched. While slot 1 is read page 8 goes out once more, and page 5 is unmapped.
+
+    So slots 1 to 5, 7 and 9 are read, each once: the entries of slot 9 are found though they were not there when tables were read.
+    """
+    stage = Stage(kernel, swap="96K", pages=12)
+    stage.out(stage.parent, range(12))
+    for task in stage.tasks:
+        task.read(stage.at + 8 * PAGE_SIZE, 1)
+    stage.k.lru_add.drain_all()
+
+    def meddle() -> None:
+        for task in stage.tasks:
+            stage.out(task, range(8, 9))
+            task.munmap(stage.at + 5 * PAGE_SIZE, PAGE_SIZE)
+            del stage.truth[task.pid, 5]
+
+    stage.k.swap.stores[0] = Meddler(stage.k.swap.stores[0], meddle)
+    counts = stage.system.machine.ledger.counts
+    before = counts["pswpin"]
+    stage.system.swapoff(0)
+    assert stage.system.machine.ledger.counts["pswpin"] - before == 7
+    stage.verify()
+
+
+@pytest.mark.parametrize("kernel", RECLAIMING)
+def test_nobody_takes_the_page_that_is_being_brought_back(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is locked: reclaim, at an allocation for the second who gets it, would take it from the first."""
+    stage = Stage(kernel, swap="96K", pages=1)
+    stage.out(stage.parent, range(1))
+    reserve, taken = stage.k.design.reserve, []
+
+    def meddle(batch: Batch) -> None:
+        reserve(batch)
+        taken.append(page_out(stage.k, int(batch.columns[PFN, 0])))
+
+    monkeypatch.setattr(stage.k.design, "reserve", meddle)
+    stage.system.swapoff(0)
+    assert taken == [False] * 3
+    assert all(stage.entry(task, 0) & stage.system.machine.mapped for task in stage.tasks)
+    stage.verify()
+
+
+@pytest.mark.parametrize("kernel", RECLAIMING)
+def test_a_page_on_its_way_to_the_area_is_waited_for(kernel: str) -> None:
+    stage = Stage(kernel, swap="96K", pages=1)
+    stage.out(stage.parent, range(1))
+    stage.last.read(stage.at, 1)
+    pfn, flags = stage.entry(stage.last, 0) >> PAGE_SHIFT, stage.system.machine.frames.flags
+    flags[pfn] |= np.uint32(PG_WRITEBACK)
+    done: list[bool] = []
+
+    def finish(pfn: int) -> None:
+        done.append(pfn in stage.k.swap.cached.values())
+        flags[pfn] &= ~np.uint32(PG_WRITEBACK)
+
+    stage.k.swap.start_writing(pfn, finish)
+    stage.system.swapoff(0)
+    assert done == [True]
     stage.verify()
 
 

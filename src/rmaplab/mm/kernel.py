@@ -107,7 +107,6 @@ class Kernel:
         self.stack_order = (rules.thread_stack_bytes // 4096 - 1).bit_length()
         self.mmlist_lock = machine.locks.new("mmlist_lock")
         self.mms: dict[int, MmStruct] = {}  # by the address of the mm_struct
-        self.mmlist = MmList()
         self.tasks: dict[int, TaskStruct] = {}
         self.last_pid = 0
         self.overcommit = Overcommit(
@@ -135,6 +134,7 @@ class Kernel:
 
     def _make_swap(self) -> Swap:
         """Without an area."""
+        self.mmlist = MmList()
         self.swapoff_runs = self.swapoff_is_killed = False
         machine, redirties = self.machine, self.rules.swap_write_error_redirties
         where = machine.ram, machine.frames, machine.encoding, machine.disk, machine.ledger
