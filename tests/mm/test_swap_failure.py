@@ -1,7 +1,7 @@
 """Whichever read or write of swap fails, and whichever allocation on the way back from it: only those see it who are told of, and all else is as before.
 
-    P   [a a a a a a a a a a a]    written, then forked; 30 frames for both
-    C   [c a c a c a c a c a c]    then both look at all they have, again and again: reads, copies, a hole, an exit
+    P   [a a a a a a a a a a]    written, then forked; 30 frames for both
+    C   [c a c a c a c a c a]    then both look at all they have, again and again: reads, copies, a hole, an exit
 
 It is lived again and again, each time on a fresh box, with the n-th access to the area refused: n = 0, 1, 2, ... until none is. Up to 2.6.7 no call
 and no task ever hears of it (reclaim.md F.7): what is lost is what Swap.lost says, and whoever has seen it is named there.
@@ -24,7 +24,7 @@ from rmaplab.reclaim.page_out import page_out
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 KERNELS = ("2.6.2", "2.6.5-rc1", "2.6.5-rc1-aa1", "2.6.7")
-PAGES = 11
+PAGES = 10
 
 
 class Faulty(AreaStore):

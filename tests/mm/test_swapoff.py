@@ -23,7 +23,7 @@ from rmaplab.kernels.system import System
 from rmaplab.lab.conformance import EVERY_KIND
 from rmaplab.lab.conformance.pressure_run import PressureRun, install
 from rmaplab.lab.conformance.run import Step
-from rmaplab.machine.arrays import U8
+from rmaplab.machine.arrays import I64, U8
 from rmaplab.machine.batch import PFN, Batch
 from rmaplab.machine.entries import ACCESSED, DIRTY, RW, EntryKind
 from rmaplab.machine.frames import PG_DIRTY, PG_WRITEBACK
@@ -187,14 +187,14 @@ def test_the_search_goes_round_the_mmlist(kernel: str) -> None:
 
 
 class Meddler(Faulty):
-    """A store that has somebody do something when slot 1 is read."""
+    """A store that has somebody do something when a slot is read."""
 
-    def __init__(self, store: AreaStore, does: Callable[[], object]) -> None:
+    def __init__(self, store: AreaStore, slot: int, does: Callable[[], object]) -> None:
         super().__init__(store, 1 << 30, reading=True)
-        self.does = does
+        self.slot, self.does = slot, does
 
     def read(self, slot: int) -> U8:
-        if slot == 1:
+        if slot == self.slot:
             self.does()
         return super().read(slot)
 
@@ -217,11 +217,29 @@ def test_entries_that_come_and_go_meanwhile(kernel: str) -> None:
             task.munmap(stage.at + 5 * PAGE_SIZE, PAGE_SIZE)
             del stage.truth[task.pid, 5]
 
-    stage.k.swap.stores[0] = Meddler(stage.k.swap.stores[0], meddle)
+    stage.k.swap.stores[0] = Meddler(stage.k.swap.stores[0], 1, meddle)
     counts = stage.system.machine.ledger.counts
     before = counts["pswpin"]
     stage.system.swapoff(0)
     assert stage.system.machine.ledger.counts["pswpin"] - before == 7
+    stage.verify()
+
+
+@pytest.mark.parametrize("kernel", ["2.4.21", *RECLAIMING])
+def test_whoever_cannot_be_found_gets_what_the_page_had(kernel: str) -> None:
+    """An mm is off the list for a while. So the page of slot 1, which is dirty, is written, and leaves the cache; the next round reads it again."""
+    stage = Stage(kernel, swap="96K", pages=12)
+    stage.out(stage.parent, range(12))
+    stage.last.read(stage.at, 1)
+    pfn, mm = stage.entry(stage.last, 0) >> PAGE_SHIFT, stage.first.mm
+    assert mm is not None
+    stage.system.machine.ram.bytes[pfn] = 7
+    stage.system.machine.frames.flags[pfn] |= np.uint32(PG_DIRTY)
+    stage.truth.update(dict.fromkeys([(task.pid, 0) for task in stage.tasks], b"\7" * PAGE_SIZE))
+    stage.k.mmlist.remove(mm.address)
+    stage.k.swap.stores[0] = Meddler(stage.k.swap.stores[0], 9, lambda: stage.k.mmlist.add(mm.address))
+    stage.system.swapoff(0)
+    assert stage.entry(stage.first, 0) >> PAGE_SHIFT != stage.entry(stage.last, 0) >> PAGE_SHIFT
     stage.verify()
 
 
@@ -252,11 +270,11 @@ def test_a_page_on_its_way_to_the_area_is_waited_for(kernel: str) -> None:
     flags[pfn] |= np.uint32(PG_WRITEBACK)
     done: list[bool] = []
 
-    def finish(pfn: int) -> None:
+    def finish(pfns: I64) -> None:
         done.append(pfn in stage.k.swap.cached.values())
-        flags[pfn] &= ~np.uint32(PG_WRITEBACK)
+        flags[pfns] &= ~np.uint32(PG_WRITEBACK)
 
-    stage.k.swap.start_writing(pfn, finish)
+    stage.k.swap.start_writing(np.array([pfn]), finish)
     stage.system.swapoff(0)
     assert done == [True]
     stage.verify()

@@ -10,29 +10,22 @@ A page that goes out is in the cache first, with a slot of its own (get_swap_pag
 one more use. A page that comes in is in the cache too, so that the second who comes finds it: nobody has two copies of one slot. An
 entry that is gone is a use less, and when nobody but the cache names a slot any more, and nobody but the cache has the page, both go.
 
-Areas lie one behind the other, so that a slot of any of them is one number. Entries say area and slot (machine/entries.py):
-
-    users    | area 0: 0 1 2 ... max - 1 | area 2: 0 1 2 ... max - 1 | free | area 1: ...        each area's counts are a part of one array
-    number     0                           base of 2                          base of 1          number = base + slot
-
-Which slot is taken is the areas' (swap_areas.py, swap_area.py), the bytes are a store's (area_store.py). Reading
+A slot is one number for all areas (swap_slots.py); which is taken is the areas' (swap_areas.py, swap_area.py), the bytes are a store's (area_store.py). Reading
 and writing take the disk's time (machine/disk.py), and may fail (swap_errors.py): a page that is being read is locked, one that is being written is not (PG_writeback). In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
 
 Source: mm/swapfile.c (swap_duplicate, swap_free, free_swap_and_cache, remove_exclusive_swap_page), mm/swap_state.c of 2.6.2; reclaim.md F.2.
 """
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
-from rmaplab.cache.area_store import AreaStore, MemoryAreaStore
-from rmaplab.cache.swap_area import SWAP_MAP_BAD, SWAP_MAP_MAX, SwapArea
-from rmaplab.cache.swap_areas import MAX_SWAPFILES, SwapAreas
+from rmaplab.cache.swap_area import SWAP_MAP_MAX
 from rmaplab.cache.swap_errors import SwapErrors, SwapLoss
+from rmaplab.cache.swap_slots import SwapSlots
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I32, I64, U8, Bools
+from rmaplab.machine.arrays import I64, U8, Bools
 from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import Encoding
 from rmaplab.machine.frames import PG_DIRTY, PG_RECLAIM, PG_SWAPCACHE, PG_WRITEBACK, Frames
@@ -42,8 +35,8 @@ from rmaplab.machine.ram import Ram
 AREA = -2  # what the disk knows area 0 by, beside its files; area 1 is -3
 
 
-class Swap:
-    """The areas that are on, and one cache for all. A holder: the cache has a reference on each of its pages. "Slots" are numbers as drawn above."""
+class Swap(SwapSlots):
+    """The areas that are on, and one cache for all. A holder: the cache has a reference on each of its pages."""
 
     def __init__(
         self,
@@ -55,167 +48,22 @@ class Swap:
         *,
         write_error_redirties: bool = False,
     ) -> None:
-        self._ram, self._frames, self._encoding, self._disk = ram, frames, encoding, disk
+        super().__init__(encoding)
+        self._ram, self._frames, self._disk = ram, frames, disk
         self._redirties = write_error_redirties
         self.errors = SwapErrors(ledger)
-        # a type that means something else no area can have
-        self.areas = SwapAreas(min(MAX_SWAPFILES, encoding.marker) if encoding.marker > 0 else MAX_SWAPFILES)
-        self.users: I32 = np.zeros(1, np.int32)
-        """Of every slot. Another array after swapon."""
-        self.stores: list[AreaStore] = []
-        """By area. Others may be put in their place."""
         self.cached: dict[int, int] = {}
         """The swap cache: slot -> PFN."""
         self._reading: dict[int, DiskRequest] = {}  # by PFN
-        types = 1 << encoding.type.nr
-        self._base: I64 = np.zeros(types, np.int64)  # by area
-        self._max: I64 = np.zeros(types, np.int64)  # its slots; 0: there is none
-        self._promised: dict[int, int] = {}
-        self._bases: list[int] = []  # of the areas there are, in this order
-        self._owners: list[int] = []  # which these are
 
-    # -- areas -------------------------------------------------------------------------------------------------------
-
-    def swapon(self, area: SwapArea, store: AreaStore, priority: int | None = None, promised: int | None = None) -> int:
-        """A fresh area, and what is behind its slots. Returns its number. Raises SyscallError as SwapAreas.swapon. O(slots of all).
-
-        `promised`: pages that overcommit counts of it, if not its good ones.
-        """
-        number = self.areas.swapon(area, priority)
-        self._promised[number] = area.pages if promised is None else promised
-        base = self._gap(area.max)
-        if not self._bases:
-            self.users = area.users
-        else:
-            if base + area.max > self.users.size:
-                self.users = np.concatenate((self.users, np.zeros(base + area.max - self.users.size, np.int32)))
-            self.users[base : base + area.max] = area.users
-        self.stores[number : number + 1] = [store]
-        self._base[number], self._max[number] = base, area.max
-        self._order()
-        return number
-
-    def release(self, number: int) -> None:
-        """An area that has left the list, and of which no slot is used, is gone: its number and its place are free. Raises KernelBug as SwapAreas.release."""
-        self.areas.release(number)
-        base, nr = self.base_of(number), int(self._max[number])
-        self.users[base : base + nr] = 0
-        self.stores[number] = MemoryAreaStore(0)  # a file is let go of
-        self._max[number] = 0
-        self._order()
-
-    def _gap(self, nr: int) -> int:
-        """Where an area of `nr` slots has room."""
-        end = 0
-        for base, owner in zip(self._bases, self._owners, strict=True):
-            if base - end >= nr:
-                break
-            end = base + int(self._max[owner])
-        return end
-
-    def _order(self) -> None:
-        there = sorted((int(self._base[number]), int(number)) for number in np.flatnonzero(self._max))
-        self._bases, self._owners = [base for base, _ in there], [number for _, number in there]
-        for base, number in there:
-            area = self.areas.areas[number]
-            area.users = self.users[base : base + area.max]
-
-    def base_of(self, number: int) -> int:
-        """Where an area begins."""
-        return int(self._base[number])
-
-    def place(self, slot: int) -> tuple[int, int]:
-        """(area, which of its slots). O(log areas)."""
-        row = bisect_right(self._bases, slot) - 1
-        return self._owners[row], slot - self._bases[row]
-
-    @property
-    def nr_free(self) -> int:
-        """nr_swap_pages: slots that nobody names, headers left out. An area that is being emptied has less than none."""
-        return self.areas.nr_swap_pages
-
-    @property
-    def is_full(self) -> bool:
-        """vm_swap_full: more than half is used."""
-        return 2 * self.areas.nr_swap_pages < self.areas.total_swap_pages
-
-    @property
-    def nr_used(self) -> int:
-        """Slots that somebody names."""
-        return self.areas.total_swap_pages - self.areas.nr_swap_pages
-
-    @property
-    def promised(self) -> int:
-        """Pages that overcommit counts, of the areas on the list."""
-        return sum(self._promised[number] for number in self.areas)
-
-    # -- slots -------------------------------------------------------------------------------------------------------
-
-    def block_of(self, slot: int, nr: int) -> range:
-        """valid_swaphandles: the slots of the block of `nr` in its area that a slot lies in, from the first one up to the first that is free or bad. O(nr)."""
-        number, own = self.place(slot)
-        base, first = slot - own, own // nr * nr
-        start, end = base + max(first, 1), base + min(first + nr, int(self._max[number]))
-        users = self.users[start:end]
-        unused = np.flatnonzero((users == 0) | (users == SWAP_MAP_BAD))
-        return range(start, start + int(unused[0]) if unused.size else end)
-
-    def get_slot(self) -> int:
-        """get_swap_page: a slot, used once (by the cache); 0 if all areas are full or there is none. Which one: swap_areas.py. O(slots) at worst."""
-        number, slot = self.areas.take()
-        return slot and slot + self.base_of(number)
-
-    def get_slots(self, nr: int) -> I64:
-        """The slots of `nr` calls, as far as there are any."""
-        numbers, own = self.areas.get(nr)
-        return own + self._base[numbers]
-
-    def use(self, slot: int) -> None:
-        """swap_duplicate of a slot that somebody uses."""
-        self.use_all(np.array((slot,), np.int64))
-
-    def use_all(self, slots: I64) -> None:
-        """The same of many."""
-        if len(self._bases) == 1:
-            self.areas.areas[self._owners[0]].duplicate(slots - self._bases[0])
-        else:
-            self.areas.duplicate(*self._places(slots))
+    # -- uses --------------------------------------------------------------------------------------------------------
 
     def give_uses(self, slots: I64) -> I64:
-        """swap_free of each: what is left of it. Of slots whose pages somebody holds."""
-        if len(self._bases) == 1:
-            left = self.areas.give_of(self._owners[0], slots - self._bases[0])
-        else:
-            left = self.areas.give(*self._places(slots))
+        """As SwapSlots; what was wrong with a slot that is free now is nobody's concern any more."""
+        left = super().give_uses(slots)
         if self.errors.any:
             self.errors.freed(slots[left == 0].tolist())
         return left
-
-    def slot_of(self, entry: int) -> int:
-        """The slot that a swap entry names."""
-        number, own = self._encoding.swap_slot(entry)
-        return self.base_of(number) + own
-
-    def entry(self, slot: int) -> int:
-        """What a page-table entry says that names it."""
-        return self._encoding.swap_entry(*self.place(slot))
-
-    def entries(self, slots: I64) -> I64:
-        """The same of many."""
-        return np.array([self._encoding.swap_entry(*self.place(slot)) for slot in slots.tolist()], np.int64)
-
-    def slots_of(self, entries: I64) -> I64:
-        """The slots that entries name; entries of other kinds are left out. Raises KernelBug for one of no area, or that nobody uses."""
-        kinds = [entry for entry in entries.tolist() if self._encoding.is_swap(entry)]
-        areas, own = self._encoding.swap_slots(np.array(kinds, np.int64))
-        slots = self._base[areas] + own
-        if not ((own > 0) & (own < self._max[areas])).all() or not self.users[slots].all():
-            raise KernelBug("swap_info_get", f"bad swap file entry among {[hex(entry) for entry in kinds[:4]]}")
-        return slots
-
-    def duplicate(self, entries: I64) -> None:
-        """swap_duplicate: entries have been copied."""
-        self.use_all(self.slots_of(entries))
 
     def free(self, entries: I64) -> list[int]:
         """free_swap_and_cache: entries are gone. Cached pages that nobody else names or has: the caller drops them from the cache."""
@@ -226,10 +74,6 @@ class Swap:
                 alone.append(pfn)
         return alone
 
-    def look_up(self, slot: int) -> None:
-        """swap_info_get of somebody who wants to know whether the slot is his alone: where the next search begins may hang on it."""
-        self.areas.look_up(self.place(slot)[0])
-
     def look_up_pages(self, pfns: I64) -> None:
         """The same of can_share_swap_page, for those of these pages that it asks about. Where there is one area nothing hangs on it. O(pages)."""
         if len(self._bases) < 2:
@@ -237,11 +81,6 @@ class Swap:
         frames = self._frames
         for pfn in pfns[(frames.flags[pfns] & PG_SWAPCACHE != 0) & (frames.count[pfns] == 2)].tolist():
             self.look_up(int(frames.private[pfn]))
-
-    def _places(self, slots: I64) -> tuple[I64, I64]:
-        """`place` of many, as two columns."""
-        rows = np.searchsorted(self._bases, slots, "right") - 1
-        return np.array(self._owners, np.int64)[rows], slots - np.array(self._bases, np.int64)[rows]
 
     # -- the cache ---------------------------------------------------------------------------------------------------
 
@@ -295,7 +134,7 @@ class Swap:
     def write(self, pfns: I64) -> Bools:
         """The bytes of cached pages, to their slots: as if that took no time. Of which they are there."""
         slots, done = self._frames.private[pfns], np.ones(pfns.size, np.bool_)
-        for number, mine, own in self._by_area(slots):
+        for number, mine, own in self.by_area(slots):
             failures = self.stores[number].write_pages(own, self._ram.bytes, pfns[mine])
             rows = np.arange(pfns.size)[mine] if failures else done
             for i, failure in failures.items():
@@ -313,7 +152,7 @@ class Swap:
         done = self.write(pfns)
         if self._redirties and not done.all():
             finish = partial(self._redirty, pfns[~done], finish)
-        for number, first, some in self._in_rows(self._frames.private[pfns], pfns):
+        for number, first, some in self.in_rows(self._frames.private[pfns], pfns):
             self.areas.look_up(number)  # remove_exclusive_swap_page
             self._disk.submit_row("swap_write", AREA - number, first, some, finish)
         self._disk.reap()  # a disk that takes no time
@@ -325,12 +164,12 @@ class Swap:
 
     def start_reading(self, slots: I64, pfns: I64) -> None:
         """swap_readpage of each: the bytes of slots, to frames, which are locked until they are there. Where that fails they have what was in them before."""
-        for number, mine, own in self._by_area(slots):
+        for number, mine, own in self.by_area(slots):
             failures = self.stores[number].read_pages(own, self._ram.bytes, pfns[mine])
             for i, failure in failures.items():
                 self.errors.cannot_read(int(slots[mine][i]), (number, int(own[i])), failure)
         self._frames.scribbled[pfns] = 1
-        for number, first, some in self._in_rows(slots, pfns):
+        for number, first, some in self.in_rows(slots, pfns):
             for request, part in self._disk.submit_row("swap_read", AREA - number, first, some, self._are_read):
                 self._reading.update(dict.fromkeys(part.tolist(), request))
         self._disk.reap()
@@ -338,25 +177,6 @@ class Swap:
     def _are_read(self, pfns: I64) -> None:
         for pfn in pfns.tolist():
             self._reading.pop(pfn, None)
-
-    def _by_area(self, slots: I64) -> Iterator[tuple[int, slice | Bools, I64]]:
-        """(area, which of `slots` are its, and which of its own they are.)"""
-        if len(self._bases) == 1:
-            yield self._owners[0], slice(None), slots - self._bases[0]
-            return
-        numbers, own = self._places(slots)
-        for number in dict.fromkeys(numbers.tolist()):
-            mine = numbers == number
-            yield number, mine, own[mine]
-
-    def _in_rows(self, slots: I64, pfns: I64) -> Iterator[tuple[int, int, I64]]:
-        """(area, first of its slots, the pages) of those that follow each other in slots, in order. No row crosses areas: between two lies a header."""
-        ends = [*(np.flatnonzero(np.diff(slots) != 1) + 1).tolist(), slots.size]
-        begin = 0
-        for end in ends:
-            if end > begin:
-                yield *self.place(int(slots[begin])), pfns[begin:end]
-            begin = end
 
     @property
     def lost(self) -> list[SwapLoss]:

@@ -133,7 +133,7 @@ class _Search:
         if swap.users[slot] == SWAP_MAP_MAX:
             swap.users[slot] = 1
         if swap.users[slot] > 1 and self.k.machine.frames.flags[pfn] & PG_DIRTY:
-            swap.write(pfn)
+            swap.write(np.array((pfn,), np.int64))
         swap.delete(pfn)
 
     def _go_round(self, slot: int, pfn: int, start_mm: int) -> int:
