@@ -59,9 +59,18 @@ class AreaStore(Protocol):
 
 
 def _in_bounds(slots: I64, nr_slots: int) -> None:
-    bad = np.flatnonzero((slots < 1) | (slots >= nr_slots))
-    if bad.size:
-        raise _out_of_bounds(int(slots[bad[0]]), nr_slots)
+    bad = _first_bad(slots, nr_slots)
+    if bad < slots.size:
+        raise _out_of_bounds(int(slots[bad]), nr_slots)
+
+
+@kernel
+def _first_bad(slots: I64, nr_slots: int) -> int:
+    """Where the first stands that is no slot; how many there are, if all are."""
+    for i in range(slots.size):
+        if slots[i] < 1 or slots[i] >= nr_slots:
+            return i
+    return int(slots.size)
 
 
 def _out_of_bounds(slot: int, nr_slots: int) -> KernelBug:

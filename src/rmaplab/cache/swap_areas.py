@@ -121,7 +121,12 @@ class SwapAreas:
 
         Whose turn it is hangs on who has a free slot, not on which: so turns come first, and then each area takes its slots at once.
         """
-        numbers, full = self._turns(min(nr, max(self.nr_swap_pages, 0)))
+        nr = min(nr, max(self.nr_swap_pages, 0))
+        if self.head >= 0 and self.next == self.head and self.areas[self.head].next < 0:
+            slots = self.areas[self.head].take_many(nr)
+            self.nr_swap_pages -= slots.size
+            return np.full(slots.size, self.head, np.int64), slots
+        numbers, full = self._turns(nr)
         slots = np.zeros(numbers.size, np.int64)
         for number in self:
             mine = numbers == number

@@ -12,6 +12,7 @@ Source: mm/swapfile.c (get_swap_page, swap_info_get, swap_duplicate, swap_free),
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import takewhile
 
 import numpy as np
 
@@ -123,9 +124,8 @@ class SwapSlots:
         number, own = self.place(slot)
         base, first = slot - own, own // nr * nr
         start, end = base + max(first, 1), base + min(first + nr, int(self._max[number]))
-        users = self.users[start:end]
-        unused = np.flatnonzero((users == 0) | (users == SWAP_MAP_BAD))
-        return range(start, start + int(unused[0]) if unused.size else end)
+        used = takewhile(lambda users: users not in (0, SWAP_MAP_BAD), self.users[start:end].tolist())
+        return range(start, start + len(list(used)))
 
     def get_slot(self) -> int:
         """get_swap_page: a slot, used once (by the cache); 0 if all areas are full or there is none. Which one: swap_areas.py. O(slots) at worst."""
@@ -165,11 +165,19 @@ class SwapSlots:
 
     def entries(self, slots: I64) -> I64:
         """The same of many."""
-        return np.array([self._encoding.swap_entry(*self.place(slot)) for slot in slots.tolist()], np.int64)
+        if len(self._bases) == 1:
+            return self._encoding.swap_entries(self._owners[0], slots - self._bases[0])
+        return self._encoding.swap_entries(*self._places(slots))
 
     def slots_of(self, entries: I64) -> I64:
         """The slots that entries name; entries of other kinds are left out. Raises KernelBug for one of no area, or that nobody uses."""
         kinds = [entry for entry in entries.tolist() if self._encoding.is_swap(entry)]
+        if len(kinds) == 1:  # as mostly
+            number, one = self._encoding.swap_slot(kinds[0])
+            slot = self.base_of(number) + one
+            if not 0 < one < self._max[number] or not self.users[slot]:
+                raise KernelBug("swap_info_get", f"bad swap file entry among {[hex(kinds[0])]}")
+            return np.array((slot,), np.int64)
         areas, own = self._encoding.swap_slots(np.array(kinds, np.int64))
         slots = self._base[areas] + own
         if not ((own > 0) & (own < self._max[areas])).all() or not self.users[slots].all():

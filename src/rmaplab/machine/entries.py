@@ -132,6 +132,15 @@ class Encoding:
             return _signed(self.type.put(area) | (~self.offset.put(offset) & self.offset.mask))
         return _signed(self.type.put(area) | self.offset.put(offset))
 
+    def swap_entries(self, areas: I64 | int, offsets: I64) -> I64:
+        """The same of many. An area has room wherever one of its entries has had it."""
+        if (offsets >> self.offset.nr).any():
+            raise KernelBug("pte", f"{int(offsets.max()):#x} does not fit into {self.offset.nr} bits of an entry")
+        shifted = offsets << self.offset.low
+        if self.inverted:
+            shifted = ~shifted & self.offset.mask
+        return (np.asarray(areas, np.int64) << self.type.low) | shifted
+
     def swap_slot(self, entry: int) -> tuple[int, int]:
         """(Area, slot) of a swap entry; a marker's is its type and its value."""
         offset = self.offset.of(~entry if self.inverted else entry)
