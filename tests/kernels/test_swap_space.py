@@ -99,6 +99,8 @@ def test_a_file_is_checked_as_swapon_does(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="EBUSY"):
         boot("2.6.7", ram="64M", swap=good)
     assert one.kernel.swap.nr_free == 6
+    one.close()
+    assert boot("2.6.7", ram="64M", swap=good).kernel.swap.nr_free == one.kernel.swap.nr_free
     assert plain.read_bytes() == b"\xee" * 8 * PAGE_SIZE
 
 

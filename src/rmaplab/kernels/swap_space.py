@@ -167,6 +167,11 @@ class Swaps:
         swapoff(self._k, number)
         del self._names[number]
 
+    def close(self) -> None:
+        """Files of the host are let go of, as they are."""
+        for number in self._names:
+            self._k.swap.stores[number] = MemoryAreaStore(0)
+
     def __iter__(self) -> Iterator[SwapsRow]:
         for number, name in sorted(self._names.items()):
             area = self._k.swap.areas.areas[number]

@@ -344,7 +344,8 @@ class System:
         self.machine.sched.run()
 
     def close(self) -> None:
-        """Let go of programs that cannot go on, after NoMemory say: its RAM is the host's again. Not to be used after."""
+        """Let go of programs that cannot go on, after NoMemory say: its RAM and its swap files are the host's again. Not to be used after."""
+        self.swaps.close()
         self.machine.sched.abandon()
 
     def watch(self, listener: Listener | None) -> None:
