@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from rmaplab.kernels.file_indexes import load_file_index, own_index
 from rmaplab.kernels.prices import PriceBook, book_name, find_prices
 from rmaplab.kernels.spec import KernelSpec
 from rmaplab.kernels.swap_space import Swaps, swap_at_boot
+from rmaplab.kernels.uname import Uname, uname_of
 from rmaplab.machine.allocator import Gfp, Layout
 from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import PG_RESERVED
@@ -235,16 +235,6 @@ def _sched_rules(spec: KernelSpec, box: Box, word_bytes: int) -> SchedRules:
     )
 
 
-class Uname(NamedTuple):
-    """What uname(2) tells."""
-
-    sysname: str
-    nodename: str
-    release: str
-    version: str
-    machine: str
-
-
 class System:
     """A booted kernel. `kernel` holds its state, `kernel.machine` the box under it."""
 
@@ -294,15 +284,7 @@ class System:
 
     def uname(self) -> Uname:
         """What uname(2) says, of a kernel that was compiled on the day of its release. The release is cut at 64 characters, as Linux has room."""
-        day = date.fromisoformat(self.spec.released)
-        machine = "x86_64" if self.machine.paging.word_bytes == 8 else "i686"
-        return Uname(
-            "Linux",
-            "rmaplab",
-            self.spec.release[:64],
-            f"#1 SMP {day:%a %b} {day.day:2d} 00:00:00 UTC {day.year}",
-            machine,
-        )
+        return uname_of(self.spec, self.machine.paging.word_bytes)
 
     def proc_version(self) -> str:
         """The line of /proc/version. Source: 2.6.2 init/version.c, linux_banner."""
