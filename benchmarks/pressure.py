@@ -18,6 +18,8 @@ from rmaplab.lab.conformance.pressure_run import PressureRun
 from rmaplab.report.tables import console, new_table
 
 KERNELS = (
+    "2.4.21",
+    "2.4.21+pte_chain",
     "2.6.2",
     "2.6.5-rc1",
     "2.6.5-rc1+00100",

@@ -21,11 +21,12 @@ NOT_THERE = ~np.uint32(PG_LRU | PG_ACTIVE)
 class Plain:
     """The same as lists of PFNs, tail first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, joined: bool) -> None:
         self.lists: dict[tuple[int, bool], list[int]] = defaultdict(list)
+        self.joined = joined
 
     def zone(self, pfn: int) -> int:
-        return int(pfn >= ENDS[0])
+        return 0 if self.joined else int(pfn >= ENDS[0])
 
     def add(self, pfns: list[int], *, active: bool) -> None:
         for pfn in pfns:
@@ -50,20 +51,26 @@ def array(pfns: list[int]) -> I64:
     return np.array(pfns, np.int64)
 
 
+@pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_as_plain_lists_whatever_is_done(seed: int) -> None:
-    rng, frames, plain = random.Random(seed), Frames(1000), Plain()
-    lists = LruLists(frames, ENDS)
+def test_as_plain_lists_whatever_is_done(seed: int, joined: bool) -> None:
+    """Joined, there is one pair of lists for both zones, and a zone's count is of its pages on that."""
+    rng, frames, plain = random.Random(seed), Frames(1000), Plain(joined=joined)
+    lists = LruLists(frames, ENDS, joined=joined)
     for _ in range(400):
         off = [pfn for pfn in range(1, 1000) if not frames.flags[pfn] & PG_LRU]
-        what = rng.choice(("add", "add", "take", "free", "rotate", "activate"))
+        what = rng.choice(("add", "add", "one", "take", "free", "rotate", "activate"))
         active = rng.random() < 0.5
         if what == "add":
             some = rng.sample(off, min(len(off), rng.choice((1, 16, 90))))
             lists.add(array(some), active=active)
             plain.add(some, active=active)
+        elif what == "one" and off:
+            pfn = rng.choice(off)
+            lists.add_one(pfn, active=active)
+            plain.add([pfn], active=active)
         elif what == "take":
-            zone, most = rng.randrange(2), rng.choice((1, 32, 500))
+            zone, most = rng.randrange(1 if joined else 2), rng.choice((1, 32, 500))
             taken = lists.take(zone, most, active=active).tolist()
             assert taken == plain.lists[zone, active][:most]
             del plain.lists[zone, active][:most]
@@ -84,9 +91,11 @@ def test_as_plain_lists_whatever_is_done(seed: int) -> None:
                 plain.remove(some)
                 plain.add(some, active=True)
         lists.check()
-    for zone in range(2):
-        for active in (False, True):
+    for active in (False, True):
+        for zone in range(1 if joined else 2):
             assert lists.pages(zone, active=active).tolist() == plain.lists[zone, active]
+        low = sum(pfn < ENDS[0] for pfn in plain.on(active=active))
+        assert lists.nr[:, int(active)].tolist() == [low, len(plain.on(active=active)) - low]
 
 
 def test_a_page_that_is_freed_and_comes_again_is_not_met_at_its_old_place() -> None:

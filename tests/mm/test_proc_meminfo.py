@@ -121,7 +121,7 @@ def test_under_pressure(kernel: str, seed: int) -> None:
 
 
 def test_in_2_4_there_was_a_table_above() -> None:
-    """Bytes, and eight places for what has ten: 2.4.27 fs/proc/proc_misc.c. No lists of pages yet, so neither Active nor Inactive."""
+    """Bytes, and eight places for what has ten: 2.4.27 fs/proc/proc_misc.c."""
     system = rmaplab.boot("2.4.21", ram="64M", swap="64M", paging="i386", boot_use="4M")
     task = system.spawn()
     task.pread(task.open(system.new_file(b"x" * 4 * PAGE_SIZE)), 4 * PAGE_SIZE, 0)
@@ -135,8 +135,8 @@ def test_in_2_4_there_was_a_table_above() -> None:
     ]
     assert lines[3] == f"MemTotal:     {found['MemTotal']:8} kB"
     assert [line.split(":")[0] for line in lines[3:]] == [
-        "MemTotal", "MemFree", "MemShared", "Buffers", "Cached", "SwapCached", "HighTotal", "HighFree", "LowTotal", "LowFree", "SwapTotal",
-        "SwapFree",
+        "MemTotal", "MemFree", "MemShared", "Buffers", "Cached", "SwapCached", "Active", "Inactive", "HighTotal", "HighFree", "LowTotal", "LowFree",
+        "SwapTotal", "SwapFree",
     ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from rmaplab.lab.conformance.pressure_run import install
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_WRITEBACK
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_SHARED
+from rmaplab.reclaim.direct import DirectReclaim
 from rmaplab.reclaim.shrink import Scan
 from rmaplab.units import PAGE_SIZE
 
@@ -92,6 +93,7 @@ def test_what_reclaim_does_is_counted_where_it_does_it() -> None:
     """17 MiB: DMA, and 256 pages of NORMAL behind it. Five active ones are looked at; three that are made inactive too, and counted as four."""
     system = rmaplab.boot("2.6.7", ram="17M", swap="4M", boot_use=0, pages_min=4, paging="i386")
     reclaim = install(system)
+    assert isinstance(reclaim, DirectReclaim)
     task = system.spawn()
     at = task.mmap(200 * PAGE_SIZE)
     task.touch(at, 200 * PAGE_SIZE, write=True)

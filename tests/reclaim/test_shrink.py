@@ -174,8 +174,10 @@ def test_mapped_pages_are_taken_when_times_are_hard() -> None:
     stage = Stage("2.6.2")
     stage.frames.mapcount[:] = 1
     stage.shrinker.total_memory = stage.frames.nr
+    stage.shrinker.sample_mapped()
     assert [stage.shrinker.reclaims_mapped(priority) for priority in (12, 7, 0)] == [True] * 3
     stage.frames.mapcount[: stage.frames.nr // 4 * 3] = 0
+    stage.shrinker.sample_mapped()
     taken = [priority for priority in range(13) if stage.shrinker.reclaims_mapped(priority)]
     assert taken == [0, 1]
 

@@ -11,7 +11,7 @@ one more use. A page that comes in is in the cache too, so that the second who c
 entry that is gone is a use less, and when nobody but the cache names a slot any more, and nobody but the cache has the page, both go.
 
 A slot is one number for all areas (swap_slots.py); which is taken is the areas' (swap_areas.py, swap_area.py), the bytes are a store's (area_store.py). Reading
-and writing take the disk's time (machine/disk.py), and may fail (swap_errors.py): a page that is being read is locked, one that is being written is not (PG_writeback). In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
+and writing take the disk's time (machine/disk.py), and may fail (swap_errors.py): a page that is being read is locked, one that is being written is not (PG_writeback), but in 2.4. In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
 
 Source: mm/swapfile.c (swap_duplicate, swap_free, free_swap_and_cache, remove_exclusive_swap_page), mm/swap_state.c of 2.6.2; reclaim.md F.2.
 """
@@ -28,7 +28,7 @@ from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, U8, Bools
 from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import Encoding
-from rmaplab.machine.frames import PG_DIRTY, PG_RECLAIM, PG_SWAPCACHE, PG_WRITEBACK, Frames
+from rmaplab.machine.frames import PG_DIRTY, PG_LOCKED, PG_RECLAIM, PG_SWAPCACHE, PG_WRITEBACK, Frames
 from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.ram import Ram
 
@@ -162,6 +162,14 @@ class Swap(SwapSlots):
         flags[bad] = (flags[bad] | np.uint32(PG_DIRTY)) & ~np.uint32(PG_RECLAIM)
         finish(pfns)
 
+    def start_laundering(self, pfns: I64, finish: Callable[[I64], None]) -> None:
+        """start_writing as in 2.4: each page is locked until its bytes are on the disk, or cannot be, and who wants it sleeps."""
+        self.write(pfns)
+        slots = self._frames.private[pfns]
+        for number, _, _ in self.by_area(slots):
+            self.areas.look_up(number)  # remove_exclusive_swap_page
+        self._start(slots, pfns, "swap_write", partial(self._are_written, finish))
+
     def start_reading(self, slots: I64, pfns: I64) -> None:
         """swap_readpage of each: the bytes of slots, to frames, which are locked until they are there. Where that fails they have what was in them before."""
         for number, mine, own in self.by_area(slots):
@@ -169,12 +177,22 @@ class Swap(SwapSlots):
             for i, failure in failures.items():
                 self.errors.cannot_read(int(slots[mine][i]), (number, int(own[i])), failure)
         self._frames.scribbled[pfns] = 1
+        self._start(slots, pfns, "swap_read", self._are_read)
+
+    def _start(self, slots: I64, pfns: I64, operation: str, finish: Callable[[I64], None]) -> None:
+        """The disk has them from now on, and they are locked."""
+        self._frames.flags[pfns] |= np.uint32(PG_LOCKED)
         for number, first, some in self.in_rows(slots, pfns):
-            for request, part in self._disk.submit_row("swap_read", AREA - number, first, some, self._are_read):
+            for request, part in self._disk.submit_row(operation, AREA - number, first, some, finish):
                 self._reading.update(dict.fromkeys(part.tolist(), request))
         self._disk.reap()
 
+    def _are_written(self, finish: Callable[[I64], None], pfns: I64) -> None:
+        self._are_read(pfns)
+        finish(pfns)
+
     def _are_read(self, pfns: I64) -> None:
+        self._frames.flags[pfns] &= ~np.uint32(PG_LOCKED)
         for pfn in pfns.tolist():
             self._reading.pop(pfn, None)
 
@@ -184,7 +202,7 @@ class Swap(SwapSlots):
         return self.errors.lost
 
     def is_locked(self, pfn: int) -> bool:
-        """Whether a page is being read."""
+        """Whether a page is being read, or in 2.4 written."""
         return pfn in self._reading
 
     def are_locked(self, pfns: I64) -> Bools:
@@ -198,7 +216,7 @@ class Swap(SwapSlots):
         return pfn not in self._reading and not self._frames.flags[pfn] & PG_WRITEBACK
 
     def wait_for(self, pfn: int) -> None:
-        """wait_on_page_locked: it is not being read any more. The running task sleeps until then."""
+        """wait_on_page_locked: the disk does not have it any more. The running task sleeps until then."""
         while (request := self._reading.get(pfn)) is not None:
             self._disk.wait(request)
 

@@ -1,6 +1,7 @@
-"""How pages are taken back, since 2.4: the fields of reclaim/rules.py. The facts: reclaim.md A.1, D.1 to D.5.
+"""How pages are taken back, since 2.4: the fields of reclaim/rules.py. The facts: reclaim.md A.1, C.1 to C.5, D.1 to D.5.
 
-2.4's way, and that of today, are not here yet: `lru_lists` is 0 for them, and a box that would need it says so.
+Today's way is not here yet: `lru_lists` is 0 for it, and a box that would need it says so. What is a rule of the scan says nothing of 2.4, whose
+reclaim is another class (KernelSpec.reclaim).
 """
 
 from rmaplab.kernels.history import History, since
@@ -9,9 +10,18 @@ BATCH = "the batch of 11 March 2004, in 2.6.5-rc1"
 
 RECLAIM: dict[str, History] = {
     "lru_lists": (
-        since("2.4", 0, "2.4.27 mm/swap.c has two for the whole machine; its reclaim is not modelled"),
+        since("2.4", 1, "2.4.27 mm/swap.c, lru_cache_add: two for the whole machine"),
         since("2.6", 1, "2.6.2 mm/swap.c, __pagevec_lru_add_active; include/linux/mmzone.h, struct zone"),
         since("6.18", 0, "mm/swap.c; its reclaim is not modelled"),
+    ),
+    "one_lru": (
+        since("2.4", 1, "2.4.27 mm/page_alloc.c, active_list, inactive_list; counts by class of zone"),
+        since("2.6", 0, "2.6.2 include/linux/mmzone.h, struct zone"),
+    ),
+    "new_pages_are_active": (
+        since("2.4", 0, "2.4.27 mm/swap.c, lru_cache_add: the inactive list"),
+        since("2.6", 1, "2.6.2, 2.6.7 mm/memory.c, mm/swap_state.c: lru_cache_add_active"),
+        since("6.18", 0, "mm/swap.c, folio_add_lru; not modelled"),
     ),
     "new_anon_is_referenced": (
         since("2.4", 1, "2.4.27, 2.6.2, 2.6.7 mm/memory.c, do_anonymous_page: mark_page_accessed"),
@@ -60,5 +70,13 @@ RECLAIM: dict[str, History] = {
     "writes_again_at_once": (
         since("2.4", 0, "2.4.27: another way; 2.6.2 and 2.6.5 mm/vmscan.c, shrink_list: keep, whatever came of it"),
         since("2.6.7", 1, "2.6.7 mm/vmscan.c, shrink_list: a synchronous write, such as of a RAM disk"),
+    ),
+    "kswapd_takes_all_below": (
+        since("2.4", 0, "2.4.27: another way; 2.6.2 mm/vmscan.c, balance_pgdat: to_reclaim = pages_high - free_pages"),
+        since("2.6.5-rc1", 1, f"{BATCH}: end_zone"),
+    ),
+    "kswapd_last_priority": (
+        since("2.4", 1, "2.4.27: another way; 2.6.2 and 2.6.5 mm/vmscan.c, balance_pgdat: priority > 0"),
+        since("2.6.7", 0, "2.6.7 mm/vmscan.c, balance_pgdat: priority >= 0"),
     ),
 }

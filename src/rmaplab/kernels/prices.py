@@ -41,6 +41,8 @@ _LMBENCH = (
 _SMALL = "estimate: some cache lines; together below 0.1 % of any figure of forkbench"
 _NONE = "estimate; forkbench has none"
 _TABLE = "estimate: 4 KiB zeroed at 1 to 2 GB/s; one per 512 entries, so forkbench cannot tell it from the entries"
+_RECLAIM = "believed: cache lines at some 100 ns; no figure of 2004 tells, forkbench has none"
+_BIO = "believed: a page's way through the block layer, its interrupt included; no figure of 2004 tells, forkbench has none"
 _LINE = "estimate: one line fetched from another CPU's cache"
 
 GIVEN: Mapping[str, Given] = MappingProxyType(
@@ -63,6 +65,17 @@ GIVEN: Mapping[str, Given] = MappingProxyType(
         "anon_vma_alloc": Given(150, _SMALL),
         "anon_vma_link": Given(250, _LINE),
         "anonmm_alloc": Given(150, _SMALL),
+        "pgscan": Given(300, _RECLAIM),
+        "pgrefill": Given(300, _RECLAIM),
+        "vma_visit": Given(100, _RECLAIM),
+        "mm_visit": Given(100, _RECLAIM),
+        "chain_slot_visit": Given(100, _RECLAIM),
+        "table_walk": Given(200, _RECLAIM),
+        "add_to_swap": Given(500, _RECLAIM),
+        "pte_unmap": Given(300, _RECLAIM),
+        "swap_in": Given(1500, _RECLAIM),
+        "swap_read": Given(3000, _BIO),
+        "swap_write": Given(3000, _BIO),
         "mmlist_lock_held": Given(250, _LINE),
         "anon_vma_lock_held": Given(250, _LINE),
     }

@@ -54,11 +54,15 @@ PTE_CHAIN = "rmaplab.rmap.pte_chain:PteChain"
 ANON_VMA_LATE = "rmaplab.rmap.anon_vma_shared:SharedAtFault"
 ANON_VMA_CHAIN = "rmaplab.rmap.anon_vma_chain:AnonVmaChainMap"
 
+BY_ADDRESS = "rmaplab.reclaim.virtual:VirtualReclaim"
+BY_PAGE = "rmaplab.reclaim.direct:DirectReclaim"
+
 LINUX_2_4_21 = KernelSpec(
     name="2.4.21",
     released="2003-06-13",
     about="2.4.21 as the stored 2.4.27 shows it: no reverse map, page tables are searched",
     design=VIRTUAL_SCAN,
+    reclaim=BY_ADDRESS,
     software="2.4",
     figures=figures_at(HISTORIES, "2.4.21"),
 )
@@ -68,6 +72,7 @@ LINUX_2_6_2 = KernelSpec(
     released="2004-02-04",
     about='mainline with reverse mapping by pte chains; the announcement\'s "last non-objrmap kernel"',
     design=PTE_CHAIN,
+    reclaim=BY_PAGE,
     figures=figures_at(HISTORIES, "2.6.2"),
 )
 
@@ -76,6 +81,7 @@ LINUX_2_6_5_RC1 = KernelSpec(
     released="2004-03-16",
     about="mainline, the base of the announcement's kernel; reverse mapping as in 2.6.2",
     design=PTE_CHAIN,
+    reclaim=BY_PAGE,
     figures=figures_at(HISTORIES, "2.6.5-rc1"),
 )
 
@@ -91,6 +97,7 @@ LINUX_2_6_5_RC2 = KernelSpec(
     released="2004-03-20",
     about="mainline, the base of 2.6.5-rc2-aa2; reverse mapping as in 2.6.2",
     design=PTE_CHAIN,
+    reclaim=BY_PAGE,
     figures=figures_at(HISTORIES, "2.6.5-rc2"),
 )
 
@@ -106,6 +113,7 @@ LINUX_2_6_5_RC3 = KernelSpec(
     released="2004-03-29",
     about="mainline two weeks later, the base of 2.6.5-rc3-aa3; reverse mapping as in 2.6.2",
     design=PTE_CHAIN,
+    reclaim=BY_PAGE,
     figures=figures_at(HISTORIES, "2.6.5-rc3"),
 )
 
@@ -127,6 +135,7 @@ LINUX_2_6_7 = KernelSpec(
     released="2004-06-15",
     about="mainline with anon_vma: mprotect and mremap merge; memory calls, and not its scheduler",
     design=ANON_VMA_LATE,
+    reclaim=BY_PAGE,
     figures=figures_at(HISTORIES, "2.6.7"),
 )
 

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 from rmaplab.errors import UsageError
 from rmaplab.kernels.designs import load_design
 from rmaplab.kernels.history import Figure
+from rmaplab.kernels.plugins import load_class
 from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.paging import Paging, paging_format
 from rmaplab.mm.rules import Rules
+from rmaplab.reclaim.reclaimer import Reclaimer
 from rmaplab.reclaim.rules import ReclaimRules
 from rmaplab.rmap.walk_rules import WalkRules
 
@@ -68,6 +70,8 @@ class KernelSpec:
     about: str
     design: str
     figures: Mapping[str, Figure]
+    reclaim: str = ""
+    """The import path of its Reclaimer; "" where nobody has built that."""
     architectures: tuple[str, ...] = ("i386-pae", "i386", "x86-64")
     """The page-table formats it boots on; the first is what it gets unless another is asked for."""
     base: str | None = None
@@ -132,7 +136,7 @@ class KernelSpec:
         return self._walk_rules[word_bytes]
 
     def reclaim_rules(self, word_bytes: int) -> ReclaimRules:
-        """The rules reclaim goes by, where it is here (Rules.lru_lists)."""
+        """The rules reclaim goes by, where it is here."""
         return ReclaimRules(**self._figures_of(ReclaimRules, word_bytes))
 
     @cached_property
@@ -161,3 +165,7 @@ class KernelSpec:
     def design_class(self) -> type[ReverseMap]:
         """The class of its reverse map. Raises UsageError if it is another package's and cannot be loaded."""
         return load_design(self.design)
+
+    def reclaim_class(self) -> type[Reclaimer] | None:
+        """The class of its reclaim; None where it has none here."""
+        return load_class(self.reclaim, "reclaim", Reclaimer) if self.reclaim else None  # type: ignore[type-abstract]

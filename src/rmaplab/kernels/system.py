@@ -255,6 +255,7 @@ class System:
             mem_map=use.mem_map,
             rule=WatermarkRule(spec.figure("watermarks", word)),
             per_cpu_lists=bool(spec.figure("per_cpu_lists", word)),
+            one_lru=bool(spec.figure("one_lru", word)),
             pages_min=box.pages_min,
         )
         slub = bool(spec.figure("slub", word))

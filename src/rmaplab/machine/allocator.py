@@ -7,8 +7,8 @@
                                                                                          then reclaim
 
 A request that may sleep and finds nothing goes to the `reclaim` hook, which a kernel installs when it boots. As long as
-nobody has, NoMemory says so: a run never goes on with memory it could not have had. kswapd does not run either, but how
-often it was woken, and when first, is counted: from then on the real kernel would have begun to make room.
+nobody has, NoMemory says so: a run never goes on with memory it could not have had. How often kswapd was woken, and when first, is counted
+whether or not there is one (reclaim/kswapd.py).
 
 Source: 2.6.2 mm/page_alloc.c, __alloc_pages; watermarks.py has the marks, zones.py what stands behind them.
 """
@@ -43,6 +43,8 @@ class Layout:
     """The array of struct page: in NORMAL, in DMA behind the image where there is no NORMAL."""
     rule: WatermarkRule
     per_cpu_lists: bool
+    one_lru: bool = False
+    """One pair of lists of pages for all zones."""
     pages_min: int | None = None
     """Replaces the watermark rule's own sum, for boxes too small for it."""
 
@@ -71,7 +73,7 @@ class PageAllocator:
             frames.count[start : start + nr] = 1
             self.zones.append(Zone(name, lists, start, end, nr, len(sched.cpus), layout.per_cpu_lists))
         self._starts = np.array([zone.start for zone in self.zones])
-        self.lru = LruLists(frames, [zone.end for zone in self.zones])
+        self.lru = LruLists(frames, [zone.end for zone in self.zones], joined=layout.one_lru)
         self.marks = watermarks(layout.rule, [zone.extent for zone in self.zones], layout.pages_min)
         for zone, marks in zip(self.zones, self.marks.zones, strict=True):
             zone.marks = marks
@@ -85,6 +87,8 @@ class PageAllocator:
         self.kswapd_wakes = 0
         """Requests that were not met above the low marks."""
         self.first_wake_ns: int | None = None
+        self.kswapd: Callable[[int], None] | None = None
+        """Woken by them, if there is one; with how many pages could not be had at once."""
         self.reclaim: Callable[[int, int], None] = _nothing_to_reclaim
         self.might_sleep: Callable[[], None] | None = None
         """Told of every request that may sleep, before it is met: then others may act (System.watch)."""
@@ -201,7 +205,7 @@ class PageAllocator:
             if not left:
                 break
         if left:
-            self._wake_kswapd(1)  # the caller may try for less, and is counted then
+            self._wake_kswapd(1, nr)  # the caller may try for less, and is counted then
             for pages in reversed(taken):
                 self._give(pages[::-1], undoes=True)
             return None
@@ -279,10 +283,12 @@ class PageAllocator:
         self.fail_after = None
         return True
 
-    def _wake_kswapd(self, nr: int) -> None:
+    def _wake_kswapd(self, nr: int, short: int = 0) -> None:
         if self.first_wake_ns is None:
             self.first_wake_ns = self._sched.now_ns
         self.kswapd_wakes += nr
+        if self.kswapd is not None:
+            self.kswapd(short)
 
     def check(self) -> Bools:
         """Free lists, counters, CPU lists, marks and page->count agree; which frames nobody has. O(frames)."""

@@ -43,6 +43,8 @@ class Buddy:
         self._heads: I64 = np.zeros(MAX_ORDER + 2, np.int64)
         self._state = (lists.next, lists.prev, lists.order, self._heads)
         self.nr_free = max(end - start, 0)
+        self.frees = 0
+        """How often something came back: free_pages_bulk."""
         _fill(*self._state, start, end)
 
     def alloc(self, nr: int, order: int = 0) -> I64:
@@ -61,6 +63,7 @@ class Buddy:
         if bad >= 0:
             raise KernelBug("free_pages", f"frame {blocks[bad]} is already free or not of this zone")
         self.nr_free += blocks.size << order
+        self.frees += 1
 
     def free_mask(self) -> Bools:
         """For each frame of the box, whether a free block of this zone holds it. Read off the lists anew: for check()."""

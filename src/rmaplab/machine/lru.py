@@ -9,16 +9,19 @@ added one write each, and a scan passes over what is stale: O(1) for each page t
 
 `PG_LRU` says that a page is on a list, `PG_ACTIVE` on which; the number of pages on each is kept in `nr`.
 
+2.4 has one pair of lists for the whole machine (`joined`): one row for all zones, while `nr` counts by zone still.
+
 Source: 2.6.2 include/linux/mm_inline.h, add_page_to_active_list and the like; struct zone: active_list, inactive_list, nr_active, nr_inactive; reclaim.md A.1.
 """
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I64, U32
+from rmaplab.machine.arrays import I32, I64, U32
 from rmaplab.machine.frames import PG_ACTIVE, PG_LRU, Frames
 from rmaplab.machine.jit import kernel
 
@@ -53,6 +56,10 @@ class LruRow:
         self.first, nr = _take(self._at, self._flags, self.pfns, self.stamps, self.first, self.end, taken)
         return taken[:nr]
 
+    def all_have(self, column: I32) -> bool:
+        """Whether that is not 0 for any page that is there. O(places)."""
+        return bool(_all_have(self._at, self._flags, self.pfns, self.stamps, self.first, self.end, column))
+
     def pages(self) -> I64:
         """All that are there, from the tail on. O(places)."""
         pfns, stamps = self.pfns[self.first : self.end], self.stamps[self.first : self.end]
@@ -69,16 +76,26 @@ class LruRow:
         self.first, self.end = room, room + pages.size
 
 
-class LruLists:
-    """All lists of a machine. `ends` are where its zones end, lowest first."""
+class LruPlaces(NamedTuple):
+    """What the places of rows belong to: each page's stamp, where zones end, and the counts by zone and activity. Columns to be written to."""
 
-    def __init__(self, frames: Frames, ends: Sequence[int]) -> None:
+    at: I64
+    ends: I64
+    nr: I64
+
+
+class LruLists:
+    """All lists of a machine. `ends` are where its zones end, lowest first; if they are `joined`, one pair of lists has the pages of all."""
+
+    def __init__(self, frames: Frames, ends: Sequence[int], *, joined: bool = False) -> None:
         self._frames = frames
         self.ends: I64 = np.array(ends, np.int64)
         self._borders = list(ends)
         self._at: I64 = frames.column(np.int64)
         self._stamp = 1
-        self._rows = [[LruRow(self._at, frames.flags) for _ in range(2)] for _ in ends]
+        pairs = [tuple(LruRow(self._at, frames.flags) for _ in range(2)) for _ in ends]
+        self.joined = joined
+        self._rows = pairs[:1] * len(pairs) if joined else pairs
         self.nr: I64 = np.zeros((len(ends), 2), np.int64)
         """Pages of a zone that are inactive, active."""
 
@@ -97,16 +114,41 @@ class LruLists:
             row.end = end
             done += nr
 
+    def add_one(self, pfn: int, *, active: bool) -> None:
+        """The same for one page: scalars, not arrays. O(1)."""
+        zone = bisect_right(self._borders, pfn)
+        row = self._rows[zone][active]
+        row.need_room(1)
+        flags, stamp, end = self._frames.flags, self._stamp, row.end
+        flags[pfn] = int(flags[pfn]) & ~PG_ACTIVE | (PG_LRU | PG_ACTIVE if active else PG_LRU)
+        self._at[pfn] = row.stamps[end] = stamp
+        row.pfns[end] = pfn
+        self._stamp, row.end = stamp + 1, end + 1
+        self.nr[zone, int(active)] += 1
+
     def rotate(self, pfns: I64) -> None:
         """Pages of the inactive lists go to the tails: the last of them is the next to be looked at. O(n)."""
-        for zone, mine in self._by_zone(pfns):
+        for zone, mine in [(0, pfns)] if self.joined else self._by_zone(pfns):
             self._rows[zone][0].push_tail(mine, self._stamped(mine))
 
     def take(self, zone: int, most: int, *, active: bool) -> I64:
-        """Up to `most` pages from the tail of a zone's list, which they leave. PG_active stays as it is. O(n), amortised."""
+        """Up to `most` pages from the tail of a zone's list, or of the one that is joined, which they leave. PG_active stays as it is. O(n), amortised."""
         taken = self._rows[zone][active].take(most)
-        self.nr[zone, int(active)] -= taken.size
+        if self.joined:
+            of_zone = np.bincount(self.ends.searchsorted(taken, side="right"), minlength=self.ends.size)
+            self.nr[:, int(active)] -= of_zone
+        else:
+            self.nr[zone, int(active)] -= taken.size
         return taken
+
+    def row(self, *, active: bool) -> tuple[LruRow, LruPlaces]:
+        """The row of joined lists, for who goes through it himself (reclaim/one_list.py), and what belongs to its places."""
+        return self._rows[0][active], LruPlaces(self._at, self.ends, self.nr)
+
+    def next_stamps(self, nr: int) -> int:
+        """The first of `nr` stamps that no place has had."""
+        self._stamp += nr
+        return self._stamp - nr
 
     def remove(self, pfns: I64) -> None:
         """del_page_from_lru: they leave their lists. O(n)."""
@@ -122,6 +164,10 @@ class LruLists:
             self.remove(pfns)
             self.add(pfns, active=True)
 
+    def all_have(self, zone: int, column: I32, *, active: bool) -> bool:
+        """Whether a column of struct page is not 0 for any page of a list. O(places)."""
+        return self._rows[zone][active].all_have(column)
+
     def pages(self, zone: int, *, active: bool) -> I64:
         """The PFNs on a list, from its tail on. O(places)."""
         return self._rows[zone][active].pages()
@@ -132,9 +178,13 @@ class LruLists:
         for zone, rows in enumerate(self._rows):
             for active, row in enumerate(rows):
                 pages = row.pages()
-                seen += pages.size
+                here = self.ends.searchsorted(pages, side="right") == zone
                 wrong = (flags[pages] & PG_ACTIVE != 0) != bool(active)
-                wrong |= np.searchsorted(self.ends, pages, side="right") != zone
+                if self.joined:
+                    pages, wrong = pages[here], wrong[here]
+                else:
+                    wrong |= ~here
+                seen += pages.size
                 if wrong.any() or pages.size != self.nr[zone, active]:
                     counted = f"{self.nr[zone, active]} are counted"
                     raise KernelBug(
@@ -189,6 +239,16 @@ def _take(at: I64, flags: U32, pfns: I64, stamps: I64, first: int, end: int, tak
             nr += 1
         first += 1
     return first, nr
+
+
+@kernel
+def _all_have(at: I64, flags: U32, pfns: I64, stamps: I64, first: int, end: int, column: I32) -> bool:
+    """Whether `column` is not 0 for any page that is still at its place."""
+    for i in range(first, end):
+        pfn = np.uint64(pfns[i])
+        if column[pfn] == 0 and at[pfn] == stamps[i] and flags[pfn] & PG_LRU:
+            return False
+    return True
 
 
 @kernel

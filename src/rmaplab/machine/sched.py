@@ -84,11 +84,11 @@ class Scheduler:
 
     # -- tasks come, sleep and wake ------------------------------------------------------------------------------
 
-    def start(self, entity: SchedEntity, body: Callable[[], None]) -> None:
-        """Make `entity` runnable: a fork's child on its parent's CPU, a first task on the emptiest."""
+    def start(self, entity: SchedEntity, body: Callable[[], None], *, kernel_thread: bool = False) -> None:
+        """Make `entity` runnable: a fork's child on its parent's CPU, a first task or a kernel's thread on the emptiest."""
         entity.context = greenlet(body)
         self._alive[entity] = None
-        parent = self.current
+        parent = None if kernel_thread else self.current
         if parent is not None and parent.cpu is not None:
             half = parent.slice_ns // 2
             entity.slice_ns = max(half, 1)

@@ -30,33 +30,46 @@ from rmaplab.objects.limits import Limits
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
+WINDOW = 1 << 20
+"""Bytes that are touched together before they are copied. What is not copied at once may be on its way to swap."""
+
 
 def read_bytes(k: Kernel, mm: MmStruct, limits: Limits, start: int, length: int) -> bytes:
     """The bytes a task sees at [start, start + length), faulting as it reads."""
     parts: list[bytes] = []
-    done = 0
+    done, window = 0, WINDOW
     while done < length:
         address = start + done
-        touch(k, mm, limits, address, start + length, write=False)
-        pfns = _pfns(k, mm, address, length - done, PRESENT)
+        stop = _stop(start, done, length, window)
+        touch(k, mm, limits, address, start + stop, write=False)
+        pfns = _pfns(k, mm, address, stop - done, PRESENT)
         first = address & (PAGE_SIZE - 1)
-        part = k.machine.ram.bytes[pfns].reshape(-1)[first : first + length - done].tobytes()
+        part = k.machine.ram.bytes[pfns].reshape(-1)[first : first + stop - done].tobytes()
         parts.append(part)
         done += len(part)
+        window = WINDOW if part else window >> 1
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def write_bytes(k: Kernel, mm: MmStruct, limits: Limits, start: int, data: bytes) -> None:
     """Store `data` at `start`, faulting as it writes."""
-    done = 0
+    done, window = 0, WINDOW
     while done < len(data):
-        stop = min(len(data), done + k.burst_bytes)
+        stop = _stop(start, done, len(data), window)
         try:
             touch(k, mm, limits, start + done, start + stop, write=True)
         except SegmentationFault as fault:
             _store(k, mm, start + done, data[done : max(done, fault.address - start)])
             raise
-        done += _store(k, mm, start + done, data[done:stop])
+        stored = _store(k, mm, start + done, data[done:stop])
+        done += stored
+        window = WINDOW if stored else window >> 1
+
+
+def _stop(start: int, done: int, length: int, window: int) -> int:
+    """Where a round ends that begins at start + done, counted from `start`. What is touched together may never be there together: who got nowhere tries less, a page at last."""
+    page_end = ((start + done) & -PAGE_SIZE) + PAGE_SIZE - start
+    return min(length, max(done + window, page_end))
 
 
 def execute(k: Kernel, mm: MmStruct, limits: Limits, start: int, end: int) -> None:

@@ -134,7 +134,6 @@ class Kernel:
 
     def _make_swap(self) -> Swap:
         """Without an area."""
-        self.mmlist = MmList()
         self.swapoff_runs = self.swapoff_is_killed = False
         machine, redirties = self.machine, self.rules.swap_write_error_redirties
         where = machine.ram, machine.frames, machine.encoding, machine.disk, machine.ledger
@@ -142,8 +141,10 @@ class Kernel:
 
     def _make_lru(self) -> None:
         machine, rules = self.machine, self.rules
+        self.mmlist = MmList()
         lists = machine.allocator.lru if rules.lru_lists else None
-        self.lru_add = LruAdd(machine.allocator, machine.ledger, machine.hardware.cpus, rules.pagevec_size, lists)
+        allocator, size, active = machine.allocator, rules.pagevec_size, rules.new_pages_are_active
+        self.lru_add = LruAdd(allocator, machine.ledger, machine.hardware.cpus, size, lists, active=active)
         self.new_anon_flags = PG_REFERENCED if rules.lru_lists and rules.new_anon_is_referenced else 0
         """What a page has that is touched for the first time: do_anonymous_page, mark_page_accessed."""
 

@@ -9,13 +9,12 @@ from rmaplab.errors import NoMemory
 from rmaplab.machine.entries import PRESENT
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.zap import exit_mmap, free_pgd
-from rmaplab.objects.mm_list import INIT_MM
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT
 
 
 def mm_alloc(k: Kernel, pid: int, parent: MmStruct | None = None) -> MmStruct:
-    """An empty address space for task `pid`, on the mmlist behind its parent's. Raises NoMemory with nothing left behind."""
+    """An empty address space for task `pid`, on the mmlist behind its `parent`. Raises NoMemory with nothing left behind."""
     address = k.mm_cache.alloc()
     try:
         pgd, nr_tables = _pgd_alloc(k)
@@ -27,7 +26,7 @@ def mm_alloc(k: Kernel, pid: int, parent: MmStruct | None = None) -> MmStruct:
     mm.start_brk = mm.brk = k.machine.paging.heap_base
     k.machine.locks.enter(k.mmlist_lock)
     k.mms[address] = mm
-    k.mmlist.add(address, INIT_MM if parent is None else parent.address)
+    k.mmlist.add(mm, parent)
     k.machine.locks.leave(k.mmlist_lock)
     k.machine.charge("mm_alloc")
     return mm
@@ -49,7 +48,7 @@ def mmput(k: Kernel, mm: MmStruct) -> None:
     mm.users -= 1
     if mm.users:
         return
-    k.mmlist.remove(mm.address)
+    k.mmlist.remove(mm)
     exit_mmap(k, mm)
     k.machine.locks.pass_through(k.mmlist_lock)
     k.design.mm_exit(mm)

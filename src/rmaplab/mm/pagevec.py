@@ -1,7 +1,8 @@
-"""lru_cache_add: a new page waits, with a reference of its own, until sixteen of its CPU have come together.
+"""lru_cache_add: a new page waits, with a reference of its own, until sixteen of its CPU have come together. In 2.4 none waits.
 
     pagevec of CPU 0   [p][p][p][ ][ ] ...      each p: page->count + 1
                         16 of them: all go to the active lists (machine/lru.py), and the references go
+    2.4                 each goes to the inactive list at once
 
 Whoever counts references sees it: a page with one entry and one place in a pagevec has count 2, so a COW fault copies it
 although nobody shares it. munmap and exit drain the pagevec of the CPU they run on, not the others.
@@ -19,19 +20,28 @@ from rmaplab.machine.lru import LruLists
 
 
 class LruAdd:
-    """The pagevecs of all CPUs. `size` pages each; 0 where a kernel has none. `lists` is None where nobody takes pages from them."""
+    """The pagevecs of all CPUs. `size` pages each; 0 where a kernel has none. `lists` is None where nobody takes pages from them. New pages are `active`, or not."""
 
     def __init__(
-        self, allocator: PageAllocator, ledger: Ledger, nr_cpus: int, size: int, lists: LruLists | None = None
+        self,
+        allocator: PageAllocator,
+        ledger: Ledger,
+        nr_cpus: int,
+        size: int,
+        lists: LruLists | None = None,
+        *,
+        active: bool = True,
     ) -> None:
         self._allocator, self._ledger = allocator, ledger
-        self.lists = lists
+        self.lists, self._active = lists, active
         self._size = size
         self._waiting: list[list[int]] = [[] for _ in range(nr_cpus)]
 
     def add(self, cpu: int, pages: I64) -> None:
         """New pages, in order. Those that are left when every full sixteen have gone hold a reference. O(16)."""
         if not self._size:
+            if self.lists is not None:
+                self.lists.add(pages, active=self._active)
             return
         waiting = self._waiting[cpu]
         nr = len(waiting) + pages.size
@@ -40,7 +50,7 @@ class LruAdd:
             waiting = self._waiting[cpu]
             left = nr % self._size
             if self.lists is not None:
-                self.lists.add(pages[: pages.size - left], active=True)
+                self.lists.add(pages[: pages.size - left], active=self._active)
             pages = pages[pages.size - left :]
         if pages.size:
             self._allocator.frames.count[pages] += 1
@@ -56,6 +66,8 @@ class LruAdd:
             waiting.append(page)  # the last of a full one, which goes at once
             self._allocator.frames.count[page] += 1
             self.drain(cpu)
+        elif self.lists is not None:
+            self.lists.add_one(page, active=self._active)
 
     def drain(self, cpu: int) -> None:
         """lru_add_drain on one CPU: the references go, and pages that nobody else holds are freed."""
@@ -69,7 +81,7 @@ class LruAdd:
             self._allocator.free(freed[:nr])
             self._ledger.charge("page_free", nr)
             if self.lists is not None:
-                self.lists.add(pages[count[pages] > 0] if nr else pages, active=True)
+                self.lists.add(pages[count[pages] > 0] if nr else pages, active=self._active)
 
     def mark_accessed(self, pfn: int) -> None:
         """mark_page_accessed: somebody has used a page. The first time it says so, the second time it goes from the inactive list to the active one."""

@@ -50,7 +50,7 @@ _NAMES = {
     VmstatEra.LINUX_6_18: f"nr_free_pages nr_anon_pages nr_mapped nr_file_pages nr_dirty nr_writeback nr_shmem nr_kernel_stack nr_page_table_pages "
     f"nr_swapcached {_MOVED} pgalloc_dma pgalloc_normal pgfree pgfault pgmajfault nr_unstable",
 }
-_NEVER = ["nr_unstable", "pginodesteal", "slabs_scanned", "kswapd_steal", "kswapd_inodesteal", "pageoutrun"]
+_NEVER = ["nr_unstable", "pginodesteal", "slabs_scanned", "kswapd_inodesteal"]
 _STATES: dict[str, Callable[[PageState], int]] = {
     "nr_dirty": lambda s: s.nr_dirty,
     "nr_writeback": lambda s: s.nr_writeback,
@@ -92,10 +92,10 @@ def vmstat_text(k: Kernel, era: VmstatEra) -> str:
 
 
 def _event(state: PageState, name: str) -> int:
-    """What the ledger counts under its own name, or a zone: pgscan_direct_high is what was scanned in HIGHMEM. Direct reclaim alone scans."""
+    """What the ledger counts under its own name, or a zone: pgscan_direct_high is what was scanned in HIGHMEM, and not by kswapd."""
     event, _, zone = name.rpartition("_")
     if not event:
         return state.event(name)
-    if event == "pgscan_kswapd":
-        return 0
-    return state.in_zone(event.removesuffix("_direct"), zone)
+    if event == "pgscan_direct":
+        return state.in_zone("pgscan", zone) - state.in_zone("pgscan_kswapd", zone)
+    return state.in_zone(event, zone)

@@ -27,10 +27,11 @@ from rmaplab.machine.frames import PG_DIRTY, PG_WRITEBACK
 from rmaplab.machine.pagetable_edit import find_entries
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import hold_swapped, map_swapped, put_page, read_swap_cache_async
-from rmaplab.objects.mm_list import INIT_MM
 from rmaplab.objects.mm_types import MmStruct
 
 SECOND = 10**9
+INIT_MM = 0
+"""In place of its address: no mm_struct is there."""
 ENTRY, PTE, ADDRESS, LOOKED_AT = range(4)  # rows of what find_entries finds
 
 
@@ -86,7 +87,7 @@ class _Search:
 
     def _look(self) -> None:
         k = self.k
-        self.order: list[int] = [INIT_MM, *k.mmlist]
+        self.order = [INIT_MM, *(mm.address for mm in k.mmlist)]
         self.at = {address: place for place, address in enumerate(self.order)}
         self.found: dict[int, list[tuple[int, I64]]] = {}
         """By slot: in which mm (its place in `order`), and the column of find_entries."""

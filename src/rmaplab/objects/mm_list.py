@@ -1,42 +1,59 @@
-"""The mmlist: all address spaces, in the order in which swapoff goes round them.
+"""The mmlist: all address spaces in a ring, and the place where 2.4's swap_out has come to.
 
-    init_mm --> m3 --> m1 --> m2 --> m4 --> init_mm      m1 has forked m4 and then m2; m3 is a program that was started later
+    init_mm --> exec'd last --> ... --> parent --> its youngest child --> its older child --> ... --> init_mm
+                                          ^
+                                          swap_mm
 
-A child comes right behind its parent, so that a family is together; what execve makes comes behind init_mm.
+A fork's child comes directly behind its parent, what execve makes behind init_mm (believed of execve). So what belongs to one family is near each other.
+init_mm, the kernel's own, is None here: it has no pages, and is the end of the list. Who leaves the list while swap_mm stands on him moves it on.
 
-Source: kernel/fork.c, dup_mmap, mmput; fs/exec.c, exec_mmap of 2.6.2.
+Source: 2.4.27 kernel/fork.c, dup_mmap, mmput; fs/exec.c, exec_mmap; mm/vmscan.c, swap_mm; reclaim.md C.4.
 """
 
 from collections.abc import Iterator
 
-INIT_MM = 0
+from rmaplab.objects.mm_types import MmStruct
 
 
 class MmList:
-    """By addresses of mm_structs; INIT_MM is always there, and not among those that iteration gives."""
+    """One for a kernel, under mmlist_lock. All O(1)."""
 
     def __init__(self) -> None:
-        self._next, self._prev = {INIT_MM: INIT_MM}, {INIT_MM: INIT_MM}
+        self.first: MmStruct | None = None
+        self.swap_mm: MmStruct | None = None
+        self.nr = 0
+        """mmlist_nr: all but init_mm."""
 
-    def add(self, address: int, behind: int = INIT_MM) -> None:
-        """O(1)."""
-        after = self._next[behind]
-        self._next[behind] = self._prev[after] = address
-        self._next[address], self._prev[address] = after, behind
+    def add(self, mm: MmStruct, behind: MmStruct | None = None) -> None:
+        """One more, behind its parent, or behind init_mm."""
+        after = self.next(behind)
+        self._link(behind, mm)
+        self._link(mm, after)
+        self.nr += 1
 
-    def remove(self, address: int) -> None:
-        """O(1)."""
-        before, after = self._prev.pop(address), self._next.pop(address)
-        self._next[before], self._prev[after] = after, before
+    def remove(self, mm: MmStruct) -> None:
+        """One less."""
+        if self.swap_mm is mm:
+            self.swap_mm = mm.mmlist_next
+        self._link(mm.mmlist_prev, mm.mmlist_next)
+        mm.mmlist_next = mm.mmlist_prev = None
+        self.nr -= 1
 
-    def __iter__(self) -> Iterator[int]:
-        address = self._next[INIT_MM]
-        while address != INIT_MM:
-            yield address
-            address = self._next[address]
+    def next(self, mm: MmStruct | None) -> MmStruct | None:
+        """Who comes behind `mm`; behind init_mm the first."""
+        return self.first if mm is None else mm.mmlist_next
 
-    def __contains__(self, address: int) -> bool:
-        return address in self._next
+    def __iter__(self) -> Iterator[MmStruct]:
+        """All but init_mm."""
+        mm = self.first
+        while mm is not None:
+            yield mm
+            mm = mm.mmlist_next
 
-    def __len__(self) -> int:
-        return len(self._next) - 1
+    def _link(self, mm: MmStruct | None, after: MmStruct | None) -> None:
+        if mm is None:
+            self.first = after
+        else:
+            mm.mmlist_next = after
+        if after is not None:
+            after.mmlist_prev = mm

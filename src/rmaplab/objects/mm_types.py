@@ -293,6 +293,11 @@ class MmStruct:
         """Tasks that live in it: more than one after vfork or clone."""
         self.dumpable = True
         """Whether others of the same user may look at it: not after setuid, until exec."""
+        self.swap_address = 0
+        """How far 2.4's swap_out has come in it (reclaim/swap_out.py)."""
+        self.mmlist_next: MmStruct | None = None
+        self.mmlist_prev: MmStruct | None = None
+        """Its neighbours on the mmlist (objects/mm_list.py); None where init_mm is."""
         self._starts: list[int] = []
         self._cached: VmArea | None = None
 

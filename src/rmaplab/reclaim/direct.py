@@ -9,7 +9,7 @@
 
 Nobody gives up: a request of one page is tried for ever. If for 60 seconds nothing was freed that is a hang, and the run says so.
 
-Left out: kswapd, which would begin earlier; slab caches that shrink; callers who may not wait for a file system; PF_MEMALLOC's reserve, as nothing here allocates.
+Left out: slab caches that shrink; callers who may not wait for a file system; PF_MEMALLOC's reserve, as nothing here allocates.
 
 Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, try_to_free_pages, shrink_caches, shrink_zone; mm/page_alloc.c, __alloc_pages; reclaim.md D.1, D.5.
 """
@@ -21,6 +21,7 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.task import TaskStruct
+from rmaplab.reclaim.reclaimer import Reclaimer
 from rmaplab.reclaim.rules import ReclaimRules
 from rmaplab.reclaim.shrink import Scan, Shrinker
 
@@ -30,7 +31,7 @@ HANG_NS = 60 * SECOND
 GRAIN = 64  # a request for more than 1/64 of all RAM at once is met in parts
 
 
-class DirectReclaim:
+class DirectReclaim(Reclaimer):
     """Installed on a machine's allocator. `out_of_memory` is asked when all priorities have come to nothing, and may raise NoMemory."""
 
     def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[str], None]) -> None:
@@ -40,6 +41,7 @@ class DirectReclaim:
         nr = len(k.machine.allocator.zones)
         self.prev_priority, self.temp_priority = [DEF_PRIORITY] * nr, [DEF_PRIORITY] * nr
         self.nr_scan_active, self.nr_scan_inactive = [0] * nr, [0] * nr
+        self._pages_scanned, self._given_up, self._frees = [0] * nr, [False] * nr, [0] * nr
         self._hungry: dict[TaskStruct | None, tuple[int, int]] = {}
         """By task: since when nothing was freed for its request, and when that was here last."""
         self._most = max(SWAP_CLUSTER_MAX, k.machine.allocator.totalram_pages // GRAIN)
@@ -84,6 +86,7 @@ class DirectReclaim:
         try:
             for priority in range(DEF_PRIORITY, -1, -1):
                 scan = Scan()
+                self.shrinker.sample_mapped()
                 self._shrink_caches(zones, priority, scan)
                 total.freed += scan.freed
                 total.scanned += scan.scanned
@@ -105,29 +108,53 @@ class DirectReclaim:
         rules, all_zones = self.rules, self.k.machine.allocator.zones
         for zone in zones:
             if not rules.priority_if_low or all_zones[zone].nr_free < all_zones[zone].marks.high:
-                self.temp_priority[zone] = priority
-                if not rules.priority_if_low:
-                    self.prev_priority[zone] = min(self.prev_priority[zone], priority)
-            self._shrink_zone(zone, priority, scan)
+                self.set_priority(zone, priority)
+            if priority != DEF_PRIORITY and self.is_given_up(zone):
+                continue
+            self.shrink_zone(zone, priority, scan, SWAP_CLUSTER_MAX - scan.freed, least=2 * SWAP_CLUSTER_MAX)
             if rules.scan_stops_when_freed and scan.freed >= SWAP_CLUSTER_MAX:
                 return
 
-    def _shrink_zone(self, zone: int, priority: int, scan: Scan) -> None:
-        """Some active pages become inactive, then inactive ones are looked at: how many of each is the era's."""
-        if self.rules.scan_is_saved_up:
+    def set_priority(self, zone: int, priority: int) -> None:
+        """How hard it is in this zone: temp_priority; where that is the day's way, prev_priority goes down with it."""
+        self.temp_priority[zone] = priority
+        if not self.rules.priority_if_low:
+            self.prev_priority[zone] = min(self.prev_priority[zone], priority)
+
+    def is_given_up(self, zone: int) -> bool:
+        """all_unreclaimable. It ends, and counting begins anew, when pages have come back to the zone's buddy system (free_pages_bulk)."""
+        frees = self.k.machine.allocator.zones[zone].buddy.frees
+        if frees != self._frees[zone]:
+            self._frees[zone], self._pages_scanned[zone], self._given_up[zone] = frees, 0, False
+        return self._given_up[zone]
+
+    def shrink_zone(self, zone: int, priority: int, scan: Scan, wanted: int, *, least: int) -> None:
+        """Some active pages become inactive, then inactive ones are looked at: how many of each is the era's. In 2.6.2 `wanted` pages are enough, and `least` are looked at."""
+        isolated = (
             self._shrink_what_is_saved(zone, priority, scan)
-            return
+            if self.rules.scan_is_saved_up
+            else self._shrink_at_once(zone, priority, scan, wanted, least)
+        )
+        self.is_given_up(zone)  # what came back meanwhile counts first
+        self._pages_scanned[zone] += isolated
+
+    def give_up(self, zone: int) -> None:
+        """Of more than twice its pages nothing came back: kswapd says so, and direct reclaim heeds it."""
+        present = self.k.machine.allocator.zones[zone].extent.present
+        self._given_up[zone] |= self._pages_scanned[zone] > 2 * present
+
+    def _shrink_at_once(self, zone: int, priority: int, scan: Scan, wanted: int, least: int) -> int:
         inactive, active = self.shrinker.lists.nr[zone].tolist()
-        wanted = SWAP_CLUSTER_MAX - scan.freed
         self.nr_scan_active[zone] += wanted * active // (2 * (inactive | 1)) + 1
         if self.nr_scan_active[zone] > SWAP_CLUSTER_MAX:
             nr, self.nr_scan_active[zone] = min(self.nr_scan_active[zone], 4 * SWAP_CLUSTER_MAX), 0
             self.shrinker.refill_inactive_zone(zone, nr, self.prev_priority[zone])
-        budget = max(inactive >> priority, 2 * SWAP_CLUSTER_MAX)
-        self.shrinker.shrink_cache(zone, budget, wanted, scan)
+        budget = max(inactive >> priority, least)
+        isolated = self.shrinker.shrink_cache(zone, budget, wanted, scan)
         scan.scanned += budget
+        return isolated
 
-    def _shrink_what_is_saved(self, zone: int, priority: int, scan: Scan) -> None:
+    def _shrink_what_is_saved(self, zone: int, priority: int, scan: Scan) -> int:
         inactive, active = self.shrinker.lists.nr[zone].tolist()
         if self.rules.scan_follows_both:
             to_scan = (active + inactive) >> priority
@@ -140,7 +167,9 @@ class DirectReclaim:
         if self.nr_scan_active[zone] >= SWAP_CLUSTER_MAX:
             nr, self.nr_scan_active[zone] = self.nr_scan_active[zone], 0
             self.shrinker.refill_inactive_zone(zone, nr, self.prev_priority[zone])
-        if self.nr_scan_inactive[zone] >= SWAP_CLUSTER_MAX:
-            nr, self.nr_scan_inactive[zone] = self.nr_scan_inactive[zone], 0
-            isolated = self.shrinker.shrink_cache(zone, nr, SWAP_CLUSTER_MAX, scan)
-            scan.scanned += 0 if self.rules.scan_follows_both else isolated
+        if self.nr_scan_inactive[zone] < SWAP_CLUSTER_MAX:
+            return 0
+        nr, self.nr_scan_inactive[zone] = self.nr_scan_inactive[zone], 0
+        isolated = self.shrinker.shrink_cache(zone, nr, SWAP_CLUSTER_MAX, scan)
+        scan.scanned += 0 if self.rules.scan_follows_both else isolated
+        return isolated

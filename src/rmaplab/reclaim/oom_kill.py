@@ -6,8 +6,8 @@
     6.18     oom_badness: who has most pages and page tables in memory; the last of those alike, no vfork child
              with the chosen one die all who share its address space; then the allocation is tried again
 
-With swap a kernel makes room there first: 2.6.2 to 2.6.7 do (direct.py), and call out_of_memory() when they find nothing, which kills when that has gone on for long enough. The reclaim of
-others is not here, so that is NotModelled.
+With swap a kernel makes room there first: 2.4 (virtual.py) gives up when it finds nothing; 2.6.2 to 2.6.7 (direct.py) call out_of_memory() then, which kills when that has gone on for long
+enough. The reclaim of 6.18 is not here, so that is NotModelled.
 
 Left out: a victim that wants a lock which the caller holds (a segment's, in shmget): it frees its memory first and waits then, and here it cannot wait; on a box without swap, the seconds until
 2.4 to 2.6.7 believe that memory is out; that they send SIGTERM to who has CAP_SYS_RAWIO; nice; oom_score_adj.
@@ -82,7 +82,7 @@ class OomKiller:
     def _out_of_memory(self, nr: int, order: int) -> None:
         if self.k.machine.swap_pages:
             raise NotModelled(
-                "RAM is full, and pages would go to swap: this kernel's reclaim is not here yet; use 2.6.2 to 2.6.7, fewer pages, or a box without swap"
+                "RAM is full, and pages would go to swap: this kernel's reclaim is not here yet; use 2.4.21 or 2.6.2 to 2.6.7, fewer pages, or a box without swap"
             )
         self.oom_kill(f"{nr} blocks of order {order}")
 

@@ -4,7 +4,7 @@
     2.6.5-rc1   what is too little to scan is saved up, nobody stops early, naps are for those who found nothing for long
     2.6.7       how much is scanned follows from both lists, and only what one priority has freed counts
 
-Source: reclaim.md D.1, D.3, D.4, D.5.
+Source: reclaim.md D.1, D.3 to D.6.
 """
 
 from dataclasses import dataclass
@@ -30,3 +30,7 @@ class ReclaimRules:
     """A nap after each priority; else only below 10, and if something was scanned."""
     writes_again_at_once: bool
     """A page that is clean after writepage, and not on its way, is freed in the same pass."""
+    kswapd_takes_all_below: bool
+    """kswapd scans all zones up to the highest that lacks something; else each zone that does, for what it lacks."""
+    kswapd_last_priority: int
+    """The last one that it tries."""

@@ -54,6 +54,7 @@ class Scan:
 
     scanned: int = 0
     freed: int = 0
+    by_kswapd: bool = False
 
 
 class Shrinker:
@@ -65,6 +66,8 @@ class Shrinker:
         allocator = k.machine.allocator
         self.total_memory = sum(max(zone.extent.present - zone.marks.high, 0) for zone in allocator.zones)
         """vm_total_pages: what `mapped` is a share of."""
+        self.nr_mapped = 0
+        """Pages that somebody mapped, when that was asked last."""
 
     # -- inactive pages ---------------------------------------------------------------------------------------------------
 
@@ -80,6 +83,7 @@ class Shrinker:
             isolated += pages.size
             budget -= pages.size + 1  # the batch counts one too many
             self._count(zone, "pgscan", pages.size + 1)
+            k.machine.allocator.zones[zone].events["pgscan_kswapd"] += (pages.size + 1) * scan.by_kswapd
             k.machine.frames.count[pages] += 1
             freed = self._shrink_list(pages, scan)
             self._count(zone, "pgsteal", freed)
@@ -206,26 +210,32 @@ class Shrinker:
         """Look at `nr` pages from the tail of a zone's active list. Those that nobody has used go inactive: mapped ones only if it is time for that."""
         k = self.k
         k.lru_add.drain(k.this_cpu())
+        frames = k.machine.frames
+        takes_mapped = self.reclaims_mapped(prev_priority)
+        spares = self.rules.refill_spares_mapped and not takes_mapped
+        listed = int(self.lists.nr[zone, 1])
+        if spares and nr >= listed and self.lists.all_have(zone, frames.mapcount, active=True):
+            self._count(zone, "pgrefill", listed)  # once round, and all is as it was
+            return
         pages = self.lists.take(zone, nr, active=True)
         if not pages.size:
             return
-        frames = k.machine.frames
         frames.count[pages] += 1
-        takes_mapped = self.reclaims_mapped(prev_priority)
-        if self.rules.refill_spares_mapped and not takes_mapped:
-            stays = frames.mapcount[pages] > 0
-        else:
-            stays = frames.mapcount[pages] > 0
+        stays = frames.mapcount[pages] > 0
+        if not spares:
             used = referenced(k.rmap, pages[stays]).nr > 0
             stays[stays] = used | (not takes_mapped)
         self._count(zone, "pgrefill", pages.size)
         k.machine.charge("pgdeactivate", int((~stays).sum()))
         self._put_back(np.concatenate((pages[~stays], pages[stays])), np.sort(stays))
 
+    def sample_mapped(self) -> None:
+        """get_page_state: how much is mapped now. Asked once for a priority, by kswapd once when it wakes. O(frames)."""
+        self.nr_mapped = int(np.count_nonzero(self.k.machine.frames.mapcount))
+
     def reclaims_mapped(self, prev_priority: int) -> bool:
         """reclaim_mapped: how hard it was last time, how much is mapped, and how gladly we swap make 100."""
-        mapped = int(np.count_nonzero(self.k.machine.frames.mapcount))
-        return mapped * 100 // max(self.total_memory, 1) // 2 + (100 >> prev_priority) + SWAPPINESS >= 100
+        return self.nr_mapped * 100 // max(self.total_memory, 1) // 2 + (100 >> prev_priority) + SWAPPINESS >= 100
 
     # -- both -------------------------------------------------------------------------------------------------------------
 

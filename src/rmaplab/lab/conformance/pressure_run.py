@@ -11,7 +11,7 @@ Marks: min is a page for every 32 frames, so low and high are two and three.
 
 from random import Random
 
-from rmaplab.errors import NoMemory
+from rmaplab.errors import NoMemory, UsageError
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.conformance.operations import (
     READ_WRITE,
@@ -30,7 +30,7 @@ from rmaplab.lab.conformance.operations import (
 )
 from rmaplab.lab.conformance.run import Operation, Run, Spot, Step
 from rmaplab.objects.flags import MADV_DONTNEED, MREMAP_MAYMOVE, PROT_READ
-from rmaplab.reclaim.direct import DirectReclaim
+from rmaplab.reclaim.reclaimer import Reclaimer
 from rmaplab.units import PAGE_SIZE
 
 FRAMES, SLOTS = (64, 96, 128, 256), (64, 128, 256, 512)
@@ -108,12 +108,14 @@ class PressureRun(Run):
         return random.choices(list(kinds), list(kinds.values()))[0]
 
 
-def install(system: System) -> DirectReclaim:
-    """Reclaim, and when that has come to nothing and swap is full the call has no memory."""
-    k = system.kernel
+def install(system: System) -> Reclaimer:
+    """The kernel's reclaim, and when that has come to nothing and swap is full the call has no memory. Raises UsageError: it has none here."""
+    k, reclaim = system.kernel, system.spec.reclaim_class()
+    if reclaim is None:
+        raise UsageError(f"{system.spec.name} does not reclaim here: try 2.4.21, or 2.6.2 to 2.6.7")
 
     def out_of_memory(wanted: str) -> None:
         if k.swap.nr_free <= 0:
             raise NoMemory(f"{wanted}: RAM and swap are full", waiting_helps=True)
 
-    return DirectReclaim(k, system.spec.reclaim_rules(system.machine.paging.word_bytes), out_of_memory)
+    return reclaim(k, system.spec.reclaim_rules(system.machine.paging.word_bytes), out_of_memory)

@@ -33,7 +33,6 @@ from rmaplab.mm.vma import link_vma, vm_area_alloc
 from rmaplab.objects.flags import MADV_REMOVE, RLIMIT_MEMLOCK, VM_DONTEXPAND
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct
-from rmaplab.reclaim.direct import DirectReclaim
 from rmaplab.reclaim.oom_kill import OomKiller
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 from rmaplab.workloads.box import HOST, ScriptBox
@@ -70,8 +69,9 @@ class Obedient:
         )
         k = self.system.kernel
         self.killer = OomKiller(k) if own else None
-        if self.killer is not None and k.machine.swap_pages and k.rules.lru_lists:
-            DirectReclaim(k, self.system.spec.reclaim_rules(WORD), self.killer.out_of_memory)
+        reclaim = self.system.spec.reclaim_class()
+        if self.killer is not None and k.machine.swap_pages and reclaim is not None:
+            reclaim(k, self.system.spec.reclaim_rules(WORD), self.killer.out_of_memory)
         if not own:
             k.overcommit = _as_promised(k.overcommit, around, box)
         self.why = ""

@@ -1,0 +1,99 @@
+"""kswapd of 2.6.2 to 2.6.7: a thread that makes room before anybody has to.
+
+    an allocation finds no zone above its low mark ---> wakes kswapd, and takes a page below that mark
+                                                            |
+    balance_pgdat, once:   priority 12 ... 1 (2.6.7: 0)     until each zone has more than its high mark free
+        2.6.2              a zone is scanned for what it lacks
+        since 2.6.5-rc1    all zones up to the highest one that lacks something, also those that do not
+                                                            |
+                        sleeps again, also if that was not enough: somebody must wake it
+
+A zone of which more than twice its pages were looked at, and nothing came back to the buddy system meanwhile, is given up (all_unreclaimable): it is scanned
+at priority 12 only. kswapd never naps: each of these kernels tests a number that stays 0 first (reclaim.md D.6).
+
+It runs as a task of its own, on a CPU of its own if one is idle. Whoever drives a machine from outside has no scheduler that would run it: there it does nothing.
+
+Left out: slab caches that shrink; nodes beside the first.
+
+Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, balance_pgdat, kswapd, wakeup_kswapd; reclaim.md D.6.
+"""
+
+from rmaplab.machine.runqueue import SchedEntity
+from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
+from rmaplab.reclaim.direct import DEF_PRIORITY, DirectReclaim
+from rmaplab.reclaim.shrink import Scan
+
+
+class Kswapd:
+    """One for the machine. It has no address space, and borrows that of whom it follows."""
+
+    def __init__(self, reclaim: DirectReclaim) -> None:
+        self.reclaim, self.k = reclaim, reclaim.k
+        self.entity = SchedEntity()
+        self.asleep = True
+        self._began = False
+        self.k.machine.allocator.kswapd = self.wake
+
+    def wake(self, short: int = 0) -> None:
+        """wakeup_kswapd for the zones of a request, none of which was above its low mark, or would be with `short` pages less. Does nothing while it runs."""
+        sched = self.k.machine.sched
+        if not self.asleep or sched.current is None:
+            return
+        if all(zone.nr_free - short > zone.marks.low for zone in self.k.machine.allocator.zones):
+            return
+        self.asleep = False
+        if self._began:
+            sched.wake(self.entity)
+        else:  # since boot, asleep
+            self._began = True
+            sched.start(self.entity, self._run, kernel_thread=True)
+
+    def _run(self) -> None:
+        while True:
+            self.balance_pgdat()
+            self.asleep = True
+            self.k.machine.sched.sleep()
+
+    def balance_pgdat(self) -> int:
+        """All priorities until there is enough of each zone: how many pages were freed."""
+        reclaim, freed = self.reclaim, 0
+        zones = range(len(reclaim.prev_priority))
+        self.k.machine.charge("pageoutrun")
+        reclaim.shrinker.sample_mapped()
+        for zone in zones:
+            reclaim.temp_priority[zone] = DEF_PRIORITY
+        for priority in range(DEF_PRIORITY, reclaim.rules.kswapd_last_priority - 1, -1):
+            scan = Scan(by_kswapd=True)
+            enough = self._balance(priority, scan)
+            freed += scan.freed
+            if enough:
+                break
+        for zone in zones:
+            reclaim.prev_priority[zone] = reclaim.temp_priority[zone]
+        self.k.machine.charge("kswapd_steal", freed)
+        return freed
+
+    def _balance(self, priority: int, scan: Scan) -> bool:
+        """One priority: whether no zone that was looked at lacked anything before."""
+        reclaim = self.reclaim
+        zones = self.k.machine.allocator.zones
+        alive = [z for z in range(len(zones)) if priority == DEF_PRIORITY or not reclaim.is_given_up(z)]
+        low = [z for z in alive if zones[z].nr_free <= zones[z].marks.high - (not reclaim.rules.kswapd_takes_all_below)]
+        if not low:
+            return True
+        enough = True
+        for zone in [z for z in alive if z <= low[-1]] if reclaim.rules.kswapd_takes_all_below else low:
+            wanted = zones[zone].marks.high - zones[zone].nr_free
+            enough &= wanted < 0 if reclaim.rules.kswapd_takes_all_below else wanted <= 0
+            if wanted <= 0 and not reclaim.rules.kswapd_takes_all_below:
+                continue
+            reclaim.set_priority(zone, priority)
+            reclaim.shrink_zone(zone, priority, scan, wanted, least=max(2 * wanted, SWAP_CLUSTER_MAX))
+            reclaim.give_up(zone)
+            self._breathe()
+        return enough
+
+    def _breathe(self) -> None:
+        """What was done has taken its time; others who are due go on."""
+        self.k.machine.end_burst()
+        self.k.machine.sched.cond_resched()
