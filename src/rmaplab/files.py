@@ -9,6 +9,7 @@
     check_writable    before any work: could it be written at all?
     write_whole       have somebody make the file
     write_text        write a text
+    open_in_place     a file that is read and written where it lies, such as a swap area
 
 A file that cannot be written is a UsageError, which names the option to change.
 """
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rmaplab.errors import UsageError
+from rmaplab.harmless import printable
 
 STDOUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
@@ -34,6 +36,16 @@ def check_writable(path: str | Path | None, option: str = "--output") -> None:
     needed = os.W_OK if target.exists() else os.W_OK | os.X_OK
     if target.is_dir() or not target.parent.is_dir() or not os.access(place, needed):
         raise UsageError(f"cannot write {path}: give {option} a file in a directory that exists and is yours")
+
+
+def open_in_place(path: Path, what: str) -> int:
+    """A descriptor of a file that is there, to read it and write to it. Raises UsageError. What it may be used for its reader must see."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise UsageError(
+            f"cannot open {printable(str(path))} ({error.strerror}): give {what} a file that is there and yours"
+        ) from None
 
 
 def write_whole(

@@ -1,5 +1,6 @@
 """Entries: what is put into one comes out again, in every era's and format's bits; what nothing can be is refused."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +29,24 @@ def test_a_swap_entry_says_area_and_slot(encoding: Encoding, data: st.DataObject
     assert encoding.swap_slot(entry) == (area, slot)
     assert not entry & encoding.mapped
     assert entry
+
+
+@encodings
+def test_many_entries_are_as_one_by_one(encoding: Encoding) -> None:
+    """To the last slot of the last area; and none for a slot that no entry can say."""
+    last = (1 << encoding.offset.nr) - 1
+    slots = np.array([1, 77, last // 3, last - 1], np.int64)
+    areas = [area for area in (0, 1, 5, 26, (1 << encoding.type.nr) - 1) if area != encoding.marker]
+    for area in areas:
+        entries = encoding.swap_entries(area, slots)
+        assert entries.tolist() == [encoding.swap_entry(area, slot) for slot in slots.tolist()]
+        mask, wanted = encoding.swap_bits(area)
+        assert [other for other in areas if encoding.swap_entry(other, 77) & mask == wanted] == [area]
+    mixed = encoding.swap_entries(np.array(areas[:4]), slots)
+    assert [encoding.swap_slot(entry) for entry in mixed.tolist()] == list(zip(areas, slots.tolist(), strict=False))
+    if encoding.offset.nr < 56:
+        with pytest.raises(KernelBug, match="does not fit"):
+            encoding.swap_entries(0, np.array([1, last + 1]))
 
 
 @pytest.mark.parametrize("name", [name for name, encoding in ALL.items() if encoding.file])

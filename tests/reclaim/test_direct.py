@@ -176,3 +176,15 @@ def test_tasks_that_run_sleep_for_the_disk_and_lose_nothing(kernel: str) -> None
     system.check()
     assert sorted(ended) == [1, 2, 3]
     assert system.machine.ledger.counts["pswpin"] > 500
+
+
+@pytest.mark.parametrize(
+    ("kernel", "priorities"),
+    [("2.4.21", (2, 2, 1)), ("2.6.2", (3, 3)), ("2.6.5-rc1-aa1", (1, 2, 2)), ("2.6.7", (5, 5, 5, 0))],
+)
+def test_random_calls_on_several_areas(kernel: str, priorities: tuple[int, ...]) -> None:
+    run = PressureRun(kernel, 1, priorities=priorities)
+    run.run(30)
+    assert run.outs
+    assert run.ins
+    assert sum(area.cluster_next > 0 for area in run.system.kernel.swap.areas.areas) > 1

@@ -1,4 +1,4 @@
-"""A swap area, and the cache of pages that have a place in it.
+"""The swap areas of a box, and the cache of pages that have a place in one.
 
     slot     0   1   2   3   4 ...        users    how often an entry or the swap cache names it; 0: free
              -   2   0   1   1            slot 0 is the header, never used
@@ -10,112 +10,77 @@ A page that goes out is in the cache first, with a slot of its own (get_swap_pag
 one more use. A page that comes in is in the cache too, so that the second who comes finds it: nobody has two copies of one slot. An
 entry that is gone is a use less, and when nobody but the cache names a slot any more, and nobody but the cache has the page, both go.
 
-Which slot is taken is the area's (swap_area.py); bytes are kept in the host's memory. More areas than one, and files to swap to, are not here yet. Reading
-and writing take the disk's time (machine/disk.py): a page that is being read is locked, one that is being written is not (PG_writeback), but in 2.4. In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
+A slot is one number for all areas (swap_slots.py); which is taken is the areas' (swap_areas.py, swap_area.py), the bytes are a store's (area_store.py). Reading
+and writing take the disk's time (machine/disk.py), and may fail (swap_errors.py): a page that is being read is locked, one that is being written is not (PG_writeback), but in 2.4. In 2.6.2 page->mapping says swapper_space and page->index the entry; here the flag and `private` do for all.
 
 Source: mm/swapfile.c (swap_duplicate, swap_free, free_swap_and_cache, remove_exclusive_swap_page), mm/swap_state.c of 2.6.2; reclaim.md F.2.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
-from rmaplab.cache.swap_area import SwapArea
+from rmaplab.cache.swap_area import SWAP_MAP_MAX
+from rmaplab.cache.swap_errors import SwapErrors, SwapLoss
+from rmaplab.cache.swap_slots import SwapSlots
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64, U8, Bools
 from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import Encoding
-from rmaplab.machine.frames import PG_LOCKED, PG_SWAPCACHE, PG_WRITEBACK, Frames
-from rmaplab.machine.jit import kernel
+from rmaplab.machine.frames import PG_DIRTY, PG_LOCKED, PG_RECLAIM, PG_SWAPCACHE, PG_WRITEBACK, Frames
+from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.ram import Ram
-from rmaplab.units import PAGE_SIZE
 
-AREA = -2  # what the disk knows the area by, beside its files
+AREA = -2  # what the disk knows area 0 by, beside its files; area 1 is -3
 
 
-class Swap:
-    """One area of `nr_slots` pages, the header's included, and its cache. A holder: the cache has a reference on each of its pages."""
+class Swap(SwapSlots):
+    """The areas that are on, and one cache for all. A holder: the cache has a reference on each of its pages."""
 
-    def __init__(self, ram: Ram, frames: Frames, encoding: Encoding, nr_slots: int, disk: Disk) -> None:
-        self._ram, self._frames, self._encoding, self._disk = ram, frames, encoding, disk
-        self.nr_slots = min(nr_slots, 1 << encoding.offset.nr)
-        self.area = SwapArea(self.nr_slots)
-        self.users = self.area.users
-        self._store: U8 = np.empty((0, PAGE_SIZE), np.uint8)
+    def __init__(
+        self,
+        ram: Ram,
+        frames: Frames,
+        encoding: Encoding,
+        disk: Disk,
+        ledger: Ledger,
+        *,
+        write_error_redirties: bool = False,
+    ) -> None:
+        super().__init__(encoding)
+        self._ram, self._frames, self._disk = ram, frames, disk
+        self._redirties = write_error_redirties
+        self.errors = SwapErrors(ledger)
         self.cached: dict[int, int] = {}
         """The swap cache: slot -> PFN."""
         self._reading: dict[int, DiskRequest] = {}  # by PFN
 
-    @property
-    def nr_free(self) -> int:
-        """nr_swap_pages: slots that nobody names, the header's left out."""
-        return self.area.nr_free
+    # -- uses --------------------------------------------------------------------------------------------------------
 
-    @property
-    def is_full(self) -> bool:
-        """vm_swap_full: more than half is used."""
-        return 2 * self.nr_free < self.area.pages
-
-    @property
-    def nr_used(self) -> int:
-        """Slots that somebody names."""
-        return self.area.pages - self.area.nr_free
-
-    # -- slots -------------------------------------------------------------------------------------------------------
-
-    def get_slot(self) -> int:
-        """get_swap_page: a slot, used once (by the cache); 0 if the area is full or there is none. Which one: swap_area.py. O(slots) at worst."""
-        return self.area.take()
-
-    def get_slots(self, nr: int) -> I64:
-        """The slots of `nr` calls, as far as there are any."""
-        return self.area.take_many(nr)
-
-    def use(self, slot: int) -> None:
-        """swap_duplicate of a slot that somebody uses."""
-        self.area.duplicate(np.array((slot,), np.int64))
-
-    def use_all(self, slots: I64) -> None:
-        """The same of many."""
-        self.area.duplicate(slots)
-
-    def give_uses(self, slots: I64) -> None:
-        """swap_free of each, of slots whose pages somebody holds."""
-        self.area.give(slots)
-
-    def slot_of(self, entry: int) -> int:
-        """The slot that a swap entry names."""
-        return self._encoding.swap_slot(entry)[1]
-
-    def entry(self, slot: int) -> int:
-        """What a page-table entry says that names it."""
-        return self._encoding.swap_entry(0, slot)
-
-    def entries(self, slots: I64) -> I64:
-        """The same of many."""
-        return np.array([self._encoding.swap_entry(0, slot) for slot in slots.tolist()], np.int64)
-
-    def slots_of(self, entries: I64) -> I64:
-        """The slots that entries name; entries of other kinds are left out. Raises KernelBug for one of no area, or that nobody uses."""
-        kinds = [entry for entry in entries.tolist() if self._encoding.is_swap(entry)]
-        areas, slots = self._encoding.swap_slots(np.array(kinds, np.int64))
-        if areas.any() or not ((slots > 0) & (slots < self.nr_slots)).all() or not self.users[slots].all():
-            raise KernelBug("swap_info_get", f"bad swap file entry among {[hex(entry) for entry in kinds[:4]]}")
-        return slots
-
-    def duplicate(self, entries: I64) -> None:
-        """swap_duplicate: entries have been copied."""
-        self.area.duplicate(self.slots_of(entries))
+    def give_uses(self, slots: I64) -> I64:
+        """As SwapSlots; what was wrong with a slot that is free now is nobody's concern any more."""
+        left = super().give_uses(slots)
+        if self.errors.any:
+            self.errors.freed(slots[left == 0].tolist())
+        return left
 
     def free(self, entries: I64) -> list[int]:
         """free_swap_and_cache: entries are gone. Cached pages that nobody else names or has: the caller drops them from the cache."""
         slots, alone = self.slots_of(entries), []
-        for slot, left in zip(slots.tolist(), self.area.give(slots).tolist(), strict=True):
+        for slot, left in zip(slots.tolist(), self.give_uses(slots).tolist(), strict=True):
             pfn = self.cached.get(slot) if left == 1 else None
             if pfn is not None and self._frames.count[pfn] == 1 and self.is_idle(pfn):
                 alone.append(pfn)
         return alone
+
+    def look_up_pages(self, pfns: I64) -> None:
+        """The same of can_share_swap_page, for those of these pages that it asks about. Where there is one area nothing hangs on it. O(pages)."""
+        if len(self._bases) < 2:
+            return
+        frames = self._frames
+        for pfn in pfns[(frames.flags[pfns] & PG_SWAPCACHE != 0) & (frames.count[pfns] == 2)].tolist():
+            self.look_up(int(frames.private[pfn]))
 
     # -- the cache ---------------------------------------------------------------------------------------------------
 
@@ -148,7 +113,10 @@ class Swap:
         frames.flags[pfns] &= ~np.uint32(PG_SWAPCACHE)
         frames.private[pfns] = 0
         frames.count[pfns] -= 1
-        self.area.give(slots)
+        if self.errors.any:
+            for slot in slots.tolist():
+                self.errors.leaves_cache(slot, is_named=bool(self.users[slot] > 1))
+        self.give_uses(slots)
 
     def delete(self, pfn: int) -> None:
         """delete_from_swap_cache: the cache's use of the slot and its reference to the page go; freeing the page is the caller's."""
@@ -159,37 +127,63 @@ class Swap:
         frames.flags[pfn] &= ~np.uint32(PG_SWAPCACHE)
         frames.private[pfn] = 0
         frames.count[pfn] -= 1
-        self.area.give(np.array((slot,), np.int64))
+        if self.errors.any:
+            self.errors.leaves_cache(slot, is_named=bool(self.users[slot] > 1))
+        self.give_uses(np.array((slot,), np.int64))
 
-    def write(self, pfns: I64) -> None:
-        """The bytes of cached pages, to their slots: as if that took no time."""
-        if not self._store.size:
-            self._store = np.empty((self.nr_slots, PAGE_SIZE), np.uint8)  # the host commits what is written
-        copy_pages(self._store, self._frames.private[pfns], self._ram.bytes, pfns)
+    def write(self, pfns: I64) -> Bools:
+        """The bytes of cached pages, to their slots: as if that took no time. Of which they are there."""
+        slots, done = self._frames.private[pfns], np.ones(pfns.size, np.bool_)
+        for number, mine, own in self.by_area(slots):
+            failures = self.stores[number].write_pages(own, self._ram.bytes, pfns[mine])
+            rows = np.arange(pfns.size)[mine] if failures else done
+            for i, failure in failures.items():
+                done[rows[i]] = False
+                self.errors.cannot_write(int(slots[rows[i]]), (number, int(own[i])), failure)
+        if self.errors.any:
+            self.errors.written(slots[done].tolist())
+        return done
 
     def start_writing(self, pfns: I64, finish: Callable[[I64], None]) -> None:
-        """swap_writepage of each: the same, and they take their way to the disk; `finish` is called of those that are there. Who has a page may write to it meanwhile."""
-        self.write(pfns)
-        for first, some in _in_rows(self._frames.private[pfns], pfns):
-            self._disk.submit_row("swap_write", AREA, first, some, finish)
+        """swap_writepage of each: the same, and they take their way to the disk; `finish` is called of those that are there. Who has a page may write to it meanwhile.
+
+        A write that fails takes as long, and up to 2.6.7 ends as one that has not (end_swap_bio_write); later the page is dirty again, and stays where it is.
+        """
+        done = self.write(pfns)
+        if self._redirties and not done.all():
+            finish = partial(self._redirty, pfns[~done], finish)
+        for number, first, some in self.in_rows(self._frames.private[pfns], pfns):
+            self.areas.look_up(number)  # remove_exclusive_swap_page
+            self._disk.submit_row("swap_write", AREA - number, first, some, finish)
         self._disk.reap()  # a disk that takes no time
 
+    def _redirty(self, failed: I64, finish: Callable[[I64], None], pfns: I64) -> None:
+        flags, bad = self._frames.flags, pfns[np.isin(pfns, failed)]
+        flags[bad] = (flags[bad] | np.uint32(PG_DIRTY)) & ~np.uint32(PG_RECLAIM)
+        finish(pfns)
+
     def start_laundering(self, pfns: I64, finish: Callable[[I64], None]) -> None:
-        """start_writing as in 2.4: each page is locked until its bytes are on the disk, and who wants it sleeps."""
+        """start_writing as in 2.4: each page is locked until its bytes are on the disk, or cannot be, and who wants it sleeps."""
         self.write(pfns)
-        self._start(self._frames.private[pfns], pfns, "swap_write", partial(self._are_written, finish))
+        slots = self._frames.private[pfns]
+        for number, _, _ in self.by_area(slots):
+            self.areas.look_up(number)  # remove_exclusive_swap_page
+        self._start(slots, pfns, "swap_write", partial(self._are_written, finish))
 
     def start_reading(self, slots: I64, pfns: I64) -> None:
-        """swap_readpage of each: the bytes of slots, to frames, which are locked until they are there."""
-        copy_pages(self._ram.bytes, pfns, self._store, slots)
+        """swap_readpage of each: the bytes of slots, to frames, which are locked until they are there. Where that fails they have what was in them before."""
+        for number, mine, own in self.by_area(slots):
+            failures = self.stores[number].read_pages(own, self._ram.bytes, pfns[mine])
+            for i, failure in failures.items():
+                self.errors.cannot_read(int(slots[mine][i]), (number, int(own[i])), failure)
         self._frames.scribbled[pfns] = 1
         self._start(slots, pfns, "swap_read", self._are_read)
 
     def _start(self, slots: I64, pfns: I64, operation: str, finish: Callable[[I64], None]) -> None:
         """The disk has them from now on, and they are locked."""
         self._frames.flags[pfns] |= np.uint32(PG_LOCKED)
-        for first, some in _in_rows(slots, pfns):
-            for request, part in self._disk.submit_row(operation, AREA, first, some, finish):
+        for number, first, some in self.in_rows(slots, pfns):
+            for request, part in self._disk.submit_row(operation, AREA - number, first, some, finish):
                 self._reading.update(dict.fromkeys(part.tolist(), request))
         self._disk.reap()
 
@@ -201,6 +195,11 @@ class Swap:
         self._frames.flags[pfns] &= ~np.uint32(PG_LOCKED)
         for pfn in pfns.tolist():
             self._reading.pop(pfn, None)
+
+    @property
+    def lost(self) -> list[SwapLoss]:
+        """Bytes that errors of disks have cost somebody, and who has seen that. Each says it in a line."""
+        return self.errors.lost
 
     def is_locked(self, pfn: int) -> bool:
         """Whether a page is being read, or in 2.4 written."""
@@ -222,10 +221,12 @@ class Swap:
             self._disk.wait(request)
 
     def bytes_of(self, slot: int) -> U8:
-        """What is in a slot, wherever it is now. A view."""
+        """What is in a slot, wherever it is now."""
         pfn = self.cached.get(slot)
-        where, row = (self._store, slot) if pfn is None else (self._ram.bytes, pfn)
-        return where[row : row + 1].reshape(-1)
+        if pfn is not None:
+            return self._ram.bytes[pfn : pfn + 1].reshape(-1)
+        number, own = self.place(slot)
+        return self.stores[number].read(own)
 
     # -- for check() -------------------------------------------------------------------------------------------------
 
@@ -235,11 +236,11 @@ class Swap:
 
     def check(self, entries: I64) -> None:
         """Slots are used by `entries` (all there are) and the cache, and by nobody else. Raises KernelBug."""
+        self.areas.check()
         counted = np.bincount(self.slots_of(entries), minlength=self.users.size)
         counted[list(self.cached)] += 1
-        self.area.check()
-        counted[0] = self.users[0]  # the header
-        wrong = np.flatnonzero(counted != self.users)
+        bad = self.users >= SWAP_MAP_MAX  # and those that stay for ever
+        wrong = np.flatnonzero((counted != self.users) & ~bad)
         if wrong.size:
             slot = wrong[0]
             raise KernelBug("swap_map", f"slot {slot} says {self.users[slot]} users, there are {counted[slot]}")
@@ -247,20 +248,3 @@ class Swap:
         pages = np.flatnonzero(flags & PG_SWAPCACHE)
         if sorted(self.cached.values()) != pages.tolist() or any(private[p] != s for s, p in self.cached.items()):
             raise KernelBug("swapper_space", "the cache and the flags of its pages disagree")
-
-
-def _in_rows(slots: I64, pfns: I64) -> Iterator[tuple[int, I64]]:
-    """(first slot, the pages) of those that follow each other in slots, in order."""
-    ends = [*(np.flatnonzero(np.diff(slots) != 1) + 1).tolist(), slots.size]
-    begin = 0
-    for end in ends:
-        if end > begin:
-            yield int(slots[begin]), pfns[begin:end]
-        begin = end
-
-
-@kernel
-def copy_pages(to: U8, to_rows: I64, source: U8, source_rows: I64) -> None:
-    """Rows of one array of pages to rows of another."""
-    for i in range(to_rows.size):
-        to[to_rows[i]] = source[source_rows[i]]

@@ -1,4 +1,4 @@
-"""The swap areas of a box, by priority, and what is behind their slots.
+"""The swap areas of a box, by priority. What is behind their slots: area_store.py.
 
     head                 next
      |                    |
@@ -13,27 +13,17 @@ An area that swapoff is emptying is not on the list, and its slots are looked up
 it once stood. Its number may be another area's later, and `next` still points there. The list is kept as the kernel keeps it, by numbers,
 so such things happen here too.
 
-    AreaStore    MemoryAreaStore    rows of an array, which the host commits as they are written
-                 FileAreaStore      a file of the host: slot n is at n x 4096, so that swapon of it would find the same
-
 Source: mm/swapfile.c (get_swap_page, swap_info_get, sys_swapon, sys_swapoff) of 2.4.27, 2.6.2, 2.6.7; reclaim.md F.1, F.9.
 """
 
 import errno
-import os
-import stat
-import weakref
-from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 
 from rmaplab.cache.swap_area import SwapArea
-from rmaplab.errors import DiskError, KernelBug, SyscallError, UsageError
-from rmaplab.harmless import printable
-from rmaplab.machine.arrays import I64, U8, Bools
-from rmaplab.units import PAGE_SIZE
+from rmaplab.errors import KernelBug, SyscallError
+from rmaplab.machine.arrays import I64, Bools
 
 MAX_SWAPFILES = 32
 SWAP_FLAG_PRIO_MASK = 0x7FFF
@@ -131,7 +121,12 @@ class SwapAreas:
 
         Whose turn it is hangs on who has a free slot, not on which: so turns come first, and then each area takes its slots at once.
         """
-        numbers, full = self._turns(min(nr, max(self.nr_swap_pages, 0)))
+        nr = min(nr, max(self.nr_swap_pages, 0))
+        if self.head >= 0 and self.next == self.head and self.areas[self.head].next < 0:
+            slots = self.areas[self.head].take_many(nr)
+            self.nr_swap_pages -= slots.size
+            return np.full(slots.size, self.head, np.int64), slots
+        numbers, full = self._turns(nr)
         slots = np.zeros(numbers.size, np.int64)
         for number in self:
             mine = numbers == number
@@ -142,6 +137,25 @@ class SwapAreas:
                 raise KernelBug("get_swap_page", f"area {number} is full and has a slot")
         self.nr_swap_pages -= numbers.size
         return numbers, slots
+
+    def take(self) -> tuple[int, int]:
+        """get_swap_page: (area number, slot), once. (-1, 0): swap is full. O(areas), and a search of each that is asked."""
+        number, again = self.next, False
+        if self.nr_swap_pages <= 0:
+            number = -1
+        while number >= 0:
+            area = self.areas[number]
+            slot = area.take() if area.writeok else 0
+            below = area.next
+            ends = below < 0 or not self._same_priority(number, below)
+            if slot:
+                self.next = self.head if ends else below
+                self.nr_swap_pages -= 1
+                return number, slot
+            if ends and not again:
+                below, again = self.head, True
+            number = below
+        return -1, 0
 
     def _turns(self, nr: int) -> tuple[I64, set[int]]:
         """(the areas that give a slot, in turn; those that are asked in vain on the way). Moves `next`."""
@@ -202,11 +216,18 @@ class SwapAreas:
         """swap_free of each, in turn; what is then left of it. Raises KernelBug as SwapArea.give, and for an area that is not there. O(slots)."""
         left = np.empty(slots.size, np.int64)
         for number, mine in self._by_area(numbers, "swap_free"):
-            self.look_up(number)  # in the order in which areas are first met, which is all that matters for `next`
-            area = self.areas[number]
-            before = area.nr_free
-            left[mine] = area.give(slots[mine])
-            self.nr_swap_pages += area.nr_free - before
+            left[mine] = self.give_of(
+                number, slots[mine]
+            )  # in the order in which areas are first met, which is all that matters for `next`
+        return left
+
+    def give_of(self, number: int, slots: I64) -> I64:
+        """The same of one area that is there."""
+        self.look_up(number)
+        area = self.areas[number]
+        before = area.nr_available
+        left = area.give(slots)
+        self.nr_swap_pages += area.nr_available - before
         return left
 
     def duplicate(self, numbers: I64, slots: I64) -> Bools:
@@ -244,104 +265,3 @@ class SwapAreas:
         if (self.total_swap_pages, self.nr_swap_pages) != (total, total - used):
             said = f"{self.nr_swap_pages} of {self.total_swap_pages} pages"
             raise KernelBug("nr_swap_pages", f"{said} are said to be free, there are {total - used} of {total}")
-
-
-# -- bytes -------------------------------------------------------------------------------------------------------------
-
-
-class AreaStore(Protocol):
-    """Where the bytes of an area's slots are. Slot 0 is nobody's: KernelBug, as for one behind the end. DiskError: it cannot be done.
-
-    A batch is done in runs of slots that follow each other, in the order given; if one fails, those before it are done. O(slots).
-    """
-
-    @abstractmethod
-    def read_many(self, slots: I64, out: U8) -> None:
-        """The bytes of slots to the rows of `out`, (slots, 4096) in C order. Of one that was never written: what was there."""
-
-    @abstractmethod
-    def write_many(self, slots: I64, pages: U8) -> None:
-        """The rows of `pages`, (slots, 4096), to slots. Of one that is named twice the last row counts."""
-
-    def read(self, slot: int) -> U8:
-        """The 4096 bytes of a slot, a copy."""
-        page: U8 = np.empty((1, PAGE_SIZE), np.uint8)
-        self.read_many(np.array([slot]), page)
-        return page.reshape(-1)
-
-    def write(self, slot: int, page: U8) -> None:
-        """4096 bytes to a slot."""
-        self.write_many(np.array([slot]), page.reshape(1, PAGE_SIZE))
-
-
-def _in_bounds(slots: I64, nr_slots: int) -> None:
-    bad = np.flatnonzero((slots < 1) | (slots >= nr_slots))
-    if bad.size:
-        raise KernelBug("rw_swap_page", f"slot {slots[bad[0]]} is not one of 1 to {nr_slots - 1}")
-
-
-class MemoryAreaStore(AreaStore):
-    """An area of `nr_slots` pages in the host's memory. What was never written is zeros."""
-
-    def __init__(self, nr_slots: int) -> None:
-        self._rows: U8 = np.zeros((nr_slots, PAGE_SIZE), np.uint8)
-
-    def read_many(self, slots: I64, out: U8) -> None:
-        """As AreaStore."""
-        _in_bounds(slots, len(self._rows))
-        np.take(self._rows, slots, axis=0, out=out, mode="clip")  # "raise" would copy
-
-    def write_many(self, slots: I64, pages: U8) -> None:
-        """As AreaStore."""
-        _in_bounds(slots, len(self._rows))
-        self._rows[slots] = pages
-
-
-class FileAreaStore(AreaStore):
-    """An area in a file of the host, open for reading and writing as `fd`, which is closed when this goes. It has the file's whole pages.
-
-    Who names a file opens it, and answers for what is in it. `name` is for messages. Raises UsageError for what is no regular file, and leaves
-    that open: no device of the host is written to by mistake.
-    """
-
-    def __init__(self, fd: int, name: str = "a file of the host") -> None:
-        self._fd, self._name = fd, printable(name)
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise UsageError(f"{self._name}: slots are kept in regular files only: name one")
-        self.nr_slots = found.st_size // PAGE_SIZE
-        weakref.finalize(self, os.close, fd)
-
-    def read_many(self, slots: I64, out: U8) -> None:
-        """As AreaStore."""
-        _in_bounds(slots, self.nr_slots)
-        for slot, rows in _runs(slots):
-            self._whole(slot, out[rows].data.cast("B"), reading=True)
-
-    def write_many(self, slots: I64, pages: U8) -> None:
-        """As AreaStore."""
-        _in_bounds(slots, self.nr_slots)
-        for slot, rows in _runs(slots):
-            self._whole(slot, np.ascontiguousarray(pages[rows]).data.cast("B"), reading=False)
-
-    def _whole(self, slot: int, data: memoryview, *, reading: bool) -> None:
-        """All of `data`, from or to a slot on: the host may do it in parts."""
-        at, done = slot * PAGE_SIZE, 0
-        while done < len(data):
-            try:
-                part, place = data[done:], at + done
-                nr = os.preadv(self._fd, [part], place) if reading else os.pwrite(self._fd, part, place)
-                why = "" if nr else "it has become shorter"
-            except OSError as failure:
-                nr, why = 0, failure.strerror or "an error"
-            if not nr:
-                raise DiskError(f"slot {slot + done // PAGE_SIZE} of {self._name}: {why}")
-            done += nr
-
-
-def _runs(slots: I64) -> Iterator[tuple[int, slice]]:
-    """(first slot, its rows) of each run of slots that follow each other."""
-    borders = np.flatnonzero(np.diff(slots) != 1) + 1
-    for first, last in zip([0, *borders.tolist()], [*borders.tolist(), slots.size], strict=True):
-        if first < last:
-            yield int(slots[first]), slice(first, last)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rmaplab.kernels.prices import PriceBook
+    from rmaplab.kernels.swap_space import SwapWords
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Box:
     """A box as it is described. Sizes are bytes or "512M"."""
 
     ram: int | str = "1G"
-    swap: int | str = "0"
-    """It counts for overcommit; nothing is swapped out yet (NoMemory)."""
+    swap: SwapWords = "0"
+    """A size, or areas such as "32M@5, 64M@5, ./swapfile@3" (kernels/swap_space.py). It counts for overcommit, and is swapped to where something reclaims."""
     cpus: int = 4
     paging: str | None = None
     """ "i386", "i386-pae" or "x86-64", by default the kernel's own (that of 2004 is the announcement's "i386-pae")."""

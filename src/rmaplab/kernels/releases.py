@@ -24,6 +24,7 @@ from rmaplab.kernels.figures_nonlinear import NONLINEAR
 from rmaplab.kernels.figures_proc import PROC
 from rmaplab.kernels.figures_reclaim import RECLAIM
 from rmaplab.kernels.figures_shmem import SHMEM
+from rmaplab.kernels.figures_swap import SWAP
 from rmaplab.kernels.figures_tlb import TLB
 from rmaplab.kernels.figures_walks import WALKS
 from rmaplab.kernels.history import Figure, Status, figures_at
@@ -32,7 +33,20 @@ from rmaplab.kernels.spec import KernelSpec
 
 V = Status.VALIDATED
 HISTORIES = (
-    SIZES | RULES | MAPPING | INDEXES | FILES | NONLINEAR | SHMEM | IPC | WALKS | RECLAIM | PROC | TLB | SCHEDULER
+    SIZES
+    | RULES
+    | MAPPING
+    | INDEXES
+    | FILES
+    | NONLINEAR
+    | SHMEM
+    | IPC
+    | WALKS
+    | RECLAIM
+    | PROC
+    | SWAP
+    | TLB
+    | SCHEDULER
 )
 
 VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"

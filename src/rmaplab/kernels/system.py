@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,8 @@ from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.file_indexes import load_file_index, own_index
 from rmaplab.kernels.prices import PriceBook, book_name, find_prices
 from rmaplab.kernels.spec import KernelSpec
+from rmaplab.kernels.swap_space import Swaps, swap_at_boot
+from rmaplab.kernels.uname import Uname, uname_of
 from rmaplab.machine.allocator import Gfp, Layout
 from rmaplab.machine.entries import ENCODINGS, EntryEra
 from rmaplab.machine.frames import PG_RESERVED
@@ -71,7 +72,7 @@ def _hardware(spec: KernelSpec, box: Box) -> Hardware:
     """What the box is to this kernel. Raises UsageError for a box that nobody could build, or settings that no kernel takes."""
     hardware = Hardware(
         ram_bytes=_whole_pages(box.ram, "RAM"),
-        swap_bytes=_whole_pages(box.swap, "swap"),
+        swap_bytes=0,  # until its areas are open
         cpus=box.cpus,
         paging=_with_bases(spec.paging(box.paging, box.split), box),
         l1_cache_bytes=box.l1_cache_bytes,
@@ -235,16 +236,6 @@ def _sched_rules(spec: KernelSpec, box: Box, word_bytes: int) -> SchedRules:
     )
 
 
-class Uname(NamedTuple):
-    """What uname(2) tells."""
-
-    sysname: str
-    nodename: str
-    release: str
-    version: str
-    machine: str
-
-
 class System:
     """A booted kernel. `kernel` holds its state, `kernel.machine` the box under it."""
 
@@ -272,6 +263,8 @@ class System:
         rules = _rules(spec, box, word)
         sched, locks = _sched_rules(spec, box, word), lock_order(design, rules.file_lock)
         encoding = ENCODINGS[EntryEra(spec.figure("pte_encoding", word))][hardware.arch]
+        devices = swap_at_boot(box.swap, rules, encoding)
+        hardware = replace(hardware, swap_bytes=sum(device.promised for device in devices) << PAGE_SHIFT)
         tlb = TlbRules(
             switch_clears_mask=bool(spec.figure("switch_mm_clears_mask", word)),
             spares_lazy_cpus=bool(spec.figure("lazy_cpus_spared", word)),
@@ -288,6 +281,8 @@ class System:
             overcommit=OvercommitMode(box.overcommit),
             overcommit_ratio=box.overcommit_ratio,
         )
+        self.swaps = Swaps(self.kernel, devices)
+        """Its swap areas, as /proc/swaps has them."""
 
     def start_reclaim(self) -> SignallingKiller | None:
         """From now on programs that find no memory make room as this kernel did: in swap, if the box has any, and at last by killing somebody.
@@ -303,15 +298,7 @@ class System:
 
     def uname(self) -> Uname:
         """What uname(2) says, of a kernel that was compiled on the day of its release. The release is cut at 64 characters, as Linux has room."""
-        day = date.fromisoformat(self.spec.released)
-        machine = "x86_64" if self.machine.paging.word_bytes == 8 else "i686"
-        return Uname(
-            "Linux",
-            "rmaplab",
-            self.spec.release[:64],
-            f"#1 SMP {day:%a %b} {day.day:2d} 00:00:00 UTC {day.year}",
-            machine,
-        )
+        return uname_of(self.spec, self.machine.paging.word_bytes)
 
     def proc_version(self) -> str:
         """The line of /proc/version. Source: 2.6.2 init/version.c, linux_banner."""
@@ -353,7 +340,8 @@ class System:
         self.machine.sched.run()
 
     def close(self) -> None:
-        """Let go of programs that cannot go on, after NoMemory say: its RAM is the host's again. Not to be used after."""
+        """Let go of programs that cannot go on, after NoMemory say: its RAM and its swap files are the host's again. Not to be used after."""
+        self.swaps.close()
         self.machine.sched.abandon()
 
     def watch(self, listener: Listener | None) -> None:
@@ -379,6 +367,14 @@ class System:
     def mount_host(self, path: str | Path) -> HostDirectory:
         """A directory of the host, read-only: its `file("name")` is for Task.open(). No link is followed. Raises UsageError."""
         return HostDirectory(self.kernel.page_cache, path)
+
+    def swapon(self, what: int | str | Path) -> int:
+        """One more swap area, "64M@5" or "./swapfile" (kernels/swap_space.py). Returns its number. Raises UsageError, SyscallError."""
+        return self.swaps.swapon(what)
+
+    def swapoff(self, what: int | str | Path) -> None:
+        """An area, by its number or its file: what lies there comes back, and it is gone. Raises SyscallError (EINVAL, ENOMEM, EINTR), NoMemory."""
+        self.swaps.swapoff(what)
 
     def who_maps(self, what: Task | AddressSpace, where: int) -> list[Mapping]:
         """Who maps the page that a task has at address `where`, or page `where` of a file, by this kernel's reverse map.

@@ -132,6 +132,15 @@ class Encoding:
             return _signed(self.type.put(area) | (~self.offset.put(offset) & self.offset.mask))
         return _signed(self.type.put(area) | self.offset.put(offset))
 
+    def swap_entries(self, areas: I64 | int, offsets: I64) -> I64:
+        """The same of many. An area has room wherever one of its entries has had it."""
+        if (offsets >> self.offset.nr).any():
+            raise KernelBug("pte", f"{int(offsets.max()):#x} does not fit into {self.offset.nr} bits of an entry")
+        shifted = offsets << self.offset.low
+        if self.inverted:
+            shifted = ~shifted & self.offset.mask
+        return (np.asarray(areas, np.int64) << self.type.low) | shifted
+
     def swap_slot(self, entry: int) -> tuple[int, int]:
         """(Area, slot) of a swap entry; a marker's is its type and its value."""
         offset = self.offset.of(~entry if self.inverted else entry)
@@ -142,6 +151,10 @@ class Encoding:
         offsets = ~entries if self.inverted else entries
         types = (entries >> self.type.low) & ((1 << self.type.nr) - 1)
         return types, (offsets >> self.offset.low) & ((1 << self.offset.nr) - 1)
+
+    def swap_bits(self, area: int) -> tuple[int, int]:
+        """(Which bits tell, what they are): of an entry that is something and names a slot of `area`."""
+        return _signed(PRESENT | self.hidden | self.file | self.type.mask), _signed(self.type.put(area))
 
     def file_entry(self, pgoff: int) -> int:
         """The entry of a place that shows page `pgoff` of its file. Raises KernelBug if that does not fit, or there is no such entry."""

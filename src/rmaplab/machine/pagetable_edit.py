@@ -6,7 +6,7 @@
     count_tables_to, hang_tables_to,       move_page_tables, with its tables counted and hung in first
     move_range
     count_tables_at, hang_tables           the same for given addresses
-    leaf_tables, find_pfn                  where the tables are; where a frame is
+    leaf_tables, find_pfn, find_entries    where the tables are; where a frame is, or entries with certain bits
     free_level, free_range                 free_pgd_range: tables that nobody needs any more, level by level
 
 The conventions, and the loops of fork and exit, are those of pagetable.py.
@@ -273,6 +273,35 @@ def find_pfn(
                     return address + (i << 12), scanned
         address = stop
     return np.int64(-1), scanned
+
+
+@kernel
+def find_entries(
+    words: Words, levels: int, bits: int, pgd: int, start: int, end: int, mask: int, wanted: int, found: I64, nr: int, looked_at: int
+) -> tuple[int, int]:  # fmt: skip
+    """Entries of [start, end) that are something and have of the bits `mask` just those `wanted`. Changes nothing.
+
+    To the columns of `found` from `nr` on, as far as there is room: the entry, its physical address, the address it is for, and how many entries had been
+    looked at up to it, beginning with `looked_at`. Returns (nr, looked_at), then.
+    """
+    span = 4096 << bits
+    size = 1 << (12 - bits)
+    address = start
+    while address < end:
+        stop = min(end, (address & ~(span - 1)) + span)
+        table = leaf(words, levels, bits, pgd, address)
+        if table >= 0:
+            first = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
+            for i in range((stop - address) >> 12):
+                entry = np.int64(words[first + i])
+                looked_at += 1
+                if entry != 0 and entry & mask == wanted:
+                    if nr < found.shape[1]:
+                        found[0, nr], found[1, nr] = entry, (first + i) * size
+                        found[2, nr], found[3, nr] = address + (i << 12), looked_at
+                    nr += 1
+        address = stop
+    return nr, looked_at
 
 
 @kernel

@@ -295,6 +295,7 @@ def _decide(k: Kernel, found: Found, nr: int, write: bool, to_copy: int) -> tupl
     """cow.decide. If somebody watches, it is asked under a trylock of the page: is that busy, or is it `to_copy`, the page is copied."""
     frames, locks = k.machine.frames, k.machine.locks
     holders = frames.count, frames.flags, frames.private, k.swap.users
+    k.swap.look_up_pages(found.pfns[: found.shared])
     if not found.shared or nr > 1:
         return decide(found.codes, nr, found.pfns, write, *holders)
     pfn = int(found.pfns[0])

@@ -7,6 +7,7 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from rmaplab.cache.page_cache import PageCache
@@ -125,11 +126,18 @@ class Kernel:
         self._make_lru()
         if rules.small_allocations_fail and not machine.swap_pages:
             machine.allocator.reclaim = _nothing_can_be_reclaimed
-        self.swap = Swap(machine.ram, machine.frames, machine.encoding, machine.swap_pages, machine.disk)
+        self.swap = self._make_swap()
         self._make_files()
         self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
         self.burst_bytes = BURST_TABLES * paging.leaf_span
         self._batches: list[Batch] = []
+
+    def _make_swap(self) -> Swap:
+        """Without an area."""
+        self.swapoff_runs = self.swapoff_is_killed = False
+        machine, redirties = self.machine, self.rules.swap_write_error_redirties
+        where = machine.ram, machine.frames, machine.encoding, machine.disk, machine.ledger
+        return Swap(*where, write_error_redirties=redirties)
 
     def _make_lru(self) -> None:
         machine, rules = self.machine, self.rules
@@ -236,6 +244,17 @@ class Kernel:
         request = self._request(nr_pages)
         if not self._charge(request):
             raise SyscallError(errno.ENOMEM, call, self.overcommit.refusal(request))
+
+    def may_promise(self, nr_pages: int, call: str) -> None:
+        """Whether somebody with CAP_SYS_ADMIN could be promised so much; nothing is charged. Raises SyscallError(ENOMEM)."""
+        request = self._request(nr_pages)._replace(root=True)
+        if not self.overcommit.allows(request):
+            raise SyscallError(errno.ENOMEM, call, self.overcommit.refusal(request))
+
+    def count_swap(self) -> None:
+        """An area has come or gone: what may be promised follows."""
+        self.machine.swap_pages = self.swap.promised
+        self.overcommit = replace(self.overcommit, swap=self.swap.promised)
 
     def _charge(self, request: Request) -> bool:
         if self.commit_requests is not None:

@@ -56,7 +56,7 @@ _FIELDS: dict[str, Callable[[PageState], int]] = {  # in pages; what is not here
     "HighFree": lambda s: _high(s.k, total=False),
     "LowTotal": lambda s: s.k.machine.allocator.totalram_pages - _high(s.k, total=True),
     "LowFree": lambda s: s.k.machine.allocator.nr_free - _high(s.k, total=False),
-    "SwapTotal": lambda s: s.k.swap.area.pages,
+    "SwapTotal": lambda s: s.k.swap.areas.total_swap_pages,
     "SwapFree": lambda s: s.k.swap.nr_free,
     "Dirty": lambda s: s.nr_dirty,
     "Writeback": lambda s: s.nr_writeback,

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from rmaplab.mm.file_rules import FileLock, FileMerging, FileRules, Populate
 from rmaplab.mm.ipc_rules import IpcRules
+from rmaplab.mm.swap_rules import SwapRules
 
 
 @dataclass(frozen=True)
-class Rules(FileRules, IpcRules):
-    """One kernel's rules, those for files (file_rules.py) and for segments (ipc_rules.py) among them. Sizes in bytes, for the architecture it was booted on."""
+class Rules(FileRules, IpcRules, SwapRules):
+    """One kernel's rules, those for files (file_rules.py), segments (ipc_rules.py) and swap areas (swap_rules.py) among them. Sizes in bytes, for the architecture it was booted on."""
 
     # -- kernel.py: what objects take -----------------------------------------------------------------------------------
     task_struct_bytes: int

@@ -9,18 +9,18 @@ area, as they went out together. Whoever wants a page that is being read sleeps.
 page_table_lock, the entry must still be what it was; if not, somebody has been faster, and the touch begins again. The entry becomes
 read-only in any case: a write that brought it finds a read-only page next, as in 2.4 to 2.6.5, and is a COW fault (cow.py).
 
+A page that could not be read is mapped like any other up to 2.6.7, with what its frame had before: nobody asks (reclaim.md F.7).
+
 Source: 2.6.2 mm/memory.c, do_swap_page, zap_pte_range; mm/swap_state.c, read_swap_cache_async, free_page_and_swap_cache; swapin_readahead; eras.md 2.3; reclaim.md F.4 to F.6.
 """
 
-from itertools import takewhile
-
 import numpy as np
 
-from rmaplab.errors import KernelBug, NoMemory
+from rmaplab.errors import BusError, KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
-from rmaplab.machine.entries import PRESENT, READABLE
+from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, Batch
+from rmaplab.machine.entries import ACCESSED, PRESENT, READABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_SWAPCACHE
 from rmaplab.machine.pagetable import lookup
 from rmaplab.mm.kernel import Kernel
@@ -33,8 +33,8 @@ SMALL_BOX = 16 << 20  # bytes of RAM: half as much is read ahead below
 
 
 def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
-    """Bring back what the entry at `address` names, if nobody else does so first. Raises as an allocation, with the entry as it was."""
-    machine, mm, frames = k.machine, vma.mm, k.machine.frames
+    """Bring back what the entry at `address` names, if nobody else does so first. Raises as an allocation, and BusError, with the entry as it was."""
+    machine, mm = k.machine, vma.mm
     entry, pte = lookup(*machine.geometry, mm.pgd, address)
     if not entry or entry & machine.mapped:
         return  # somebody has been faster
@@ -46,32 +46,59 @@ def do_swap_page(k: Kernel, vma: VmArea, address: int) -> None:
     pfn = _cached_page(k, slot)
     if pfn < 0:
         return
+    if k.rules.swap_in_needs_uptodate and not k.swap.errors.is_uptodate(slot):
+        put_page(k, pfn)
+        raise BusError(address, "its page in swap could not be read")
     with k.batch() as batch:
-        present = PRESENT if vma.flags & VM_ACCESS else machine.encoding.hidden
-        batch.hold_one(pfn, pte, address, (pfn << PAGE_SHIFT) | (READABLE & ~PRESENT) | present)
+        hold_swapped(k, vma, batch, pfn, address, pte)
         try:
             k.design.vma_prepare(vma)
             k.design.reserve(batch)
             machine.locks.enter_bits("PG_locked", batch.columns, 1)
-            lock = machine.pte_lock(mm, address)
-            machine.locks.enter(lock)
-            while not k.design.reserved(batch):
-                machine.locks.leave(lock)
-                k.design.reserve(batch)
-                machine.locks.enter(lock)
-            if lookup(*machine.geometry, mm.pgd, address) == (entry, pte) and k.swap.cached.get(slot) == pfn:
-                machine.set_entry(pte, batch.columns[ENTRY, 0])
-                frames.count[pfn] += 1
-                mm.rss += 1
-                _map(k, vma, batch, slot)
-                _leave_a_full_area(k, pfn, slot)
+            if map_swapped(k, vma, batch, (entry, pte), slot, leaves_full=True):
                 machine.charge("swap_in")
-            machine.locks.leave(lock)
         finally:
             machine.locks.leave_bits("PG_locked", batch.columns, 1)
             k.design.unreserve()
             put_page(k, pfn)
     machine.end_burst()
+
+
+def hold_swapped(
+    k: Kernel, vma: VmArea, batch: Batch, pfn: int, address: int, pte: int, accessed: int = ACCESSED
+) -> None:
+    """Into a batch the entry of a page that comes back: read-only, and hidden where nobody may touch it."""
+    present = PRESENT if vma.flags & VM_ACCESS else k.machine.encoding.hidden
+    batch.hold_one(pfn, pte, address, (pfn << PAGE_SHIFT) | (READABLE & ~(PRESENT | ACCESSED)) | accessed | present)
+
+
+def map_swapped(
+    k: Kernel, vma: VmArea, batch: Batch, was: tuple[int, int], slot: int, *, leaves_full: bool = False
+) -> bool:
+    """The page of a slot to the place that the batch says, under page_table_lock, if that still `was` so (entry, where it lies).
+
+    What it takes has been reserved; if that is not enough any more, raises as an allocation.
+    """
+    machine, mm = k.machine, vma.mm
+    pfn, address = int(batch.columns[PFN, 0]), int(batch.columns[ADDRESS, 0])
+    lock = machine.pte_lock(mm, address)
+    machine.locks.enter(lock)
+    while not k.design.reserved(batch):
+        machine.locks.leave(lock)
+        k.design.reserve(batch)
+        machine.locks.enter(lock)
+    done = lookup(*machine.geometry, mm.pgd, address) == was and k.swap.cached.get(slot) == pfn
+    if done:
+        machine.set_entry(was[1], batch.columns[ENTRY, 0])
+        machine.frames.count[pfn] += 1
+        mm.rss += 1
+        if k.swap.errors.any:
+            k.swap.errors.mapped(slot, mm.pid, address)
+        _map(k, vma, batch, slot)
+        if leaves_full:
+            _leave_a_full_area(k, pfn, slot)
+    machine.locks.leave(lock)
+    return done
 
 
 def _cached_page(k: Kernel, slot: int) -> int:
@@ -90,19 +117,17 @@ def _cached_page(k: Kernel, slot: int) -> int:
 
 
 def swapin_readahead(k: Kernel, slot: int) -> None:
-    """The used slots of the block that a slot lies in, from the block's first one up to the first that is free, or cannot be had; perhaps not as far as `slot`."""
+    """The used slots of the block that a slot lies in, from the block's first one up to the first that is free or bad, or cannot be had; perhaps not as far as `slot`."""
     cluster = k.rules.page_cluster
     if cluster and k.machine.hardware.ram_bytes < SMALL_BOX:
         cluster -= 1
     if not cluster:
         return
-    first = slot >> cluster << cluster
-    near = range(max(first, 1), min(first + (1 << cluster), k.swap.nr_slots))
-    used = list(takewhile(lambda each: k.swap.users[each] > 0, near))
+    used = list(k.swap.block_of(slot, 1 << cluster))
     if not read_swap_cache(k, used):
-        for each in used:
+        for near in used:
             try:
-                pfn = read_swap_cache_async(k, each)
+                pfn = read_swap_cache_async(k, near)
             except NoMemory:
                 break
             if pfn < 0:
@@ -150,9 +175,11 @@ def _map(k: Kernel, vma: VmArea, batch: Batch, slot: int) -> None:
 def _leave_a_full_area(k: Kernel, pfn: int, slot: int) -> None:
     """remove_exclusive_swap_page: if more than half of swap is used, a page that is its entry's alone gives its slot back. We refer to it still."""
     frames = k.machine.frames
-    if k.swap.is_full and k.swap.users[slot] == 1 and frames.count[pfn] == 3 and k.swap.is_idle(pfn):
-        k.swap.delete(pfn)
-        frames.flags[pfn] |= np.uint32(PG_DIRTY)
+    if k.swap.is_full and frames.count[pfn] == 3 and k.swap.is_idle(pfn):
+        k.swap.look_up(slot)
+        if k.swap.users[slot] == 1:
+            k.swap.delete(pfn)
+            frames.flags[pfn] |= np.uint32(PG_DIRTY)
 
 
 def put_page(k: Kernel, pfn: int) -> None:

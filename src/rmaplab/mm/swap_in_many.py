@@ -53,6 +53,8 @@ def map_cached(k: Kernel, vma: VmArea, address: int, end: int) -> int:
     locks = machine.locks
     if machine.watched or k.rules.anon_exclusive or not k.design.vma_is_faulted(vma) or end - address < 2 * PAGE_SIZE:
         return address
+    if k.swap.errors.any:  # then whoever is shown what is not his is told of
+        return address
     with k.batch() as batch:
         slots, pfns = _cached(k, vma, address, end, batch)
         if not slots.size:

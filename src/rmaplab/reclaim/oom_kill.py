@@ -50,12 +50,14 @@ class OomKiller:
         if self.k.rules.oom_counts_resident:
             living = [task for task in tasks if task.mm is not None and not self._is_spared(task)]
             return max(living, key=self._resident, default=None)
-        # nobody here runs swapoff
         pid = select_bad_process((task.pid, self._badness(task), False) for task in tasks)
         return None if pid is None else self.k.tasks[pid]
 
     def oom_kill(self, wanted: str) -> None:
-        """Somebody dies, and all who share its memory. Raises NoMemory, which says what was `wanted`: nobody can be killed (2.6 panics), or the caller is `chosen`."""
+        """Somebody dies, and all who share its memory. Raises NoMemory, which says what was `wanted`: nobody can be killed (2.6 panics), the caller is `chosen`, or swapoff is."""
+        if self.k.swapoff_runs and self.k.rules.oom_kills_swapoff:
+            self.k.swapoff_is_killed = True
+            raise NoMemory(f"{wanted}: swapoff is killed for them", waiting_helps=True)
         victim, caller = self.choose(), self.k.current
         if victim is None:
             raise NoMemory(f"{wanted}, and nobody is left to kill", waiting_helps=True)

@@ -3,7 +3,7 @@
     TestSetPageLocked  whoever has locked it keeps it
     add_to_swap        a slot, and the page in the swap cache
     try_to_unmap       every entry that maps it becomes a swap entry, by the era's rules (rmap/queries.py)
-    writepage          its bytes to the slot
+    writepage          its bytes to the slot, if it is dirty
     free               out of the cache, if only the cache and we still hold it; the slot lives on in the entries
 
 Whatever stops it on the way, what is done stays done: the page is in the cache then, and some of its entries are swap entries.
@@ -43,9 +43,11 @@ def _page_out(k: Kernel, pfn: int) -> bool:
     frames.count[pfn] += 1  # isolated: nobody frees it meanwhile
     mapped = try_to_unmap(k, pfn) is not Outcome.SUCCESS
     if not mapped:
-        swap.write(np.array((pfn,), np.int64))
-        frames.flags[pfn] &= ~np.uint32(PG_DIRTY)
-        if frames.count[pfn] == 2:  # the cache and we
+        if frames.flags[pfn] & PG_DIRTY:
+            done = swap.write(np.array((pfn,), np.int64))
+            if done.all() or not k.rules.swap_write_error_redirties:
+                frames.flags[pfn] &= ~np.uint32(PG_DIRTY)
+        if frames.count[pfn] == 2 and not frames.flags[pfn] & PG_DIRTY:  # the cache and we
             swap.delete(pfn)
     put_page(k, pfn)
     return not mapped and not frames.count[pfn]

@@ -147,7 +147,7 @@ class SwapOut:
         with k.batch() as batch:
             batch.runs, batch.nr, goal, mm.swap_address, scanned, nr_used, refused = swap_out_range(
                 *machine.geometry, mm.pgd, machine.mapped, start, end, bool(vma.flags & VM_LOCKED),
-                frames.flags, frames.mapping, frames.count, class_end, k.swap.nr_free, goal, batch.columns, used,
+                frames.flags, frames.mapping, frames.count, class_end, max(k.swap.nr_free, 0), goal, batch.columns, used,
             )  # fmt: skip
             machine.charge("pte_scan", scanned)
             if nr_used:

@@ -46,7 +46,7 @@ def plot_boundary(rows: Sequence[BoundaryRow], swaps: Sequence[int], box: Box, p
             ticks = [i for i, swap in enumerate(swaps) if swap % (256 * MIB) == 0]
             axes.set_xticks(ticks, [f"{swaps[i] // MIB}" for i in ticks])
             axes.set_title(describe(panel).replace(", scheduler", ",\nscheduler"), fontsize=8)
-            if DEFAULT_BOOT_USE in uses and (swap := parse_size(box.swap)) in swaps:
+            if DEFAULT_BOOT_USE in uses and isinstance(box.swap, int | str) and (swap := parse_size(box.swap)) in swaps:
                 place = swaps.index(swap), uses.index(DEFAULT_BOOT_USE)
                 axes.plot(*place, "o", markersize=7, markerfacecolor="none", markeredgecolor="black")
         for axes in list(grid.flat)[len(panels) :]:

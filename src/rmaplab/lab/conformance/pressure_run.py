@@ -38,9 +38,11 @@ MOST = 400  # pages mapped by all tasks
 
 
 class PressureRun(Run):
-    """One seed. `outs` and `ins` are pages that have gone to swap and come back."""
+    """One seed. `priorities` has one for each area that swap is divided into. `outs` and `ins` are pages that have gone to swap and come back."""
 
-    def __init__(self, kernel: str, seed: int, *, paging: str | None = None) -> None:
+    def __init__(
+        self, kernel: str, seed: int, *, paging: str | None = None, priorities: tuple[int, ...] = (0,)
+    ) -> None:
         self.random = random = Random(seed)  # noqa: S311
         self._frames = frames = random.choice(FRAMES)
         slots = random.choice(SLOTS)
@@ -48,14 +50,15 @@ class PressureRun(Run):
         system = boot(
             kernel,
             ram=frames * PAGE_SIZE,
-            swap=slots * PAGE_SIZE,
+            swap=[f"{slots // len(priorities) * PAGE_SIZE}@{priority}" for priority in priorities],
             boot_use=0,
             pages_min=frames // 32,
             overcommit=1,
             cpus=2,
             **format_,  # type: ignore[arg-type]
         )
-        super().__init__(system, f"PressureRun({kernel!r}, {seed}, paging={paging!r})", scarce=True)
+        how = f"paging={paging!r}, priorities={priorities}"
+        super().__init__(system, f"PressureRun({kernel!r}, {seed}, {how})", scarce=True)
         install(system)
 
     def run(self, nr_calls: int) -> None:
@@ -112,7 +115,7 @@ def install(system: System) -> Reclaimer:
         raise UsageError(f"{system.spec.name} does not reclaim here: try 2.4.21, or 2.6.2 to 2.6.7")
 
     def out_of_memory(wanted: str) -> None:
-        if not k.swap.nr_free:
+        if k.swap.nr_free <= 0:
             raise NoMemory(f"{wanted}: RAM and swap are full", waiting_helps=True)
 
     return reclaim(k, system.spec.reclaim_rules(system.machine.paging.word_bytes), out_of_memory)
