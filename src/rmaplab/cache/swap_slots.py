@@ -171,17 +171,22 @@ class SwapSlots:
 
     def slots_of(self, entries: I64) -> I64:
         """The slots that entries name; entries of other kinds are left out. Raises KernelBug for one of no area, or that nobody uses."""
-        kinds = [entry for entry in entries.tolist() if self._encoding.is_swap(entry)]
-        if len(kinds) == 1:  # as mostly
-            number, one = self._encoding.swap_slot(kinds[0])
+        if entries.size == 1:  # as mostly
+            entry = int(entries[0])
+            if not self._encoding.is_swap(entry):
+                return entries[:0]
+            number, one = self._encoding.swap_slot(entry)
             slot = self.base_of(number) + one
             if not 0 < one < self._max[number] or not self.users[slot]:
-                raise KernelBug("swap_info_get", f"bad swap file entry among {[hex(kinds[0])]}")
+                raise KernelBug("swap_info_get", f"bad swap file entry {entry:#x}")
             return np.array((slot,), np.int64)
-        areas, own = self._encoding.swap_slots(np.array(kinds, np.int64))
+        kinds = entries[self._encoding.are_swap(entries)]
+        areas, own = self._encoding.swap_slots(kinds)
         slots = self._base[areas] + own
         if not ((own > 0) & (own < self._max[areas])).all() or not self.users[slots].all():
-            raise KernelBug("swap_info_get", f"bad swap file entry among {[hex(entry) for entry in kinds[:4]]}")
+            raise KernelBug(
+                "swap_info_get", f"bad swap file entry among {[hex(entry) for entry in kinds[:4].tolist()]}"
+            )
         return slots
 
     def duplicate(self, entries: I64) -> None:

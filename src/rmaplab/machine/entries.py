@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I64
+from rmaplab.machine.arrays import I64, Bools
 
 PRESENT = 0x001
 RW = 0x002
@@ -125,6 +125,16 @@ class Encoding:
     def is_swap(self, entry: int) -> bool:
         """Whether it names a slot of a swap area. Raises KernelBug as `kind`."""
         return self.kind(entry) is EntryKind.SWAP
+
+    def are_swap(self, entries: I64) -> Bools:
+        """The same of many. Raises KernelBug if an entry that would be one has bits that nothing there can be has."""
+        swap: Bools = (entries != 0) & (entries & (self.mapped | self.file) == 0)
+        if self.marker >= 0:
+            swap &= (entries >> self.type.low) & ((1 << self.type.nr) - 1) != self.marker
+        bad = swap & (entries & ~_signed(self.type.mask | self.offset.mask) != 0)
+        if bad.any():
+            self.kind(int(entries[bad][0]))
+        return swap
 
     def swap_entry(self, area: int, offset: int) -> int:
         """The entry of a page that lies in slot `offset` of swap area `area`. Raises KernelBug if there is no room for either."""

@@ -14,7 +14,7 @@ import numpy as np
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
-from rmaplab.machine.entries import PRESENT, READABLE, EntryKind
+from rmaplab.machine.entries import PRESENT, READABLE
 from rmaplab.machine.frames import PG_DIRTY
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.kernel import Kernel
@@ -22,7 +22,7 @@ from rmaplab.objects.flags import VM_ACCESS
 from rmaplab.objects.mm_types import VmArea
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
-MOST = 64
+MOST = 512
 """Pages that are looked at, at a time."""
 
 
@@ -59,6 +59,9 @@ def map_cached(k: Kernel, vma: VmArea, address: int, end: int) -> int:
         slots, pfns = _cached(k, vma, address, end, batch)
         if not slots.size:
             return address
+        is_shared = bool(frames.mapcount[pfns[0]])
+        if is_shared and k.design.reserves:
+            return address
         lock = machine.pte_lock(mm, address)
         if machine.locks_tables or lock.busy(write=True):
             return address
@@ -76,7 +79,10 @@ def map_cached(k: Kernel, vma: VmArea, address: int, end: int) -> int:
         frames.count[pfns] += 1
         mm.rss += nr
         k.swap.give_uses(slots)
-        k.rmap.add(batch, vma)
+        if is_shared:
+            k.rmap.duplicate(batch, vma)
+        else:
+            k.rmap.add(batch, vma)
         _leave_a_full_area(k, slots, pfns)
         machine.charge("swap_in", nr)
         locks.leave_bits("PG_locked", columns, nr)
@@ -91,18 +97,19 @@ def _cached(k: Kernel, vma: VmArea, address: int, end: int, batch: Batch) -> tup
     _, _, nr = read_range(*machine.geometry, vma.mm.pgd, machine.mapped, address, end, batch.columns, others)
     follows = others[ADDRESS, :nr] == np.arange(address, address + nr * PAGE_SIZE, PAGE_SIZE)
     nr = nr if follows.all() else int(follows.argmin())
-    slots, pfns = [], []
-    for entry in others[ENTRY, :nr].tolist():
-        if machine.encoding.kind(entry) is not EntryKind.SWAP:
-            break
-        slot = swap.slot_of(entry)
-        pfn = swap.cached.get(slot, -1)
-        if pfn < 0 or frames.mapcount[pfn] or swap.is_locked(pfn) or slot in slots:
-            break
-        slots.append(slot)
-        pfns.append(pfn)
-    batch.columns[PTE, : len(slots)] = others[PTE, : len(slots)]
-    return np.array(slots, np.int64), np.array(pfns, np.int64)
+    entries = others[ENTRY, :nr]
+    swapped = machine.encoding.are_swap(entries)
+    slots = swap.slots_of(entries[: nr if swapped.all() else int(swapped.argmin())])
+    find = swap.cached.get
+    pfns = np.array([find(slot, -1) for slot in slots.tolist()], np.int64)
+    good = (pfns >= 0) & ~swap.are_locked(pfns)
+    good &= (frames.mapcount[pfns] > 0) == (frames.mapcount[pfns[:1]] > 0)  # all alike
+    nr = pfns.size if good.all() else int(good.argmin())
+    slots, pfns = slots[:nr], pfns[:nr]
+    if np.unique(slots).size < nr:  # one page at two places
+        slots, pfns = slots[:1], pfns[:1]
+    batch.columns[PTE, : slots.size] = others[PTE, : slots.size]
+    return slots, pfns
 
 
 def _count_locks(k: Kernel, nr: int) -> None:

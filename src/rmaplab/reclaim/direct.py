@@ -92,6 +92,7 @@ class DirectReclaim(Reclaimer):
                 self._shrink_caches(zones, priority, scan)
                 total.freed += scan.freed
                 total.scanned += scan.scanned
+                k.machine.end_burst()  # it has taken its time
                 if (scan if rules.freed_by_priority else total).freed >= SWAP_CLUSTER_MAX:
                     return True
                 if rules.nap_each_priority or (scan.scanned and priority < DEF_PRIORITY - 2):

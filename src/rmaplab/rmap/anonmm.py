@@ -203,8 +203,8 @@ class AnonMmMap(ObjRmap[AnonMm]):
         rows_of = [(-1, 0) if mm is None or not mm.rss else (mm.pgd, tries and is_busy(mm)) for mm in members]
         pgds = np.array(rows_of, np.int64).reshape(-1, 2)
         rows = np.empty((4, int(frames.mapcount[pfns].sum())), np.int64)
-        columns, stops = (frames.mapcount, frames.index), stops or self.stops
-        nr, empty, looked, busy = _look_in_mms(*machine.geometry, machine.mapped, *columns, pfns, pgds, rows, stops)
+        columns, ends = (frames.mapcount, frames.index), (stops, self.stops)
+        nr, empty, looked, busy = _look_in_mms(*machine.geometry, machine.mapped, *columns, pfns, pgds, rows, *ends)
         row, member, address, pte = rows[:, :nr]
         visits, in_vain = (
             {"mm_visit": empty + looked},
@@ -269,16 +269,16 @@ class AnonMmUnordered(AnonMmMap):
 
 @kernel
 def _look_in_mms(
-    words: Words, levels: int, bits: int, mapped: int, mapcount: I32, addresses: I64, pfns: I64, pgds: I64, rows: I64, stops: bool
+    words: Words, levels: int, bits: int, mapped: int, mapcount: I32, addresses: I64, pfns: I64, pgds: I64, rows: I64, stops: bool, own: bool
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """Fill `rows` with (page, mm, address, entry): how many; mms that have nothing; mms where a page was looked for; entries that are busy.
 
-    `pgds`: of each mm, -1 if it has nothing; and whether its page_table_lock is busy.
+    `pgds`: of each mm, -1 if it has nothing; and whether its page_table_lock is busy. The design's `own` end counts what is busy too.
     """
     nr, empty, looked, busy = 0, 0, 0, 0
     for i in range(pfns.size):
         pfn = np.uint64(pfns[i])
-        address, left = addresses[pfn], mapcount[pfn]
+        address, left, busy_left = addresses[pfn], mapcount[pfn], mapcount[pfn]
         for m in range(pgds.shape[0]):
             if pgds[m, 0] < 0:
                 empty += 1
@@ -290,12 +290,15 @@ def _look_in_mms(
             slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
             entry = np.int64(words[slot])
             if entry & mapped and (entry >> 12) & PFN_MASK == pfns[i]:
+                busy_left -= 1
                 if pgds[m, 1]:
                     busy += 1
+                    if own and busy_left <= 0:
+                        break
                     continue
                 rows[0, nr], rows[1, nr], rows[2, nr], rows[3, nr] = i, m, address, slot << (12 - bits)
                 nr += 1
                 left -= 1
-                if stops and left <= 0:
+                if (stops and left <= 0) or (own and busy_left <= 0):
                     break
     return nr, empty, looked, busy

@@ -74,7 +74,7 @@ def referenced(rmap: Rmap, pfns: I64, nr: I64) -> Bools:
 
 
 def unmap(rmap: Rmap, pfns: I64, entries: I64, replacing: Callable[[I64], None] | None, replaced: I64) -> Bools:
-    """Which pages nobody maps any more, as they were unmapped here; `replaced` says how many entries of each. Nothing is done to the others. O(entries met)."""
+    """Which pages were unmapped here, but from whose page_table_lock is busy; `replaced` says how many entries of each. Nothing is done to the others. O(entries met)."""
     done = np.zeros(pfns.size, np.bool_)
     rules, machine, frames = rmap.walks, rmap.machine, rmap.frames
     if rules.unmap_flushes_late or rules.nonlinear is Nonlinear.WHOLE or not _may(rmap, pfns):
@@ -158,10 +158,10 @@ def _by_owner(rmap: Rmap, pfns: I64, way: LockWay, tables: LockWay, *, stops: bo
 
 
 def _plain_ones(rmap: Rmap, pfns: I64, met: Met) -> Met | None:
-    """Those pages of which try_to_unmap would take all entries, with nobody in its way."""
+    """Those pages of which try_to_unmap would take all these entries, with nothing that ends the walk."""
     mine, sites = pfns[met.rows], met.sites
     frames, rules = rmap.frames, rmap.walks
-    plain = np.bincount(sites.row, minlength=mine.size) == frames.mapcount[mine]
+    plain = np.ones(mine.size, np.bool_)
     if rules.unmap_counts_holders:
         plain &= (frames.flags[mine] & PG_SWAPCACHE == 0) | (frames.count[mine] == frames.mapcount[mine] + 2)
     if rules.unmap_young is not IfYoung.TAKEN:

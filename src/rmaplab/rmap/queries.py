@@ -110,6 +110,7 @@ def unmap(rmap: Rmap, pfns: I64, entries: I64, replacing: Callable[[I64], None] 
     outcome, replaced = np.zeros((2, pfns.size), np.int64)
     late: dict[MmStruct, None] = {}
     done = at_once.unmap(rmap, pfns, entries, replacing, replaced)
+    outcome[done & (rmap.frames.mapcount[pfns] > 0)] = Outcome.AGAIN
     for row in np.flatnonzero(~done).tolist():
         pfn, entry = int(pfns[row]), int(entries[row])
         by_file = rmap.walked_by_file(pfn) is not None
