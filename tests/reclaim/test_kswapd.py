@@ -13,7 +13,7 @@ from rmaplab.kernels.system import System
 from rmaplab.lab.conformance.pressure_run import install
 from rmaplab.machine.allocator import Gfp
 from rmaplab.reclaim.direct import DirectReclaim
-from rmaplab.reclaim.kswapd import Kswapd
+from rmaplab.reclaim.kswapd import Kswapd, PageReclaim
 from rmaplab.reclaim.shrink import Scan
 from rmaplab.units import PAGE_SIZE
 
@@ -36,7 +36,7 @@ def boot(
         cpus=cpus,
     )  # fmt: skip
     reclaim = install(system)
-    assert isinstance(reclaim, DirectReclaim)
+    assert isinstance(reclaim, PageReclaim)
     return system, reclaim, reclaim.kswapd
 
 

@@ -406,7 +406,7 @@ def test_and_if_somebody_watches() -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_kernel_names_its_reclaim(kernel: str) -> None:
     """2.4 its own, 2.6 another, 6.18 none, and says so; whoever has another reverse map keeps it."""
-    name = {"2.4.21": "VirtualReclaim", "6.18": None}.get(kernel, "DirectReclaim")
+    name = {"2.4.21": "VirtualReclaim", "6.18": None}.get(kernel, "PageReclaim")
     found = find_kernel(kernel).reclaim_class()
     assert (found.__name__ if found else None) == name
     assert find_kernel(f"{kernel}+anon_vma").reclaim_class() is found

@@ -12,7 +12,15 @@ _CPUS = click.option("--cpus", default=_TYPICAL.cpus, metavar="N", help="Number 
 _BOX = (
     click.option("--ram", default=_TYPICAL.ram, metavar="SIZE", help="RAM of the box, such as 512M or 2G."),
     click.option(
-        "--swap", default=_TYPICAL.swap, metavar="SIZE", help="Swap; counts for overcommit, nothing is swapped yet."
+        "--swap",
+        default=_TYPICAL.swap,
+        metavar="SIZE",
+        help="Swap: a size, or areas by priority such as 32M@5,./swapfile@3.",
+    ),
+    click.option(
+        "--reclaim/--no-reclaim",
+        default=_TYPICAL.reclaim,
+        help="Make room when memory is out: swap, kill, or hang, as the kernel did. Slow where hundreds share a full box.",
     ),
     click.option(
         "--paging",

@@ -25,6 +25,8 @@ class Box:
     ram: int | str = "1G"
     swap: SwapWords = "0"
     """A size, or areas such as "32M@5, 64M@5, ./swapfile@3" (kernels/swap_space.py). It counts for overcommit, and is swapped to where something reclaims."""
+    reclaim: bool = False
+    """Whether programs that find no memory make room, as the kernel of the day did; else that is NoMemory. Hundreds of processes on a full box take long."""
     cpus: int = 4
     paging: str | None = None
     """ "i386", "i386-pae" or "x86-64", by default the kernel's own (that of 2004 is the announcement's "i386-pae")."""

@@ -55,7 +55,7 @@ ANON_VMA_LATE = "rmaplab.rmap.anon_vma_shared:SharedAtFault"
 ANON_VMA_CHAIN = "rmaplab.rmap.anon_vma_chain:AnonVmaChainMap"
 
 BY_ADDRESS = "rmaplab.reclaim.virtual:VirtualReclaim"
-BY_PAGE = "rmaplab.reclaim.direct:DirectReclaim"
+BY_PAGE = "rmaplab.reclaim.kswapd:PageReclaim"
 
 LINUX_2_4_21 = KernelSpec(
     name="2.4.21",

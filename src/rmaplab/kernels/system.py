@@ -283,15 +283,13 @@ class System:
         )
         self.swaps = Swaps(self.kernel, devices)
         """Its swap areas, as /proc/swaps has them."""
+        self.killer = self.start_reclaim() if box.reclaim else None
 
-    def start_reclaim(self) -> SignallingKiller | None:
-        """From now on programs that find no memory make room as this kernel did: in swap, if the box has any, and at last by killing somebody.
-
-        Returns the killer, whose `killed` are its victims; None where nobody has built this kernel's reclaim: there memory that is out is NoMemory.
-        """
+    def start_reclaim(self) -> SignallingKiller:
+        """From now on who finds no memory makes room as this kernel did: in swap, if there is any, and at last by killing somebody. Raises UsageError."""
         reclaim = self.spec.reclaim_class()
         if reclaim is None:
-            return None
+            raise UsageError(f"the reclaim of {self.spec.name} is not here: try 2.4.21, or 2.6.2 to 2.6.7")
         killer = SignallingKiller(self.kernel)
         reclaim(self.kernel, self.spec.reclaim_rules(self.machine.paging.word_bytes), killer.out_of_memory)
         return killer

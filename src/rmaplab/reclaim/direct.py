@@ -21,7 +21,6 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.task import TaskStruct
-from rmaplab.reclaim.kswapd import Kswapd
 from rmaplab.reclaim.reclaimer import Reclaimer
 from rmaplab.reclaim.rules import DEF_PRIORITY, ReclaimRules
 from rmaplab.reclaim.shrink import Scan, Shrinker
@@ -46,7 +45,6 @@ class DirectReclaim(Reclaimer):
         """By task: since when nothing was freed for its request, and when that was here last."""
         self._most = max(SWAP_CLUSTER_MAX, k.machine.allocator.totalram_pages // GRAIN)
         k.machine.allocator.reclaim = self.make_room
-        self.kswapd = Kswapd(self)
 
     def make_room(self, nr: int, order: int) -> None:
         """The slow path of an allocation that may sleep. Raises NoMemory: it cannot wait, is met in parts, or nothing can be had any more."""

@@ -18,17 +18,14 @@ Left out: slab caches that shrink; nodes beside the first.
 Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, balance_pgdat, kswapd, wakeup_kswapd; reclaim.md D.6.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
-from rmaplab.reclaim.rules import DEF_PRIORITY
+from rmaplab.mm.kernel import Kernel
+from rmaplab.reclaim.direct import DirectReclaim
+from rmaplab.reclaim.rules import DEF_PRIORITY, ReclaimRules
 from rmaplab.reclaim.shrink import Scan
-
-if TYPE_CHECKING:
-    from rmaplab.reclaim.direct import DirectReclaim
 
 
 class Kswapd:
@@ -104,3 +101,11 @@ class Kswapd:
         """What was done has taken its time; others who are due go on."""
         self.k.machine.end_burst()
         self.k.machine.sched.cond_resched()
+
+
+class PageReclaim(DirectReclaim):
+    """What 2.6.2 to 2.6.7 have: tasks that make room themselves, and kswapd beside them."""
+
+    def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[str], None]) -> None:
+        super().__init__(k, rules, out_of_memory)
+        self.kswapd = Kswapd(self)

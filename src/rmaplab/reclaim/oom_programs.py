@@ -27,7 +27,10 @@ class SignallingKiller(OomKiller):
         k.machine.allocator.is_dying = self._is_dying
 
     def oom_kill(self, wanted: str) -> None:
-        """SIGKILL for somebody, and all who share its memory. Raises NoMemory: nobody can be killed (2.6 panics)."""
+        """SIGKILL for somebody, and all who share its memory. Raises NoMemory: nobody can be killed (2.6 panics). Who is driven from outside dies at once."""
+        if self.k.machine.sched.current is None:
+            super().oom_kill(wanted)
+            return
         victim = self.choose()
         if victim is None:
             raise NoMemory(f"{wanted}, and nobody is left to kill", waiting_helps=True)

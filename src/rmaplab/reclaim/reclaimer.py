@@ -1,7 +1,7 @@
 """How a kernel makes room when a request finds no memory: what each era's class is, and how it comes to be installed.
 
     KernelSpec.reclaim    "rmaplab.reclaim.virtual:VirtualReclaim"    2.4: goes through address spaces, as it has no reverse map
-                          "rmaplab.reclaim.direct:DirectReclaim"      2.6.2 to 2.6.7: goes by page, through the reverse map
+                          "rmaplab.reclaim.kswapd:PageReclaim"        2.6.2 to 2.6.7: goes by page, through the reverse map
                           ""                                          nobody has built it: such a box says so (oom_kill.py)
 
 Whoever boots a box that is to reclaim makes one: `spec.reclaim_class()(k, rules, out_of_memory)`.

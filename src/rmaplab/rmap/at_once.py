@@ -35,6 +35,8 @@ from rmaplab.rmap.walk_rules import IfLocked, IfYoung, LockWay, Nonlinear, PgRef
 
 FEW = 2
 """Fewer pages are asked of one by one."""
+MOST = 1 << 18
+"""Entries at a time: a list of pages, each in hundreds of processes, has tens of millions."""
 UNUSUAL = VM_LOCKED | VM_RESERVED | VM_NONLINEAR
 
 
@@ -148,6 +150,7 @@ def _by_owner(rmap: Rmap, pfns: I64, way: LockWay, tables: LockWay, *, stops: bo
     owners = frames.mapping[pfns[rows]] if design.names_owners and not design.covers_files else np.zeros(rows.size)
     while rows.size:
         same = owners == owners[0]
+        same &= np.cumsum(np.where(same, frames.mapcount[pfns[rows]], 0)) <= max(MOST, frames.mapcount[pfns[rows[0]]])
         mine, rows, owners = rows[same], rows[~same], owners[~same]
         lock = design.owner_lock(int(pfns[mine[0]])) if way is not LockWay.LEFT else None
         if lock is None or not lock.busy(write=not lock.type.sleeps):

@@ -27,7 +27,7 @@ NS = 10**9  # to divide by: the quotient of two ints is the same on every machin
 
 OK, KILLED, HUNG, RECLAIM = "ok", "oom-killed", "hung", "needs reclaim"
 OUTCOMES = (OK, KILLED, HUNG, RECLAIM)
-"""All is done; somebody was killed for memory; for a minute nobody got on; this kernel would make room, and its reclaim is not here."""
+"""All is done; somebody was killed for memory; for a minute nobody got on; memory was out, and nobody makes room (Box.reclaim)."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,6 @@ def run_forkbench(kernel: str, level: int, box: Box, watch: Watch | None = None)
     workload.check_ram(system.machine.hardware.ram_bytes)
     if watch is not None:
         watch(system)
-    killer = system.start_reclaim()
     began = time.perf_counter()
     end, why = OK, None
     try:
@@ -100,7 +99,7 @@ def run_forkbench(kernel: str, level: int, box: Box, watch: Watch | None = None)
         end = RECLAIM
     wall_s = time.perf_counter() - began
     system.close()
-    failed, killed = workload.failed, len(killer.killed) if killer is not None else 0
+    failed, killed = workload.failed, len(system.killer.killed) if system.killer is not None else 0
     outcome = failed.name if failed else KILLED if killed and end == OK else end
     machine, k = system.machine, system.kernel
     row = FORKBENCH.get((system.spec.name, level))
