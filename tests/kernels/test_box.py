@@ -187,6 +187,7 @@ def test_every_field_reaches_the_system() -> None:
         "boot_use": "9M", "overcommit": 1, "overcommit_ratio": 60, "pages_min": 5, "ht": "on", "prices": "2004-line",
         "mmap_base": 0x5000_0000, "heap_base": 0x900_0000, "max_map_count": 9, "file_index": "rbtree",
         "disable_cap_mlock": True, "shmmax": "1M", "readahead_kib": 64, "disk_seek_us": 4000, "disk_rpm": 15_000, "disk_kib_per_s": 80_000,
+        "reclaim": True,
     }  # fmt: skip
     assert told.keys() == {entry.name for entry in fields(Box)}
 
@@ -203,6 +204,7 @@ def test_every_field_reaches_the_system() -> None:
             prices,
             marks,
             (index, system.kernel.rules),
+            system.killer is None,
         )
 
     plain = seen()

@@ -71,7 +71,7 @@ class DirectReclaim(Reclaimer):
         """Nothing was freed for this request since then; nor has anybody else got on. Raises Hung."""
         machine = self.k.machine
         if machine.sched.now_ns - max(since_ns, machine.progress_ns) >= HANG_NS:
-            what = "for 60 seconds no page could be freed, and the allocation goes on trying"
+            what = f"for {HANG_NS // SECOND} seconds no page could be freed, and the allocation goes on trying"
             if self.k.swap.nr_free > 0:
                 what += f"; {self.k.swap.nr_free} slots of swap are free, so the OOM killer does nothing"
             raise Hung(what)
