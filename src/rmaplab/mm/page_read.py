@@ -67,7 +67,19 @@ def find_or_add(k: Kernel, file: AddressSpace, index: int) -> int:
         return page
     cache.add(file, index, int(new[0]), nodes)
     k.machine.frames.flags[new] |= np.uint32(PG_NOT_UPTODATE)
+    if file.on_disk:
+        k.lru_add.add_file(k.this_cpu(), int(new[0]))
     return int(new[0])
+
+
+def page_cache_read(k: Kernel, file: AddressSpace, index: int) -> None:
+    """One page, for a fault: it is on its way, if it is not there. May sleep for memory. Raises as an allocation."""
+    page = find_or_add(k, file, index)
+    if page < 0:
+        return
+    if k.machine.frames.flags[page] & PG_NOT_UPTODATE and not k.page_cache.is_locked(page):
+        k.page_cache.start_reading(file, np.array((index,), np.int64), np.array((page,), np.int64))
+    put_page(k, page)
 
 
 def room_for(
@@ -123,6 +135,8 @@ def add_new(k: Kernel, file: AddressSpace, wanted: I64, *, extends: bool = False
     if new.size:
         k.page_cache.add_many(file, new, pages, nodes)
         k.machine.frames.count[pages] -= 1
+        if file.on_disk:
+            k.lru_add.list_files(pages)
     else:
         k.page_cache.give_back(nodes)
     return new, pages
