@@ -188,7 +188,7 @@ def _nothing(_: I64) -> None:
 
 def _find_or_create(k: Kernel, file: AddressSpace, index: int, *, whole: bool) -> int:
     """grab_cache_page, prepare_write: the page, with one more reference; behind the file's end a new one. One that will be overwritten `whole` is not read."""
-    page = -1 if whole else find_or_read(k, file, index)
+    page = -1 if whole else find_or_read(k, file, index, waits=False)
     while page < 0:
         page = k.page_cache.find_get_page(file, index)
         if page >= 0:

@@ -70,8 +70,6 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
         raise
     if slow and around and k.rules.fault_drops_lock_to_read and _begin_again(k, vma, vma.file, address, page):
         return
-    if vma.file.mapping.on_disk and not device:
-        k.lru_add.mark_files_accessed(np.array((page,), np.int64))
     locked = np.array([[page]], np.int64)
     if k.rules.fault_locks_page:  # whoever truncates waits for it, and unmaps it again if we have mapped it
         locks.enter_bits("PG_locked", locked, 1)
@@ -123,6 +121,8 @@ def _ask(k: Kernel, vma: VmArea, opened: File, index: int, address: int) -> int:
     check_nopage(k, vma, page)
     if page < 0:
         raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
+    if opened.mapping.on_disk and not is_device(vma):
+        k.lru_add.mark_files_accessed(np.array((page,), np.int64))
     return page
 
 

@@ -14,7 +14,7 @@ from itertools import count
 from rmaplab.lab.conformance.file_model import PAGES, Bytes, FileUser, Shown
 from rmaplab.lab.conformance.file_run import Calls, FileRun
 from rmaplab.lab.conformance.pressure_run import install
-from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE
+from rmaplab.objects.flags import MADV_WILLNEED, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from rmaplab.units import PAGE_SIZE
 
 FRAMES = (96, 128, 160, 224)
@@ -26,8 +26,18 @@ class FilePressureRun(FileRun):
 
     def __init__(self, kernel: str, seed: int, *, index: str | None = None, paging: str | None = None) -> None:
         frames = FRAMES[seed % len(FRAMES)]
-        small = {"ram": frames * PAGE_SIZE, "swap": SLOTS * PAGE_SIZE, "boot_use": 0, "pages_min": frames // 32}
-        super().__init__(kernel, seed, index=index, paging=paging, overcommit=1, cpus=2, **small)
+        super().__init__(
+            kernel,
+            seed,
+            index=index,
+            paging=paging,
+            ram=frames * PAGE_SIZE,
+            swap=SLOTS * PAGE_SIZE,
+            boot_use=0,
+            pages_min=frames // 32,
+            overcommit=1,
+            cpus=2,
+        )
         install(self.system)
         first = self.processes[0].task
         for each in [self.make(on_disk=True) for _ in range(2)]:
@@ -48,7 +58,7 @@ class FilePressureRun(FileRun):
 
     def weights(self) -> Calls:
         """FileRun's, and its own."""
-        return super().weights() | {self.mmap_nothing: 3, self.fill: 6, self.read_on: 4}
+        return super().weights() | {self.mmap_nothing: 3, self.fill: 9, self.read_on: 5, self.pwrite: 4}
 
     def mmap_nothing(self, process: FileUser) -> None:
         """Anonymous memory, which goes to swap: private, of a file of zeros to the model."""
@@ -76,6 +86,12 @@ class FilePressureRun(FileRun):
         if data != b"".join(bytes([i % 251]) * PAGE_SIZE for i in there):
             raise AssertionError(f"the long file has other bytes from page {self.next_long} on")
         self.next_long = (self.next_long + nr) % self.nr_long
+
+    def advise(self, process: FileUser) -> None:
+        """Pages of files come into the cache, and drive others out."""
+        run = self.stretch(process)
+        if run and process.pages[run[0]].of is not self.nothing:
+            process.task.madvise(run[0] * PAGE_SIZE, len(run) * PAGE_SIZE, MADV_WILLNEED)
 
     def truncate(self, process: FileUser) -> None:
         """To a whole number of pages."""
