@@ -15,7 +15,11 @@ from rmaplab.errors import DiskError, KernelBug, SyscallError
 from rmaplab.kernels.box import Box
 from rmaplab.lab.conformance.pressure_run import install
 from rmaplab.machine.frames import PG_ACTIVE, PG_DIRTY, PG_LRU, PG_RECLAIM, PG_REFERENCED, PG_WRITEBACK
+from rmaplab.mm.filemap import make_ways
+from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.truncate import remove_pages
 from rmaplab.objects.flags import MADV_RANDOM, MAP_PRIVATE, MAP_SHARED, MS_SYNC, PROT_READ, PROT_WRITE
+from rmaplab.objects.mm_types import VmArea
 from rmaplab.reclaim.shrink import Scan, Shrinker
 from rmaplab.rmap.queries import referenced
 from rmaplab.units import PAGE_SIZE
@@ -241,6 +245,29 @@ def test_who_is_used_or_locked_or_read_stays(kernel: str) -> None:
     assert stage.scan().freed == 1
 
 
+@pytest.mark.parametrize("kernel", THREE)
+def test_reclaim_may_take_what_a_fault_is_about_to_map(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sleeps for page tables, and the pages that it has found are somebody else's then."""
+    stage, nr = Stage(kernel), 0
+    stage.read()
+    stage.forget()
+
+    def slow(k: Kernel, vma: VmArea, start: int, end: int) -> None:
+        nonlocal nr
+        make_ways(k, vma, start, end)
+        if not nr:
+            nr = stage.scan().freed
+            k.machine.allocator.sleeps += 1  # as an allocation that reclaims
+
+    monkeypatch.setattr("rmaplab.mm.file_fault.make_ways", slow)
+    start = stage.task.mmap(NR * PAGE_SIZE, PROT_READ, MAP_PRIVATE, file=stage.fd)
+    stage.forget()
+    stage.task.touch(start, NR * PAGE_SIZE)
+    assert nr == NR
+    stage.system.check()
+    assert stage.task.read(start + 9 * PAGE_SIZE, 6) == b"page 9"
+
+
 # -- dirty ones -----------------------------------------------------------------------------------------------------------------
 
 
@@ -314,13 +341,18 @@ def test_a_disk_that_takes_no_time(kernel: str, passes: int) -> None:
 
 
 @pytest.mark.parametrize("kernel", THREE)
-def test_who_cuts_the_file_waits_for_what_is_being_written(kernel: str) -> None:
+@pytest.mark.parametrize("later", [False, True])
+def test_who_cuts_the_file_waits_for_what_is_being_written(kernel: str, later: bool) -> None:
+    """Also if that has begun `later` than vmtruncate's first look."""
     stage = Stage(kernel)
     stage.task.pwrite(stage.fd, b"one" * 4000, 0)
     stage.forget()
     stage.scan()
     assert stage.state(1)[0] & PG_WRITEBACK
-    stage.task.ftruncate(stage.fd, 0)
+    if later:
+        remove_pages(stage.k, stage.file, 0, NR)
+    else:
+        stage.task.ftruncate(stage.fd, 0)
     assert not stage.k.machine.disk.busy
     assert not len(stage.file.pages)
     stage.system.check()

@@ -75,10 +75,9 @@ class FilePages:
         return True
 
     def free(self, pages: I64) -> Bools:
-        """Which of them only the cache and we have, and are clean: they leave it, and are free. O(pages)."""
+        """Which of them, none under way, only the cache and we have, and are clean: they leave it, and are free. O(pages)."""
         k, frames = self.k, self.k.machine.frames
-        clean = frames.flags[pages] & (PG_DIRTY | PG_WRITEBACK) == 0
-        alone: Bools = clean & (frames.count[pages] == 2) & (frames.mapping[pages] != 0)
+        alone: Bools = (frames.count[pages] == 2) & (frames.flags[pages] & PG_DIRTY == 0) & (frames.mapping[pages] != 0)
         freed = pages[alone]
         if freed.size:
             for file, first, some in self._stretches(freed):
