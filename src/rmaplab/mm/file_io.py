@@ -55,8 +55,8 @@ def file_read(k: Kernel, opened: File, start: int, length: int) -> bytes:
             break
         if page < 0:  # somebody has cut the file
             break
-        if not offset and file.on_disk:
-            k.lru_add.mark_files_accessed(np.array((page,), np.int64))
+        if not offset and file.on_disk and k.lru_add.has_files:
+            k.lru_add.mark_accessed(page)
         parts.append(k.machine.ram.bytes[page, offset : min(PAGE_SIZE, offset + end - start)].tobytes())
         start += len(parts[-1])
         left -= len(parts[-1])
@@ -102,8 +102,8 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
         k.machine.frames.scribbled[page] = 1
         k.machine.frames.flags[page] |= np.uint32(PG_DIRTY)
         k.machine.charge("file_write")
-        if file.on_disk:
-            k.lru_add.mark_files_accessed(np.array((page,), np.int64))
+        if file.on_disk and k.lru_add.has_files:
+            k.lru_add.mark_accessed(page)
         put_page(k, page)
         done += len(part)
     uncharge_size(k, file, end)

@@ -150,11 +150,7 @@ class LruAdd:
 
     def mark_files_accessed(self, pfns: I64) -> None:
         """mark_page_accessed of pages of files on disks, if those are on lists."""
-        if not self.has_files:
-            return
-        if pfns.size == 1:
-            self.mark_accessed(int(pfns[0]))
-        else:
+        if self.has_files:
             self.mark_all_accessed(pfns)
 
     def end_page_writeback(self, pages: I64) -> None:
