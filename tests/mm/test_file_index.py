@@ -16,6 +16,7 @@ import rmaplab
 from rmaplab.errors import BusError, KernelBug, SegmentationFault, SyscallError, UsageError
 from rmaplab.kernels import file_indexes
 from rmaplab.kernels.file_indexes import GROUP, OURS
+from rmaplab.machine.frames import PG_REFERENCED
 from rmaplab.mm.kernel import FILE_LOCKS
 from rmaplab.mm.truncate import vmtruncate
 from rmaplab.mm.vma import show_file
@@ -200,6 +201,7 @@ def test_a_busy_list_is_tried(kernel: str, busy_counts: int, contended: bool) ->
     shows(task, File(space), HERE, 2, 0)
     task.read(HERE)
     pfns = np.array([space.pages[0]])
+    system.machine.frames.flags[pfns] &= ~np.uint32(PG_REFERENCED)  # filemap_nopage says so too
     assert (referenced(k.rmap, pfns).nr.tolist(), referenced(k.rmap, pfns).nr.tolist()) == ([1], [0])
     assert space.lock.type.name == FILE_LOCKS[k.rules.file_lock][0]
     system.machine.locks.take(space.lock)

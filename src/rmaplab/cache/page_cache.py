@@ -21,7 +21,7 @@ import numpy as np
 
 from rmaplab.errors import DiskError, KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.arrays import I64, U8
+from rmaplab.machine.arrays import I64, U8, Bools
 from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import DIRTY
@@ -162,9 +162,25 @@ class PageCache:
             if self._written.get(file.address) is request:
                 del self._written[file.address]
 
-    def start_writing(self, file: AddressSpace, first: int, nr: int) -> None:
-        """The bytes of `nr` pages, which the store has already (write()), take their way to the disk; wait_for_writes() waits for it."""
-        self._written[file.address] = self._disk.submit("disk_write", file.address, first, nr, _nothing)
+    def are_locked(self, pfns: I64) -> Bools:
+        """Which of them are being read. What is over by now need not have been noticed."""
+        if not self._reading:
+            return np.zeros(pfns.size, np.bool_)
+        return np.array([pfn in self._reading for pfn in pfns.tolist()], np.bool_)
+
+    def start_writing(self, file: AddressSpace, first: int, pfns: I64, finish: Callable[[I64], None]) -> None:
+        """The bytes of these pages, from index `first` on, which the store has already (write()), take their way to the disk in one go.
+
+        `finish` is called of them when they are there; wait_for_writes() waits for it.
+        """
+        done = partial(finish, pfns)
+        self._written[file.address] = self._disk.submit("disk_write", file.address, first, pfns.size, done)
+
+    def start_writing_singly(self, file: AddressSpace, first: int, pfns: I64, finish: Callable[[I64], None]) -> None:
+        """The same, page by page: what goes on where the last request ends, and that has not begun, becomes part of it."""
+        row = self._disk.submit_row("disk_write", file.address, first, pfns, finish)
+        self._written[file.address] = row[-1][0]
+        self._disk.reap()  # a disk that takes no time
 
     def remove(self, file: AddressSpace, index: int, *, mapped: bool = False) -> int:
         """remove_from_page_cache: the cache's reference goes; the page, which the caller frees if it was the last one. It may stay `mapped`, and be nobody's."""
@@ -180,7 +196,7 @@ class PageCache:
         return pfn
 
     def remove_range(self, file: AddressSpace, first: int, last: int) -> I64:
-        """The same for all of [first, last], ascending; of a file in memory, where nothing is read: the pages to be freed, which nobody else holds."""
+        """The same for all of [first, last], ascending, none of which is being read: the pages to be freed, which nobody else holds."""
         frames, (_, pfns) = self._frames, file.pages.delete_range(first, last)
         if frames.mapcount[pfns].any():
             raise KernelBug("truncate_inode_pages", f"a page of [{first}, {last}] is mapped")
@@ -244,10 +260,6 @@ class PageCache:
         locked = np.fromiter(self._reading, np.int64)
         if (frames.flags[locked] & PG_NOT_UPTODATE == 0).any() or (frames.mapcount[locked] != 0).any():
             raise KernelBug("page_cache", "a page that is being read is uptodate, or mapped")
-
-
-def _nothing() -> None:
-    """What has been written needs no more."""
 
 
 def _all(file: AddressSpace) -> tuple[I64, I64]:

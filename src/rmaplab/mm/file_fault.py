@@ -62,6 +62,8 @@ def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) ->
             machine.frames.flags[page] |= PG_DIRTY
         mm.rss += 1
         count_hits(k, vma.file, 1)
+        if file.on_disk and k.lru_add.has_files:
+            k.lru_add.mark_accessed(page)
         if k.rules.fault_locks_page:
             locks.count("PG_locked", 1)
     machine.charge("file_fault")
@@ -105,8 +107,11 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
         try:
             make_ways(k, vma, start, end)
             if machine.changes != seen or pfns.min() < 0:
-                k.page_cache.start_reading(file, *add_new(k, file, absent(file, first, last)))
+                if not file.on_disk:
+                    k.page_cache.start_reading(file, *add_new(k, file, absent(file, first, last)))
                 seen, pfns = machine.changes, file.pages.range(first, last)
+                if pfns.min() < 0 or (machine.frames.flags[pfns] & PG_SLOW).any():  # reclaim has taken one
+                    return False
             missing, _ = count_tables(*machine.geometry, mm.pgd, -1, start, end)
             tables = machine.alloc_tables(missing) if missing else tables
             batch.nr = batch.runs = nr
@@ -128,8 +133,7 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
                     k.design.tables_added(mm, start, end)
                     tables = _NOTHING
                 mapped(k, vma, batch, write=write)
-                count_hits(k, vma.file, nr)
-                _count_faults(k, nr, around)
+                _count_faults(k, vma.file, pfns, around)
             locks.leave(lock)
         except (NoMemory, NoSpace):
             same, codes = False, codes[: nr // 2]
@@ -145,9 +149,13 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
     return same
 
 
-def _count_faults(k: Kernel, nr: int, around: int) -> None:
-    """What so many pages cost, and what their faults have locked: one for each page, or for each window of `around`."""
-    faults, locks = -(-nr // around) if around else nr, k.machine.locks
+def _count_faults(k: Kernel, opened: File, pfns: I64, around: int) -> None:
+    """These pages have been used; what that costs, and what their faults have locked: one for each page, or for each window of `around`."""
+    if opened.mapping.on_disk:
+        k.lru_add.mark_files_accessed(pfns)
+    nr, locks = pfns.size, k.machine.locks
+    count_hits(k, opened, nr)
+    faults = -(-nr // around) if around else nr
     locks.count("vma_lock" if k.rules.vma_locks else "mmap_sem", faults - 1, write=False)
     locks.count("page_table_lock", faults - 1)
     if k.rules.fault_locks_page and not around:

@@ -11,10 +11,13 @@ Source: 2.6.2 mm/filemap.c, do_generic_mapping_read, generic_file_aio_write_nolo
 folio_clear_dirty_for_io; files.md B7, C3.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from rmaplab.errors import DiskError, NoMemory, SyscallError
-from rmaplab.machine.frames import PG_DIRTY, PG_NOT_UPTODATE
+from rmaplab.machine.arrays import I64
+from rmaplab.machine.frames import PG_DIRTY, PG_NOT_UPTODATE, PG_WRITEBACK
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.page_read import find_or_read, room_for, wait_on_page
 from rmaplab.mm.readahead import reader
@@ -52,6 +55,8 @@ def file_read(k: Kernel, opened: File, start: int, length: int) -> bytes:
             break
         if page < 0:  # somebody has cut the file
             break
+        if not offset and file.on_disk and k.lru_add.has_files:
+            k.lru_add.mark_accessed(page)
         parts.append(k.machine.ram.bytes[page, offset : min(PAGE_SIZE, offset + end - start)].tobytes())
         start += len(parts[-1])
         left -= len(parts[-1])
@@ -97,6 +102,8 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
         k.machine.frames.scribbled[page] = 1
         k.machine.frames.flags[page] |= np.uint32(PG_DIRTY)
         k.machine.charge("file_write")
+        if file.on_disk and k.lru_add.has_files:
+            k.lru_add.mark_accessed(page)
         put_page(k, page)
         done += len(part)
     uncharge_size(k, file, end)
@@ -136,7 +143,9 @@ def write_out(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
     """
     if not file.on_disk:
         return
-    failed, run = None, list[int]()
+    failed, run = None, list[tuple[int, int]]()
+    while any(k.machine.frames.flags[page] & PG_WRITEBACK for _, page in k.page_cache.dirty(file, first, last)):
+        k.page_cache.wait_for_writes(file)
     for index, page in list(k.page_cache.dirty(file, first, last)):
         k.machine.frames.count[page] += 1
         if k.rules.dirty_is_accounted:
@@ -147,22 +156,39 @@ def write_out(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
             except DiskError as failure:
                 failed = failure
             k.machine.charge("file_writepage")
-            if run and index != run[-1] + 1:
-                k.page_cache.start_writing(file, run[0], len(run))
+            if run and index != run[-1][0] + 1:
+                _start_writing(k, file, run)
                 run.clear()
-            run.append(index)
+            run.append((index, page))
         put_page(k, page)
     if run:
-        k.page_cache.start_writing(file, run[0], len(run))
+        _start_writing(k, file, run)
     k.machine.end_burst()
     k.page_cache.wait_for_writes(file)
+    if file.write_failed:  # of what reclaim has written
+        file.write_failed = False
+        failed = failed or DiskError("a page could not be written")
     if failed is not None:
         raise failed
 
 
+def _start_writing(k: Kernel, file: AddressSpace, run: list[tuple[int, int]]) -> None:
+    """Neighbours, (index, page) each, are on their way; until then reclaim leaves them where they are, where it could take them."""
+    pages = np.array([page for _, page in run], np.int64)
+    finish: Callable[[I64], None] = _nothing
+    if k.lru_add.has_files:
+        k.machine.frames.flags[pages] |= np.uint32(PG_WRITEBACK)
+        finish = k.lru_add.end_page_writeback
+    k.page_cache.start_writing(file, run[0][0], pages, finish)
+
+
+def _nothing(_: I64) -> None:
+    """What has been written needs no more."""
+
+
 def _find_or_create(k: Kernel, file: AddressSpace, index: int, *, whole: bool) -> int:
     """grab_cache_page, prepare_write: the page, with one more reference; behind the file's end a new one. One that will be overwritten `whole` is not read."""
-    page = -1 if whole else find_or_read(k, file, index)
+    page = -1 if whole else find_or_read(k, file, index, waits=False)
     while page < 0:
         page = k.page_cache.find_get_page(file, index)
         if page >= 0:
@@ -182,5 +208,7 @@ def _find_or_create(k: Kernel, file: AddressSpace, index: int, *, whole: bool) -
         else:
             page = int(new[0])
             k.page_cache.add(file, index, page, nodes)
+            if file.on_disk:
+                k.lru_add.list_files(new)
     k.machine.frames.flags[page] &= ~np.uint32(PG_NOT_UPTODATE)
     return page

@@ -121,6 +121,8 @@ def _ask(k: Kernel, vma: VmArea, opened: File, index: int, address: int) -> int:
     check_nopage(k, vma, page)
     if page < 0:
         raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
+    if opened.mapping.on_disk and k.lru_add.has_files and not is_device(vma):
+        k.lru_add.mark_accessed(page)
     return page
 
 

@@ -144,7 +144,8 @@ class Kernel:
         self.mmlist = MmList()
         lists = machine.allocator.lru if rules.lru_lists else None
         allocator, size, active = machine.allocator, rules.pagevec_size, rules.new_pages_are_active
-        self.lru_add = LruAdd(allocator, machine.ledger, machine.hardware.cpus, size, lists, active=active)
+        where, files = (allocator, machine.ledger, machine.hardware.cpus), rules.lru_has_files
+        self.lru_add = LruAdd(*where, size, lists, active=active, has_files=files)
         self.new_anon_flags = PG_REFERENCED if rules.lru_lists and rules.new_anon_is_referenced else 0
         """What a page has that is touched for the first time: do_anonymous_page, mark_page_accessed."""
 

@@ -133,6 +133,8 @@ def _install_burst(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int, non
             new.runs, new.nr = put_each(*pgd, machine.mapped, start, entries, new.columns)
             if new.nr:
                 mapped(k, vma, new, write=False)
+                if vma.file is not None and vma.file.mapping.on_disk:
+                    k.lru_add.mark_files_accessed(new.pfns)
             machine.locks.count("page_table_lock", nr - 1)
             machine.charge("page_install", nr)
             machine.locks.leave(lock)

@@ -19,14 +19,15 @@ from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.mm_types import AddressSpace
 
 
-def find_or_read(k: Kernel, file: AddressSpace, index: int, again: int = 1) -> int:
+def find_or_read(k: Kernel, file: AddressSpace, index: int, again: int = 1, *, waits: bool = True) -> int:
     """The page, uptodate, with one more reference; -1 beyond the end. What is not uptodate when it is unlocked is read, up to `again` times.
 
+    A new one `waits` in this CPU's pagevec, or the caller has one of his own.
     May sleep. Raises as an allocation, and DiskError; then a page that could not be read stays in the cache, and is tried again by whoever comes.
     """
     flags, left = k.machine.frames.flags, again
     while True:
-        page = find_or_add(k, file, index)
+        page = find_or_add(k, file, index, waits=waits)
         if page < 0 or not flags[page] & PG_NOT_UPTODATE:
             return page
         wait_on_page(k, page)
@@ -50,8 +51,11 @@ def wait_on_page(k: Kernel, page: int) -> None:
         k.page_cache.wait_for(page)
 
 
-def find_or_add(k: Kernel, file: AddressSpace, index: int) -> int:
-    """find_get_page, add_to_page_cache: the page, with one more reference; a new one is not uptodate. -1 beyond the end. Raises as an allocation."""
+def find_or_add(k: Kernel, file: AddressSpace, index: int, *, waits: bool = True) -> int:
+    """find_get_page, add_to_page_cache: the page, with one more reference; a new one is not uptodate. -1 beyond the end. Raises as an allocation.
+
+    `waits` as find_or_read.
+    """
     cache = k.page_cache
     if index >= file.nr_pages:
         return -1
@@ -67,7 +71,21 @@ def find_or_add(k: Kernel, file: AddressSpace, index: int) -> int:
         return page
     cache.add(file, index, int(new[0]), nodes)
     k.machine.frames.flags[new] |= np.uint32(PG_NOT_UPTODATE)
+    if file.on_disk and waits:
+        k.lru_add.add_file(k.this_cpu(), int(new[0]))
+    elif file.on_disk:
+        k.lru_add.list_files(new)
     return int(new[0])
+
+
+def page_cache_read(k: Kernel, file: AddressSpace, index: int) -> None:
+    """One page, for a fault: it is on its way, if it is not there. May sleep for memory. Raises as an allocation."""
+    page = find_or_add(k, file, index)
+    if page < 0:
+        return
+    if k.machine.frames.flags[page] & PG_NOT_UPTODATE and not k.page_cache.is_locked(page):
+        k.page_cache.start_reading(file, np.array((index,), np.int64), np.array((page,), np.int64))
+    put_page(k, page)
 
 
 def room_for(
@@ -123,6 +141,8 @@ def add_new(k: Kernel, file: AddressSpace, wanted: I64, *, extends: bool = False
     if new.size:
         k.page_cache.add_many(file, new, pages, nodes)
         k.machine.frames.count[pages] -= 1
+        if file.on_disk:
+            k.lru_add.list_files(pages)
     else:
         k.page_cache.give_back(nodes)
     return new, pages

@@ -1,26 +1,42 @@
 """lru_cache_add: a new page waits, with a reference of its own, until sixteen of its CPU have come together. In 2.4 none waits.
 
-    pagevec of CPU 0   [p][p][p][ ][ ] ...      each p: page->count + 1
+    anonymous, CPU 0   [p][p][p][ ][ ] ...      each p: page->count + 1
                         16 of them: all go to the active lists (machine/lru.py), and the references go
+    of a file, CPU 0   [f][ ][ ] ...            one that a fault or a read(2) has missed; 16 go to the inactive lists
     2.4                 each goes to the inactive list at once
+
+Whoever adds pages of a file in numbers, readahead and write(2), has a pagevec of his own, which is empty when he returns: those never wait.
+Pages of files are on lists where they live on a disk, and in 2.6; what lives in memory alone is on none yet.
 
 Whoever counts references sees it: a page with one entry and one place in a pagevec has count 2, so a COW fault copies it
 although nobody shares it. munmap and exit drain the pagevec of the CPU they run on, not the others.
 
-Source: 2.6.2 mm/swap.c (lru_cache_add_active, lru_add_drain), mm/mmap.c (unmap_region, exit_mmap); eras.md 1.2; reclaim.md A.1, A.2.
+Source: 2.6.2 mm/swap.c (lru_cache_add, lru_cache_add_active, lru_add_drain, rotate_reclaimable_page), mm/mmap.c (unmap_region, exit_mmap);
+mm/filemap.c (add_to_page_cache_lru, __grab_cache_page), fs/mpage.c (mpage_readpages); eras.md 1.2; reclaim.md A.1 to A.3.
 """
 
 import numpy as np
 
 from rmaplab.machine.allocator import PageAllocator
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.frames import PG_ACTIVE, PG_LRU, PG_REFERENCED, put_pages
+from rmaplab.machine.frames import (
+    PG_ACTIVE,
+    PG_DIRTY,
+    PG_LRU,
+    PG_RECLAIM,
+    PG_REFERENCED,
+    PG_WRITEBACK,
+    put_pages,
+)
 from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.lru import LruLists
 
 
 class LruAdd:
-    """The pagevecs of all CPUs. `size` pages each; 0 where a kernel has none. `lists` is None where nobody takes pages from them. New pages are `active`, or not."""
+    """The pagevecs of all CPUs. `size` pages each; 0 where a kernel has none. `lists` is None where nobody takes pages from them. New pages are `active`, or not.
+
+    `has_files`: pages of files on disks are on the lists too.
+    """
 
     def __init__(
         self,
@@ -31,11 +47,14 @@ class LruAdd:
         lists: LruLists | None = None,
         *,
         active: bool = True,
+        has_files: bool = False,
     ) -> None:
         self._allocator, self._ledger = allocator, ledger
         self.lists, self._active = lists, active
+        self.has_files = has_files and lists is not None
         self._size = size
         self._waiting: list[list[int]] = [[] for _ in range(nr_cpus)]
+        self._files: list[list[int]] = [[] for _ in range(nr_cpus)]
 
     def add(self, cpu: int, pages: I64) -> None:
         """New pages, in order. Those that are left when every full sixteen have gone hold a reference. O(16)."""
@@ -46,7 +65,7 @@ class LruAdd:
         waiting = self._waiting[cpu]
         nr = len(waiting) + pages.size
         if nr >= self._size:
-            self.drain(cpu)
+            self._flush(self._waiting, cpu, active=self._active)
             waiting = self._waiting[cpu]
             left = nr % self._size
             if self.lists is not None:
@@ -65,23 +84,44 @@ class LruAdd:
         elif self._size:
             waiting.append(page)  # the last of a full one, which goes at once
             self._allocator.frames.count[page] += 1
-            self.drain(cpu)
+            self._flush(self._waiting, cpu, active=self._active)
         elif self.lists is not None:
             self.lists.add_one(page, active=self._active)
 
+    def add_file(self, cpu: int, page: int) -> None:
+        """lru_cache_add: a page of a file on a disk, which somebody has added to the page cache by itself. Not active."""
+        if not self.has_files:
+            return
+        self._files[cpu].append(page)
+        self._allocator.frames.count[page] += 1
+        if len(self._files[cpu]) >= self._size:
+            self._flush(self._files, cpu, active=False)
+
+    def list_files(self, pages: I64) -> None:
+        """pagevec_lru_add, of a pagevec that is the caller's own: pages of a file on a disk go to the inactive lists at once."""
+        if self.has_files and self.lists is not None:
+            self.lists.add(pages, active=False)
+
     def drain(self, cpu: int) -> None:
         """lru_add_drain on one CPU: the references go, and pages that nobody else holds are freed."""
-        waiting = self._waiting[cpu]
+        if self._files[cpu]:
+            self._flush(self._files, cpu, active=False)
+        if self._waiting[cpu]:
+            self._flush(self._waiting, cpu, active=self._active)
+
+    def _flush(self, pagevecs: list[list[int]], cpu: int, *, active: bool) -> None:
+        """One of them, to the lists."""
+        waiting = pagevecs[cpu]
         if waiting:
             pages = np.array(waiting, np.int64)
             freed = np.empty(pages.size, np.int64)
-            self._waiting[cpu] = []
+            pagevecs[cpu] = []
             count = self._allocator.frames.count
             nr = put_pages(count, pages, freed)
             self._allocator.free(freed[:nr])
             self._ledger.charge("page_free", nr)
             if self.lists is not None:
-                self.lists.add(pages[count[pages] > 0] if nr else pages, active=self._active)
+                self.lists.add(pages[count[pages] > 0] if nr else pages, active=active)
 
     def mark_accessed(self, pfn: int) -> None:
         """mark_page_accessed: somebody has used a page. The first time it says so, the second time it goes from the inactive list to the active one."""
@@ -108,8 +148,23 @@ class LruAdd:
             flags[rises] &= ~np.uint32(PG_REFERENCED)
             self._ledger.charge("pgactivate", rises.size)
 
+    def mark_files_accessed(self, pfns: I64) -> None:
+        """mark_page_accessed of pages of files on disks, if those are on lists."""
+        if self.has_files:
+            self.mark_all_accessed(pfns)
+
+    def end_page_writeback(self, pages: I64) -> None:
+        """They are written. Those that reclaim has sent, and are where it left them, are the next to be looked at."""
+        flags = self._allocator.frames.flags
+        state = flags[pages]
+        flags[pages] &= ~np.uint32(PG_WRITEBACK | PG_RECLAIM)
+        left = pages[(state & PG_RECLAIM != 0) & (state & (PG_LRU | PG_ACTIVE | PG_DIRTY) == PG_LRU)]
+        if self.lists is not None:
+            self.lists.rotate(left)
+        self._ledger.charge("pgrotated", left.size)
+
     def waiting(self, cpu: int) -> list[int]:
-        """The PFNs in the pagevec of a CPU."""
+        """The PFNs in the pagevec of a CPU that has anonymous pages."""
         return self._waiting[cpu]
 
     def room(self, cpu: int) -> int:
@@ -123,4 +178,4 @@ class LruAdd:
 
     def references(self) -> I64:
         """The PFNs that hold a reference here, for check()."""
-        return np.array([pfn for waiting in self._waiting for pfn in waiting], np.int64)
+        return np.array([pfn for waiting in self._waiting + self._files for pfn in waiting], np.int64)

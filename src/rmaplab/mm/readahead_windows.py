@@ -15,7 +15,7 @@ Source: mm/readahead.c and mm/filemap.c (do_generic_mapping_read, filemap_nopage
 
 from rmaplab.mm.file_rules import AheadWindow, Around
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.page_read import find_or_read, read_window
+from rmaplab.mm.page_read import find_or_read, page_cache_read, read_window
 from rmaplab.objects.flags import VM_RAND_READ, VM_SEQ_READ
 from rmaplab.objects.mm_types import AddressSpace, File, VmArea
 from rmaplab.objects.readahead import OFF, ReadaheadState
@@ -152,7 +152,7 @@ def fault(k: Kernel, vma: VmArea, opened: File, index: int) -> int:
     else:
         ra.hits += 1  # a page that is read alone counts too, when it is there
     if index not in file.pages:
-        read_window(k, file, index, 1)
+        page_cache_read(k, file, index)
     return find_or_read(k, file, index, k.rules.nopage_reads)
 
 
@@ -165,8 +165,9 @@ def _read_around(k: Kernel, file: AddressSpace, ra: ReadaheadState, index: int) 
 
 
 def _sane(k: Kernel, nr: int) -> int:
-    """max_sane_readahead: half of what is free; there is no list of inactive pages yet, which count too."""
-    return min(nr, k.machine.allocator.nr_free // 2)
+    """max_sane_readahead: half of what is free, or inactive."""
+    inactive = int(k.machine.allocator.lru.nr[:, 0].sum())
+    return min(nr, (k.machine.allocator.nr_free + inactive) // 2)
 
 
 def hit(opened: File, nr: int) -> None:

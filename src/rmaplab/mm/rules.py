@@ -27,6 +27,8 @@ class Rules(FileRules, IpcRules, SwapRules):
     """Pages that wait per CPU to go to the LRU, each with a reference; 0 if they go at once."""
     lru_lists: bool
     """New pages go on the lists that reclaim takes pages from. Where no reclaim is modelled there are none."""
+    lru_has_files: bool
+    """Pages of files on disks are on them too, and come on the inactive one."""
     new_pages_are_active: bool
     """They go on the active list, not on the inactive one; so do those that come back from swap."""
     new_anon_is_referenced: bool

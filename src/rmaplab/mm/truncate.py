@@ -15,6 +15,7 @@ Source: 2.6.2 mm/memory.c, vmtruncate, invalidate_mmap_range; mm/truncate.c, tru
 files.md D1.
 """
 
+from rmaplab.machine.frames import PG_WRITEBACK
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.file_io import LAST, extend
 from rmaplab.mm.kernel import Kernel
@@ -86,6 +87,8 @@ def _remove_one_by_one(k: Kernel, file: AddressSpace, first: int, last: int) -> 
             continue
         k.machine.frames.count[page] += 1
         wait_on_page(k, page)
+        while file.on_disk and k.machine.frames.flags[page] & PG_WRITEBACK:
+            k.page_cache.wait_for_writes(file)
         with k.batch() as batch:
             batch.hold_one(page, 0, 0, 0)
             k.machine.locks.enter_bits("PG_locked", batch.columns, 1)

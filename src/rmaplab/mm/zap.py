@@ -9,7 +9,9 @@ Source: 2.6.2 mm/memory.c (unmap_page_range, zap_page_range, clear_page_tables),
 import numpy as np
 
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import ENTRY, Batch
+from rmaplab.machine.batch import ENTRY, LENGTH, Batch
+from rmaplab.machine.entries import ACCESSED
+from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.pagetable import unhook_tables, zap_range
 from rmaplab.machine.pagetable_edit import free_level, free_range
 from rmaplab.mm.driver import sort_out
@@ -45,6 +47,7 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int, keep: int 
         elif nr:
             if k.page_cache.files:
                 k.page_cache.take_dirty(batch)
+                mark_young(k, batch)
             k.rmap.remove(batch)
             mm.rss -= nr
             tlb.remove_pages(batch)
@@ -73,6 +76,7 @@ def zap_with_devices(k: Kernel, tlb: MmuGather, batch: Batch) -> int:
     pages, told = sort_out(k, batch)
     if pages.nr:
         k.page_cache.take_dirty(pages)
+        mark_young(k, pages)
         if told.nr:
             k.rmap.remove(told)
         tlb.mm.rss -= pages.nr
@@ -80,6 +84,20 @@ def zap_with_devices(k: Kernel, tlb: MmuGather, batch: Batch) -> int:
         tlb.remove_pages(pages)  # which may cut it
         return nr
     return 0
+
+
+def mark_young(k: Kernel, batch: Batch) -> None:
+    """zap_pte_range: entries of a batch are about to go; pages of files on disks whose entries were young have been used (mark_page_accessed)."""
+    young = batch.columns[ENTRY, : batch.runs] & ACCESSED != 0
+    if not k.lru_add.has_files or not young.any():
+        return
+    frames = k.machine.frames
+    pfns = batch.pfns[np.repeat(young, batch.columns[LENGTH, : batch.runs])]
+    if not k.design.converts:
+        pfns = pfns[frames.flags[pfns] & PG_ANON == 0]
+    if (pfns := pfns[frames.mapping[pfns] != 0]).size:
+        on_disk = [address for address, file in k.page_cache.files.items() if file.on_disk]
+        k.lru_add.mark_files_accessed(pfns[np.isin(frames.mapping[pfns], on_disk)])
 
 
 def zap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:

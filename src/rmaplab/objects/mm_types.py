@@ -189,7 +189,7 @@ class AddressSpace:
     """
 
     __slots__ = (
-        "address", "driver", "has_nonlinear", "i_mmap", "lock", "named", "on_disk", "opens", "pages", "read_only", "shmem", "size", "store", "truncate_count"
+        "address", "driver", "has_nonlinear", "i_mmap", "lock", "named", "on_disk", "opens", "pages", "read_only", "shmem", "size", "store", "truncate_count", "write_failed"
     )  # fmt: skip
 
     def __init__(
@@ -205,6 +205,7 @@ class AddressSpace:
         self.named = True
         self.store: MutableMapping[int, bytes] = {}
         self.read_only = False
+        self.write_failed = False  # AS_EIO: reclaim could not write a page, and nobody has been told
         self.has_nonlinear = False  # VMAs that were nonlinear once may show it
         self.pages = RadixTree() if pages is None else pages
 

@@ -4,15 +4,15 @@
          ^                                                           inactive     busy, or on its way to swap: it is met again
          '---- head of inactive, of active <------------------------ active       referenced, mlocked, or no room in swap for it
 
-A page goes in three passes at least. The first gives it a place in swap, takes it from everybody and starts to write it; it goes to the head of the list. When
-it is written it goes to the tail (end_page_writeback), and the next pass that comes by frees it.
+An anonymous page goes in three passes at least. The first gives it a place in swap, takes it from everybody and starts to write it; it goes to the head of the list. When
+it is written it goes to the tail (end_page_writeback), and the next pass that comes by frees it. Pages of files have their place already (shrink_file.py).
 
 Isolated pages are on no list and have one reference more; who is freed meanwhile by everybody else goes when that one goes, and nobody counts him.
 
-Left out: pages of files, of tmpfs and of segments are on no list yet. The swap cache's index takes no memory, so add_to_swap fails for want of a slot only.
+Left out: pages of tmpfs and of segments are on no list yet. The swap cache's index takes no memory, so add_to_swap fails for want of a slot only. What truncate
+has left mapped, where it misses nonlinear VMAs, stays where it is: 2.6.2 would give it a place in swap.
 
-Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, shrink_list, shrink_cache, refill_inactive_zone; mm/page_io.c, swap_writepage; mm/filemap.c, end_page_writeback;
-reclaim.md A.3, D.2 to D.4.
+Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, shrink_list, shrink_cache, refill_inactive_zone; mm/page_io.c, swap_writepage; reclaim.md A.3, D.2 to D.4.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,7 @@ import numpy as np
 
 from rmaplab.machine.arrays import I8, I64, Bools
 from rmaplab.machine.frames import (
-    PG_ACTIVE,
     PG_DIRTY,
-    PG_LRU,
     PG_RECLAIM,
     PG_SWAPCACHE,
     PG_WRITEBACK,
@@ -35,7 +33,8 @@ from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
 from rmaplab.reclaim.page_out import add_all_to_swap, try_to_unmap_all
 from rmaplab.reclaim.rules import ReclaimRules
-from rmaplab.rmap.queries import Outcome, referenced
+from rmaplab.reclaim.shrink_file import FilePages
+from rmaplab.rmap.queries import Outcome, referenced, unmap
 
 SWAPPINESS = 60
 
@@ -63,6 +62,7 @@ class Shrinker:
     def __init__(self, k: Kernel, rules: ReclaimRules) -> None:
         self.k, self.rules = k, rules
         self.lists: LruLists = k.machine.allocator.lru
+        self.files = FilePages(k)
         allocator = k.machine.allocator
         self.total_memory = sum(max(zone.extent.present - zone.marks.high, 0) for zone in allocator.zones)
         """vm_total_pages: what `mapped` is a share of."""
@@ -118,34 +118,43 @@ class Shrinker:
             locks.drop(lock)
 
     def _shrink(self, pages: I64, scan: Scan) -> I8:
-        """What becomes of isolated and locked pages, by page. Those that are mapped and those that are not take turns, as they come: slots are taken and given back in that order."""
-        k, frames = self.k, self.k.machine.frames
+        """What becomes of isolated and locked pages, by page. Those of a kind, mapped or not, of files or not, take turns as they come: slots are taken and given back in that order."""
+        k, frames, files = self.k, self.k.machine.frames, self.files
         fates = np.zeros(pages.size, np.int8)
-        rows = np.flatnonzero(~k.swap.are_locked(pages))  # others are being read
-        flags, mapped = frames.flags[pages], frames.mapcount[pages] > 0
+        rows = np.flatnonzero(~(k.swap.are_locked(pages) | k.page_cache.are_locked(pages)))  # others are being read
+        flags, mapped, of_file = frames.flags[pages], frames.mapcount[pages] > 0, files.are_of_files(pages)
         busy = flags[rows] & PG_WRITEBACK != 0
         self._weigh(scan, (mapped | (flags & PG_SWAPCACHE != 0))[rows], busy)
         rows = rows[~busy]
         used = np.zeros(pages.size, np.bool_)
         used[rows] = referenced(k.rmap, pages[rows]).nr > 0
-        active = rows[used[rows] & (mapped | (flags & PG_SWAPCACHE != 0))[rows]]
-        fates[active] = Fate.ACTIVATE
-        rows = rows[fates[rows] == Fate.KEEP]
-        for turn in np.split(rows, np.flatnonzero(np.diff(mapped[rows])) + 1):
+        in_use = mapped | (flags & PG_SWAPCACHE != 0)
+        in_use[of_file] = files.are_shown(pages[of_file])
+        fates[rows[used[rows] & in_use[rows]]] = Fate.ACTIVATE
+        rows = rows[(fates[rows] == Fate.KEEP) & ~self._are_nobodys(pages[rows])]
+        for turn in np.split(rows, np.flatnonzero(np.diff(mapped[rows] + 2 * of_file[rows])) + 1):
+            page_out, free = (
+                (files.page_out, files.free) if turn.size and of_file[turn[0]] else (self._page_out, self._free)
+            )
             if turn.size and mapped[turn[0]]:
-                fates[turn] = self._unmap(pages[turn])
+                fates[turn] = self._unmap_file(pages[turn]) if of_file[turn[0]] else self._unmap(pages[turn])
                 turn = turn[fates[turn] == Fate.FREED]  # noqa: PLW2901  (as far as they have come)
                 fates[turn] = Fate.KEEP
             dirty = frames.flags[pages[turn]] & PG_DIRTY != 0
             if dirty.any():
                 written = turn[dirty & ~used[turn]]
-                self._page_out(pages[written])
+                page_out(pages[written])
                 if self.rules.writes_again_at_once:
                     under_way = frames.flags[pages[written]] & (PG_WRITEBACK | PG_DIRTY) != 0
                     dirty[np.isin(turn, written[~under_way])] = False
             clean = turn[~dirty]
-            fates[clean[self._free(pages[clean])]] = Fate.FREED
+            fates[clean[free(pages[clean])]] = Fate.FREED
         return fates
+
+    def _are_nobodys(self, pages: I64) -> Bools:
+        """Which of them truncate has left mapped."""
+        nobodys = self.k.rmap.unowned
+        return np.isin(pages, list(nobodys)) if nobodys else np.zeros(pages.size, np.bool_)
 
     def _unmap(self, pages: I64) -> I8:
         """Mapped pages get slots and are taken from everybody: KEEP, ACTIVATE, or FREED for those that go on from here."""
@@ -155,10 +164,12 @@ class Shrinker:
         got = add_all_to_swap(k, pages[new])
         fates[new[got:]] = Fate.ACTIVATE
         rows = np.flatnonzero(fates == Fate.FREED)
-        outcomes = try_to_unmap_all(k, pages[rows])
-        fates[rows[outcomes != Outcome.SUCCESS]] = Fate.ACTIVATE
-        fates[rows[outcomes == Outcome.AGAIN]] = Fate.KEEP
+        fates[rows] = _fates_of(try_to_unmap_all(k, pages[rows]))
         return fates
+
+    def _unmap_file(self, pages: I64) -> I8:
+        """The same of pages of files: nothing is put where they were mapped, but their number in nonlinear VMAs."""
+        return _fates_of(unmap(self.k.rmap, pages, np.zeros(pages.size, np.int64)).outcome)
 
     def _weigh(self, scan: Scan, twice: Bools, busy: Bools) -> None:
         """What pages count as, for slab and naps: what is mapped or cached twice; until 2.6.7 also what is under way."""
@@ -181,16 +192,7 @@ class Shrinker:
             pages = pages[~alone]
         k.machine.charge("pswpout", pages.size)
         flags[pages] |= np.uint32(PG_WRITEBACK)
-        k.swap.start_writing(pages, self._end_page_writeback)
-
-    def _end_page_writeback(self, pages: I64) -> None:
-        """They are written. Those that were for us, and are where we left them, are the next to be looked at."""
-        flags = self.k.machine.frames.flags
-        state = flags[pages]
-        flags[pages] &= ~np.uint32(PG_WRITEBACK | PG_RECLAIM)
-        left = pages[(state & PG_RECLAIM != 0) & (state & (PG_LRU | PG_ACTIVE | PG_DIRTY) == PG_LRU)]
-        self.lists.rotate(left)
-        self.k.machine.charge("pgrotated", left.size)
+        k.swap.start_writing(pages, k.lru_add.end_page_writeback)
 
     def _free(self, pages: I64) -> Bools:
         """Which of them only the swap cache and we have, and the slot has their bytes: they are free."""
@@ -225,6 +227,8 @@ class Shrinker:
         if not spares:
             used = referenced(k.rmap, pages[stays]).nr > 0
             stays[stays] = used | (not takes_mapped)
+        if not k.machine.swap_pages:  # there is no way out for them
+            stays |= ~self.files.are_of_files(pages)
         self._count(zone, "pgrefill", pages.size)
         k.machine.charge("pgdeactivate", int((~stays).sum()))
         self._put_back(np.concatenate((pages[~stays], pages[stays])), np.sort(stays))
@@ -253,3 +257,11 @@ class Shrinker:
         nr = put_pages(machine.frames.count, pages, freed)
         machine.allocator.free(freed[:nr])
         machine.charge("page_free", nr)
+
+
+def _fates_of(outcomes: I64) -> I8:
+    """Of pages that were to be unmapped: KEEP, ACTIVATE, or FREED for those that go on from here."""
+    fates = np.full(outcomes.size, Fate.FREED, np.int8)
+    fates[outcomes != Outcome.SUCCESS] = Fate.ACTIVATE
+    fates[outcomes == Outcome.AGAIN] = Fate.KEEP
+    return fates

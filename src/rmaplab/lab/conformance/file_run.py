@@ -8,6 +8,7 @@ The same seed makes the same calls. Beside the kit (kit.py), whose scripts have 
 
 from collections.abc import Callable, Iterator
 from random import Random
+from typing import Any
 
 from rmaplab.errors import BusError, SegmentationFault
 from rmaplab.kernels.system import boot
@@ -35,12 +36,23 @@ Calls = dict[Callable[[FileUser], None], int]
 
 
 class FileRun:
-    """One system, driven at random, with a thief beside it if one is wanted. Raises AssertionError, KernelBug at the first thing that is wrong."""
+    """One system, driven at random, with a thief beside it if one is wanted. Raises AssertionError, KernelBug at the first thing that is wrong.
+
+    `box` are fields of its box, where 64 MiB of RAM are not what is wanted.
+    """
 
     def __init__(
-        self, kernel: str, seed: int, *, index: str | None = None, paging: str | None = None, thief: bool = False
+        self,
+        kernel: str,
+        seed: int,
+        *,
+        index: str | None = None,
+        paging: str | None = None,
+        thief: bool = False,
+        **box: Any,
     ) -> None:
-        self.system = boot(kernel, ram="64M", swap="64M" if thief else "0", file_index=index, paging=paging)
+        given = {"ram": "64M", "swap": "64M" if thief else "0", "file_index": index, "paging": paging} | box
+        self.system = boot(kernel, **given)
         if thief:
             Thief(self.system, seed)
         self.choose = Random(seed)  # noqa: S311
