@@ -124,7 +124,7 @@ class Disk:
 
     def reap(self) -> None:
         """What is over by now is done, in order; who waited for it is woken."""
-        now_ns = self._now_ns if self.speed == NO_TIME else self._sched.now_ns
+        now_ns = self._reaped_until_ns
         while self._queue and self._queue[0].when_ns <= now_ns:
             request = self._queue.popleft()
             for finish in request.finish:
@@ -157,6 +157,11 @@ class Disk:
         return bool(self._queue)
 
     @property
+    def is_due(self) -> bool:
+        """Whether reap() would end anything."""
+        return bool(self._queue) and self._queue[0].when_ns <= self._reaped_until_ns
+
+    @property
     def nr_done(self) -> int:
         """Requests that are over: each was an interrupt."""
         return self._ledger.counts["disk_request"] - len(self._queue)
@@ -168,6 +173,10 @@ class Disk:
     @property
     def _now_ns(self) -> int:
         return self._sched.now_ns + self._ledger.pending_ns
+
+    @property
+    def _reaped_until_ns(self) -> int:
+        return self._now_ns if self.speed == NO_TIME else self._sched.now_ns
 
     def _arm(self) -> None:
         """One timer at a time: for the request at the head of the queue."""
