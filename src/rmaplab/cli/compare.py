@@ -71,7 +71,7 @@ MEANINGLESS = {
     "mallocgroup": (*_OF_FORKBENCH, "plot", "helpers", *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD),
     "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA, *_OF_SWAPLOAD),
     "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot", *_OF_SWAPLOAD),
-    "swapload": ("levels", "host", *_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA),
+    "swapload": ("levels", "host", "reclaim", *_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA),
 }
 """Options of the other workloads."""
 _FOR_SGA = {

@@ -6,7 +6,8 @@
     child 3    |===*=======*===| its sisters                      |---- own ----|
 
 "I'm running this kernel while writing this and it's under 500M swap load without problems" (the announcement, 18 March 2004). What that load was it does not say; this one is
-ours. Together they have so many different pages as were asked for: an eighth is inherited, and three times an eighth of that is copied. Without forks they are four processes
+ours. Together they have so many different pages as were asked for: an eighth is inherited, and three times an eighth of that is copied; pages that
+are written at random are some copies more. Without forks they are four processes
 that nobody has forked, with a quarter each.
 
 What a page holds follows from who wrote it, where it lies and how often it was written, so no two have the same bytes and a page that comes back from swap as another, or as it
@@ -25,13 +26,13 @@ import numpy as np
 from rmaplab.calls.task import Task
 from rmaplab.errors import SyscallError, UsageError
 from rmaplab.kernels.system import System
-from rmaplab.machine.arrays import I64
+from rmaplab.machine.arrays import I64, U64
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size
 
 PROCESSES = 4
 INHERITED = COPIED = 8  # one page in so many
 CHUNK = 256  # pages that are written or compared in one call
-IN_ORDER = 4  # the first page in so many is read in order
+IN_ORDER = 8  # the first page in so many is read in order
 AT_RANDOM = 50  # one page in so many is read or written at random
 LOAD = 500 << 20
 SMALL_RAM = 512 << 20
@@ -85,8 +86,9 @@ class Part:
 def contents(writer: I64, page: I64, turn: I64) -> bytes:
     """The bytes of pages, by who has written each, its number in the address space and how often. O(bytes)."""
     seed = ((writer << 56) ^ (page << 24) ^ turn).astype(np.uint64) * _SPREAD
-    words = (seed[:, None] + np.arange(PAGE_SIZE // 8, dtype=np.uint64)) * _MIX
-    return (words ^ (words >> np.uint64(29))).tobytes()
+    words: U64 = (seed[:, None] + np.arange(PAGE_SIZE // 8, dtype=np.uint64)) * _MIX
+    words ^= words >> np.uint64(29)
+    return bytes(words)
 
 
 class Swapload:

@@ -13,12 +13,11 @@ cache lines that walks fetch (LINES) at the price of a line of a pte_chain, all 
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rmaplab.errors import Hung, NoMemory, UsageError
 from rmaplab.kernels.box import Box
-from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.announcement.experiment import HUNG, KILLED, NS, OK, RECLAIM, hardware_as_json
 from rmaplab.lab.costs.localmalloc import A_LINE, LINES
@@ -100,11 +99,7 @@ def compare_swapload(
         if not 1 <= tables <= MOST_TABLES:
             raise UsageError(f"a burst of {tables} page tables: give 1 to {MOST_TABLES:,}, such as --bursts 1,8,32")
     for kernel in kernels:
-        if find_kernel(kernel).reclaim_class() is None:
-            raise UsageError(
-                f"{kernel} makes no room here, as nobody has built its reclaim: try --kernels 2.4.21,2.6.2,2.6.7"
-            )
-        system = boot(kernel, box)
+        system = boot(kernel, replace(box, reclaim=True))
         if A_LINE not in system.machine.ledger.prices.ns:
             raise UsageError(
                 f"the price list {system.machine.ledger.prices.name} does not price cache lines: leave --prices out"
@@ -129,11 +124,10 @@ def run_swapload(
     kernel: str, box: Box, load: int, seed: int, burst_tables: int = BURST_TABLES, *, forks: bool
 ) -> SwaploadRow:
     """To the end, whatever that is. Raises UsageError; running out of memory is an outcome."""
-    system = boot(kernel, box)
+    system = boot(kernel, replace(box, reclaim=True))
     system.kernel.set_burst(burst_tables)
     ram_bytes = system.machine.hardware.ram_bytes
     workload = Swapload(ram_bytes + load, seed, forks=forks)
-    killer = system.start_reclaim()
     began = time.perf_counter()
     end: tuple[str, str | None] = OK, None
     try:
@@ -144,7 +138,7 @@ def run_swapload(
         end = RECLAIM, str(failure)
     wall_s = time.perf_counter() - began
     system.close()
-    killed = len(killer.killed) if killer is not None else 0
+    killed = len(system.killer.killed) if system.killer is not None else 0
     outcome, why = _outcome(workload, end, killed)
     machine, k = system.machine, system.kernel
     counts, visits = machine.ledger.counts, machine.ledger.visits
