@@ -41,7 +41,8 @@ def test_as_many_different_pages_as_were_asked_for(nr: int, forks: bool, monkeyp
     workload.run(system)
     assert nr <= used[-1] <= nr * (1 + forks / 64)  # writes at random copy some more
     assert workload.verified_bytes == workload.written_bytes
-    assert workload.damage is workload.failed is None
+    assert workload.damage is None
+    assert workload.failed is None
 
 
 def test_what_comes_back_as_another_page_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

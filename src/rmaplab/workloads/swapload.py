@@ -26,7 +26,7 @@ import numpy as np
 from rmaplab.calls.task import Task
 from rmaplab.errors import SyscallError, UsageError
 from rmaplab.kernels.system import System
-from rmaplab.machine.arrays import I64, U64
+from rmaplab.machine.arrays import I64
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size
 
 PROCESSES = 4
@@ -86,7 +86,7 @@ class Part:
 def contents(writer: I64, page: I64, turn: I64) -> bytes:
     """The bytes of pages, by who has written each, its number in the address space and how often. O(bytes)."""
     seed = ((writer << 56) ^ (page << 24) ^ turn).astype(np.uint64) * _SPREAD
-    words: U64 = (seed[:, None] + np.arange(PAGE_SIZE // 8, dtype=np.uint64)) * _MIX
+    words = ((seed[:, None] + np.arange(PAGE_SIZE // 8, dtype=np.uint64)) * _MIX).astype(np.uint64, copy=False)
     words ^= words >> np.uint64(29)
     return bytes(words)
 
