@@ -111,6 +111,27 @@ def _one_box_is_enough(workload: str, plot: Path | None, *, host: bool) -> None:
         raise UsageError("--plot draws times over levels on one box: give one --cpus and one --ht")
 
 
+def _check_options(workload: str) -> None:
+    """Raises UsageError for what only other workloads have."""
+    typed = first_typed(MEANINGLESS[workload])
+    if typed is not None:
+        raise UsageError(f"{workload} has no {typed}: leave it out")
+
+
+def _boxes(box: Box, cpu_list: str, ht_list: str) -> list[Box]:
+    """Each number of CPUs with each way of hyper-threading."""
+    counts, hows = split_counts(cpu_list, "cpus", "1,2,4"), split_names(ht_list, "ht")
+    return [replace(box, cpus=nr, ht=how) for how in hows for nr in counts]
+
+
+def _swapload(kernels: list[str], box: Box, beyond: Beyond, plot: Path | None, out: Output) -> None:
+    """The exit code is 1 if bytes were wrong."""
+    from rmaplab.cli.work import compare as work
+
+    if not work.swapload(kernels, box, beyond, split_counts(beyond.bursts, "bursts", "1,8,32"), plot, out):
+        click.get_current_context().exit(1)
+
+
 def _group(family: Family) -> Family:
     """What localmalloc has where nothing was typed."""
     return family._replace(**{name: nr for name, nr in _GROUP.items() if first_typed((name,)) is None})
@@ -221,17 +242,13 @@ def command(
     sga: users attach a database's segment of 2.7 GiB until memory is gone, on 8 GiB without swap (mails of 2004). --ram and --split may be
     several. Minutes; up to 8 GiB of page tables and slabs are really there, beyond that it is arithmetic.
 
-    swapload: a working set of RAM + 500M that four processes write, read and compare, under each kernel's own reclaim. A page that comes back
-    with other bytes is told, and the exit code is 1.
+    swapload: RAM + 500M that four processes write, read and compare, under each kernel's reclaim. Exit code 1: a page has come back with other bytes.
     """
     check_workload(workload, KERNELS)
     kernel_list = split_names(KERNELS[workload] if kernels is None else kernels, "kernels")
-    typed = first_typed(MEANINGLESS[workload])
-    if typed is not None:
-        raise UsageError(f"{workload} has no {typed}: leave it out")
+    _check_options(workload)
     level_list = split_levels(levels)
-    counts, hows = split_counts(cpu_list, "cpus", "1,2,4"), split_names(ht_list, "ht")
-    boxes = [replace(box, cpus=nr, ht=how) for how in hows for nr in counts]
+    boxes = _boxes(box, cpu_list, ht_list)
     check_files(out.path, plot)
     if len(boxes) > 1:
         _one_box_is_enough(workload, plot, host=host)
@@ -247,9 +264,7 @@ def command(
     elif workload == "sga":
         work.sga(kernel_list, _with_usual(box, _SERVER), shared, out)
     elif workload == "swapload":
-        bursts = split_counts(beyond.bursts, "bursts", "1,8,32")
-        if not work.swapload(kernel_list, _with_usual(boxes[0], _DESKTOP), beyond, bursts, plot, out):
-            click.get_current_context().exit(1)
+        _swapload(kernel_list, _with_usual(boxes[0], _DESKTOP), beyond, plot, out)
     else:
         work.forkbench(kernel_list, level_list, boxes, plot, out, host=host)
 
