@@ -15,6 +15,7 @@ from rmaplab.kernels.box import Box
 from rmaplab.kernels.system import boot
 from rmaplab.lab.costs.swapload import WRONG, SwaploadRow, compare_swapload, run_swapload
 from rmaplab.mm.kernel import BURST_TABLES
+from rmaplab.reclaim.shrink import Shrinker
 
 MB = 1 << 20
 BOX = Box(ram="16M", swap="64M", paging="i386", boot_use="2M")
@@ -70,6 +71,22 @@ def test_the_same_seed_is_the_same_row_and_strangers_share_nothing(rows: dict[st
     strangers = run_swapload("2.6.2", BOX, LOAD, 1, forks=False)
     assert strangers.verified_bytes == strangers.written_bytes == 16 * MB + LOAD
     assert "cow_copy" not in strangers.ledger
+
+
+def test_what_is_under_way_is_passed_by_as_batch_by_batch(
+    rows: dict[str, SwaploadRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same counts, locks and time, to the last digit, where each batch is looked at."""
+    looked: list[int] = []
+
+    def one_by_one(*_: object) -> tuple[int, int]:
+        looked.append(1)
+        return 0, 0
+
+    monkeypatch.setattr(Shrinker, "_pass_by", one_by_one)
+    kernel = "2.6.5-rc1-aa1"
+    assert run_swapload(kernel, BOX, LOAD, 1, forks=True) == rows[kernel]
+    assert len(looked) > 1000
 
 
 def test_bursts() -> None:
