@@ -98,4 +98,6 @@ def _figure(name: str, value: float | None) -> str:
         return DASH
     if name == "kswapd's":
         return f"{value:.0%}"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.1f}" if value >= 1 else f"{value:.2f}"
