@@ -26,6 +26,7 @@ from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
 
 MOST_PAGES = 32  # of a request: max_sectors is 256
+MOST_REQUESTS = 128  # nr_requests, of reads and of writes: BLKDEV_MAX_RQ of 2.6, and as many in 2.4 (drivers/block/ll_rw_blk.c, from memory)
 
 
 @dataclass(slots=True, eq=False)
@@ -132,6 +133,11 @@ class Disk:
             request.done = True
             for entity in request.waiters:
                 self._sched.wake(entity)
+
+    def get_request_wait(self, operation: str) -> None:
+        """Who has handed in more than the queue takes of a kind sleeps until there is room; without a running task, time passes. No spinlock may be held."""
+        while sum(request.operation == operation for request in self._queue) > MOST_REQUESTS:
+            self.wait(self._queue[0])
 
     def congestion_wait(self, timeout_ns: int) -> None:
         """blk_congestion_wait: until the next request is done, but no longer than that. The running task sleeps; without one, time passes."""
