@@ -11,7 +11,7 @@ import pytest
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.frames import PG_ACTIVE, PG_LRU, Frames
+from rmaplab.machine.frames import PG_ACTIVE, PG_LRU, PG_WRITEBACK, Frames
 from rmaplab.machine.lru import LruLists, nr_gone
 
 ENDS = [100, 1000]
@@ -108,6 +108,18 @@ def test_a_page_that_is_freed_and_comes_again_is_not_met_at_its_old_place() -> N
     assert lists.pages(0, active=True).tolist() == [6]
     lists.add(array([5]), active=True)
     assert lists.take(0, 9, active=True).tolist() == [6, 5]
+
+
+def test_a_run_of_pages_with_a_flag_ends_with_the_first_that_has_none() -> None:
+    """Tail [5 7 8 9], and 6 has gone from behind 5: 5, 7 and 8 are under way."""
+    frames = Frames(100)
+    lists = LruLists(frames, [100])
+    lists.add(array([5, 6, 7, 8, 9]), active=False)
+    lists.remove(array([6]))
+    frames.flags[[5, 7, 8]] |= np.uint32(PG_WRITEBACK)
+    assert [lists.run_of(0, PG_WRITEBACK, most, active=False) for most in (0, 2, 9)] == [0, 2, 3]
+    assert lists.run_of(0, PG_LRU, 9, active=False) == 4
+    assert lists.run_of(0, PG_WRITEBACK, 9, active=True) == 0
 
 
 def test_check_recounts() -> None:

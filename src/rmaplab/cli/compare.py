@@ -29,6 +29,7 @@ KERNELS = {
     "mallocgroup": "2.6.5-rc1-aa1,6.18",
     "manyvmas": "2.6.2,2.6.5-rc1-aa1,2.6.7,6.18",
     "sga": "2.4.21,2.6.2,2.6.5-rc1+00100,2.6.5-rc1-aa1",
+    "swapload": "2.4.21,2.6.2,2.6.5-rc1,2.6.5-rc1-aa1,2.6.7",
 }
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,21 +51,32 @@ class Segment(NamedTuple):
     windows: bool
 
 
+class Beyond(NamedTuple):
+    """Of swapload; None where nothing was typed."""
+
+    load: str | None
+    seed: int
+    forks: bool
+    bursts: str
+
+
 _OF_MALLOCGROUP = Family._fields
 _OF_MANYVMAS = ("tests", "indexes", "mlock")
 _OF_SGA = Segment._fields
+_OF_SWAPLOAD = Beyond._fields
 _OF_FORKBENCH = ("levels", "ht_list", "cpu_list", "host")
 MEANINGLESS = {
-    "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA),
-    "localmalloc": (*_OF_FORKBENCH, *_OF_MANYVMAS, "ram", "swap", *_OF_SGA),
-    "mallocgroup": (*_OF_FORKBENCH, "plot", "helpers", *_OF_MANYVMAS, *_OF_SGA),
-    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA),
-    "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot"),
+    "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD),
+    "localmalloc": (*_OF_FORKBENCH, *_OF_MANYVMAS, "ram", "swap", *_OF_SGA, *_OF_SWAPLOAD),
+    "mallocgroup": (*_OF_FORKBENCH, "plot", "helpers", *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD),
+    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA, *_OF_SWAPLOAD),
+    "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot", *_OF_SWAPLOAD),
+    "swapload": ("levels", "host", "reclaim", *_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA),
 }
 """Options of the other workloads."""
 _FOR_SGA = {
     "ram": "several for sga; its default is 8G",
-    "swap": "sga's default is 0",
+    "swap": "sga's default is 0, swapload's 1G",
     "split": "several for sga; its default on i386 is 3:1,4:4",
     "levels": "forkbench alone",
     "host": "forkbench alone",
@@ -73,25 +85,51 @@ _FOR_SGA = {
 
 
 def _options_of_one(function: F) -> F:
-    """Those of mallocgroup and of sga, passed on as one argument each."""
-    return gathered(gathered(function, "family", _OF_MALLOCGROUP, Family), "shared", _OF_SGA, Segment)
+    """Those of mallocgroup, of sga and of swapload, passed on as one argument each."""
+    function = gathered(function, "family", _OF_MALLOCGROUP, Family)
+    return gathered(gathered(function, "shared", _OF_SGA, Segment), "beyond", _OF_SWAPLOAD, Beyond)
 
 
-def _server(box: Box) -> Box:
-    """The box that sga has where nothing was typed: 8 GiB without swap."""
-    untyped = {name: text for name, text in _SERVER.items() if first_typed((name,)) is None}
-    return replace(box, **untyped)
+def _with_usual(box: Box, usual: dict[str, Any]) -> Box:
+    """The box that a workload has where nothing was typed."""
+    return replace(box, **{name: text for name, text in usual.items() if first_typed((name,)) is None})
 
 
 _SERVER: dict[str, Any] = {"ram": "8G", "swap": "0"}
+"""Of sga."""
+_DESKTOP: dict[str, Any] = {"ram": "1G", "swap": "1G"}
+"""Of swapload."""
 
 
-def _one_box_is_enough(plot: Path | None, *, host: bool) -> None:
+def _one_box_is_enough(workload: str, plot: Path | None, *, host: bool) -> None:
     """Raises UsageError for what cannot be on several."""
+    if workload != "forkbench":
+        raise UsageError(f"{workload} runs on one box: give one --cpus and one --ht")
     if host:
         raise UsageError("--host has the CPUs it has: leave it out, or give one --cpus and one --ht")
     if plot is not None:
         raise UsageError("--plot draws times over levels on one box: give one --cpus and one --ht")
+
+
+def _check_options(workload: str) -> None:
+    """Raises UsageError for what only other workloads have."""
+    typed = first_typed(MEANINGLESS[workload])
+    if typed is not None:
+        raise UsageError(f"{workload} has no {typed}: leave it out")
+
+
+def _boxes(box: Box, cpu_list: str, ht_list: str) -> list[Box]:
+    """Each number of CPUs with each way of hyper-threading."""
+    counts, hows = split_counts(cpu_list, "cpus", "1,2,4"), split_names(ht_list, "ht")
+    return [replace(box, cpus=nr, ht=how) for how in hows for nr in counts]
+
+
+def _swapload(kernels: list[str], box: Box, beyond: Beyond, plot: Path | None, out: Output) -> None:
+    """The exit code is 1 if bytes were wrong."""
+    from rmaplab.cli.work import compare as work
+
+    if not work.swapload(kernels, box, beyond, split_counts(beyond.bursts, "bursts", "1,8,32"), plot, out):
+        click.get_current_context().exit(1)
 
 
 def _group(family: Family) -> Family:
@@ -142,6 +180,19 @@ _GROUP = {"children": 200, "pages": 32}
 )
 @click.option("--segment", metavar="SIZE", help="sga: the segment.  [default: 2.7G; with --windows 512M]")
 @click.option("--windows", is_flag=True, help="sga: mapped 32 KiB at a time, in order, backwards, by remap_file_pages.")
+@click.option(
+    "--load",
+    metavar="SIZE",
+    help="swapload: what the working set has more than RAM.  [default: 500M; below 512M of RAM half of that]",
+)
+@click.option("--seed", default=1, metavar="N", help="swapload: of the pages that are touched at random.")
+@click.option("--forks/--no-forks", default=True, help="swapload: three processes are forked, or all are strangers.")
+@click.option(
+    "--bursts",
+    default="32",
+    metavar="N,N,...",
+    help="swapload: page tables of work after which others may act; with 1,8,32 it is seen what hangs on that.",
+)
 @click.option("--host", is_flag=True, help="Run it on the real kernel too (needs a C compiler).")
 @click.option(
     "--cpus",
@@ -164,6 +215,7 @@ def command(
     tests: str,
     indexes: str | None,
     shared: Segment,
+    beyond: Beyond,
     box: Box,
     cpu_list: str,
     ht_list: str,
@@ -173,7 +225,7 @@ def command(
     mlock: bool,
     host: bool,
 ) -> None:
-    """Run WORKLOAD (forkbench, localmalloc, mallocgroup, manyvmas, sga) on several kernels, side by side.
+    """Run WORKLOAD (forkbench, localmalloc, mallocgroup, manyvmas, sga, swapload) on several kernels, side by side.
 
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
@@ -189,18 +241,17 @@ def command(
 
     sga: users attach a database's segment of 2.7 GiB until memory is gone, on 8 GiB without swap (mails of 2004). --ram and --split may be
     several. Minutes; up to 8 GiB of page tables and slabs are really there, beyond that it is arithmetic.
+
+    swapload: RAM + 500M that four processes write, read and compare, under each kernel's reclaim. Exit code 1: a page has come back with other bytes.
     """
     check_workload(workload, KERNELS)
     kernel_list = split_names(KERNELS[workload] if kernels is None else kernels, "kernels")
-    typed = first_typed(MEANINGLESS[workload])
-    if typed is not None:
-        raise UsageError(f"{workload} has no {typed}: leave it out")
+    _check_options(workload)
     level_list = split_levels(levels)
-    counts, hows = split_counts(cpu_list, "cpus", "1,2,4"), split_names(ht_list, "ht")
-    boxes = [replace(box, cpus=nr, ht=how) for how in hows for nr in counts]
+    boxes = _boxes(box, cpu_list, ht_list)
     check_files(out.path, plot)
     if len(boxes) > 1:
-        _one_box_is_enough(plot, host=host)
+        _one_box_is_enough(workload, plot, host=host)
     from rmaplab.cli.work import compare as work
 
     if workload == "mallocgroup":
@@ -211,7 +262,9 @@ def command(
         index_list = [] if indexes is None else split_names(indexes, "indexes")
         work.manyvmas(split_names(tests, "tests"), kernel_list, index_list, boxes[0], plot, out, locked=mlock)
     elif workload == "sga":
-        work.sga(kernel_list, _server(box), shared, out)
+        work.sga(kernel_list, _with_usual(box, _SERVER), shared, out)
+    elif workload == "swapload":
+        _swapload(kernel_list, _with_usual(boxes[0], _DESKTOP), beyond, plot, out)
     else:
         work.forkbench(kernel_list, level_list, boxes, plot, out, host=host)
 

@@ -26,6 +26,7 @@ from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
 
 MOST_PAGES = 32  # of a request: max_sectors is 256
+MOST_REQUESTS = 128  # nr_requests, of reads and of writes: BLKDEV_MAX_RQ of 2.6, and as many in 2.4 (drivers/block/ll_rw_blk.c, from memory)
 
 
 @dataclass(slots=True, eq=False)
@@ -124,7 +125,7 @@ class Disk:
 
     def reap(self) -> None:
         """What is over by now is done, in order; who waited for it is woken."""
-        now_ns = self._now_ns if self.speed == NO_TIME else self._sched.now_ns
+        now_ns = self._reaped_until_ns
         while self._queue and self._queue[0].when_ns <= now_ns:
             request = self._queue.popleft()
             for finish in request.finish:
@@ -132,6 +133,11 @@ class Disk:
             request.done = True
             for entity in request.waiters:
                 self._sched.wake(entity)
+
+    def get_request_wait(self, operation: str) -> None:
+        """Who has handed in more than the queue takes of a kind sleeps until there is room; without a running task, time passes. No spinlock may be held."""
+        while sum(request.operation == operation for request in self._queue) > MOST_REQUESTS:
+            self.wait(self._queue[0])
 
     def congestion_wait(self, timeout_ns: int) -> None:
         """blk_congestion_wait: until the next request is done, but no longer than that. The running task sleeps; without one, time passes."""
@@ -157,6 +163,11 @@ class Disk:
         return bool(self._queue)
 
     @property
+    def is_due(self) -> bool:
+        """Whether reap() would end anything."""
+        return bool(self._queue) and self._queue[0].when_ns <= self._reaped_until_ns
+
+    @property
     def nr_done(self) -> int:
         """Requests that are over: each was an interrupt."""
         return self._ledger.counts["disk_request"] - len(self._queue)
@@ -168,6 +179,10 @@ class Disk:
     @property
     def _now_ns(self) -> int:
         return self._sched.now_ns + self._ledger.pending_ns
+
+    @property
+    def _reaped_until_ns(self) -> int:
+        return self._now_ns if self.speed == NO_TIME else self._sched.now_ns
 
     def _arm(self) -> None:
         """One timer at a time: for the request at the head of the queue."""

@@ -56,6 +56,10 @@ class LruRow:
         self.first, nr = _take(self._at, self._flags, self.pfns, self.stamps, self.first, self.end, taken)
         return taken[:nr]
 
+    def run_of(self, bits: int, most: int) -> int:
+        """How many pages at the tail all have one of these flags, up to the first without, or `most`. O(places passed)."""
+        return int(_run_of(self._at, self._flags, self.pfns, self.stamps, self.first, self.end, bits, most))
+
     def all_have(self, column: I32) -> bool:
         """Whether that is not 0 for any page that is there. O(places)."""
         return bool(_all_have(self._at, self._flags, self.pfns, self.stamps, self.first, self.end, column))
@@ -140,6 +144,10 @@ class LruLists:
         else:
             self.nr[zone, int(active)] -= taken.size
         return taken
+
+    def run_of(self, zone: int, bits: int, most: int, *, active: bool) -> int:
+        """How many pages at a list's tail all have one of these flags, up to the first without, or `most`. O(places passed)."""
+        return self._rows[zone][active].run_of(bits, most)
 
     def row(self, *, active: bool) -> tuple[LruRow, LruPlaces]:
         """The row of joined lists, for who goes through it himself (reclaim/one_list.py), and what belongs to its places."""
@@ -239,6 +247,20 @@ def _take(at: I64, flags: U32, pfns: I64, stamps: I64, first: int, end: int, tak
             nr += 1
         first += 1
     return first, nr
+
+
+@kernel
+def _run_of(at: I64, flags: U32, pfns: I64, stamps: I64, first: int, end: int, bits: int, most: int) -> int:
+    """How many pages that are still at their places come before the first without one of `bits`."""
+    nr = 0
+    while first < end and nr < most:
+        pfn = np.uint64(pfns[first])
+        if at[pfn] == stamps[first] and flags[pfn] & PG_LRU:
+            if not flags[pfn] & np.uint32(bits):
+                return nr
+            nr += 1
+        first += 1
+    return nr
 
 
 @kernel

@@ -58,7 +58,7 @@ def lock_order(design: type[ReverseMap], file_lock: FileLock) -> LockClasses:
     return (*MM_LOCKS[:-1], FILE_LOCKS[file_lock], *design.outer_lock_classes, MM_LOCKS[-1], *design.lock_classes)
 
 
-BURST_TABLES = 32  # leaf tables a burst of work covers at most
+BURST_TABLES = 32  # leaf tables a burst of work covers at most, unless a kernel is told otherwise
 
 
 class PageHolder(Protocol):
@@ -129,7 +129,12 @@ class Kernel:
         self.swap = self._make_swap()
         self._make_files()
         self.holders: list[PageHolder] = [self.lru_add, self.swap, self.page_cache]
-        self.burst_bytes = BURST_TABLES * paging.leaf_span
+        self.set_burst(BURST_TABLES)
+
+    def set_burst(self, tables: int) -> None:
+        """A burst of work covers so many leaf tables at most: how finely those who act at once take turns. To be said before anything runs."""
+        self.burst_tables = tables
+        self.burst_bytes = tables * self.machine.paging.leaf_span
         self._batches: list[Batch] = []
 
     def _make_swap(self) -> Swap:
@@ -186,7 +191,7 @@ class Kernel:
         if self._batches:
             return self._batches.pop()
         paging = self.machine.paging
-        return Batch(BURST_TABLES << paging.bits, paging.entry_bytes, self._batches)
+        return Batch(self.burst_tables << paging.bits, paging.entry_bytes, self._batches)
 
     def lock_entries(self, mm: MmStruct) -> None:
         """page_table_lock, for as long as a call changes entries; where tables have locks of their own, each burst takes its first table's."""

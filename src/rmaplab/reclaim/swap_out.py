@@ -71,6 +71,7 @@ class SwapOut:
         counter = 2 * k.mmlist.nr
         while counter >= 0:
             k.machine.locks.pass_through(k.mmlist_lock)
+            k.rmap.walk_locks[k.mmlist_lock.type.name] += 1
             mm = self._next_mm()
             if mm is None:
                 return False
@@ -122,13 +123,17 @@ class SwapOut:
     def _take(self, lock: Lock) -> bool:
         """Waiting for it, where somebody runs who can give it back."""
         locks = self.k.machine.locks
+        taken = True
         if self.k.machine.sched.current is None:
-            return locks.try_take(lock)
-        locks.take(lock)
-        return True
+            taken = locks.try_take(lock)
+        else:
+            locks.take(lock)
+        self.k.rmap.walk_locks[lock.type.name] += taken
+        return taken
 
     def _swap_out_vma(self, vma: VmArea, address: int, goal: int, classzone: int) -> int:
         """From `address` to its end, or until nothing is wanted any more: what is."""
+        self.k.machine.charge("swap_out_vma")
         if vma.flags & VM_RESERVED or is_device(vma):
             return goal
         while address < vma.end and goal:

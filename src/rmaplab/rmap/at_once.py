@@ -210,8 +210,10 @@ def _charge(rmap: Rmap, met: Met, tables: LockWay) -> None:
     ledger.charge("table_walk", met.sites.table_walks)
     if met.lock is not None:
         locks.count(met.lock.type.name, met.rows.size, write=not met.lock.type.sleeps)
+        rmap.walk_locks[met.lock.type.name] += met.rows.size
     if tables is not LockWay.LEFT:
         locks.count("page_table_lock", met.sites.row.size)
+        rmap.walk_locks["page_table_lock"] += met.sites.row.size
         locks.classes["page_table_lock"].trylock_failures += met.sites.nr_busy
 
 
@@ -219,6 +221,7 @@ def _count_locks(rmap: Rmap, nr: int) -> None:
     """The bit lock of each page."""
     if rmap.design.page_lock is not None and nr:
         rmap.machine.locks.count(rmap.design.page_lock, nr)
+        rmap.walk_locks[rmap.design.page_lock] += nr
 
 
 # -- the loops ---------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ Sources: 2.6.2 mm/rmap.c, page_add_rmap, page_remove_rmap; 2.6.7 mm/rmap.c, page
 6.18 mm/rmap.c, __folio_set_anon; mm/page_alloc.c, free_pages_prepare; eras.md 1.1, 2.3.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
@@ -54,6 +55,8 @@ class Rmap:
         """What pages of files name, by its address."""
         self.unowned = set[int]()
         """Pages of files that truncate has left mapped where it did not look, and that name nobody."""
+        self.walk_locks: Counter[str] = Counter()
+        """By class: locks taken to look for a page's entries, by page_referenced and try_to_unmap, and by 2.4's swap_out. Nobody else's are among them."""
         self._locks, self._page_lock = self.machine.locks, design.page_lock
         self._unit = PAGE_SHIFT if design.linear else 0
         frames = self.frames

@@ -172,6 +172,8 @@ class _PageWalk:
     def __enter__(self) -> Self:
         self.rmap.enter_bits(self.one)
         design, locks = self.rmap.design, self.rmap.machine.locks
+        if design.page_lock is not None:
+            self.rmap.walk_locks[design.page_lock] += 1
         if self._file is not None:
             self.contended = not _take(self.rmap, self._file.lock, self._owner, write=not self.rmap.file_lock_is_shared)
             self._lock = None if self.contended else self._file.lock
@@ -266,8 +268,11 @@ class _PageWalk:
 def _take(rmap: Rmap, lock: Lock, way: LockWay, *, write: bool = True) -> bool:
     """Whether it is held now. Who acts at a point of somebody else (Locks.reach) tries in any case."""
     if way is LockWay.TRIED or rmap.machine.locks.acting:
-        return rmap.machine.locks.try_take(lock, write=write)
+        taken = rmap.machine.locks.try_take(lock, write=write)
+        rmap.walk_locks[lock.type.name] += taken
+        return taken
     rmap.machine.locks.take(lock, write=write)
+    rmap.walk_locks[lock.type.name] += 1
     return True
 
 

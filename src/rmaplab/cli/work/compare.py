@@ -18,11 +18,13 @@ from rmaplab.lab.costs.localmalloc import LocalMallocRow, compare_localmalloc
 from rmaplab.lab.costs.mallocgroup import WalkResult, compare_mallocgroup
 from rmaplab.lab.costs.manyvmas import ManyVmasRow, compare_manyvmas
 from rmaplab.lab.costs.sga import HOST_BYTES, SgaRow, compare_sga
+from rmaplab.lab.costs.swapload import WRONG, SwaploadRow, compare_swapload
 from rmaplab.report.emit import emit
 from rmaplab.report.localmalloc import LocalMallocReport, of_all_children
 from rmaplab.report.mallocgroup import WalksReport
 from rmaplab.report.manyvmas import ManyVmasReport, published
 from rmaplab.report.sga import SgaReport
+from rmaplab.report.swapload import SwaploadReport
 from rmaplab.report.times import Comparison, Scaling
 from rmaplab.units import format_size, parse_size
 from rmaplab.workloads.sga import How
@@ -130,3 +132,31 @@ def sga(kernels: list[str], typed: Box, shared: tuple[int | None, str | None, bo
         show,
         meanwhile=meanwhile,
     )
+
+
+def swapload(
+    kernels: list[str],
+    typed: Box,
+    beyond: tuple[str | None, int, bool, str],
+    bursts: list[int],
+    plot: Path | None,
+    out: Output,
+) -> bool:
+    """Each kernel with each burst: whether all bytes were right. `beyond`: load (None: the usual one), seed, whether with forks."""
+    load, seed, forks, _ = beyond
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: give a number of 0 or more")
+    wanted = None if load is None else parse_size(load)
+    runs, total = compare_swapload(kernels, with_paging(typed, kernels), wanted, seed, bursts, forks=forks)
+    rows: list[SwaploadRow] = []
+
+    def show(found: Sequence[SwaploadRow]) -> None:
+        rows.extend(found)
+        emit(SwaploadReport(found), *out)
+        if plot is not None and len(found) == total:
+            from rmaplab.report.swapload_plot import plot_swapload  # noqa: PLC0415  (matplotlib is optional, and slow)
+
+            plot_swapload(found, plot)
+
+    gather(runs, "the first kernel", total, lambda row: f"{row.kernel}: {row.outcome}", show)
+    return all(row.outcome != WRONG for row in rows)

@@ -1,0 +1,103 @@
+"""The tables of swapload: what each kernel has done to live beyond RAM, and what of it hangs on the grain of simulated time."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.console import Group
+
+from rmaplab.lab.costs.swapload import SwaploadRow
+from rmaplab.report.emit import Report
+from rmaplab.report.tables import DASH, Table, new_table
+from rmaplab.units import format_size
+
+COUNTS: Mapping[str, Callable[[SwaploadRow], float | None]] = {
+    "pages in": lambda row: row.swap["pages_in"],
+    "pages out": lambda row: row.swap["pages_out"],
+    "scanned per freed": lambda row: row.scanned_per_freed,
+    "entries per freed": lambda row: row.entries_per_freed,
+    "VMAs per freed": lambda row: row.vmas_per_freed,
+    "visits useful": lambda row: row.visits["useful"] if row.visits["all"] else None,
+    "in vain": lambda row: row.visits["in_vain"] if row.visits["all"] else None,
+    "reclaim locks": lambda row: sum(row.walk_locks.values()),
+    "allocstalls": lambda row: row.stalls,
+    "kswapd's": lambda row: row.kswapd_share,
+    "s, believed": lambda row: row.time_s["real"],
+    "walks s, believed": lambda row: row.walks_s,
+}
+"""Columns of the table, and lines of that of bursts."""
+CAPTION = (
+    "scanned: pages looked at on the lists; entries, VMAs: read and gone through to find who maps a page; by page freed. reclaim locks: taken for that. visits: of walks from a page; "
+    "2.4 makes none.\nallocstalls: of 2.4 calls of balance_classzone. kswapd's: its share of the pages freed.\n"
+    "believed: all seconds, simulated with a disk of 2004 whose figures are believed; walks: their cache lines, all cold, which are in no other column.\n"
+    "The announcement's BUG in page_add_rmap, found twenty hours later by a day of swapping and forking (Andrea Arcangeli, 18 March 2004, <20040318221447.GA3248@dualathlon.random>), is a "
+    "race of a few\ninstructions: here a fault is one step, so no run can meet it."
+)
+
+
+class SwaploadReport(Report[SwaploadRow]):
+    """What `compare swapload` found."""
+
+    def text(self) -> Table | Group:
+        """A row per kernel; with several bursts what hangs on them besides."""
+        bursts = sorted({row.burst_tables for row in self.rows})
+        if len(bursts) == 1:
+            return _kernels(self.rows, with_bursts=False)
+        return Group(_kernels(self.rows, with_bursts=True), "", _bursts(self.rows, bursts))
+
+
+def _kernels(rows: Sequence[SwaploadRow], *, with_bursts: bool) -> Table:
+    one = rows[0]
+    hardware, burst = one.hardware, ">burst|" if with_bursts else ""
+    table = new_table(
+        f"swapload: {format_size(one.working_set_bytes)} written, read and compared by four processes, {'three of them forked' if one.forks else 'none of them forked'}, "
+        f"on {format_size(hardware['ram_bytes'])} of RAM and {format_size(hardware['swap_bytes'])} of swap ({hardware['arch']}, {hardware['cpus']} CPUs)",
+        f"kernel|{burst}design|outcome|{'|'.join(f'>{name}' for name in COUNTS)}|>verified|>wall s",
+        caption="\n".join([*_whys(rows), CAPTION]),
+        leave_out="design|verified|wall s|VMAs per freed|walks s, believed|reclaim locks",
+    )
+    for i, row in enumerate(rows):
+        last = with_bursts and (i + 1 == len(rows) or rows[i + 1].kernel != row.kernel)
+        table.add_row(
+            row.kernel,
+            *([str(row.burst_tables)] if with_bursts else []),
+            row.design,
+            row.outcome,
+            *(_figure(name, count(row)) for name, count in COUNTS.items()),
+            format_size(row.verified_bytes),
+            f"{row.wall_s:.1f}",
+            end_section=last,
+        )
+    return table
+
+
+def _whys(rows: Sequence[SwaploadRow]) -> list[str]:
+    """A line for each kernel that did not come to the end."""
+    return [f"{row.kernel}, {row.outcome}: {row.why}." for row in rows if row.why is not None]
+
+
+def _bursts(rows: Sequence[SwaploadRow], bursts: Sequence[int]) -> Table:
+    """A line for each count of each kernel, and by how much the largest is more than the smallest."""
+    table = new_table(
+        "what hangs on the burst: page tables of work after which others may act",
+        f"kernel|count|{'|'.join(f'>{tables}' for tables in bursts)}|>apart",
+        caption="apart: how much more the largest is than the smallest. What is 0% does not hang on the grain; of the rest no digit beyond that is a statement about Linux.",
+    )
+    kernels = list(dict.fromkeys(row.kernel for row in rows))
+    for kernel in kernels:
+        mine = {row.burst_tables: row for row in rows if row.kernel == kernel}
+        for nr, (name, count) in enumerate(COUNTS.items()):
+            found = [count(mine[tables]) if tables in mine else None for tables in bursts]
+            there = [value for value in found if value is not None]
+            apart = f"{(max(there) / min(there) - 1):.1%}" if there and min(there) > 0 else DASH
+            shown = (_figure(name, value) for value in found)
+            table.add_row(kernel if nr == 0 else "", name, *shown, apart, end_section=nr + 1 == len(COUNTS))
+    return table
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return DASH
+    if name == "kswapd's":
+        return f"{value:.0%}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.1f}" if value >= 1 else f"{value:.2f}"
