@@ -53,18 +53,24 @@ def test_who_has_no_vmas(pid: object) -> None:
         areas_of(pid())  # type: ignore[operator]
 
 
+def _wait_for_arguments(pid: int) -> None:
+    """Of a process that Popen has started: exec closes our pipe before it has any."""
+    while not Path(f"/proc/{pid}/cmdline").read_bytes():
+        pass
+
+
 def test_a_name_instead_of_a_pid(tmp_path: os.PathLike[str]) -> None:
     """By comm or by the file name of the first argument; one is found, several are listed, a near miss is named. Never ourselves."""
     name = f"zoo{os.getpid()}"
     with subprocess.Popen([name, "100"], executable="/bin/sleep") as one:
         try:
-            while not Path(f"/proc/{one.pid}/cmdline").read_bytes():
-                pass  # exec has closed our pipe before it has arguments
+            _wait_for_arguments(one.pid)
             assert find_pid(name) == one.pid
             with pytest.raises(UsageError, match=rf"no process is called '{name}s': did you mean '{name}'"):
                 find_pid(f"{name}s")
             with subprocess.Popen([f"/nowhere/{name}", "100"], executable="/bin/sleep") as other:
                 try:
+                    _wait_for_arguments(other.pid)
                     with pytest.raises(
                         UsageError, match=rf"2 processes are called '{name}': .* {one.pid}, {other.pid}"
                     ):
