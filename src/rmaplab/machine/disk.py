@@ -26,7 +26,7 @@ from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
 
 MOST_PAGES = 32  # of a request: max_sectors is 256
-MOST_REQUESTS = 128  # nr_requests, of reads and of writes: BLKDEV_MAX_RQ of 2.6, and as many in 2.4 (drivers/block/ll_rw_blk.c, from memory)
+MOST_REQUESTS = 128  # of a direction: BLKDEV_MAX_RQ of 2.6.9's include/linux/blkdev.h, with count[2] in struct request_list; as many in 2.4, from memory
 
 
 @dataclass(slots=True, eq=False)
