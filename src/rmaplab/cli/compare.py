@@ -55,7 +55,7 @@ class Beyond(NamedTuple):
     """Of swapload; None where nothing was typed."""
 
     load: str | None
-    seed: int
+    seed: int | None
     forks: bool
     bursts: str
 
@@ -185,7 +185,7 @@ _GROUP = {"children": 200, "pages": 32}
     metavar="SIZE",
     help="swapload: what the working set has more than RAM.  [default: 500M; below 512M of RAM half of that]",
 )
-@click.option("--seed", default=1, metavar="N", help="swapload: of the pages that are touched at random.")
+@click.option("--seed", type=int, metavar="N", help="swapload: of the pages that are touched at random.  [default: 1]")
 @click.option("--forks/--no-forks", default=True, help="swapload: three processes are forked, or all are strangers.")
 @click.option(
     "--bursts",

@@ -137,13 +137,14 @@ def sga(kernels: list[str], typed: Box, shared: tuple[int | None, str | None, bo
 def swapload(
     kernels: list[str],
     typed: Box,
-    beyond: tuple[str | None, int, bool, str],
+    beyond: tuple[str | None, int | None, bool, str],
     bursts: list[int],
     plot: Path | None,
     out: Output,
 ) -> bool:
     """Each kernel with each burst: whether all bytes were right. `beyond`: load (None: the usual one), seed, whether with forks."""
     load, seed, forks, _ = beyond
+    seed = 1 if seed is None else seed
     if seed < 0:
         raise UsageError(f"--seed {seed}: give a number of 0 or more")
     wanted = None if load is None else parse_size(load)
