@@ -93,6 +93,8 @@ def test_programs_wake_it_and_nothing_is_lost(kernel: str, pages: int) -> None:
     counts = system.machine.ledger.counts
     assert sorted(ended) == [1, 2]
     assert 50 < counts["kswapd_steal"] <= counts["pgsteal"]
+    found = system.vmstat()
+    assert (found["kswapd_steal"], found["pageoutrun"]) == (counts["kswapd_steal"], counts["pageoutrun"])
     assert kswapd.asleep
 
 

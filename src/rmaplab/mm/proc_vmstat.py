@@ -7,8 +7,8 @@
 Pages, but for pgpgin and pgpgout, which are KiB and have swap in them, and nr_kernel_stack, KiB too. pgfree has what boot gave to the page allocator, so pgfree less
 pgalloc is what is free or on a CPU's list. A scan of a list that is as long as the batch counts one too many, as Linux does.
 
-0, because nobody does it here: what kswapd does (kswapd_steal, pageoutrun, pgscan_kswapd_*: it does not run), slab caches that shrink (slabs_scanned), inodes that are dropped
-(pginodesteal, kswapd_inodesteal), nr_unstable (NFS). pgfault is without faults that ended in a signal. Of 6.18 are left out: zones but DMA and NORMAL (the model's NORMAL has what
+0, because nobody does it here: slab caches that shrink (slabs_scanned), inodes that are dropped (pginodesteal, kswapd_inodesteal), nr_unstable (NFS). kswapd runs
+only where programs do and the box makes room; else kswapd_steal, pageoutrun and pgscan_kswapd_* stay 0. pgfault is without faults that ended in a signal. Of 6.18 are left out: zones but DMA and NORMAL (the model's NORMAL has what
 lies in DMA32 there), its lists, NUMA, compaction, and whatever else is not modelled.
 
 Source: 2.6.2, 2.6.5, 2.6.7 mm/page_alloc.c, vmstat_text, vmstat_start; HT:927e073cd0, "vm: per-zone vmscan instrumentation"; 2.4.27 fs/proc/proc_misc.c, kstat_read_proc;
@@ -94,7 +94,7 @@ def vmstat_text(k: Kernel, era: VmstatEra) -> str:
 def _event(state: PageState, name: str) -> int:
     """What the ledger counts under its own name, or a zone: pgscan_direct_high is what was scanned in HIGHMEM, and not by kswapd."""
     event, _, zone = name.rpartition("_")
-    if not event:
+    if zone not in _ZONES:
         return state.event(name)
     if event == "pgscan_direct":
         return state.in_zone("pgscan", zone) - state.in_zone("pgscan_kswapd", zone)
