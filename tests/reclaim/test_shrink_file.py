@@ -290,8 +290,10 @@ def test_a_dirty_page_is_written_once_and_goes_when_it_is(kernel: str, mapped: b
     assert sorted(stage.file.pages) == list(range(8, 16))
     assert {stage.state(page) for page in range(8, 16)} == {(PG_LRU | PG_WRITEBACK | PG_RECLAIM, 1)}
     assert stage.counted("disk_write") == 8
+    assert stage.system.vmstat()["nr_writeback"] == 8
     assert stage.scan().freed == 0, "what is under way is kept"
     stage.settle()
+    assert stage.system.vmstat()["nr_writeback"] == 0
     assert {stage.state(page) for page in range(8, 16)} == {(PG_LRU, 1)}
     assert stage.order(active=False)[:8] == list(range(15, 7, -1)), "the last one written is the next to be looked at"
     stage.scan()

@@ -76,8 +76,9 @@ class PageState:
 
     @property
     def nr_writeback(self) -> int:
-        """Pages on their way to a disk, or to swap. O(frames)."""
-        return int(np.count_nonzero(self._flags & PG_WRITEBACK)) + self.k.machine.disk.under_way("disk_write")
+        """Pages on their way to a disk, or to swap. O(frames). Files' pages have the flag only where reclaim could take them."""
+        nr = int(np.count_nonzero(self._flags & PG_WRITEBACK))
+        return nr if self.k.lru_add.has_files else nr + self.k.machine.disk.under_way("disk_write")
 
     @cached_property
     def nr_leaf_tables(self) -> int:
