@@ -27,7 +27,7 @@ COUNTS: Mapping[str, Callable[[SwaploadRow], float | None]] = {
 CAPTION = (
     "scanned: pages looked at on the lists; entries, VMAs: read and gone through to find who maps a page; by page freed. reclaim locks: taken for that. visits: of walks from a page; "
     "2.4 makes none.\nallocstalls: of 2.4 calls of balance_classzone. kswapd's: its share of the pages freed.\n"
-    "believed: all seconds, simulated with a disk of 2004 whose figures are believed; walks: their cache lines, all cold, which are in no other column.\n"
+    "believed: all seconds, simulated with a disk of 2004 whose figures are believed; walks: their cache lines, all cold; the seconds have less for them.\n"
     "The announcement's BUG in page_add_rmap, found twenty hours later by a day of swapping and forking (Andrea Arcangeli, 18 March 2004, <20040318221447.GA3248@dualathlon.random>), is a "
     "race of a few\ninstructions: here a fault is one step, so no run can meet it."
 )

@@ -8,6 +8,7 @@ anon_vma: the VMAs on a page's object. Apart from what was inherited that is one
 """
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -170,3 +171,19 @@ def test_a_walk_too_many_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_walks_are_one_at_least() -> None:
     with pytest.raises(UsageError, match="0 walks"):
         compare_localmalloc(KERNELS, 5, 1, 2, 0, announced())
+
+
+def test_a_visit_has_one_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of its cache lines: what the clock takes for the same visit is not added."""
+    usual = run([AA1, ANONMM, CHAINS], 3)
+    boots = boot
+
+    def dear(kernel: str, box: Box) -> System:
+        system = boots(kernel, box)
+        prices = system.machine.ledger.prices
+        visits = dict.fromkeys(("vma_visit", "mm_visit", "chain_slot_visit", "table_walk"), 10**6)
+        system.machine.ledger.prices = replace(prices, ns={**prices.ns, **visits})
+        return system
+
+    monkeypatch.setattr(localmalloc, "boot", dear)
+    assert run([AA1, ANONMM, CHAINS], 3) == usual

@@ -7,7 +7,8 @@ mm, a VMA, a slot of a chain. It is useful if the page is mapped there, else in 
 judge reads all page tables before, and try_to_unmap must have taken as many entries away as the page had.
 
 Microseconds are predicted, and believed at best: cache lines that each operation fetches (LINES, by reading the structures), each at what
-the price list says a line of a pte_chain takes, and what else the list prices. Everything cold, nobody else on the locks.
+the price list says a line of a pte_chain takes, and for operations beside those what the list says. Everything cold, nobody else on the locks. The
+simulated clock has lower prices for visits (kernels/prices.py): not every line is cold.
 
 `verdict` is about the sentence, which compares with anonmm: page_referenced visits fewer under the announcement's anon_vma (holds), as
 many (ties) or more (fails). It is asked of every page, again and again; try_to_unmap ends with the last mapping, once.
@@ -230,8 +231,8 @@ def _lock(name: str) -> str:
 
 
 def _microseconds(system: System, counts: Counter[str]) -> float:
-    """By cache lines, and by what the price list says of the rest."""
+    """By cache lines; what has none by what the price list says."""
     levels = system.machine.paging.levels
     lines = sum(counts[name] * each for name, each in LINES.items()) + counts["table_walk"] * levels
-    listed = sum(nr * system.machine.ledger.prices.ns.get(name, 0) for name, nr in counts.items())
+    listed = sum(nr * system.machine.ledger.prices.ns.get(name, 0) for name, nr in counts.items() if name not in LINES)
     return (lines * _line_ns(system) + listed) / 1000

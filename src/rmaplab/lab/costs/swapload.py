@@ -6,7 +6,7 @@ A visit is what a walk from a page looks at: a slot, a VMA, an mm. It is useful 
 address spaces, and whose they are it sees when it is there.
 
 Counts follow from kernel, box and seed. Believed are all seconds: simulated time, which is the disk's for the most part, and a disk's figures of 2004 are believed; and `walks_s`,
-cache lines that walks fetch (LINES) at the price of a line of a pte_chain, all of them cold, which no simulated clock has in it.
+cache lines that walks fetch (LINES) at the price of a line of a pte_chain, all of them cold: more than the simulated clock has for them, where not every line is.
 
 `bursts`: whoever acts at once takes turns after a burst of work, of 32 page tables at most. With others beside it a row says what hangs on that.
 """
