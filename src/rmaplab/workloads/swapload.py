@@ -13,7 +13,7 @@ that nobody has forked, with a quarter each.
 What a page holds follows from who wrote it, where it lies and how often it was written, so no two have the same bytes and a page that comes back from swap as another, or as it
 was before, is seen.
 
-Left out: files. Reclaim takes no pages of files yet.
+Left out: files. Reclaim takes pages of theirs as well (2.6.2 to 2.6.7), but nobody says what that load had of them.
 """
 
 from collections.abc import Callable
@@ -176,10 +176,12 @@ class Swapload:
 
     def _mix(self, task: Task, me: int, parts: list[Part]) -> bool:
         """Single pages, in an order that only the seed knows: every other one is written, the others compared."""
-        places = [(part, page) for part in parts for page in range(part.nr)]
-        drawn = np.random.default_rng((self.seed, me)).choice(len(places), len(places) // AT_RANDOM, replace=False)
-        for nr, place in enumerate(drawn.tolist()):
-            part, page = places[place]
+        ends = np.cumsum([part.nr for part in parts])
+        drawn = np.random.default_rng((self.seed, me)).choice(int(ends[-1]), int(ends[-1]) // AT_RANDOM, replace=False)
+        rows = np.searchsorted(ends, drawn, "right")
+        for nr, (row, place) in enumerate(zip(rows.tolist(), drawn.tolist(), strict=True)):
+            part = parts[row]
+            page = place - int(ends[row]) + part.nr
             if nr % 2:
                 _write(task, me, part, page, 1)
             elif not self._is_right(task, me, part, page, 1):
