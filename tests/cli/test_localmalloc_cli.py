@@ -119,6 +119,7 @@ def test_the_plot(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (["--prices", "2004-slot"], "leave --prices out"),
         (["--ram", "1G"], "localmalloc has no --ram"),
         (["--swap", "1G"], "localmalloc has no --swap"),
+        (["--reclaim"], "localmalloc has no --reclaim"),
         (["--levels", "3"], "localmalloc has no --levels"),
         (["--mlock"], "localmalloc has no --mlock"),
         (["--users", "3"], "localmalloc has no --users"),

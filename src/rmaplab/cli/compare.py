@@ -67,7 +67,7 @@ _OF_SWAPLOAD = Beyond._fields
 _OF_FORKBENCH = ("levels", "ht_list", "cpu_list", "host")
 MEANINGLESS = {
     "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD),
-    "localmalloc": (*_OF_FORKBENCH, *_OF_MANYVMAS, "ram", "swap", *_OF_SGA, *_OF_SWAPLOAD),
+    "localmalloc": (*_OF_FORKBENCH, *_OF_MANYVMAS, "ram", "swap", "reclaim", *_OF_SGA, *_OF_SWAPLOAD),
     "mallocgroup": (*_OF_FORKBENCH, "plot", "helpers", *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD),
     "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA, *_OF_SWAPLOAD),
     "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot", *_OF_SWAPLOAD),
