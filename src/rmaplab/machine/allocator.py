@@ -90,8 +90,6 @@ class PageAllocator:
         self.kswapd: Callable[[int], None] | None = None
         """Woken by them, if there is one; with how many pages could not be had at once."""
         self.reclaim: Callable[[int, int], None] = _nothing_to_reclaim
-        self.is_dying: Callable[[], bool] | None = None
-        """Whether the running task is to die, and gets nothing more."""
         self.might_sleep: Callable[[], None] | None = None
         """Told of every request that may sleep, before it is met: then others may act (System.watch)."""
         self.disowned: Callable[[I64], None] | None = None
@@ -136,7 +134,8 @@ class PageAllocator:
 
     def sleep_for(self, nr: int, order: int, unmet: Unmet) -> None:
         """Direct reclaim: others may run, and entries, pages and free lists are other than before. Raises as the hook does; NoMemory for who is dying."""
-        if self.is_dying is not None and self.is_dying():
+        running = self._sched.current
+        if running is not None and running.fatal:
             raise NoMemory(f"{nr} blocks of order {order}, for a task that is to die")
         self.unmet = unmet
         self.sleeps += 1

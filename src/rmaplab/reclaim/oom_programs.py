@@ -24,7 +24,6 @@ class SignallingKiller(OomKiller):
     def __init__(self, k: Kernel) -> None:
         super().__init__(k)
         self.killed: list[int] = []
-        k.machine.allocator.is_dying = self._is_dying
 
     def oom_kill(self, wanted: str) -> None:
         """SIGKILL for somebody, and all who share its memory. Raises NoMemory: nobody can be killed (2.6 panics). Who is driven from outside dies at once."""
@@ -46,8 +45,3 @@ class SignallingKiller(OomKiller):
         if task.waits:
             task.waits = False
             self.k.machine.sched.wake(task)
-
-    def _is_dying(self) -> bool:
-        """Whether it is a victim that wants memory now."""
-        running = self.k.machine.sched.current
-        return running is not None and running.fatal
