@@ -155,7 +155,7 @@ class FileAreaStore(AreaStore):
         """As AreaStore, in runs of slots that follow each other."""
         _in_bounds(slots, self.nr_slots)
         failures: dict[int, DiskError] = {}
-        for slot, first, end in _runs(slots):
+        for slot, first, end in runs(slots):
             run: U8 = np.empty((end - first, PAGE_SIZE), np.uint8)
             try:
                 self._whole(slot, run.data.cast("B"), reading=True)
@@ -169,7 +169,7 @@ class FileAreaStore(AreaStore):
         """The same."""
         _in_bounds(slots, self.nr_slots)
         failures: dict[int, DiskError] = {}
-        for slot, first, end in _runs(slots):
+        for slot, first, end in runs(slots):
             try:
                 self._whole(slot, pages[rows[first:end]].data.cast("B"), reading=False)
             except DiskError:
@@ -192,7 +192,7 @@ class FileAreaStore(AreaStore):
             done += nr
 
 
-def _runs(slots: I64) -> Iterator[tuple[int, int, int]]:
+def runs(slots: I64) -> Iterator[tuple[int, int, int]]:
     """(first slot, where it stands, where the run ends) of each run of slots that follow each other."""
     borders = np.flatnonzero(np.diff(slots) != 1) + 1
     for first, end in zip([0, *borders.tolist()], [*borders.tolist(), slots.size], strict=True):

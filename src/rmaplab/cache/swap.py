@@ -207,9 +207,8 @@ class Swap(SwapSlots):
 
     def are_locked(self, pfns: I64) -> Bools:
         """The same of many."""
-        if not self._reading:
-            return np.zeros(pfns.size, np.bool_)
-        return np.array([pfn in self._reading for pfn in pfns.tolist()], np.bool_)
+        locked: Bools = self._frames.flags[pfns] & PG_LOCKED != 0
+        return locked
 
     def is_idle(self, pfn: int) -> bool:
         """Whether it is neither being read nor being written."""

@@ -16,7 +16,7 @@ from itertools import takewhile
 
 import numpy as np
 
-from rmaplab.cache.area_store import AreaStore, MemoryAreaStore
+from rmaplab.cache.area_store import AreaStore, MemoryAreaStore, runs
 from rmaplab.cache.swap_area import SWAP_MAP_BAD, SwapArea
 from rmaplab.cache.swap_areas import MAX_SWAPFILES, SwapAreas
 from rmaplab.errors import KernelBug
@@ -209,12 +209,8 @@ class SwapSlots:
 
     def in_rows(self, slots: I64, pfns: I64) -> Iterator[tuple[int, int, I64]]:
         """(area, first of its slots, the pages) of those that follow each other in slots, in order. No row crosses areas: between two lies a header."""
-        ends = [*(np.flatnonzero(np.diff(slots) != 1) + 1).tolist(), slots.size]
-        begin = 0
-        for end in ends:
-            if end > begin:
-                yield *self.place(int(slots[begin])), pfns[begin:end]
-            begin = end
+        for slot, first, end in runs(slots):
+            yield *self.place(slot), pfns[first:end]
 
     def _places(self, slots: I64) -> tuple[I64, I64]:
         """`place` of many, as two columns."""
