@@ -82,30 +82,31 @@ class Disk:
         """What as many calls of submit() that merge would do, for `pages` that lie from `first` on: each request, and which pages it has. O(pages / MOST_PAGES)."""
         requests, done = [], 0
         while done < pages.size:
-            part = pages[done : done + self._room(operation, file, first + done)]
+            room = self._room(operation, file, first + done) or MOST_PAGES  # of a new one all
+            part = pages[done : done + room]
             hand = partial(finish, part)
             requests.append((self.submit(operation, file, first + done, part.size, hand, merges=True), part))
             done += part.size
         return requests
 
     def _room(self, operation: str, file: int, first: int) -> int:
-        """How many pages from `first` on the last request could have as well; of a new one all."""
+        """How many pages from `first` on the last request could have as well; 0: none, it is full or of another kind. What has been handed in at this moment is still plugged."""
         last = self._queue[-1] if self._queue else None
-        if last is None or last.operation != operation:
-            return MOST_PAGES
-        if last.began_ns < self._sched.now_ns or self._head != (file, first):
-            return MOST_PAGES
-        _, start, length = last.place
-        return MOST_PAGES - length if start + length == first and length < MOST_PAGES else MOST_PAGES
+        if (
+            last is None
+            or last.operation != operation
+            or last.began_ns < self._sched.now_ns
+            or self._head != (file, first)
+        ):
+            return 0
+        return max(MOST_PAGES - last.place[2], 0)
 
     def _merged(self, operation: str, file: int, first: int, nr: int, finish: Callable[[], None]) -> DiskRequest | None:
-        """The last request, if these pages could be added to it: it is of the same kind. What has been handed in at this moment is still plugged."""
-        last = self._queue[-1] if self._queue else None
-        if last is None or last.began_ns < self._sched.now_ns or self._head != (file, first):
+        """The last request, if these pages could be added to it."""
+        if nr > self._room(operation, file, first):
             return None
+        last = self._queue[-1]
         _, start, length = last.place
-        if last.operation != operation or start + length != first or length + nr > MOST_PAGES:
-            return None
         last.place = (file, start, length + nr)
         last.finish.append(finish)
         last.when_ns += nr * self.speed.page_ns
