@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from rmaplab.machine.disk import Disk
+from rmaplab.machine.disk import MOST_REQUESTS, Disk
 from rmaplab.machine.hardware import NO_TIME, DiskSpeed
 from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.runqueue import SchedEntity
@@ -104,3 +104,18 @@ def test_one_that_is_done_keeps_nobody_waiting() -> None:
     assert request.done
     box.disk.wait(request)
     assert box.done == [("read", 0)]
+
+
+def test_the_queue_takes_so_many_writes_of_files_and_of_swap_together() -> None:
+    """Whoever has handed in more waits for the oldest; reads have a list of their own."""
+    box = Box()
+    for nr in range(MOST_REQUESTS):
+        box.disk.submit("swap_write" if nr % 2 else "disk_write", 1, 2 * nr, 1, partial(box.tell, f"{nr}"))
+        box.disk.submit("disk_read", 2, 2 * nr, 1, lambda: None)
+    box.disk.get_request_wait()
+    assert not box.done, "there is room"
+    box.disk.submit("swap_write", 3, 0, 1, lambda: None)
+    box.disk.submit("disk_write", 4, 0, 1, lambda: None)
+    box.disk.get_request_wait()
+    assert [what for what, _ in box.done] == ["0", "1"]
+    box.disk.settle()

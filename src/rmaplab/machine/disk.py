@@ -25,6 +25,8 @@ from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
 
+READS, WRITES = ("disk_read", "swap_read"), ("disk_write", "swap_write")
+"""Of files, and of swap: what the ledger counts them as."""
 MOST_PAGES = 32  # of a request: max_sectors is 256
 MOST_REQUESTS = 128  # of a direction: BLKDEV_MAX_RQ of 2.6.9's include/linux/blkdev.h, with count[2] in struct request_list; as many in 2.4, from memory
 
@@ -135,9 +137,9 @@ class Disk:
             for entity in request.waiters:
                 self._sched.wake(entity)
 
-    def get_request_wait(self, operation: str) -> None:
-        """Who has handed in more than the queue takes of a kind sleeps until there is room; without a running task, time passes. No spinlock may be held."""
-        while sum(request.operation == operation for request in self._queue) > MOST_REQUESTS:
+    def get_request_wait(self) -> None:
+        """Who has handed in more writes than the queue takes sleeps until there is room; without a running task, time passes. No spinlock may be held."""
+        while sum(request.operation in WRITES for request in self._queue) > MOST_REQUESTS:
             self.wait(self._queue[0])
 
     def congestion_wait(self, timeout_ns: int) -> None:

@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from rmaplab.machine.arrays import Bools
+from rmaplab.machine.disk import READS, WRITES
 from rmaplab.machine.frames import PG_ANON, PG_DIRTY, PG_WRITEBACK
 from rmaplab.machine.table_reader import count_leaf_tables
 from rmaplab.mm.kernel import Kernel
@@ -22,7 +23,6 @@ from rmaplab.units import PAGE_SIZE
 
 PAGE_KIB = PAGE_SIZE >> 10
 FAULTS = ("anon_fault", "zero_fault", "cow_copy", "cow_reuse", "file_fault", "page_mkwrite", "swap_in")
-READS, WRITES = ("disk_read", "swap_read"), ("disk_write", "swap_write")
 
 
 class PageState:

@@ -93,7 +93,7 @@ class Shrinker:
             freed = self._shrink_list(pages, scan)
             self._count(zone, "pgsteal", freed)
             scan.freed += freed
-            k.machine.disk.get_request_wait("swap_write")  # Linux sleeps at the page; here the batch is done first
+            k.machine.disk.get_request_wait()  # Linux sleeps at the page; here the batch is done first
             if self.rules.scan_stops_when_freed and scan.freed - before >= wanted:
                 break
         return isolated

@@ -179,7 +179,7 @@ class VirtualReclaim(Reclaimer):
             self.k.machine.charge("pgscan", before - budget.max_scan)
             self._writepages(writes)
             self._free(frees)
-            self.k.machine.disk.get_request_wait("swap_write")
+            self.k.machine.disk.get_request_wait()
             if why in (Stop.END, Stop.ENOUGH):
                 return
             if why is Stop.LAUNDER:
