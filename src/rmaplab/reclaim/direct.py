@@ -16,18 +16,14 @@ Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, try_to_free_pages, shrink_caches, sh
 
 from collections.abc import Callable
 
-from rmaplab.errors import Hung, NoMemory
+from rmaplab.errors import Hung
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.task import TaskStruct
-from rmaplab.reclaim.reclaimer import Reclaimer
+from rmaplab.reclaim.reclaimer import HANG_NS, SECOND, Reclaimer
 from rmaplab.reclaim.rules import DEF_PRIORITY, ReclaimRules
 from rmaplab.reclaim.shrink import Scan, Shrinker
-
-SECOND = 10**9
-HANG_NS = 60 * SECOND
-GRAIN = 64  # a request for more than 1/64 of all RAM at once is met in parts
 
 
 class DirectReclaim(Reclaimer):
@@ -43,18 +39,12 @@ class DirectReclaim(Reclaimer):
         self._pages_scanned, self._given_up, self._frees = [0] * nr, [False] * nr, [0] * nr
         self._hungry: dict[TaskStruct | None, tuple[int, int]] = {}
         """By task: since when nothing was freed for its request, and when that was here last."""
-        self._most = max(SWAP_CLUSTER_MAX, k.machine.allocator.totalram_pages // GRAIN)
         k.machine.allocator.reclaim = self.make_room
 
     def make_room(self, nr: int, order: int) -> None:
         """The slow path of an allocation that may sleep. Raises NoMemory: it cannot wait, is met in parts, or nothing can be had any more."""
         machine = self.k.machine
-        unmet = machine.allocator.unmet
-        gfp = Gfp.HIGHUSER if unmet is None else unmet.gfp
-        if gfp is Gfp.ATOMIC:
-            raise NoMemory(f"{nr} blocks of order {order}, and it may not wait")
-        if nr > self._most:
-            raise NoMemory(f"{nr} blocks of order {order} at once", waiting_helps=True)
+        gfp = self.gfp_of_unmet(nr, order)
         sched, caller = machine.sched, self.k.current
         since_ns, left_ns = self._hungry.pop(caller, (0, -1))
         if sched.now_ns != left_ns:  # a request that goes on trying comes back at once: this is another

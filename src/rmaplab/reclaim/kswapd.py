@@ -39,7 +39,7 @@ class Kswapd:
         self.k.machine.allocator.kswapd = self.wake
 
     def wake(self, short: int = 0) -> None:
-        """wakeup_kswapd for the zones of a request, none of which was above its low mark, or would be with `short` pages less. Does nothing while it runs."""
+        """wakeup_kswapd: a request found no zone of its own above the low mark, with `short` pages less. Does nothing while it runs, nor if no zone of the box is low."""
         sched = self.k.machine.sched
         if not self.asleep or sched.current is None:
             return
@@ -94,13 +94,8 @@ class Kswapd:
             reclaim.set_priority(zone, priority)
             reclaim.shrink_zone(zone, priority, scan, wanted, least=max(2 * wanted, SWAP_CLUSTER_MAX))
             reclaim.give_up(zone)
-            self._breathe()
+            reclaim.breathe()
         return enough
-
-    def _breathe(self) -> None:
-        """What was done has taken its time; others who are due go on."""
-        self.k.machine.end_burst()
-        self.k.machine.sched.cond_resched()
 
 
 class PageReclaim(DirectReclaim):

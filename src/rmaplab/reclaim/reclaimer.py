@@ -10,12 +10,22 @@ Whoever boots a box that is to reclaim makes one: `spec.reclaim_class()(k, rules
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from rmaplab.errors import NoMemory
+from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
 from rmaplab.reclaim.rules import ReclaimRules
+
+SECOND = 10**9
+HANG_NS = 60 * SECOND
+"""If nothing could be freed for so long, whoever goes on trying hangs, and the run says so."""
+GRAIN = 64  # a request for more than 1/64 of all RAM at once is met in parts
 
 
 class Reclaimer(ABC):
     """Installs itself as the allocator's `reclaim` hook. `out_of_memory` is told when nothing could be freed, and may raise NoMemory."""
+
+    k: Kernel
 
     @abstractmethod
     def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[str], None]) -> None:
@@ -27,3 +37,18 @@ class Reclaimer(ABC):
 
         Raises NoMemory: it cannot wait, is to be met in parts, or nothing can be had any more.
         """
+
+    def gfp_of_unmet(self, nr: int, order: int) -> Gfp:
+        """What kind of request make_room() is to make room for. Raises NoMemory: it cannot wait, or is met in parts."""
+        allocator = self.k.machine.allocator
+        gfp = Gfp.HIGHUSER if allocator.unmet is None else allocator.unmet.gfp
+        if gfp is Gfp.ATOMIC:
+            raise NoMemory(f"{nr} blocks of order {order}, and it may not wait")
+        if nr > max(SWAP_CLUSTER_MAX, allocator.totalram_pages // GRAIN):
+            raise NoMemory(f"{nr} blocks of order {order} at once", waiting_helps=True)
+        return gfp
+
+    def breathe(self) -> None:
+        """What was done has taken its time; others who are due go on."""
+        self.k.machine.end_burst()
+        self.k.machine.sched.cond_resched()

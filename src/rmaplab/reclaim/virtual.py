@@ -39,7 +39,7 @@ from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in import free_cached, put_page
 from rmaplab.reclaim.one_list import Budget, OneList, Stop
-from rmaplab.reclaim.reclaimer import Reclaimer
+from rmaplab.reclaim.reclaimer import HANG_NS, SECOND, Reclaimer
 from rmaplab.reclaim.rules import ReclaimRules
 from rmaplab.reclaim.swap_out import SwapOut
 
@@ -51,11 +51,8 @@ VM_MAPPED_RATIO = 100
 """For each page wanted, so many mapped ones are met before swap_out is called from within a pass."""
 VM_LRU_BALANCE_RATIO = 2
 """How much larger the active list may be than the inactive one."""
-SECOND = 10**9
-HANG_NS = 60 * SECOND
 FUTILE_NS = SECOND // 10
 KSWAPD_SLEEP_NS = 5 * SECOND
-GRAIN = 64  # a request for more than 1/64 of all RAM at once is met in parts
 
 
 @dataclass
@@ -77,7 +74,6 @@ class VirtualReclaim(Reclaimer):
         self.swap_out = SwapOut(k).swap_out
         self._awaited: list[int] = []
         self._kswapd_sleeps_until_ns = 0
-        self._most = max(SWAP_CLUSTER_MAX, k.machine.allocator.totalram_pages // GRAIN)
         k.holders.append(self)
         k.machine.allocator.reclaim = self.make_room
 
@@ -87,13 +83,7 @@ class VirtualReclaim(Reclaimer):
 
     def make_room(self, nr: int, order: int) -> None:
         """balance_classzone. Raises NoMemory: NULL, or it is to be met in parts; Hung."""
-        unmet = self.k.machine.allocator.unmet
-        gfp = Gfp.HIGHUSER if unmet is None else unmet.gfp
-        wanted = f"{nr} blocks of order {order}"
-        if gfp is Gfp.ATOMIC:
-            raise NoMemory(f"{wanted}, and it may not wait")
-        if nr > self._most:
-            raise NoMemory(f"{wanted} at once", waiting_helps=True)
+        gfp, wanted = self.gfp_of_unmet(nr, order), f"{nr} blocks of order {order}"
         self.k.machine.charge("balance_classzone")
         if not self._balance(self._classzone(gfp), wanted) and not self._is_above_high(nr, gfp, order):
             raise NoMemory(f"{wanted}, and in {VM_PASSES} passes nothing could be reclaimed")
@@ -135,7 +125,7 @@ class VirtualReclaim(Reclaimer):
                     return True
                 if not attempt.failed_swapout:
                     attempt.failed_swapout = not self.swap_out(classzone)
-                self._reschedule()
+                self.breathe()
             if self.k.rules.small_allocations_fail:
                 return False
             self.out_of_memory(wanted)
@@ -144,13 +134,6 @@ class VirtualReclaim(Reclaimer):
                 since_ns = machine.sched.now_ns
             elif machine.sched.now_ns - since_ns >= HANG_NS:
                 raise Hung("for 60 seconds no page could be freed, and try_to_free_pages_zone goes on trying")
-
-    def _reschedule(self) -> None:
-        """Time passes, and others may be due."""
-        machine = self.k.machine
-        machine.end_burst()
-        if machine.sched.current is not None:
-            machine.sched.cond_resched()
 
     def _shrink_caches(self, attempt: Attempt) -> None:
         """One pass."""
