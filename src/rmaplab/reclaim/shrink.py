@@ -154,23 +154,24 @@ class Shrinker:
         fates = np.zeros(pages.size, np.int8)
         rows = np.flatnonzero(~(k.swap.are_locked(pages) | k.page_cache.are_locked(pages)))  # others are being read
         flags, mapped, of_file = frames.flags[pages], frames.mapcount[pages] > 0, files.are_of_files(pages)
+        in_use = mapped | (flags & PG_SWAPCACHE != 0)
         busy = flags[rows] & PG_WRITEBACK != 0
-        self._weigh(scan, (mapped | (flags & PG_SWAPCACHE != 0))[rows], busy)
+        self._weigh(scan, in_use[rows], busy)
         rows = rows[~busy]
         if not rows.size:
             return fates
         used = np.zeros(pages.size, np.bool_)
         used[rows] = referenced(k.rmap, pages[rows]).nr > 0
-        in_use = mapped | (flags & PG_SWAPCACHE != 0)
         in_use[of_file] = files.are_shown(pages[of_file])
         fates[rows[used[rows] & in_use[rows]]] = Fate.ACTIVATE
         rows = rows[(fates[rows] == Fate.KEEP) & ~self._are_nobodys(pages[rows])]
+        if not rows.size:
+            return fates
         for turn in np.split(rows, np.flatnonzero(np.diff(mapped[rows] + 2 * of_file[rows])) + 1):
-            page_out, free = (
-                (files.page_out, files.free) if turn.size and of_file[turn[0]] else (self._page_out, self._free)
-            )
-            if turn.size and mapped[turn[0]]:
-                fates[turn] = self._unmap_file(pages[turn]) if of_file[turn[0]] else self._unmap(pages[turn])
+            is_files, is_mapped = of_file[turn[0]], mapped[turn[0]]
+            page_out, free = (files.page_out, files.free) if is_files else (self._page_out, self._free)
+            if is_mapped:
+                fates[turn] = self._unmap_file(pages[turn]) if is_files else self._unmap(pages[turn])
                 turn = turn[fates[turn] == Fate.FREED]  # noqa: PLW2901  (as far as they have come)
                 fates[turn] = Fate.KEEP
             dirty = frames.flags[pages[turn]] & PG_DIRTY != 0
