@@ -90,13 +90,7 @@ def run_forkbench(kernel: str, level: int, box: Box, watch: Watch | None = None)
     if watch is not None:
         watch(system)
     began = time.perf_counter()
-    end, why = OK, None
-    try:
-        workload.run(system)
-    except Hung as failure:
-        end, why = HUNG, failure.why
-    except NoMemory:
-        end = RECLAIM
+    end, why = run_to_the_end(workload.run, system)
     wall_s = time.perf_counter() - began
     system.close()
     failed, killed = workload.failed, len(system.killer.killed) if system.killer is not None else 0
@@ -121,7 +115,7 @@ def run_forkbench(kernel: str, level: int, box: Box, watch: Watch | None = None)
         },
         ledger=dict(sorted(machine.ledger.counts.items())),
         oom_killed=killed,
-        hung=why,
+        hung=why if end == HUNG else None,
         searched=machine.ledger.searched,
         locks=machine.locks.as_json(),
         locks_estimated_s=estimates(machine.ledger, machine.sched.now_ns, box.cpus),
@@ -137,6 +131,17 @@ def run_forkbench(kernel: str, level: int, box: Box, watch: Watch | None = None)
         published_s=row.mean_s if box.is_the_announcements and row is not None else None,
         wall_s=wall_s,
     )
+
+
+def run_to_the_end(run: Callable[[System], object], system: System) -> tuple[str, str | None]:
+    """OK, HUNG or RECLAIM; and more about it, but of OK."""
+    try:
+        run(system)
+    except Hung as failure:
+        return HUNG, failure.why
+    except NoMemory as failure:
+        return RECLAIM, str(failure)
+    return OK, None
 
 
 def hardware_as_json(system: System) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from rmaplab.errors import Hung, NoMemory, UsageError
+from rmaplab.errors import UsageError
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.system import System, boot
-from rmaplab.lab.announcement.experiment import HUNG, KILLED, NS, OK, RECLAIM, hardware_as_json
+from rmaplab.lab.announcement.experiment import KILLED, NS, OK, hardware_as_json, run_to_the_end
 from rmaplab.lab.costs.localmalloc import A_LINE, LINES
 from rmaplab.mm.kernel import BURST_TABLES
 from rmaplab.workloads.swapload import Swapload, usual_load
@@ -129,13 +129,7 @@ def run_swapload(
     ram_bytes = system.machine.hardware.ram_bytes
     workload = Swapload(ram_bytes + load, seed, forks=forks)
     began = time.perf_counter()
-    end: tuple[str, str | None] = OK, None
-    try:
-        workload.run(system)
-    except Hung as failure:
-        end = HUNG, failure.why
-    except NoMemory as failure:
-        end = RECLAIM, str(failure)
+    end = run_to_the_end(workload.run, system)
     wall_s = time.perf_counter() - began
     system.close()
     killed = len(system.killer.killed) if system.killer is not None else 0
