@@ -43,7 +43,7 @@ from rmaplab.machine.entries import PFN_MASK
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.jit import kernel
-from rmaplab.machine.pagetable import leaf
+from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.paging import Paging
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import FAMILIES, Live
@@ -284,11 +284,7 @@ def _look_in_mms(
                 empty += 1
                 continue
             looked += 1
-            table = leaf(words, levels, bits, pgds[m, 0], address)
-            if table < 0:
-                continue
-            slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-            entry = np.int64(words[slot])
+            entry, place = lookup(words, levels, bits, pgds[m, 0], address)
             if entry & mapped and (entry >> 12) & PFN_MASK == pfns[i]:
                 busy_left -= 1
                 if pgds[m, 1]:
@@ -296,7 +292,7 @@ def _look_in_mms(
                     if own and busy_left <= 0:
                         break
                     continue
-                rows[0, nr], rows[1, nr], rows[2, nr], rows[3, nr] = i, m, address, slot << (12 - bits)
+                rows[0, nr], rows[1, nr], rows[2, nr], rows[3, nr] = i, m, address, place
                 nr += 1
                 left -= 1
                 if (stops and left <= 0) or (own and busy_left <= 0):

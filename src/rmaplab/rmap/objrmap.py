@@ -28,7 +28,7 @@ from rmaplab.machine.entries import PFN_MASK
 from rmaplab.machine.frames import PG_ANON
 from rmaplab.machine.hardware import Hardware
 from rmaplab.machine.jit import kernel
-from rmaplab.machine.pagetable import leaf
+from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.pagetable_edit import find_pfn
 from rmaplab.machine.paging import Paging
 from rmaplab.objects.flags import VM_NONLINEAR
@@ -140,16 +140,12 @@ def _look_in_vmas(
                 continue
             looked += 1
             address = ranges[v, 0] + offset
-            table = leaf(words, levels, bits, ranges[v, 3], address)
-            if table < 0:
-                continue
-            slot = (table >> (12 - bits)) + ((address >> 12) & ((1 << bits) - 1))
-            entry = np.int64(words[slot])
+            entry, place = lookup(words, levels, bits, ranges[v, 3], address)
             if entry & mapped and (entry >> 12) & PFN_MASK == pfn:
                 if ranges[v, 4]:
                     busy += 1
                     continue
-                rows[0, nr], rows[1, nr], rows[2, nr], rows[3, nr] = i, v, address, slot << (12 - bits)
+                rows[0, nr], rows[1, nr], rows[2, nr], rows[3, nr] = i, v, address, place
                 nr += 1
                 left -= 1
                 if stops and left <= 0:
