@@ -21,10 +21,10 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.entries import ACCESSED, PRESENT, READABLE
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_DIRTY, PG_SWAPCACHE
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_SWAPCACHE
 from rmaplab.machine.pagetable import lookup
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.swap_in_many import read_swap_cache
+from rmaplab.mm.swap_in_many import leave_a_full_area, read_swap_cache
 from rmaplab.objects.flags import VM_ACCESS
 from rmaplab.objects.mm_types import VmArea
 from rmaplab.units import PAGE_SHIFT
@@ -96,7 +96,7 @@ def map_swapped(
             k.swap.errors.mapped(slot, mm.pid, address)
         _map(k, vma, batch, slot)
         if leaves_full:
-            _leave_a_full_area(k, pfn, slot)
+            leave_a_full_area(k, pfn, slot, others=1)  # we
     machine.locks.leave(lock)
     return done
 
@@ -170,16 +170,6 @@ def _map(k: Kernel, vma: VmArea, batch: Batch, slot: int) -> None:
     k.rmap.add(batch, vma, exclusive=bool(exclusive))
     if exclusive and k.rules.anon_exclusive:
         k.machine.frames.flags[pfn] |= PG_ANON_EXCLUSIVE
-
-
-def _leave_a_full_area(k: Kernel, pfn: int, slot: int) -> None:
-    """remove_exclusive_swap_page: if more than half of swap is used, a page that is its entry's alone gives its slot back. We refer to it still."""
-    frames = k.machine.frames
-    if k.swap.is_full and frames.count[pfn] == 3 and k.swap.is_idle(pfn):
-        k.swap.look_up(slot)
-        if k.swap.users[slot] == 1:
-            k.swap.delete(pfn)
-            frames.flags[pfn] |= np.uint32(PG_DIRTY)
 
 
 def put_page(k: Kernel, pfn: int) -> None:

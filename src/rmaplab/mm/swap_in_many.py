@@ -3,7 +3,7 @@
     slots     16 17 18 19 20 21 22 23       a fault on slot 16 reads the block (swapin_readahead), and waits for page 16 alone
     entries   s16 s17 s18 s19 | . | s40     whoever goes on to the next pages finds them in the cache: minor faults, one after the other
 
-What would be a fault each is a loop here: entries whose pages are in the cache, have been read, and are nobody else's. The first that is not so ends it.
+What would be a fault each is a loop here: entries whose pages are in the cache and have been read, all of them mapped by others too, or none. The first that is not so ends it.
 Nothing is done while somebody watches: then each fault has its own locks, and others may act between any two.
 
 Source: as swap_in.py.
@@ -83,7 +83,10 @@ def map_cached(k: Kernel, vma: VmArea, address: int, end: int) -> int:
             k.rmap.duplicate(batch, vma)
         else:
             k.rmap.add(batch, vma)
-        _leave_a_full_area(k, slots, pfns)
+        for slot, pfn in zip(slots.tolist(), pfns.tolist(), strict=True):
+            if not k.swap.is_full:
+                break
+            leave_a_full_area(k, pfn, slot)
         machine.charge("swap_in", nr)
         locks.leave_bits("PG_locked", columns, nr)
     machine.end_burst()
@@ -119,12 +122,11 @@ def _count_locks(k: Kernel, nr: int) -> None:
     locks.count("page_table_lock", nr)
 
 
-def _leave_a_full_area(k: Kernel, slots: I64, pfns: I64) -> None:
-    """remove_exclusive_swap_page of each, as in swap_in.py."""
+def leave_a_full_area(k: Kernel, pfn: int, slot: int, others: int = 0) -> None:
+    """remove_exclusive_swap_page: if more than half of swap is used, a page that its entry and the cache alone refer to, but for `others`, gives its slot back."""
     frames = k.machine.frames
-    for slot, pfn in zip(slots.tolist(), pfns.tolist(), strict=True):
-        if not k.swap.is_full:
-            return
-        if k.swap.users[slot] == 1 and frames.count[pfn] == 2 and k.swap.is_idle(pfn):
+    if k.swap.is_full and frames.count[pfn] == 2 + others and k.swap.is_idle(pfn):
+        k.swap.look_up(slot)
+        if k.swap.users[slot] == 1:
             k.swap.delete(pfn)
             frames.flags[pfn] |= np.uint32(PG_DIRTY)
