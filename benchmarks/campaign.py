@@ -44,10 +44,11 @@ class Share(NamedTuple):
     failure: str
 
 
-def share(kernel: str, paging: str, calls: int, thief: bool) -> Share:
-    """Run seeds 0, 1, 2 ... until `calls` are done or something fails."""
+def share(kernel: str, paging: str, calls: int, first: int, thief: bool) -> Share:
+    """Run seeds from `first` on until `calls` are done or something fails."""
     began = time.perf_counter()
-    nr_scripts = nr_calls = seed = 0
+    nr_scripts = nr_calls = 0
+    seed = first
     failure = ""
     while nr_calls < calls and not failure:
         tiny = TINY_6 if find_kernel(kernel).figure("slub", 8) else TINY
@@ -60,15 +61,15 @@ def share(kernel: str, paging: str, calls: int, thief: bool) -> Share:
         if report.counterexample is not None:
             failure = f"{report.counterexample.source}# seed {seed}: {report.counterexample.message}"
         seed += 1
-    return Share(kernel, paging, nr_scripts, nr_calls, seed, time.perf_counter() - began, failure)
+    return Share(kernel, paging, nr_scripts, nr_calls, seed - first, time.perf_counter() - began, failure)
 
 
-def share_files(kernel: str, paging: str, calls: int, thief: bool) -> Share:
+def share_files(kernel: str, paging: str, calls: int, first: int, thief: bool) -> Share:
     """The same of files. What is wrong is told by its seed."""
     began = time.perf_counter()
-    seed = 0
+    seed = first
     failure = ""
-    while seed * FILE_CALLS < calls and not failure:
+    while (seed - first) * FILE_CALLS < calls and not failure:
         index = (None, *INDEXES)[seed % 7]  # of every three seeds one has a thief: each index has one in turn
         beside = thief or seed % 3 == 1
         kind = NonlinearRun if seed % 4 == 3 and find_kernel(kernel).figure("remap_pages", 4) else HolesRun
@@ -78,13 +79,15 @@ def share_files(kernel: str, paging: str, calls: int, thief: bool) -> Share:
             how = f"{kernel!r}, {seed}, index={index!r}, paging={paging!r}, thief={beside}"
             failure = f"{kind.__name__}({how}).run({FILE_CALLS}): {type(error).__name__}: {error}"
         seed += 1
-    return Share(f"{kernel}, files", paging, seed, seed * FILE_CALLS, seed, time.perf_counter() - began, failure)
+    nr = seed - first
+    return Share(f"{kernel}, files", paging, nr, nr * FILE_CALLS, nr, time.perf_counter() - began, failure)
 
 
 def main() -> None:
     """All kernels; exit with 1 if one failed."""
     parser = argparse.ArgumentParser(description="random system calls on all kernels, checked after every call")
     parser.add_argument("--calls", type=int, default=100_000, help="calls per kernel (default 100000)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--only", choices=("memory", "files"), help="one half of it")
     parser.add_argument("--thief", action="store_true", help="all seeds with a thief")
     options = parser.parse_args()
@@ -97,7 +100,7 @@ def main() -> None:
     halves = {None: (share, share_files), "memory": (share,), "files": (share_files,)}
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         jobs = [
-            pool.submit(do, kernel, paging, -(-calls // len(formats[kernel])), options.thief)
+            pool.submit(do, kernel, paging, -(-calls // len(formats[kernel])), options.first, options.thief)
             for do in halves[options.only]
             for kernel in KERNELS
             for paging in formats[kernel]
