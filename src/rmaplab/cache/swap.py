@@ -22,6 +22,7 @@ from functools import partial
 import numpy as np
 
 from rmaplab.cache.swap_area import SWAP_MAP_MAX
+from rmaplab.cache.swap_cache import SwapCache
 from rmaplab.cache.swap_errors import SwapErrors, SwapLoss
 from rmaplab.cache.swap_slots import SwapSlots
 from rmaplab.errors import KernelBug
@@ -52,7 +53,7 @@ class Swap(SwapSlots):
         self._ram, self._frames, self._disk = ram, frames, disk
         self._redirties = write_error_redirties
         self.errors = SwapErrors(ledger)
-        self.cached: dict[int, int] = {}
+        self.cached = SwapCache()
         """The swap cache: slot -> PFN."""
         self._reading: dict[int, DiskRequest] = {}  # by PFN
 
@@ -86,30 +87,25 @@ class Swap(SwapSlots):
 
     def add(self, pfn: int, slot: int) -> None:
         """add_to_swap_cache: the page has its place, whose use by the cache is counted already."""
-        frames = self._frames
-        if slot in self.cached or frames.flags[pfn] & PG_SWAPCACHE:
-            raise KernelBug("add_to_swap_cache", f"page {pfn} or slot {slot} is there already")
-        frames.flags[pfn] |= np.uint32(PG_SWAPCACHE)
-        frames.private[pfn] = slot
-        frames.count[pfn] += 1
-        self.cached[slot] = pfn
+        self.add_many(np.array((pfn,), np.int64), np.array((slot,), np.int64))
 
     def add_many(self, pfns: I64, slots: I64) -> None:
         """The same of many pages."""
         frames = self._frames
-        if (frames.flags[pfns] & PG_SWAPCACHE).any():
-            raise KernelBug("add_to_swap_cache", "a page is there already")
+        if (frames.flags[pfns] & PG_SWAPCACHE).any() or self.cached.set(slots, pfns).any():
+            raise KernelBug(
+                "add_to_swap_cache", f"one of the pages {pfns[:4]} or of the slots {slots[:4]} is there already"
+            )
         frames.flags[pfns] |= np.uint32(PG_SWAPCACHE)
         frames.private[pfns] = slots
         frames.count[pfns] += 1
-        self.cached.update(zip(slots.tolist(), pfns.tolist(), strict=True))
 
     def delete_many(self, pfns: I64) -> None:
         """delete() of many pages."""
         frames = self._frames
         slots = frames.private[pfns]
-        if any(self.cached.pop(slot, None) != pfn for slot, pfn in zip(slots.tolist(), pfns.tolist(), strict=True)):
-            raise KernelBug("delete_from_swap_cache", "a page is not in the cache")
+        if self.cached.pop(slots, pfns).any():
+            raise KernelBug("delete_from_swap_cache", f"one of the pages {pfns[:4]} is not in the cache")
         frames.flags[pfns] &= ~np.uint32(PG_SWAPCACHE)
         frames.private[pfns] = 0
         frames.count[pfns] -= 1
@@ -120,16 +116,7 @@ class Swap(SwapSlots):
 
     def delete(self, pfn: int) -> None:
         """delete_from_swap_cache: the cache's use of the slot and its reference to the page go; freeing the page is the caller's."""
-        frames = self._frames
-        slot = int(frames.private[pfn])
-        if self.cached.pop(slot, None) != pfn:
-            raise KernelBug("delete_from_swap_cache", f"page {pfn} is not in the cache")
-        frames.flags[pfn] &= ~np.uint32(PG_SWAPCACHE)
-        frames.private[pfn] = 0
-        frames.count[pfn] -= 1
-        if self.errors.any:
-            self.errors.leaves_cache(slot, is_named=bool(self.users[slot] > 1))
-        self.give_uses(np.array((slot,), np.int64))
+        self.delete_many(np.array((pfn,), np.int64))
 
     def write(self, pfns: I64) -> Bools:
         """The bytes of cached pages, to their slots: as if that took no time. Of which they are there."""
@@ -231,13 +218,14 @@ class Swap(SwapSlots):
 
     def references(self) -> I64:
         """The pages that the cache holds."""
-        return np.fromiter(self.cached.values(), np.int64, len(self.cached))
+        return self.cached.all_pages()
 
     def check(self, entries: I64) -> None:
         """Slots are used by `entries` (all there are) and the cache, and by nobody else. Raises KernelBug."""
         self.areas.check()
         counted = np.bincount(self.slots_of(entries), minlength=self.users.size)
-        counted[list(self.cached)] += 1
+        slots, held = np.array(list(self.cached), np.int64), self.cached.all_pages()
+        counted[slots] += 1
         bad = self.users >= SWAP_MAP_MAX  # and those that stay for ever
         wrong = np.flatnonzero((counted != self.users) & ~bad)
         if wrong.size:
@@ -245,5 +233,5 @@ class Swap(SwapSlots):
             raise KernelBug("swap_map", f"slot {slot} says {self.users[slot]} users, there are {counted[slot]}")
         flags, private = self._frames.flags, self._frames.private
         pages = np.flatnonzero(flags & PG_SWAPCACHE)
-        if sorted(self.cached.values()) != pages.tolist() or any(private[p] != s for s, p in self.cached.items()):
+        if not np.array_equal(np.sort(held), pages) or (private[held] != slots).any():
             raise KernelBug("swapper_space", "the cache and the flags of its pages disagree")

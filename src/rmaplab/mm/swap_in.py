@@ -21,7 +21,7 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.entries import ACCESSED, PRESENT, READABLE
-from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_SWAPCACHE
+from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_SWAPCACHE, PG_WRITEBACK
 from rmaplab.machine.pagetable import lookup
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_in_many import leave_a_full_area, read_swap_cache
@@ -186,12 +186,10 @@ def drop_swap_cache(k: Kernel, columns: I64, runs: int) -> None:
     if not runs or not k.swap.cached:
         return
     frames = k.machine.frames
-    pfns = np.concatenate(
-        [np.arange(columns[PFN, run], columns[PFN, run] + columns[LENGTH, run]) for run in range(runs)]
-    )
-    for pfn in pfns[frames.flags[pfns] & PG_SWAPCACHE != 0].tolist():
-        if frames.count[pfn] == 2 and k.swap.users[frames.private[pfn]] == 1 and k.swap.is_idle(pfn):
-            k.swap.delete(pfn)
+    nr = columns[LENGTH, :runs]
+    pfns = np.repeat(columns[PFN, :runs] - np.cumsum(nr) + nr, nr) + np.arange(nr.sum())
+    pfns = pfns[(frames.flags[pfns] & (PG_SWAPCACHE | PG_WRITEBACK) == PG_SWAPCACHE) & (frames.count[pfns] == 2)]
+    k.swap.delete_many(pfns[(k.swap.users[frames.private[pfns]] == 1) & ~k.swap.are_locked(pfns)])
 
 
 def free_swap_and_cache(k: Kernel, entries: I64) -> None:

@@ -12,7 +12,7 @@ Source: as swap_in.py.
 import numpy as np
 
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.arrays import I64
+from rmaplab.machine.arrays import I64, distinct
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import PRESENT, READABLE
 from rmaplab.machine.frames import PG_DIRTY
@@ -29,7 +29,8 @@ MOST = 512
 def read_swap_cache(k: Kernel, slots: list[int]) -> bool:
     """read_swap_cache_async for all of them, which are used: whether it could be done at once. Else nothing is, and each is to be asked for by itself."""
     machine = k.machine
-    new = np.array([slot for slot in slots if slot not in k.swap.cached], np.int64)
+    new = np.array(slots, np.int64)
+    new = new[k.swap.cached.pages(new) < 0]
     if not new.size:
         return True
     if machine.watched or machine.allocator.fail_after is not None:
@@ -83,10 +84,10 @@ def map_cached(k: Kernel, vma: VmArea, address: int, end: int) -> int:
             k.rmap.duplicate(batch, vma)
         else:
             k.rmap.add(batch, vma)
-        for slot, pfn in zip(slots.tolist(), pfns.tolist(), strict=True):
-            if not k.swap.is_full:
-                break
-            leave_a_full_area(k, pfn, slot)
+        if k.swap.is_full:  # a page that somebody else maps too keeps its slot
+            alone = frames.count[pfns] == 2
+            for slot, pfn in zip(slots[alone].tolist(), pfns[alone].tolist(), strict=True):
+                leave_a_full_area(k, pfn, slot)
         machine.charge("swap_in", nr)
         locks.leave_bits("PG_locked", columns, nr)
     machine.end_burst()
@@ -103,13 +104,12 @@ def _cached(k: Kernel, vma: VmArea, address: int, end: int, batch: Batch) -> tup
     entries = others[ENTRY, :nr]
     swapped = machine.encoding.are_swap(entries)
     slots = swap.slots_of(entries[: nr if swapped.all() else int(swapped.argmin())])
-    find = swap.cached.get
-    pfns = np.array([find(slot, -1) for slot in slots.tolist()], np.int64)
+    pfns = swap.cached.pages(slots)
     good = (pfns >= 0) & ~swap.are_locked(pfns)
     good &= (frames.mapcount[pfns] > 0) == (frames.mapcount[pfns[:1]] > 0)  # all alike
     nr = pfns.size if good.all() else int(good.argmin())
     slots, pfns = slots[:nr], pfns[:nr]
-    if np.unique(slots).size < nr:  # one page at two places
+    if not (np.diff(slots) > 0).all() and distinct(slots).size < nr:  # one page at two places
         slots, pfns = slots[:1], pfns[:1]
     batch.columns[PTE, : slots.size] = others[PTE, : slots.size]
     return slots, pfns
