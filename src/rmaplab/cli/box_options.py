@@ -19,8 +19,8 @@ _BOX = (
     ),
     click.option(
         "--reclaim/--no-reclaim",
-        default=_TYPICAL.reclaim,
-        help="Make room when memory is out: swap, kill, or hang, as the kernel did. Slow where hundreds share a full box.",
+        default=None,
+        help="Make room when memory is out: swap, kill, or hang, as the kernel did. Takes minutes where hundreds share a full box.  [default: where this kernel's reclaim is here]",
     ),
     click.option(
         "--paging",

@@ -25,8 +25,9 @@ class Box:
     ram: int | str = "1G"
     swap: SwapWords = "0"
     """A size, or areas such as "32M@5, 64M@5, ./swapfile@3" (kernels/swap_space.py). It counts for overcommit, and is swapped to where something reclaims."""
-    reclaim: bool = False
-    """Whether programs that find no memory make room, as the kernel of the day did; else that is NoMemory. Hundreds of processes on a full box take long."""
+    reclaim: bool | None = False
+    """Whether programs that find no memory make room, as the kernel of the day did; else that is NoMemory. None: where that kernel's reclaim is here. Hundreds of
+    processes on a full box take minutes."""
     cpus: int = 4
     paging: str | None = None
     """ "i386", "i386-pae" or "x86-64", by default the kernel's own (that of 2004 is the announcement's "i386-pae")."""
@@ -75,7 +76,17 @@ class Box:
     def is_the_announcements(self) -> bool:
         """As far as that is known: swap, boot use, overcommit mode, the disk and whether CPUs share cores are not (docs/time.md)."""
         known = announced()
-        names = ("swap", "boot_use", "overcommit", "ht", "prices", "disk_seek_us", "disk_rpm", "disk_kib_per_s")
+        names = (
+            "swap",
+            "reclaim",
+            "boot_use",
+            "overcommit",
+            "ht",
+            "prices",
+            "disk_seek_us",
+            "disk_rpm",
+            "disk_kib_per_s",
+        )
         unknown = {name: getattr(known, name) for name in names}
         return replace(self, **unknown) == known
 

@@ -283,7 +283,8 @@ class System:
         )
         self.swaps = Swaps(self.kernel, devices)
         """Its swap areas, as /proc/swaps has them."""
-        self.killer = self.start_reclaim() if box.reclaim else None
+        reclaims = bool(spec.reclaim) if box.reclaim is None else box.reclaim
+        self.killer = self.start_reclaim() if reclaims else None
 
     def start_reclaim(self) -> SignallingKiller:
         """From now on who finds no memory makes room as this kernel did: in swap, if there is any, and at last by killing somebody. Raises UsageError."""

@@ -14,14 +14,15 @@ def comparison(results: Sequence[Result], box: Box) -> Table:
     """The main table: a group of rows per level, and beside each cost how it stands to the best of its level (1.00)."""
     table = new_table(
         f"{results[0].workload} on {describe_box(box)}",
-        "level|kernel|outcome|>processes|>PTEs copied|>page tables|>reverse map|design|>slots searched|>kswapd|>memory|>wall|>rel.",
-        caption=(
+        "level|kernel|outcome|>processes|>PTEs copied|>page tables|>reverse map|design|>slots searched|>pages out|>memory|>wall|>rel.",
+        caption=whys(results)
+        + (
             "processes: at peak. page tables, reverse map: each at its own peak. slots searched: by the reverse map, for the mapping that goes.\n"
-            "kswapd: how many requests would have woken it; from the first on the real kernel makes room, and here nobody does.\n"
+            "pages out: to swap, where RAM was full (in which order, and how fast, hangs on believed prices and the disk).\n"
             "memory: both together, relative to the best of the level. wall: our running time (the host's own, in its row) and the same ratio.\n"
             f"Simulated time decides who is alive when; prices: {results[0].prices or DASH}."
         ),
-        leave_out="design|kswapd|PTEs copied|slots searched|processes|rel.",
+        leave_out="design|pages out|PTEs copied|slots searched|processes|rel.",
     )
     for i, result in enumerate(results):
         peers = [r for r in results if r.level == result.level and r.outcome == "ok"]
@@ -74,7 +75,7 @@ def _comparison_row(result: Result, peers: Sequence[Result]) -> list[str]:
             format_size(memory["rmap"]),
             result.design or DASH,
             f"{slots / 1e6:,.1f} M" if slots else "0",
-            f"{result.kswapd_wakes:,}",
+            f"{ledger.get('pswpout', 0):,}",
             _relative(_both(result), [_both(peer) for peer in peers]) if result.outcome == "ok" else DASH,
         ]
     wall = _relative(result.wall_s, [peer.wall_s for peer in peers]) if result.outcome == "ok" else DASH
@@ -94,6 +95,14 @@ def _relative(value: float, peers: Sequence[float]) -> str:
 def outcome_of(result: Result) -> str:
     """The outcome, with the call that failed."""
     return f"{result.outcome} in {result.failed_call}" if result.failed_call else result.outcome
+
+
+def whys(results: Sequence[Result]) -> str:
+    """A line for each that was stopped by something that its outcome does not tell."""
+    lines = {
+        f"{result.kernel}, {result.outcome}: {result.why}.\n": None for result in results if result.why is not None
+    }
+    return "".join(lines)
 
 
 def describe_box(box: Box) -> str:
@@ -120,7 +129,7 @@ class OneRun(Report[Result]):
             f"{result.workload} level {result.level}: Linux {result.kernel} on {describe_box(self.box)}",
             "what|>value|_",
         )
-        table.add_row("outcome", outcome_of(result), "")
+        table.add_row("outcome", outcome_of(result), result.why or "")
         table.add_row("processes", f"{result.processes:,}", f"{result.processes_peak:,} at peak")
         if result.memory_peak_bytes is not None:
             table.add_section()

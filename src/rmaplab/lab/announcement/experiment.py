@@ -25,9 +25,9 @@ Watch = Callable[[System], object]
 NS = 10**9  # to divide by: the quotient of two ints is the same on every machine
 
 
-OK, KILLED, HUNG, RECLAIM = "ok", "oom-killed", "hung", "needs reclaim"
-OUTCOMES = (OK, KILLED, HUNG, RECLAIM)
-"""All is done; somebody was killed for memory; for a minute nobody got on; memory was out, and nobody makes room (Box.reclaim)."""
+OK, KILLED, HUNG, FULL = "ok", "oom-killed", "hung", "RAM is full"
+OUTCOMES = (OK, KILLED, HUNG, FULL)
+"""All is done; somebody was killed for memory; for a minute nobody got on; memory was out, and nobody makes room here (Box.reclaim)."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Result:
     """Where page tables are switched at every one of them (a 4:4 split)."""
     oom_killed: int | None = None
     """Programs that the OOM killer has chosen."""
-    hung: str | None = None
-    """Who goes on trying, and why nobody is killed for it."""
+    why: str | None = None
+    """Of hung: who goes on trying, and why nobody is killed for it. Of RAM is full: why nobody makes room."""
     searched: int | None = None
     """Mappings that the design went through to take others away; the ledger has them by its own name for it."""
     wall_s: float = field(default=0.0)
@@ -115,7 +115,7 @@ def run_forkbench(kernel: str, level: int, box: Box, watch: Watch | None = None)
         },
         ledger=dict(sorted(machine.ledger.counts.items())),
         oom_killed=killed,
-        hung=why if end == HUNG else None,
+        why=why,
         searched=machine.ledger.searched,
         locks=machine.locks.as_json(),
         locks_estimated_s=estimates(machine.ledger, machine.sched.now_ns, box.cpus),
@@ -134,13 +134,20 @@ def run_forkbench(kernel: str, level: int, box: Box, watch: Watch | None = None)
 
 
 def run_to_the_end(run: Callable[[System], object], system: System) -> tuple[str, str | None]:
-    """OK, HUNG or RECLAIM; and more about it, but of OK."""
+    """OK, HUNG or FULL; and more about it, but of OK."""
     try:
         run(system)
     except Hung as failure:
         return HUNG, failure.why
     except NoMemory as failure:
-        return RECLAIM, str(failure)
+        if system.killer is not None:  # where the killer finds nobody, 2.6 panics
+            return HUNG, str(failure)
+        here = (
+            "nobody makes room (--no-reclaim)"
+            if system.spec.reclaim
+            else "the reclaim of this kernel is not here yet; try --ram with more, or 2.4.21, or 2.6.2 to 2.6.7"
+        )
+        return FULL, here
     return OK, None
 
 
@@ -163,7 +170,7 @@ def hardware_as_json(system: System) -> dict[str, Any]:
 
 def warm_up(kernel: str, box: Box) -> None:
     """Have every loop that forkbench needs compiled, so that wall times are not the compiler's."""
-    Forkbench(2).run(boot(kernel, box))
+    run_to_the_end(Forkbench(2).run, boot(kernel, box))
 
 
 def compare_forkbench(
