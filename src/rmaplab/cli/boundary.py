@@ -23,6 +23,7 @@ MOST_COLUMNS = 200
 @click.option("--schedulers", default="own", metavar="NAME,...", help="own, parent-first, short-slices, one-queue.")
 @click.option("--ram", default="1G", metavar="SIZE", help="RAM of the box.")
 @click.option("--cpus", default=4, metavar="N", help="Number of CPUs.")
+@click.option("--reclaim", is_flag=True, help="Make the runs that have to swap, to their end: minutes for each cell.")
 @click.option("--plot", **FILE, help="Draw it too, as .png or .svg.")
 @output_options_without_tables
 def command(
@@ -35,6 +36,7 @@ def command(
     schedulers: str,
     ram: str,
     cpus: int,
+    reclaim: bool,
     plot: Path | None,
     out: Output,
 ) -> None:
@@ -53,7 +55,8 @@ def command(
     check_files(out.path, plot)
     from rmaplab.cli.work.boundary import map_boundary
 
-    map_boundary(list(product(names, pte, line_list, modes)), uses, swaps, announced(ram=ram, cpus=cpus), plot, out)
+    combinations = list(product(names, pte, line_list, modes))
+    map_boundary(combinations, uses, swaps, announced(ram=ram, cpus=cpus), plot, out, to_the_end=reclaim)
 
 
 def columns(most: str, step: str) -> list[int]:

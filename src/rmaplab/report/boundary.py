@@ -8,13 +8,15 @@ from rich.console import Group
 from rich.text import Text
 
 from rmaplab.kernels.box import Box
-from rmaplab.lab.announcement.boundary import FAILS, LETTERS, NEW, OLD, PASSES, REACHES, BoundaryRow, Panel
+from rmaplab.lab.announcement.boundary import FAILS, LETTERS, NEW, OLD, OTHERWISE, PASSES, REACHES, BoundaryRow, Panel
+from rmaplab.lab.announcement.experiment import HUNG, KILLED
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import Prose
 from rmaplab.units import PAGE_SIZE, format_size
 
 STYLES = {"#": "green", "7": "red", "8": "blue", "9": "magenta"}
 STYLES |= {LETTERS[letter]: f"{style} dim" for letter, style in STYLES.items()} | {"#": "bold green", "+": "green"}
+STYLES |= dict.fromkeys(OTHERWISE.values(), "yellow")
 MEANING = {
     "#": f"as published: {OLD} passes {PASSES} and gets ENOMEM in fork at {FAILS}; {NEW} gets none at {REACHES}",
     "7": f"{OLD} gets ENOMEM in fork at level {PASSES} already",
@@ -22,6 +24,10 @@ MEANING = {
     "9": f"{NEW} gets ENOMEM in fork at level {REACHES}",
 }
 MIB = 1 << 20
+BY_RUNS = {
+    OTHERWISE[KILLED]: "at the first of these levels that goes otherwise, somebody is killed for memory",
+    OTHERWISE[HUNG]: "... nobody gets on for a minute, and nobody is killed",
+}
 NOTES = (
     "The second letter of each: if swapping out moves pages and changes nothing else. A run comes to that where RAM is full.",
     "boot use: beside mem_map. as published: the swap from which and up to which a row has # or +.",
@@ -52,6 +58,15 @@ class BoundaryReport(Report[BoundaryRow]):
             parts.append(
                 Text.assemble((letter, STYLES[letter]), " ", (LETTERS[letter], STYLES[LETTERS[letter]]), f"  {meaning}")
             )
+        ran = [cell for row in self.rows for cell in row.seen.values()]
+        if ran:
+            parts += [Text.assemble((letter, STYLES[letter]), f"    {meaning}") for letter, meaning in BY_RUNS.items()]
+            parts += [
+                Text(),
+                Prose(
+                    f"{len(ran)} of these cells were run to the end where they had to swap; --format json has what came of each run."
+                ),
+            ]
         parts += [Text(), *map(Prose, NOTES)]
         return Group(*parts)
 

@@ -11,12 +11,13 @@ from matplotlib.patches import Patch
 
 from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.boundary import BoundaryRow
-from rmaplab.report.boundary import MEANING, describe
+from rmaplab.report.boundary import BY_RUNS, MEANING, describe
 from rmaplab.report.plots import STYLE, save_plot
 from rmaplab.units import PAGE_SIZE, format_size, parse_size
 
 COLOURS = {"#": "#007A5A", "7": "#D55E00", "8": "#0072B2", "9": "#8E5A83"}
 COLOURS |= {"+": "#7FC8B0", "s": "#F3B489", "e": "#8FC0E2", "n": "#CFB3C9"}  # the same, paler: not certain
+COLOURS |= {"k": "#E6C200", "h": "#333333"}  # of cells that were run to the end
 ACROSS = 3
 DEFAULT_BOOT_USE = 38 << 20  # image and boot use of the 2.6 kernels' figures
 MIB = 1 << 20
@@ -59,6 +60,8 @@ def plot_boundary(rows: Sequence[BoundaryRow], swaps: Sequence[int], box: Box, p
         figure.text(0.02, 1 - 0.3 / height, "Where the announcement's outcome holds", fontsize=11, weight="bold")
         figure.text(0.02, 1 - 0.5 / height, f"{box.paging}, {box.ram} RAM, {box.cpus} CPUs; ring: the default box")
         patches = [Patch(color=COLOURS[letter], label=meaning) for letter, meaning in MEANING.items()]
+        if any(row.seen for row in rows):
+            patches += [Patch(color=COLOURS[letter], label=meaning) for letter, meaning in BY_RUNS.items()]
         patches.append(Patch(color="#DDDDDD", label="paler: if swapping out moves pages and changes nothing else"))
         figure.legend(handles=patches, loc="lower left", fontsize=7, frameon=False, bbox_to_anchor=(0.01, 0.0))
         figure.subplots_adjust(

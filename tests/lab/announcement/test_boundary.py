@@ -24,6 +24,7 @@ from rmaplab.lab.announcement.boundary import (
 from rmaplab.lab.announcement.experiment import run_forkbench
 from rmaplab.mm.overcommit import OvercommitMode, Request
 from rmaplab.units import PAGE_SIZE
+from rmaplab.workloads import forkbench
 
 BOX = announced(ram="700M")
 MODES = (OvercommitMode.HEURISTIC, OvercommitMode.STRICT)
@@ -61,7 +62,7 @@ def demand(need_mib: int, *, seen_mib: int | None = None) -> Demand:
     rule = rmaplab.boot("2.6.2", ram="64M").kernel.overcommit
     bare = replace(rule, rules=replace(rule.rules, root_reserve_divisor=0))
     whole, part = ((Request(mib * 256 - 1, 0, 0),) for mib in (need_mib, seen_mib or need_mib))
-    return Demand(bare, part, "ok") if seen_mib is None else Demand(bare, part, "needs reclaim", whole)
+    return Demand(bare, part, "ok") if seen_mib is None else Demand(bare, part, "RAM is full", whole)
 
 
 def row(passes: Demand, fails: Demand, reaches: Demand) -> BoundaryRow:
@@ -92,7 +93,7 @@ def test_what_is_not_certain_has_another_letter() -> None:
 def test_a_run_goes_on_with_more_ram_where_it_needed_reclaim() -> None:
     """A box too small by itself: until memory was out both runs met the same, and then the pages free go below nothing."""
     small = demand_of("2.6.5-rc1-aa1", 6, announced(ram="600M"))
-    assert small.outcome == "needs reclaim"
+    assert small.outcome == "RAM is full"
     seen, whole = small.requests, small.beyond
     assert len(whole) > len(seen)
     assert [r.nr_free for r in whole[: len(seen)]] == pytest.approx(
@@ -135,3 +136,23 @@ def test_schedulers_differ_from_the_kernels_own_as_they_say() -> None:
     assert type(old.cpus[0].queue) is type(lent.cpus[0].queue)
     with pytest.raises(rmaplab.UsageError, match="parent-first"):
         with_scheduler("2.6.2", "mine")
+
+
+def test_cells_that_must_swap_can_be_run_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here of 16 MiB on 23, at low levels. A cell says what a run on that box by itself comes to; what is certain is not run again."""
+    monkeypatch.setattr(forkbench, "SIZE", 16 << 20)
+    for name, level in (("PASSES", 1), ("FAILS", 3), ("REACHES", 4)):
+        monkeypatch.setattr(f"rmaplab.lab.announcement.boundary.{name}", level)
+    box = announced(ram="23M", boot_use="6M")
+    swaps = [mib << 8 for mib in (0, 24)]
+    (row,) = boundary([Panel(True, 128, "own", OvercommitMode.HEURISTIC)], ["6M"], box, swaps)
+    assert row.seen
+    for swap in swaps:
+        here = replace(box, swap=str(swap * PAGE_SIZE), reclaim=True)
+        went = {asked[:2]: run_forkbench(*asked[:2], here).outcome for asked in row.asked()}
+        otherwise = [letter for *run, _, published, letter in row.asked() if went[tuple(run)] != published]
+        assert row.cell(swap) == (otherwise or ["#"])[0]
+        for run in row.seen[swap].runs if swap in row.seen else ():
+            assert run.outcome == went[run.kernel, run.level]
+    assert {run.pages_out > 0 for cell in row.seen.values() for run in cell.runs} >= {True}
+    assert len(row.as_json()["to_the_end"]) == len(row.seen)

@@ -10,6 +10,7 @@ from rmaplab.lab.announcement.boundary import BoundaryRow, Panel, boundary
 from rmaplab.mm.overcommit import OvercommitMode
 from rmaplab.report.boundary import BoundaryReport, describe
 from rmaplab.report.emit import emit
+from rmaplab.units import PAGE_SIZE
 
 
 def map_boundary(
@@ -19,10 +20,13 @@ def map_boundary(
     box: Box,
     plot: Path | None,
     out: Output,
+    *,
+    to_the_end: bool = False,
 ) -> None:
-    """`combinations` are of scheduler, HIGHPTE, cache line and overcommit mode; `uses` after boot are rows, `swaps` columns."""
+    """`combinations` are of scheduler, HIGHPTE, cache line and overcommit mode; `uses` after boot are rows, `swaps` columns, in bytes."""
     panels = [Panel(high, line, name, OvercommitMode(mode)) for name, high, line, mode in combinations]
-    runs, total = boundary(panels, uses, box), len(panels) * len(uses)
+    made = [swap // PAGE_SIZE for swap in swaps] if to_the_end else []
+    runs, total = boundary(panels, uses, box, made), len(panels) * len(uses)
 
     def show(rows: Sequence[BoundaryRow]) -> None:
         emit(BoundaryReport(rows, swaps, box), *out)

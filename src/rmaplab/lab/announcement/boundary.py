@@ -17,21 +17,23 @@ boxes on both sides of a border for real.
 A run that ends for want of memory before it is over (the real kernel would swap) says nothing of what comes after. For that it
 is made again on a box with more RAM, and the pages free there are taken less what that box has more. Below nothing free, that
 many pages would have been swapped out; what the overcommit test adds up, free pages and free swap, is the same either way. So a
-second letter stands where the answer needs this: "if swapping out moves pages, and changes nothing else".
+second letter stands where the answer needs this: "if swapping out moves pages, and changes nothing else". Whether it does can be
+seen (to_the_end): such a run is made on the box itself, with everything that reclaim does, which takes a minute or more.
 """
 
 import gc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from rmaplab.errors import NoMemory, UsageError
+from rmaplab.errors import UsageError
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.history import Figure, Status
 from rmaplab.kernels.releases import LINUX_2_4_21
 from rmaplab.kernels.spec import KernelSpec
 from rmaplab.kernels.system import System, boot
+from rmaplab.lab.announcement.experiment import FULL, HUNG, KILLED, OK, run_forkbench, run_to_the_end
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode, Request
 from rmaplab.units import PAGE_SIZE, parse_size
 from rmaplab.workloads.forkbench import Forkbench
@@ -39,11 +41,13 @@ from rmaplab.workloads.forkbench import Forkbench
 OLD, NEW = "2.6.2", "2.6.5-rc1-aa1"
 PASSES, FAILS, REACHES = 7, 8, 9
 """The levels of the announcement: 2.6.2 passes one, "from number 8" it fails, aa1 "reaches 9"."""
-ENOMEM, RECLAIM = "ENOMEM", "needs reclaim"
+ENOMEM = "ENOMEM"
 LETTERS = {"#": "+", "7": "s", "8": "e", "9": "n"}
 """What a cell says when it is certain, and when it holds if swapping out moves pages and changes nothing else."""
+OTHERWISE = {KILLED: "k", HUNG: "h"}
+"""What a cell says whose runs were made to the end, if at the first level that went otherwise than published the end was this."""
 MORE_RAM = 2
-"""The box on which a run goes on that needed reclaim has so many times the RAM."""
+"""The box on which a run goes on whose RAM was full has so many times that."""
 
 _MIND = "what lab/announcement/boundary.py varies"
 SCHEDULERS: dict[str, dict[str, int]] = {
@@ -76,6 +80,23 @@ class Panel(NamedTuple):
     overcommit: OvercommitMode
 
 
+class Ended(NamedTuple):
+    """A run that was made to its end, with all that reclaim does."""
+
+    kernel: str
+    level: int
+    outcome: str
+    pages_out: int
+    simulated_s: float
+
+
+class CellRun(NamedTuple):
+    """A cell whose runs were made: its letter, and those that decided it."""
+
+    letter: str
+    runs: tuple[Ended, ...]
+
+
 @dataclass(frozen=True)
 class Demand:
     """What one run asked of one box."""
@@ -83,9 +104,9 @@ class Demand:
     rule: Overcommit
     requests: tuple[Request, ...]
     outcome: str
-    """How it ended when nothing was refused: "ok", or "needs reclaim"."""
+    """How it ended when nothing was refused: "ok", or RAM was full."""
     beyond: tuple[Request, ...] = ()
-    """If it needed reclaim: all requests, as they would be met if swapping out moved pages and changed nothing else."""
+    """If it was: all requests, as they would be met if swapping out moved pages and changed nothing else."""
     kswapd_wakes: int = 0
     tables_peak_bytes: int = 0
     rmap_peak_bytes: int = 0
@@ -99,8 +120,8 @@ class Demand:
         """How it would have ended, "ok" or "ENOMEM", and whether that is certain."""
         if self.refused(swap_pages, mode):
             return ENOMEM, True
-        if self.outcome == "ok":
-            return "ok", True
+        if self.outcome == OK:
+            return OK, True
         return (ENOMEM if self.refused(swap_pages, mode, beyond=True) else "ok"), False
 
     def swap_needed(self, mode: OvercommitMode, most: int = 1 << 24) -> int | None:
@@ -126,16 +147,24 @@ class BoundaryRow:
     passes: Demand
     fails: Demand
     reaches: Demand
+    seen: dict[int, CellRun] = field(default_factory=dict)
+    """By swap in pages: what came of those runs that had to swap, where they were made (to_the_end)."""
+
+    def asked(self) -> tuple[tuple[str, int, Demand, str, str], ...]:
+        """In this order: kernel, level, what it asked for, the published outcome, and the letter of a cell in which that was refused (or not)."""
+        return (
+            (OLD, PASSES, self.passes, OK, "7"),
+            (OLD, FAILS, self.fails, ENOMEM, "8"),
+            (NEW, REACHES, self.reaches, OK, "9"),
+        )
 
     def cell(self, swap_pages: int) -> str:
-        """What happens with so much swap: a letter of LETTERS, or its second form where that is not certain."""
+        """What happens with so much swap: a letter of LETTERS, or its second form where that is not certain; of OTHERWISE, where runs were made to the end."""
+        if swap_pages in self.seen:
+            return self.seen[swap_pages].letter
         mode = self.panel.overcommit
         certain = True
-        for demand, published, letter in (
-            (self.passes, "ok", "7"),
-            (self.fails, ENOMEM, "8"),
-            (self.reaches, "ok", "9"),
-        ):
+        for _, _, demand, published, letter in self.asked():
             outcome, sure = demand.outcome_with(swap_pages, mode)
             certain = certain and sure
             if outcome != published:
@@ -159,7 +188,7 @@ class BoundaryRow:
             "l1_cache_bytes": self.panel.line,
             "scheduler": self.panel.scheduler,
             "overcommit": int(self.panel.overcommit),
-            "certain": all(demand.outcome == "ok" for demand in (self.passes, self.fails, self.reaches)),
+            "certain": all(demand.outcome == "ok" for _, _, demand, _, _ in self.asked()),
             "boot_use_bytes": self.boot_use_bytes,
             "holds_from_swap_bytes": None if window is None else window[0] * PAGE_SIZE,
             "holds_below_swap_bytes": None if window is None or window[1] is None else window[1] * PAGE_SIZE,
@@ -173,12 +202,12 @@ class BoundaryRow:
                     "page_tables_peak_bytes": demand.tables_peak_bytes,
                     "rmap_peak_bytes": demand.rmap_peak_bytes,
                 }
-                for kernel, level, demand in (
-                    (OLD, PASSES, self.passes),
-                    (OLD, FAILS, self.fails),
-                    (NEW, REACHES, self.reaches),
-                )
+                for kernel, level, demand, _, _ in self.asked()
             },
+            "to_the_end": [
+                {"swap_bytes": pages * PAGE_SIZE, "letter": cell.letter, "runs": [run._asdict() for run in cell.runs]}
+                for pages, cell in self.seen.items()
+            ],
         }
 
 
@@ -192,12 +221,12 @@ def with_scheduler(kernel: str, name: str) -> KernelSpec:
 
 
 def demand_of(kernel: str, level: int, box: Box, scheduler: str = "own") -> Demand:
-    """Run forkbench with nothing refused, and keep what it asked for; on more RAM once more if it needed reclaim."""
+    """Run forkbench with nothing refused, and keep what it asked for; on more RAM once more if this was full."""
     spec = with_scheduler(kernel, scheduler)
     system, requests, outcome = _run(spec, level, box)
     allocator = system.machine.allocator
     beyond: tuple[Request, ...] = ()
-    if outcome == RECLAIM:
+    if outcome == FULL:
         larger = replace(box, ram=str(parse_size(box.ram) * MORE_RAM), boot_use=str(_boot_use(system)))
         roomy, further, _ = _run(spec, level, larger)
         more = roomy.machine.allocator.totalram_pages - allocator.totalram_pages
@@ -220,11 +249,7 @@ def _run(spec: KernelSpec, level: int, box: Box) -> tuple[System, tuple[Request,
     gc.collect()  # a system is full of cycles: the RAM of the last one goes when they do
     system = boot(spec, box, overcommit=int(OvercommitMode.ALWAYS))
     system.kernel.commit_requests = []
-    outcome = "ok"
-    try:
-        Forkbench(level).run(system)
-    except NoMemory:
-        outcome = RECLAIM
+    outcome, _ = run_to_the_end(Forkbench(level).run, system)
     system.close()
     # the same question twice has the same answer
     return system, tuple(dict.fromkeys(system.kernel.commit_requests)), outcome
@@ -235,25 +260,52 @@ def _boot_use(system: System) -> int:
     return (system.boot_use.nr_pages - system.boot_use.mem_map) * PAGE_SIZE
 
 
-def boundary(panels: Sequence[Panel], boot_uses: Sequence[str], box: Box) -> Iterator[BoundaryRow]:
-    """The rows of all maps, panel by panel. Runs are shared by panels that differ in overcommit only. Raises UsageError."""
+def to_the_end(row: BoundaryRow, swap_pages: int, box: Box) -> CellRun:
+    """Make those runs of a cell that had to swap, and see: 2.6.2 and aa1 as they were, on a disk. Minutes. What is certain is not run again."""
+    mode, scheduler = row.panel.overcommit, row.panel.scheduler
+    here = replace(box, swap=str(swap_pages * PAGE_SIZE), overcommit=int(mode), reclaim=True)
+    ran: list[Ended] = []
+    for kernel, level, demand, published, letter in row.asked():
+        outcome, sure = demand.outcome_with(swap_pages, mode)
+        if not sure:
+            gc.collect()
+            result = run_forkbench(with_scheduler(kernel, scheduler), level, here)
+            outcome = result.outcome
+            counts, times = result.ledger or {}, result.time_s or {}
+            ran.append(Ended(kernel, level, outcome, counts.get("pswpout", 0), times.get("real", 0.0)))
+        if outcome != published:
+            return CellRun(OTHERWISE.get(outcome, letter), tuple(ran))
+    return CellRun("#", tuple(ran))
+
+
+def boundary(
+    panels: Sequence[Panel], boot_uses: Sequence[str], box: Box, swaps: Sequence[int] = ()
+) -> Iterator[BoundaryRow]:
+    """The rows of all maps, panel by panel. Runs are shared by panels that differ in overcommit only. Raises UsageError.
+
+    `swaps`, in pages: of these cells those that are not certain are made to the end.
+    """
     for panel in panels:
         with_scheduler(OLD, panel.scheduler)
     for use in boot_uses:  # everything that can be refused is refused before the first run
         boot(OLD, box, boot_use=use)
-    return _rows(panels, boot_uses, box)
+    return _rows(panels, boot_uses, box, swaps)
 
 
-def _rows(panels: Sequence[Panel], boot_uses: Sequence[str], box: Box) -> Iterator[BoundaryRow]:
+def _rows(panels: Sequence[Panel], boot_uses: Sequence[str], box: Box, swaps: Sequence[int]) -> Iterator[BoundaryRow]:
     known: dict[tuple[object, ...], tuple[Demand, Demand, Demand]] = {}
     for panel in panels:
         for use in boot_uses:
             key = (panel.highpte, panel.line, panel.scheduler, use)
+            here = replace(box, highpte=panel.highpte, l1_cache_bytes=panel.line, boot_use=use)
             if key not in known:
-                here = replace(box, highpte=panel.highpte, l1_cache_bytes=panel.line, boot_use=use)
                 known[key] = (
                     demand_of(OLD, PASSES, here, panel.scheduler),
                     demand_of(OLD, FAILS, here, panel.scheduler),
                     demand_of(NEW, REACHES, here, panel.scheduler),
                 )
-            yield BoundaryRow(panel, parse_size(use), *known[key])
+            row = BoundaryRow(panel, parse_size(use), *known[key])
+            for swap in swaps:
+                if row.cell(swap) in LETTERS.values():
+                    row.seen[swap] = to_the_end(row, swap, here)
+            yield row

@@ -13,6 +13,7 @@ from rmaplab.errors import Hung, NoMemory
 from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.kernels.spec import KernelSpec
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.announcement.contention import estimates
 from rmaplab.lab.announcement.kernel_entries import KernelEntries, kernel_entries
@@ -82,7 +83,7 @@ class Result:
         return row if self.kernel_entries is None else row | {"kernel_entries": self.kernel_entries.as_json()}
 
 
-def run_forkbench(kernel: str, level: int, box: Box, watch: Watch | None = None) -> Result:
+def run_forkbench(kernel: str | KernelSpec, level: int, box: Box, watch: Watch | None = None) -> Result:
     """The fork benchmark at one level. `watch` is given the system before it runs. Raises UsageError; running out of memory is an outcome."""
     workload = Forkbench(level)
     system = boot(kernel, box)
