@@ -57,12 +57,16 @@ def map_cached(k: Kernel, vma: VmArea, address: int, end: int) -> int:
     if k.swap.errors.any:  # then whoever is shown what is not his is told of
         return address
     with k.batch() as batch:
-        slots, pfns = _cached(k, vma, address, end, batch)
+        # who is to reserve something for a shared page goes one by one: it need not look further than at the first
+        first = address + PAGE_SIZE if k.design.reserves else end
+        slots, pfns = _cached(k, vma, address, first, batch)
         if not slots.size:
             return address
         is_shared = bool(frames.mapcount[pfns[0]])
-        if is_shared and k.design.reserves:
-            return address
+        if k.design.reserves:
+            if is_shared:
+                return address
+            slots, pfns = _cached(k, vma, address, end, batch)
         lock = machine.pte_lock(mm, address)
         if machine.locks_tables or lock.busy(write=True):
             return address

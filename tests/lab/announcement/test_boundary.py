@@ -149,8 +149,8 @@ def test_cells_that_must_swap_can_be_run_to_the_end(monkeypatch: pytest.MonkeyPa
     assert row.seen
     for swap in swaps:
         here = replace(box, swap=str(swap * PAGE_SIZE), reclaim=True)
-        went = {asked[:2]: run_forkbench(*asked[:2], here).outcome for asked in row.asked()}
-        otherwise = [letter for *run, _, published, letter in row.asked() if went[tuple(run)] != published]
+        went = {(kernel, level): run_forkbench(kernel, level, here).outcome for kernel, level, *_ in row.asked()}
+        otherwise = [letter for kernel, level, _, published, letter in row.asked() if went[kernel, level] != published]
         assert row.cell(swap) == (otherwise or ["#"])[0]
         for run in row.seen[swap].runs if swap in row.seen else ():
             assert run.outcome == went[run.kernel, run.level]
