@@ -108,6 +108,11 @@ class SwapSlots:
         return 2 * self.areas.nr_swap_pages < self.areas.total_swap_pages
 
     @property
+    def nr_too_full(self) -> int:
+        """How many slots must be given back until it is not full. Of areas that are full."""
+        return (self.areas.total_swap_pages - 2 * self.areas.nr_swap_pages + 1) // 2
+
+    @property
     def nr_used(self) -> int:
         """Slots that somebody names."""
         return self.areas.total_swap_pages - self.areas.nr_swap_pages
@@ -196,6 +201,12 @@ class SwapSlots:
     def look_up(self, slot: int) -> None:
         """swap_info_get of somebody who wants to know whether the slot is his alone: where the next search begins may hang on it."""
         self.areas.look_up(self.place(slot)[0])
+
+    def look_up_all(self, slots: I64) -> None:
+        """The same of many, in order. Where there is one area nothing hangs on it. O(slots)."""
+        if len(self._bases) > 1:
+            for slot in slots.tolist():
+                self.look_up(slot)
 
     def by_area(self, slots: I64) -> Iterator[tuple[int, slice | Bools, I64]]:
         """(area, which of `slots` are its, and which of its own they are.)"""

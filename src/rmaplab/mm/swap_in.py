@@ -96,7 +96,7 @@ def map_swapped(
             k.swap.errors.mapped(slot, mm.pid, address)
         _map(k, vma, batch, slot)
         if leaves_full:
-            leave_a_full_area(k, pfn, slot, others=1)  # we
+            leave_a_full_area(k, np.array((pfn,), np.int64), np.array((slot,), np.int64), others=1)  # we
     machine.locks.leave(lock)
     return done
 

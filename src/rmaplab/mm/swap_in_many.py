@@ -15,7 +15,7 @@ from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64, distinct
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import PRESENT, READABLE
-from rmaplab.machine.frames import PG_DIRTY
+from rmaplab.machine.frames import PG_DIRTY, PG_WRITEBACK
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_ACCESS
@@ -88,10 +88,7 @@ def map_cached(k: Kernel, vma: VmArea, address: int, end: int) -> int:
             k.rmap.duplicate(batch, vma)
         else:
             k.rmap.add(batch, vma)
-        if k.swap.is_full:  # a page that somebody else maps too keeps its slot
-            alone = frames.count[pfns] == 2
-            for slot, pfn in zip(slots[alone].tolist(), pfns[alone].tolist(), strict=True):
-                leave_a_full_area(k, pfn, slot)
+        leave_a_full_area(k, pfns, slots)
         machine.charge("swap_in", nr)
         locks.leave_bits("PG_locked", columns, nr)
     machine.end_burst()
@@ -126,11 +123,18 @@ def _count_locks(k: Kernel, nr: int) -> None:
     locks.count("page_table_lock", nr)
 
 
-def leave_a_full_area(k: Kernel, pfn: int, slot: int, others: int = 0) -> None:
-    """remove_exclusive_swap_page: if more than half of swap is used, a page that its entry and the cache alone refer to, but for `others`, gives its slot back."""
-    frames = k.machine.frames
-    if k.swap.is_full and frames.count[pfn] == 2 + others and k.swap.is_idle(pfn):
-        k.swap.look_up(slot)
-        if k.swap.users[slot] == 1:
-            k.swap.delete(pfn)
-            frames.flags[pfn] |= np.uint32(PG_DIRTY)
+def leave_a_full_area(k: Kernel, pfns: I64, slots: I64, others: int = 0) -> None:
+    """remove_exclusive_swap_page of each, in order: as long as more than half of swap is used, pages that their entry and the cache alone refer to, but for `others`, give their slots back. O(pages)."""
+    if not k.swap.is_full:
+        return
+    frames, swap = k.machine.frames, k.swap
+    alone = (frames.count[pfns] == 2 + others) & (frames.flags[pfns] & PG_WRITEBACK == 0) & ~swap.are_locked(pfns)
+    asked = np.flatnonzero(alone)
+    goes = swap.users[slots[asked]] == 1
+    last = np.flatnonzero(goes)[: swap.nr_too_full][-1:]
+    if last.size == 1 and goes[: last[0] + 1].sum() == swap.nr_too_full:  # from then on nobody asks
+        asked, goes = asked[: last[0] + 1], goes[: last[0] + 1]
+    swap.look_up_all(slots[asked])
+    going = pfns[asked[goes]]
+    swap.delete_many(going)
+    frames.flags[going] |= np.uint32(PG_DIRTY)
