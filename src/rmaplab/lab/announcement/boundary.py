@@ -80,7 +80,7 @@ class Panel(NamedTuple):
     overcommit: OvercommitMode
 
 
-class Ended(NamedTuple):
+class MadeRun(NamedTuple):
     """A run that was made to its end, with all that reclaim does."""
 
     kernel: str
@@ -94,7 +94,7 @@ class CellRun(NamedTuple):
     """A cell whose runs were made: its letter, and those that decided it."""
 
     letter: str
-    runs: tuple[Ended, ...]
+    runs: tuple[MadeRun, ...]
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def to_the_end(row: BoundaryRow, swap_pages: int, box: Box) -> CellRun:
     """Make those runs of a cell that had to swap, and see: 2.6.2 and aa1 as they were, on a disk. Minutes. What is certain is not run again."""
     mode, scheduler = row.panel.overcommit, row.panel.scheduler
     here = replace(box, swap=str(swap_pages * PAGE_SIZE), overcommit=int(mode), reclaim=True)
-    ran: list[Ended] = []
+    ran: list[MadeRun] = []
     for kernel, level, demand, published, letter in row.asked():
         outcome, sure = demand.outcome_with(swap_pages, mode)
         if not sure:
@@ -272,7 +272,7 @@ def to_the_end(row: BoundaryRow, swap_pages: int, box: Box) -> CellRun:
             result = run_forkbench(with_scheduler(kernel, scheduler), level, here)
             outcome = result.outcome
             counts, times = result.ledger or {}, result.time_s or {}
-            ran.append(Ended(kernel, level, outcome, counts.get("pswpout", 0), times.get("real", 0.0)))
+            ran.append(MadeRun(kernel, level, outcome, counts.get("pswpout", 0), times.get("real", 0.0)))
         if outcome != published:
             return CellRun(OTHERWISE.get(outcome, letter), tuple(ran))
     return CellRun("#", tuple(ran))
