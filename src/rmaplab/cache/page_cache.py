@@ -215,6 +215,7 @@ class PageCache:
         else:
             self._ram.bytes[pfn] = np.frombuffer(file.store[index], np.uint8)
             self._frames.scribbled[pfn] = 1
+            flags[pfn] |= np.uint32(0 if file.on_disk else PG_DIRTY)  # somebody has written it
         flags[pfn] &= ~np.uint32(PG_NOT_UPTODATE)
 
     def dirty(self, file: AddressSpace, first: int, last: int) -> Iterator[tuple[int, int]]:

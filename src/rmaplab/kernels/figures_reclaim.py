@@ -19,6 +19,11 @@ RECLAIM: dict[str, History] = {
         since("2.6", 1, "2.6.2, 2.6.7 mm/filemap.c, add_to_page_cache_lru; fs/mpage.c, mpage_readpages"),
         since("6.18", 0, "mm/filemap.c, filemap_add_folio; its reclaim is not modelled"),
     ),
+    "lru_has_shmem": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, add_to_page_cache: they are; not modelled yet"),
+        since("2.6", 1, "2.6.2, 2.6.7 mm/shmem.c, shmem_getpage: add_to_page_cache_lru"),
+        since("6.18", 0, "mm/shmem.c, shmem_alloc_and_add_folio; its reclaim is not modelled"),
+    ),
     "one_lru": (
         since("2.4", 1, "2.4.27 mm/page_alloc.c, active_list, inactive_list; counts by class of zone"),
         since("2.6", 0, "2.6.2 include/linux/mmzone.h, struct zone"),

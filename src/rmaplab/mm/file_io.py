@@ -22,6 +22,7 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.page_read import find_or_read, room_for, wait_on_page
 from rmaplab.mm.readahead import reader
 from rmaplab.mm.shmem_page import charge_growth, put_room, uncharge_size
+from rmaplab.mm.shmem_swap import bring_back, recalc_inode
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.objects.seals import refuse_growth_to, refuse_writing
@@ -55,7 +56,7 @@ def file_read(k: Kernel, opened: File, start: int, length: int) -> bytes:
             break
         if page < 0:  # somebody has cut the file
             break
-        if not offset and file.on_disk and k.lru_add.has_files:
+        if not offset and file.on_lru:
             k.lru_add.mark_accessed(page)
         parts.append(k.machine.ram.bytes[page, offset : min(PAGE_SIZE, offset + end - start)].tobytes())
         start += len(parts[-1])
@@ -102,7 +103,7 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
         k.machine.frames.scribbled[page] = 1
         k.machine.frames.flags[page] |= np.uint32(PG_DIRTY)
         k.machine.charge("file_write")
-        if file.on_disk and k.lru_add.has_files:
+        if file.on_lru:
             k.lru_add.mark_accessed(page)
         put_page(k, page)
         done += len(part)
@@ -200,15 +201,20 @@ def _find_or_create(k: Kernel, file: AddressSpace, index: int, *, whole: bool) -
             put_page(k, page)  # truncated meanwhile
             page = -1
             continue
+        if bring_back(k, file, index):
+            continue
+        recalc_inode(k, file)
         wanted = np.array([index], np.int64)
         new, nodes = room_for(k, file, wanted, extends=True, zeroed=True)
-        if index in file.pages:
+        if index in file.pages or index in file.slots:
             put_room(k, file, wanted, new)
             k.page_cache.give_back(nodes)
         else:
             page = int(new[0])
             k.page_cache.add(file, index, page, nodes)
-            if file.on_disk:
+            if file.on_lru and file.shmem is not None:
+                k.lru_add.add_file(k.this_cpu(), page)
+            elif file.on_lru:
                 k.lru_add.list_files(new)
     k.machine.frames.flags[page] &= ~np.uint32(PG_NOT_UPTODATE)
     return page

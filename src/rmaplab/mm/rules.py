@@ -29,6 +29,8 @@ class Rules(FileRules, IpcRules, SwapRules):
     """New pages go on the lists that reclaim takes pages from. Where no reclaim is modelled there are none."""
     lru_has_files: bool
     """Pages of files on disks are on them too, and come on the inactive one."""
+    lru_has_shmem: bool
+    """And so are those of files that live in memory, which may go to swap."""
     new_pages_are_active: bool
     """They go on the active list, not on the inactive one; so do those that come back from swap."""
     new_anon_is_referenced: bool

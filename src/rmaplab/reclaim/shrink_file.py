@@ -1,7 +1,8 @@
-"""What shrink_list of 2.6.2 to 2.6.7 does with pages of files on disks: a clean one that nobody holds is dropped, a dirty one is written first.
+"""What shrink_list of 2.6.2 to 2.6.7 does with pages of files: a clean one that nobody holds is dropped, a dirty one is written first.
 
     mapped, dirty   [p] --unmap--> dirty --writepage--> under writeback --written: to the tail of inactive--> clean --> out of the cache, free
     read(2), clean  [q] ---------------------------------------------------------------------------------------------> out of the cache, free
+    in memory alone [r] --unmap--> dirty --writepage--> in the swap cache, dirty: from now on as an anonymous page, but that nobody maps it
 
 A page that was used stays only if somebody maps its *file*, wherever; else it is freed if it is clean, whoever reads it all the time. A page is
 written alone; neighbours that are met one after the other become one request, as long as that is plugged. What lies behind the end of its
@@ -24,6 +25,7 @@ from rmaplab.errors import DiskError
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.frames import PG_ANON, PG_DIRTY, PG_RECLAIM, PG_WRITEBACK
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.shmem_swap import shmem_writepage
 from rmaplab.objects.mm_types import AddressSpace
 
 Stretch = tuple[AddressSpace, int, I64]
@@ -51,16 +53,20 @@ class FilePages:
         shown = [bool(file.i_mmap.apart) or next(iter(file.i_mmap), None) is not None for file in files]
         return np.array(shown, np.bool_)[which]
 
-    def page_out(self, pages: I64) -> None:
-        """Dirty ones are written (writepage): those that nobody maps, and only the cache and we hold. O(pages)."""
-        k, frames = self.k, self.k.machine.frames
+    def page_out(self, pages: I64) -> I64:
+        """Dirty ones are written (writepage): those that nobody maps, and only the cache and we hold. Returns those that are to be active (WRITEPAGE_ACTIVATE). O(pages)."""
+        k, frames, refused = self.k, self.k.machine.frames, [pages[:0]]
         for file, first, some in self._stretches(pages[frames.count[pages] == 2]):
             frames.flags[some] &= ~np.uint32(PG_DIRTY)
+            if file.shmem is not None:
+                refused.append(some[shmem_writepage(k, file, first, some) :])
+                continue
             going = [self._write(file, first + i, pfn) for i, pfn in enumerate(some.tolist())]
             for start, stop in _runs(np.array(going, np.bool_)):
                 part = some[start:stop]
                 frames.flags[part] |= np.uint32(PG_RECLAIM | PG_WRITEBACK)
                 k.page_cache.start_writing_singly(file, first + start, part, k.lru_add.end_page_writeback)
+        return np.concatenate(refused)
 
     def _write(self, file: AddressSpace, index: int, pfn: int) -> bool:
         """Its bytes, to where they are read from: whether the disk has to do with it."""
@@ -82,6 +88,8 @@ class FilePages:
         if freed.size:
             for file, first, some in self._stretches(freed):
                 k.page_cache.remove_range(file, first, first + some.size - 1)
+                if file.shmem is not None:
+                    file.dropped += sum(first + i not in file.store for i in range(some.size))
             frames.count[freed] = 0
             k.machine.allocator.free(freed)
             k.machine.charge("page_free", freed.size)
