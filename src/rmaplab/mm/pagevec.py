@@ -149,6 +149,10 @@ class LruAdd:
         """The same of many pages, one after the other."""
         if self.lists is None:
             return
+        if np.unique(pfns).size < pfns.size:  # mapped twice
+            for pfn in pfns.tolist():
+                self.mark_accessed(pfn)
+            return
         flags = self._allocator.frames.flags
         used = flags[pfns] & PG_REFERENCED != 0
         flags[pfns[~used]] |= np.uint32(PG_REFERENCED)
