@@ -1,5 +1,7 @@
 """Shared memory that lies in swap: every way back, every way to an end, swapoff, and whatever fails on the way.
 
+reclaim.md J.2, J.3.
+
 object: [p0 p1 ... p19]   a file on tmpfs, mapped at `at`; all of it is in swap, but for what a test has touched
 """
 

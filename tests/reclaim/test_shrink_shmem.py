@@ -1,4 +1,4 @@
-"""Pages of shared memory on their way to swap: flags, counts, lists, slots and charges after each step, as reclaim.md A.1, D.3 and D.7 have them.
+"""Pages of shared memory on their way to swap: flags, counts, lists, slots and charges after each step, as reclaim.md A.1, A.2 and J.1 have them.
 
 object: [p0 p1 ... p23], shared anonymous memory, mapped by a task and perhaps its child; the tail of the inactive list is p0
 """

@@ -15,7 +15,7 @@ A page that cannot be read is an EIO, or a SIGBUS, for here the kernels of 2004 
 Left out: the lock of the object (info->lock) and of both indexes; that the swap cache's index may get no node, so that writepage fails for want of a slot only.
 
 Source: 2.6.2 and 2.6.7 mm/shmem.c, shmem_writepage, shmem_getpage, shmem_unuse_inode, shmem_truncate, shmem_recalc_inode; mm/swap_state.c, move_to_swap_cache,
-move_from_swap_cache; reclaim.md D.7, F.10.
+move_from_swap_cache; reclaim.md J.1 to J.3.
 """
 
 import numpy as np

@@ -14,7 +14,7 @@ Left out: pdflush, and writers who wait for the disk when much is dirty (balance
 a file system of those days might refuse.
 
 Source: 2.6.2 and 2.6.7 mm/vmscan.c, shrink_list, page_mapping_inuse, handle_write_error; fs/buffer.c, block_write_full_page; mm/filemap.c,
-__remove_from_page_cache; reclaim.md D.3.
+__remove_from_page_cache; reclaim.md D.3, J.1.
 """
 
 from collections.abc import Iterator
