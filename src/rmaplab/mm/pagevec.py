@@ -18,7 +18,7 @@ mm/filemap.c (add_to_page_cache_lru, __grab_cache_page), fs/mpage.c (mpage_readp
 import numpy as np
 
 from rmaplab.machine.allocator import PageAllocator
-from rmaplab.machine.arrays import I64
+from rmaplab.machine.arrays import I64, distinct
 from rmaplab.machine.frames import (
     PG_ACTIVE,
     PG_DIRTY,
@@ -149,7 +149,7 @@ class LruAdd:
         """The same of many pages, one after the other."""
         if self.lists is None:
             return
-        if np.unique(pfns).size < pfns.size:  # mapped twice
+        if not (np.diff(pfns) > 0).all() and distinct(pfns).size < pfns.size:  # some are mapped twice
             for pfn in pfns.tolist():
                 self.mark_accessed(pfn)
             return

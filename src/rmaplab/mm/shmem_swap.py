@@ -204,13 +204,14 @@ def check_vectors(k: Kernel) -> I64:
             raise KernelBug("shmem_swp_set", f"file {file.address} has {indexes.size} pages in swap, and says other")
         if info.vector.missing(indexes) or indexes[-1] >= max(file.nr_pages, info.fallocend):
             raise KernelBug("shmem_swp_entry", f"file {file.address} has no place for all its {indexes.size} slots")
-        slots = [file.slots[index] for index in indexes.tolist()]
-        cached = np.array([k.swap.cached[slot] for slot in slots if slot in k.swap.cached], np.int64)
+        slots = np.array([file.slots[index] for index in indexes.tolist()], np.int64)
+        cached = k.swap.cached.pages(slots)
+        cached = cached[cached >= 0]
         if any(index in file.pages or index in file.store for index in file.slots):
             raise KernelBug("shmem_getpage", f"a page of file {file.address} is in memory, and in swap")
         if frames.mapcount[cached].any() or frames.mapping[cached].any():
             raise KernelBug("move_to_swap_cache", f"a page of file {file.address} is mapped, and in the swap cache")
-        entries.append(k.swap.entries(np.array(slots, np.int64)))
+        entries.append(k.swap.entries(slots))
     return np.concatenate(entries)
 
 
