@@ -18,7 +18,9 @@ from rmaplab.errors import BusError, KernelBug
 from rmaplab.lab.conformance.interleave import Together
 from rmaplab.machine.frames import PG_REFERENCED
 from rmaplab.mm import shmem_swap
+from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import MAP_FIXED, MAP_SHARED, PROT_READ, PROT_WRITE
+from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.reclaim.shrink import Scan, Shrinker
 from rmaplab.rmap.queries import referenced
 from rmaplab.units import PAGE_SIZE
@@ -119,9 +121,7 @@ def test_nothing_is_lost(kernel: str, way: str, other: str) -> None:
 def test_what_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not look again, under the page's lock, finds a page that somebody else has brought back."""
 
-    def blind(
-        k: rmaplab.mm.kernel.Kernel, file: rmaplab.objects.mm_types.AddressSpace, index: int, _slot: int, pfn: int
-    ) -> bool:  # type: ignore[name-defined]
+    def blind(k: Kernel, file: AddressSpace, index: int, _slot: int, pfn: int) -> bool:
         locked = np.array([[pfn]], np.int64)
         k.machine.locks.enter_bits("PG_locked", locked, 1)
         try:
