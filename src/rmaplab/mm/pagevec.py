@@ -138,11 +138,12 @@ class LruAdd:
         if self.lists is None:
             return
         flags = self._allocator.frames.flags
-        if not flags[pfn] & PG_REFERENCED:
-            flags[pfn] |= np.uint32(PG_REFERENCED)
-        elif flags[pfn] & (PG_LRU | PG_ACTIVE) == PG_LRU:
-            self.lists.activate(np.array((pfn,), np.int64))
-            flags[pfn] &= ~np.uint32(PG_REFERENCED)
+        state = int(flags[pfn])
+        if not state & PG_REFERENCED:
+            flags[pfn] = state | PG_REFERENCED
+        elif state & (PG_LRU | PG_ACTIVE) == PG_LRU:
+            self.lists.activate_one(pfn)
+            flags[pfn] = int(flags[pfn]) & ~PG_REFERENCED
             self._ledger.charge("pgactivate")
 
     def mark_all_accessed(self, pfns: I64) -> None:
