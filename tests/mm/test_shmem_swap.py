@@ -181,6 +181,32 @@ def test_it_goes_and_comes_again_and_again(kernel: str) -> None:
     assert stage.k.swap.nr_used == 0
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_pages_at_places_of_their_own(kernel: str) -> None:
+    """File entries are left, and a touch brings them from swap: chains find them, 00100's because they are converted; 2.6.7 by clusters. In aa1 they cannot be found, and stay."""
+    stage = Swapped(kernel)
+    stage.task.remap_file_pages(stage.at, 4 * P, 0, 9)
+    stage.task.write(stage.at + P + 1, b"there")
+    lists = stage.k.machine.allocator.lru
+    for _ in range(4):
+        stage.k.lru_add.drain_all()
+        pages = np.array([pfn for _, pfn in stage.file.pages.items()], np.int64)
+        lists.remove(pages)
+        lists.add(pages, active=False)
+        referenced(stage.k.rmap, pages)
+        stage.k.machine.frames.flags[pages] &= ~np.uint32(PG_REFERENCED)
+        Shrinker(stage.k, stage.system.spec.reclaim_rules(4)).shrink_cache(0, 32, 32, Scan())
+        stage.k.machine.disk.settle()
+        stage.system.check()
+    away = set(range(NR)) - ({9, 10, 11, 12} if kernel == "2.6.5-rc1-aa1" else set())
+    assert set(stage.file.slots) == away
+    text = TEXT[: 10 * P + 1] + b"there" + TEXT[10 * P + 6 :]
+    assert stage.task.read(stage.at, 4 * P) == text[9 * P : 13 * P]
+    assert stage.task.read(stage.at + 4 * P, 16 * P) == text[4 * P :]
+    stage.system.check()
+    assert stage.task.pread(stage.fd, NR * P, 0) == text
+
+
 # -- the end ------------------------------------------------------------------------------------------------------------------
 
 

@@ -357,3 +357,41 @@ def test_a_use_that_is_forgotten_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(stage.k.swap, "use_all", lambda _: None)
     with pytest.raises(KernelBug, match="swap_map"):
         stage.scan()
+
+
+# -- programs -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", ["2.6.2", "2.6.7"])
+def test_programs_share_more_than_there_is_memory_for(kernel: str) -> None:
+    """A file on tmpfs, larger than RAM: two programs write a half of it each, and read it all. kswapd and they make room."""
+    system = rmaplab.boot(kernel, ram="16M", swap="64M", boot_use=0, overcommit=1, paging="i386", cpus=2, reclaim=True)
+    nr, ended, written = 4200, list[int](), list[int]()
+    file = system.new_file(size=nr * PAGE_SIZE, on_disk=False)
+    words = b"".join(b"page %d." % page + bytes(PAGE_SIZE - len(b"page %d." % page)) for page in range(nr))
+
+    def program(task: rmaplab.Task) -> None:
+        half, start = (task.pid - 1) * nr // 2, (task.pid - 1) * nr // 2 * PAGE_SIZE
+        at = task.mmap(nr * PAGE_SIZE, RW, MAP_SHARED, file=task.open(file, writable=True))
+        task.write(at + start, words[start : start + nr // 2 * PAGE_SIZE])
+        written.append(half)
+        for page in range(0, nr, 9 if len(written) < 2 else 5):
+            found = task.read(at + page * PAGE_SIZE, 8)
+            assert found == words[page * PAGE_SIZE :][:8] or (
+                page // (nr // 2) * (nr // 2) not in written and found == bytes(8)
+            )
+        ended.append(task.pid)
+        task.exit()
+
+    for _ in range(2):
+        system.spawn(program)
+    system.run()
+    system.check()
+    counts = system.machine.ledger.counts
+    assert sorted(ended) == [1, 2]
+    assert counts["shmem_swap_in"] > 200
+    assert 20 < counts["pgmajfault"] <= counts["pswpin"]
+    assert counts["kswapd_steal"] > 100
+    reader = system.spawn()
+    assert reader.pread(reader.open(file), nr * PAGE_SIZE, 0) == words
+    system.check()
