@@ -182,10 +182,12 @@ def test_pages_of_files_lose_their_entries_and_stay_in_the_cache() -> None:
     """Private and shared, read and written: dirty entries make the page dirty. The next touch finds them."""
     stage = Stage(1)
     task = stage.task
-    file = task.open(stage.system.new_file(b"file", PAGE_SIZE * 4))
+    space = stage.system.new_file(b"file", PAGE_SIZE * 4)
+    file = task.open(space)
     private = task.mmap(4 * PAGE_SIZE, PROT_READ, MAP_PRIVATE, file=file)
     shared = task.mmap(4 * PAGE_SIZE, RW, MAP_SHARED | MAP_ANONYMOUS)
     task.read(private, 1)
+    stage.frames.flags[space.pages[0]] &= ~np.uint32(PG_REFERENCED)  # as filemap_nopage has used it
     for page in range(4):
         task.write(shared + page * PAGE_SIZE, b"shared %d" % page)
     for _ in range(2):
