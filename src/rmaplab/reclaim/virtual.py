@@ -161,11 +161,11 @@ class VirtualReclaim(Reclaimer):
         self.k.machine.charge("pgrefill", looked_at)
         self.k.machine.charge("pgdeactivate", moved)
 
-    def shrink_cache(self, attempt: Attempt) -> None:
-        """A sixth of the pages of the class, or until enough are free."""
+    def shrink_cache(self, attempt: Attempt, *, max_scan: int | None = None, max_mapped: int | None = None) -> None:
+        """A sixth of the pages of the class, or `max_scan`, or until enough are free. `max_mapped` of them may be somebody's before swap_out is called; 100 for each page wanted."""
         budget = Budget(
-            max_scan=sum(self.lists.nr(attempt.classzone)) // VM_CACHE_SCAN_RATIO,
-            max_mapped=VM_MAPPED_RATIO * attempt.wanted,
+            max_scan=sum(self.lists.nr(attempt.classzone)) // VM_CACHE_SCAN_RATIO if max_scan is None else max_scan,
+            max_mapped=VM_MAPPED_RATIO * attempt.wanted if max_mapped is None else max_mapped,
             wanted=attempt.wanted,
         )
         while True:
