@@ -2,28 +2,26 @@
 
     balance_classzone --> try_to_free_pages_zone: 60 times
                             refill_inactive     active pages that nobody has used become inactive
-                            shrink_cache        a sixth of all pages is looked at, from the tail of the inactive list on:
-                                                mapped -> next; in the swap cache alone: dirty -> written, clean -> free; under way -> sleep
-                            swap_out            (swap_out.py) 32 entries become swap entries
+                            shrink_cache        a sixth of all pages is looked at, from the tail of the inactive list on (one_list.py):
+                                                mapped -> next; a cache alone has it: dirty -> written, clean -> free; under way -> sleep (launder.py)
+                            swap_out            (swap_out.py) 32 entries become swap entries, or nothing if their pages are files'
                           32 free: the request is tried again, against the min marks
                           never: it gets a page if a zone is above its high mark; else nothing, and whoever asked fails
 
 A page goes in three steps here too, but nobody chooses it: swap_out comes by its entries in the order of addresses, shrink_cache meets it on the list
-and sends it to the disk, and when it has come round, and is written, it is free. While the disk has a page it is locked, and who wants it back sleeps.
+and sends it to the disk, and when it has come round, and is written, it is free. While the disk has a page it is locked, and who wants it back from swap, or to write to it, sleeps.
 
 With CONFIG_OOM_KILLER (not Rules.small_allocations_fail) it never gives up: out_of_memory(), and 60 times more. Free swap keeps the killer away; if nothing was freed
 for 60 seconds that is a hang. How long 60 futile passes take no price says: a tenth of a second (believed).
 
 A task whose memory was all used just now makes 60 passes in vain: swap_out finds every entry young, makes their pages active, and is not called again. The next 60
-find them old. That is where kswapd comes in: it is woken at the low marks, so such passes are its, and then it sleeps for five seconds. It is no thread here: whoever comes to the min
-marks makes its passes first, in its place, unless it sleeps.
+find them old. That is where kswapd comes in (class_kswapd.py): it is woken at the low marks, so such passes are its, and then it sleeps for five seconds. Whoever drives a machine from outside has no scheduler
+that would run it; there whoever comes to the min marks makes its passes first, in its place, unless it would sleep. That is later than kswapd is, and 32 pages at most: no box has been there.
 
-Left out: kmem_cache_reap and the caches of dentries and inodes free nothing here, as they have nothing that could go; a kswapd that begins at the low marks and goes on to the high ones;
-local_pages: the first page that a task frees is kept for itself; callers who may not wait for a file system; that init is never refused. Where Linux
-reschedules in the middle of a scan others run once in each pass.
+Left out: kmem_cache_reap and the caches of dentries and inodes free nothing here, as they have nothing that could go; local_pages: the first page that a task frees is kept for itself; callers who may not wait for a
+file system; that init is never refused. Where Linux reschedules in the middle of a scan others run once in each pass.
 
-Source: 2.4.27 mm/vmscan.c, try_to_free_pages_zone, shrink_caches, shrink_cache, refill_inactive; mm/page_alloc.c, __alloc_pages, balance_classzone; mm/page_io.c,
-rw_swap_page_base; mm/swap_state.c, swap_writepage; reclaim.md C.1 to C.5.
+Source: 2.4.27 mm/vmscan.c, try_to_free_pages_zone, shrink_caches, shrink_cache, refill_inactive; mm/page_alloc.c, __alloc_pages, balance_classzone; reclaim.md C.1 to C.6.
 """
 
 from collections.abc import Callable
@@ -71,7 +69,7 @@ class Attempt:
 
 
 class VirtualReclaim(Reclaimer):
-    """Of a kernel with one pair of lists. A holder: it refers to the pages that it waits for."""
+    """Of a kernel with one pair of lists."""
 
     def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[str], None]) -> None:
         del rules  # they are about how 2.6 scans
