@@ -6,15 +6,14 @@ DMA 16 MiB | NORMAL ... 896 MiB | HIGHMEM
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 
 import rmaplab
 from rmaplab.calls.task import Task
-from rmaplab.kernels.system import System
 from rmaplab.lab.conformance.pressure_run import install
 from rmaplab.machine.allocator import Gfp
-from rmaplab.reclaim.class_kswapd import KSWAPD_SLEEP_NS, ClassKswapd, class_of, high_marks
+from rmaplab.machine.arrays import I64
+from rmaplab.reclaim.class_kswapd import KSWAPD_SLEEP_NS, class_of, high_marks
 from rmaplab.reclaim.virtual import VirtualReclaim
 from rmaplab.units import PAGE_SIZE
 
@@ -34,7 +33,7 @@ class Stage:
         self.gfp, self.found = gfp, True
         self.kswapd._free = self.free
         allocator = self.k.machine.allocator
-        self.held = list[np.ndarray]()
+        self.held = list[I64]()
         for place, low in allocator.marks.passes[gfp][0]:
             zone = allocator.zones[place]
             if zone.nr_free > low + left:
@@ -48,9 +47,9 @@ class Stage:
             self.k.machine.allocator.zones[number].buddy.free(pages)
         return self.found
 
-    def run(self, *programs: Callable[[Task], object]) -> None:
+    def run(self, *programs: Callable[[Task], None]) -> None:
         for program in programs:
-            self.system.spawn(lambda task, program=program: (program(task), 0)[1])
+            self.system.spawn(program)
         self.system.run()
 
     def ask(self, _: Task, gfp: Gfp | None = None) -> None:
@@ -82,7 +81,12 @@ def test_any_zone_of_the_class_is_enough() -> None:
     """check_classzone_need_balance: DMA has more than its high mark, so once is enough."""
     stage = Stage(Gfp.KERNEL)
     dma = stage.k.machine.allocator.zones[0]
-    stage.run(lambda task: (stage.ask(task), dma.buddy.free(stage.held[1])))
+
+    def program(task: Task) -> None:
+        stage.ask(task)
+        dma.buddy.free(stage.held[1])
+
+    stage.run(program)
     assert len(stage.asked) == 1
     assert stage.kswapd.asleep
 
@@ -123,7 +127,9 @@ def test_that_sleep_is_not_waited_for_and_who_comes_later_ends_it() -> None:
 
 def test_whoever_drives_from_outside_has_none_but_its_passes() -> None:
     """Nobody would run it: 60 passes in the place of who comes to the min marks."""
-    system = rmaplab.boot("2.4.21", ram=160 * PAGE_SIZE, swap="8M", boot_use=0, pages_min=4, overcommit=1, paging="i386")
+    system = rmaplab.boot(
+        "2.4.21", ram=160 * PAGE_SIZE, swap="8M", boot_use=0, pages_min=4, overcommit=1, paging="i386"
+    )
     reclaim = install(system)
     assert isinstance(reclaim, VirtualReclaim)
     task = system.spawn()
@@ -171,5 +177,3 @@ def test_programs_wake_it_and_nothing_is_lost() -> None:
     assert sorted(ended) == [1, 2]
     assert 0 < counts["kswapd_steal"] <= counts["pgsteal"]
     assert reclaim.kswapd.asleep or reclaim.kswapd._nap_ends_ns is not None
-
-

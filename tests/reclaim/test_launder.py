@@ -414,7 +414,7 @@ def test_pages_that_fsync_writes_are_passed_by() -> None:
             seen.extend([stage.state(0), stage.state(4)])
         wait(stage.file)
 
-    cache.wait_for_writes = visit  # type: ignore[method-assign,assignment]
+    cache.wait_for_writes = visit  # type: ignore[method-assign]
     stage.task.fsync(stage.fd)
     locked, buffers = (PG_LRU | PG_LOCKED, 1), (PG_LRU | PG_WRITEBACK, 1)
     assert seen == [locked, buffers, locked, (PG_LRU | PG_WRITEBACK | BH_WAIT_IO, 1)]

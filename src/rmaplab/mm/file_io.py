@@ -168,7 +168,7 @@ def write_out(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
     """
     if not file.on_disk:
         return
-    flags, failed, run = k.machine.frames.flags, None, _Run(k, file)
+    flags, failed, run = k.machine.frames.flags, None, _Batched(k, file)
     under_way = np.empty(0, np.int64) if k.rules.write_error_is_the_files else _hold_under_way(k, file)
     while any(flags[page] & BUSY for _, page in k.page_cache.dirty(file, first, last)):
         k.page_cache.wait_for_writes(file)
@@ -199,13 +199,13 @@ def write_out(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
 
 def _hold_under_way(k: Kernel, file: AddressSpace) -> I64:
     """Pages of a file that the disk has now, with one more reference each: fsync looks at them when it has them no more."""
-    _, pages = file.pages.within(0, LAST)
-    pages = pages[k.machine.frames.flags[pages] & BUSY != 0]
+    _, found = file.pages.within(0, LAST)
+    pages: I64 = found[k.machine.frames.flags[found] & BUSY != 0]
     k.machine.frames.count[pages] += 1
     return pages
 
 
-class _Run:
+class _Batched:
     """Neighbours that are to be written in one go. Until they are reclaim leaves them where they are, where it could take them."""
 
     def __init__(self, k: Kernel, file: AddressSpace) -> None:

@@ -151,9 +151,7 @@ def _refill(
             flags[pfn] = np.uint32(flag & ~PG_ACTIVE | PG_REFERENCED)
             to_pfns[to_end], to_stamps[to_end] = page, stamp + used
             to_end += 1
-            zone = 0
-            while page >= ends[zone]:
-                zone += 1
+            zone = _zone_of(ends, page)
             nr[zone, 1] -= 1
             nr[zone, 0] += 1
             left -= 1
@@ -196,7 +194,7 @@ def _scan(
             left[1] -= 1
             if left[1] < 0:
                 return 2, 0, first, end, used, nr_writes
-        elif flag & PG_DIRTY and count[pfn] == 1 and not flag & PG_WRITEBACK:  # else lock_buffer: it is waited for below
+        elif flag & PG_DIRTY and count[pfn] == 1 and not flag & PG_WRITEBACK:  # if so lock_buffer: see below
             flags[pfn] = np.uint32(flag & ~PG_DIRTY | PG_LOCKED | PG_LAUNDER)
             writes[nr_writes] = page
             nr_writes += 1
@@ -210,9 +208,7 @@ def _scan(
             nr_writes += 1
         else:
             flags[pfn] = np.uint32(flag & ~PG_LRU)
-            zone = 0
-            while page >= ends[zone]:
-                zone += 1
+            zone = _zone_of(ends, page)
             nr[zone, 0] -= 1
             inactive -= 1
             frees[nr_frees] = page
@@ -221,3 +217,12 @@ def _scan(
             if not left[2]:
                 return 1, 0, first, end, used, nr_writes
     return 0, 0, first, end, used, nr_writes
+
+
+@kernel
+def _zone_of(ends: I64, page: int) -> int:
+    """The number of the zone that a page lies in."""
+    zone = 0
+    while page >= ends[zone]:
+        zone += 1
+    return zone

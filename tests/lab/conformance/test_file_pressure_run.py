@@ -9,7 +9,9 @@ from rmaplab.lab.conformance.file_pressure_run import FilePressureRun
 from rmaplab.mm.pagevec import LruAdd
 
 
-@pytest.mark.parametrize("kernel", ["2.4.21", "2.4.21+pte_chain", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+00100", "2.6.5-rc1-aa1", "2.6.7"])
+@pytest.mark.parametrize(
+    "kernel", ["2.4.21", "2.4.21+pte_chain", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+00100", "2.6.5-rc1-aa1", "2.6.7"]
+)
 def test_bytes_are_where_they_must_be(kernel: str) -> None:
     run = FilePressureRun(kernel, 8)
     run.run(150)
