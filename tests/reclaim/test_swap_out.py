@@ -202,6 +202,18 @@ def test_pages_of_files_lose_their_entries_and_stay_in_the_cache() -> None:
 # -- many entries --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("above", "entries"), [(True, 5 * GOAL), (False, (1 + 2 + 3 + 4 + 5) * GOAL)])
+def test_memory_in_the_last_vma_is_gone_through_from_its_beginning_each_time(above: bool, entries: int) -> None:
+    """swap_out_mm ends with swap_address = TASK_SIZE behind the last VMA, found or not. Programs have a stack there: with one, each turn goes on where the last one ended."""
+    stage = Stage(5 * GOAL)
+    if above:
+        stage.task.mmap(PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS)
+    for turn in range(5):
+        assert stage.swap_out()
+        assert stage.gone() == list(range((turn + 1) * GOAL))
+    assert stage.k.machine.ledger.counts["pte_scan"] == entries
+
+
 def test_it_stops_behind_the_32nd_and_goes_on_there() -> None:
     """A VMA behind it, so the cursor is an address; slots are in the order of the addresses."""
     stage = Stage()
