@@ -365,6 +365,21 @@ def test_what_write_has_written_is_met_three_times(mapped: bool) -> None:
     assert stage.task.read(start + 2 * PAGE_SIZE, 4) == b"NEWe"
 
 
+@pytest.mark.parametrize(("max_mapped", "turns"), [(4, 0), (3, 1)])
+def test_mapped_ones_whose_buffers_have_gone_count_as_mapped(max_mapped: int, turns: int) -> None:
+    """Four of them: the one that was waited for, and three that were written with it. If three may be, swap_out is called."""
+    stage = Stage()
+    stage.write(b"NEW", 0, 4)
+    stage.task.touch(stage.task.mmap(4 * PAGE_SIZE, PROT_READ, MAP_SHARED, file=stage.fd), 4 * PAGE_SIZE)
+    stage.forget()
+    for _ in range(2):
+        stage.visit()
+    assert stage.states(0, 4) == {(PG_LRU | PG_WRITEBACK | BH_WAIT_IO, 2)}
+    stage.visit(max_mapped=max_mapped)
+    assert stage.counted("wait_on_page") == 1
+    assert bool(stage.counted("swap_out_mm")) == bool(turns)
+
+
 def test_what_is_written_to_again_meanwhile_begins_anew() -> None:
     """Whoever has waited finds the buffers dirty; they have lost BH_Wait_IO with their lock."""
     stage = Stage()
