@@ -10,6 +10,7 @@ import pytest
 
 import rmaplab
 from rmaplab.calls.task import Task
+from rmaplab.errors import NoMemory
 from rmaplab.lab.conformance.pressure_run import install
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
@@ -144,13 +145,35 @@ def test_whoever_drives_from_outside_has_none_but_its_passes() -> None:
     assert counts["kswapd_balance"] == counts["kswapd_steal"] == 0
 
 
+def test_a_program_makes_its_own_passes_and_kswapd_its_own() -> None:
+    """In vain: 60 of the program's, and kswapd's beside it; then the request is refused."""
+    stage, asked = Stage(Gfp.HIGHUSER), list[bool]()
+    stage.found = False
+
+    def in_vain(classzone: int, wanted: str, *, by_kswapd: bool = False) -> bool:
+        del classzone, wanted
+        asked.append(by_kswapd)
+        return False
+
+    def program(_: Task) -> None:
+        stage.kswapd._free = stage.reclaim._free_for_kswapd
+        allocator = stage.k.machine.allocator
+        allocator.alloc(allocator.obtainable(Gfp.HIGHUSER), Gfp.HIGHUSER)
+        with pytest.raises(NoMemory, match="in 60 passes nothing could be reclaimed"):
+            allocator.alloc(1, Gfp.HIGHUSER)
+
+    stage.reclaim.try_to_free_pages_zone = in_vain  # type: ignore[method-assign,assignment]
+    stage.run(program)
+    assert sorted(asked) == [False, True]
+
+
 def test_without_anybody_left_to_kill_it_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who wants memory hears of it; kswapd goes on."""
     stage = Stage(Gfp.HIGHUSER)
 
     def no_memory(number: int) -> bool:
         stage.asked.append((number, 0))
-        raise rmaplab.errors.NoMemory("nobody is left to kill")
+        raise NoMemory("nobody is left to kill")
 
     monkeypatch.setattr(stage.kswapd, "_free", no_memory)
     stage.run(stage.ask)
