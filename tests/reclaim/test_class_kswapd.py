@@ -180,6 +180,26 @@ def test_without_anybody_left_to_kill_it_sleeps(monkeypatch: pytest.MonkeyPatch)
     assert len(stage.asked) == 1
 
 
+def test_on_one_cpu_it_preempts_who_wakes_it() -> None:
+    """It has slept since boot, and so weighs more than who runs (goodness.py). Else the program makes the passes that must be in vain, as all its pages are young, and is killed."""
+    system = rmaplab.boot(
+        "2.4.21", ram=128 * PAGE_SIZE, swap=256 * PAGE_SIZE, boot_use=0, pages_min=4, overcommit=1, paging="i386", cpus=1
+    )
+    install(system)
+    ended = list[int]()
+
+    def program(task: Task) -> None:
+        start = task.mmap(200 * PAGE_SIZE)
+        for page in range(200):
+            task.write(start + page * PAGE_SIZE, b"%d" % page)
+        ended.append(task.pid)
+
+    system.spawn(program)
+    system.run()
+    assert ended == [1]
+    assert system.machine.ledger.counts["kswapd_balance"] >= 1
+
+
 def test_programs_wake_it_and_nothing_is_lost() -> None:
     """Two programs that want more than the RAM: it frees pages beside them, and all bytes are there."""
     system = rmaplab.boot("2.4.21", ram="16M", swap="64M", boot_use=0, overcommit=1, paging="i386", cpus=2)

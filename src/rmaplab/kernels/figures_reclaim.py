@@ -1,4 +1,4 @@
-"""How pages are taken back, since 2.4: the fields of reclaim/rules.py. The facts: reclaim.md A.1, C.1 to C.5, D.1 to D.5.
+"""How pages are taken back, since 2.4: the fields of reclaim/rules.py. The facts: reclaim.md A.1, A.2, C.1 to C.7, D.1 to D.5.
 
 Today's way is not here yet: `lru_lists` is 0 for it, and a box that would need it says so. What is a rule of the scan says nothing of 2.4, whose
 reclaim is another class (KernelSpec.reclaim).

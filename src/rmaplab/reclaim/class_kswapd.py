@@ -72,9 +72,9 @@ class ClassKswapd:
         self.asleep = False
         if self._began:
             sched.wake(self.entity)
-        else:  # since boot, asleep
+        else:  # since boot, asleep: it has gathered two slices (goodness.py)
             self._began = True
-            sched.start(self.entity, self._run, kernel_thread=True)
+            sched.start(self.entity, self._run, kernel_thread=True, slices=2)
 
     def _run(self) -> None:
         while True:
