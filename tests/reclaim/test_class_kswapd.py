@@ -70,7 +70,10 @@ def test_the_class_that_was_short_until_a_zone_is_above_its_high_mark(gfp: Gfp) 
     number = class_of(allocator.zones, gfp)
     marks = dict(high_marks(allocator, gfp))
     assert number == max(marks) == {Gfp.KERNEL: 1, Gfp.HIGHUSER: 2}[gfp]
-    assert marks[0] - allocator.marks.zones[0].high == sum(z.extent.present for z in allocator.zones[1 : number + 1]) // 256
+    assert (
+        marks[0] - allocator.marks.zones[0].high
+        == sum(z.extent.present for z in allocator.zones[1 : number + 1]) // 256
+    )
     high = allocator.zones[number].marks.high
     assert allocator.zones[number].nr_free < high - NR_FREE
     stage.run(stage.ask)
@@ -183,7 +186,14 @@ def test_without_anybody_left_to_kill_it_sleeps(monkeypatch: pytest.MonkeyPatch)
 def test_on_one_cpu_it_preempts_who_wakes_it() -> None:
     """It has slept since boot, and so weighs more than who runs (goodness.py). Else the program makes the passes that must be in vain, as all its pages are young, and is killed."""
     system = rmaplab.boot(
-        "2.4.21", ram=128 * PAGE_SIZE, swap=256 * PAGE_SIZE, boot_use=0, pages_min=4, overcommit=1, paging="i386", cpus=1
+        "2.4.21",
+        ram=128 * PAGE_SIZE,
+        swap=256 * PAGE_SIZE,
+        boot_use=0,
+        pages_min=4,
+        overcommit=1,
+        paging="i386",
+        cpus=1,
     )
     install(system)
     ended = list[int]()

@@ -84,8 +84,8 @@ class Scheduler:
 
     # -- tasks come, sleep and wake ------------------------------------------------------------------------------
 
-    def start(self, entity: SchedEntity, body: Callable[[], None], *, kernel_thread: bool = False, slices: int = 1) -> None:
-        """Make `entity` runnable: a fork's child on its parent's CPU, a first task or a kernel's thread on the emptiest, with so many slices."""
+    def start(self, entity: SchedEntity, body: Callable[[], None], *, kernel_thread: bool = False) -> None:
+        """Make `entity` runnable: a fork's child on its parent's CPU, a first task or a kernel's thread on the emptiest."""
         entity.context = greenlet(body)
         self._alive[entity] = None
         parent = None if kernel_thread else self.current
@@ -100,7 +100,7 @@ class Scheduler:
             else:
                 cpu.queue.add(entity)
         else:
-            entity.slice_ns = slices * self.rules.timeslice_ns
+            entity.slice_ns = entity.slice_ns or self.rules.timeslice_ns  # who has slept long may bring some
             cpu = entity.cpu = min(self.cpus, key=lambda c: c.nr_running)
             cpu.queue.add(entity)
             if cpu.current is None:

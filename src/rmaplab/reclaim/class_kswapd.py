@@ -72,9 +72,10 @@ class ClassKswapd:
         self.asleep = False
         if self._began:
             sched.wake(self.entity)
-        else:  # since boot, asleep: it has gathered two slices (goodness.py)
+        else:  # since boot, asleep: so it has gathered two slices (goodness.py)
             self._began = True
-            sched.start(self.entity, self._run, kernel_thread=True, slices=2)
+            self.entity.slice_ns = 2 * sched.rules.timeslice_ns
+            sched.start(self.entity, self._run, kernel_thread=True)
 
     def _run(self) -> None:
         while True:
