@@ -144,9 +144,9 @@ def test_pages_of_files_and_their_buffers() -> None:
     assert scanned.writes.tolist() == [dirty, twice, both, shown]
     assert scanned.frees.tolist() == [clean]
     assert budget.max_mapped == MANY - 2
-    flags = {pfn: int(stage.frames.flags[pfn]) & ~(PG_LRU | PG_ANON) for pfn in pages}
+    seen = {pfn: int(stage.frames.flags[pfn]) & ~(PG_LRU | PG_ANON) for pfn in pages}
     under_way, locked = PG_WRITEBACK | BH_WAIT_IO, PG_LOCKED | PG_LAUNDER
-    assert flags == {
+    assert seen == {
         mapped: 0, anon: 0, clean: 0, dirty: locked, once: BH_DIRTY | BH_WAIT_IO, twice: under_way,
         both: locked | BH_DIRTY, shown: under_way, busy: under_way,
     }  # fmt: skip
