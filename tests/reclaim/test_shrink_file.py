@@ -169,7 +169,7 @@ def test_what_a_fault_reads_alone_waits_for_fifteen_others(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", ["2.4.21", "6.18"])
 def test_what_is_on_no_list(kernel: str) -> None:
-    """In 2.4 and today any, as yet."""
+    """Today any, as yet."""
     stage = Stage(kernel)
     stage.read()
     stage.task.pwrite(stage.fd, b"x" * PAGE_SIZE, 0)

@@ -6,7 +6,7 @@
     2.4                 each goes to the inactive list at once
 
 Whoever adds pages of a file in numbers, readahead and write(2), has a pagevec of his own, which is empty when he returns: those never wait.
-Which files' pages are on lists AddressSpace.on_lru says: in 2.6 all.
+Which files' pages are on lists AddressSpace.on_lru says: up to 2.6.7 all.
 
 Whoever counts references sees it: a page with one entry and one place in a pagevec has count 2, so a COW fault copies it
 although nobody shares it. munmap and exit drain the pagevec of the CPU they run on, not the others.
@@ -91,6 +91,9 @@ class LruAdd:
 
     def add_file(self, cpu: int, page: int) -> None:
         """lru_cache_add: a page of a file, which somebody has added to the page cache by itself. Not active."""
+        if not self._size and self.lists is not None:
+            self.lists.add_one(page, active=False)
+            return
         self._files[cpu].append(page)
         self._allocator.frames.count[page] += 1
         if len(self._files[cpu]) >= self._size:

@@ -89,7 +89,8 @@ def zap_with_devices(k: Kernel, tlb: MmuGather, batch: Batch) -> int:
 def mark_young(k: Kernel, batch: Batch) -> None:
     """zap_pte_range: entries of a batch are about to go; pages of files whose entries were young have been used (mark_page_accessed)."""
     young = batch.columns[ENTRY, : batch.runs] & ACCESSED != 0
-    if not (k.lru_add.has_files or k.lru_add.has_shmem) or not young.any():
+    listed = k.lru_add.has_files or k.lru_add.has_shmem
+    if not listed or not k.rules.zap_is_access or not young.any():
         return
     frames = k.machine.frames
     pfns = batch.pfns[np.repeat(young, batch.columns[LENGTH, : batch.runs])]

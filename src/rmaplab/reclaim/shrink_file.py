@@ -56,13 +56,13 @@ class FilePages:
     def page_out(self, pages: I64) -> I64:
         """Dirty ones are written (writepage): those that nobody maps, and only the cache and we hold. Returns those that are to be active (WRITEPAGE_ACTIVATE). O(pages)."""
         k, frames, refused = self.k, self.k.machine.frames, [pages[:0]]
-        for file, first, some in self._stretches(pages[frames.count[pages] == 2]):
+        for file, first, some in self.stretches(pages[frames.count[pages] == 2]):
             frames.flags[some] &= ~np.uint32(PG_DIRTY)
             if file.shmem is not None:
                 refused.append(some[shmem_writepage(k, file, first, some) :])
                 continue
             going = [self._write(file, first + i, pfn) for i, pfn in enumerate(some.tolist())]
-            for start, stop in _runs(np.array(going, np.bool_)):
+            for start, stop in runs(np.array(going, np.bool_)):
                 part = some[start:stop]
                 frames.flags[part] |= np.uint32(PG_RECLAIM | PG_WRITEBACK)
                 k.page_cache.start_writing_singly(file, first + start, part, k.lru_add.end_page_writeback)
@@ -86,7 +86,7 @@ class FilePages:
         alone: Bools = (frames.count[pages] == 2) & (frames.flags[pages] & PG_DIRTY == 0) & (frames.mapping[pages] != 0)
         freed = pages[alone]
         if freed.size:
-            for file, first, some in self._stretches(freed):
+            for file, first, some in self.stretches(freed):
                 k.page_cache.remove_range(file, first, first + some.size - 1)
                 if file.shmem is not None:
                     file.dropped += sum(first + i not in file.store for i in range(some.size))
@@ -95,7 +95,7 @@ class FilePages:
             k.machine.charge("page_free", freed.size)
         return alone
 
-    def _stretches(self, pages: I64) -> Iterator[Stretch]:
+    def stretches(self, pages: I64) -> Iterator[Stretch]:
         """In the order in which they come."""
         frames = self.k.machine.frames
         owner, index = frames.mapping[pages], frames.index[pages]
@@ -105,7 +105,7 @@ class FilePages:
                 yield self.k.page_cache.files[int(frames.mapping[some[0]])], int(frames.index[some[0]]), some
 
 
-def _runs(which: Bools) -> list[tuple[int, int]]:
+def runs(which: Bools) -> list[tuple[int, int]]:
     """Stretches of it that are true: (from, to)."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], which, [False])).astype(np.int8)))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
