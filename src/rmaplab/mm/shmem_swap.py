@@ -8,13 +8,13 @@
 No page table names such a slot, so nobody copies its entry: fork has nothing to do with it.
 
 A page that is clean has never been written to: reclaim drops it, and who comes next gets another one of zeros. The object is charged for it, and has its block, until
-somebody counts (shmem_recalc_inode): at its next page that is not there, its next way to swap, or truncate.
+somebody counts (shmem_recalc_inode): at its next page that is not there, its next way to swap, or truncate. In 2.4 it is told at once (shmem_removepage).
 
-A page that cannot be read is an EIO, or a SIGBUS, for here the kernels of 2004 ask. Only swapoff does not: what it could not read is zeros from then on.
+A page that cannot be read is an EIO, or a SIGBUS, for here the kernels of 2004 ask. Only swapoff does not: what it could not read is zeros from then on, in 2.4 what the frame had.
 
 Left out: the lock of the object (info->lock) and of both indexes; that the swap cache's index may get no node, so that writepage fails for want of a slot only.
 
-Source: 2.6.2 and 2.6.7 mm/shmem.c, shmem_writepage, shmem_getpage, shmem_unuse_inode, shmem_truncate, shmem_recalc_inode; mm/swap_state.c, move_to_swap_cache,
+Source: 2.4.27, 2.6.2 and 2.6.7 mm/shmem.c, shmem_writepage, shmem_getpage, shmem_unuse_inode, shmem_truncate, shmem_recalc_inode; mm/swap_state.c, move_to_swap_cache,
 move_from_swap_cache; reclaim.md J.1 to J.3.
 """
 
@@ -107,14 +107,12 @@ def _wait_on(k: Kernel, pfn: int) -> None:
 
 
 def _move_back(k: Kernel, file: AddressSpace, index: int, slot: int, pfn: int) -> bool:
-    """Under the page's lock, if the page, the slot and the index are still one. Raises DiskError; NoMemory: no node of the index."""
+    """Under the page's lock, if the page, the slot and the index are still one; nobody writes it, as we refer to it. Raises DiskError; NoMemory: no node of the index."""
     locks = k.machine.locks
     locked = np.array([[pfn]], np.int64)
     locks.enter_bits("PG_locked", locked, 1)
     try:
         if file.slots.get(index) != slot or k.swap.cached.get(slot) != pfn:
-            return False
-        if k.machine.frames.flags[pfn] & PG_WRITEBACK or k.swap.is_locked(pfn):
             return False
         if not k.swap.errors.is_uptodate(slot):
             raise DiskError(f"page {index} lies in swap, and cannot be read")
@@ -133,7 +131,7 @@ def move_from_swap_cache(k: Kernel, file: AddressSpace, index: int, pfn: int) ->
     slot = file.slots.pop(index)
     file.shmem.swapped -= 1
     if k.swap.errors.any:
-        if not k.swap.errors.is_uptodate(slot):
+        if not (k.swap.errors.is_uptodate(slot) or k.rules.shmem_unuse_is_uptodate):
             k.machine.frames.flags[pfn] |= np.uint32(PG_NOT_UPTODATE)
         k.swap.errors.mapped(slot, k.current.pid if k.current is not None else 0, index * PAGE_SIZE)
     k.swap.give_uses(np.array([slot], np.int64))

@@ -13,7 +13,7 @@ from rmaplab.mm import shmem_swap
 from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.reclaim import shrink_file
 
-KERNELS = ("2.6.2", "2.6.5-rc1", "2.6.5-rc1+00100", "2.6.5-rc1-aa1", "2.6.7")
+KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1", "2.6.5-rc1+00100", "2.6.5-rc1-aa1", "2.6.7")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
