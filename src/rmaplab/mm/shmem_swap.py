@@ -107,14 +107,12 @@ def _wait_on(k: Kernel, pfn: int) -> None:
 
 
 def _move_back(k: Kernel, file: AddressSpace, index: int, slot: int, pfn: int) -> bool:
-    """Under the page's lock, if the page, the slot and the index are still one. Raises DiskError; NoMemory: no node of the index."""
+    """Under the page's lock, if the page, the slot and the index are still one; nobody writes it, as we refer to it. Raises DiskError; NoMemory: no node of the index."""
     locks = k.machine.locks
     locked = np.array([[pfn]], np.int64)
     locks.enter_bits("PG_locked", locked, 1)
     try:
         if file.slots.get(index) != slot or k.swap.cached.get(slot) != pfn:
-            return False
-        if k.machine.frames.flags[pfn] & PG_WRITEBACK or k.swap.is_locked(pfn):
             return False
         if not k.swap.errors.is_uptodate(slot):
             raise DiskError(f"page {index} lies in swap, and cannot be read")
