@@ -17,6 +17,7 @@ import rmaplab
 from rmaplab.errors import BusError, KernelBug
 from rmaplab.lab.conformance.interleave import Together
 from rmaplab.machine.frames import PG_REFERENCED
+from rmaplab.machine.locks import MIGHT_SLEEP, Point
 from rmaplab.mm import shmem_swap
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import MAP_FIXED, MAP_SHARED, PROT_READ, PROT_WRITE
@@ -140,3 +141,34 @@ def test_what_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises((KernelBug, KeyError)):
         all_orders()
+
+
+@pytest.mark.parametrize("way", ["fault", "write", "write_all"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_page_that_somebody_has_made_meanwhile_and_that_has_gone_to_swap(kernel: str, way: str) -> None:
+    """While memory for a hole is asked for, another one writes there, and reclaim takes that page: shmem_getpage looks at the vector again."""
+    pair = Pair(kernel, cached=True)
+    pair.tasks[1].ftruncate(pair.fds[1], 8 * P)
+    task, fd, acted = pair.tasks[0], pair.fds[0], list[bool]()
+    task.mmap(8 * P, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, AT, file=fd)
+    task.read(AT)  # its page tables are there
+
+    def act(point: Point) -> None:
+        if point.name == MIGHT_SLEEP and not acted:
+            acted.append(True)
+            pair.tasks[1].pwrite(pair.fds[1], b"another's", 6 * P)
+            pair.scan(6)
+            assert 6 in pair.file.slots
+
+    pair.system.watch(act)
+    if way == "fault":
+        task.write(AT + 6 * P + 20, b"mine")
+    else:
+        task.pwrite(fd, b"mine" if way == "write" else b"mine" * (P // 4), 6 * P + (20 if way == "write" else 0))
+    pair.system.watch(None)
+    assert acted
+    pair.system.check()
+    found = pair.tasks[1].pread(pair.fds[1], P, 6 * P)
+    assert found == (
+        b"mine" * (P // 4) if way == "write_all" else b"another's".ljust(20, b"\0") + b"mine" + bytes(P - 24)
+    )
