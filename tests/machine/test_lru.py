@@ -59,7 +59,7 @@ def test_as_plain_lists_whatever_is_done(seed: int, joined: bool) -> None:
     lists = LruLists(frames, ENDS, joined=joined)
     for _ in range(400):
         off = [pfn for pfn in range(1, 1000) if not frames.flags[pfn] & PG_LRU]
-        what = rng.choice(("add", "add", "one", "take", "free", "rotate", "activate"))
+        what = rng.choice(("add", "add", "one", "take", "free", "rotate", "activate", "activate one"))
         active = rng.random() < 0.5
         if what == "add":
             some = rng.sample(off, min(len(off), rng.choice((1, 16, 90))))
@@ -84,6 +84,11 @@ def test_as_plain_lists_whatever_is_done(seed: int, joined: bool) -> None:
             some = rng.sample(plain.on(active=False), min(len(plain.on(active=False)), 9))
             lists.rotate(array(some))
             plain.rotate(some)
+        elif what == "activate one" and plain.on(active=False):
+            pfn = rng.choice(plain.on(active=False))
+            lists.activate_one(pfn)
+            plain.remove([pfn])
+            plain.add([pfn], active=True)
         else:
             some = rng.sample(plain.on(active=active), min(len(plain.on(active=active)), 9))
             lists.activate(array(some))

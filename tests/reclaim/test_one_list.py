@@ -11,13 +11,17 @@ import pytest
 
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import (
+    BH_DIRTY,
+    BH_WAIT_IO,
     PG_ACTIVE,
+    PG_ANON,
     PG_DIRTY,
     PG_LAUNDER,
     PG_LOCKED,
     PG_LRU,
     PG_REFERENCED,
     PG_SWAPCACHE,
+    PG_WRITEBACK,
     Frames,
 )
 from rmaplab.machine.lru import LruLists
@@ -115,6 +119,37 @@ def test_each_kind_of_page_has_its_own_end() -> None:
     assert stage.on(active=False) == [pfn for pfn in pages if pfn not in (clean, last)]
     state = PG_LRU | PG_SWAPCACHE | PG_LOCKED | PG_LAUNDER
     assert stage.frames.flags[dirty] == state, "clean, and on its way"
+    stage.lists.check()
+
+
+def test_pages_of_files_and_their_buffers() -> None:
+    """From the tail: mapped; anonymous, with an owner; clean; dirty; buffers dirty for the first, for the second time; both dirty; dirty buffers of a mapped page. Then locked buffers, which are waited for."""
+    mapped, anon, clean, dirty, once, twice, both, shown, busy = pages = list(range(10, 19))
+    stage = Stage(pages, [])
+    stage.frames.mapping[pages] = 1 << 12
+    stage.flag(anon, PG_ANON)
+    stage.frames.count[mapped] = stage.frames.count[shown] = 2
+    for pfn, flags in (
+        (dirty, PG_DIRTY),
+        (once, BH_DIRTY),
+        (twice, BH_DIRTY | BH_WAIT_IO),
+        (both, BH_DIRTY | PG_DIRTY),
+    ):
+        stage.flag(pfn, flags)
+    stage.flag(shown, BH_DIRTY | BH_WAIT_IO)
+    stage.flag(busy, PG_WRITEBACK | BH_WAIT_IO)
+    budget = Budget(MANY, MANY, MANY)
+    scanned = stage.one.scan(budget, 1)
+    assert (scanned.why, scanned.page) == (Stop.BUFFERS, busy)
+    assert scanned.writes.tolist() == [dirty, twice, both, shown]
+    assert scanned.frees.tolist() == [clean]
+    assert budget.max_mapped == MANY - 2
+    seen = {pfn: int(stage.frames.flags[pfn]) & ~(PG_LRU | PG_ANON) for pfn in pages}
+    under_way, locked = PG_WRITEBACK | BH_WAIT_IO, PG_LOCKED | PG_LAUNDER
+    assert seen == {
+        mapped: 0, anon: 0, clean: 0, dirty: locked, once: BH_DIRTY | BH_WAIT_IO, twice: under_way,
+        both: locked | BH_DIRTY, shown: under_way, busy: under_way,
+    }  # fmt: skip
     stage.lists.check()
 
 

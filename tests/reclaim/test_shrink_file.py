@@ -34,7 +34,7 @@ NR = 24
 class Stage:
     """A kernel, a file of NR pages, one task that has it open, and reclaim that acts when it is told to."""
 
-    def __init__(self, kernel: str, *, disk: bool = True, on_disk: bool = True) -> None:
+    def __init__(self, kernel: str, *, disk: bool = True) -> None:
         box = Box(ram="16M", swap="1M", boot_use=0, overcommit=1, paging=None)
         if not disk:
             box = replace(box, disk_seek_us=0, disk_rpm=0, disk_kib_per_s=0)
@@ -43,7 +43,7 @@ class Stage:
         self.lists, self.frames = self.k.machine.allocator.lru, self.k.machine.frames
         self.task: Task = self.system.spawn(root=True)
         data = b"".join(b"page %d" % page + bytes(PAGE_SIZE - len(b"page %d" % page)) for page in range(NR))
-        self.file = self.system.new_file(data, on_disk=on_disk)
+        self.file = self.system.new_file(data)
         self.fd = self.task.open(self.file, writable=True)
 
     def read(self, first: int = 0, last: int = NR) -> None:
@@ -167,10 +167,9 @@ def test_what_a_fault_reads_alone_waits_for_fifteen_others(kernel: str) -> None:
     stage.system.check()
 
 
-@pytest.mark.parametrize("kernel", ["2.4.21", "2.6.7", "6.18"])
-def test_what_is_on_no_list(kernel: str) -> None:
-    """Files in memory; in 2.4 and today any, as yet."""
-    stage = Stage(kernel, on_disk=kernel != "2.6.7")
+def test_what_is_on_no_list() -> None:
+    """Today any, as yet."""
+    stage = Stage("6.18")
     stage.read()
     stage.task.pwrite(stage.fd, b"x" * PAGE_SIZE, 0)
     assert {stage.state(page)[0] & ~PG_DIRTY for page in range(NR)} <= {0}

@@ -182,12 +182,15 @@ def test_pages_of_files_lose_their_entries_and_stay_in_the_cache() -> None:
     """Private and shared, read and written: dirty entries make the page dirty. The next touch finds them."""
     stage = Stage(1)
     task = stage.task
-    file = task.open(stage.system.new_file(b"file", PAGE_SIZE * 4))
+    space = stage.system.new_file(b"file", PAGE_SIZE * 4)
+    file = task.open(space)
     private = task.mmap(4 * PAGE_SIZE, PROT_READ, MAP_PRIVATE, file=file)
     shared = task.mmap(4 * PAGE_SIZE, RW, MAP_SHARED | MAP_ANONYMOUS)
     task.read(private, 1)
     for page in range(4):
         task.write(shared + page * PAGE_SIZE, b"shared %d" % page)
+    of_files = np.flatnonzero(stage.frames.mapping)
+    stage.frames.flags[of_files] &= ~np.uint32(PG_REFERENCED)  # as filemap_nopage and shmem_nopage have used them
     for _ in range(2):
         stage.swap_out()
     assert stage.mm().rss == 0
@@ -198,6 +201,18 @@ def test_pages_of_files_lose_their_entries_and_stay_in_the_cache() -> None:
 
 
 # -- many entries --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("above", "entries"), [(True, 5 * GOAL), (False, (1 + 2 + 3 + 4 + 5) * GOAL)])
+def test_memory_in_the_last_vma_is_gone_through_from_its_beginning_each_time(above: bool, entries: int) -> None:
+    """swap_out_mm ends with swap_address = TASK_SIZE behind the last VMA, found or not. Programs have a stack there: with one, each turn goes on where the last one ended."""
+    stage = Stage(5 * GOAL)
+    if above:
+        stage.task.mmap(PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS)
+    for turn in range(5):
+        assert stage.swap_out()
+        assert stage.gone() == list(range((turn + 1) * GOAL))
+    assert stage.k.machine.ledger.counts["pte_scan"] == entries
 
 
 def test_it_stops_behind_the_32nd_and_goes_on_there() -> None:

@@ -127,7 +127,7 @@ def test_aa1_finds_none_and_declares_exactly_these() -> None:
     assert list(rmap.walk(lost)) == []
     window.age()
     assert window.unmap(lost) is Outcome.AGAIN
-    assert referenced(rmap, np.array([lost])).nr.tolist() == [0]
+    assert [referenced(rmap, np.array([lost])).nr.tolist() for _ in range(2)] == [[1], [0]]  # PG_referenced, once
     assert window.unmap(linear) is Outcome.SUCCESS
     assert window.kinds(window.first).count(EntryKind.PAGE) == window.nr - 1
     for task in window.tasks:
@@ -188,7 +188,8 @@ def test_later_aa_takes_all_that_is_old_of_each_vma(kernel: str) -> None:
     """history.md 1.5.10: whatever page it is of; what is young is made old and stays; page_referenced passes over them."""
     window = Reversed(kernel)
     page = int(window.pages()[0])
-    assert referenced(window.system.kernel.rmap, np.array([page])).nr.tolist() == [0]
+    rmap = window.system.kernel.rmap
+    assert [referenced(rmap, np.array([page])).nr.tolist() for _ in range(2)] == [[1], [0]]  # PG_referenced, once
     assert window.unmap(page) is Outcome.AGAIN
     for task in window.tasks:
         assert set(window.kinds(task)) == {EntryKind.PAGE}  # all were young
@@ -330,6 +331,7 @@ def test_2_6_2_takes_it_for_anonymous() -> None:
     task.ftruncate(fd, 8 * PAGE_SIZE)
     assert task.mm is not None
     pfn = int(lookup(*system.machine.geometry, task.mm.pgd, at)[0]) >> PAGE_SHIFT
+    system.kernel.lru_add.drain_all()
     assert page_out(system.kernel, pfn)
     system.check()
     assert task.read(at, 8) == b"nobody's"

@@ -6,8 +6,8 @@
            <-- write ---
 
 What a file is made of is bytes in the host's memory. Of one that is on a disk, reading and writing take the disk's time (machine/disk.py): a page that
-is being read is in the cache, and locked: not uptodate, and in nobody's hands but the disk's until wait_for() ends. What nobody has ever written is no
-matter for the disk. Its inode and the nodes of its index lie in slabs.
+is being read is in the cache, and locked: not uptodate, and in nobody's hands but the disk's until wait_for() ends; in 2.4 one that is being written is locked
+as well. What nobody has ever written is no matter for the disk. Its inode and the nodes of its index lie in slabs.
 
 Source: mm/filemap.c of 2.6.2, add_to_page_cache, find_get_page, __remove_from_page_cache; fs/mpage.c, mpage_readpages, mpage_end_io_read; fs/buffer.c,
 block_read_full_page: a hole.
@@ -25,11 +25,29 @@ from rmaplab.machine.arrays import I64, U8, Bools
 from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import DIRTY
-from rmaplab.machine.frames import PG_ANON, PG_DIRTY, PG_NOT_UPTODATE, PG_READAHEAD, Frames, clear_frames
+from rmaplab.machine.frames import (
+    BH_DIRTY,
+    BH_WAIT_IO,
+    PG_ANON,
+    PG_DIRTY,
+    PG_ERROR,
+    PG_LAUNDER,
+    PG_LOCKED,
+    PG_NOT_UPTODATE,
+    PG_READAHEAD,
+    PG_WRITEBACK,
+    Frames,
+    clear_frames,
+)
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.slab import SlabCache
 from rmaplab.objects.mm_types import AddressSpace, Driver
 from rmaplab.units import PAGE_SIZE
+
+NEWER = PG_DIRTY | BH_DIRTY
+"""The store does not have a page's bytes."""
+OF_A_CACHE = NEWER | BH_WAIT_IO | PG_ERROR | PG_NOT_UPTODATE | PG_READAHEAD
+"""What means nothing of a page that is in none."""
 
 
 class PageCache:
@@ -58,6 +76,7 @@ class PageCache:
         self.nodes = nodes
         self._disk = disk
         self._reading: dict[int, DiskRequest] = {}  # by PFN: pages that are locked because they are being read
+        self._laundered: dict[int, DiskRequest] = {}  # and those that 2.4 writes: locked, or their buffers are
         self._written: dict[
             int, DiskRequest
         ] = {}  # by file: the last request to write some of it, while it is under way
@@ -135,24 +154,27 @@ class PageCache:
     def _submit(self, file: AddressSpace, run: list[tuple[int, int]]) -> None:
         finish = partial(self._are_read, file, run)
         request = self._disk.submit("disk_read", file.address, run[0][0], len(run), finish)
-        self._reading.update((pfn, request) for _, pfn in run)
+        pages = [pfn for _, pfn in run]
+        self._frames.flags[pages] |= np.uint32(PG_LOCKED)
+        self._reading.update(dict.fromkeys(pages, request))
 
     def _are_read(self, file: AddressSpace, run: list[tuple[int, int]]) -> None:
         """mpage_end_io_read: the pages are unlocked; uptodate if they could be read."""
         for index, pfn in run:
             with suppress(DiskError):
                 self.read(file, index, pfn)
+            self._frames.flags[pfn] &= ~np.uint32(PG_LOCKED)
             del self._reading[pfn]
 
     def is_locked(self, pfn: int) -> bool:
-        """Whether it is being read. What is over by now is noticed first."""
-        if pfn in self._reading:
+        """Whether it is being read, or in 2.4 written. What is over by now is noticed first."""
+        if pfn in self._reading or pfn in self._laundered:
             self._disk.reap()
-        return pfn in self._reading
+        return pfn in self._reading or (pfn in self._laundered and bool(self._frames.flags[pfn] & PG_LOCKED))
 
     def wait_for(self, pfn: int) -> None:
-        """wait_on_page_locked: it is not being read any more. The running task sleeps until then."""
-        while (request := self._reading.get(pfn)) is not None:
+        """wait_on_page_locked, wait_on_buffer of 2.4: the disk does not have it any more. The running task sleeps until then."""
+        while (request := self._reading.get(pfn) or self._laundered.get(pfn)) is not None:
             self._disk.wait(request)
 
     def wait_for_writes(self, file: AddressSpace) -> None:
@@ -182,16 +204,37 @@ class PageCache:
         self._written[file.address] = row[-1][0]
         self._disk.reap()  # a disk that takes no time
 
+    def start_laundering(
+        self, file: AddressSpace, first: int, pfns: I64, finish: Callable[[I64], None], *, in_buffers: bool = False
+    ) -> None:
+        """The same as in 2.4: each page is locked until its bytes are on the disk, or cannot be, and who wants to write to it sleeps.
+
+        `in_buffers`: not the pages are locked, but their buffers: PG_writeback.
+        """
+        self._frames.flags[pfns] |= np.uint32(PG_WRITEBACK if in_buffers else PG_LOCKED)
+        done = partial(self._are_laundered, finish)
+        for request, part in self._disk.submit_row("disk_write", file.address, first, pfns, done):
+            self._laundered.update(dict.fromkeys(part.tolist(), request))
+            self._written[file.address] = request
+        self._disk.reap()
+
+    def _are_laundered(self, finish: Callable[[I64], None], pfns: I64) -> None:
+        self._frames.flags[pfns] &= ~np.uint32(PG_LOCKED | PG_LAUNDER | PG_WRITEBACK | BH_WAIT_IO)
+        for pfn in pfns.tolist():
+            self._laundered.pop(pfn, None)
+        finish(pfns)
+
     def remove(self, file: AddressSpace, index: int, *, mapped: bool = False) -> int:
         """remove_from_page_cache: the cache's reference goes; the page, which the caller frees if it was the last one. It may stay `mapped`, and be nobody's."""
         frames, pfn = self._frames, file.pages[index]
         if frames.mapcount[pfn] and not mapped:
             raise KernelBug("remove_from_page_cache", f"page {index} is mapped {frames.mapcount[pfn]} times")
-        if pfn in self._reading:
-            raise KernelBug("remove_from_page_cache", f"page {index} is being read")
+        if pfn in self._reading or pfn in self._laundered:
+            how = "read" if pfn in self._reading else "written"
+            raise KernelBug("remove_from_page_cache", f"page {index} is being {how}")
         file.pages.delete(index)
         frames.mapping[pfn] = 0
-        frames.flags[pfn] &= ~np.uint32(PG_DIRTY | PG_NOT_UPTODATE | PG_READAHEAD)
+        frames.flags[pfn] &= ~np.uint32(OF_A_CACHE)
         frames.count[pfn] -= 1
         return pfn
 
@@ -201,7 +244,7 @@ class PageCache:
         if frames.mapcount[pfns].any():
             raise KernelBug("truncate_inode_pages", f"a page of [{first}, {last}] is mapped")
         frames.mapping[pfns] = 0
-        frames.flags[pfns] &= ~np.uint32(PG_DIRTY | PG_NOT_UPTODATE | PG_READAHEAD)
+        frames.flags[pfns] &= ~np.uint32(OF_A_CACHE)
         frames.count[pfns] -= 1
         free: I64 = pfns[frames.count[pfns] == 0]
         return free
@@ -215,17 +258,18 @@ class PageCache:
         else:
             self._ram.bytes[pfn] = np.frombuffer(file.store[index], np.uint8)
             self._frames.scribbled[pfn] = 1
+            flags[pfn] |= np.uint32(0 if file.on_disk else PG_DIRTY)  # somebody has written it
         flags[pfn] &= ~np.uint32(PG_NOT_UPTODATE)
 
     def dirty(self, file: AddressSpace, first: int, last: int) -> Iterator[tuple[int, int]]:
         """(index, page) of those of [first, last] that are newer than the store."""
         indexes, pfns = file.pages.within(first, last)
-        newer = self._frames.flags[pfns] & PG_DIRTY != 0
+        newer = self._frames.flags[pfns] & NEWER != 0
         yield from zip(indexes[newer].tolist(), pfns[newer].tolist(), strict=True)
 
     def write(self, file: AddressSpace, index: int, pfn: int) -> None:
         """writepage: the store is as new as the page, with zeros behind the file's end. Raises DiskError: the page counts as clean all the same."""
-        self._frames.flags[pfn] &= ~np.uint32(PG_DIRTY)
+        self._frames.flags[pfn] &= ~np.uint32(NEWER)
         part: U8 = self._ram.bytes[pfn]
         file.store[index] = part.tobytes()[: max(file.size - index * PAGE_SIZE, 0)].ljust(PAGE_SIZE, b"\0")
 
@@ -260,6 +304,9 @@ class PageCache:
         locked = np.fromiter(self._reading, np.int64)
         if (frames.flags[locked] & PG_NOT_UPTODATE == 0).any() or (frames.mapcount[locked] != 0).any():
             raise KernelBug("page_cache", "a page that is being read is uptodate, or mapped")
+        locked = np.fromiter(self._laundered, np.int64)
+        if (frames.flags[locked] & (PG_LOCKED | PG_WRITEBACK) == 0).any() or (frames.mapping[locked] == 0).any():
+            raise KernelBug("page_cache", "a page that is being written does not say so, or is in no file")
 
 
 def _all(file: AddressSpace) -> tuple[I64, I64]:

@@ -1,4 +1,4 @@
-"""How pages are taken back, since 2.4: the fields of reclaim/rules.py. The facts: reclaim.md A.1, C.1 to C.5, D.1 to D.5.
+"""How pages are taken back, since 2.4: the fields of reclaim/rules.py. The facts: reclaim.md A.1, A.2, C.1 to C.7, D.1 to D.5.
 
 Today's way is not here yet: `lru_lists` is 0 for it, and a box that would need it says so. What is a rule of the scan says nothing of 2.4, whose
 reclaim is another class (KernelSpec.reclaim).
@@ -15,9 +15,38 @@ RECLAIM: dict[str, History] = {
         since("6.18", 0, "mm/swap.c; its reclaim is not modelled"),
     ),
     "lru_has_files": (
-        since("2.4", 0, "2.4.27 mm/filemap.c, add_to_page_cache: they are; not modelled yet"),
+        since("2.4", 1, "2.4.27 mm/filemap.c, add_to_page_cache, add_to_page_cache_unique: lru_cache_add"),
         since("2.6", 1, "2.6.2, 2.6.7 mm/filemap.c, add_to_page_cache_lru; fs/mpage.c, mpage_readpages"),
         since("6.18", 0, "mm/filemap.c, filemap_add_folio; its reclaim is not modelled"),
+    ),
+    "lru_has_shmem": (
+        since("2.4", 1, "2.4.27 mm/shmem.c, shmem_getpage: add_to_page_cache_unique"),
+        since("2.6", 1, "2.6.2, 2.6.7 mm/shmem.c, shmem_getpage: add_to_page_cache_lru"),
+        since("6.18", 0, "mm/shmem.c, shmem_alloc_and_add_folio; its reclaim is not modelled"),
+    ),
+    "writepage_keeps_lock": (
+        since("2.4", 1, "2.4.27 fs/buffer.c, __block_write_full_page, end_buffer_io_async: UnlockPage"),
+        since("2.6", 0, "2.6.2 fs/buffer.c, __block_write_full_page: SetPageWriteback, unlock_page"),
+    ),
+    "write_dirties_buffers": (
+        since("2.4", 1, "2.4.27 fs/buffer.c, __block_commit_write: BH_Dirty alone"),
+        since("2.6", 0, "2.6.2 fs/buffer.c, mark_buffer_dirty: __set_page_dirty_nobuffers"),
+    ),
+    "first_read_is_access": (
+        since("2.4", 1, "2.4.27 mm/filemap.c, do_generic_file_read: f_reada"),
+        since("2.6", 0, "2.6.2 mm/filemap.c, do_generic_mapping_read: offset 0"),
+    ),
+    "write_is_access": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, do_generic_file_write: SetPageReferenced"),
+        since("2.6", 1, "2.6.2 mm/filemap.c, generic_file_aio_write_nolock: mark_page_accessed"),
+    ),
+    "zap_is_access": (
+        since("2.4", 0, "2.4.27 mm/memory.c, zap_pte_range; include/asm-generic/tlb.h: nobody looks"),
+        since("2.6", 1, "2.6.2 mm/memory.c, zap_pte_range: mark_page_accessed"),
+    ),
+    "write_error_is_the_files": (
+        since("2.4", 0, "2.4.27 mm/filemap.c, filemap_fdatawait: PageError; fs/buffer.c, fsync_buffers_list"),
+        since("2.6", 1, "2.6.2 mm/filemap.c, filemap_fdatawait: AS_EIO"),
     ),
     "one_lru": (
         since("2.4", 1, "2.4.27 mm/page_alloc.c, active_list, inactive_list; counts by class of zone"),

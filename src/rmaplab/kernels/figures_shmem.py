@@ -24,6 +24,10 @@ SHMEM: dict[str, History] = {
         ),
         since("2.6.34", 0, "from memory: radix_tree_preload; 6.18 mm/shmem.c, shmem_add_to_page_cache: xas_nomem"),
     ),
+    "shmem_unuse_is_uptodate": (
+        since("2.4", 1, "2.4.27 mm/shmem.c, shmem_unuse_inode: SetPageUptodate"),
+        since("2.6", 0, "2.6.2, 2.6.7 mm/shmem.c, shmem_unuse_inode, shmem_getpage: clear_highpage"),
+    ),
     "memfd_flags": (
         since("2.4", Bits(0), "2.4.27: there is none; ENOSYS until 3.17"),
         since("3.17", Bits(MFD_CLOEXEC | MFD_ALLOW_SEALING), "9183df25fe7b; from memory"),

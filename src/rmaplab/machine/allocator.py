@@ -87,8 +87,8 @@ class PageAllocator:
         self.kswapd_wakes = 0
         """Requests that were not met above the low marks."""
         self.first_wake_ns: int | None = None
-        self.kswapd: Callable[[int], None] | None = None
-        """Woken by them, if there is one; with how many pages could not be had at once."""
+        self.kswapd: Callable[[int, Gfp], None] | None = None
+        """Woken by them, if there is one; with how many pages could not be had at once, and of what kind."""
         self.reclaim: Callable[[int, int], None] = _nothing_to_reclaim
         self.might_sleep: Callable[[], None] | None = None
         """Told of every request that may sleep, before it is met: then others may act (System.watch)."""
@@ -184,7 +184,7 @@ class PageAllocator:
         cpu = self._this_cpu()
         for attempt, zones in enumerate(self._passes[gfp]):
             if attempt:
-                self._wake_kswapd(1)
+                self._wake_kswapd(1, gfp)
             for zone, mark in zones:
                 pfn = zone.take_one(cpu, mark)
                 if pfn >= 0:
@@ -208,12 +208,12 @@ class PageAllocator:
             if not left:
                 break
         if left:
-            self._wake_kswapd(1, nr)  # the caller may try for less, and is counted then
+            self._wake_kswapd(1, gfp, nr)  # the caller may try for less, and is counted then
             for pages in reversed(taken):
                 self._give(pages[::-1], undoes=True)
             return None
         if woken:
-            self._wake_kswapd(woken)
+            self._wake_kswapd(woken, gfp)
         return taken[0] if len(taken) == 1 else np.concatenate(taken)
 
     def _take_blocks(self, nr: int, gfp: Gfp, order: int) -> I64 | None:
@@ -222,7 +222,7 @@ class PageAllocator:
         left = nr
         for attempt, zones in enumerate(self._passes[gfp]):
             if attempt and left:
-                self._wake_kswapd(left)
+                self._wake_kswapd(left, gfp)
             for zone, mark in zones:
                 if left:
                     taken.append(zone.take_blocks(order, mark, left))
@@ -286,12 +286,12 @@ class PageAllocator:
         self.fail_after = None
         return True
 
-    def _wake_kswapd(self, nr: int, short: int = 0) -> None:
+    def _wake_kswapd(self, nr: int, gfp: Gfp, short: int = 0) -> None:
         if self.first_wake_ns is None:
             self.first_wake_ns = self._sched.now_ns
         self.kswapd_wakes += nr
         if self.kswapd is not None:
-            self.kswapd(short)
+            self.kswapd(short, gfp)
 
     def check(self) -> Bools:
         """Free lists, counters, CPU lists, marks and page->count agree; which frames nobody has. O(frames)."""

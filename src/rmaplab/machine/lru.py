@@ -172,6 +172,11 @@ class LruLists:
             self.remove(pfns)
             self.add(pfns, active=True)
 
+    def activate_one(self, pfn: int) -> None:
+        """The same for one page, which is on an inactive list: scalars, not arrays. O(1)."""
+        self.nr[bisect_right(self._borders, pfn), 0] -= 1
+        self.add_one(pfn, active=True)
+
     def all_have(self, zone: int, column: I32, *, active: bool) -> bool:
         """Whether a column of struct page is not 0 for any page of a list. O(places)."""
         return self._rows[zone][active].all_have(column)

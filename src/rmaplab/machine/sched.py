@@ -100,7 +100,7 @@ class Scheduler:
             else:
                 cpu.queue.add(entity)
         else:
-            entity.slice_ns = self.rules.timeslice_ns
+            entity.slice_ns = entity.slice_ns or self.rules.timeslice_ns  # who has slept long may bring some
             cpu = entity.cpu = min(self.cpus, key=lambda c: c.nr_running)
             cpu.queue.add(entity)
             if cpu.current is None:

@@ -11,16 +11,18 @@ Source: 6.18 fs/open.c, vfs_fallocate; mm/shmem.c, shmem_fallocate, shmem_undo_r
 """
 
 import errno
+from contextlib import suppress
 
 import numpy as np
 
-from rmaplab.errors import NoMemory, NoSpace, NotModelled, SyscallError
+from rmaplab.errors import DiskError, NoMemory, NoSpace, NotModelled, SyscallError
 from rmaplab.machine.frames import PG_DIRTY, PG_NOT_UPTODATE
 from rmaplab.mm.dev_zero import is_dev_zero
 from rmaplab.mm.file_io import LAST, max_bytes
-from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.kernel import Kernel, null_is_fine
 from rmaplab.mm.page_read import absent, add_new
 from rmaplab.mm.shmem_page import uncharge
+from rmaplab.mm.shmem_swap import bring_back, free_slots, recalc_inode
 from rmaplab.mm.truncate import remove_pages, unmap_mapping_range
 from rmaplab.objects.flags import (
     FALLOC_FL_COLLAPSE_RANGE,
@@ -117,6 +119,8 @@ def punch(k: Kernel, file: AddressSpace, start: int, end: int) -> None:
             uncharge(k, file, index not in file.pages)
             del file.store[index]
         remove_pages(k, file, first, last - 1)
+        file.dropped += free_slots(k, file, first, last - 1)
+        recalc_inode(k, file)
     elif not last:  # what lies within page 0 ends at -1, compared unsigned: whatever is mapped from `first` on goes
         unmap_mapping_range(k, file, first, LAST, copies=False)
     for low, high in ((start, min(end, first * PAGE_SIZE)), (max(start, last * PAGE_SIZE, first * PAGE_SIZE), end)):
@@ -131,6 +135,8 @@ def _zero(k: Kernel, file: AddressSpace, start: int, end: int) -> None:
     """Bytes within one page, if that is there."""
     index, offset = divmod(start, PAGE_SIZE)
     stop = end - index * PAGE_SIZE
+    with suppress(DiskError), null_is_fine():
+        bring_back(k, file, index)
     if (page := file.pages.get(index)) is not None:
         k.machine.ram.bytes[page, offset:stop] = 0
         k.machine.frames.flags[page] |= np.uint32(PG_DIRTY)

@@ -62,7 +62,7 @@ def touch_cached(k: Kernel, vma: VmArea | None, address: int, *, write: bool) ->
             machine.frames.flags[page] |= PG_DIRTY
         mm.rss += 1
         count_hits(k, vma.file, 1)
-        if file.on_disk and k.lru_add.has_files:
+        if file.on_lru:
             k.lru_add.mark_accessed(page)
         if k.rules.fault_locks_page:
             locks.count("PG_locked", 1)
@@ -151,8 +151,8 @@ def map_stretch(k: Kernel, vma: VmArea, start: int, codes: I8, write: bool) -> b
 
 def _count_faults(k: Kernel, opened: File, pfns: I64, around: int) -> None:
     """These pages have been used; what that costs, and what their faults have locked: one for each page, or for each window of `around`."""
-    if opened.mapping.on_disk:
-        k.lru_add.mark_files_accessed(pfns)
+    if opened.mapping.on_lru:
+        k.lru_add.mark_all_accessed(pfns)
     nr, locks = pfns.size, k.machine.locks
     count_hits(k, opened, nr)
     faults = -(-nr // around) if around else nr
@@ -175,6 +175,8 @@ def _alike(k: Kernel, vma: VmArea, file: AddressSpace, first: int, start: int, c
     if asks_each_time(k, vma):
         return _NOTHING
     pfns = file.pages.range(first, first + min(codes.size, max(file.nr_pages - first, 1)))
+    if file.slots:  # what comes from swap comes alone
+        pfns = pfns[: next((i for i in range(pfns.size) if first + i in file.slots), pfns.size)]
     holes = bool(around and not file.on_disk and pfns.size and pfns[0] < 0)  # each is a page of its own
     if holes:
         there = np.flatnonzero(pfns >= 0)

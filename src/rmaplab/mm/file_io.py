@@ -17,11 +17,20 @@ import numpy as np
 
 from rmaplab.errors import DiskError, NoMemory, SyscallError
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.frames import PG_DIRTY, PG_NOT_UPTODATE, PG_WRITEBACK
+from rmaplab.machine.frames import (
+    BH_DIRTY,
+    PG_DIRTY,
+    PG_ERROR,
+    PG_LOCKED,
+    PG_NOT_UPTODATE,
+    PG_REFERENCED,
+    PG_WRITEBACK,
+)
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.page_read import find_or_read, room_for, wait_on_page
 from rmaplab.mm.readahead import reader
 from rmaplab.mm.shmem_page import charge_growth, put_room, uncharge_size
+from rmaplab.mm.shmem_swap import bring_back, recalc_inode
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.objects.seals import refuse_growth_to, refuse_writing
@@ -33,6 +42,8 @@ LONGEST = (1 << 63) - 1
 """Of what an offset or a size can be: loff_t."""
 LAST = (1 << 52) - 1
 """No file has a page behind it."""
+BUSY = PG_WRITEBACK | PG_LOCKED
+"""The disk has the page, or its buffers."""
 
 
 def file_read(k: Kernel, opened: File, start: int, length: int) -> bytes:
@@ -55,7 +66,7 @@ def file_read(k: Kernel, opened: File, start: int, length: int) -> bytes:
             break
         if page < 0:  # somebody has cut the file
             break
-        if not offset and file.on_disk and k.lru_add.has_files:
+        if file.on_lru and (not offset or _is_first(k, opened)):
             k.lru_add.mark_accessed(page)
         parts.append(k.machine.ram.bytes[page, offset : min(PAGE_SIZE, offset + end - start)].tobytes())
         start += len(parts[-1])
@@ -66,6 +77,11 @@ def file_read(k: Kernel, opened: File, start: int, length: int) -> bytes:
         ahead.done(start)
     k.machine.end_burst()
     return b"".join(parts)
+
+
+def _is_first(k: Kernel, opened: File) -> bool:
+    """f_reada: whether the open file has not been read yet, where a page is used then wherever in it that begins."""
+    return k.rules.first_read_is_access and opened.ra.position < 0
 
 
 def _is_unused(k: Kernel, file: AddressSpace, index: int) -> bool:
@@ -100,15 +116,25 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
         extend(k, file, max(file.size, start + done + len(part)))
         k.machine.ram.bytes[page, offset : offset + len(part)] = np.frombuffer(part, np.uint8)
         k.machine.frames.scribbled[page] = 1
-        k.machine.frames.flags[page] |= np.uint32(PG_DIRTY)
-        k.machine.charge("file_write")
-        if file.on_disk and k.lru_add.has_files:
-            k.lru_add.mark_accessed(page)
+        _is_written(k, file, page)
         put_page(k, page)
         done += len(part)
     uncharge_size(k, file, end)
     k.machine.end_burst()
     return done
+
+
+def _is_written(k: Kernel, file: AddressSpace, page: int) -> None:
+    """commit_write: newer than its store, and used."""
+    in_buffers = file.on_disk and k.rules.write_dirties_buffers
+    k.machine.frames.flags[page] |= np.uint32(BH_DIRTY if in_buffers else PG_DIRTY)
+    k.machine.charge("file_write")
+    if not file.on_lru:
+        return
+    if k.rules.write_is_access:
+        k.lru_add.mark_accessed(page)
+    else:
+        k.machine.frames.flags[page] |= np.uint32(PG_REFERENCED)
 
 
 def max_bytes(k: Kernel, *, on_disk: bool) -> int:
@@ -143,43 +169,72 @@ def write_out(k: Kernel, file: AddressSpace, first: int, last: int) -> None:
     """
     if not file.on_disk:
         return
-    failed, run = None, list[tuple[int, int]]()
-    while any(k.machine.frames.flags[page] & PG_WRITEBACK for _, page in k.page_cache.dirty(file, first, last)):
+    flags, failed, run = k.machine.frames.flags, None, _Batched(k, file)
+    under_way = np.empty(0, np.int64) if k.rules.write_error_is_the_files else _hold_under_way(k, file)
+    while any(flags[page] & BUSY for _, page in k.page_cache.dirty(file, first, last)):
         k.page_cache.wait_for_writes(file)
     for index, page in list(k.page_cache.dirty(file, first, last)):
         k.machine.frames.count[page] += 1
         if k.rules.dirty_is_accounted:
             mkclean(k.rmap, np.array([page], np.int64))
         if file.pages.get(index) == page:
+            in_buffers = not flags[page] & PG_DIRTY
             try:
                 k.page_cache.write(file, index, page)
             except DiskError as failure:
                 failed = failure
             k.machine.charge("file_writepage")
-            if run and index != run[-1][0] + 1:
-                _start_writing(k, file, run)
-                run.clear()
-            run.append((index, page))
+            run.add(index, page, in_buffers=in_buffers)
         put_page(k, page)
-    if run:
-        _start_writing(k, file, run)
+    run.submit()
     k.machine.end_burst()
     k.page_cache.wait_for_writes(file)
-    if file.write_failed:  # of what reclaim has written
+    if file.write_failed or (flags[under_way] & PG_ERROR).any():  # of what reclaim has written
         file.write_failed = False
         failed = failed or DiskError("a page could not be written")
+    for page in under_way.tolist():
+        put_page(k, page)
     if failed is not None:
         raise failed
 
 
-def _start_writing(k: Kernel, file: AddressSpace, run: list[tuple[int, int]]) -> None:
-    """Neighbours, (index, page) each, are on their way; until then reclaim leaves them where they are, where it could take them."""
-    pages = np.array([page for _, page in run], np.int64)
-    finish: Callable[[I64], None] = _nothing
-    if k.lru_add.has_files:
-        k.machine.frames.flags[pages] |= np.uint32(PG_WRITEBACK)
-        finish = k.lru_add.end_page_writeback
-    k.page_cache.start_writing(file, run[0][0], pages, finish)
+def _hold_under_way(k: Kernel, file: AddressSpace) -> I64:
+    """Pages of a file that the disk has now, with one more reference each: fsync looks at them when it has them no more."""
+    _, found = file.pages.within(0, LAST)
+    pages: I64 = found[k.machine.frames.flags[found] & BUSY != 0]
+    k.machine.frames.count[pages] += 1
+    return pages
+
+
+class _Batched:
+    """Neighbours that are to be written in one go. Until they are reclaim leaves them where they are, where it could take them."""
+
+    def __init__(self, k: Kernel, file: AddressSpace) -> None:
+        self._k, self._file = k, file
+        self._first, self._pages, self._in_buffers = 0, list[int](), False
+
+    def add(self, index: int, page: int, *, in_buffers: bool) -> None:
+        """One more; if it lies elsewhere, or is dirty otherwise, those before are on their way."""
+        if self._pages and (index != self._first + len(self._pages) or in_buffers != self._in_buffers):
+            self.submit()
+        if not self._pages:
+            self._first, self._in_buffers = index, in_buffers
+        self._pages.append(page)
+
+    def submit(self) -> None:
+        """All are on their way: locked, or under writeback, or nobody asks."""
+        if not self._pages:
+            return
+        k, pages = self._k, np.array(self._pages, np.int64)
+        finish: Callable[[I64], None] = _nothing
+        self._pages = []
+        if k.rules.writepage_keeps_lock:
+            k.page_cache.start_laundering(self._file, self._first, pages, finish, in_buffers=self._in_buffers)
+            return
+        if k.lru_add.has_files:
+            k.machine.frames.flags[pages] |= np.uint32(PG_WRITEBACK)
+            finish = k.lru_add.end_page_writeback
+        k.page_cache.start_writing(self._file, self._first, pages, finish)
 
 
 def _nothing(_: I64) -> None:
@@ -188,7 +243,7 @@ def _nothing(_: I64) -> None:
 
 def _find_or_create(k: Kernel, file: AddressSpace, index: int, *, whole: bool) -> int:
     """grab_cache_page, prepare_write: the page, with one more reference; behind the file's end a new one. One that will be overwritten `whole` is not read."""
-    page = -1 if whole else find_or_read(k, file, index, waits=False)
+    page = -1 if whole else _find_unlocked(k, file, index)
     while page < 0:
         page = k.page_cache.find_get_page(file, index)
         if page >= 0:
@@ -200,15 +255,32 @@ def _find_or_create(k: Kernel, file: AddressSpace, index: int, *, whole: bool) -
             put_page(k, page)  # truncated meanwhile
             page = -1
             continue
+        if bring_back(k, file, index):
+            continue
+        recalc_inode(k, file)
         wanted = np.array([index], np.int64)
         new, nodes = room_for(k, file, wanted, extends=True, zeroed=True)
-        if index in file.pages:
+        if index in file.pages or index in file.slots:
             put_room(k, file, wanted, new)
             k.page_cache.give_back(nodes)
         else:
             page = int(new[0])
             k.page_cache.add(file, index, page, nodes)
-            if file.on_disk:
+            if file.on_lru and file.shmem is not None:
+                k.lru_add.add_file(k.this_cpu(), page)
+            elif file.on_lru:
                 k.lru_add.list_files(new)
     k.machine.frames.flags[page] &= ~np.uint32(PG_NOT_UPTODATE)
     return page
+
+
+def _find_unlocked(k: Kernel, file: AddressSpace, index: int) -> int:
+    """find_or_read, and the page is not being written either, where that locks it."""
+    while True:
+        page = find_or_read(k, file, index, waits=False)
+        if page < 0 or not k.page_cache.is_locked(page):
+            return page
+        wait_on_page(k, page)
+        if file.pages.get(index) == page:
+            return page
+        put_page(k, page)  # truncated meanwhile

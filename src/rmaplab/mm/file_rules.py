@@ -161,6 +161,8 @@ class FileRules:
     """A page is charged when it is in the cache already; otherwise before it is allocated."""
     shmem_inserts_atomically: bool
     """It comes into the cache under a spinlock: nodes of the index must be had at once, and all is tried again where they cannot."""
+    shmem_unuse_is_uptodate: bool
+    """A page of shared memory that swapoff could not read counts as read, with what its frame had; else it is zeros when somebody comes."""
     memfd_flags: int
     """The MFD_ bits that memfd_create knows; 0: it is not there."""
     seals_known: int

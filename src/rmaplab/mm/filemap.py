@@ -112,7 +112,7 @@ def do_no_page(k: Kernel, vma: VmArea, address: int, write: bool) -> None:
 
 def _ask(k: Kernel, vma: VmArea, opened: File, index: int, address: int) -> int:
     """vm_ops->nopage: the page, with one more reference. Raises BusError, Oops, and as an allocation."""
-    if opened.mapping.on_disk and index < opened.mapping.nr_pages and _is_major(k, opened.mapping, index):
+    if index < opened.mapping.nr_pages and _is_major(k, opened.mapping, index):
         k.machine.charge("pgmajfault")
     try:
         page = nopage(vma, address) if is_device(vma) else fault_page(k, vma, opened, index)
@@ -121,7 +121,7 @@ def _ask(k: Kernel, vma: VmArea, opened: File, index: int, address: int) -> int:
     check_nopage(k, vma, page)
     if page < 0:
         raise BusError(address, f"{vma} ends there: page {index} of the file is not there")
-    if opened.mapping.on_disk and k.lru_add.has_files and not is_device(vma):
+    if opened.mapping.on_lru and not is_device(vma):
         k.lru_add.mark_accessed(page)
     return page
 
@@ -133,6 +133,8 @@ def _is_slow(k: Kernel, file: AddressSpace, index: int) -> bool:
 
 def _is_major(k: Kernel, file: AddressSpace, index: int) -> bool:
     """Whether a fault counts as major: the page must be read; or, in some eras, waited for."""
+    if not file.on_disk:
+        return index in file.slots and file.slots[index] not in k.swap.cached
     page = file.pages.find(index)
     return page < 0 or (k.rules.waiting_is_major and bool(k.machine.frames.flags[page] & PG_NOT_UPTODATE))
 

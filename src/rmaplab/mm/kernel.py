@@ -150,7 +150,7 @@ class Kernel:
         lists = machine.allocator.lru if rules.lru_lists else None
         allocator, size, active = machine.allocator, rules.pagevec_size, rules.new_pages_are_active
         where, files = (allocator, machine.ledger, machine.hardware.cpus), rules.lru_has_files
-        self.lru_add = LruAdd(*where, size, lists, active=active, has_files=files)
+        self.lru_add = LruAdd(*where, size, lists, active=active, has_files=files, has_shmem=rules.lru_has_shmem)
         self.new_anon_flags = PG_REFERENCED if rules.lru_lists and rules.new_anon_is_referenced else 0
         """What a page has that is touched for the first time: do_anonymous_page, mark_page_accessed."""
 
@@ -174,6 +174,7 @@ class Kernel:
         lock = self.machine.locks.new(FILE_LOCKS[self.rules.file_lock][0], f"file {address}")
         pages = RadixTree(self.page_cache.nodes, shrinks=self.rules.radix_tree_shrinks)
         space = AddressSpace(address, self._make_index(), lock, pages, on_disk=on_disk)
+        space.on_lru = self.lru_add.has_files if on_disk else self.lru_add.has_shmem
         if not on_disk:
             account = self.rules.tmpfs_account if self.rules.commit_is_accounted else Account.NOTHING
             entries = PAGE_SIZE // self.machine.paging.word_bytes

@@ -133,8 +133,8 @@ def _install_burst(k: Kernel, vma: VmArea, start: int, end: int, pgoff: int, non
             new.runs, new.nr = put_each(*pgd, machine.mapped, start, entries, new.columns)
             if new.nr:
                 mapped(k, vma, new, write=False)
-                if vma.file is not None and vma.file.mapping.on_disk:
-                    k.lru_add.mark_files_accessed(new.pfns)
+                if vma.file is not None and vma.file.mapping.on_lru:
+                    k.lru_add.mark_all_accessed(new.pfns)
             machine.locks.count("page_table_lock", nr - 1)
             machine.charge("page_install", nr)
             machine.locks.leave(lock)
@@ -181,7 +181,8 @@ def _pages(k: Kernel, vma: VmArea, first: int, nr: int, *, nonblock: bool) -> I6
             except NoSpace:
                 raise
             except DiskError:
-                raise SyscallError(errno.ENOMEM, CALL, f"page {index} of the file cannot be read") from None
+                error = errno.ENOMEM if file.on_disk else errno.EIO  # filemap_populate, shmem_populate
+                raise SyscallError(error, CALL, f"page {index} of the file cannot be read") from None
             if page < 0:
                 raise SyscallError(errno.EINVAL, CALL, "the file ends before")
             put_page(k, page)

@@ -15,7 +15,7 @@ import errno
 from rmaplab.errors import KernelBug, NoMemory, SyscallError
 from rmaplab.mm.file_io import LAST
 from rmaplab.mm.kernel import Kernel
-from rmaplab.mm.shmem_page import shmem_truncate
+from rmaplab.mm.shmem_swap import free_slots, free_vector, recalc_inode
 from rmaplab.objects.mm_types import AddressSpace, File
 from rmaplab.objects.readahead import ReadaheadState
 from rmaplab.objects.task import FilesStruct
@@ -72,11 +72,13 @@ def iput(k: Kernel, mapping: AddressSpace) -> None:
     """The inode goes, if it has no name and nobody has it open."""
     if mapping.named or mapping.opens:
         return
+    recalc_inode(k, mapping)
     k.vm_unacct_memory(mapping.nr_charged)
     pages = k.page_cache.remove_range(mapping, 0, LAST)
     k.machine.allocator.free(pages)
     k.machine.charge("page_free", pages.size)
-    shmem_truncate(k, mapping, 0)
+    free_slots(k, mapping, 0)
+    free_vector(k, mapping, 0)
     k.page_cache.forget(mapping)
     k.inode_cache.free(mapping.address)
 

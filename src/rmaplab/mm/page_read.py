@@ -15,6 +15,7 @@ from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_NOT_UPTODATE, PG_READAHEAD
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.shmem_page import get_room, put_room
+from rmaplab.mm.shmem_swap import bring_back, recalc_inode
 from rmaplab.mm.swap_in import put_page
 from rmaplab.objects.mm_types import AddressSpace
 
@@ -57,23 +58,27 @@ def find_or_add(k: Kernel, file: AddressSpace, index: int, *, waits: bool = True
     `waits` as find_or_read.
     """
     cache = k.page_cache
-    if index >= file.nr_pages:
-        return -1
-    page = cache.find_get_page(file, index)
-    if page >= 0:
-        return page
+    while True:
+        if index >= file.nr_pages:
+            return -1
+        page = cache.find_get_page(file, index)
+        if page >= 0:
+            return page
+        if not bring_back(k, file, index):
+            break
+    recalc_inode(k, file)
     wanted = np.array([index], np.int64)
     new, nodes = room_for(k, file, wanted)
     page = cache.find_get_page(file, index)  # whoever slept looks again
-    if page >= 0 or index >= file.nr_pages:
+    if page >= 0 or index >= file.nr_pages or index in file.slots:
         put_room(k, file, wanted, new)
         cache.give_back(nodes)
-        return page
+        return page if index not in file.slots else find_or_add(k, file, index, waits=waits)
     cache.add(file, index, int(new[0]), nodes)
     k.machine.frames.flags[new] |= np.uint32(PG_NOT_UPTODATE)
-    if file.on_disk and waits:
+    if file.on_lru and (waits or file.shmem is not None):
         k.lru_add.add_file(k.this_cpu(), int(new[0]))
-    elif file.on_disk:
+    elif file.on_lru:
         k.lru_add.list_files(new)
     return int(new[0])
 
@@ -103,8 +108,11 @@ def room_for(
 
 
 def absent(file: AddressSpace, first: int, last: int) -> I64:
-    """Those of [first, last) that the cache does not have."""
-    return first + np.flatnonzero(file.pages.range(first, max(first, last)) < 0)
+    """Those of [first, last) that the cache does not have, and swap neither."""
+    indexes = first + np.flatnonzero(file.pages.range(first, max(first, last)) < 0)
+    return (
+        np.array([index for index in indexes.tolist() if index not in file.slots], np.int64) if file.slots else indexes
+    )
 
 
 def read_window(k: Kernel, file: AddressSpace, first: int, nr: int, mark: int = -1) -> int:
@@ -132,6 +140,7 @@ def add_new(k: Kernel, file: AddressSpace, wanted: I64, *, extends: bool = False
     """
     if not wanted.size:
         return wanted, wanted
+    recalc_inode(k, file)
     pages, nodes = room_for(k, file, wanted, extends=extends)
     first, last = int(wanted[0]), int(wanted[-1]) + 1
     last = last if extends else min(last, file.nr_pages)
@@ -141,7 +150,9 @@ def add_new(k: Kernel, file: AddressSpace, wanted: I64, *, extends: bool = False
     if new.size:
         k.page_cache.add_many(file, new, pages, nodes)
         k.machine.frames.count[pages] -= 1
-        if file.on_disk:
+        if file.on_lru and file.shmem is not None:
+            k.lru_add.add_files(k.this_cpu(), pages)
+        elif file.on_lru:
             k.lru_add.list_files(pages)
     else:
         k.page_cache.give_back(nodes)

@@ -16,7 +16,7 @@ import numpy as np
 
 from rmaplab.machine.arrays import Bools
 from rmaplab.machine.disk import READS, WRITES
-from rmaplab.machine.frames import PG_ANON, PG_DIRTY, PG_WRITEBACK
+from rmaplab.machine.frames import BH_DIRTY, PG_ANON, PG_DIRTY, PG_WRITEBACK
 from rmaplab.machine.table_reader import count_leaf_tables
 from rmaplab.mm.kernel import Kernel
 from rmaplab.units import PAGE_SIZE
@@ -66,12 +66,12 @@ class PageState:
 
     @property
     def nr_dirty(self) -> int:
-        """Of files on a disk: dirty by the page's flag, whatever entries say. O(pages cached)."""
+        """Of files on a disk: dirty by the page's flag, or its buffers', whatever entries say. O(pages cached)."""
         nr = 0
         for file in self.k.page_cache.files.values():
             if file.on_disk:
                 _, pfns = file.pages.within(0, 1 << 62)
-                nr += int(np.count_nonzero(self._flags[pfns] & PG_DIRTY))
+                nr += int(np.count_nonzero(self._flags[pfns] & (PG_DIRTY | BH_DIRTY)))
         return nr
 
     @property

@@ -2,11 +2,11 @@
 
     anonymous, CPU 0   [p][p][p][ ][ ] ...      each p: page->count + 1
                         16 of them: all go to the active lists (machine/lru.py), and the references go
-    of a file, CPU 0   [f][ ][ ] ...            one that a fault or a read(2) has missed; 16 go to the inactive lists
+    of a file, CPU 0   [f][ ][ ] ...            one that a fault or a read(2) has missed, or new shared memory; 16 go to the inactive lists
     2.4                 each goes to the inactive list at once
 
 Whoever adds pages of a file in numbers, readahead and write(2), has a pagevec of his own, which is empty when he returns: those never wait.
-Pages of files are on lists where they live on a disk, and in 2.6; what lives in memory alone is on none yet.
+Which files' pages are on lists AddressSpace.on_lru says: up to 2.6.7 all.
 
 Whoever counts references sees it: a page with one entry and one place in a pagevec has count 2, so a COW fault copies it
 although nobody shares it. munmap and exit drain the pagevec of the CPU they run on, not the others.
@@ -18,7 +18,7 @@ mm/filemap.c (add_to_page_cache_lru, __grab_cache_page), fs/mpage.c (mpage_readp
 import numpy as np
 
 from rmaplab.machine.allocator import PageAllocator
-from rmaplab.machine.arrays import I64
+from rmaplab.machine.arrays import I64, distinct
 from rmaplab.machine.frames import (
     PG_ACTIVE,
     PG_DIRTY,
@@ -35,7 +35,7 @@ from rmaplab.machine.lru import LruLists
 class LruAdd:
     """The pagevecs of all CPUs. `size` pages each; 0 where a kernel has none. `lists` is None where nobody takes pages from them. New pages are `active`, or not.
 
-    `has_files`: pages of files on disks are on the lists too.
+    `has_files`: pages of files on disks are on the lists too; `has_shmem`: those of files in memory.
     """
 
     def __init__(
@@ -48,10 +48,11 @@ class LruAdd:
         *,
         active: bool = True,
         has_files: bool = False,
+        has_shmem: bool = False,
     ) -> None:
         self._allocator, self._ledger = allocator, ledger
         self.lists, self._active = lists, active
-        self.has_files = has_files and lists is not None
+        self.has_files, self.has_shmem = has_files and lists is not None, has_shmem and lists is not None
         self._size = size
         self._waiting: list[list[int]] = [[] for _ in range(nr_cpus)]
         self._files: list[list[int]] = [[] for _ in range(nr_cpus)]
@@ -89,17 +90,29 @@ class LruAdd:
             self.lists.add_one(page, active=self._active)
 
     def add_file(self, cpu: int, page: int) -> None:
-        """lru_cache_add: a page of a file on a disk, which somebody has added to the page cache by itself. Not active."""
-        if not self.has_files:
+        """lru_cache_add: a page of a file, which somebody has added to the page cache by itself. Not active."""
+        if not self._size and self.lists is not None:
+            self.lists.add_one(page, active=False)
             return
         self._files[cpu].append(page)
         self._allocator.frames.count[page] += 1
         if len(self._files[cpu]) >= self._size:
             self._flush(self._files, cpu, active=False)
 
+    def add_files(self, cpu: int, pages: I64) -> None:
+        """The same of many, one after the other."""
+        left = pages.size
+        if len(self._files[cpu]) + pages.size >= max(self._size, 1):
+            left = (len(self._files[cpu]) + pages.size) % self._size if self._size else 0
+            self._flush(self._files, cpu, active=False)
+            self.list_files(pages[: pages.size - left])
+        if left:
+            self._files[cpu].extend(pages[pages.size - left :].tolist())
+            self._allocator.frames.count[pages[pages.size - left :]] += 1
+
     def list_files(self, pages: I64) -> None:
-        """pagevec_lru_add, of a pagevec that is the caller's own: pages of a file on a disk go to the inactive lists at once."""
-        if self.has_files and self.lists is not None:
+        """pagevec_lru_add, of a pagevec that is the caller's own: pages of a file go to the inactive lists at once."""
+        if self.lists is not None:
             self.lists.add(pages, active=False)
 
     def drain(self, cpu: int) -> None:
@@ -128,16 +141,21 @@ class LruAdd:
         if self.lists is None:
             return
         flags = self._allocator.frames.flags
-        if not flags[pfn] & PG_REFERENCED:
-            flags[pfn] |= np.uint32(PG_REFERENCED)
-        elif flags[pfn] & (PG_LRU | PG_ACTIVE) == PG_LRU:
-            self.lists.activate(np.array((pfn,), np.int64))
-            flags[pfn] &= ~np.uint32(PG_REFERENCED)
+        state = int(flags[pfn])
+        if not state & PG_REFERENCED:
+            flags[pfn] = state | PG_REFERENCED
+        elif state & (PG_LRU | PG_ACTIVE) == PG_LRU:
+            self.lists.activate_one(pfn)
+            flags[pfn] = int(flags[pfn]) & ~PG_REFERENCED
             self._ledger.charge("pgactivate")
 
     def mark_all_accessed(self, pfns: I64) -> None:
         """The same of many pages, one after the other."""
         if self.lists is None:
+            return
+        if not (np.diff(pfns) > 0).all() and distinct(pfns).size < pfns.size:  # some are mapped twice
+            for pfn in pfns.tolist():
+                self.mark_accessed(pfn)
             return
         flags = self._allocator.frames.flags
         used = flags[pfns] & PG_REFERENCED != 0
@@ -147,11 +165,6 @@ class LruAdd:
             self.lists.activate(rises)
             flags[rises] &= ~np.uint32(PG_REFERENCED)
             self._ledger.charge("pgactivate", rises.size)
-
-    def mark_files_accessed(self, pfns: I64) -> None:
-        """mark_page_accessed of pages of files on disks, if those are on lists."""
-        if self.has_files:
-            self.mark_all_accessed(pfns)
 
     def end_page_writeback(self, pages: I64) -> None:
         """They are written. Those that reclaim has sent, and are where it left them, are the next to be looked at."""

@@ -54,14 +54,15 @@ class Unaided:
     """A read(2) of what lives in the page cache."""
 
     def __init__(self, k: Kernel, opened: File) -> None:
-        self._k, self._file = k, opened.mapping
+        self._k, self._file, self._ra = k, opened.mapping, opened.ra
 
     def page(self, index: int, _start: int, _left: int) -> int:
         """As FileReader says."""
         return find_or_read(self._k, self._file, index)
 
     def done(self, position: int) -> None:
-        """Nothing is remembered."""
+        """Nothing is remembered but where it ends: 2.4's f_reada."""
+        self._ra.position = position
 
 
 def reader(k: Kernel, opened: File, start: int, length: int) -> FileReader:

@@ -80,7 +80,8 @@ class PositionReader:
             ra.most = min(2 * ra.most, self._most)
 
     def done(self, position: int) -> None:
-        """The read ends there: nothing more is remembered."""
+        """The read ends there: the file has been read (f_reada)."""
+        self._ra.position = position
 
 
 def fault(k: Kernel, vma: VmArea, opened: File, index: int) -> int:

@@ -29,6 +29,20 @@ class Rules(FileRules, IpcRules, SwapRules):
     """New pages go on the lists that reclaim takes pages from. Where no reclaim is modelled there are none."""
     lru_has_files: bool
     """Pages of files on disks are on them too, and come on the inactive one."""
+    lru_has_shmem: bool
+    """And so are those of files that live in memory, which may go to swap."""
+    writepage_keeps_lock: bool
+    """A page that is being written is locked until that is done; else it is unlocked, and PG_writeback."""
+    write_dirties_buffers: bool
+    """What write(2) has written is dirty in its buffers, not in its page."""
+    first_read_is_access: bool
+    """The first read(2) of an open file has used its page from wherever it begins; others where they begin with the page."""
+    write_is_access: bool
+    """write(2) uses a page as read(2) does (mark_page_accessed); else it is PG_referenced, however often."""
+    zap_is_access: bool
+    """A page of a file has been used if a young entry of it goes."""
+    write_error_is_the_files: bool
+    """An error of the disk is remembered by the file (AS_EIO) until fsync has told it; else fsync hears of pages that are under way when it comes."""
     new_pages_are_active: bool
     """They go on the active list, not on the inactive one; so do those that come back from swap."""
     new_anon_is_referenced: bool

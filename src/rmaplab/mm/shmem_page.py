@@ -117,11 +117,3 @@ def _pages_of(file: AddressSpace, size: int) -> int:
     """How many pages more `size` bytes are than it has, if that is what it is charged for."""
     by_size = file.shmem is not None and file.shmem.account is Account.SIZE
     return (page_align(size) >> PAGE_SHIFT) - file.nr_pages if by_size else 0
-
-
-def shmem_truncate(k: Kernel, file: AddressSpace, nr_pages: int) -> None:
-    """The file has no page from `nr_pages` on: neither has its swap vector."""
-    if file.shmem is not None and file.shmem.vector is not None:
-        pages = np.array(file.shmem.vector.cut(nr_pages), np.int64)
-        k.machine.allocator.free(pages)
-        k.machine.charge("page_free", pages.size)

@@ -10,7 +10,9 @@ replaced. What is not found so, because reclaim has put it there since, is looke
 A page comes back read-only and old, whoever needs it or not, one by one and with no read-ahead. A page that could not be read is mapped like
 others up to 2.6.7 (reclaim.md F.7), and its slot is gone then.
 
-Left out: the rounds of today, which go through each mm once; that 2.6.7 takes mmap_sem; pages of tmpfs, which nobody swaps out here; that a chain is allocated
+A slot that an object in memory has is looked for at init_mm's place: then all objects are searched (shmem_unuse).
+
+Left out: the rounds of today, which go through each mm once; that 2.6.7 takes mmap_sem; what searching the objects takes; that a chain is allocated
 for every mm that is searched (2.6.2), in vain too; signals.
 
 Source: 2.6.2, 2.6.7 mm/swapfile.c, sys_swapoff, try_to_unuse, unuse_process, unuse_pte; reclaim.md F.9.
@@ -26,6 +28,7 @@ from rmaplab.machine.arrays import I64
 from rmaplab.machine.frames import PG_DIRTY, PG_WRITEBACK
 from rmaplab.machine.pagetable_edit import find_entries
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.shmem_swap import shmem_unuse
 from rmaplab.mm.swap_in import hold_swapped, map_swapped, put_page, read_swap_cache_async
 from rmaplab.objects.mm_types import MmStruct
 
@@ -94,6 +97,9 @@ class _Search:
         self.lengths: I64 = np.zeros(len(self.order), np.int64)
         """Entries that a search in vain looks at."""
         base = k.swap.base_of(self.number)
+        for file in k.page_cache.files.values():
+            for index, slot in file.slots.items():
+                self.found.setdefault(slot, []).append((INIT_MM, np.array([file.address, 0, index, 0])))
         for place, address in enumerate(self.order[1:], 1):
             columns, self.lengths[place] = _entries_of(k, k.mms[address], self.number)
             slots = k.machine.encoding.swap_slots(columns[ENTRY])[1] + base
@@ -150,7 +156,7 @@ class _Search:
             if place < start and not behind_init:
                 behind_init, is_set = True, False
             looked_at += int(column[LOOKED_AT]) - int(self.lengths[place])
-            if self._unuse_pte(self.order[place], column, pfn, slot) and not is_set:
+            if self._unuse_one(self.order[place], column, pfn, slot) and not is_set:
                 first, is_set = place, True
             if users[slot] <= 1:
                 last = (place - start) % nr
@@ -158,6 +164,12 @@ class _Search:
         round_ = np.roll(self.lengths, -start)
         self.k.machine.charge("unuse_pte", looked_at + int(round_[: last + 1].sum()))
         return self.order[first]
+
+    def _unuse_one(self, mm_address: int, column: I64, pfn: int, slot: int) -> bool:
+        """An entry of an mm; at init_mm's place an object's. Raises NoMemory."""
+        if mm_address == INIT_MM:
+            return shmem_unuse(self.k, int(column[ENTRY]), int(column[ADDRESS]), slot, pfn)
+        return self._unuse_pte(mm_address, column, pfn, slot)
 
     def _unuse_pte(self, mm_address: int, column: I64, pfn: int, slot: int) -> bool:
         """One entry, if it is still there. Raises NoMemory."""

@@ -15,13 +15,17 @@ Source: 2.6.2 mm/memory.c, vmtruncate, invalidate_mmap_range; mm/truncate.c, tru
 files.md D1.
 """
 
+from contextlib import suppress
+
+from rmaplab.errors import DiskError
 from rmaplab.machine.frames import PG_WRITEBACK
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.file_io import LAST, extend
-from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.kernel import Kernel, null_is_fine
 from rmaplab.mm.mmu_gather import MmuGather
 from rmaplab.mm.page_read import wait_on_page
-from rmaplab.mm.shmem_page import charge_growth, shmem_truncate, uncharge, uncharge_size
+from rmaplab.mm.shmem_page import charge_growth, uncharge, uncharge_size
+from rmaplab.mm.shmem_swap import bring_back, shmem_truncate
 from rmaplab.mm.swap_in import put_page
 from rmaplab.mm.unmap_mapping import unmap_nonlinear
 from rmaplab.mm.zap import unmap_page_range
@@ -40,6 +44,7 @@ def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
         charge_growth(k, file, size, "ftruncate")
         extend(k, file, size)
         return
+    held = _hold_straddling(k, file, size)
     before, file.size = file.size, size
     uncharge_size(k, file, before)
     nr_pages, straddling = file.nr_pages, size // PAGE_SIZE
@@ -56,8 +61,21 @@ def vmtruncate(k: Kernel, file: AddressSpace, size: int) -> None:
     if file.shmem is not None:
         file.shmem.fallocend = min(file.shmem.fallocend, nr_pages)
     shmem_truncate(k, file, nr_pages)
+    if file.shmem is not None and file.pages.within(nr_pages, LAST)[0].size:  # swapoff has brought some back
+        remove_pages(k, file, nr_pages, LAST)
+    if held >= 0:
+        put_page(k, held)
     if k.rules.truncate_unmaps_twice:
         unmap_mapping_range(k, file, nr_pages, LAST, copies=True)
+
+
+def _hold_straddling(k: Kernel, file: AddressSpace, size: int) -> int:
+    """shmem_notify_change: the page that the cut goes through comes back from swap, so that its rest can be zeros, and stays: it, or -1. If it cannot be had nobody minds."""
+    if file.shmem is None or not size % PAGE_SIZE:
+        return -1
+    with suppress(DiskError), null_is_fine():
+        bring_back(k, file, size // PAGE_SIZE)
+    return k.page_cache.find_get_page(file, size // PAGE_SIZE)
 
 
 def remove_pages(k: Kernel, file: AddressSpace, first: int, last: int) -> None:

@@ -3,7 +3,7 @@
 frames      free (by zone, by CPU list), reserved, slab, page table or a page, and none of them lost; a page's count is the entries
             that map it and what its holders say (pagevecs, the swap cache)
             what may be written is mapped once, or a page of a file, and then in a shared mapping
-entries     of a kind that there is; slots of swap used as often as entries and the cache name them
+entries     of a kind that there is; slots of swap used as often as entries, swap vectors and the cache name them
 mm          VMAs in order, every entry inside one and no more allowed than it allows; rss; page-table frames
 system      committed pages, slab objects against the objects there are
 design      its own invariants, and walk == judge for every page (or a fixed sample where there are very many)
@@ -19,6 +19,7 @@ from rmaplab.machine.table_reader import Entries, read_page_tables
 from rmaplab.mm.driver import in_devices, is_device, was_told
 from rmaplab.mm.ipc_shm import check_segments
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.shmem_swap import check_vectors
 from rmaplab.objects.flags import VM_NONLINEAR, VM_SHARED, VM_WRITE
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.rmap.brute_force import judge
@@ -64,7 +65,7 @@ def check(k: Kernel, *, walks: int = WALKS) -> None:
     for holder in k.holders:
         np.add.at(references, holder.references(), 1)
     _check_pages(k, mapped, references)
-    k.swap.check(np.concatenate(others))
+    k.swap.check(np.concatenate([*others, check_vectors(k)]))
     k.page_cache.check()
     check_segments(k, mms)
     k.rmap.check(mms, told, devices)

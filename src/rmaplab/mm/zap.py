@@ -87,17 +87,18 @@ def zap_with_devices(k: Kernel, tlb: MmuGather, batch: Batch) -> int:
 
 
 def mark_young(k: Kernel, batch: Batch) -> None:
-    """zap_pte_range: entries of a batch are about to go; pages of files on disks whose entries were young have been used (mark_page_accessed)."""
+    """zap_pte_range: entries of a batch are about to go; pages of files whose entries were young have been used (mark_page_accessed)."""
     young = batch.columns[ENTRY, : batch.runs] & ACCESSED != 0
-    if not k.lru_add.has_files or not young.any():
+    listed = k.lru_add.has_files or k.lru_add.has_shmem
+    if not listed or not k.rules.zap_is_access or not young.any():
         return
     frames = k.machine.frames
     pfns = batch.pfns[np.repeat(young, batch.columns[LENGTH, : batch.runs])]
     if not k.design.converts:
         pfns = pfns[frames.flags[pfns] & PG_ANON == 0]
     if (pfns := pfns[frames.mapping[pfns] != 0]).size:
-        on_disk = [address for address, file in k.page_cache.files.items() if file.on_disk]
-        k.lru_add.mark_files_accessed(pfns[np.isin(frames.mapping[pfns], on_disk)])
+        files = [address for address, file in k.page_cache.files.items() if file.on_lru]
+        k.lru_add.mark_all_accessed(pfns[np.isin(frames.mapping[pfns], files)])
 
 
 def zap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int) -> None:

@@ -19,8 +19,7 @@
 kernel either ignores it (2.6.2) or sets it to start / 4096 when the VMA is made, so that a page's index outlives a move
 of the VMA (anon_vma).
 
-Linux keeps the VMAs on a list and in a red-black tree; here a sorted list with bisection serves both ends. Inserting moves
-pointers, at most half a megabyte of them at the limit of 65,536 VMAs.
+Linux keeps the VMAs on a list and in a red-black tree; here a sorted list with bisection serves both ends.
 """
 
 from __future__ import annotations
@@ -184,12 +183,12 @@ class AddressSpace:
 
     `pages` are those in the page cache: index -> PFN. `size` in bytes. `store` is what is on its disk: index -> a page's bytes, zeros where
     there is none, and reading or writing one may raise DiskError; a file that is not `on_disk` has none but what it was made with, and lives in
-    the page cache, as on tmpfs, which adds `shmem`. That of a device has a `driver`, and no pages. It stays as long as it has a name (`named`), or an open
-    file refers to it: so many are `opens`.
+    the page cache, as on tmpfs, which adds `shmem`: or in swap, in `slots` (index -> number of cache/swap_slots.py). `dropped` of its pages have gone and count until
+    somebody looks. `on_lru`: reclaim may take its pages. A device has a `driver`, and no pages. It stays while it is `named`, or has `opens`: open files.
     """
 
     __slots__ = (
-        "address", "driver", "has_nonlinear", "i_mmap", "lock", "named", "on_disk", "opens", "pages", "read_only", "shmem", "size", "store", "truncate_count", "write_failed"
+        "address", "driver", "dropped", "has_nonlinear", "i_mmap", "lock", "named", "on_disk", "on_lru", "opens", "pages", "read_only", "shmem", "size", "slots", "store", "truncate_count", "write_failed"
     )  # fmt: skip
 
     def __init__(
@@ -198,10 +197,11 @@ class AddressSpace:
         self.address = address
         self.i_mmap = i_mmap
         self.lock = lock
-        self.on_disk = on_disk
+        self.on_disk, self.on_lru = on_disk, False
         self.driver: Driver | None = None
         self.shmem: ShmemInfo | None = None
-        self.size = self.truncate_count = self.opens = 0
+        self.slots: dict[int, int] = {}
+        self.size = self.truncate_count = self.opens = self.dropped = 0
         self.named = True
         self.store: MutableMapping[int, bytes] = {}
         self.read_only = False
@@ -211,7 +211,7 @@ class AddressSpace:
 
     def is_hole(self, index: int) -> bool:
         """Whether nobody has ever written there, and no disk has it."""
-        return not self.on_disk and index not in self.pages and index not in self.store
+        return not (self.on_disk or index in self.pages or index in self.slots or index in self.store)
 
     @property
     def nr_pages(self) -> int:
@@ -220,8 +220,9 @@ class AddressSpace:
 
     @property
     def nr_allocated(self) -> int:
-        """Pages that it has: in the cache, or as it was made. O(pages it was made with)."""
-        return len(self.pages) + sum(index not in self.pages for index in self.store)
+        """Pages that it has: in the cache, in swap, or as it was made; and those `dropped`. O(pages it was made with)."""
+        made = sum(index not in self.pages for index in self.store)
+        return len(self.pages) + len(self.slots) + made + self.dropped
 
     @property
     def nr_blocks(self) -> int:

@@ -1,6 +1,7 @@
 """What an open file remembers of how it was read: struct file_ra_state. How much of it a kernel uses, and for what, is mm/readahead.py's.
 
     2.4     end, window, length, most                 the last attempt ended there; so many pages with the one before; so many; what may be next
+            position                                  negative until it has been read
     2.6     start, size, ahead_start, ahead_size      the window that is being read in, and the one ahead of it;  next_size: of the next one
             previous, serial, average                 the last page asked for; how many came one after the other, now and usually
             hits, misses                              faults that found their page, and that did not

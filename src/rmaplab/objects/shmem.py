@@ -77,7 +77,7 @@ class ShmemInfo:
     """`account`: what it is charged for. `anonymous`: a mapping has made it, and it alone can show it. `executable`: its mode says so.
 
     `locked`: its pages are not for reclaim (SHM_LOCK). `seals`: what nobody may do with it any more; what it begins with keeps others away.
-    `fallocend`: it may have pages up to there, behind its end.
+    `fallocend`: it may have pages up to there, behind its end. `swapped`: how many of its pages lie in swap (AddressSpace.slots says which, and where).
     """
 
     account: Account = Account.NOTHING
@@ -86,4 +86,5 @@ class ShmemInfo:
     executable: bool = False
     seals: int = F_SEAL_SEAL
     fallocend: int = 0
+    swapped: int = 0
     vector: SwapVector | None = None

@@ -20,6 +20,7 @@ Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, balance_pgdat, kswapd, wakeup_kswapd
 
 from collections.abc import Callable
 
+from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
@@ -38,8 +39,9 @@ class Kswapd:
         self._began = False
         self.k.machine.allocator.kswapd = self.wake
 
-    def wake(self, short: int = 0) -> None:
+    def wake(self, short: int = 0, gfp: Gfp = Gfp.HIGHUSER) -> None:
         """wakeup_kswapd: a request found no zone of its own above the low mark, with `short` pages less. Does nothing while it runs, nor if no zone of the box is low."""
+        del gfp  # it looks at all zones
         sched = self.k.machine.sched
         if not self.asleep or sched.current is None:
             return

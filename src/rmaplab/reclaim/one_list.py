@@ -2,18 +2,19 @@
 
     active    tail [a b c d] head      b was referenced: to the head, and it may be met again. a, c, d: to the head of
                                        the inactive list, referenced
-    inactive  tail [p q r s] head      each goes to the head first, whatever becomes of it:
-                    | | | '--------    mapped, or nobody's cache has it: counted
-                    | | '----------    the disk has it: whoever sent it there is waited for
-                    | '------------    only the swap cache has it, dirty: to be written
+    inactive  tail [p q r s t] head    each goes to the head first, whatever becomes of it:
+                    | | | | '------    mapped, or in no cache: counted
+                    | | | '--------    the disk has it: if reclaim has sent it there it is waited for
+                    | | '----------    a cache alone has it, dirty: to be written (writepage)
+                    | '------------    ... its buffers are dirty: passed by, then to be written, then waited for; mapped or not
                     '--------------    ... and clean: free
 
-Nothing is asked of the reverse map; that a page has one reference, the swap cache's, says that nobody maps it.
+Caches are the swap cache and that of files. Nothing is asked of the reverse map; that a page has one reference, its cache's, says that nobody maps it.
 
-What is to be written has its flags at once (PG_locked, PG_launder), so that it is met as locked if the list turns round; the caller sends it off
-before he does anything else.
+What is to be written has its flags at once, PG_locked and PG_launder, or PG_writeback where it is its buffers that are locked, so that it is met as such if the
+list turns round; the caller sends it off before he does anything else.
 
-Source: 2.4.27 mm/vmscan.c, refill_inactive, shrink_cache; reclaim.md C.2, C.3.
+Source: 2.4.27 mm/vmscan.c, refill_inactive, shrink_cache; fs/buffer.c, try_to_free_buffers, sync_page_buffers; reclaim.md C.2, C.3, C.6.
 """
 
 from dataclasses import dataclass
@@ -24,13 +25,17 @@ import numpy as np
 
 from rmaplab.machine.arrays import I32, I64, U32
 from rmaplab.machine.frames import (
+    BH_DIRTY,
+    BH_WAIT_IO,
     PG_ACTIVE,
+    PG_ANON,
     PG_DIRTY,
     PG_LAUNDER,
     PG_LOCKED,
     PG_LRU,
     PG_REFERENCED,
     PG_SWAPCACHE,
+    PG_WRITEBACK,
     Frames,
 )
 from rmaplab.machine.jit import kernel
@@ -53,6 +58,8 @@ class Stop(IntEnum):
     """The disk has `page`."""
     PAUSE = 4
     """Nothing: it is to be called again."""
+    BUFFERS = 5
+    """The disk has the buffers of `page`."""
 
 
 @dataclass
@@ -74,10 +81,11 @@ class Scanned(NamedTuple):
 
 
 class OneList:
-    """The joined lists of one machine (machine/lru.py)."""
+    """The joined lists of one machine (machine/lru.py). A file's page is not PG_anon, but where a design `converts` some."""
 
-    def __init__(self, lists: LruLists, frames: Frames) -> None:
+    def __init__(self, lists: LruLists, frames: Frames, *, converts: bool = False) -> None:
         self.lists, self._frames = lists, frames
+        self._not_files = 0 if converts else PG_ANON
 
     def nr(self, classzone: int) -> tuple[int, int]:
         """nr_inactive_pages, nr_active_pages of a class: of zones up to number `classzone`."""
@@ -108,7 +116,7 @@ class OneList:
         left = np.array((budget.max_scan, budget.max_mapped, budget.wanted), np.int64)
         stamp = self.lists.next_stamps(0)
         why, page, row.first, row.end, used, nr_writes = _scan(
-            self._frames.flags, self._frames.count, *places, row.pfns, row.stamps, row.first, row.end,
+            self._frames.flags, self._frames.count, self._frames.mapping, self._not_files, *places, row.pfns, row.stamps, row.first, row.end,
             stamp, classzone, left, writes, frees,
         )  # fmt: skip
         self.lists.next_stamps(used)
@@ -143,9 +151,7 @@ def _refill(
             flags[pfn] = np.uint32(flag & ~PG_ACTIVE | PG_REFERENCED)
             to_pfns[to_end], to_stamps[to_end] = page, stamp + used
             to_end += 1
-            zone = 0
-            while page >= ends[zone]:
-                zone += 1
+            zone = _zone_of(ends, page)
             nr[zone, 1] -= 1
             nr[zone, 0] += 1
             left -= 1
@@ -155,7 +161,7 @@ def _refill(
 
 @kernel
 def _scan(
-    flags: U32, count: I32, at: I64, ends: I64, nr: I64, pfns: I64, stamps: I64, first: int, end: int,
+    flags: U32, count: I32, mapping: I64, not_files: int, at: I64, ends: I64, nr: I64, pfns: I64, stamps: I64, first: int, end: int,
     stamp: int, classzone: int, left: I64, writes: I64, frees: I64,
 ) -> tuple[int, int, int, int, int, int]:  # fmt: skip
     """`left` is the budget, in the order of its fields. Returns (why, page, first, end, stamps used, pages to write)."""
@@ -181,19 +187,28 @@ def _scan(
         if flag & PG_LOCKED:
             if flag & PG_LAUNDER:
                 return 3, page, first, end, used, nr_writes
-        elif count[pfn] != 1 or not flag & PG_SWAPCACHE:
+            continue
+        is_cached = flag & PG_SWAPCACHE or (mapping[pfn] != 0 and not flag & not_files)
+        has_buffers = flag & (BH_DIRTY | PG_WRITEBACK)  # which are busy; others are nobody's hindrance
+        if not has_buffers and (count[pfn] != 1 or not is_cached):
             left[1] -= 1
             if left[1] < 0:
                 return 2, 0, first, end, used, nr_writes
-        elif flag & PG_DIRTY:
+        elif flag & PG_DIRTY and count[pfn] == 1 and not flag & PG_WRITEBACK:  # if so lock_buffer: see below
             flags[pfn] = np.uint32(flag & ~PG_DIRTY | PG_LOCKED | PG_LAUNDER)
+            writes[nr_writes] = page
+            nr_writes += 1
+        elif has_buffers and not flag & BH_WAIT_IO:
+            flags[pfn] = np.uint32(flag | BH_WAIT_IO)
+        elif flag & PG_WRITEBACK:
+            return 5, page, first, end, used, nr_writes
+        elif has_buffers:
+            flags[pfn] = np.uint32(flag & ~BH_DIRTY | PG_WRITEBACK)
             writes[nr_writes] = page
             nr_writes += 1
         else:
             flags[pfn] = np.uint32(flag & ~PG_LRU)
-            zone = 0
-            while page >= ends[zone]:
-                zone += 1
+            zone = _zone_of(ends, page)
             nr[zone, 0] -= 1
             inactive -= 1
             frees[nr_frees] = page
@@ -202,3 +217,12 @@ def _scan(
             if not left[2]:
                 return 1, 0, first, end, used, nr_writes
     return 0, 0, first, end, used, nr_writes
+
+
+@kernel
+def _zone_of(ends: I64, page: int) -> int:
+    """The number of the zone that a page lies in."""
+    zone = 0
+    while page >= ends[zone]:
+        zone += 1
+    return zone

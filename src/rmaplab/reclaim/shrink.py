@@ -9,7 +9,7 @@ it is written it goes to the tail (end_page_writeback), and the next pass that c
 
 Isolated pages are on no list and have one reference more; who is freed meanwhile by everybody else goes when that one goes, and nobody counts him.
 
-Left out: pages of tmpfs and of segments are on no list yet. The swap cache's index takes no memory, so add_to_swap fails for want of a slot only. What truncate
+Left out: the swap cache's index takes no memory, so add_to_swap fails for want of a slot only. What truncate
 has left mapped, where it misses nonlinear VMAs, stays where it is: 2.6.2 would give it a place in swap.
 
 Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, shrink_list, shrink_cache, refill_inactive_zone; mm/page_io.c, swap_writepage; reclaim.md A.3, D.2 to D.4.
@@ -177,7 +177,7 @@ class Shrinker:
             dirty = frames.flags[pages[turn]] & PG_DIRTY != 0
             if dirty.any():
                 written = turn[dirty & ~used[turn]]
-                page_out(pages[written])
+                fates[turn[np.isin(pages[turn], page_out(pages[written]))]] = Fate.ACTIVATE
                 if self.rules.writes_again_at_once:
                     under_way = frames.flags[pages[written]] & (PG_WRITEBACK | PG_DIRTY) != 0
                     dirty[np.isin(turn, written[~under_way])] = False
@@ -212,8 +212,8 @@ class Shrinker:
         else:
             scan.scanned += int(twice.sum())
 
-    def _page_out(self, pages: I64) -> None:
-        """pageout, swap_writepage, of dirty ones. A page whose slot nobody names any more is not written: it leaves the cache, and goes with our reference."""
+    def _page_out(self, pages: I64) -> I64:
+        """pageout, swap_writepage, of dirty ones. A page whose slot nobody names any more is not written: it leaves the cache, and goes with our reference. Returns none."""
         k, frames = self.k, self.k.machine.frames
         flags = frames.flags
         pages = pages[(flags[pages] & PG_SWAPCACHE != 0) & (frames.count[pages] == 2)]
@@ -227,6 +227,7 @@ class Shrinker:
         k.machine.charge("pswpout", pages.size)
         flags[pages] |= np.uint32(PG_WRITEBACK)
         k.swap.start_writing(pages, k.lru_add.end_page_writeback)
+        return pages[:0]
 
     def _free(self, pages: I64) -> Bools:
         """Which of them only the swap cache and we have, and the slot has their bytes: they are free."""

@@ -1,7 +1,8 @@
-"""What shrink_list of 2.6.2 to 2.6.7 does with pages of files on disks: a clean one that nobody holds is dropped, a dirty one is written first.
+"""What shrink_list of 2.6.2 to 2.6.7 does with pages of files: a clean one that nobody holds is dropped, a dirty one is written first.
 
     mapped, dirty   [p] --unmap--> dirty --writepage--> under writeback --written: to the tail of inactive--> clean --> out of the cache, free
     read(2), clean  [q] ---------------------------------------------------------------------------------------------> out of the cache, free
+    in memory alone [r] --unmap--> dirty --writepage--> in the swap cache, dirty: from now on as an anonymous page, but that nobody maps it
 
 A page that was used stays only if somebody maps its *file*, wherever; else it is freed if it is clean, whoever reads it all the time. A page is
 written alone; neighbours that are met one after the other become one request, as long as that is plugged. What lies behind the end of its
@@ -13,7 +14,7 @@ Left out: pdflush, and writers who wait for the disk when much is dirty (balance
 a file system of those days might refuse.
 
 Source: 2.6.2 and 2.6.7 mm/vmscan.c, shrink_list, page_mapping_inuse, handle_write_error; fs/buffer.c, block_write_full_page; mm/filemap.c,
-__remove_from_page_cache; reclaim.md D.3.
+__remove_from_page_cache; reclaim.md D.3, J.1.
 """
 
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from rmaplab.errors import DiskError
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.frames import PG_ANON, PG_DIRTY, PG_RECLAIM, PG_WRITEBACK
 from rmaplab.mm.kernel import Kernel
+from rmaplab.mm.shmem_swap import shmem_writepage
 from rmaplab.objects.mm_types import AddressSpace
 
 Stretch = tuple[AddressSpace, int, I64]
@@ -51,16 +53,20 @@ class FilePages:
         shown = [bool(file.i_mmap.apart) or next(iter(file.i_mmap), None) is not None for file in files]
         return np.array(shown, np.bool_)[which]
 
-    def page_out(self, pages: I64) -> None:
-        """Dirty ones are written (writepage): those that nobody maps, and only the cache and we hold. O(pages)."""
-        k, frames = self.k, self.k.machine.frames
-        for file, first, some in self._stretches(pages[frames.count[pages] == 2]):
+    def page_out(self, pages: I64) -> I64:
+        """Dirty ones are written (writepage): those that nobody maps, and only the cache and we hold. Returns those that are to be active (WRITEPAGE_ACTIVATE). O(pages)."""
+        k, frames, refused = self.k, self.k.machine.frames, [pages[:0]]
+        for file, first, some in self.stretches(pages[frames.count[pages] == 2]):
             frames.flags[some] &= ~np.uint32(PG_DIRTY)
+            if file.shmem is not None:
+                refused.append(some[shmem_writepage(k, file, first, some) :])
+                continue
             going = [self._write(file, first + i, pfn) for i, pfn in enumerate(some.tolist())]
-            for start, stop in _runs(np.array(going, np.bool_)):
+            for start, stop in runs(np.array(going, np.bool_)):
                 part = some[start:stop]
                 frames.flags[part] |= np.uint32(PG_RECLAIM | PG_WRITEBACK)
                 k.page_cache.start_writing_singly(file, first + start, part, k.lru_add.end_page_writeback)
+        return np.concatenate(refused)
 
     def _write(self, file: AddressSpace, index: int, pfn: int) -> bool:
         """Its bytes, to where they are read from: whether the disk has to do with it."""
@@ -80,14 +86,16 @@ class FilePages:
         alone: Bools = (frames.count[pages] == 2) & (frames.flags[pages] & PG_DIRTY == 0) & (frames.mapping[pages] != 0)
         freed = pages[alone]
         if freed.size:
-            for file, first, some in self._stretches(freed):
+            for file, first, some in self.stretches(freed):
                 k.page_cache.remove_range(file, first, first + some.size - 1)
+                if file.shmem is not None:
+                    file.dropped += sum(first + i not in file.store for i in range(some.size))
             frames.count[freed] = 0
             k.machine.allocator.free(freed)
             k.machine.charge("page_free", freed.size)
         return alone
 
-    def _stretches(self, pages: I64) -> Iterator[Stretch]:
+    def stretches(self, pages: I64) -> Iterator[Stretch]:
         """In the order in which they come."""
         frames = self.k.machine.frames
         owner, index = frames.mapping[pages], frames.index[pages]
@@ -97,7 +105,7 @@ class FilePages:
                 yield self.k.page_cache.files[int(frames.mapping[some[0]])], int(frames.index[some[0]]), some
 
 
-def _runs(which: Bools) -> list[tuple[int, int]]:
+def runs(which: Bools) -> list[tuple[int, int]]:
     """Stretches of it that are true: (from, to)."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], which, [False])).astype(np.int8)))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]

@@ -23,7 +23,9 @@ A page that several map has left one of them, and is in the swap cache; the othe
 A table full of entries is one loop (`swap_out_range`), and what it has taken is dealt with behind it, under the same page_table_lock. pte_scan counts entries
 looked at.
 
-Left out: entries of devices are passed over; a page of a file that loses an entry stays in the page cache, which nobody shrinks here. Buffers of a page that was written.
+A process whose memory lies in its last VMA is begun anew from its first entry each time, whatever has gone there. Programs have a stack above all else, which saves them from that.
+
+Left out: entries of devices are passed over. Buffers of a page that was written, which count as no reference here.
 Who drives from outside, or acts while somebody else stands still, cannot wait for a page_table_lock: he passes the mm over.
 
 Source: 2.4.27 mm/vmscan.c, swap_out, swap_out_mm, swap_out_vma, try_to_swap_out; mm/filemap.c, add_to_page_cache_unique; reclaim.md C.4, C.5.

@@ -11,6 +11,7 @@ All FileRun's calls are made on their mappings too: fork, mprotect and mremap in
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rmaplab.lab.conformance.file_model import PAGES, Bytes, FileUser, Shown, refused
 from rmaplab.lab.conformance.file_run import Calls, FileRun
@@ -49,9 +50,16 @@ class SharedRun(FileRun):
     """One system, driven at random, with shared memory of all kinds. Raises as FileRun."""
 
     def __init__(
-        self, kernel: str, seed: int, *, index: str | None = None, paging: str | None = None, thief: bool = False
+        self,
+        kernel: str,
+        seed: int,
+        *,
+        index: str | None = None,
+        paging: str | None = None,
+        thief: bool = False,
+        **box: Any,
     ) -> None:
-        super().__init__(kernel, seed, index=index, paging=paging, thief=thief)
+        super().__init__(kernel, seed, index=index, paging=paging, thief=thief, **box)
         self.zero, self.nothing = self.processes[0].task.open_zero(), Bytes({}, 1 << 62)
         self.segments: list[Attachable] = [self.new_segment() for _ in range(2)]
 
@@ -88,8 +96,9 @@ class SharedRun(FileRun):
     def run(self, steps: int) -> None:
         """As FileRun; then the files that have a name are all that is left."""
         super().run(steps)
-        k, named = self.system.kernel, [each.space for each in self.files]
-        inodes = k.inode_cache.nr_objects - len(named) - 1  # /dev/zero
+        k = self.system.kernel
+        named = [space for space in k.page_cache.files.values() if space.named]  # /dev/zero too
+        inodes = k.inode_cache.nr_objects - len(named)
         promised = k.committed_pages + k.committed_drift - sum(space.nr_charged for space in named)
         left = inodes, len(k.shm.slots), promised
         if any(left):
