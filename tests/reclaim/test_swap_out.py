@@ -14,7 +14,15 @@ from rmaplab.machine.entries import ACCESSED, DIRTY
 from rmaplab.machine.frames import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_REFERENCED, PG_SWAPCACHE
 from rmaplab.machine.locks import LockOwner
 from rmaplab.machine.pagetable import lookup
-from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, VM_RESERVED
+from rmaplab.objects.flags import (
+    MAP_ANONYMOUS,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_READ,
+    PROT_WRITE,
+    VM_GROWSDOWN,
+    VM_RESERVED,
+)
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.reclaim.swap_out import SwapOut
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -203,16 +211,22 @@ def test_pages_of_files_lose_their_entries_and_stay_in_the_cache() -> None:
 # -- many entries --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("above", "entries"), [(True, 5 * GOAL), (False, (1 + 2 + 3 + 4 + 5) * GOAL)])
-def test_memory_in_the_last_vma_is_gone_through_from_its_beginning_each_time(above: bool, entries: int) -> None:
-    """swap_out_mm ends with swap_address = TASK_SIZE behind the last VMA, found or not. Programs have a stack there: with one, each turn goes on where the last one ended."""
+@pytest.mark.parametrize(
+    ("last", "entries"),
+    [("another VMA", 5 * GOAL), ("memory", 5 * GOAL), ("a stack", (1 + 2 + 3 + 4 + 5) * GOAL)],
+)
+def test_a_stack_that_is_the_last_vma_is_gone_through_from_its_beginning_each_time(last: str, entries: int) -> None:
+    """swap_out_mm ends with swap_address = TASK_SIZE behind the last VMA, found or not. Other memory has a stack above it, if not here then in Linux: it goes on where the last turn ended."""
     stage = Stage(5 * GOAL)
-    if above:
+    if last == "another VMA":
         stage.task.mmap(PAGE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS)
+    elif last == "a stack":
+        stage.mm().vmas[0].flags |= VM_GROWSDOWN
     for turn in range(5):
         assert stage.swap_out()
         assert stage.gone() == list(range((turn + 1) * GOAL))
     assert stage.k.machine.ledger.counts["pte_scan"] == entries
+    assert not stage.swap_out(), "nothing is left"
 
 
 def test_it_stops_behind_the_32nd_and_goes_on_there() -> None:
@@ -228,8 +242,9 @@ def test_it_stops_behind_the_32nd_and_goes_on_there() -> None:
     assert stage.gone() == list(range(NR))
 
 
-def test_in_the_last_vma_the_mm_is_done_whatever_was_wanted() -> None:
+def test_in_the_stack_the_mm_is_done_whatever_was_wanted() -> None:
     stage = Stage()
+    stage.mm().vmas[0].flags |= VM_GROWSDOWN
     assert stage.swap_out()
     assert stage.mm().swap_address == stage.k.machine.paging.task_size
     assert len(stage.gone()) == GOAL

@@ -16,14 +16,14 @@ An entry, in this order:
     else                                       the page gets a slot and comes into the swap cache, dirty and not referenced; a swap entry
 
 32 entries whose page nobody else has are wanted. No page is freed here but who was never written to: shrink_cache finds the others with one reference left.
-It ends with success behind that entry; at the end of a VMA that is the last of its mm the cursor says that the mm is done, whatever was wanted.
+It ends with success behind that entry; at the end of a VMA that is the last of its mm the cursor says that the mm is done, whatever was wanted. In Linux that is
+a program's stack. Here programs have none, as a rule: then it is as if it lay behind the last VMA. (Else an mm whose memory lies in one VMA would be begun anew from its first
+entry for each 32, whatever has gone there, as no program's was.)
 
 A page that several map has left one of them, and is in the swap cache; the others lose it when they are come by, as long as they have not used it.
 
 A table full of entries is one loop (`swap_out_range`), and what it has taken is dealt with behind it, under the same page_table_lock. pte_scan counts entries
 looked at.
-
-A process whose memory lies in its last VMA is begun anew from its first entry each time, whatever has gone there. Programs have a stack above all else, which saves them from that.
 
 Left out: entries of devices are passed over. Buffers of a page that was written, which count as no reference here.
 Who drives from outside, or acts while somebody else stands still, cannot wait for a page_table_lock: he passes the mm over.
@@ -55,7 +55,7 @@ from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.driver import is_device
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput
-from rmaplab.objects.flags import VM_LOCKED, VM_RESERVED
+from rmaplab.objects.flags import VM_GROWSDOWN, VM_LOCKED, VM_RESERVED
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.reclaim.page_out import add_all_to_swap
 from rmaplab.units import PAGE_SHIFT
@@ -111,10 +111,11 @@ class SwapOut:
             address = max(mm.swap_address, vma.start) if vma is not None else 0
             while vma is not None:
                 goal = self._swap_out_vma(vma, address, goal, classzone)
+                is_stack = vma.flags & VM_GROWSDOWN
                 _, vma = mm.neighbours(vma)
+                if not goal and (vma is not None or not is_stack):
+                    return goal, True
                 if vma is not None:
-                    if not goal:
-                        return goal, True
                     address = vma.start
             mm.swap_address = end
             return goal, True
