@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from rmaplab.cli.box_options import HT, box_options_but_cpus, prices_option
+from rmaplab.cli.box_options import HT, box_options_but_cpus, prices_option, with_usual
+from rmaplab.cli.mix_options import OF_MIX, SMALL, TINY, MixOptions, mix_options
 from rmaplab.cli.options import (
     Output,
     check_files,
@@ -23,11 +24,16 @@ from rmaplab.cli.options import (
 from rmaplab.errors import UsageError
 from rmaplab.kernels.box import Box
 
+_JUDGED = "2.4.21,2.6.2,2.6.5-rc1,2.6.7"
 KERNELS = {
     "forkbench": "2.6.2,2.6.5-rc1-aa1",
+    "kbuild": _JUDGED,
     "localmalloc": "2.6.5-rc1-aa1,2.6.5-rc1+anonmm,2.6.5-rc1+anonmm_unordered,2.6.2",
     "mallocgroup": "2.6.5-rc1-aa1,6.18",
     "manyvmas": "2.6.2,2.6.5-rc1-aa1,2.6.7,6.18",
+    "nonlinear-user": "2.6.2,2.6.5-rc1-aa1,2.6.5-rc2-aa2,2.6.7",
+    "qsbench": _JUDGED,
+    "rmap-test": "2.6.2,2.6.5-rc1-aa1,2.6.7",
     "sga": "2.4.21,2.6.2,2.6.5-rc1+00100,2.6.5-rc1-aa1",
     "swapload": "2.4.21,2.6.2,2.6.5-rc1,2.6.5-rc1-aa1,2.6.7",
 }
@@ -41,6 +47,14 @@ class Family(NamedTuple):
     pages: int
     walks: int
     helpers: int
+
+
+class VmaPrograms(NamedTuple):
+    """Of manyvmas."""
+
+    tests: str
+    indexes: str | None
+    mlock: bool
 
 
 class Segment(NamedTuple):
@@ -57,26 +71,46 @@ class Beyond(NamedTuple):
     load: str | None
     seed: int | None
     forks: bool
+    files: bool
     bursts: str
 
 
+def _of_a_mix(name: str) -> tuple[str, ...]:
+    """What qsbench or kbuild has no use for; of another name what both have none for."""
+    others = set(OF_MIX) - {name}
+    mine = (option for other in others for option in OF_MIX[other])
+    swapload = (option for option in _OF_SWAPLOAD if option != "seed")
+    return (*("levels", "host", "reclaim", "plot"), *_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *swapload, *mine)
+
+
 _OF_MALLOCGROUP = Family._fields
-_OF_MANYVMAS = ("tests", "indexes", "mlock")
+_OF_MANYVMAS = VmaPrograms._fields
 _OF_SGA = Segment._fields
 _OF_SWAPLOAD = Beyond._fields
+_OF_MIX = MixOptions._fields
 _OF_FORKBENCH = ("levels", "ht_list", "cpu_list", "host")
 MEANINGLESS = {
-    "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD),
-    "localmalloc": (*_OF_FORKBENCH, *_OF_MANYVMAS, "ram", "swap", "reclaim", *_OF_SGA, *_OF_SWAPLOAD),
-    "mallocgroup": (*_OF_FORKBENCH, "plot", "helpers", *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD),
-    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA, *_OF_SWAPLOAD),
-    "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot", *_OF_SWAPLOAD),
-    "swapload": ("levels", "host", "reclaim", *_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA),
+    "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
+    "kbuild": _of_a_mix("kbuild"),
+    "localmalloc": (
+        *_OF_FORKBENCH,
+        *_OF_MANYVMAS,
+        *("ram", "swap", "reclaim"),
+        *(*_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
+    ),
+    "mallocgroup": (*_OF_FORKBENCH, "plot", "helpers", *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
+    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
+    "nonlinear-user": (*_of_a_mix(""), "seed"),
+    "qsbench": _of_a_mix("qsbench"),
+    "rmap-test": (*(name for name in _of_a_mix("") if name != "indexes"), "seed"),
+    "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot", *_OF_SWAPLOAD, *_OF_MIX),
+    "swapload": ("levels", "host", "reclaim", *_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *_OF_MIX),
 }
 """Options of the other workloads."""
 _FOR_SGA = {
-    "ram": "several for sga; its default is 8G",
-    "swap": "sga's default is 0, swapload's 1G",
+    "ram": "several for sga; its default is 8G, that of qsbench and kbuild 64M",
+    "swap": "sga's default is 0, swapload's 1G, that of qsbench and kbuild 128M",
+    "boot_use": "qsbench and kbuild: 10M",
     "split": "several for sga; its default on i386 is 3:1,4:4",
     "levels": "forkbench alone",
     "host": "forkbench alone",
@@ -84,15 +118,22 @@ _FOR_SGA = {
 """What is to be said besides, in the help of options that other verbs have, too."""
 
 
+class OfOne(NamedTuple):
+    """Options that one workload has, or two."""
+
+    family: Family
+    programs: VmaPrograms
+    shared: Segment
+    beyond: Beyond
+    mix: MixOptions
+
+
 def _options_of_one(function: F) -> F:
-    """Those of mallocgroup, of sga and of swapload, passed on as one argument each."""
-    function = gathered(function, "family", _OF_MALLOCGROUP, Family)
-    return gathered(gathered(function, "shared", _OF_SGA, Segment), "beyond", _OF_SWAPLOAD, Beyond)
-
-
-def _with_usual(box: Box, usual: dict[str, Any]) -> Box:
-    """The box that a workload has where nothing was typed."""
-    return replace(box, **{name: text for name, text in usual.items() if first_typed((name,)) is None})
+    """All of them, passed on as one argument `own`."""
+    function = mix_options(gathered(function, "own", OfOne._fields, OfOne))
+    for argument, record in (("family", Family), ("programs", VmaPrograms), ("shared", Segment), ("beyond", Beyond)):
+        function = gathered(function, argument, record._fields, record)
+    return function
 
 
 _SERVER: dict[str, Any] = {"ram": "8G", "swap": "0"}
@@ -124,12 +165,58 @@ def _boxes(box: Box, cpu_list: str, ht_list: str) -> list[Box]:
     return [replace(box, cpus=nr, ht=how) for how in hows for nr in counts]
 
 
+def _manyvmas(kernels: list[str], programs: VmaPrograms, box: Box, plot: Path | None, out: Output) -> None:
+    from rmaplab.cli.work import compare as work
+
+    tests, indexes, locked = programs
+    index_list = [] if indexes is None else split_names(indexes, "indexes")
+    work.manyvmas(split_names(tests, "tests"), kernels, index_list, box, plot, out, locked=locked)
+
+
 def _swapload(kernels: list[str], box: Box, beyond: Beyond, plot: Path | None, out: Output) -> None:
     """The exit code is 1 if bytes were wrong."""
     from rmaplab.cli.work import compare as work
 
     if not work.swapload(kernels, box, beyond, split_counts(beyond.bursts, "bursts", "1,8,32"), plot, out):
         click.get_current_context().exit(1)
+
+
+def _mix(workload: str, kernels: list[str], box: Box, mix: MixOptions, seed: int | None, out: Output) -> None:
+    """The exit code is 1 if bytes were wrong."""
+    from rmaplab.cli.work import compare as work
+
+    if not work.mix(workload, kernels, box, mix, seed, out):
+        click.get_current_context().exit(1)
+
+
+def _rmap_test(kernels: list[str], indexes: str | None, box: Box, out: Output) -> None:
+    from rmaplab.cli.work import compare as work
+
+    index_list = [] if indexes is None else split_names(indexes, "indexes")
+    if not work.rmap_test(kernels, index_list, box, out):
+        click.get_current_context().exit(1)
+
+
+def _nonlinear_user(kernels: list[str], box: Box, out: Output) -> None:
+    from rmaplab.cli.work import compare as work
+
+    if not work.nonlinear_user(kernels, box, out):
+        click.get_current_context().exit(1)
+
+
+def _pressed(workload: str, kernels: list[str], box: Box, own: OfOne, plot: Path | None, out: Output) -> None:
+    """Those that have more to hold than there is RAM for, on the box that each has where nothing was typed."""
+    if workload == "swapload":
+        _swapload(kernels, with_usual(box, _DESKTOP), own.beyond, plot, out)
+    elif workload == "nonlinear-user":
+        _nonlinear_user(kernels, with_usual(box, TINY), out)
+    elif workload == "rmap-test":
+        _rmap_test(kernels, own.programs.indexes, with_usual(box, TINY | {"boot_use": "2M"}), out)
+    else:
+        _mix(workload, kernels, with_usual(box, SMALL), own.mix, own.beyond.seed, out)
+
+
+PRESSED = ("swapload", "nonlinear-user", "rmap-test", *OF_MIX)
 
 
 def _group(family: Family) -> Family:
@@ -168,7 +255,7 @@ _GROUP = {"children": 200, "pages": 32}
 @click.option(
     "--indexes",
     metavar="I,I,...",
-    help="manyvmas: indexes of a file's VMAs for these kernels: list, rbtree, prio_tree, prio_tree_mended, interval_tree, or one that is "
+    help="manyvmas, rmap-test: indexes of a file's VMAs for these kernels: list, rbtree, prio_tree, prio_tree_mended, interval_tree, or one that is "
     "installed.  [default: each kernel's own]",
 )
 @click.option("--mlock", is_flag=True, help="manyvmas: lock all mappings, and show what that changes.")
@@ -185,8 +272,14 @@ _GROUP = {"children": 200, "pages": 32}
     metavar="SIZE",
     help="swapload: what the working set has more than RAM.  [default: 500M; below 512M of RAM half of that]",
 )
-@click.option("--seed", type=int, metavar="N", help="swapload: of the pages that are touched at random.  [default: 1]")
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help="swapload: of the pages that are touched at random; qsbench, kbuild: of what they draw.  [default: 1]",
+)
 @click.option("--forks/--no-forks", default=True, help="swapload: three processes are forked, or all are strangers.")
+@click.option("--files", is_flag=True, help="swapload: a quarter of the working set lies in files, mapped and read.")
 @click.option(
     "--bursts",
     default="32",
@@ -211,21 +304,16 @@ def command(
     workload: str,
     levels: str,
     kernels: str | None,
-    family: Family,
-    tests: str,
-    indexes: str | None,
-    shared: Segment,
-    beyond: Beyond,
+    own: OfOne,
     box: Box,
     cpu_list: str,
     ht_list: str,
     plot: Path | None,
     out: Output,
     *,
-    mlock: bool,
     host: bool,
 ) -> None:
-    """Run WORKLOAD (forkbench, localmalloc, mallocgroup, manyvmas, sga, swapload) on several kernels, side by side.
+    """Compare kernels under WORKLOAD (forkbench, kbuild, localmalloc, mallocgroup, manyvmas, nonlinear-user, qsbench, rmap-test, sga, swapload).
 
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
@@ -238,6 +326,9 @@ def command(
 
     manyvmas are the programs that map one file with up to 576,000 VMAs, of 2003 and 2004, at their published sizes: what does a walk
     from a page of the file visit, on lists, in trees, by chains? No seconds: visits alone. --plot draws how they grow with the VMAs.
+
+    qsbench sorts more numbers than there is RAM for, as in 2001; kbuild is make -jN, short compilers on a box that they fill; rmap-test is the third of
+    manyvmas where its file does not fit; nonlinear-user shows himself a file in any order (remap_file_pages): who finds his pages, and does the box live?
 
     sga: users attach a database's segment of 2.7 GiB until memory is gone, on 8 GiB without swap (mails of 2004). --ram and --split may be
     several. Minutes; up to 8 GiB of page tables and slabs are really there, beyond that it is arithmetic.
@@ -255,16 +346,15 @@ def command(
     from rmaplab.cli.work import compare as work
 
     if workload == "mallocgroup":
-        work.mallocgroup(kernel_list, family[:3], boxes[0], out)
+        work.mallocgroup(kernel_list, own.family[:3], boxes[0], out)
     elif workload == "localmalloc":
-        work.localmalloc(kernel_list, _group(family), boxes[0], plot, out)
+        work.localmalloc(kernel_list, _group(own.family), boxes[0], plot, out)
     elif workload == "manyvmas":
-        index_list = [] if indexes is None else split_names(indexes, "indexes")
-        work.manyvmas(split_names(tests, "tests"), kernel_list, index_list, boxes[0], plot, out, locked=mlock)
+        _manyvmas(kernel_list, own.programs, boxes[0], plot, out)
     elif workload == "sga":
-        work.sga(kernel_list, _with_usual(box, _SERVER), shared, out)
-    elif workload == "swapload":
-        _swapload(kernel_list, _with_usual(boxes[0], _DESKTOP), beyond, plot, out)
+        work.sga(kernel_list, with_usual(box, _SERVER), own.shared, out)
+    elif workload in PRESSED:
+        _pressed(workload, kernel_list, boxes[0], own, plot, out)
     else:
         work.forkbench(kernel_list, level_list, boxes, plot, out, host=host)
 

@@ -13,24 +13,32 @@ that nobody has forked, with a quarter each.
 What a page holds follows from who wrote it, where it lies and how often it was written, so no two have the same bytes and a page that comes back from swap as another, or as it
 was before, is seen.
 
-Left out: files. Reclaim takes pages of theirs as well (2.6.2 to 2.6.7), but nobody says what that load had of them.
+With `files` a quarter of the pages lie in files on the disk, a fifth of them in each of five. Every process maps one of its own, shared, and writes its first half; the last one all map, and nobody writes:
+
+    own file     |~~~~ written ~~~~|.... as on the disk ....|      x 4       mapped, some pages at random, then all of it; then read(2) as well
+    common file  |........... as on the disk ...............|      x 1       likewise, by all four
+
+What of that load was in files nobody says.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from rmaplab.calls.task import Task
-from rmaplab.errors import SyscallError, UsageError
+from rmaplab.errors import UsageError
 from rmaplab.kernels.system import System
 from rmaplab.machine.arrays import I64
+from rmaplab.objects.flags import MAP_SHARED
+from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size
+from rmaplab.workloads.busy import Checked
 
 PROCESSES = 4
 INHERITED = COPIED = 8  # one page in so many
+IN_FILES = 4  # likewise, where there are files
+FROM_DISK = 8  # who has written what nobody has
 CHUNK = 256  # pages that are written or compared in one call
 IN_ORDER = 8  # the first page in so many is read in order
 AT_RANDOM = 50  # one page in so many is read or written at random
@@ -45,17 +53,6 @@ def usual_load(ram_bytes: int) -> int:
     return LOAD if ram_bytes >= SMALL_RAM else ram_bytes // 2
 
 
-class Damage(NamedTuple):
-    """A page whose bytes are not those that were written: which process has seen that, and where."""
-
-    process: int
-    pid: int
-    address: int
-
-    def __str__(self) -> str:
-        return f"process {self.process} (pid {self.pid}) has other bytes at page {self.address >> PAGE_SHIFT:#x} than were written there"
-
-
 @dataclass
 class Part:
     """A mapping as its process should see it: who wrote each page, and how often that process has."""
@@ -63,6 +60,9 @@ class Part:
     address: int
     writer: I64
     turn: I64
+    base: int | None = None
+    """The number of its first page that its bytes hang on: of a file, which may be mapped anywhere."""
+    writable: bool = True
 
     def copy(self) -> "Part":
         """What a child inherits."""
@@ -79,7 +79,7 @@ class Part:
 
     def bytes(self, first: int, nr: int) -> bytes:
         """What pages [first, first + nr) hold."""
-        pages = (self.address >> PAGE_SHIFT) + np.arange(first, first + nr)
+        pages = (self.address >> PAGE_SHIFT if self.base is None else self.base) + np.arange(first, first + nr)
         return contents(self.writer[first : first + nr], pages, self.turn[first : first + nr])
 
 
@@ -91,49 +91,44 @@ def contents(writer: I64, page: I64, turn: I64) -> bytes:
     return bytes(words)
 
 
-class Swapload:
-    """One run: `size` bytes of different pages. Keeps the first system call that failed, and the first page with wrong bytes. Raises UsageError."""
+class Swapload(Checked):
+    """One run: `size` bytes of different pages, a quarter of them in files if there are `files`. Keeps the first system call that failed, and the first page with wrong bytes. Raises UsageError."""
 
     name = "swapload"
 
-    def __init__(self, size: int, seed: int, *, forks: bool = True) -> None:
+    def __init__(self, size: int, seed: int, *, forks: bool = True, files: bool = False) -> None:
         self.nr_pages = size >> PAGE_SHIFT
         if self.nr_pages < LEAST:
             raise UsageError(
                 f"a working set of {format_size(max(size, 0))}: swapload has {format_size(LEAST << PAGE_SHIFT)} or more, give it a larger --load"
             )
+        super().__init__()
         self.seed, self.forks = seed, forks
-        self.failed: SyscallError | None = None
-        self.damage: Damage | None = None
-        self.verified_bytes = 0
-        self.written_bytes = 0
-        """What each process should see at the end, added up."""
+        self.file_pages = self.nr_pages // IN_FILES // (PROCESSES + 1) if files else 0
+        """Of each file."""
+        self._files: list[AddressSpace] = []
 
     def run(self, system: System) -> None:
         """Run it to the end. Raises NoMemory if memory runs out where no errno can say so."""
+        if self.file_pages:
+            parts = [self._in_file(0, nr) for nr in range(PROCESSES + 1)]
+            self._files = [system.new_file(part.bytes(0, part.nr)) for part in parts]
         if self.forks:
-            system.spawn(self._guarded(self._first))
+            system.spawn(self.guarded(self._first))
         else:
             for me in range(PROCESSES):
-                system.spawn(self._guarded(partial(self._rest, me=me, parts=[])))
+                system.spawn(self.guarded(partial(self._rest, me=me, parts=[])))
         system.run()
-
-    def _guarded(self, program: Callable[[Task], int]) -> Callable[[Task], int]:
-        """A call that fails ends the process."""
-
-        def guarded(task: Task) -> int:
-            try:
-                return program(task)
-            except SyscallError as failure:
-                self.failed = self.failed or failure
-                return 1
-
-        return guarded
 
     def _own(self, me: int) -> int:
         """Pages that a process maps for itself."""
         inherited = self._nr_inherited
-        rest = self.nr_pages - inherited - sum(len(range(i, inherited, COPIED)) for i in range(1, PROCESSES))
+        rest = (
+            self.nr_pages
+            - (PROCESSES + 1) * self.file_pages
+            - inherited
+            - sum(len(range(i, inherited, COPIED)) for i in range(1, PROCESSES))
+        )
         return rest // PROCESSES + (me < rest % PROCESSES)
 
     @property
@@ -143,7 +138,7 @@ class Swapload:
     def _first(self, task: Task) -> int:
         inherited = self._mapped(task, 0, self._nr_inherited)
         for me in range(1, PROCESSES):
-            task.fork(self._guarded(partial(self._child, me=me, inherited=inherited.copy())))
+            task.fork(self.guarded(partial(self._child, me=me, inherited=inherited.copy())))
         code = self._rest(task, 0, [inherited])
         while task.children:
             task.wait()
@@ -157,15 +152,44 @@ class Swapload:
     def _rest(self, task: Task, me: int, parts: list[Part]) -> int:
         """What every process does with what it has inherited, and what it maps."""
         parts = [*parts, self._mapped(task, me, self._own(me))]
+        shown = self._shown(task, me)
+        parts += shown.values()
         for part in parts:
             task.touch(part.address, (part.nr // IN_ORDER) << PAGE_SHIFT)
-        self.written_bytes += sum(part.nr for part in parts) * PAGE_SIZE
+        self.written_bytes += sum(part.nr for part in (*parts, *shown.values())) * PAGE_SIZE
         fine = self._mix(task, me, parts) and all(
             self._is_right(task, me, part, first, min(CHUNK, part.nr - first), counts=True)
             for part in parts
             for first in range(0, part.nr, CHUNK)
         )
-        return 0 if fine else 1
+        return 0 if fine and all(self._is_read(task, me, fd, part) for fd, part in shown.items()) else 1
+
+    def _in_file(self, address: int, nr: int) -> Part:
+        """File `nr` as it lies on the disk, mapped at `address`; of the last one nothing is written."""
+        pages = self.file_pages
+        base = (nr + 1) << 26
+        return Part(address, np.full(pages, FROM_DISK), np.zeros(pages, np.int64), base, writable=nr < PROCESSES)
+
+    def _shown(self, task: Task, me: int) -> dict[int, Part]:
+        """By descriptor: its own file, of which it writes the first half, and the common one. Nothing where there are none."""
+        parts = dict[int, Part]()
+        for nr in (me, PROCESSES) if self._files else ():
+            fd = task.open(self._files[nr], writable=True)
+            address = task.mmap(self.file_pages << PAGE_SHIFT, flags=MAP_SHARED, file=fd)
+            parts[fd] = part = self._in_file(address, nr)
+            half = self.file_pages // 2 if part.writable else 0
+            for first in range(0, half, CHUNK):
+                _write(task, me, part, first, min(CHUNK, half - first))
+        return parts
+
+    def _is_read(self, task: Task, me: int, fd: int, part: Part) -> bool:
+        """Whether read(2) of a file gives what it maps."""
+        for first in range(0, part.nr, CHUNK):
+            nr = min(CHUNK, part.nr - first)
+            seen = task.pread(fd, nr << PAGE_SHIFT, first << PAGE_SHIFT)
+            if not self.compare(task, me, part.at(first), seen, part.bytes(first, nr)):
+                return False
+        return True
 
     def _mapped(self, task: Task, me: int, nr: int) -> Part:
         """Pages of its own, written one after the other."""
@@ -182,7 +206,7 @@ class Swapload:
         for nr, (row, place) in enumerate(zip(rows.tolist(), drawn.tolist(), strict=True)):
             part = parts[row]
             page = place - int(ends[row]) + part.nr
-            if nr % 2:
+            if nr % 2 and part.writable:
                 _write(task, me, part, page, 1)
             elif not self._is_right(task, me, part, page, 1):
                 return False
@@ -190,13 +214,8 @@ class Swapload:
 
     def _is_right(self, task: Task, me: int, part: Part, first: int, nr: int, *, counts: bool = False) -> bool:
         """Whether pages have the bytes that were written."""
-        seen, written = task.read(part.at(first), nr << PAGE_SHIFT), part.bytes(first, nr)
-        if seen == written:
-            self.verified_bytes += len(seen) * counts
-            return True
-        wrong = np.frombuffer(seen, np.uint8) != np.frombuffer(written, np.uint8)
-        self.damage = self.damage or Damage(me, task.pid, part.at(first + int(wrong.argmax()) // PAGE_SIZE))
-        return False
+        at = part.at(first)
+        return self.compare(task, me, at, task.read(at, nr << PAGE_SHIFT), part.bytes(first, nr), counts=counts)
 
 
 def _write(task: Task, me: int, part: Part, first: int, nr: int) -> None:

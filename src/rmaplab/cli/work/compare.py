@@ -8,21 +8,29 @@ from pathlib import Path
 
 from rmaplab.cli.options import Output, split_names
 from rmaplab.cli.work.box import with_paging
+from rmaplab.cli.work.mix import Typed, maker, seed_of
 from rmaplab.cli.work.progress import Meanwhile, gather
 from rmaplab.errors import UsageError
 from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.baselines import baselines
 from rmaplab.lab.announcement.experiment import Result, compare_forkbench
+from rmaplab.lab.costs.beyond_ram import WRONG
 from rmaplab.lab.costs.localmalloc import LocalMallocRow, compare_localmalloc
 from rmaplab.lab.costs.mallocgroup import WalkResult, compare_mallocgroup
 from rmaplab.lab.costs.manyvmas import ManyVmasRow, compare_manyvmas
+from rmaplab.lab.costs.mixes import MixRow, compare_mix
+from rmaplab.lab.costs.nonlinear_user import NonlinearUserRow, compare_nonlinear_user
+from rmaplab.lab.costs.rmaptest import RmapTestRow, compare_rmap_test
 from rmaplab.lab.costs.sga import HOST_BYTES, SgaRow, compare_sga
-from rmaplab.lab.costs.swapload import WRONG, SwaploadRow, compare_swapload
+from rmaplab.lab.costs.swapload import SwaploadRow, compare_swapload
 from rmaplab.report.emit import emit
 from rmaplab.report.localmalloc import LocalMallocReport, of_all_children
 from rmaplab.report.mallocgroup import WalksReport
 from rmaplab.report.manyvmas import ManyVmasReport, published
+from rmaplab.report.mixes import MixReport
+from rmaplab.report.nonlinear_user import NonlinearUserReport
+from rmaplab.report.rmaptest import RmapTestReport
 from rmaplab.report.sga import SgaReport
 from rmaplab.report.swapload import SwaploadReport
 from rmaplab.report.times import Comparison, Scaling
@@ -137,18 +145,16 @@ def sga(kernels: list[str], typed: Box, shared: tuple[int | None, str | None, bo
 def swapload(
     kernels: list[str],
     typed: Box,
-    beyond: tuple[str | None, int | None, bool, str],
+    beyond: tuple[str | None, int | None, bool, bool, str],
     bursts: list[int],
     plot: Path | None,
     out: Output,
 ) -> bool:
-    """Each kernel with each burst: whether all bytes were right. `beyond`: load (None: the usual one), seed, whether with forks."""
-    load, seed, forks, _ = beyond
-    seed = 1 if seed is None else seed
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: give a number of 0 or more")
+    """Each kernel with each burst: whether all bytes were right. `beyond`: load (None: the usual one), seed, whether with forks, and with files."""
+    load, _, forks, files, _ = beyond
+    seed = seed_of(beyond[1])
     wanted = None if load is None else parse_size(load)
-    runs, total = compare_swapload(kernels, with_paging(typed, kernels), wanted, seed, bursts, forks=forks)
+    runs, total = compare_swapload(kernels, with_paging(typed, kernels), wanted, seed, bursts, forks=forks, files=files)
     rows: list[SwaploadRow] = []
 
     def show(found: Sequence[SwaploadRow]) -> None:
@@ -161,3 +167,46 @@ def swapload(
 
     gather(runs, "the first kernel", total, lambda row: f"{row.kernel}: {row.outcome}", show)
     return all(row.outcome != WRONG for row in rows)
+
+
+def mix(workload: str, kernels: list[str], typed: Box, asked: Typed, seed: int | None, out: Output) -> bool:
+    """On each kernel: whether all bytes were right."""
+    number = seed_of(seed)
+    runs, total = compare_mix(kernels, with_paging(typed, kernels), number, maker(workload, asked, number))
+    right = True
+
+    def show(rows: Sequence[MixRow]) -> None:
+        nonlocal right
+        right = all(row.outcome != WRONG for row in rows)
+        emit(MixReport(rows), *out)
+
+    gather(runs, "the first kernel", total, lambda row: f"{row.kernel}: {row.outcome}", show)
+    return right
+
+
+def nonlinear_user(kernels: list[str], typed: Box, out: Output) -> bool:
+    """Each kernel with a window in order, and with one that is remapped: whether all bytes were right."""
+    runs, total = compare_nonlinear_user(kernels, with_paging(typed, kernels))
+    right = True
+
+    def show(rows: Sequence[NonlinearUserRow]) -> None:
+        nonlocal right
+        right = all(row.outcome != WRONG for row in rows)
+        emit(NonlinearUserReport(rows), *out)
+
+    gather(runs, "the first kernel", total, lambda row: f"{row.kernel}, {row.window}: {row.outcome}", show)
+    return right
+
+
+def rmap_test(kernels: list[str], indexes: list[str], typed: Box, out: Output) -> bool:
+    """Each kernel with each index, or its own: whether all bytes were right."""
+    runs, total = compare_rmap_test(kernels, indexes, with_paging(typed, kernels))
+    right = True
+
+    def show(rows: Sequence[RmapTestRow]) -> None:
+        nonlocal right
+        right = all(row.outcome != WRONG for row in rows)
+        emit(RmapTestReport(rows), *out)
+
+    gather(runs, "the first kernel", total, lambda row: f"{row.kernel}, {row.index}: {row.outcome}", show)
+    return right
