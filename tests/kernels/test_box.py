@@ -16,6 +16,7 @@ from rmaplab import boot
 from rmaplab.errors import SyscallError, UsageError
 from rmaplab.kernels.box import Box, announced
 from rmaplab.kernels.prices import price_books
+from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.machine.paging import SPLITS
 from rmaplab.objects.flags import IPC_PRIVATE
@@ -245,3 +246,13 @@ def test_the_announcements_box() -> None:
     ]
     for change in changes:
         assert not announced(**change).is_the_announcements
+
+
+@pytest.mark.parametrize("ram", ["16M", "32M"])
+def test_the_page_of_zeros_is_nobodys(ram: str) -> None:
+    """Frame 0, also where nothing at all is in use after boot: it is never given out."""
+    system = rmaplab.boot("2.6.2", ram=ram, boot_use=0, pages_min=0, overcommit=1)
+    frames, allocator = system.machine.frames, system.machine.allocator
+    assert frames.flags[0] & PG_RESERVED
+    given = allocator.alloc(sum(zone.nr_free for zone in allocator.zones) - 256, Gfp.HIGHUSER)
+    assert given.min() > 0

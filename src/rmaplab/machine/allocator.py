@@ -65,7 +65,8 @@ class PageAllocator:
         lists = FreeLists(frames.nr)
         borders = zone_borders(frames.nr, layout.lowmem_bytes)
         has_normal = any(name == "NORMAL" for name, _, _ in borders)
-        taken = {"DMA": layout.image + (0 if has_normal else layout.mem_map), "NORMAL": layout.mem_map}
+        first = max(layout.image + (0 if has_normal else layout.mem_map), 1)  # frame 0 is nobody's: the page of zeros
+        taken = {"DMA": first, "NORMAL": layout.mem_map}
         self.zones: list[Zone] = []
         for name, start, end in borders:
             nr = taken.get(name, 0)
