@@ -29,6 +29,8 @@ class SchedEntity:
         self.first_slice = True
         self.need_resched = False
         self.fatal = False  # SIGKILL is pending
+        self.memalloc = False  # PF_MEMALLOC: it makes room for others
+        self.memdie = False  # PF_MEMDIE: it is to die, so that there is room
         self.expired = False
         self.user_ns = 0
         self.system_ns = 0

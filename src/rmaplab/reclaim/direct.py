@@ -9,7 +9,9 @@
 
 Nobody gives up: a request of one page is tried for ever. If for 60 seconds nothing was freed that is a hang, and the run says so.
 
-Left out: slab caches that shrink; callers who may not wait for a file system; PF_MEMALLOC's reserve, as nothing here allocates.
+Who does it has PF_MEMALLOC meanwhile, and may have any page that is left (allocator.py). Nothing here allocates, though: the index of the swap cache takes no memory.
+
+Left out: slab caches that shrink; callers who may not wait for a file system.
 
 Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, try_to_free_pages, shrink_caches, shrink_zone; mm/page_alloc.c, __alloc_pages; reclaim.md D.1, D.5.
 """
@@ -49,7 +51,7 @@ class DirectReclaim(Reclaimer):
         since_ns, left_ns = self._hungry.pop(caller, (0, -1))
         if sched.now_ns != left_ns:  # a request that goes on trying comes back at once: this is another
             since_ns = sched.now_ns
-        if self.try_to_free_pages(gfp):
+        if self._as_memalloc(gfp):
             since_ns = sched.now_ns
         else:
             self.out_of_memory(f"{nr} blocks of order {order}")
@@ -65,6 +67,17 @@ class DirectReclaim(Reclaimer):
             if self.k.swap.nr_free > 0:
                 what += f"; {self.k.swap.nr_free} slots of swap are free, so the OOM killer does nothing"
             raise Hung(what)
+
+    def _as_memalloc(self, gfp: Gfp) -> bool:
+        """try_to_free_pages with PF_MEMALLOC. A victim that was given both flags has lost this one when it comes back, and still has PF_MEMDIE."""
+        running = self.k.machine.sched.current
+        if running is None:
+            return self.try_to_free_pages(gfp)
+        running.memalloc = True
+        try:
+            return self.try_to_free_pages(gfp)
+        finally:
+            running.memalloc = False
 
     def try_to_free_pages(self, gfp: Gfp) -> bool:
         """Whether 32 pages could be freed in the zones that the request may have pages from."""

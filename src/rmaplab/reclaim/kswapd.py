@@ -34,6 +34,7 @@ class Kswapd:
     def __init__(self, reclaim: DirectReclaim) -> None:
         self.reclaim, self.k = reclaim, reclaim.k
         self.entity = SchedEntity()
+        self.entity.memalloc = True
         self.asleep = True
         self._began = False
         self.k.machine.allocator.kswapd = self.wake
