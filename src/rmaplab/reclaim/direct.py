@@ -41,6 +41,8 @@ class DirectReclaim(Reclaimer):
         self._pages_scanned, self._given_up, self._frees = [0] * nr, [False] * nr, [0] * nr
         self._hungry: dict[TaskStruct | None, tuple[int, int]] = {}
         """By task: since when nothing was freed for its request, and when that was here last."""
+        self.wakeup_bdflush: Callable[[int], None] = _nobody
+        """Told how many pages were scanned."""
         k.machine.allocator.reclaim = self.make_room
 
     def make_room(self, nr: int, order: int) -> None:
@@ -96,12 +98,19 @@ class DirectReclaim(Reclaimer):
                 k.machine.end_burst()  # it has taken its time
                 if (scan if rules.freed_by_priority else total).freed >= SWAP_CLUSTER_MAX:
                     return True
+                self._wake_pdflush(scan.scanned, total.scanned)
                 if rules.nap_each_priority or (scan.scanned and priority < DEF_PRIORITY - 2):
                     k.machine.disk.congestion_wait(SECOND // 10)
         finally:
             for zone in zones:
                 self.prev_priority[zone] = self.temp_priority[zone]
         return False
+
+    def _wake_pdflush(self, scanned: int, total: int) -> None:
+        if not self.rules.wakes_pdflush_by_total:
+            self.wakeup_bdflush(scanned)
+        elif total > SWAP_CLUSTER_MAX + SWAP_CLUSTER_MAX // 2:
+            self.wakeup_bdflush(total)
 
     def _zones(self, gfp: Gfp) -> list[int]:
         """The zone list: highest first."""
@@ -177,3 +186,7 @@ class DirectReclaim(Reclaimer):
         isolated = self.shrinker.shrink_cache(zone, nr, SWAP_CLUSTER_MAX, scan)
         scan.scanned += 0 if self.rules.scan_follows_both else isolated
         return isolated
+
+
+def _nobody(nr_pages: int) -> None:
+    """There is no pdflush."""

@@ -24,8 +24,10 @@ from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
 from rmaplab.reclaim.direct import DirectReclaim
+from rmaplab.reclaim.pdflush import Pdflush
 from rmaplab.reclaim.rules import DEF_PRIORITY, ReclaimRules
 from rmaplab.reclaim.shrink import Scan
+from rmaplab.reclaim.writeback import Writeback
 
 
 class Kswapd:
@@ -100,8 +102,11 @@ class Kswapd:
 
 
 class PageReclaim(DirectReclaim):
-    """What 2.6.2 to 2.6.7 have: tasks that make room themselves, and kswapd beside them."""
+    """What 2.6.2 to 2.6.7 have: tasks that make room themselves, and beside them kswapd, and pdflush for files."""
 
     def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[str], None]) -> None:
         super().__init__(k, rules, out_of_memory)
         self.kswapd = Kswapd(self)
+        self.writeback = k.page_cache.writeback = Writeback(k, rules)
+        self.pdflush = Pdflush(self.writeback)
+        self.wakeup_bdflush = self.pdflush.wakeup_bdflush

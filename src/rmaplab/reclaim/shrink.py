@@ -170,13 +170,14 @@ class Shrinker:
         for turn in np.split(rows, np.flatnonzero(np.diff(mapped[rows] + 2 * of_file[rows])) + 1):
             is_files, is_mapped = of_file[turn[0]], mapped[turn[0]]
             page_out, free = (files.page_out, files.free) if is_files else (self._page_out, self._free)
+            refused = is_files and not files.may_write_to_queue(by_kswapd=scan.by_kswapd)
             if is_mapped:
                 fates[turn] = self._unmap_file(pages[turn]) if is_files else self._unmap(pages[turn])
                 turn = turn[fates[turn] == Fate.FREED]  # noqa: PLW2901  (as far as they have come)
                 fates[turn] = Fate.KEEP
             dirty = frames.flags[pages[turn]] & PG_DIRTY != 0
             if dirty.any():
-                written = turn[dirty & ~used[turn]]
+                written = turn[dirty & ~used[turn] & (not refused)]
                 page_out(pages[written])
                 if self.rules.writes_again_at_once:
                     under_way = frames.flags[pages[written]] & (PG_WRITEBACK | PG_DIRTY) != 0
@@ -203,7 +204,9 @@ class Shrinker:
 
     def _unmap_file(self, pages: I64) -> I8:
         """The same of pages of files: nothing is put where they were mapped, but their number in nonlinear VMAs."""
-        return _fates_of(unmap(self.k.rmap, pages, np.zeros(pages.size, np.int64)).outcome)
+        outcomes = unmap(self.k.rmap, pages, np.zeros(pages.size, np.int64)).outcome
+        self.files.are_dirtied(pages)
+        return _fates_of(outcomes)
 
     def _weigh(self, scan: Scan, twice: Bools, busy: Bools) -> None:
         """What pages count as, for slab and naps: what is mapped or cached twice; until 2.6.7 also what is under way."""
