@@ -11,7 +11,7 @@ Nobody gives up: a request of one page is tried for ever. If for 60 seconds noth
 
 Who does it has PF_MEMALLOC meanwhile, and may have any page that is left (allocator.py). Nothing here allocates, though: the index of the swap cache takes no memory.
 
-Left out: slab caches that shrink; callers who may not wait for a file system.
+Caches of dentries and inodes are asked as well, and give nothing (shrink_slab.py). Left out: callers who may not wait for a file system.
 
 Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, try_to_free_pages, shrink_caches, shrink_zone; mm/page_alloc.c, __alloc_pages; reclaim.md D.1, D.5.
 """
@@ -26,6 +26,7 @@ from rmaplab.objects.task import TaskStruct
 from rmaplab.reclaim.reclaimer import HANG_NS, SECOND, Reclaimer
 from rmaplab.reclaim.rules import DEF_PRIORITY, ReclaimRules
 from rmaplab.reclaim.shrink import Scan, Shrinker
+from rmaplab.reclaim.shrink_slab import SlabCaches
 
 
 class DirectReclaim(Reclaimer):
@@ -34,6 +35,7 @@ class DirectReclaim(Reclaimer):
     def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[str], None]) -> None:
         self.k, self.rules = k, rules
         self.shrinker = Shrinker(k, rules)
+        self.slab = SlabCaches(k, rules)
         self.out_of_memory = out_of_memory
         nr = len(k.machine.allocator.zones)
         self.prev_priority, self.temp_priority = [DEF_PRIORITY] * nr, [DEF_PRIORITY] * nr
@@ -93,6 +95,8 @@ class DirectReclaim(Reclaimer):
                 scan = Scan()
                 self.shrinker.sample_mapped()
                 self._shrink_caches(zones, priority, scan)
+                if not rules.slab_of_low_zones:
+                    self.slab.shrink_slab(scan.scanned)
                 total.freed += scan.freed
                 total.scanned += scan.scanned
                 k.machine.end_burst()  # it has taken its time
@@ -101,6 +105,8 @@ class DirectReclaim(Reclaimer):
                 self._wake_pdflush(scan.scanned, total.scanned)
                 if rules.nap_each_priority or (scan.scanned and priority < DEF_PRIORITY - 2):
                     k.machine.disk.congestion_wait(SECOND // 10)
+                if rules.slab_of_low_zones and not k.machine.allocator.zones[zones[0]].extent.is_high:
+                    self.slab.shrink_slab(scan.scanned)
         finally:
             for zone in zones:
                 self.prev_priority[zone] = self.temp_priority[zone]

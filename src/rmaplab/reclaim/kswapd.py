@@ -13,7 +13,7 @@ at priority 12 only. kswapd never naps: each of these kernels tests a number tha
 
 It runs as a task of its own, on a CPU of its own if one is idle. Whoever drives a machine from outside has no scheduler that would run it: there it does nothing.
 
-Left out: slab caches that shrink; nodes beside the first.
+Left out: nodes beside the first.
 
 Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, balance_pgdat, kswapd, wakeup_kswapd; reclaim.md D.6.
 """
@@ -95,7 +95,10 @@ class Kswapd:
             if wanted <= 0 and not reclaim.rules.kswapd_takes_all_below:
                 continue
             reclaim.set_priority(zone, priority)
+            before = scan.scanned
             reclaim.shrink_zone(zone, priority, scan, wanted, least=max(2 * wanted, SWAP_CLUSTER_MAX))
+            if not (reclaim.rules.slab_of_low_zones and zones[zone].extent.is_high):
+                reclaim.slab.shrink_slab(scan.scanned - before)
             reclaim.give_up(zone)
             reclaim.breathe()
         return enough
