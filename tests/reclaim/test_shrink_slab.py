@@ -59,7 +59,7 @@ def test_a_run_under_pressure_counts_and_frees_none(kernel: str) -> None:
     def program(task: Task) -> None:
         start = task.mmap(9_000 * PAGE_SIZE)
         for page in range(0, 9_000, 50):
-            task.touch(start + page * PAGE_SIZE, 50, write=True)
+            task.touch(start + page * PAGE_SIZE, 50 * PAGE_SIZE, write=True)
 
     system.spawn(program)
     system.run()
