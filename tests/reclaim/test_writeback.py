@@ -23,6 +23,7 @@ from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.reclaim.reclaimer import SECOND
 from rmaplab.reclaim.shrink import Scan
 from rmaplab.reclaim.writeback import RATELIMIT_EXCEEDED, Writeback, WritebackControl
+from rmaplab.rmap.queries import referenced
 from rmaplab.units import PAGE_SIZE
 
 KERNELS = ("2.6.2", "2.6.5-rc1-aa1", "2.6.7")
@@ -84,7 +85,7 @@ def test_a_writer_of_twice_the_ram_has_no_more_than_the_limit_dirty(kernel: str)
     system.check()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(
     kernel=st.sampled_from(KERNELS),
     seconds=st.integers(0, 70),
@@ -247,6 +248,45 @@ def test_a_congested_queue_is_for_kswapd_and_for_who_writes(kernel: str) -> None
     while disk.is_write_congested:
         disk.congestion_wait(SECOND)
     assert disk._nr_writes == CONGESTED_TO - 1
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_what_reclaim_unmaps_and_may_not_write_is_known(kernel: str) -> None:
+    """Entries alone knew that 16 pages are dirty. Reclaim takes them from who maps them, and leaves them, as the queue is congested: pdflush has them from there."""
+    system, writeback = boot(kernel)
+    task, k = system.spawn(root=True), system.kernel
+    file = system.new_file(size=16 * PAGE_SIZE)
+    start = task.mmap(16 * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file=task.open(file, writable=True))
+    for index in range(16):
+        task.write(start + index * PAGE_SIZE, bytes_of(index))
+    k.lru_add.drain_all()
+    pages = np.array([file.pages[i] for i in range(16)])
+    referenced(k.rmap, pages)  # young no more
+    k.machine.frames.flags[pages] &= ~np.uint32(PG_REFERENCED)
+    assert not writeback.any_dirty
+    for nr in range(CONGESTED_FROM):
+        k.machine.disk.submit("swap_write", 1, 2 * nr, 1, lambda: None)
+    k.machine.allocator.reclaim.__self__.shrinker.shrink_cache(0, 33, 32, Scan())  # type: ignore[attr-defined]
+    assert (int(k.machine.frames.mapcount[pages].sum()), writeback.nr_dirty) == (0, 16)
+    system.check()
+    writeback.writeback_inodes(WritebackControl(16))
+    assert is_stored(file, range(16))
+
+
+def test_a_page_that_is_under_way_is_not_sent_again() -> None:
+    """It has become dirty meanwhile: its inode waits as the newest, and the page goes when it has arrived."""
+    system, writeback = boot("2.6.2")
+    task, disk, file = system.spawn(root=True), system.machine.disk, system.new_file()
+    write(task, file, 0, 2)
+    writeback.writeback_inodes(WritebackControl(10))
+    write(task, file, 0, 1)
+    control = WritebackControl(10)
+    writeback.writeback_inodes(control)
+    assert (control.nr_to_write, disk.under_way("disk_write"), writeback.nr_dirty) == (10, 2, 1)
+    assert list(writeback.s_dirty) == [file]
+    disk.settle()
+    writeback.writeback_inodes(control)
+    assert (control.nr_to_write, writeback.nr_dirty) == (9, 0)
 
 
 def test_thresholds_are_those_of_get_dirty_limits() -> None:
