@@ -105,11 +105,13 @@ RECLAIM: dict[str, History] = {
         since("2.6.5-rc1", 0, f"{BATCH}: slab for all zones"),
     ),
     "boot_dentries": (
-        since("2.4", 5469, "as many as in the example of slabinfo(5), a small machine of those days; believed"),
+        since("2.4", 0, "2.4.27: another way"),
+        since("2.6", 5469, "as many as in the example of slabinfo(5), a small machine of those days; believed"),
         since("6.18", 0, "its reclaim is not modelled"),
     ),
     "boot_unused_inodes": (
-        since("2.4", 1536, "the same example has 7005 inodes: so many more than dentries; believed"),
+        since("2.4", 0, "2.4.27: another way"),
+        since("2.6", 1536, "the same example has 7005 inodes: so many more than dentries; believed"),
         since("6.18", 0, "its reclaim is not modelled"),
     ),
     "kswapd_takes_all_below": (

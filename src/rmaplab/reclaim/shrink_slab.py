@@ -6,7 +6,7 @@
 So when every page was looked at once, each cache was asked for twice what it has (seeks is 2).
 
 The caches are constant: what is asked for is looked at and stays, as if somebody used it again at once, and no page comes back. So nothing of a run hangs on it but slabs_scanned, which /proc/vmstat has from
-2.6.5-rc1 on, and it never takes what a task needs. Unused dentries are those of files on disks that have a name and are not open, and those from boot; unused inodes are those
+2.6.5-rc1 on, and it never takes what a task needs. It is more than Linux would count, whose caches become small under pressure. Unused dentries are those of files on disks that have a name and are not open, and those from boot; unused inodes are those
 from boot alone, since a dentry keeps its inode. What there is after boot is believed, and is as much less as the box's boot use is. A look at an object has no price.
 
 Left out: dquots, and what mbcache has of extended attributes: nobody uses quotas here, so both are empty. Callers who may not wait for a file system (2.6.7 ends then, and keeps the rest).
