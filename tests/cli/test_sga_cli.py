@@ -179,4 +179,7 @@ def test_a_workload_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     """The line has those there are."""
     with pytest.raises(SystemExit):
         main(["compare", "sgb"])
-    assert "choose from forkbench, localmalloc, mallocgroup, manyvmas, sga, swapload\n" in capsys.readouterr().err
+    assert (
+        "choose from forkbench, kbuild, localmalloc, mallocgroup, manyvmas, nonlinear-user, qsbench, rmap-test, sga, swapload\n"
+        in capsys.readouterr().err
+    )

@@ -17,6 +17,7 @@ from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.frames import PG_ANON, PG_RESERVED, Frames
 from rmaplab.machine.ram import Ram
+from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.sched_policy import SchedRules
 from rmaplab.machine.watermarks import WatermarkRule, min_free_pages
@@ -214,3 +215,46 @@ def test_one_page_at_once_is_the_page_that_alloc_would_give() -> None:
         assert allocator.take_at_once(Gfp.HIGHUSER) == -1
         assert allocator.nr_free == NR_FRAMES - RESERVED
     assert one.nr_free == free
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    per_cpu=st.booleans(),
+    taken=st.integers(0, 40),
+    listed=st.integers(0, 20),
+    parts=st.lists(st.integers(1, 7), min_size=1, max_size=30),
+    flag=st.sampled_from(("memalloc", "memdie")),
+    gfp=st.sampled_from(Gfp),
+)
+def test_who_makes_room_or_dies_for_it_has_every_page_that_is_left(
+    per_cpu: bool, taken: int, listed: int, parts: list[int], flag: str, gfp: Gfp
+) -> None:
+    """PF_MEMALLOC, PF_MEMDIE: no page is left that such a task could not have, those on its CPU's list included; then NULL, and nobody reclaims for it.
+
+    free   |------------------------- min --------|...............|   others end at the mark, it at the end
+    """
+    layout = Layout(1 << 40, image=RESERVED, mem_map=0, rule=WatermarkRule.SUMMED, per_cpu_lists=per_cpu)
+    allocator = PageAllocator(Ram(NR_FRAMES), Frames(NR_FRAMES), layout, sched := Scheduler(RULES, 1))
+    given_back = allocator.alloc(NR_FRAMES - RESERVED - MARK - taken, Gfp.KERNEL)[:listed]
+    allocator.frames.count[given_back] = 0
+    allocator.free(given_back)
+    slept: list[int] = []
+    allocator.reclaim = lambda nr, _: slept.append(nr)
+    left = allocator.nr_unused
+    sched.current = SchedEntity()
+    setattr(sched.current, flag, True)
+    for nr in parts:
+        if nr > left:
+            with pytest.raises(NoMemory, match="not one below the min marks"):
+                allocator.alloc(nr, gfp)
+        else:
+            assert allocator.alloc(nr, gfp).size == nr
+            left -= nr
+        assert allocator.nr_unused == left
+    for _ in range(left):
+        allocator.alloc(1, gfp)
+    with pytest.raises(NoMemory):
+        allocator.alloc(1, gfp)
+    assert (allocator.nr_unused, slept) == (0, [])
+    sched.current = None
+    allocator.check()

@@ -13,6 +13,8 @@ from rmaplab.errors import UsageError
 from rmaplab.kernels.box import announced
 from rmaplab.kernels.system import System
 from rmaplab.lab.announcement.experiment import run_forkbench
+from rmaplab.machine.allocator import Gfp
+from rmaplab.machine.arrays import I64
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads import forkbench
 
@@ -58,6 +60,42 @@ def test_the_greedy_one_dies_and_the_others_go_on(kernel: str) -> None:
     assert heard == [(heard[0][0], -9)]
     system.check()
     assert system.kernel.nr_alive == 0
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_victim_finishes_on_the_last_pages(kernel: str) -> None:
+    """Nothing is free above the min marks when it is chosen; what its call still wants it gets from below them, with a slice of a second, and nobody is told NULL.
+
+    free     ######|     min: others reclaim here            ##|    the victim goes on, its call ends, it dies
+    """
+    system = boot(kernel)
+    allocator, sched = system.machine.allocator, system.machine.sched
+    take, had = allocator.take, list[tuple[int, bool, int]]()
+
+    def watched(nr: int, gfp: Gfp, order: int, zeroed: bool) -> I64 | None:
+        blocks = take(nr, gfp, order, zeroed)
+        if sched.current is not None and sched.current.memdie:
+            had.append((allocator.nr_free, blocks is not None, sched.current.slice_ns))
+        return blocks
+
+    allocator.take = watched  # type: ignore[method-assign]
+
+    def greedy(task: Task) -> int:
+        start = task.mmap(400 * PAGE_SIZE)
+        for page in range(400):
+            task.write(start + page * PAGE_SIZE, b"%d" % page)
+        return 0
+
+    task = system.spawn(greedy)
+    system.run()
+    assert system.killer is not None
+    assert system.killer.killed == [task.pid]
+    assert had
+    assert all(got for _, got, _ in had)
+    assert min(free for free, _, _ in had) < allocator.zones[0].marks.min
+    assert 10**9 - 10**7 < had[0][2] <= 10**9
+    assert task.exit_code == -9
+    system.check()
 
 
 def test_who_sleeps_in_wait_dies_there() -> None:

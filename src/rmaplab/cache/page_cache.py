@@ -16,6 +16,7 @@ block_read_full_page: a hole.
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -50,6 +51,19 @@ OF_A_CACHE = NEWER | BH_WAIT_IO | PG_ERROR | PG_NOT_UPTODATE | PG_READAHEAD
 """What means nothing of a page that is in none."""
 
 
+class DirtyInodes(Protocol):
+    """Who writes what is dirty, and when (reclaim/writeback.py)."""
+
+    def mark_inode_dirty(self, file: AddressSpace) -> None:
+        """A page of it is newer than its disk, if it is on one."""
+
+    def balance_dirty_pages_ratelimited(self) -> None:
+        """The caller has made one page more dirty. May sleep."""
+
+    def check(self) -> None:
+        """Every inode with a dirty page is known. Raises KernelBug."""
+
+
 class PageCache:
     """The pages of all files. A holder: it has a reference on each of them. `files` is by address, and shared with the reverse map.
 
@@ -73,6 +87,8 @@ class PageCache:
         """Of files that are devices: where there is none, every mapped page has an owner (mm/driver.py)."""
         self.has_converted = False
         """Its pages may have PG_anon, and what is anonymous names nobody (00100_objrmap-core-1)."""
+        self.writeback: DirtyInodes | None = None
+        """Hears of dirty pages, if there is anybody."""
         self.nodes = nodes
         self._disk = disk
         self._reading: dict[int, DiskRequest] = {}  # by PFN: pages that are locked because they are being read
@@ -281,6 +297,9 @@ class PageCache:
             of_file = (frames.flags[pages] & PG_ANON == 0) | self.has_converted
             of_file &= frames.mapping[pages] != 0
             frames.flags[pages][of_file] |= np.uint32(PG_DIRTY)
+            if self.writeback is not None and of_file.any():
+                for owner in np.unique(frames.mapping[pages][of_file]).tolist():
+                    self.writeback.mark_inode_dirty(self.files[owner])
 
     def references(self) -> I64:
         """All its pages, and those of swap vectors."""
@@ -292,6 +311,8 @@ class PageCache:
     def check(self) -> None:
         """Its pages say whose they are, and lie within their file. Raises KernelBug."""
         frames = self._frames
+        if self.writeback is not None:
+            self.writeback.check()
         for file in self.files.values():
             file.pages.check()
             indexes, pfns = _all(file)

@@ -105,6 +105,44 @@ RECLAIM: dict[str, History] = {
         since("2.4", 0, "2.4.27: another way; 2.6.2 and 2.6.5 mm/vmscan.c, shrink_list: keep, whatever came of it"),
         since("2.6.7", 1, "2.6.7 mm/vmscan.c, shrink_list: a synchronous write, such as of a RAM disk"),
     ),
+    "wakes_pdflush_by_total": (
+        since(
+            "2.4", 0, "2.4.27: no pdflush; 2.6.2, 2.6.5 mm/vmscan.c, try_to_free_pages: wakeup_bdflush(total_scanned)"
+        ),
+        since(
+            "2.6.7", 1, "2.6.7 mm/vmscan.c, try_to_free_pages: total_scanned > SWAP_CLUSTER_MAX + SWAP_CLUSTER_MAX / 2"
+        ),
+    ),
+    "pdflush_naps_at_last": (
+        since("2.4", 0, "2.4.27: no pdflush; 2.6.2 and 2.6.5 mm/page-writeback.c, background_writeout"),
+        since("2.6.7", 1, "2.6.7 mm/page-writeback.c, background_writeout: blk_congestion_wait comes first"),
+    ),
+    "inodes_take_turns": (
+        since("2.4", 0, "2.4.27: no pdflush; 2.6.2 and 2.6.5 fs/fs-writeback.c, __sync_single_inode: io_pages"),
+        since(
+            "2.6.7", 1, "2.6.7 fs/fs-writeback.c, __sync_single_inode; fs/mpage.c, mpage_writepages: writeback_index"
+        ),
+    ),
+    "slab_divides_first": (
+        since("2.4", 0, "2.4.27: another way"),
+        since("2.6", 1, "2.6.2 mm/vmscan.c, shrink_slab: 4 * (scanned / shrinker->seeks)"),
+        since("2.6.5-rc1", 0, "2.6.5 mm/vmscan.c, shrink_slab; in 2.6.5-rc1: believed"),
+    ),
+    "slab_of_low_zones": (
+        since("2.4", 0, "2.4.27: another way"),
+        since("2.6", 1, "2.6.2 mm/vmscan.c, try_to_free_pages, balance_pgdat: below ZONE_HIGHMEM"),
+        since("2.6.5-rc1", 0, f"{BATCH}: slab for all zones"),
+    ),
+    "boot_dentries": (
+        since("2.4", 0, "2.4.27: another way"),
+        since("2.6", 5469, "as many as in the example of slabinfo(5), a small machine of those days; believed"),
+        since("6.18", 0, "its reclaim is not modelled"),
+    ),
+    "boot_unused_inodes": (
+        since("2.4", 0, "2.4.27: another way"),
+        since("2.6", 1536, "the same example has 7005 inodes: so many more than dentries; believed"),
+        since("6.18", 0, "its reclaim is not modelled"),
+    ),
     "kswapd_takes_all_below": (
         since("2.4", 0, "2.4.27: another way; 2.6.2 mm/vmscan.c, balance_pgdat: to_reclaim = pages_high - free_pages"),
         since("2.6.5-rc1", 1, f"{BATCH}: end_zone"),

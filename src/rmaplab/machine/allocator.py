@@ -6,11 +6,13 @@
         DMA      ( 16 MiB)  ---- no more than 540? ------------|                         no more than 270?
                                                                                          then reclaim
 
+    who makes room for others (PF_MEMALLOC), or is to die so that there is room (PF_MEMDIE): pass 3, any page at all, or none: neither reclaims
+
 A request that may sleep and finds nothing goes to the `reclaim` hook, which a kernel installs when it boots. As long as
 nobody has, NoMemory says so: a run never goes on with memory it could not have had. How often kswapd was woken, and when first, is counted
 whether or not there is one (reclaim/kswapd.py).
 
-Source: 2.6.2 mm/page_alloc.c, __alloc_pages; watermarks.py has the marks, zones.py what stands behind them.
+Source: 2.6.2, 2.6.5 and 2.6.7 mm/page_alloc.c, __alloc_pages, buffered_rmqueue (reclaim.md B.2); watermarks.py has the marks, zones.py what stands behind them.
 """
 
 from collections.abc import Callable
@@ -27,7 +29,7 @@ from rmaplab.machine.lru import LruLists
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.watermarks import Gfp, WatermarkRule, watermarks
-from rmaplab.machine.zones import Zone, zone_borders
+from rmaplab.machine.zones import NO_MARK, Zone, zone_borders
 
 __all__ = ["Gfp", "Layout", "PageAllocator", "Unmet"]
 
@@ -47,6 +49,10 @@ class Layout:
     """One pair of lists of pages for all zones."""
     pages_min: int | None = None
     """Replaces the watermark rule's own sum, for boxes too small for it."""
+
+
+Passes = tuple[tuple[Zone, int], ...]
+"""The zones that are tried in turn, each with the pages that must stay free."""
 
 
 class Unmet(NamedTuple):
@@ -82,6 +88,7 @@ class PageAllocator:
             gfp: tuple(tuple((self.zones[i], mark) for i, mark in zones) for zones in passes)
             for gfp, passes in self.marks.passes.items()
         }
+        self._reserve = {gfp: tuple((zone, NO_MARK) for zone, _ in passes[0]) for gfp, passes in self._passes.items()}
         self._first = {gfp: passes[0][0] for gfp, passes in self._passes.items()}
         self.totalram_pages = self.nr_free
         """What was free before anybody asked: the RAM that is not the kernel's own."""
@@ -134,10 +141,10 @@ class PageAllocator:
         return blocks
 
     def sleep_for(self, nr: int, order: int, unmet: Unmet) -> None:
-        """Direct reclaim: others may run, and entries, pages and free lists are other than before. Raises as the hook does; NoMemory for who is dying."""
+        """Direct reclaim: others may run, and entries, pages and free lists are other than before. Raises as the hook does; NoMemory for who may have the last page: it is gone."""
         running = self._sched.current
-        if running is not None and running.fatal:
-            raise NoMemory(f"{nr} blocks of order {order}, for a task that is to die")
+        if running is not None and (running.memalloc or running.memdie):
+            raise NoMemory(f"{nr} blocks of order {order}, and not one below the min marks is left either")
         self.unmet = unmet
         self.sleeps += 1
         self.reclaim(nr, order)
@@ -174,6 +181,13 @@ class PageAllocator:
             self._hand_out(pfn, zeroed=True)
         return pfn
 
+    def _passes_of(self, gfp: Gfp) -> tuple[Passes, ...]:
+        """What a request of this kind goes through, whoever makes it."""
+        running = self._sched.current
+        if running is None or not (running.memalloc or running.memdie):
+            return self._passes[gfp]
+        return (*self._passes[gfp], self._reserve[gfp])
+
     def _hand_out(self, pfn: int, *, zeroed: bool) -> None:
         """A page that was free has a reference now."""
         self.frames.count[pfn] = 1
@@ -183,8 +197,8 @@ class PageAllocator:
     def _take_one(self, gfp: Gfp, zeroed: bool) -> I64 | None:
         """A fault's page: scalars, not arrays."""
         cpu = self._this_cpu()
-        for attempt, zones in enumerate(self._passes[gfp]):
-            if attempt:
+        for attempt, zones in enumerate(self._passes_of(gfp)):
+            if attempt == 1:
                 self._wake_kswapd(1, gfp)
             for zone, mark in zones:
                 pfn = zone.take_one(cpu, mark)
@@ -198,8 +212,8 @@ class PageAllocator:
         cpu = self._this_cpu()
         taken: list[I64] = []
         left, woken = nr, 0
-        for attempt, zones in enumerate(self._passes[gfp]):
-            woken = left if attempt else 0
+        for attempt, zones in enumerate(self._passes_of(gfp)):
+            woken = left if attempt == 1 else woken
             for zone, mark in zones:
                 pages = zone.take(cpu, mark, left)
                 left -= pages.size
@@ -221,8 +235,8 @@ class PageAllocator:
         """Larger blocks: all of them, or none where free memory is short or in pieces."""
         taken: list[I64] = []
         left = nr
-        for attempt, zones in enumerate(self._passes[gfp]):
-            if attempt and left:
+        for attempt, zones in enumerate(self._passes_of(gfp)):
+            if attempt == 1 and left:
                 self._wake_kswapd(left, gfp)
             for zone, mark in zones:
                 if left:

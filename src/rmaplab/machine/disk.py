@@ -29,6 +29,8 @@ READS, WRITES = ("disk_read", "swap_read"), ("disk_write", "swap_write")
 """Of files, and of swap: what the ledger counts them as."""
 MOST_PAGES = 32  # of a request: max_sectors is 256
 MOST_REQUESTS = 128  # of a direction: BLKDEV_MAX_RQ of 2.6.9's include/linux/blkdev.h, with count[2] in struct request_list; as many in 2.4, from memory
+CONGESTED_FROM, CONGESTED_TO = MOST_REQUESTS - MOST_REQUESTS // 8 + 1, MOST_REQUESTS - MOST_REQUESTS // 8 - 1
+"""Writes that make the queue congested, and below which it is so no more: 2.6.2 drivers/block/ll_rw_blk.c, queue_congestion_on_threshold, queue_congestion_off_threshold."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +57,9 @@ class Disk:
         self._head = (-1, 0)  # which file, and the page that comes next under the head
         self._free_ns = 0
         self._armed = False
+        self._nr_writes = 0
+        self.is_write_congested = False
+        """bdi_write_congested: many writes wait, and whoever need not write now is not to."""
 
     def submit(
         self, operation: str, file: int, first: int, nr: int, finish: Callable[[], None], *, merges: bool = False
@@ -75,6 +80,9 @@ class Disk:
         self._ledger.charge(operation, nr)
         request = DiskRequest(began, self._free_ns, operation, (file, first, nr), [finish])
         self._queue.append(request)
+        if operation in WRITES:
+            self._nr_writes += 1
+            self.is_write_congested |= self._nr_writes >= CONGESTED_FROM
         self._arm()
         return request
 
@@ -131,6 +139,9 @@ class Disk:
         now_ns = self._reaped_until_ns
         while self._queue and self._queue[0].when_ns <= now_ns:
             request = self._queue.popleft()
+            if request.operation in WRITES:
+                self._nr_writes -= 1
+                self.is_write_congested &= self._nr_writes >= CONGESTED_TO
             for finish in request.finish:
                 finish()
             request.done = True
@@ -139,7 +150,7 @@ class Disk:
 
     def get_request_wait(self) -> None:
         """Who has handed in more writes than the queue takes sleeps until there is room; without a running task, time passes. No spinlock may be held."""
-        while sum(request.operation in WRITES for request in self._queue) > MOST_REQUESTS:
+        while self._nr_writes > MOST_REQUESTS:
             self.wait(self._queue[0])
 
     def congestion_wait(self, timeout_ns: int) -> None:

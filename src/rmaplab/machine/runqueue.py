@@ -29,6 +29,9 @@ class SchedEntity:
         self.first_slice = True
         self.need_resched = False
         self.fatal = False  # SIGKILL is pending
+        self.memalloc = False  # PF_MEMALLOC: it makes room for others
+        self.memdie = False  # PF_MEMDIE: it is to die, so that there is room
+        self.writes_to_disk = False  # backing_dev_info: it is in the middle of a write(2) to the one disk
         self.expired = False
         self.user_ns = 0
         self.system_ns = 0

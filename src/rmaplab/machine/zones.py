@@ -32,6 +32,10 @@ DMA_FRAMES = 4096  # MAX_DMA_ADDRESS: 16 MiB
 PCP_MOST_PRESENT = 64  # pages: batch is a quarter of present / 1024, and that is at most this
 
 
+NO_MARK = -1
+"""As a mark: pages on the CPU's list as well, when nothing else is free (buffered_rmqueue)."""
+
+
 class Zone:
     """One zone: frames [start, end), of which the first `taken` are not the buddy system's."""
 
@@ -66,7 +70,7 @@ class Zone:
     def obtainable(self, cpu: int, mark: int, most: int) -> int:
         """How many single pages, up to `most`, a CPU gets while more than `mark` are free."""
         if not self.batch:
-            return min(max(self.buddy.nr_free - mark, 0), most)
+            return min(max(self.buddy.nr_free - max(mark, 0), 0), most)
         return int(_plan(self.buddy.nr_free, len(self.pcp[cpu]), mark, self.low, self.batch, most)[0])
 
     def take(self, cpu: int, mark: int, most: int) -> I64:
@@ -86,15 +90,15 @@ class Zone:
         if buddy.nr_free <= mark:
             return -1
         if not self.batch:
-            return int(buddy.alloc(1)[0])
+            return int(buddy.alloc(1)[0]) if buddy.nr_free else -1
         pages = self.pcp[cpu]
         if len(pages) <= self.low:
             pages[:0] = buddy.alloc(min(self.batch, buddy.nr_free))[::-1].tolist()
-        return pages.pop()
+        return pages.pop() if pages else -1
 
     def take_blocks(self, order: int, mark: int, nr: int) -> I64:
         """Up to `nr` blocks of 2^order frames, straight from the buddy system."""
-        return self.buddy.alloc(min(nr, max(self.buddy.nr_free - mark, 0) >> order), order)
+        return self.buddy.alloc(min(nr, max(self.buddy.nr_free - max(mark, 0), 0) >> order), order)
 
     def give(self, cpu: int, blocks: I64) -> None:
         """Free single pages to a CPU's list, in order. O(n)."""
@@ -152,6 +156,8 @@ def _plan(free: int, count: int, mark: int, low: int, batch: int, most: int) -> 
             free -= refill
             count += refill
             refilled += refill
+        if not count:  # without a mark: nothing is left anywhere
+            break
         step = 1
         if free > mark:  # until the next refill every page is asked for in the same state
             step = max(1, min(count - low, most - got))

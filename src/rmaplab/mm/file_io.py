@@ -1,7 +1,7 @@
 """read(2), write(2) and fsync(2) of a file: bytes go through the page cache, so mappings of the file see them at once.
 
     read     page by page up to the file's end; what is not in the cache is read into it. A hole of a file that lives in memory stays one
-    write    into the page, which is newer than the file then (PG_dirty); the file grows
+    write    into the page, which is newer than the file then (PG_dirty); the file grows. Who has made much dirty may have to wait (cache/page_cache.py, DirtyInodes)
     fsync    pages that are newer go to the store. Since 2.6.19 their entries become read-only and clean first, so that the next write is
              noticed; before, what only a dirty bit of an entry tells is not written
 
@@ -95,8 +95,20 @@ def _is_unused(k: Kernel, file: AddressSpace, index: int) -> bool:
 def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
     """Bytes written: less than all where memory is short behind the first page, or one cannot be read, or is sealed.
 
-    Raises as an allocation, SyscallError (ENOMEM, EPERM) and DiskError, with nothing written.
+    Raises as an allocation, SyscallError (ENOMEM, EPERM) and DiskError, with nothing written. May wait for the disk (balance_dirty_pages).
     """
+    writer = k.current
+    if writer is None or not file.on_disk:
+        return _file_write(k, file, start, data)
+    writer.writes_to_disk = True
+    try:
+        return _file_write(k, file, start, data)
+    finally:
+        writer.writes_to_disk = False
+
+
+def _file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
+    """The same, whoever writes."""
     done = 0
     data = data[: max(max_bytes(k, on_disk=file.on_disk) - start, 0)]
     end = max(start + len(data), file.size) if data else file.size
@@ -119,6 +131,8 @@ def file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
         _is_written(k, file, page)
         put_page(k, page)
         done += len(part)
+        if file.on_disk and k.page_cache.writeback is not None:
+            _is_dirtied(k, file)
     uncharge_size(k, file, end)
     k.machine.end_burst()
     return done
@@ -135,6 +149,13 @@ def _is_written(k: Kernel, file: AddressSpace, page: int) -> None:
         k.lru_add.mark_accessed(page)
     else:
         k.machine.frames.flags[page] |= np.uint32(PG_REFERENCED)
+
+
+def _is_dirtied(k: Kernel, file: AddressSpace) -> None:
+    """set_page_dirty, and balance_dirty_pages_ratelimited: with one page more, the writer may have to write some, and to wait."""
+    assert k.page_cache.writeback is not None
+    k.page_cache.writeback.mark_inode_dirty(file)
+    k.page_cache.writeback.balance_dirty_pages_ratelimited()
 
 
 def max_bytes(k: Kernel, *, on_disk: bool) -> int:

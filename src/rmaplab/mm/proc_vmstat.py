@@ -7,7 +7,7 @@
 Pages, but for pgpgin and pgpgout, which are KiB and have swap in them, and nr_kernel_stack, KiB too. pgfree has what boot gave to the page allocator, so pgfree less
 pgalloc is what is free or on a CPU's list. A scan of a list that is as long as the batch counts one too many, as Linux does.
 
-0, because nobody does it here: slab caches that shrink (slabs_scanned), inodes that are dropped (pginodesteal, kswapd_inodesteal), nr_unstable (NFS). kswapd runs
+slabs_scanned is what dentries and inodes were asked for, none of which go (reclaim/shrink_slab.py). 0, because nobody does it here: inodes that are dropped (pginodesteal, kswapd_inodesteal), nr_unstable (NFS). kswapd runs
 only where programs do and the box makes room; else kswapd_steal, pageoutrun and pgscan_kswapd_* stay 0. pgfault is without faults that ended in a signal. Of 6.18 are left out: zones but DMA and NORMAL (the model's NORMAL has what
 lies in DMA32 there), its lists, NUMA, compaction, and whatever else is not modelled.
 
@@ -50,7 +50,7 @@ _NAMES = {
     VmstatEra.LINUX_6_18: f"nr_free_pages nr_anon_pages nr_mapped nr_file_pages nr_dirty nr_writeback nr_shmem nr_kernel_stack nr_page_table_pages "
     f"nr_swapcached {_MOVED} pgalloc_dma pgalloc_normal pgfree pgfault pgmajfault nr_unstable",
 }
-_NEVER = ["nr_unstable", "pginodesteal", "slabs_scanned", "kswapd_inodesteal"]
+_NEVER = ["nr_unstable", "pginodesteal", "kswapd_inodesteal"]
 _STATES: dict[str, Callable[[PageState], int]] = {
     "nr_dirty": lambda s: s.nr_dirty,
     "nr_writeback": lambda s: s.nr_writeback,

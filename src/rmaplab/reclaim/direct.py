@@ -9,7 +9,9 @@
 
 Nobody gives up: a request of one page is tried for ever. If for 60 seconds nothing was freed that is a hang, and the run says so.
 
-Left out: slab caches that shrink; callers who may not wait for a file system; PF_MEMALLOC's reserve, as nothing here allocates.
+Who does it has PF_MEMALLOC meanwhile, and may have any page that is left (allocator.py). Nothing here allocates, though: the index of the swap cache takes no memory.
+
+Caches of dentries and inodes are asked as well, and give nothing (shrink_slab.py). Left out: callers who may not wait for a file system.
 
 Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, try_to_free_pages, shrink_caches, shrink_zone; mm/page_alloc.c, __alloc_pages; reclaim.md D.1, D.5.
 """
@@ -24,6 +26,7 @@ from rmaplab.objects.task import TaskStruct
 from rmaplab.reclaim.reclaimer import HANG_NS, SECOND, Reclaimer
 from rmaplab.reclaim.rules import DEF_PRIORITY, ReclaimRules
 from rmaplab.reclaim.shrink import Scan, Shrinker
+from rmaplab.reclaim.shrink_slab import SlabCaches
 
 
 class DirectReclaim(Reclaimer):
@@ -32,6 +35,7 @@ class DirectReclaim(Reclaimer):
     def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[str], None]) -> None:
         self.k, self.rules = k, rules
         self.shrinker = Shrinker(k, rules)
+        self.slab = SlabCaches(k, rules)
         self.out_of_memory = out_of_memory
         nr = len(k.machine.allocator.zones)
         self.prev_priority, self.temp_priority = [DEF_PRIORITY] * nr, [DEF_PRIORITY] * nr
@@ -39,6 +43,8 @@ class DirectReclaim(Reclaimer):
         self._pages_scanned, self._given_up, self._frees = [0] * nr, [False] * nr, [0] * nr
         self._hungry: dict[TaskStruct | None, tuple[int, int]] = {}
         """By task: since when nothing was freed for its request, and when that was here last."""
+        self.wakeup_bdflush: Callable[[int], None] = _nobody
+        """Told how many pages were scanned."""
         k.machine.allocator.reclaim = self.make_room
 
     def make_room(self, nr: int, order: int) -> None:
@@ -49,7 +55,7 @@ class DirectReclaim(Reclaimer):
         since_ns, left_ns = self._hungry.pop(caller, (0, -1))
         if sched.now_ns != left_ns:  # a request that goes on trying comes back at once: this is another
             since_ns = sched.now_ns
-        if self.try_to_free_pages(gfp):
+        if self._as_memalloc(gfp):
             since_ns = sched.now_ns
         else:
             self.out_of_memory(f"{nr} blocks of order {order}")
@@ -66,6 +72,17 @@ class DirectReclaim(Reclaimer):
                 what += f"; {self.k.swap.nr_free} slots of swap are free, so the OOM killer does nothing"
             raise Hung(what)
 
+    def _as_memalloc(self, gfp: Gfp) -> bool:
+        """try_to_free_pages with PF_MEMALLOC. A victim that was given both flags has lost this one when it comes back, and still has PF_MEMDIE."""
+        running = self.k.machine.sched.current
+        if running is None:
+            return self.try_to_free_pages(gfp)
+        running.memalloc = True
+        try:
+            return self.try_to_free_pages(gfp)
+        finally:
+            running.memalloc = False
+
     def try_to_free_pages(self, gfp: Gfp) -> bool:
         """Whether 32 pages could be freed in the zones that the request may have pages from."""
         k, rules, total = self.k, self.rules, Scan()
@@ -78,17 +95,28 @@ class DirectReclaim(Reclaimer):
                 scan = Scan()
                 self.shrinker.sample_mapped()
                 self._shrink_caches(zones, priority, scan)
+                if not rules.slab_of_low_zones:
+                    self.slab.shrink_slab(scan.scanned)
                 total.freed += scan.freed
                 total.scanned += scan.scanned
                 k.machine.end_burst()  # it has taken its time
                 if (scan if rules.freed_by_priority else total).freed >= SWAP_CLUSTER_MAX:
                     return True
+                self._wake_pdflush(scan.scanned, total.scanned)
                 if rules.nap_each_priority or (scan.scanned and priority < DEF_PRIORITY - 2):
                     k.machine.disk.congestion_wait(SECOND // 10)
+                if rules.slab_of_low_zones and not k.machine.allocator.zones[zones[0]].extent.is_high:
+                    self.slab.shrink_slab(scan.scanned)
         finally:
             for zone in zones:
                 self.prev_priority[zone] = self.temp_priority[zone]
         return False
+
+    def _wake_pdflush(self, scanned: int, total: int) -> None:
+        if not self.rules.wakes_pdflush_by_total:
+            self.wakeup_bdflush(scanned)
+        elif total > SWAP_CLUSTER_MAX + SWAP_CLUSTER_MAX // 2:
+            self.wakeup_bdflush(total)
 
     def _zones(self, gfp: Gfp) -> list[int]:
         """The zone list: highest first."""
@@ -164,3 +192,7 @@ class DirectReclaim(Reclaimer):
         isolated = self.shrinker.shrink_cache(zone, nr, SWAP_CLUSTER_MAX, scan)
         scan.scanned += 0 if self.rules.scan_follows_both else isolated
         return isolated
+
+
+def _nobody(nr_pages: int) -> None:
+    """There is no pdflush."""

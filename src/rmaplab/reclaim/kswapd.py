@@ -13,7 +13,7 @@ at priority 12 only. kswapd never naps: each of these kernels tests a number tha
 
 It runs as a task of its own, on a CPU of its own if one is idle. Whoever drives a machine from outside has no scheduler that would run it: there it does nothing.
 
-Left out: slab caches that shrink; nodes beside the first.
+Left out: nodes beside the first.
 
 Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, balance_pgdat, kswapd, wakeup_kswapd; reclaim.md D.6.
 """
@@ -25,8 +25,10 @@ from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
 from rmaplab.reclaim.direct import DirectReclaim
+from rmaplab.reclaim.pdflush import Pdflush
 from rmaplab.reclaim.rules import DEF_PRIORITY, ReclaimRules
 from rmaplab.reclaim.shrink import Scan
+from rmaplab.reclaim.writeback import Writeback
 
 
 class Kswapd:
@@ -35,6 +37,7 @@ class Kswapd:
     def __init__(self, reclaim: DirectReclaim) -> None:
         self.reclaim, self.k = reclaim, reclaim.k
         self.entity = SchedEntity()
+        self.entity.memalloc = True
         self.asleep = True
         self._began = False
         self.k.machine.allocator.kswapd = self.wake
@@ -94,15 +97,21 @@ class Kswapd:
             if wanted <= 0 and not reclaim.rules.kswapd_takes_all_below:
                 continue
             reclaim.set_priority(zone, priority)
+            before = scan.scanned
             reclaim.shrink_zone(zone, priority, scan, wanted, least=max(2 * wanted, SWAP_CLUSTER_MAX))
+            if not (reclaim.rules.slab_of_low_zones and zones[zone].extent.is_high):
+                reclaim.slab.shrink_slab(scan.scanned - before)
             reclaim.give_up(zone)
             reclaim.breathe()
         return enough
 
 
 class PageReclaim(DirectReclaim):
-    """What 2.6.2 to 2.6.7 have: tasks that make room themselves, and kswapd beside them."""
+    """What 2.6.2 to 2.6.7 have: tasks that make room themselves, and beside them kswapd, and pdflush for files."""
 
     def __init__(self, k: Kernel, rules: ReclaimRules, out_of_memory: Callable[[str], None]) -> None:
         super().__init__(k, rules, out_of_memory)
         self.kswapd = Kswapd(self)
+        self.writeback = k.page_cache.writeback = Writeback(k, rules)
+        self.pdflush = Pdflush(self.writeback)
+        self.wakeup_bdflush = self.pdflush.wakeup_bdflush

@@ -3,19 +3,22 @@
     task 7   fork() ... no memory: try_to_free_pages ... out_of_memory() ----> task 3 has mapped most: SIGKILL
     task 3   sleeps in wait()        is woken, and dies
              touches pages           dies when the fault is over, back in user mode
-             wants memory itself     is a victim: gets none (NULL), so that its call ends, and it dies
+             wants memory itself     is a victim (PF_MEMDIE): has any page that is left, below all marks, so that its call ends, and it dies
 
 The same choice as oom_kill.py, by badness; who is dying already is not chosen again. Whoever shares the victim's address space dies with it.
 
-Left out: that a victim may have the last pages below the min marks (PF_MEMDIE): here it gets NULL, and dies of that; that its time slice is raised.
+With the last page gone it gets NULL, and dies of that. Its time slice is a second from now on, so that it is soon over.
 
-Source: 2.4.27, 2.6.2, 2.6.7 mm/oom_kill.c, oom_kill, __oom_kill_task; kernel/signal.c; reclaim.md B.4.
+Source: 2.6.2, 2.6.7 mm/oom_kill.c, oom_kill, __oom_kill_task; kernel/signal.c; reclaim.md B.2, B.4.
 """
 
 from rmaplab.errors import NoMemory
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.task import TaskStruct
 from rmaplab.reclaim.oom_kill import OomKiller
+
+SLICE_NS = 10**9
+"""p->time_slice = HZ: a second."""
 
 
 class SignallingKiller(OomKiller):
@@ -41,7 +44,8 @@ class SignallingKiller(OomKiller):
 
     def _signal(self, task: TaskStruct) -> None:
         """force_sig(SIGKILL): who sleeps in wait() wakes; others meet it on their way."""
-        task.fatal = True
+        task.fatal = task.memalloc = task.memdie = True
+        task.slice_ns = SLICE_NS
         if task.waits:
             task.waits = False
             self.k.machine.sched.wake(task)

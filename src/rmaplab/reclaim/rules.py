@@ -33,6 +33,24 @@ class ReclaimRules:
     """A nap after each priority; else only below 10, and if something was scanned."""
     writes_again_at_once: bool
     """A page that is clean after writepage, and not on its way, is freed in the same pass."""
+    wakes_pdflush_by_total: bool
+    """pdflush is woken when 48 pages have been scanned in all priorities; else with each, for what that has scanned."""
+    pdflush_naps_at_last: bool
+    """background_writeout naps before it ends; else only if the queue is congested."""
+    inodes_take_turns: bool
+    """An inode that is not done goes behind the others, and its pages go on where the last one ended; else it goes on being first."""
+    slab_divides_first: bool
+    """What is asked of slab caches is rounded down before it is multiplied."""
+    slab_of_low_zones: bool
+    """Slab caches shrink for low zones alone, and for who makes room himself after the nap; else for all, and at once."""
+    boot_dentries: int
+    """Those that nobody uses when boot is over."""
+    boot_unused_inodes: int
+    """Likewise."""
+    boot_kernel_bytes: int
+    """What boot takes for the kernel, if the box does not say how much."""
+    boot_user_bytes: int
+    """The same for the user land."""
     kswapd_takes_all_below: bool
     """kswapd scans all zones up to the highest that lacks something; else each zone that does, for what it lacks."""
     kswapd_last_priority: int

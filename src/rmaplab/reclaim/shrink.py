@@ -177,6 +177,8 @@ class Shrinker:
             dirty = frames.flags[pages[turn]] & PG_DIRTY != 0
             if dirty.any():
                 written = turn[dirty & ~used[turn]]
+                if is_files:
+                    written = written[files.may_be_written(pages[written], by_kswapd=scan.by_kswapd)]
                 fates[turn[np.isin(pages[turn], page_out(pages[written]))]] = Fate.ACTIVATE
                 if self.rules.writes_again_at_once:
                     under_way = frames.flags[pages[written]] & (PG_WRITEBACK | PG_DIRTY) != 0
@@ -203,7 +205,9 @@ class Shrinker:
 
     def _unmap_file(self, pages: I64) -> I8:
         """The same of pages of files: nothing is put where they were mapped, but their number in nonlinear VMAs."""
-        return _fates_of(unmap(self.k.rmap, pages, np.zeros(pages.size, np.int64)).outcome)
+        outcomes = unmap(self.k.rmap, pages, np.zeros(pages.size, np.int64)).outcome
+        self.files.are_dirtied(pages)
+        return _fates_of(outcomes)
 
     def _weigh(self, scan: Scan, twice: Bools, busy: Bools) -> None:
         """What pages count as, for slab and naps: what is mapped or cached twice; until 2.6.7 also what is under way."""

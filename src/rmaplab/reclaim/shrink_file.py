@@ -10,8 +10,7 @@ file, which truncate has moved and not come by yet, is not written: it is clean 
 
 An error of the disk is the file's (AS_EIO): the page counts as clean, and fsync says so.
 
-Left out: pdflush, and writers who wait for the disk when much is dirty (balance_dirty_pages): but for fsync and msync only reclaim writes. Buffers, and so what
-a file system of those days might refuse.
+Others write as well: pdflush, and writers who have made too much dirty (writeback.py). Left out: buffers, and so what a file system of those days might refuse.
 
 Source: 2.6.2 and 2.6.7 mm/vmscan.c, shrink_list, page_mapping_inuse, handle_write_error; fs/buffer.c, block_write_full_page; mm/filemap.c,
 __remove_from_page_cache; reclaim.md D.3, J.1.
@@ -55,18 +54,43 @@ class FilePages:
 
     def page_out(self, pages: I64) -> I64:
         """Dirty ones are written (writepage): those that nobody maps, and only the cache and we hold. Returns those that are to be active (WRITEPAGE_ACTIVATE). O(pages)."""
-        k, frames, refused = self.k, self.k.machine.frames, [pages[:0]]
+        frames, refused = self.k.machine.frames, [pages[:0]]
         for file, first, some in self.stretches(pages[frames.count[pages] == 2]):
-            frames.flags[some] &= ~np.uint32(PG_DIRTY)
             if file.shmem is not None:
-                refused.append(some[shmem_writepage(k, file, first, some) :])
-                continue
-            going = [self._write(file, first + i, pfn) for i, pfn in enumerate(some.tolist())]
-            for start, stop in runs(np.array(going, np.bool_)):
-                part = some[start:stop]
-                frames.flags[part] |= np.uint32(PG_RECLAIM | PG_WRITEBACK)
-                k.page_cache.start_writing_singly(file, first + start, part, k.lru_add.end_page_writeback)
+                frames.flags[some] &= ~np.uint32(PG_DIRTY)
+                refused.append(some[shmem_writepage(self.k, file, first, some) :])
+            else:
+                self.start_writing(file, first, some, PG_RECLAIM | PG_WRITEBACK)
         return np.concatenate(refused)
+
+    def start_writing(self, file: AddressSpace, first: int, pages: I64, marks: int) -> None:
+        """Neighbours, from index `first` on, which are clean from now on, and have these flags while they are under way. O(pages)."""
+        k, flags = self.k, self.k.machine.frames.flags
+        flags[pages] &= ~np.uint32(PG_DIRTY)
+        going = [self._write(file, first + i, pfn) for i, pfn in enumerate(pages.tolist())]
+        for start, stop in runs(np.array(going, np.bool_)):
+            part = pages[start:stop]
+            flags[part] |= np.uint32(marks)
+            k.page_cache.start_writing_singly(file, first + start, part, k.lru_add.end_page_writeback)
+
+    def may_be_written(self, pages: I64, *, by_kswapd: bool) -> Bools:
+        """may_write_to_queue: which of them who makes room may write now. O(pages).
+
+        What is on a disk whose queue is congested only kswapd writes, and who is in the middle of a write(2); swap's is never said to be congested.
+        """
+        current = self.k.current
+        if by_kswapd or not self.k.machine.disk.is_write_congested or (current is not None and current.writes_to_disk):
+            return np.ones(pages.size, np.bool_)
+        owners = self.k.machine.frames.mapping[pages].tolist()
+        return np.array([not self.k.page_cache.files[owner].on_disk for owner in owners], np.bool_)
+
+    def are_dirtied(self, pages: I64) -> None:
+        """They have been unmapped: what entries knew the pages know now, and their inodes hear of it (set_page_dirty)."""
+        listener, frames = self.k.page_cache.writeback, self.k.machine.frames
+        if listener is not None:
+            dirty = pages[(frames.flags[pages] & PG_DIRTY != 0) & (frames.mapping[pages] != 0)]
+            for owner in np.unique(frames.mapping[dirty]).tolist():
+                listener.mark_inode_dirty(self.k.page_cache.files[owner])
 
     def _write(self, file: AddressSpace, index: int, pfn: int) -> bool:
         """Its bytes, to where they are read from: whether the disk has to do with it."""
