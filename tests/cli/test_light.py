@@ -31,6 +31,7 @@ ALLOWED = {
     "rmaplab.cli.options",
     "rmaplab.cli.box_options",
     "rmaplab.cli.census_options",
+    "rmaplab.cli.mix_options",
     "rmaplab.cli.streams",
     *sys.stdlib_module_names,
 }

@@ -1,10 +1,11 @@
 """Options that describe a box: of the verbs that boot one. Light to import."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import click
 
-from rmaplab.cli.options import F, applied, gathered
+from rmaplab.cli.options import F, applied, first_typed, gathered
 from rmaplab.kernels.box import Box, announced
 
 _TYPICAL = announced()
@@ -81,3 +82,8 @@ def box_options_but_cpus(function: F) -> F:
 def time_options(function: F) -> F:
     """--ht and --prices, for the box; above box_options."""
     return _HT(prices_option(function))
+
+
+def with_usual(box: Box, usual: dict[str, Any]) -> Box:
+    """The box that a workload has where nothing was typed."""
+    return replace(box, **{name: text for name, text in usual.items() if first_typed((name,)) is None})

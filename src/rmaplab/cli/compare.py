@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from rmaplab.cli.box_options import HT, box_options_but_cpus, prices_option
+from rmaplab.cli.box_options import HT, box_options_but_cpus, prices_option, with_usual
+from rmaplab.cli.mix_options import OF_MIX, SMALL, MixOptions, mix_options
 from rmaplab.cli.options import (
     Output,
     check_files,
@@ -28,6 +29,7 @@ KERNELS = {
     "localmalloc": "2.6.5-rc1-aa1,2.6.5-rc1+anonmm,2.6.5-rc1+anonmm_unordered,2.6.2",
     "mallocgroup": "2.6.5-rc1-aa1,6.18",
     "manyvmas": "2.6.2,2.6.5-rc1-aa1,2.6.7,6.18",
+    "qsbench": "2.4.21,2.6.2,2.6.5-rc1,2.6.7",
     "sga": "2.4.21,2.6.2,2.6.5-rc1+00100,2.6.5-rc1-aa1",
     "swapload": "2.4.21,2.6.2,2.6.5-rc1,2.6.5-rc1-aa1,2.6.7",
 }
@@ -41,6 +43,14 @@ class Family(NamedTuple):
     pages: int
     walks: int
     helpers: int
+
+
+class VmaPrograms(NamedTuple):
+    """Of manyvmas."""
+
+    tests: str
+    indexes: str | None
+    mlock: bool
 
 
 class Segment(NamedTuple):
@@ -60,23 +70,39 @@ class Beyond(NamedTuple):
     bursts: str
 
 
+def _of_a_mix(name: str) -> tuple[str, ...]:
+    """What qsbench or kbuild has no use for."""
+    others = set(OF_MIX) - {name}
+    mine = (option for other in others for option in OF_MIX[other])
+    swapload = (option for option in _OF_SWAPLOAD if option != "seed")
+    return (*("levels", "host", "reclaim", "plot"), *_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *swapload, *mine)
+
+
 _OF_MALLOCGROUP = Family._fields
-_OF_MANYVMAS = ("tests", "indexes", "mlock")
+_OF_MANYVMAS = VmaPrograms._fields
 _OF_SGA = Segment._fields
 _OF_SWAPLOAD = Beyond._fields
+_OF_MIX = MixOptions._fields
 _OF_FORKBENCH = ("levels", "ht_list", "cpu_list", "host")
 MEANINGLESS = {
-    "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD),
-    "localmalloc": (*_OF_FORKBENCH, *_OF_MANYVMAS, "ram", "swap", "reclaim", *_OF_SGA, *_OF_SWAPLOAD),
-    "mallocgroup": (*_OF_FORKBENCH, "plot", "helpers", *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD),
-    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA, *_OF_SWAPLOAD),
-    "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot", *_OF_SWAPLOAD),
-    "swapload": ("levels", "host", "reclaim", *_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA),
+    "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
+    "localmalloc": (
+        *_OF_FORKBENCH,
+        *_OF_MANYVMAS,
+        *("ram", "swap", "reclaim"),
+        *(*_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
+    ),
+    "mallocgroup": (*_OF_FORKBENCH, "plot", "helpers", *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
+    "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
+    "qsbench": _of_a_mix("qsbench"),
+    "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot", *_OF_SWAPLOAD, *_OF_MIX),
+    "swapload": ("levels", "host", "reclaim", *_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *_OF_MIX),
 }
 """Options of the other workloads."""
 _FOR_SGA = {
-    "ram": "several for sga; its default is 8G",
-    "swap": "sga's default is 0, swapload's 1G",
+    "ram": "several for sga; its default is 8G, that of qsbench 64M",
+    "swap": "sga's default is 0, swapload's 1G, qsbench's 128M",
+    "boot_use": "qsbench's is 10M",
     "split": "several for sga; its default on i386 is 3:1,4:4",
     "levels": "forkbench alone",
     "host": "forkbench alone",
@@ -84,15 +110,22 @@ _FOR_SGA = {
 """What is to be said besides, in the help of options that other verbs have, too."""
 
 
+class OfOne(NamedTuple):
+    """Options that one workload has, or two."""
+
+    family: Family
+    programs: VmaPrograms
+    shared: Segment
+    beyond: Beyond
+    mix: MixOptions
+
+
 def _options_of_one(function: F) -> F:
-    """Those of mallocgroup, of sga and of swapload, passed on as one argument each."""
-    function = gathered(function, "family", _OF_MALLOCGROUP, Family)
-    return gathered(gathered(function, "shared", _OF_SGA, Segment), "beyond", _OF_SWAPLOAD, Beyond)
-
-
-def _with_usual(box: Box, usual: dict[str, Any]) -> Box:
-    """The box that a workload has where nothing was typed."""
-    return replace(box, **{name: text for name, text in usual.items() if first_typed((name,)) is None})
+    """All of them, passed on as one argument `own`."""
+    function = mix_options(gathered(function, "own", OfOne._fields, OfOne))
+    for argument, record in (("family", Family), ("programs", VmaPrograms), ("shared", Segment), ("beyond", Beyond)):
+        function = gathered(function, argument, record._fields, record)
+    return function
 
 
 _SERVER: dict[str, Any] = {"ram": "8G", "swap": "0"}
@@ -124,11 +157,27 @@ def _boxes(box: Box, cpu_list: str, ht_list: str) -> list[Box]:
     return [replace(box, cpus=nr, ht=how) for how in hows for nr in counts]
 
 
+def _manyvmas(kernels: list[str], programs: VmaPrograms, box: Box, plot: Path | None, out: Output) -> None:
+    from rmaplab.cli.work import compare as work
+
+    tests, indexes, locked = programs
+    index_list = [] if indexes is None else split_names(indexes, "indexes")
+    work.manyvmas(split_names(tests, "tests"), kernels, index_list, box, plot, out, locked=locked)
+
+
 def _swapload(kernels: list[str], box: Box, beyond: Beyond, plot: Path | None, out: Output) -> None:
     """The exit code is 1 if bytes were wrong."""
     from rmaplab.cli.work import compare as work
 
     if not work.swapload(kernels, box, beyond, split_counts(beyond.bursts, "bursts", "1,8,32"), plot, out):
+        click.get_current_context().exit(1)
+
+
+def _mix(workload: str, kernels: list[str], box: Box, mix: MixOptions, seed: int | None, out: Output) -> None:
+    """The exit code is 1 if bytes were wrong."""
+    from rmaplab.cli.work import compare as work
+
+    if not work.mix(workload, kernels, box, mix, seed, out):
         click.get_current_context().exit(1)
 
 
@@ -185,7 +234,12 @@ _GROUP = {"children": 200, "pages": 32}
     metavar="SIZE",
     help="swapload: what the working set has more than RAM.  [default: 500M; below 512M of RAM half of that]",
 )
-@click.option("--seed", type=int, metavar="N", help="swapload: of the pages that are touched at random.  [default: 1]")
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help="swapload: of the pages that are touched at random; qsbench: of the numbers.  [default: 1]",
+)
 @click.option("--forks/--no-forks", default=True, help="swapload: three processes are forked, or all are strangers.")
 @click.option(
     "--bursts",
@@ -211,21 +265,16 @@ def command(
     workload: str,
     levels: str,
     kernels: str | None,
-    family: Family,
-    tests: str,
-    indexes: str | None,
-    shared: Segment,
-    beyond: Beyond,
+    own: OfOne,
     box: Box,
     cpu_list: str,
     ht_list: str,
     plot: Path | None,
     out: Output,
     *,
-    mlock: bool,
     host: bool,
 ) -> None:
-    """Run WORKLOAD (forkbench, localmalloc, mallocgroup, manyvmas, sga, swapload) on several kernels, side by side.
+    """Run WORKLOAD (forkbench, localmalloc, mallocgroup, manyvmas, qsbench, sga, swapload) on several kernels, side by side.
 
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
@@ -238,6 +287,8 @@ def command(
 
     manyvmas are the programs that map one file with up to 576,000 VMAs, of 2003 and 2004, at their published sizes: what does a walk
     from a page of the file visit, on lists, in trees, by chains? No seconds: visits alone. --plot draws how they grow with the VMAs.
+
+    qsbench sorts more numbers than there is RAM for, as the benchmark of that name did in 2001; all of them are looked at.
 
     sga: users attach a database's segment of 2.7 GiB until memory is gone, on 8 GiB without swap (mails of 2004). --ram and --split may be
     several. Minutes; up to 8 GiB of page tables and slabs are really there, beyond that it is arithmetic.
@@ -255,16 +306,17 @@ def command(
     from rmaplab.cli.work import compare as work
 
     if workload == "mallocgroup":
-        work.mallocgroup(kernel_list, family[:3], boxes[0], out)
+        work.mallocgroup(kernel_list, own.family[:3], boxes[0], out)
     elif workload == "localmalloc":
-        work.localmalloc(kernel_list, _group(family), boxes[0], plot, out)
+        work.localmalloc(kernel_list, _group(own.family), boxes[0], plot, out)
     elif workload == "manyvmas":
-        index_list = [] if indexes is None else split_names(indexes, "indexes")
-        work.manyvmas(split_names(tests, "tests"), kernel_list, index_list, boxes[0], plot, out, locked=mlock)
+        _manyvmas(kernel_list, own.programs, boxes[0], plot, out)
     elif workload == "sga":
-        work.sga(kernel_list, _with_usual(box, _SERVER), shared, out)
+        work.sga(kernel_list, with_usual(box, _SERVER), own.shared, out)
     elif workload == "swapload":
-        _swapload(kernel_list, _with_usual(boxes[0], _DESKTOP), beyond, plot, out)
+        _swapload(kernel_list, with_usual(boxes[0], _DESKTOP), own.beyond, plot, out)
+    elif workload in OF_MIX:
+        _mix(workload, kernel_list, with_usual(boxes[0], SMALL), own.mix, own.beyond.seed, out)
     else:
         work.forkbench(kernel_list, level_list, boxes, plot, out, host=host)
 

@@ -2,25 +2,47 @@
 
 import click
 
-from rmaplab.cli.box_options import box_options, time_options
-from rmaplab.cli.options import Output, check_workload, nanoseconds, output_options, vmstat_option
+from rmaplab.cli.box_options import box_options, time_options, with_usual
+from rmaplab.cli.mix_options import OF_MIX, SMALL, MixOptions, mix_options
+from rmaplab.cli.options import Output, check_workload, first_typed, nanoseconds, output_options, vmstat_option
+from rmaplab.errors import UsageError
 from rmaplab.files import check_writable
 from rmaplab.kernels.box import Box
+
+WORKLOADS = ("forkbench", *OF_MIX)
+MEANINGLESS = {"forkbench": ("seed", *MixOptions._fields)} | {
+    name: ("level", "reclaim", *(option for other in OF_MIX if other != name for option in OF_MIX[other]))
+    for name in OF_MIX
+}
+"""Options of the other workloads."""
 
 
 @click.command("run")
 @click.argument("workload")
 @click.option("--kernel", required=True, metavar="K", help="The kernel (see: rmaplab kernels).")
-@click.option("--level", default=6, metavar="L", help="Depth of forking.")
+@click.option("--level", default=6, metavar="L", help="forkbench: depth of forking.")
+@click.option("--seed", type=int, metavar="N", help="qsbench: of its numbers.  [default: 1]")
+@mix_options
 @time_options
 @box_options
 @vmstat_option
 @output_options
-def command(workload: str, kernel: str, level: int, box: Box, out: Output, vmstat: str | None) -> None:
-    """Run WORKLOAD (forkbench) on one kernel and show everything that was counted."""
-    check_workload(workload)
+def command(
+    workload: str, kernel: str, level: int, seed: int | None, mix: MixOptions, box: Box, out: Output, vmstat: str | None
+) -> None:
+    """Run WORKLOAD (forkbench, qsbench) on one kernel and show everything that was counted.
+
+    qsbench sorts more numbers than there is RAM for, on a box of 64M with 128M of swap if no other is said. Exit code 1: some have come back wrong.
+    """
+    check_workload(workload, WORKLOADS)
+    typed = first_typed(MEANINGLESS[workload])
+    if typed is not None:
+        raise UsageError(f"{workload} has no {typed}: leave it out")
     every_ns = None if vmstat is None else nanoseconds(vmstat, "vmstat")
     check_writable(out.path)
-    from rmaplab.cli.work.run import run
+    from rmaplab.cli.work import run as work
 
-    run(kernel, level, box, out, every_ns)
+    if workload == "forkbench":
+        work.run(kernel, level, box, out, every_ns)
+    elif not work.run_one(workload, kernel, with_usual(box, SMALL), mix, seed, out, every_ns):
+        click.get_current_context().exit(1)

@@ -16,18 +16,17 @@ was before, is seen.
 Left out: files. Reclaim takes pages of theirs as well (2.6.2 to 2.6.7), but nobody says what that load had of them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from rmaplab.calls.task import Task
-from rmaplab.errors import SyscallError, UsageError
+from rmaplab.errors import UsageError
 from rmaplab.kernels.system import System
 from rmaplab.machine.arrays import I64
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size
+from rmaplab.workloads.busy import Checked
 
 PROCESSES = 4
 INHERITED = COPIED = 8  # one page in so many
@@ -43,17 +42,6 @@ _SPREAD, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)  # 
 def usual_load(ram_bytes: int) -> int:
     """What the working set has more than RAM where nobody says: 500 MiB; on boxes of less than 512 MiB half their RAM."""
     return LOAD if ram_bytes >= SMALL_RAM else ram_bytes // 2
-
-
-class Damage(NamedTuple):
-    """A page whose bytes are not those that were written: which process has seen that, and where."""
-
-    process: int
-    pid: int
-    address: int
-
-    def __str__(self) -> str:
-        return f"process {self.process} (pid {self.pid}) has other bytes at page {self.address >> PAGE_SHIFT:#x} than were written there"
 
 
 @dataclass
@@ -91,7 +79,7 @@ def contents(writer: I64, page: I64, turn: I64) -> bytes:
     return bytes(words)
 
 
-class Swapload:
+class Swapload(Checked):
     """One run: `size` bytes of different pages. Keeps the first system call that failed, and the first page with wrong bytes. Raises UsageError."""
 
     name = "swapload"
@@ -102,33 +90,17 @@ class Swapload:
             raise UsageError(
                 f"a working set of {format_size(max(size, 0))}: swapload has {format_size(LEAST << PAGE_SHIFT)} or more, give it a larger --load"
             )
+        super().__init__()
         self.seed, self.forks = seed, forks
-        self.failed: SyscallError | None = None
-        self.damage: Damage | None = None
-        self.verified_bytes = 0
-        self.written_bytes = 0
-        """What each process should see at the end, added up."""
 
     def run(self, system: System) -> None:
         """Run it to the end. Raises NoMemory if memory runs out where no errno can say so."""
         if self.forks:
-            system.spawn(self._guarded(self._first))
+            system.spawn(self.guarded(self._first))
         else:
             for me in range(PROCESSES):
-                system.spawn(self._guarded(partial(self._rest, me=me, parts=[])))
+                system.spawn(self.guarded(partial(self._rest, me=me, parts=[])))
         system.run()
-
-    def _guarded(self, program: Callable[[Task], int]) -> Callable[[Task], int]:
-        """A call that fails ends the process."""
-
-        def guarded(task: Task) -> int:
-            try:
-                return program(task)
-            except SyscallError as failure:
-                self.failed = self.failed or failure
-                return 1
-
-        return guarded
 
     def _own(self, me: int) -> int:
         """Pages that a process maps for itself."""
@@ -143,7 +115,7 @@ class Swapload:
     def _first(self, task: Task) -> int:
         inherited = self._mapped(task, 0, self._nr_inherited)
         for me in range(1, PROCESSES):
-            task.fork(self._guarded(partial(self._child, me=me, inherited=inherited.copy())))
+            task.fork(self.guarded(partial(self._child, me=me, inherited=inherited.copy())))
         code = self._rest(task, 0, [inherited])
         while task.children:
             task.wait()
@@ -190,13 +162,8 @@ class Swapload:
 
     def _is_right(self, task: Task, me: int, part: Part, first: int, nr: int, *, counts: bool = False) -> bool:
         """Whether pages have the bytes that were written."""
-        seen, written = task.read(part.at(first), nr << PAGE_SHIFT), part.bytes(first, nr)
-        if seen == written:
-            self.verified_bytes += len(seen) * counts
-            return True
-        wrong = np.frombuffer(seen, np.uint8) != np.frombuffer(written, np.uint8)
-        self.damage = self.damage or Damage(me, task.pid, part.at(first + int(wrong.argmax()) // PAGE_SIZE))
-        return False
+        at = part.at(first)
+        return self.compare(task, me, at, task.read(at, nr << PAGE_SHIFT), part.bytes(first, nr), counts=counts)
 
 
 def _write(task: Task, me: int, part: Part, first: int, nr: int) -> None:

@@ -13,7 +13,8 @@ from rmaplab.calls.task import Task
 from rmaplab.errors import UsageError
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.system import boot
-from rmaplab.lab.costs.swapload import WRONG, SwaploadRow, compare_swapload, run_swapload
+from rmaplab.lab.costs.beyond_ram import WRONG
+from rmaplab.lab.costs.swapload import SwaploadRow, compare_swapload, run_swapload
 from rmaplab.mm.kernel import BURST_TABLES
 from rmaplab.reclaim.shrink import Shrinker
 

@@ -8,21 +8,25 @@ from pathlib import Path
 
 from rmaplab.cli.options import Output, split_names
 from rmaplab.cli.work.box import with_paging
+from rmaplab.cli.work.mix import Typed, maker, seed_of
 from rmaplab.cli.work.progress import Meanwhile, gather
 from rmaplab.errors import UsageError
 from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.baselines import baselines
 from rmaplab.lab.announcement.experiment import Result, compare_forkbench
+from rmaplab.lab.costs.beyond_ram import WRONG
 from rmaplab.lab.costs.localmalloc import LocalMallocRow, compare_localmalloc
 from rmaplab.lab.costs.mallocgroup import WalkResult, compare_mallocgroup
 from rmaplab.lab.costs.manyvmas import ManyVmasRow, compare_manyvmas
+from rmaplab.lab.costs.mixes import MixRow, compare_mix
 from rmaplab.lab.costs.sga import HOST_BYTES, SgaRow, compare_sga
-from rmaplab.lab.costs.swapload import WRONG, SwaploadRow, compare_swapload
+from rmaplab.lab.costs.swapload import SwaploadRow, compare_swapload
 from rmaplab.report.emit import emit
 from rmaplab.report.localmalloc import LocalMallocReport, of_all_children
 from rmaplab.report.mallocgroup import WalksReport
 from rmaplab.report.manyvmas import ManyVmasReport, published
+from rmaplab.report.mixes import MixReport
 from rmaplab.report.sga import SgaReport
 from rmaplab.report.swapload import SwaploadReport
 from rmaplab.report.times import Comparison, Scaling
@@ -143,10 +147,8 @@ def swapload(
     out: Output,
 ) -> bool:
     """Each kernel with each burst: whether all bytes were right. `beyond`: load (None: the usual one), seed, whether with forks."""
-    load, seed, forks, _ = beyond
-    seed = 1 if seed is None else seed
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: give a number of 0 or more")
+    load, _, forks, _ = beyond
+    seed = seed_of(beyond[1])
     wanted = None if load is None else parse_size(load)
     runs, total = compare_swapload(kernels, with_paging(typed, kernels), wanted, seed, bursts, forks=forks)
     rows: list[SwaploadRow] = []
@@ -161,3 +163,18 @@ def swapload(
 
     gather(runs, "the first kernel", total, lambda row: f"{row.kernel}: {row.outcome}", show)
     return all(row.outcome != WRONG for row in rows)
+
+
+def mix(workload: str, kernels: list[str], typed: Box, asked: Typed, seed: int | None, out: Output) -> bool:
+    """On each kernel: whether all bytes were right."""
+    number = seed_of(seed)
+    runs, total = compare_mix(kernels, with_paging(typed, kernels), number, maker(workload, asked, number))
+    right = True
+
+    def show(rows: Sequence[MixRow]) -> None:
+        nonlocal right
+        right = all(row.outcome != WRONG for row in rows)
+        emit(MixReport(rows), *out)
+
+    gather(runs, "the first kernel", total, lambda row: f"{row.kernel}: {row.outcome}", show)
+    return right

@@ -1,88 +1,29 @@
-"""What it costs to live beyond RAM: swapload under several kernels, everything counted that reclaim does.
-
-    boot, reclaim as the kernel had it  ->  swapload, to its end or that of memory  ->  what the ledger, the locks and the disk have counted
-
-A visit is what a walk from a page looks at: a slot, a VMA, an mm. It is useful if the page is mapped there, else in vain. 2.4 walks from no page: it goes through the entries of
-address spaces, and whose they are it sees when it is there.
-
-Counts follow from kernel, box and seed. Believed are all seconds: simulated time, which is the disk's for the most part, and a disk's figures of 2004 are believed; and `walks_s`,
-cache lines that walks fetch (LINES) at the price of a line of a pte_chain, all of them cold: more than the simulated clock has for them, where not every line is.
+"""What it costs to live beyond RAM: swapload under several kernels, everything counted that reclaim does (beyond_ram.py).
 
 `bursts`: whoever acts at once takes turns after a burst of work, of 32 page tables at most. With others beside it a row says what hangs on that.
 """
 
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
 
 from rmaplab.errors import UsageError
 from rmaplab.kernels.box import Box
-from rmaplab.kernels.system import System, boot
-from rmaplab.lab.announcement.experiment import KILLED, NS, OK, hardware_as_json, run_to_the_end
-from rmaplab.lab.costs.localmalloc import A_LINE, LINES
+from rmaplab.lab.costs.beyond_ram import BeyondRow, boot_beyond, lived
 from rmaplab.mm.kernel import BURST_TABLES
 from rmaplab.workloads.swapload import Swapload, usual_load
 
-WRONG = "wrong bytes"
-"""An outcome that no kernel may have: a page came back as another, or as it was before."""
-ENTRIES = ("chain_slot_visit", "table_walk", "pte_scan")
-"""What reads an entry of a page table to know whether a page is there."""
-AREAS = ("vma_visit", "swap_out_vma")
 MOST_TABLES = 1024
-CLOCKS = {"real": "now", "user": "user", "sys": "system"}
 
 
-@dataclass(frozen=True)
-class SwaploadRow:
-    """One kernel, with one burst. Ratios are None where nothing was freed."""
+@dataclass(frozen=True, kw_only=True)
+class SwaploadRow(BeyondRow):
+    """One kernel, with one burst."""
 
-    workload: str
-    kernel: str
-    design: str
-    hardware: dict[str, Any]
     working_set_bytes: int
     load_bytes: int
     """What of it is more than RAM."""
-    seed: int
     forks: bool
     burst_tables: int
-    outcome: str
-    """ok, an errno's name, oom-killed, hung, or wrong bytes."""
-    why: str | None
-    """Which call failed, who goes on trying, or where the bytes are wrong."""
-    oom_killed: int
-    swap: dict[str, int]
-    """pages_in, pages_out: what the disk has read and written."""
-    verified_bytes: int
-    """That were compared at the end, and are what was written."""
-    written_bytes: int
-    """What should have been."""
-    freed: int
-    """Pages that reclaim has freed."""
-    scanned_per_freed: float | None
-    """Pages that were looked at on the lists, active ones included."""
-    entries_per_freed: float | None
-    """Entries of page tables that were read for it."""
-    vmas_per_freed: float | None
-    visits: dict[str, int]
-    """all, useful, in_vain."""
-    walk_locks: dict[str, int]
-    """By class: locks taken to look for entries."""
-    stalls: int
-    """Requests that had to make room themselves: allocstall; in 2.4 balance_classzone."""
-    kswapd_share: float | None
-    """Of the pages freed; None in 2.4, whose kswapd is not told apart here."""
-    ledger: dict[str, int]
-    time_s: dict[str, float]
-    """real, user, sys: simulated."""
-    walks_s: float
-    prices: str
-    wall_s: float = field(default=0.0, compare=False)
-
-    def as_json(self) -> dict[str, Any]:
-        """A JSON object; sizes in bytes, times in seconds."""
-        return asdict(self)
 
 
 def compare_swapload(
@@ -99,11 +40,7 @@ def compare_swapload(
         if not 1 <= tables <= MOST_TABLES:
             raise UsageError(f"a burst of {tables} page tables: give 1 to {MOST_TABLES:,}, such as --bursts 1,8,32")
     for kernel in kernels:
-        system = boot(kernel, replace(box, reclaim=True))
-        if A_LINE not in system.machine.ledger.prices.ns:
-            raise UsageError(
-                f"the price list {system.machine.ledger.prices.name} does not price cache lines: leave --prices out"
-            )
+        system = boot_beyond(kernel, box)
         load = usual_load(system.machine.hardware.ram_bytes) if load is None else load
         Swapload(system.machine.hardware.ram_bytes + load, seed, forks=forks)
         system.close()
@@ -124,67 +61,13 @@ def run_swapload(
     kernel: str, box: Box, load: int, seed: int, burst_tables: int = BURST_TABLES, *, forks: bool
 ) -> SwaploadRow:
     """To the end, whatever that is. Raises UsageError; running out of memory is an outcome."""
-    system = boot(kernel, replace(box, reclaim=True))
+    system = boot_beyond(kernel, box)
     system.kernel.set_burst(burst_tables)
-    ram_bytes = system.machine.hardware.ram_bytes
-    workload = Swapload(ram_bytes + load, seed, forks=forks)
-    began = time.perf_counter()
-    end = run_to_the_end(workload.run, system)
-    wall_s = time.perf_counter() - began
-    system.close()
-    killed = len(system.killer.killed) if system.killer is not None else 0
-    outcome, why = _outcome(workload, end, killed)
-    machine, k = system.machine, system.kernel
-    counts, visits = machine.ledger.counts, machine.ledger.visits
-    freed = counts["pgsteal"]
+    size = system.machine.hardware.ram_bytes + load
     return SwaploadRow(
-        workload=workload.name,
-        kernel=system.spec.name,
-        design=k.design.name,
-        hardware=hardware_as_json(system),
-        working_set_bytes=ram_bytes + load,
+        working_set_bytes=size,
         load_bytes=load,
-        seed=seed,
         forks=forks,
         burst_tables=burst_tables,
-        outcome=outcome,
-        why=why,
-        oom_killed=killed,
-        swap={"pages_in": counts["swap_read"], "pages_out": counts["swap_write"]},
-        verified_bytes=workload.verified_bytes,
-        written_bytes=workload.written_bytes,
-        freed=freed,
-        scanned_per_freed=_by(counts["pgscan"] + counts["pgrefill"], freed),
-        entries_per_freed=_by(sum(counts[name] for name in ENTRIES), freed),
-        vmas_per_freed=_by(sum(counts[name] for name in AREAS), freed),
-        visits={"all": visits, "useful": visits - machine.ledger.in_vain, "in_vain": machine.ledger.in_vain},
-        walk_locks=dict(sorted(k.rmap.walk_locks.items())),
-        stalls=counts["allocstall"] + counts["balance_classzone"],
-        kswapd_share=None if counts["balance_classzone"] else _by(counts["kswapd_steal"], freed),
-        ledger=dict(sorted(counts.items())),
-        time_s={name: getattr(machine.sched, f"{ns}_ns") / NS for name, ns in CLOCKS.items()},
-        walks_s=_walks_s(system),
-        prices=machine.ledger.prices.name,
-        wall_s=wall_s,
+        **lived(Swapload(size, seed, forks=forks), system, seed),
     )
-
-
-def _outcome(workload: Swapload, end: tuple[str, str | None], killed: int) -> tuple[str, str | None]:
-    """In a word, and more about it. Wrong bytes are worse than anything."""
-    if workload.damage is not None:
-        return WRONG, str(workload.damage)
-    if workload.failed is not None:
-        return workload.failed.name, str(workload.failed)
-    return (KILLED, None) if killed and end[0] == OK else end
-
-
-def _by(nr: int, freed: int) -> float | None:
-    return nr / freed if freed else None
-
-
-def _walks_s(system: System) -> float:
-    """All cache lines of all walks, one after the other."""
-    ledger = system.machine.ledger
-    lines = sum(ledger.counts[name] * each for name, each in LINES.items())
-    lines += ledger.counts["table_walk"] * system.machine.paging.levels
-    return lines * ledger.prices.ns[A_LINE] / NS
