@@ -50,6 +50,15 @@ def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert "believed" in out
 
 
+def test_kbuild(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is read of files has a column."""
+    code, out, _ = run(capsys, "compare", "kbuild", "-j", "2", "--compiles", "2", "--kernels", "2.6.2", "--ram", "96M")
+    assert code == 0
+    assert "kbuild (jobs 2, compiles 2) on 96 MiB of RAM" in out
+    assert "files read" in out
+    assert "first done" in out
+
+
 def test_the_box_is_small_where_none_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
     """64M, 128M and 10M, each for itself."""
     code, out, _ = run(capsys, "run", "qsbench", "--array", "1M", "--kernel", "2.6.2", "--format", "json")
@@ -83,6 +92,11 @@ def test_wrong_bytes_are_1(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         (["run", "qsbench", "--kernel", "2.6.2", "--level", "3"], "qsbench has no --level"),
         (["run", "qsbench", "--kernel", "2.6.2", "--jobs", "3"], "qsbench has no -j"),
         (["run", "qsbench", "--kernel", "2.6.2", "--no-reclaim"], "qsbench has no --reclaim"),
+        (["run", "kbuild", "--kernel", "2.6.2", "--jobs", "0"], "--jobs 8"),
+        (["run", "kbuild", "--kernel", "2.6.2", "--compiles", "0"], "--compiles 40"),
+        (["run", "kbuild", "--kernel", "2.6.2", "--array", "1M"], "kbuild has no --array"),
+        (["compare", "kbuild", "-p", "1"], "kbuild has no -p"),
+        (["compare", "kbuild", "--no-forks"], "kbuild has no --forks"),
         (["run", "forkbench", "--kernel", "2.6.2", "--array", "1M"], "forkbench has no --array"),
         (["run", "forkbench", "--kernel", "2.6.2", "--seed", "1"], "forkbench has no --seed"),
         (["run", "qsort", "--kernel", "2.6.2"], "no workload 'qsort'"),

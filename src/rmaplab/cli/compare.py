@@ -24,12 +24,14 @@ from rmaplab.cli.options import (
 from rmaplab.errors import UsageError
 from rmaplab.kernels.box import Box
 
+_JUDGED = "2.4.21,2.6.2,2.6.5-rc1,2.6.7"
 KERNELS = {
     "forkbench": "2.6.2,2.6.5-rc1-aa1",
+    "kbuild": _JUDGED,
     "localmalloc": "2.6.5-rc1-aa1,2.6.5-rc1+anonmm,2.6.5-rc1+anonmm_unordered,2.6.2",
     "mallocgroup": "2.6.5-rc1-aa1,6.18",
     "manyvmas": "2.6.2,2.6.5-rc1-aa1,2.6.7,6.18",
-    "qsbench": "2.4.21,2.6.2,2.6.5-rc1,2.6.7",
+    "qsbench": _JUDGED,
     "sga": "2.4.21,2.6.2,2.6.5-rc1+00100,2.6.5-rc1-aa1",
     "swapload": "2.4.21,2.6.2,2.6.5-rc1,2.6.5-rc1-aa1,2.6.7",
 }
@@ -86,6 +88,7 @@ _OF_MIX = MixOptions._fields
 _OF_FORKBENCH = ("levels", "ht_list", "cpu_list", "host")
 MEANINGLESS = {
     "forkbench": (*_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
+    "kbuild": _of_a_mix("kbuild"),
     "localmalloc": (
         *_OF_FORKBENCH,
         *_OF_MANYVMAS,
@@ -100,9 +103,9 @@ MEANINGLESS = {
 }
 """Options of the other workloads."""
 _FOR_SGA = {
-    "ram": "several for sga; its default is 8G, that of qsbench 64M",
-    "swap": "sga's default is 0, swapload's 1G, qsbench's 128M",
-    "boot_use": "qsbench's is 10M",
+    "ram": "several for sga; its default is 8G, that of qsbench and kbuild 64M",
+    "swap": "sga's default is 0, swapload's 1G, that of qsbench and kbuild 128M",
+    "boot_use": "qsbench and kbuild: 10M",
     "split": "several for sga; its default on i386 is 3:1,4:4",
     "levels": "forkbench alone",
     "host": "forkbench alone",
@@ -238,7 +241,7 @@ _GROUP = {"children": 200, "pages": 32}
     "--seed",
     type=int,
     metavar="N",
-    help="swapload: of the pages that are touched at random; qsbench: of the numbers.  [default: 1]",
+    help="swapload: of the pages that are touched at random; qsbench, kbuild: of what they draw.  [default: 1]",
 )
 @click.option("--forks/--no-forks", default=True, help="swapload: three processes are forked, or all are strangers.")
 @click.option(
@@ -274,10 +277,12 @@ def command(
     *,
     host: bool,
 ) -> None:
-    """Run WORKLOAD (forkbench, localmalloc, mallocgroup, manyvmas, qsbench, sga, swapload) on several kernels, side by side.
+    """Run WORKLOAD (forkbench, kbuild, localmalloc, mallocgroup, manyvmas, qsbench, sga, swapload) on several kernels, side by side.
 
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
+
+    kbuild is make -jN: short compilers with text, files and memory of their own, on a box that they fill; all bytes are compared.
 
     localmalloc: children that malloc after fork, of which the announcement says that anon_vma is better than anonmm. Case by case, what is
     visited to swap one page, and whether that sentence holds, ties or fails. --plot draws how visits grow with the children.

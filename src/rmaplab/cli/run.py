@@ -21,7 +21,7 @@ MEANINGLESS = {"forkbench": ("seed", *MixOptions._fields)} | {
 @click.argument("workload")
 @click.option("--kernel", required=True, metavar="K", help="The kernel (see: rmaplab kernels).")
 @click.option("--level", default=6, metavar="L", help="forkbench: depth of forking.")
-@click.option("--seed", type=int, metavar="N", help="qsbench: of its numbers.  [default: 1]")
+@click.option("--seed", type=int, metavar="N", help="qsbench, kbuild: of what they draw.  [default: 1]")
 @mix_options
 @time_options
 @box_options
@@ -30,9 +30,10 @@ MEANINGLESS = {"forkbench": ("seed", *MixOptions._fields)} | {
 def command(
     workload: str, kernel: str, level: int, seed: int | None, mix: MixOptions, box: Box, out: Output, vmstat: str | None
 ) -> None:
-    """Run WORKLOAD (forkbench, qsbench) on one kernel and show everything that was counted.
+    """Run WORKLOAD (forkbench, qsbench, kbuild) on one kernel and show everything that was counted.
 
-    qsbench sorts more numbers than there is RAM for, on a box of 64M with 128M of swap if no other is said. Exit code 1: some have come back wrong.
+    qsbench sorts more numbers than there is RAM for; kbuild is make -jN, short compilers at once. Their box has 64M of RAM and 128M of swap if no other is
+    said, and makes room as its kernel did. Exit code 1: some bytes have come back wrong.
     """
     check_workload(workload, WORKLOADS)
     typed = first_typed(MEANINGLESS[workload])
