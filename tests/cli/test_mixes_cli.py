@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
 from rmaplab.calls.task import Task
 from rmaplab.cli import main
+from rmaplab.cli.work import compare as work
+from rmaplab.kernels.box import Box
+from rmaplab.lab.costs.nonlinear_user import NonlinearUserRow, run_nonlinear_user
 
 SMALL = ("--ram", "16M", "--swap", "32M", "--boot-use", "10M", "--paging", "i386", "--array", "6M")
 
@@ -59,6 +63,28 @@ def test_kbuild(capsys: pytest.CaptureFixture[str]) -> None:
     assert "first done" in out
 
 
+def test_nonlinear_user(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows for a kernel, on its own small box; a shorter window here."""
+
+    def shorter(kernels: list[str], box: Box) -> tuple[Iterator[NonlinearUserRow], int]:
+        assert (box.ram, box.swap, box.boot_use) == ("16M", "16M", "8M")
+        both = (run_nonlinear_user(kernels[0], box, remapped=remapped, window=2 << 20) for remapped in (False, True))
+        return both, 2
+
+    monkeypatch.setattr(work, "compare_nonlinear_user", shorter)
+    code, out, _ = run(capsys, "compare", "nonlinear-user", "--kernels", "2.6.2")
+    assert code == 0
+    assert "a window of 2 MiB on a file, and a bystander with 256 KiB" in out
+    assert "in order" in out
+    assert "remapped" in out
+    assert 'turn down the machine locally"' in out
+    code, out, _ = run(capsys, "compare", "nonlinear-user", "--kernels", "2.6.2", "--format", "json")
+    rows = json.loads(out)["rows"]
+    assert [row["window"] for row in rows] == ["in order", "remapped"]
+    assert all(set(row["swap"]) == {"pages_in", "pages_out"} for row in rows)
+    assert all(row["verified_bytes"] == row["written_bytes"] for row in rows)
+
+
 def test_the_box_is_small_where_none_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
     """64M, 128M and 10M, each for itself."""
     code, out, _ = run(capsys, "run", "qsbench", "--array", "1M", "--kernel", "2.6.2", "--format", "json")
@@ -100,6 +126,10 @@ def test_wrong_bytes_are_1(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         (["run", "forkbench", "--kernel", "2.6.2", "--array", "1M"], "forkbench has no --array"),
         (["run", "forkbench", "--kernel", "2.6.2", "--seed", "1"], "forkbench has no --seed"),
         (["run", "qsort", "--kernel", "2.6.2"], "no workload 'qsort'"),
+        (["compare", "nonlinear-user", "--seed", "1"], "nonlinear-user has no --seed"),
+        (["compare", "nonlinear-user", "--array", "1M"], "nonlinear-user has no --array"),
+        (["compare", "nonlinear-user", "-j", "1"], "nonlinear-user has no -j"),
+        (["compare", "nonlinear-user", "--ram", "8M"], "is too small"),
         (["compare", "qsbench", "--load", "1M"], "qsbench has no --load"),
         (["compare", "qsbench", "--plot", "x.svg"], "qsbench has no --plot"),
         (["compare", "qsbench", "--cpus", "1,2"], "qsbench runs on one box"),

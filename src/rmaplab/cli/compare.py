@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from rmaplab.cli.box_options import HT, box_options_but_cpus, prices_option, with_usual
-from rmaplab.cli.mix_options import OF_MIX, SMALL, MixOptions, mix_options
+from rmaplab.cli.mix_options import OF_MIX, SMALL, TINY, MixOptions, mix_options
 from rmaplab.cli.options import (
     Output,
     check_files,
@@ -31,6 +31,7 @@ KERNELS = {
     "localmalloc": "2.6.5-rc1-aa1,2.6.5-rc1+anonmm,2.6.5-rc1+anonmm_unordered,2.6.2",
     "mallocgroup": "2.6.5-rc1-aa1,6.18",
     "manyvmas": "2.6.2,2.6.5-rc1-aa1,2.6.7,6.18",
+    "nonlinear-user": "2.6.2,2.6.5-rc1-aa1,2.6.5-rc2-aa2,2.6.7",
     "qsbench": _JUDGED,
     "sga": "2.4.21,2.6.2,2.6.5-rc1+00100,2.6.5-rc1-aa1",
     "swapload": "2.4.21,2.6.2,2.6.5-rc1,2.6.5-rc1-aa1,2.6.7",
@@ -73,7 +74,7 @@ class Beyond(NamedTuple):
 
 
 def _of_a_mix(name: str) -> tuple[str, ...]:
-    """What qsbench or kbuild has no use for."""
+    """What qsbench or kbuild has no use for; of another name what both have none for."""
     others = set(OF_MIX) - {name}
     mine = (option for other in others for option in OF_MIX[other])
     swapload = (option for option in _OF_SWAPLOAD if option != "seed")
@@ -97,6 +98,7 @@ MEANINGLESS = {
     ),
     "mallocgroup": (*_OF_FORKBENCH, "plot", "helpers", *_OF_MANYVMAS, *_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
     "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
+    "nonlinear-user": (*_of_a_mix(""), "seed"),
     "qsbench": _of_a_mix("qsbench"),
     "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot", *_OF_SWAPLOAD, *_OF_MIX),
     "swapload": ("levels", "host", "reclaim", *_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *_OF_MIX),
@@ -277,7 +279,7 @@ def command(
     *,
     host: bool,
 ) -> None:
-    """Run WORKLOAD (forkbench, kbuild, localmalloc, mallocgroup, manyvmas, qsbench, sga, swapload) on several kernels, side by side.
+    """Run WORKLOAD (forkbench, kbuild, localmalloc, mallocgroup, manyvmas, nonlinear-user, qsbench, sga, swapload) on several kernels.
 
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
@@ -292,6 +294,8 @@ def command(
 
     manyvmas are the programs that map one file with up to 576,000 VMAs, of 2003 and 2004, at their published sizes: what does a walk
     from a page of the file visit, on lists, in trees, by chains? No seconds: visits alone. --plot draws how they grow with the VMAs.
+
+    nonlinear-user: an unprivileged user shows himself a file in any order (remap_file_pages); who finds his pages again, and does the box live?
 
     qsbench sorts more numbers than there is RAM for, as the benchmark of that name did in 2001; all of them are looked at.
 
@@ -320,6 +324,8 @@ def command(
         work.sga(kernel_list, with_usual(box, _SERVER), own.shared, out)
     elif workload == "swapload":
         _swapload(kernel_list, with_usual(boxes[0], _DESKTOP), own.beyond, plot, out)
+    elif workload == "nonlinear-user":
+        work.nonlinear_user(kernel_list, with_usual(boxes[0], TINY), out)
     elif workload in OF_MIX:
         _mix(workload, kernel_list, with_usual(boxes[0], SMALL), own.mix, own.beyond.seed, out)
     else:

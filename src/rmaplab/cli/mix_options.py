@@ -32,6 +32,8 @@ OF_QSBENCH, OF_KBUILD = ("array", "processes"), ("jobs", "compiles")
 OF_MIX = {"qsbench": OF_QSBENCH, "kbuild": OF_KBUILD}
 SMALL: dict[str, Any] = {"ram": "64M", "swap": "128M", "boot_use": "10M"}
 """Their box where nothing was typed: mem=64m was what such kernels were tried on. Of a user land most goes to swap; that 10 MB stay is believed."""
+TINY: dict[str, Any] = {"ram": "16M", "swap": "16M", "boot_use": "8M"}
+"""Of nonlinear-user."""
 
 
 def mix_options(function: F) -> F:

@@ -20,6 +20,7 @@ from rmaplab.lab.costs.localmalloc import LocalMallocRow, compare_localmalloc
 from rmaplab.lab.costs.mallocgroup import WalkResult, compare_mallocgroup
 from rmaplab.lab.costs.manyvmas import ManyVmasRow, compare_manyvmas
 from rmaplab.lab.costs.mixes import MixRow, compare_mix
+from rmaplab.lab.costs.nonlinear_user import NonlinearUserRow, compare_nonlinear_user
 from rmaplab.lab.costs.sga import HOST_BYTES, SgaRow, compare_sga
 from rmaplab.lab.costs.swapload import SwaploadRow, compare_swapload
 from rmaplab.report.emit import emit
@@ -27,6 +28,7 @@ from rmaplab.report.localmalloc import LocalMallocReport, of_all_children
 from rmaplab.report.mallocgroup import WalksReport
 from rmaplab.report.manyvmas import ManyVmasReport, published
 from rmaplab.report.mixes import MixReport
+from rmaplab.report.nonlinear_user import NonlinearUserReport
 from rmaplab.report.sga import SgaReport
 from rmaplab.report.swapload import SwaploadReport
 from rmaplab.report.times import Comparison, Scaling
@@ -178,3 +180,13 @@ def mix(workload: str, kernels: list[str], typed: Box, asked: Typed, seed: int |
 
     gather(runs, "the first kernel", total, lambda row: f"{row.kernel}: {row.outcome}", show)
     return right
+
+
+def nonlinear_user(kernels: list[str], typed: Box, out: Output) -> None:
+    """Each kernel with a window in order, and with one that is remapped."""
+    runs, total = compare_nonlinear_user(kernels, with_paging(typed, kernels))
+
+    def show(rows: Sequence[NonlinearUserRow]) -> None:
+        emit(NonlinearUserReport(rows), *out)
+
+    gather(runs, "the first kernel", total, lambda row: f"{row.kernel}, {row.window}: {row.outcome}", show)
