@@ -13,8 +13,8 @@ from rmaplab.reclaim import direct
 from rmaplab.workloads import nonlinear_user
 
 MB = 1 << 20
-BOX = Box(ram="16M", swap="16M", paging="i386", boot_use="11M")
-WINDOW = 6 * MB
+BOX = Box(ram="16M", swap="16M", paging="i386", boot_use="11300K")
+WINDOW = 5 * MB
 
 
 @pytest.mark.parametrize("remapped", [False, True])
@@ -23,14 +23,14 @@ def test_who_finds_them_lives(remapped: bool) -> None:
     row = run_nonlinear_user("2.6.7", BOX, remapped=remapped, window=WINDOW)
     assert (row.outcome, row.passes, row.oom_killed) == ("ok", 2, 0)
     assert row.verified_bytes == row.written_bytes == 2 * WINDOW + WINDOW // 8
-    assert row.most_mapped_bytes < 5 * MB
+    assert row.most_mapped_bytes <= 5 * MB
     assert row.files["pages_read"] > WINDOW >> 12
     assert row.rounds > 0
 
 
 def test_nobody_finds_them_on_aa1(monkeypatch: pytest.MonkeyPatch) -> None:
     """All memory is the window, swap is free, and so nobody is killed: the box hangs."""
-    monkeypatch.setattr(direct, "HANG_NS", 10**9 // 2)
+    monkeypatch.setattr(direct, "HANG_NS", 10**8)
     monkeypatch.setattr(nonlinear_user, "STUCK_S", 1)
     row = run_nonlinear_user("2.6.5-rc1-aa1", BOX, remapped=True, window=WINDOW)
     assert (row.outcome, row.passes, row.oom_killed) == ("hung", 0, 0)
