@@ -58,6 +58,15 @@ def test_the_tables_and_the_plot(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert not plot or path.read_text().count("2.6.2, 32") > 0
 
 
+def test_files(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two columns more, and what of the working set lies in them."""
+    code, out, _ = run(capsys, *SMALL, "--kernels", "2.6.2", "--files")
+    assert code == 0
+    assert "18 MiB, 4.5 MiB of it in files, written" in out
+    assert "files read" in out
+    assert "files written" in out
+
+
 def test_wrong_bytes_are_1(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Told with page and process."""
     monkeypatch.setattr(Task, "read", lambda _, __, length: bytes(length))

@@ -68,3 +68,54 @@ def test_how_much_more_than_ram() -> None:
     assert (usual_load(1 << 30), usual_load(512 * MB), usual_load(64 * MB)) == (500 * MB, 500 * MB, 32 * MB)
     with pytest.raises(UsageError, match="larger --load"):
         Swapload((LEAST - 1) * PAGE_SIZE, 1)
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_a_quarter_lies_in_files(forks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five, a fifth each: own ones are dirty in their first half, the common one is clean, and all of them are compared twice."""
+    system = boot("2.6.2", ram="64M", paging="i386", boot_use="8M")
+    nr = 2000
+    workload = Swapload(nr * PAGE_SIZE, 1, forks=forks, files=True)
+    each = nr // 4 // 5
+    monkeypatch.setattr(Task, "wait", lambda task: task.children.pop())
+    monkeypatch.setattr(Task, "exit", lambda _, __: None)  # so that all is still there
+    workload.run(system)
+    frames = system.machine.frames
+    spaces = [space for space in system.kernel.page_cache.files.values() if space.nr_pages == each]
+    assert [len(space.pages) for space in spaces] == [each] * 5
+    as_made = [workload._in_file(0, i).bytes(0, each) for i in range(5)]
+    now = [b"".join(system.machine.ram.bytes[space.pages[i]].tobytes() for i in range(each)) for space in spaces]
+    half = each // 2 * PAGE_SIZE
+    for i in range(4):
+        assert all(now[i][at : at + PAGE_SIZE] != as_made[i][at : at + PAGE_SIZE] for at in range(0, half, PAGE_SIZE))
+        kept = sum(
+            now[i][at : at + PAGE_SIZE] == as_made[i][at : at + PAGE_SIZE]
+            for at in range(half, each * PAGE_SIZE, PAGE_SIZE)
+        )
+        assert kept > each // 2 * 0.9
+    assert now[4] == as_made[4]
+    assert workload.verified_bytes == workload.written_bytes
+    assert workload.damage is None
+    assert int((frames.mapcount > 0).sum()) <= nr * (1 + forks / 64)
+    monkeypatch.undo()
+    system.check()
+
+
+@pytest.mark.parametrize("call", ["read", "pread"])
+def test_other_bytes_of_a_file_are_seen(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mapped, or read."""
+    real = getattr(Task, call)
+
+    def other(task: Task, *where: int) -> bytes:
+        seen = bytes(real(task, *where))
+        assert task.mm is not None
+        vma = task.mm.find_vma(where[0])
+        last = call == "pread" or (vma is not None and vma.file is not None)
+        return seen[:-1] + bytes([seen[-1] ^ 1]) if last and task.pid == 2 else seen
+
+    monkeypatch.setattr(Task, call, other)
+    workload = Swapload(2000 * PAGE_SIZE, 1, files=True)
+    workload.run(boot("2.6.2", ram="64M", paging="i386", boot_use="8M"))
+    assert workload.damage is not None
+    assert workload.damage.pid == 2
+    assert workload.verified_bytes < workload.written_bytes

@@ -70,6 +70,7 @@ class Beyond(NamedTuple):
     load: str | None
     seed: int | None
     forks: bool
+    files: bool
     bursts: str
 
 
@@ -246,6 +247,7 @@ _GROUP = {"children": 200, "pages": 32}
     help="swapload: of the pages that are touched at random; qsbench, kbuild: of what they draw.  [default: 1]",
 )
 @click.option("--forks/--no-forks", default=True, help="swapload: three processes are forked, or all are strangers.")
+@click.option("--files", is_flag=True, help="swapload: a quarter of the working set lies in files, mapped and read.")
 @click.option(
     "--bursts",
     default="32",

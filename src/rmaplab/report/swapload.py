@@ -24,6 +24,11 @@ COUNTS: Mapping[str, Callable[[SwaploadRow], float | None]] = {
     "walks s, believed": lambda row: row.walks_s,
 }
 """Columns of the table, and lines of that of bursts."""
+OF_FILES: Mapping[str, Callable[[SwaploadRow], float | None]] = {
+    "files read": lambda row: row.files["pages_read"],
+    "files written": lambda row: row.files["pages_written"],
+}
+"""Columns more, where a part of it lies in files."""
 CAPTION = (
     "scanned: pages looked at on the lists; entries, VMAs: read and gone through to find who maps a page; by page freed. reclaim locks: taken for that. visits: of walks from a page; "
     "2.4 makes none.\nallocstalls: of 2.4 calls of balance_classzone. kswapd's: its share of the pages freed.\n"
@@ -47,10 +52,12 @@ class SwaploadReport(Report[SwaploadRow]):
 def _kernels(rows: Sequence[SwaploadRow], *, with_bursts: bool) -> Table:
     one = rows[0]
     hardware, burst = one.hardware, ">burst|" if with_bursts else ""
+    counts = {**COUNTS, **(OF_FILES if one.file_bytes else {})}
+    files = f", {format_size(one.file_bytes)} of it in files," if one.file_bytes else ""
     table = new_table(
-        f"swapload: {format_size(one.working_set_bytes)} written, read and compared by four processes, {'three of them forked' if one.forks else 'none of them forked'}, "
+        f"swapload: {format_size(one.working_set_bytes)}{files} written, read and compared by four processes, {'three of them forked' if one.forks else 'none of them forked'}, "
         f"on {format_size(hardware['ram_bytes'])} of RAM and {format_size(hardware['swap_bytes'])} of swap ({hardware['arch']}, {hardware['cpus']} CPUs)",
-        f"kernel|{burst}design|outcome|{'|'.join(f'>{name}' for name in COUNTS)}|>verified|>wall s",
+        f"kernel|{burst}design|outcome|{'|'.join(f'>{name}' for name in counts)}|>verified|>wall s",
         caption="\n".join([*_whys(rows), CAPTION]),
         leave_out="design|verified|wall s|VMAs per freed|walks s, believed|reclaim locks",
     )
@@ -61,7 +68,7 @@ def _kernels(rows: Sequence[SwaploadRow], *, with_bursts: bool) -> Table:
             *([str(row.burst_tables)] if with_bursts else []),
             row.design,
             row.outcome,
-            *(_figure(name, count(row)) for name, count in COUNTS.items()),
+            *(_figure(name, count(row)) for name, count in counts.items()),
             format_size(row.verified_bytes),
             f"{row.wall_s:.1f}",
             end_section=last,

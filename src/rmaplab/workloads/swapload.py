@@ -13,7 +13,12 @@ that nobody has forked, with a quarter each.
 What a page holds follows from who wrote it, where it lies and how often it was written, so no two have the same bytes and a page that comes back from swap as another, or as it
 was before, is seen.
 
-Left out: files. Reclaim takes pages of theirs as well (2.6.2 to 2.6.7), but nobody says what that load had of them.
+With `files` a quarter of the pages lie in files on the disk, a fifth of them in each of five. Every process maps one of its own, shared, and writes its first half; the last one all map, and nobody writes:
+
+    own file     |~~~~ written ~~~~|.... as on the disk ....|      x 4       mapped, some pages at random, then all of it; then read(2) as well
+    common file  |........... as on the disk ...............|      x 1       likewise, by all four
+
+What of that load was in files nobody says.
 """
 
 from dataclasses import dataclass, replace
@@ -25,11 +30,15 @@ from rmaplab.calls.task import Task
 from rmaplab.errors import UsageError
 from rmaplab.kernels.system import System
 from rmaplab.machine.arrays import I64
+from rmaplab.objects.flags import MAP_SHARED
+from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size
 from rmaplab.workloads.busy import Checked
 
 PROCESSES = 4
 INHERITED = COPIED = 8  # one page in so many
+IN_FILES = 4  # likewise, where there are files
+FROM_DISK = 8  # who has written what nobody has
 CHUNK = 256  # pages that are written or compared in one call
 IN_ORDER = 8  # the first page in so many is read in order
 AT_RANDOM = 50  # one page in so many is read or written at random
@@ -51,6 +60,9 @@ class Part:
     address: int
     writer: I64
     turn: I64
+    base: int | None = None
+    """The number of its first page that its bytes hang on: of a file, which may be mapped anywhere."""
+    writable: bool = True
 
     def copy(self) -> "Part":
         """What a child inherits."""
@@ -67,7 +79,7 @@ class Part:
 
     def bytes(self, first: int, nr: int) -> bytes:
         """What pages [first, first + nr) hold."""
-        pages = (self.address >> PAGE_SHIFT) + np.arange(first, first + nr)
+        pages = (self.address >> PAGE_SHIFT if self.base is None else self.base) + np.arange(first, first + nr)
         return contents(self.writer[first : first + nr], pages, self.turn[first : first + nr])
 
 
@@ -80,11 +92,11 @@ def contents(writer: I64, page: I64, turn: I64) -> bytes:
 
 
 class Swapload(Checked):
-    """One run: `size` bytes of different pages. Keeps the first system call that failed, and the first page with wrong bytes. Raises UsageError."""
+    """One run: `size` bytes of different pages, a quarter of them in files if there are `files`. Keeps the first system call that failed, and the first page with wrong bytes. Raises UsageError."""
 
     name = "swapload"
 
-    def __init__(self, size: int, seed: int, *, forks: bool = True) -> None:
+    def __init__(self, size: int, seed: int, *, forks: bool = True, files: bool = False) -> None:
         self.nr_pages = size >> PAGE_SHIFT
         if self.nr_pages < LEAST:
             raise UsageError(
@@ -92,9 +104,15 @@ class Swapload(Checked):
             )
         super().__init__()
         self.seed, self.forks = seed, forks
+        self.file_pages = self.nr_pages // IN_FILES // (PROCESSES + 1) if files else 0
+        """Of each file."""
+        self._files: list[AddressSpace] = []
 
     def run(self, system: System) -> None:
         """Run it to the end. Raises NoMemory if memory runs out where no errno can say so."""
+        if self.file_pages:
+            parts = [self._in_file(0, nr) for nr in range(PROCESSES + 1)]
+            self._files = [system.new_file(part.bytes(0, part.nr)) for part in parts]
         if self.forks:
             system.spawn(self.guarded(self._first))
         else:
@@ -105,7 +123,12 @@ class Swapload(Checked):
     def _own(self, me: int) -> int:
         """Pages that a process maps for itself."""
         inherited = self._nr_inherited
-        rest = self.nr_pages - inherited - sum(len(range(i, inherited, COPIED)) for i in range(1, PROCESSES))
+        rest = (
+            self.nr_pages
+            - (PROCESSES + 1) * self.file_pages
+            - inherited
+            - sum(len(range(i, inherited, COPIED)) for i in range(1, PROCESSES))
+        )
         return rest // PROCESSES + (me < rest % PROCESSES)
 
     @property
@@ -129,15 +152,44 @@ class Swapload(Checked):
     def _rest(self, task: Task, me: int, parts: list[Part]) -> int:
         """What every process does with what it has inherited, and what it maps."""
         parts = [*parts, self._mapped(task, me, self._own(me))]
+        shown = self._shown(task, me)
+        parts += shown.values()
         for part in parts:
             task.touch(part.address, (part.nr // IN_ORDER) << PAGE_SHIFT)
-        self.written_bytes += sum(part.nr for part in parts) * PAGE_SIZE
+        self.written_bytes += sum(part.nr for part in (*parts, *shown.values())) * PAGE_SIZE
         fine = self._mix(task, me, parts) and all(
             self._is_right(task, me, part, first, min(CHUNK, part.nr - first), counts=True)
             for part in parts
             for first in range(0, part.nr, CHUNK)
         )
-        return 0 if fine else 1
+        return 0 if fine and all(self._is_read(task, me, fd, part) for fd, part in shown.items()) else 1
+
+    def _in_file(self, address: int, nr: int) -> Part:
+        """File `nr` as it lies on the disk, mapped at `address`; of the last one nothing is written."""
+        pages = self.file_pages
+        base = (nr + 1) << 26
+        return Part(address, np.full(pages, FROM_DISK), np.zeros(pages, np.int64), base, writable=nr < PROCESSES)
+
+    def _shown(self, task: Task, me: int) -> dict[int, Part]:
+        """By descriptor: its own file, of which it writes the first half, and the common one. Nothing where there are none."""
+        parts = dict[int, Part]()
+        for nr in (me, PROCESSES) if self._files else ():
+            fd = task.open(self._files[nr], writable=True)
+            address = task.mmap(self.file_pages << PAGE_SHIFT, flags=MAP_SHARED, file=fd)
+            parts[fd] = part = self._in_file(address, nr)
+            half = self.file_pages // 2 if part.writable else 0
+            for first in range(0, half, CHUNK):
+                _write(task, me, part, first, min(CHUNK, half - first))
+        return parts
+
+    def _is_read(self, task: Task, me: int, fd: int, part: Part) -> bool:
+        """Whether read(2) of a file gives what it maps."""
+        for first in range(0, part.nr, CHUNK):
+            nr = min(CHUNK, part.nr - first)
+            seen = task.pread(fd, nr << PAGE_SHIFT, first << PAGE_SHIFT)
+            if not self.compare(task, me, part.at(first), seen, part.bytes(first, nr)):
+                return False
+        return True
 
     def _mapped(self, task: Task, me: int, nr: int) -> Part:
         """Pages of its own, written one after the other."""
@@ -154,7 +206,7 @@ class Swapload(Checked):
         for nr, (row, place) in enumerate(zip(rows.tolist(), drawn.tolist(), strict=True)):
             part = parts[row]
             page = place - int(ends[row]) + part.nr
-            if nr % 2:
+            if nr % 2 and part.writable:
                 _write(task, me, part, page, 1)
             elif not self._is_right(task, me, part, page, 1):
                 return False

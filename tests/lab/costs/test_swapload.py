@@ -74,6 +74,17 @@ def test_the_same_seed_is_the_same_row_and_strangers_share_nothing(rows: dict[st
     assert "cow_copy" not in strangers.ledger
 
 
+@pytest.mark.parametrize("kernel", ["2.4.21", "2.6.2", "2.6.5-rc1-aa1"])
+def test_files_are_a_part(kernel: str) -> None:
+    """Their pages come from where they lie, from the disk, beside those of swap; all bytes are right."""
+    row = run_swapload(kernel, BOX, LOAD, 1, forks=True, files=True)
+    assert (row.outcome, row.why) == ("ok", None)
+    assert 0.24 * row.working_set_bytes < row.file_bytes <= 0.25 * row.working_set_bytes
+    assert row.verified_bytes == row.written_bytes > row.working_set_bytes
+    assert row.files["pages_read"] >= row.file_bytes >> 12
+    assert row.swap["pages_out"] > 0
+
+
 def test_what_is_under_way_is_passed_by_as_batch_by_batch(
     rows: dict[str, SwaploadRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:

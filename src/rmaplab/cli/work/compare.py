@@ -143,16 +143,16 @@ def sga(kernels: list[str], typed: Box, shared: tuple[int | None, str | None, bo
 def swapload(
     kernels: list[str],
     typed: Box,
-    beyond: tuple[str | None, int | None, bool, str],
+    beyond: tuple[str | None, int | None, bool, bool, str],
     bursts: list[int],
     plot: Path | None,
     out: Output,
 ) -> bool:
-    """Each kernel with each burst: whether all bytes were right. `beyond`: load (None: the usual one), seed, whether with forks."""
-    load, _, forks, _ = beyond
+    """Each kernel with each burst: whether all bytes were right. `beyond`: load (None: the usual one), seed, whether with forks, and with files."""
+    load, _, forks, files, _ = beyond
     seed = seed_of(beyond[1])
     wanted = None if load is None else parse_size(load)
-    runs, total = compare_swapload(kernels, with_paging(typed, kernels), wanted, seed, bursts, forks=forks)
+    runs, total = compare_swapload(kernels, with_paging(typed, kernels), wanted, seed, bursts, forks=forks, files=files)
     rows: list[SwaploadRow] = []
 
     def show(found: Sequence[SwaploadRow]) -> None:

@@ -10,7 +10,8 @@ from rmaplab.errors import UsageError
 from rmaplab.kernels.box import Box
 from rmaplab.lab.costs.beyond_ram import BeyondRow, boot_beyond, lived
 from rmaplab.mm.kernel import BURST_TABLES
-from rmaplab.workloads.swapload import Swapload, usual_load
+from rmaplab.units import PAGE_SHIFT
+from rmaplab.workloads.swapload import PROCESSES, Swapload, usual_load
 
 MOST_TABLES = 1024
 
@@ -24,6 +25,10 @@ class SwaploadRow(BeyondRow):
     """What of it is more than RAM."""
     forks: bool
     burst_tables: int
+    file_bytes: int
+    """What of the working set lies in files."""
+    files: dict[str, int]
+    """pages_read, pages_written: of files, by the disk."""
 
 
 def compare_swapload(
@@ -34,6 +39,7 @@ def compare_swapload(
     bursts: Sequence[int] = (BURST_TABLES,),
     *,
     forks: bool,
+    files: bool = False,
 ) -> tuple[Iterator[SwaploadRow], int]:
     """Rows, and how many there will be: each kernel with each burst. `load` None: the usual one. What can be refused is refused before the first: UsageError."""
     for tables in bursts:
@@ -42,32 +48,37 @@ def compare_swapload(
     for kernel in kernels:
         system = boot_beyond(kernel, box)
         load = usual_load(system.machine.hardware.ram_bytes) if load is None else load
-        Swapload(system.machine.hardware.ram_bytes + load, seed, forks=forks)
+        Swapload(system.machine.hardware.ram_bytes + load, seed, forks=forks, files=files)
         system.close()
     if load is None or load < 1:
         raise UsageError(f"a load of {load} bytes: give what the working set has more than RAM, such as --load 500M")
-    return _rows(kernels, box, load, seed, bursts, forks=forks), len(kernels) * len(bursts)
+    return _rows(kernels, box, load, seed, bursts, forks=forks, files=files), len(kernels) * len(bursts)
 
 
 def _rows(
-    kernels: Sequence[str], box: Box, load: int, seed: int, bursts: Sequence[int], *, forks: bool
+    kernels: Sequence[str], box: Box, load: int, seed: int, bursts: Sequence[int], *, forks: bool, files: bool
 ) -> Iterator[SwaploadRow]:
     for kernel in kernels:
         for tables in bursts:
-            yield run_swapload(kernel, box, load, seed, tables, forks=forks)
+            yield run_swapload(kernel, box, load, seed, tables, forks=forks, files=files)
 
 
 def run_swapload(
-    kernel: str, box: Box, load: int, seed: int, burst_tables: int = BURST_TABLES, *, forks: bool
+    kernel: str, box: Box, load: int, seed: int, burst_tables: int = BURST_TABLES, *, forks: bool, files: bool = False
 ) -> SwaploadRow:
     """To the end, whatever that is. Raises UsageError; running out of memory is an outcome."""
     system = boot_beyond(kernel, box)
     system.kernel.set_burst(burst_tables)
     size = system.machine.hardware.ram_bytes + load
+    workload = Swapload(size, seed, forks=forks, files=files)
+    counts = system.machine.ledger.counts
+    columns = lived(workload, system, seed)
     return SwaploadRow(
         working_set_bytes=size,
         load_bytes=load,
         forks=forks,
         burst_tables=burst_tables,
-        **lived(Swapload(size, seed, forks=forks), system, seed),
+        file_bytes=workload.file_pages * (PROCESSES + 1) << PAGE_SHIFT,
+        files={"pages_read": counts["disk_read"], "pages_written": counts["disk_write"]},
+        **columns,
     )
