@@ -36,16 +36,21 @@ class Checked:
         self.verified_bytes = 0
         self.written_bytes = 0
         """What should be seen at the end, added up over processes."""
+        self.unfinished = 0
+        """Processes that have begun and did not come to the end of their program: killed, or still waiting."""
 
     def guarded(self, program: Callable[[Task], int]) -> Callable[[Task], int]:
         """A call that fails ends the process."""
 
         def program_guarded(task: Task) -> int:
+            self.unfinished += 1
             try:
-                return program(task)
+                code = program(task)
             except SyscallError as failure:
                 self.failed = self.failed or failure
-                return 1
+                code = 1
+            self.unfinished -= 1
+            return code
 
         return program_guarded
 

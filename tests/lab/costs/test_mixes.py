@@ -71,6 +71,13 @@ def test_out_of_memory_is_an_outcome() -> None:
     assert row.verified_bytes < row.written_bytes
 
 
+def test_a_fault_that_gets_no_memory_kills() -> None:
+    """2.4 without a killer: nobody was chosen, and nobody has come to an end."""
+    row = run_mix("2.4.21", Box(ram="16M", swap="0", paging="i386", boot_use="10M", overcommit=1), 1, sort)
+    assert (row.outcome, row.oom_killed, row.ends_s) == ("oom-killed", 0, [])
+    assert "killed its process: 1 of them" in (row.why or "")
+
+
 def test_what_is_refused() -> None:
     """Before the first row."""
     with pytest.raises(UsageError, match="is not here: try 2"):

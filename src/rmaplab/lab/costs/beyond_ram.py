@@ -35,6 +35,7 @@ class Workload(Protocol):
     damage: Damage | None
     verified_bytes: int
     written_bytes: int
+    unfinished: int
 
     @property
     def name(self) -> str:
@@ -148,6 +149,8 @@ def _outcome(workload: Workload, end: tuple[str, str | None], killed: int) -> tu
         return WRONG, str(workload.damage)
     if workload.failed is not None:
         return workload.failed.name, str(workload.failed)
+    if end[0] == OK and workload.unfinished and not killed:
+        return KILLED, f"a fault got no memory, and killed its process: {workload.unfinished} of them"
     return (KILLED, None) if killed and end[0] == OK else end
 
 
