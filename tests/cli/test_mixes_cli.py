@@ -12,6 +12,7 @@ from rmaplab.cli import main
 from rmaplab.cli.work import compare as work
 from rmaplab.kernels.box import Box
 from rmaplab.lab.costs.nonlinear_user import NonlinearUserRow, run_nonlinear_user
+from rmaplab.workloads import rmaptest
 
 SMALL = ("--ram", "16M", "--swap", "32M", "--boot-use", "10M", "--paging", "i386", "--array", "6M")
 
@@ -85,6 +86,19 @@ def test_nonlinear_user(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert all(row["verified_bytes"] == row["written_bytes"] for row in rows)
 
 
+def test_rmap_test(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row per kernel and index; what was published stands below. Exit code 1: wrong bytes."""
+    monkeypatch.setattr(rmaptest, "VMAS", 2560)
+    command = ("compare", "rmap-test", "--kernels", "2.6.5-rc1-aa1", "--indexes", "list,rbtree")
+    code, out, _ = run(capsys, *command)
+    assert code == 0
+    assert "160 VMAs on a file of 4.4 MiB in each of two processes, on 16 MiB of RAM" in out
+    assert out.count("2.6.5-rc1-aa1") == 2
+    assert "lists 146 s" in out
+    monkeypatch.setattr(Task, "read", lambda _, __, length: bytes(length))
+    assert run(capsys, *command)[0] == 1
+
+
 def test_the_box_is_small_where_none_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
     """64M, 128M and 10M, each for itself."""
     code, out, _ = run(capsys, "run", "qsbench", "--array", "1M", "--kernel", "2.6.2", "--format", "json")
@@ -130,6 +144,9 @@ def test_wrong_bytes_are_1(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         (["compare", "nonlinear-user", "--array", "1M"], "nonlinear-user has no --array"),
         (["compare", "nonlinear-user", "-j", "1"], "nonlinear-user has no -j"),
         (["compare", "nonlinear-user", "--ram", "8M"], "is too small"),
+        (["compare", "rmap-test", "--mlock"], "rmap-test has no --mlock"),
+        (["compare", "rmap-test", "--tests", "rmap-test-1"], "rmap-test has no --tests"),
+        (["compare", "rmap-test", "--indexes", "heap"], "heap"),
         (["compare", "qsbench", "--load", "1M"], "qsbench has no --load"),
         (["compare", "qsbench", "--plot", "x.svg"], "qsbench has no --plot"),
         (["compare", "qsbench", "--cpus", "1,2"], "qsbench runs on one box"),

@@ -33,6 +33,7 @@ KERNELS = {
     "manyvmas": "2.6.2,2.6.5-rc1-aa1,2.6.7,6.18",
     "nonlinear-user": "2.6.2,2.6.5-rc1-aa1,2.6.5-rc2-aa2,2.6.7",
     "qsbench": _JUDGED,
+    "rmap-test": "2.6.2,2.6.5-rc1-aa1,2.6.7",
     "sga": "2.4.21,2.6.2,2.6.5-rc1+00100,2.6.5-rc1-aa1",
     "swapload": "2.4.21,2.6.2,2.6.5-rc1,2.6.5-rc1-aa1,2.6.7",
 }
@@ -101,6 +102,7 @@ MEANINGLESS = {
     "manyvmas": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, "ram", *_OF_SGA, *_OF_SWAPLOAD, *_OF_MIX),
     "nonlinear-user": (*_of_a_mix(""), "seed"),
     "qsbench": _of_a_mix("qsbench"),
+    "rmap-test": (*(name for name in _of_a_mix("") if name != "indexes"), "seed"),
     "sga": (*_OF_FORKBENCH, *_OF_MALLOCGROUP, *_OF_MANYVMAS, "plot", *_OF_SWAPLOAD, *_OF_MIX),
     "swapload": ("levels", "host", "reclaim", *_OF_MALLOCGROUP, *_OF_MANYVMAS, *_OF_SGA, *_OF_MIX),
 }
@@ -187,6 +189,21 @@ def _mix(workload: str, kernels: list[str], box: Box, mix: MixOptions, seed: int
         click.get_current_context().exit(1)
 
 
+def _rmap_test(kernels: list[str], indexes: str | None, box: Box, out: Output) -> None:
+    from rmaplab.cli.work import compare as work
+
+    index_list = [] if indexes is None else split_names(indexes, "indexes")
+    if not work.rmap_test(kernels, index_list, box, out):
+        click.get_current_context().exit(1)
+
+
+def _nonlinear_user(kernels: list[str], box: Box, out: Output) -> None:
+    from rmaplab.cli.work import compare as work
+
+    if not work.nonlinear_user(kernels, box, out):
+        click.get_current_context().exit(1)
+
+
 def _group(family: Family) -> Family:
     """What localmalloc has where nothing was typed."""
     return family._replace(**{name: nr for name, nr in _GROUP.items() if first_typed((name,)) is None})
@@ -223,7 +240,7 @@ _GROUP = {"children": 200, "pages": 32}
 @click.option(
     "--indexes",
     metavar="I,I,...",
-    help="manyvmas: indexes of a file's VMAs for these kernels: list, rbtree, prio_tree, prio_tree_mended, interval_tree, or one that is "
+    help="manyvmas, rmap-test: indexes of a file's VMAs for these kernels: list, rbtree, prio_tree, prio_tree_mended, interval_tree, or one that is "
     "installed.  [default: each kernel's own]",
 )
 @click.option("--mlock", is_flag=True, help="manyvmas: lock all mappings, and show what that changes.")
@@ -281,7 +298,7 @@ def command(
     *,
     host: bool,
 ) -> None:
-    """Run WORKLOAD (forkbench, kbuild, localmalloc, mallocgroup, manyvmas, nonlinear-user, qsbench, sga, swapload) on several kernels.
+    """Compare kernels under WORKLOAD (forkbench, kbuild, localmalloc, mallocgroup, manyvmas, nonlinear-user, qsbench, rmap-test, sga, swapload).
 
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
@@ -300,6 +317,8 @@ def command(
     nonlinear-user: an unprivileged user shows himself a file in any order (remap_file_pages); who finds his pages again, and does the box live?
 
     qsbench sorts more numbers than there is RAM for, as the benchmark of that name did in 2001; all of them are looked at.
+
+    rmap-test: the third of manyvmas, on a box that its file does not fit into.
 
     sga: users attach a database's segment of 2.7 GiB until memory is gone, on 8 GiB without swap (mails of 2004). --ram and --split may be
     several. Minutes; up to 8 GiB of page tables and slabs are really there, beyond that it is arithmetic.
@@ -327,7 +346,9 @@ def command(
     elif workload == "swapload":
         _swapload(kernel_list, with_usual(boxes[0], _DESKTOP), own.beyond, plot, out)
     elif workload == "nonlinear-user":
-        work.nonlinear_user(kernel_list, with_usual(boxes[0], TINY), out)
+        _nonlinear_user(kernel_list, with_usual(boxes[0], TINY), out)
+    elif workload == "rmap-test":
+        _rmap_test(kernel_list, own.programs.indexes, with_usual(boxes[0], TINY | {"boot_use": "2M"}), out)
     elif workload in OF_MIX:
         _mix(workload, kernel_list, with_usual(boxes[0], SMALL), own.mix, own.beyond.seed, out)
     else:

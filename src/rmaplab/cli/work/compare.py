@@ -21,6 +21,7 @@ from rmaplab.lab.costs.mallocgroup import WalkResult, compare_mallocgroup
 from rmaplab.lab.costs.manyvmas import ManyVmasRow, compare_manyvmas
 from rmaplab.lab.costs.mixes import MixRow, compare_mix
 from rmaplab.lab.costs.nonlinear_user import NonlinearUserRow, compare_nonlinear_user
+from rmaplab.lab.costs.rmaptest import RmapTestRow, compare_rmap_test
 from rmaplab.lab.costs.sga import HOST_BYTES, SgaRow, compare_sga
 from rmaplab.lab.costs.swapload import SwaploadRow, compare_swapload
 from rmaplab.report.emit import emit
@@ -29,6 +30,7 @@ from rmaplab.report.mallocgroup import WalksReport
 from rmaplab.report.manyvmas import ManyVmasReport, published
 from rmaplab.report.mixes import MixReport
 from rmaplab.report.nonlinear_user import NonlinearUserReport
+from rmaplab.report.rmaptest import RmapTestReport
 from rmaplab.report.sga import SgaReport
 from rmaplab.report.swapload import SwaploadReport
 from rmaplab.report.times import Comparison, Scaling
@@ -182,11 +184,29 @@ def mix(workload: str, kernels: list[str], typed: Box, asked: Typed, seed: int |
     return right
 
 
-def nonlinear_user(kernels: list[str], typed: Box, out: Output) -> None:
-    """Each kernel with a window in order, and with one that is remapped."""
+def nonlinear_user(kernels: list[str], typed: Box, out: Output) -> bool:
+    """Each kernel with a window in order, and with one that is remapped: whether all bytes were right."""
     runs, total = compare_nonlinear_user(kernels, with_paging(typed, kernels))
+    right = True
 
     def show(rows: Sequence[NonlinearUserRow]) -> None:
+        nonlocal right
+        right = all(row.outcome != WRONG for row in rows)
         emit(NonlinearUserReport(rows), *out)
 
     gather(runs, "the first kernel", total, lambda row: f"{row.kernel}, {row.window}: {row.outcome}", show)
+    return right
+
+
+def rmap_test(kernels: list[str], indexes: list[str], typed: Box, out: Output) -> bool:
+    """Each kernel with each index, or its own: whether all bytes were right."""
+    runs, total = compare_rmap_test(kernels, indexes, with_paging(typed, kernels))
+    right = True
+
+    def show(rows: Sequence[RmapTestRow]) -> None:
+        nonlocal right
+        right = all(row.outcome != WRONG for row in rows)
+        emit(RmapTestReport(rows), *out)
+
+    gather(runs, "the first kernel", total, lambda row: f"{row.kernel}, {row.index}: {row.outcome}", show)
+    return right
