@@ -204,6 +204,21 @@ def _nonlinear_user(kernels: list[str], box: Box, out: Output) -> None:
         click.get_current_context().exit(1)
 
 
+def _pressed(workload: str, kernels: list[str], box: Box, own: OfOne, plot: Path | None, out: Output) -> None:
+    """Those that have more to hold than there is RAM for, on the box that each has where nothing was typed."""
+    if workload == "swapload":
+        _swapload(kernels, with_usual(box, _DESKTOP), own.beyond, plot, out)
+    elif workload == "nonlinear-user":
+        _nonlinear_user(kernels, with_usual(box, TINY), out)
+    elif workload == "rmap-test":
+        _rmap_test(kernels, own.programs.indexes, with_usual(box, TINY | {"boot_use": "2M"}), out)
+    else:
+        _mix(workload, kernels, with_usual(box, SMALL), own.mix, own.beyond.seed, out)
+
+
+PRESSED = ("swapload", "nonlinear-user", "rmap-test", *OF_MIX)
+
+
 def _group(family: Family) -> Family:
     """What localmalloc has where nothing was typed."""
     return family._replace(**{name: nr for name, nr in _GROUP.items() if first_typed((name,)) is None})
@@ -303,8 +318,6 @@ def command(
     forkbench is the benchmark of 18 March 2004: 512 MiB of memory, 2^level processes that read all of it. Where its seconds
     were published they stand beside the simulated ones. Several --cpus, or several --ht such as blind,aware, compare boxes.
 
-    kbuild is make -jN: short compilers with text, files and memory of their own, on a box that they fill; all bytes are compared.
-
     localmalloc: children that malloc after fork, of which the announcement says that anon_vma is better than anonmm. Case by case, what is
     visited to swap one page, and whether that sentence holds, ties or fails. --plot draws how visits grow with the children.
 
@@ -314,11 +327,8 @@ def command(
     manyvmas are the programs that map one file with up to 576,000 VMAs, of 2003 and 2004, at their published sizes: what does a walk
     from a page of the file visit, on lists, in trees, by chains? No seconds: visits alone. --plot draws how they grow with the VMAs.
 
-    nonlinear-user: an unprivileged user shows himself a file in any order (remap_file_pages); who finds his pages again, and does the box live?
-
-    qsbench sorts more numbers than there is RAM for, as the benchmark of that name did in 2001; all of them are looked at.
-
-    rmap-test: the third of manyvmas, on a box that its file does not fit into.
+    qsbench sorts more numbers than there is RAM for, as in 2001; kbuild is make -jN, short compilers on a box that they fill; rmap-test is the third of
+    manyvmas where its file does not fit; nonlinear-user shows himself a file in any order (remap_file_pages): who finds his pages, and does the box live?
 
     sga: users attach a database's segment of 2.7 GiB until memory is gone, on 8 GiB without swap (mails of 2004). --ram and --split may be
     several. Minutes; up to 8 GiB of page tables and slabs are really there, beyond that it is arithmetic.
@@ -343,14 +353,8 @@ def command(
         _manyvmas(kernel_list, own.programs, boxes[0], plot, out)
     elif workload == "sga":
         work.sga(kernel_list, with_usual(box, _SERVER), own.shared, out)
-    elif workload == "swapload":
-        _swapload(kernel_list, with_usual(boxes[0], _DESKTOP), own.beyond, plot, out)
-    elif workload == "nonlinear-user":
-        _nonlinear_user(kernel_list, with_usual(boxes[0], TINY), out)
-    elif workload == "rmap-test":
-        _rmap_test(kernel_list, own.programs.indexes, with_usual(boxes[0], TINY | {"boot_use": "2M"}), out)
-    elif workload in OF_MIX:
-        _mix(workload, kernel_list, with_usual(boxes[0], SMALL), own.mix, own.beyond.seed, out)
+    elif workload in PRESSED:
+        _pressed(workload, kernel_list, boxes[0], own, plot, out)
     else:
         work.forkbench(kernel_list, level_list, boxes, plot, out, host=host)
 
