@@ -23,7 +23,7 @@ from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.relocate import relocate
 from rmaplab.host.closing import Closing
 
-_PSEUDO_MAP_FD = 1
+_PSEUDO_MAP_FD, _PSEUDO_KFUNC_CALL = 1, 2
 _READ_BYTES = 32 << 10  # the seq_file's buffer: a read never gives more
 
 
@@ -59,7 +59,10 @@ class Iterator(Closing):
         self._fds: list[int] = []
         try:
             for reference in elf.references(section):
-                self._use_map(code, reference.offset, reference.symbol, elf.sections["maps"])
+                if reference.section == "maps":
+                    self._use_map(code, reference.offset, reference.symbol, elf.sections["maps"])
+                else:
+                    _use_function(code, reference.offset, reference.symbol, kernel)
             if over_map is not None and over_map not in self.maps:  # nobody refers to it: the iterator hands it over
                 self._create_map(over_map, elf.sections["maps"])
             licence = elf.sections["license"].rstrip(b"\0")
@@ -140,6 +143,15 @@ class _Rows:
             raise BpfUnavailable(f"the kernel broke off a BPF iterator: {error.strerror}") from None
         finally:
             os.close(fd)
+
+
+def _use_function(code: bytearray, at: int, name: str, kernel: Btf) -> None:
+    """A function of the kernel that is open to programs (kfunc). Raises BpfUnavailable where there is none of this name."""
+    found = kernel.find(name, FUNC)
+    if not found:
+        raise BpfUnavailable(f"this kernel has no {name}() for BPF programs")
+    code[at + 1] = code[at + 1] & 0xF | _PSEUDO_KFUNC_CALL << 4
+    struct.pack_into("<hi", code, at + 2, 0, found[0])
 
 
 def _why(error: OSError) -> str:
