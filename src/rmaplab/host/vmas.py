@@ -14,6 +14,7 @@ import mmap
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,15 +23,16 @@ from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.host.closing import Closing
 from rmaplab.host.rights import proc_is_of_our_namespace
-from rmaplab.machine.arrays import I64, Bools, among, ascending_order, numbered
-from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build, find_rows
+from rmaplab.machine.arrays import I64, Bools, Places, among, ascending_order, distinct, numbered
+from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, arrange, find_rows
 from rmaplab.objects.graph_check import Finding, findings, hidden
 from rmaplab.units import PAGE_SIZE
 
 TRIES, BUDGET_S = 5, 0.8
 FEW = 64  # processes read one by one: 0.2 ms each, where all of a machine may take a second
 RESUME_AT_ONCE = 60_000  # the map holds 65,536
-VMA, VMA_MORE, CHAIN, CUT, RESUMED = range(1, 6)
+_AT_ONCE = 1 << 12  # rows of 64 bytes
+VMA, VMA_MORE, CHAIN, CUT, RESUMED, PAGE, MEMORY = range(1, 8)
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,7 @@ class VmaDumper(Closing):
 
     def files_of(self, pid: int) -> I64:
         """(address_space, device, inode) of every file that a process maps; of all processes, where it cannot be asked alone."""
-        rows = _as_rows(self._iterator.read([pid]))
-        return _files(rows[_kinds(rows) == VMA_MORE])[0]
+        return _files(_Rows(_as_rows(self._iterator.read([pid]))))[0]
 
     def _read(self, pids: Collection[int] | None = None) -> tuple[I64, int, int]:
         """All rows of one dump, the rest of chains that were cut behind them; how many VMAs were resumed, and how many in vain."""
@@ -159,96 +160,154 @@ def _cut(rows: I64) -> I64:
     return np.unique(cut, axis=0) if cut.size else cut
 
 
+class _Rows:
+    """The rows of a dump, by kind: where they are, and their columns."""
+
+    def __init__(self, rows: I64) -> None:
+        self._rows = rows
+        self.kinds = rows[:, 0].astype(np.int8)
+        self.first = self.at(VMA)
+        self.begins = np.flatnonzero((self.kinds == VMA) | (self.kinds == RESUMED)) if RESUMED in self.kinds else self.first
+        more = self.first + 1
+        if self.at(VMA_MORE).tobytes() != more.tobytes():
+            raise BpfUnavailable("what our BPF program wrote makes no sense: rebuild it with make bpf")
+
+    def at(self, kind: int) -> I64:
+        """Where rows of a kind are."""
+        return np.flatnonzero(self.kinds == kind)
+
+    def columns(self, at: I64, *which: int) -> list[I64]:
+        """Some of the eight words of rows, as columns: so many rows at a time that they stay in a CPU's cache."""
+        found = np.empty((len(which), len(at)), np.int64)
+        for begin in range(0, len(at), _AT_ONCE):
+            part = self._rows[at[begin : begin + _AT_ONCE]]
+            for column, word in zip(found, which, strict=True):
+                column[begin : begin + len(part)] = part[:, word]
+        return list(found)
+
+
+class _Shown(NamedTuple):
+    """Of the VMAs in a dump: the row where it was shown first, and whether it was otherwise there; which rows those are, ascending."""
+
+    of_first: I64
+    changed: Bools
+    kept: I64
+
+
 def decode(rows: I64) -> Dump:
-    """A graph from the rows of one dump. `broken` says what the rows alone show to be wrong. O(n log n)."""
-    kinds = _kinds(rows)
-    first, more, chains = rows[kinds == VMA], rows[kinds == VMA_MORE], np.flatnonzero(kinds == CHAIN)
-    if len(first) != len(more):
-        raise BpfUnavailable("what our BPF program wrote makes no sense: rebuild it with make bpf")
-    tasks = _tasks(first, more)
-    processes, page_tables = _processes(first, more, tasks)
+    """A graph from the rows of one dump. `broken` says what the rows alone show to be wrong. O(n), and O(n log n) where it is out of order."""
+    table = _Rows(rows)
+    head, mm, vma, start, end, pgoff, flags, anon_vma = table.columns(table.first, *range(8))
+    tasks = _tasks(table, mm)
+    processes, page_tables = _processes(table, head, mm, tasks)
+    shown = _shown(table, mm[tasks], vma)
+    chain_at, owner = _chains(table, shown, vma)
+    names, its_vma, root, parent, nr_children, nr_active = table.columns(chain_at, 1, 2, 3, 4, 5, 6)
+    stray = (owner == NONE) | (its_vma != vma[owner])
 
-    # tasks that share an mm all show its VMAs: a VMA is the row where it was shown first
-    pointers, shown, which = numbered(first[:, 2])
-    of_first = shown[which]
-    changed = (first[:, 1:] != first[of_first, 1:]).any(axis=1)
-
-    # a chain is in the list of the VMA that was begun last; every anon_vma_chain is in one list only
-    begins = np.flatnonzero((kinds == VMA) | (kinds == RESUMED))
-    begun = np.empty(len(begins), np.int64)
-    anew = kinds[begins] == VMA
-    begun[anew] = of_first
-    begun[~anew] = np.append(shown, NONE)[find_rows(rows[begins[~anew], 1], pointers)]
-    nth = np.searchsorted(begins, chains) - 1
-    if len(shown) < len(first) and len(chains):
-        once = np.sort(numbered(rows[chains, 7])[1])
-        chains, nth = chains[once], nth[once]
-    vma = begun[nth]
-    chain = rows[chains]
-    stray = (vma == NONE) | (chain[:, 2] != first[vma, 2])
-
-    names, said, which = numbered(chain[:, 1])
-    anon = chain[said]
-    # root, parent, num_children, num_active_vmas
-    unlike = (chain[:, 3:7] != anon[which, 3:7]).any(axis=1)
-    files, file = _files(more)
-    kept = np.sort(shown)
-    row_of = np.full(len(first) + 1, NONE)  # the last one is that of NONE
-    row_of[kept] = np.arange(len(kept))
-    built = build(
+    places = Places(names)
+    said, which = _each_once(places.first)
+    unlike = np.zeros(len(which), np.bool_)
+    for column in (root, parent, nr_children, nr_active):
+        unlike |= column != column[places.first]
+    place = np.append(which, NONE)
+    own, roots, parents = (place[places.find(wanted)] for wanted in (anon_vma, root[said], parent[said]))
+    files, file = _files(table)
+    row_of = np.full(len(vma) + 1, NONE)  # the last one is that of NONE
+    row_of[shown.kept] = np.arange(len(shown.kept))
+    counts = table.columns(chain_at[said], 0)[0] >> 32
+    columns = (mm, start, end, pgoff, flags, own, file)
+    if len(shown.kept) < len(vma):
+        columns = tuple(column[shown.kept] for column in columns)
+    built = arrange(
         processes,
-        Vmas(*(*(first[kept, column] for column in (1, 3, 4, 5, 6, 7)), file[kept])),
-        AnonVmas(anon[:, 3], anon[:, 4], anon[:, 5], anon[:, 6], anon[:, 0] >> 32),
-        Chains(row_of[vma], which),
+        Vmas(*columns),
+        AnonVmas(roots, parents, nr_children[said], nr_active[said], counts),
+        Chains(row_of[owner], which),
         Files(files[:, 1], files[:, 2]),
-        names,
     )
-    of_chain = np.where(vma == NONE, 0, first[vma, 1])
-    lost_roots = ~(among(anon[:, 3], names) & among(anon[:, 4], names))
+    of_chain = np.where(owner == NONE, 0, mm[owner])
+    lost = (roots == NONE) | (parents == NONE)
     of_rows = {
-        "VMAs changed between two readings": changed,
-        "VMAs do not hang on their own anon_vma": (first[:, 7] != 0) & ~among(first[:, 7], names),
-        "VMAs are of an address space that its process has left": _left(first, tasks, processes),
+        "VMAs changed between two readings": shown.changed,
+        "VMAs do not hang on their own anon_vma": (anon_vma != 0) & (own == NONE),
+        "VMAs are of an address space that its process has left": _left(mm, tasks, processes),
     }
     of_chains = {
         "anon_vma_chains were found in another VMA's list": stray,
         "anon_vma_chains saw their anon_vma changed since another did": unlike,
-        "anon_vma_chains hang on an anon_vma whose root or parent no VMA hangs on": lost_roots[which],
+        "anon_vma_chains hang on an anon_vma whose root or parent no VMA hangs on": lost[which],
     }
-    found = [(what, bad, first[bad, 1]) for what, bad in of_rows.items()]
-    found += [(what, bad, of_chain[bad]) for what, bad in of_chains.items()]
-    broken = [Finding(what, int(bad.sum()), find_rows(mms, built.mms)) for what, bad, mms in found if bad.any()]
-    return Dump(built.graph, names[built.anon_vmas], files[:, 0], broken=broken, page_tables=page_tables)
+    found = [(what, bad, mm) for what, bad in of_rows.items()]
+    found += [(what, bad, of_chain) for what, bad in of_chains.items()]
+    broken = [Finding(what, int(bad.sum()), find_rows(mms[bad], built.mms)) for what, bad, mms in found if bad.any()]
+    return Dump(built.graph, names[said][built.anon_vmas], files[:, 0], broken=broken, page_tables=page_tables)
 
 
-def _tasks(first: I64, more: I64) -> I64:
+def _each_once(first: I64) -> tuple[I64, I64]:
+    """Of Places.first: where something stands that was not there before, and by place which of these it is."""
+    new = first == np.arange(len(first))
+    return np.flatnonzero(new), (np.cumsum(new) - 1)[first]
+
+
+def _tasks(table: _Rows, mm: I64) -> I64:
     """The rows with which a task, or another address space of it, begins. A task's VMAs come one after another."""
-    tid, mm = more[:, 3] >> 32, first[:, 1]
-    new = np.ones(len(mm), np.bool_)
+    (words,) = table.columns(table.first + 1, 3)
+    tid, new = words >> 32, np.ones(len(mm), np.bool_)
     new[1:] = (tid[1:] != tid[:-1]) | (mm[1:] != mm[:-1])
     return np.flatnonzero(new)
 
 
-def _processes(first: I64, more: I64, tasks: I64) -> tuple[Processes, I64]:
+def _processes(table: _Rows, head: I64, mm: I64, tasks: I64) -> tuple[Processes, I64]:
     """A row per pid, ascending: its first task; and the bytes of its page tables."""
-    pid, mm = first[:, 0] >> 32, first[:, 1]
-    order = ascending_order(more[tasks, 6], pid[tasks])
-    at = tasks[order[np.unique(pid[tasks][order], return_index=True)[1]]]
-    comm = np.ascontiguousarray(more[at, 4:6]).view("S16").reshape(-1)
-    return Processes(pid[at], more[at, 0] >> 32, comm, more[at, 6], mm[at]), more[at, 7]
+    pid = head[tasks] >> 32
+    said, *name, began, page_tables = table.columns(table.first[tasks] + 1, 0, 4, 5, 6, 7)
+    order = ascending_order(began, pid)
+    at = order[np.unique(pid[order], return_index=True)[1]]
+    comm = np.stack(name, axis=1)[at].view("S16").reshape(-1)
+    return Processes(pid[at], said[at] >> 32, comm, began[at], mm[tasks[at]]), page_tables[at]
 
 
-def _left(first: I64, tasks: I64, processes: Processes) -> Bools:
+def _shown(table: _Rows, spaces: I64, vma: I64) -> _Shown:
+    """Tasks that share an mm all show its VMAs: a VMA is the row where it was shown first. `spaces` are the tasks' mms."""
+    if len(distinct(spaces)) == len(spaces):
+        every = np.arange(len(vma))
+        return _Shown(every, np.zeros(len(vma), np.bool_), every)
+    of_first = Places(vma).first
+    again = np.flatnonzero(of_first != np.arange(len(vma)))
+    changed = np.zeros(len(vma), np.bool_)
+    then, now = (np.stack(table.columns(table.first[at], *range(1, 8))) for at in (of_first[again], again))
+    changed[again] = (then != now).any(axis=0)
+    return _Shown(of_first, changed, np.flatnonzero(of_first == np.arange(len(vma))))
+
+
+def _chains(table: _Rows, shown: _Shown, vma: I64) -> tuple[I64, I64]:
+    """Where the chains are, each once, and whose they are: a chain is in the list of the VMA that was begun last."""
+    chains = table.at(CHAIN)
+    begun = shown.of_first
+    if len(table.begins) > len(table.first):
+        anew = table.kinds[table.begins] == VMA
+        begun = np.empty(len(table.begins), np.int64)
+        begun[anew] = shown.of_first
+        begun[~anew] = find_rows(table.columns(table.begins[~anew], 1)[0], vma)
+    if len(shown.kept) < len(vma) and len(chains):
+        (avc,) = table.columns(chains, 7)
+        chains = chains[_each_once(Places(avc).first)[0]]
+    return chains, begun[np.searchsorted(table.begins, chains) - 1]
+
+
+def _left(mm: I64, tasks: I64, processes: Processes) -> Bools:
     """By VMA, whether no process has its address space any more: asked once for each task."""
-    left = ~among(first[tasks, 1], np.sort(processes.mm))
-    return np.repeat(left, np.diff(tasks, append=len(first)))
+    left = ~among(mm[tasks], np.sort(processes.mm))
+    return np.repeat(left, np.diff(tasks, append=len(mm)))
 
 
-def _files(more: I64) -> tuple[I64, I64]:
+def _files(table: _Rows) -> tuple[I64, I64]:
     """Mapped files as rows (address_space, device, inode), and by VMA which of them it maps, or NONE."""
-    named = np.stack([more[:, 1], more[:, 3] & 0xFFFFFFFF, more[:, 2]], axis=1)
-    maps = np.flatnonzero(more[:, 1])
-    _, at, which = numbered(named[maps, 0])
-    file = np.full(len(more), NONE)
+    (mapping,) = table.columns(table.first + 1, 1)
+    maps = np.flatnonzero(mapping)
+    _, at, which = numbered(mapping[maps])
+    file = np.full(len(mapping), NONE)
     file[maps] = which
-    return named[maps][at], file
+    inode, device = table.columns(table.first[maps[at]] + 1, 2, 3)
+    return np.stack([mapping[maps[at]], device & 0xFFFFFFFF, inode], axis=1), file
