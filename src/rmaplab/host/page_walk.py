@@ -21,16 +21,17 @@ from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.closing import Closing
 from rmaplab.host.pagemap import PM_PFN, Pagemap
 from rmaplab.host.pages import PagePeeker
+from rmaplab.host.walked import EVERY_WINDOW, PAGE
 from rmaplab.machine.arrays import I64
 
-EVERY_WINDOW = (1 << 63) - 1
 SMALL_MM = 1024
 """Pages. Up to 4 MiB of addresses smaps_rollup costs more than the sums here: its file is opened, printed, read and parsed."""
 _CANDIDATES = 1 << 14
 _LEVELS = ((39, 30, 21, 12), (48, 39, 30, 21, 12))
 _ADDRESS_IN_ENTRY = 0x000FFFFFFFFFF000
 _PRESENT, _LEAF = 1, 1 << 7
-_TRIED = 4
+_TRIED, _ADDRESS = 4, 6
+_WALK, _WINDOWS_AT = struct.Struct("<2q4Q"), 32  # struct walk of bpf/task_pages.bpf.c
 
 
 class PageWalk(Closing):
@@ -52,7 +53,7 @@ class PageWalk(Closing):
 
     def read(self, pids: Collection[int] | None = None, *, windows: int = EVERY_WINDOW) -> memoryview:
         """As Iterator.read(), with the pages of so many VMAs; of those that come after, and of large ones, none."""
-        struct.pack_into("<Q", self._walk, 32, windows)
+        struct.pack_into("<Q", self._walk, _WINDOWS_AT, windows)
         return self._iterator.read(pids)
 
     def _find_tables(self, peeker: PagePeeker) -> None:
@@ -66,22 +67,25 @@ class PageWalk(Closing):
             pgd = self._pgd(peeker)
             for shifts in _LEVELS:
                 for page_offset in _page_offsets(peeker, pgd, first, int(pfns[0]), shifts):
-                    struct.pack_into(
-                        "<2q4Q", self._walk, 0, page_offset, peeker.vmemmap, peeker.head_flag, shifts[0], 0, SMALL_MM
-                    )
-                    rows = np.frombuffer(self.read([os.getpid()]), np.int64).reshape(-1, 8)
-                    mine = rows[(rows[:, 0] & 0xFFFFFFFF == 6) & (rows[:, 6] >= first) & (rows[:, 6] < first + len(own))]
-                    print(hex(page_offset), shifts, len(mine), mine[:,1]==pfns)
+                    words = (page_offset, peeker.vmemmap, peeker.head_flag, shifts[0], 0, SMALL_MM)
+                    _WALK.pack_into(self._walk, 0, *words)
+                    rows = _as_rows(self.read([os.getpid()]))
+                    pages = rows[rows[:, 0] & 0xFFFFFFFF == PAGE]
+                    mine = pages[(pages[:, _ADDRESS] >= first) & (pages[:, _ADDRESS] < first + len(own))]
                     if np.array_equal(mine[:, 1], pfns):
                         return
-        raise BpfUnavailable("page tables could not be found")
+        raise BpfUnavailable("page tables are not where they should be: pagemap is read instead")
 
     def _pgd(self, peeker: PagePeeker) -> int:
         """The address of our own topmost table."""
-        rows = np.frombuffer(self._iterator.read([os.getpid()]), np.int64).reshape(-1, 8)
+        rows = _as_rows(self._iterator.read([os.getpid()]))
         mm = rows[rows[:, 0] >> 32 == os.getpid(), 1][:1]
         words, _ = peeker.peek(mm + kernel_btf().offset("mm_struct", "pgd"))
         return int(words[0, 0])
+
+
+def _as_rows(data: memoryview) -> I64:
+    return np.frombuffer(data, np.int64).reshape(-1, 8)
 
 
 def _page_offsets(peeker: PagePeeker, pgd: int, address: int, pfn: int, shifts: tuple[int, ...]) -> list[int]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from rmaplab.host.draw import Drawn, Sample, all_of, draw, left_over, measure
 from rmaplab.host.pagemap import read_per_pfn
-from rmaplab.host.pages import PagePeeker
+from rmaplab.host.pages import MAPPING_FLAGS, PagePeeker
 from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump
 from rmaplab.host.windows import WindowEntries, Windows, cut, read
@@ -51,6 +51,15 @@ class Reader(Protocol):
         """What these are."""
 
 
+class KnownPages(NamedTuple):
+    """Pages that were found before, those that count: the VMA, the PFN, what it is. `whole` by VMA: all there are of it are here."""
+
+    vma: I64
+    pfn: I64
+    looked: Looked
+    whole: Bools
+
+
 class _FoundPages(NamedTuple):
     """A row per page: which of the windows read, its PFN, and what it is."""
 
@@ -71,8 +80,10 @@ def _together(parts: list[_FoundPages]) -> _FoundPages:
     return _FoundPages(window, pfn, Looked(*looked))
 
 
-def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: int) -> tuple[Pages, Sample, Drawn]:
-    """The pages found through these VMAs: all, or of so many windows as `limit` says (None: all).
+def take(
+    graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: int, known: KnownPages | None = None
+) -> tuple[Pages, Sample, Drawn]:
+    """The pages found through these VMAs: all, or of so many windows as `limit` says (None: all). Those that are `known` are not looked for.
 
     Windows with pages that the graph does not explain are read again, up to TRIES times: most such pages were on their way.
     """
@@ -82,7 +93,8 @@ def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: in
     some = limit is not None and limit < nr  # a generator takes a while to import
     chosen = draw(sizes, limit or 0, np.random.default_rng(seed)) if some else all_of(nr)
     read = windows.at(chosen.windows)
-    settled, latest = [], _find(reader, read, np.arange(len(read.mm)))
+    latest = _find(reader, read, np.arange(len(read.mm))) if known is None else _find_others(reader, read, known)
+    settled = []
     for _ in range(TRIES):
         pages = _pages(latest, read, chosen.stands_for)
         again = distinct(latest.window[mapped_since(graph, pages, candidates_of(pages, graph.stretches))])
@@ -109,6 +121,18 @@ def _find(reader: Reader, read: Windows, which: I64) -> _FoundPages:
     kept = np.flatnonzero(looked.mapcount[rows] > 0)
     looked = Looked(*(column[rows[kept]] for column in looked))
     return _FoundPages(which[entries.window[kept]], entries.pfn[kept], looked)
+
+
+def _find_others(reader: Reader, read: Windows, known: KnownPages) -> _FoundPages:
+    """As _find() of all, windows of VMAs that are known wholly taken from there: such a VMA is one window."""
+    whole = known.whole[read.vma]
+    window = np.full(len(known.whole), NONE)
+    window[read.vma[whole]] = np.flatnonzero(whole)
+    at = window[known.vma]
+    kept = np.flatnonzero(at != NONE)
+    here = _FoundPages(at, known.pfn, known.looked)
+    found = here if len(kept) == len(at) else here.at(kept)
+    return found if whole.all() else _together([found, _find(reader, read, np.flatnonzero(~whole))])
 
 
 def _pages(found: _FoundPages, read: Windows, stands_for: F64) -> Pages:
@@ -188,6 +212,16 @@ def sample_pages(
     vmas = dump.graph.vmas
     if peeker is not None:
         which = np.flatnonzero((vmas.anon_vma != NONE) & mms[vmas.mm])
-        return take(dump.graph, which, WithBpf(dump, peeker), limit=limit, seed=seed)
+        return take(dump.graph, which, WithBpf(dump, peeker), limit=limit, seed=seed, known=_known(dump))
     which = np.flatnonzero((vmas.flags & (VM_WRITE | VM_SHARED) == VM_WRITE) & mms[vmas.mm])
     return take(dump.graph, which, WithoutBpf(dump.graph), limit=limit, seed=seed)
+
+
+def _known(dump: Dump) -> KnownPages | None:
+    """What the dump itself has read of page tables."""
+    if dump.walked is None:
+        return None
+    pages = dump.walked.pages
+    anon_vma = find_rows(pages.mapping & ~MAPPING_FLAGS, dump.anon_vma_pointers)
+    looked = Looked(anon_vma, pages.pgoff, pages.mapcount, pages.folio, pages.folio_pages)
+    return KnownPages(pages.vma, pages.pfn, looked, pages.whole)

@@ -23,8 +23,9 @@ from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.host.closing import Closing
 from rmaplab.host.rights import proc_is_of_our_namespace
+from rmaplab.host.walked import EVERY_WINDOW, MEMORY, PAGE, PageReader, Walked, walked
 from rmaplab.machine.arrays import I64, Bools, Places, among, ascending_order, distinct, numbered
-from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, arrange, find_rows
+from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Built, Chains, Files, Graph, Processes, Vmas, arrange, find_rows
 from rmaplab.objects.graph_check import Finding, findings, hidden
 from rmaplab.units import PAGE_SIZE
 
@@ -32,7 +33,7 @@ TRIES, BUDGET_S = 5, 0.8
 FEW = 64  # processes read one by one: 0.2 ms each, where all of a machine may take a second
 RESUME_AT_ONCE = 60_000  # the map holds 65,536
 _AT_ONCE = 1 << 12  # rows of 64 bytes
-VMA, VMA_MORE, CHAIN, CUT, RESUMED, PAGE, MEMORY = range(1, 8)
+VMA, VMA_MORE, CHAIN, CUT, RESUMED = range(1, 6)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Dump:
     """Children and VMAs that anon_vmas count and nobody shows."""
     page_tables: I64 | None = None
     """Bytes by process; UNKNOWN where this kernel has no count, None where it was not asked."""
+    walked: Walked | None = None
+    """What the iterator has read of page tables; None where it reads none."""
 
 
 class VmaDumper(Closing):
@@ -66,19 +69,24 @@ class VmaDumper(Closing):
                 "/proc is of another PID namespace, and BPF numbers processes by ours (mount one: unshare --pid --fork --mount-proc)"
             )
         self._iterator = Iterator("task_vma")
+        self._walk: PageReader | None = None
 
     def close(self) -> None:
         """Let go of the program."""
         self._iterator.close()
 
-    def dump(self) -> Dump:
+    def read_pages_by(self, walk: PageReader | None) -> None:
+        """From now on dumps have what is in the page tables of small VMAs (None: as at first). It is closed by whoever has opened it."""
+        self._walk = walk
+
+    def dump(self, *, windows: int = EVERY_WINDOW) -> Dump:
         """The graph as it is now: the first dump that is not torn, or the last of TRIES. O(n log n).
 
-        Tries end after BUDGET_S: a large dump of a busy machine would be torn again, and is reported as it is.
+        Of so many small VMAs it has the pages too, if it reads pages. Tries end after BUDGET_S: a large dump of a busy machine would be torn again, and is reported as it is.
         """
         began = time.monotonic()
         for torn in range(TRIES):
-            rows, resumed, lost = self._read()
+            rows, resumed, lost = self._read(windows=windows)
             dump = decode(rows)
             broken = [*dump.broken, *findings(dump.graph)]
             if lost:
@@ -99,7 +107,7 @@ class VmaDumper(Closing):
         if not new:
             return decode(rows[0])
         while new and len(seen) + len(new) <= FEW:
-            rows.append(_as_rows(self._iterator.read(sorted(new))))
+            rows.append(_as_rows(self._run(sorted(new))))
             seen |= new
             table = np.concatenate(rows)
             dump = decode(table)
@@ -121,16 +129,21 @@ class VmaDumper(Closing):
         return replace(decode(rows), resumed=resumed)
 
     def rows(self) -> int:
-        """How many rows a dump has now, only read: what no reader of the graph can do without."""
-        return len(self._read()[0])
+        """How many rows a dump of the graph has now, only read: what no reader of it can do without."""
+        return len(self._read(windows=0)[0])
 
     def files_of(self, pid: int) -> I64:
         """(address_space, device, inode) of every file that a process maps; of all processes, where it cannot be asked alone."""
         return _files(_Rows(_as_rows(self._iterator.read([pid]))))[0]
 
-    def _read(self, pids: Collection[int] | None = None) -> tuple[I64, int, int]:
+    def _run(self, pids: Collection[int] | None, windows: int = EVERY_WINDOW) -> memoryview:
+        return self._iterator.read(pids) if self._walk is None else self._walk.read(pids, windows=windows)
+
+    def _read(
+        self, pids: Collection[int] | None = None, *, windows: int = EVERY_WINDOW
+    ) -> tuple[I64, int, int]:
         """All rows of one dump, the rest of chains that were cut behind them; how many VMAs were resumed, and how many in vain."""
-        rows = _as_rows(self._iterator.read(pids))
+        rows = _as_rows(self._run(pids, windows))
         cut = _cut(rows)
         parts, resumed, lost = [rows], len(cut), 0
         while len(cut):
@@ -241,7 +254,30 @@ def decode(rows: I64) -> Dump:
     found = [(what, bad, mm) for what, bad in of_rows.items()]
     found += [(what, bad, of_chain) for what, bad in of_chains.items()]
     broken = [Finding(what, int(bad.sum()), find_rows(mms[bad], built.mms)) for what, bad, mms in found if bad.any()]
-    return Dump(built.graph, names[said][built.anon_vmas], files[:, 0], broken=broken, page_tables=page_tables)
+    return Dump(
+        built.graph,
+        names[said][built.anon_vmas],
+        files[:, 0],
+        broken=broken,
+        page_tables=page_tables,
+        walked=_walked(table, shown, built, len(vma)),
+    )
+
+
+def _walked(table: _Rows, shown: _Shown, built: Built, nr: int) -> Walked | None:
+    """What was read of the page tables of each VMA of the graph, when it was shown first."""
+    memory = table.at(MEMORY)
+    if not len(memory):
+        return None
+    row_of = np.full(nr, NONE)
+    row_of[shown.kept[built.vmas]] = np.arange(len(built.vmas))
+    found: list[I64] = []
+    for at, words in ((table.at(PAGE), range(6)), (memory, range(5))):
+        vma = row_of[np.searchsorted(table.first, at) - 1]
+        kept = vma != NONE
+        at, vma = (at, vma) if kept.all() else (at[kept], vma[kept])
+        found += [np.stack(table.columns(at, *words)), vma]
+    return walked(*found, built.graph.vmas.mm)
 
 
 def _each_once(first: I64) -> tuple[I64, I64]:
