@@ -169,7 +169,7 @@ def _kinds(rows: I64) -> I64:
 
 def _cut(rows: I64) -> I64:
     """(VMA, place) of each chain that was cut. A process that was shown twice, by threads, is so with the same VMA."""
-    cut = rows[_kinds(rows) == CUT][:, 1:3]
+    cut = rows[rows[:, 0].astype(np.int8) == CUT, 1:3]
     return np.unique(cut, axis=0) if cut.size else cut
 
 

@@ -13,6 +13,7 @@ import mmap
 import os
 import struct
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,6 +120,8 @@ class _Rows:
 
     def __init__(self) -> None:
         self._data, self._nr = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), 0
+        with suppress(OSError):  # no huge pages here
+            self._data.madvise(mmap.MADV_HUGEPAGE)
 
     def filled(self) -> memoryview:
         return memoryview(self._data)[: self._nr]
