@@ -20,6 +20,7 @@ from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.closing import Closing
 from rmaplab.host.pagemap import PM_PFN, Pagemap
+from rmaplab.host.page_tables import ADDRESS_IN_ENTRY, LEAF, PRESENT, PageTables
 from rmaplab.host.pages import PagePeeker
 from rmaplab.host.walked import EVERY_WINDOW, PAGE
 from rmaplab.machine.arrays import I64
@@ -28,8 +29,6 @@ SMALL_MM = 1024
 """Pages. Up to 4 MiB of addresses smaps_rollup costs more than the sums here: its file is opened, printed, read and parsed."""
 _CANDIDATES = 1 << 14
 _LEVELS = ((39, 30, 21, 12), (48, 39, 30, 21, 12))
-_ADDRESS_IN_ENTRY = 0x000FFFFFFFFFF000
-_PRESENT, _LEAF = 1, 1 << 7
 _TRIED, _ADDRESS = 4, 6
 _WALK, _WINDOWS_AT = struct.Struct("<2q4Q"), 32  # struct walk of bpf/task_pages.bpf.c
 
@@ -73,6 +72,7 @@ class PageWalk(Closing):
                     pages = rows[rows[:, 0] & 0xFFFFFFFF == PAGE]
                     mine = pages[(pages[:, _ADDRESS] >= first) & (pages[:, _ADDRESS] < first + len(own))]
                     if np.array_equal(mine[:, 1], pfns):
+                        self.tables = PageTables(peeker, page_offset, shifts)
                         return
         raise BpfUnavailable("page tables are not where they should be: pagemap is read instead")
 
@@ -95,9 +95,9 @@ def _page_offsets(peeker: PagePeeker, pgd: int, address: int, pfn: int, shifts: 
     for shift in shifts:
         words, good = peeker.peek(tables + (address >> shift & 511) * 8)
         entry = words[:, 0]
-        good &= (entry & _PRESENT) != 0
+        good &= (entry & PRESENT) != 0
         if shift in (30, 21):
-            good &= (entry & _LEAF) == 0
+            good &= (entry & LEAF) == 0
         bases, entry = bases[good], entry[good]
-        tables = bases + (entry & _ADDRESS_IN_ENTRY)
+        tables = bases + (entry & ADDRESS_IN_ENTRY)
     return bases[tables - bases >> 12 == pfn].tolist()

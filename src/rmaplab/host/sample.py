@@ -14,6 +14,7 @@ import numpy as np
 
 from rmaplab.host.draw import Drawn, Sample, all_of, draw, left_over, measure
 from rmaplab.host.pagemap import read_per_pfn
+from rmaplab.host.page_tables import PageTables
 from rmaplab.host.pages import MAPPING_FLAGS, PagePeeker
 from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump
@@ -26,6 +27,8 @@ VM_WRITE, VM_SHARED = 2, 8
 TRIES = 3
 WINDOWS = 1 << 16
 """A sample reads so many: 128 GiB of addresses, some 0.5 s; less has no sample."""
+MANY = 256
+"""Windows: fewer are read through pagemap before a walk to their tables would end."""
 
 
 class Looked(NamedTuple):
@@ -161,9 +164,20 @@ class _ThroughPagemap:
 class WithBpf(_ThroughPagemap):
     """Anonymous pages, by struct page."""
 
-    def __init__(self, dump: Dump, peeker: PagePeeker) -> None:
+    def __init__(self, dump: Dump, peeker: PagePeeker, tables: PageTables | None = None) -> None:
         super().__init__(dump.graph)
         self._pointers, self._peeker = dump.anon_vma_pointers, peeker
+        self._tables, self._mms = tables, dump.mm_pointers
+
+    def entries(self, windows: Windows) -> WindowEntries:
+        """What is present in some windows: of many small ones where it stands, of the others through pagemap."""
+        if self._tables is None or self._mms is None or len(windows.mm) < MANY:
+            return super().entries(windows)
+        found, left = self._tables.read(windows, self._mms)
+        others = super().entries(windows.at(left))
+        return WindowEntries(
+            np.concatenate([found.window, left[others.window]]), np.concatenate([found.pfn, others.pfn])
+        )
 
     def look(self, pfns: I64) -> Looked:
         """Neither a file's pages nor those that have been unmapped since count."""
@@ -206,13 +220,19 @@ def hidden_ones(graph: Graph, pages: Pages) -> Bools:
 
 
 def sample_pages(
-    dump: Dump, peeker: PagePeeker | None, mms: Bools, *, limit: int | None, seed: int
+    dump: Dump,
+    peeker: PagePeeker | None,
+    mms: Bools,
+    *,
+    limit: int | None,
+    seed: int,
+    tables: PageTables | None = None,
 ) -> tuple[Pages, Sample, Drawn]:
     """Of some address spaces: anonymous pages of VMAs with an anon_vma; without BPF, pages of private VMAs that can be written to."""
     vmas = dump.graph.vmas
     if peeker is not None:
         which = np.flatnonzero((vmas.anon_vma != NONE) & mms[vmas.mm])
-        return take(dump.graph, which, WithBpf(dump, peeker), limit=limit, seed=seed, known=_known(dump))
+        return take(dump.graph, which, WithBpf(dump, peeker, tables), limit=limit, seed=seed, known=_known(dump))
     which = np.flatnonzero((vmas.flags & (VM_WRITE | VM_SHARED) == VM_WRITE) & mms[vmas.mm])
     return take(dump.graph, which, WithoutBpf(dump.graph), limit=limit, seed=seed)
 

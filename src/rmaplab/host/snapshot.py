@@ -169,7 +169,10 @@ class CensusTaker(Closing):
             if pages and (self._peeker is not None or self.rung == Rung.PAGEMAP):
                 chosen = _by_mm(graph, scope)
                 seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
-                found, sample, drawn = sample_pages(dump, self._peeker, chosen, limit=limit, seed=seed)
+                tables = None if self._walk is None else self._walk.tables
+                found, sample, drawn = sample_pages(
+                    dump, self._peeker, chosen, limit=limit, seed=seed, tables=tables
+                )
                 graph = graph.with_pages(found)
                 since = _mapped_since(graph) if self._peeker is not None else []
             if not any(again for _, again in since) or nth + 1 == TRIES or time.monotonic() - began > BUDGET_S:

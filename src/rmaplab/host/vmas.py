@@ -54,6 +54,8 @@ class Dump:
     """Children and VMAs that anon_vmas count and nobody shows."""
     page_tables: I64 | None = None
     """Bytes by process; UNKNOWN where this kernel has no count, None where it was not asked."""
+    mm_pointers: I64 | None = None
+    """The kernel's addresses of mm_structs, by mm; None where it was not asked."""
     walked: Walked | None = None
     """What the iterator has read of page tables; None where it reads none."""
 
@@ -260,6 +262,7 @@ def decode(rows: I64) -> Dump:
         files[:, 0],
         broken=broken,
         page_tables=page_tables,
+        mm_pointers=built.mms,
         walked=_walked(table, shown, built, len(vma)),
     )
 
