@@ -1,7 +1,7 @@
-"""Page-table entries of many small windows, read where they are in the kernel's memory, 8 entries at once (pages.py's peek).
+r"""Page-table entries of many small windows, read where they are in the kernel's memory, 8 entries at once (pages.py's peek).
 
     pgd --> ... --> table of the last level --> entries of a window      the way of many windows at once, a level after another
-     \\___ walked again when the entries have been read: what is not on the same way any more is left, and so is what is no plain table
+     \___ walked again when the entries have been read: what is not on the same way any more is left, and so is what is no plain table
 
 pagemap would be asked a system call for each of them, or would read along what lies between. A table that is on its way before and after is
 not given back in between, so what was read are entries. x86-64, as page_walk.py has found its tables.

@@ -19,8 +19,8 @@ from rmaplab.host.bpf.btf import kernel_btf
 from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.closing import Closing
-from rmaplab.host.pagemap import PM_PFN, Pagemap
 from rmaplab.host.page_tables import ADDRESS_IN_ENTRY, LEAF, PRESENT, PageTables
+from rmaplab.host.pagemap import PM_PFN, Pagemap
 from rmaplab.host.pages import PagePeeker
 from rmaplab.host.walked import EVERY_WINDOW, PAGE
 from rmaplab.machine.arrays import I64
@@ -33,7 +33,7 @@ _TRIED, _ADDRESS = 4, 6
 _WALK, _WINDOWS_AT = struct.Struct("<2q4Q"), 32  # struct walk of bpf/task_pages.bpf.c
 
 
-class PageWalk(Closing):
+class WalkingIterator(Closing):
     """The iterator, loaded once. A context manager. Raises BpfUnavailable, where a kernel, or a machine, is not as it must be."""
 
     def __init__(self, peeker: PagePeeker) -> None:
@@ -100,4 +100,5 @@ def _page_offsets(peeker: PagePeeker, pgd: int, address: int, pfn: int, shifts: 
             good &= (entry & LEAF) == 0
         bases, entry = bases[good], entry[good]
         tables = bases + (entry & ADDRESS_IN_ENTRY)
-    return bases[tables - bases >> 12 == pfn].tolist()
+    found: list[int] = bases[tables - bases >> 12 == pfn].tolist()
+    return found

@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from rmaplab.host.draw import Drawn, Sample, all_of, draw, left_over, measure
-from rmaplab.host.pagemap import read_per_pfn
 from rmaplab.host.page_tables import PageTables
+from rmaplab.host.pagemap import read_per_pfn
 from rmaplab.host.pages import MAPPING_FLAGS, PagePeeker
 from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump

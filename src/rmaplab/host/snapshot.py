@@ -34,7 +34,7 @@ from rmaplab.host.footprint import (
     read_machine,
     read_task,
 )
-from rmaplab.host.page_walk import PageWalk
+from rmaplab.host.page_walk import WalkingIterator
 from rmaplab.host.pages import PagePeeker
 from rmaplab.host.procfs import processes, read_fields
 from rmaplab.host.rights import proc_is_mounted, what_is_hidden, why_no_counts, why_no_pages
@@ -124,10 +124,10 @@ class CensusTaker(Closing):
             self._peeker = None if no_pages else PagePeeker(self._dumper)
         except BpfUnavailable as error:
             self.missing.append(str(error))
-        self._walk: PageWalk | None = None
+        self._walk: WalkingIterator | None = None
         if self._dumper is not None and self._peeker is not None:
             with suppress(BpfUnavailable):  # pagemap and smaps_rollup say the same, and take longer
-                self._walk = PageWalk(self._peeker)
+                self._walk = WalkingIterator(self._peeker)
                 self._dumper.read_pages_by(self._walk)
         if self._dumper is None and not no_pages:
             no_pages = why_no_counts()
@@ -170,9 +170,7 @@ class CensusTaker(Closing):
                 chosen = _by_mm(graph, scope)
                 seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
                 tables = None if self._walk is None else self._walk.tables
-                found, sample, drawn = sample_pages(
-                    dump, self._peeker, chosen, limit=limit, seed=seed, tables=tables
-                )
+                found, sample, drawn = sample_pages(dump, self._peeker, chosen, limit=limit, seed=seed, tables=tables)
                 graph = graph.with_pages(found)
                 since = _mapped_since(graph) if self._peeker is not None else []
             if not any(again for _, again in since) or nth + 1 == TRIES or time.monotonic() - began > BUDGET_S:

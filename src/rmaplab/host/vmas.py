@@ -23,9 +23,21 @@ from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.host.closing import Closing
 from rmaplab.host.rights import proc_is_of_our_namespace
-from rmaplab.host.walked import EVERY_WINDOW, MEMORY, PAGE, PageReader, Walked, walked
-from rmaplab.machine.arrays import I64, Bools, Places, among, ascending_order, distinct, numbered
-from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Built, Chains, Files, Graph, Processes, Vmas, arrange, find_rows
+from rmaplab.host.walked import EVERY_WINDOW, MEMORY, PAGE, PageReader, WalkedTables, walked
+from rmaplab.machine.arrays import I64, Bools, Whereabouts, among, ascending_order, distinct, numbered
+from rmaplab.objects.graph import (
+    NONE,
+    UNKNOWN,
+    AnonVmas,
+    Built,
+    Chains,
+    Files,
+    Graph,
+    Processes,
+    Vmas,
+    arrange,
+    find_rows,
+)
 from rmaplab.objects.graph_check import Finding, findings, hidden
 from rmaplab.units import PAGE_SIZE
 
@@ -56,7 +68,7 @@ class Dump:
     """Bytes by process; UNKNOWN where this kernel has no count, None where it was not asked."""
     mm_pointers: I64 | None = None
     """The kernel's addresses of mm_structs, by mm; None where it was not asked."""
-    walked: Walked | None = None
+    walked: WalkedTables | None = None
     """What the iterator has read of page tables; None where it reads none."""
 
 
@@ -136,14 +148,12 @@ class VmaDumper(Closing):
 
     def files_of(self, pid: int) -> I64:
         """(address_space, device, inode) of every file that a process maps; of all processes, where it cannot be asked alone."""
-        return _files(_Rows(_as_rows(self._iterator.read([pid]))))[0]
+        return _files(_DumpRows(_as_rows(self._iterator.read([pid]))))[0]
 
     def _run(self, pids: Collection[int] | None, windows: int = EVERY_WINDOW) -> memoryview:
         return self._iterator.read(pids) if self._walk is None else self._walk.read(pids, windows=windows)
 
-    def _read(
-        self, pids: Collection[int] | None = None, *, windows: int = EVERY_WINDOW
-    ) -> tuple[I64, int, int]:
+    def _read(self, pids: Collection[int] | None = None, *, windows: int = EVERY_WINDOW) -> tuple[I64, int, int]:
         """All rows of one dump, the rest of chains that were cut behind them; how many VMAs were resumed, and how many in vain."""
         rows = _as_rows(self._run(pids, windows))
         cut = _cut(rows)
@@ -175,14 +185,16 @@ def _cut(rows: I64) -> I64:
     return np.unique(cut, axis=0) if cut.size else cut
 
 
-class _Rows:
+class _DumpRows:
     """The rows of a dump, by kind: where they are, and their columns."""
 
     def __init__(self, rows: I64) -> None:
         self._rows = rows
         self.kinds = rows[:, 0].astype(np.int8)
         self.first = self.at(VMA)
-        self.begins = np.flatnonzero((self.kinds == VMA) | (self.kinds == RESUMED)) if RESUMED in self.kinds else self.first
+        self.begins = (
+            np.flatnonzero((self.kinds == VMA) | (self.kinds == RESUMED)) if RESUMED in self.kinds else self.first
+        )
         more = self.first + 1
         if self.at(VMA_MORE).tobytes() != more.tobytes():
             raise BpfUnavailable("what our BPF program wrote makes no sense: rebuild it with make bpf")
@@ -192,16 +204,20 @@ class _Rows:
         return np.flatnonzero(self.kinds == kind)
 
     def columns(self, at: I64, *which: int) -> list[I64]:
-        """Some of the eight words of rows, as columns: so many rows at a time that they stay in a CPU's cache."""
+        """Some of the eight words of rows, as columns."""
+        return list(self.block(at, which))
+
+    def block(self, at: I64, which: Sequence[int]) -> I64:
+        """The same as one array: so many rows at a time that they stay in a CPU's cache."""
         found = np.empty((len(which), len(at)), np.int64)
         for begin in range(0, len(at), _AT_ONCE):
             part = self._rows[at[begin : begin + _AT_ONCE]]
             for column, word in zip(found, which, strict=True):
                 column[begin : begin + len(part)] = part[:, word]
-        return list(found)
+        return found
 
 
-class _Shown(NamedTuple):
+class _ShownVmas(NamedTuple):
     """Of the VMAs in a dump: the row where it was shown first, and whether it was otherwise there; which rows those are, ascending."""
 
     of_first: I64
@@ -211,7 +227,7 @@ class _Shown(NamedTuple):
 
 def decode(rows: I64) -> Dump:
     """A graph from the rows of one dump. `broken` says what the rows alone show to be wrong. O(n), and O(n log n) where it is out of order."""
-    table = _Rows(rows)
+    table = _DumpRows(rows)
     head, mm, vma, start, end, pgoff, flags, anon_vma = table.columns(table.first, *range(8))
     tasks = _tasks(table, mm)
     processes, page_tables = _processes(table, head, mm, tasks)
@@ -220,7 +236,7 @@ def decode(rows: I64) -> Dump:
     names, its_vma, root, parent, nr_children, nr_active = table.columns(chain_at, 1, 2, 3, 4, 5, 6)
     stray = (owner == NONE) | (its_vma != vma[owner])
 
-    places = Places(names)
+    places = Whereabouts(names)
     said, which = _each_once(places.first)
     unlike = np.zeros(len(which), np.bool_)
     for column in (root, parent, nr_children, nr_active):
@@ -231,12 +247,12 @@ def decode(rows: I64) -> Dump:
     row_of = np.full(len(vma) + 1, NONE)  # the last one is that of NONE
     row_of[shown.kept] = np.arange(len(shown.kept))
     counts = table.columns(chain_at[said], 0)[0] >> 32
-    columns = (mm, start, end, pgoff, flags, own, file)
+    vmas = Vmas(mm, start, end, pgoff, flags, own, file)
     if len(shown.kept) < len(vma):
-        columns = tuple(column[shown.kept] for column in columns)
+        vmas = Vmas(*(column[shown.kept] for column in vmas))
     built = arrange(
         processes,
-        Vmas(*columns),
+        vmas,
         AnonVmas(roots, parents, nr_children[said], nr_active[said], counts),
         Chains(row_of[owner], which),
         Files(files[:, 1], files[:, 2]),
@@ -267,29 +283,34 @@ def decode(rows: I64) -> Dump:
     )
 
 
-def _walked(table: _Rows, shown: _Shown, built: Built, nr: int) -> Walked | None:
+def _walked(table: _DumpRows, shown: _ShownVmas, built: Built, nr: int) -> WalkedTables | None:
     """What was read of the page tables of each VMA of the graph, when it was shown first."""
     memory = table.at(MEMORY)
     if not len(memory):
         return None
     row_of = np.full(nr, NONE)
     row_of[shown.kept[built.vmas]] = np.arange(len(built.vmas))
-    found: list[I64] = []
-    for at, words in ((table.at(PAGE), range(6)), (memory, range(5))):
-        vma = row_of[np.searchsorted(table.first, at) - 1]
-        kept = vma != NONE
-        at, vma = (at, vma) if kept.all() else (at[kept], vma[kept])
-        found += [np.stack(table.columns(at, *words)), vma]
-    return walked(*found, built.graph.vmas.mm)
+    pages, page_vma = _those_of(table, table.at(PAGE), row_of, 6)
+    sums, sums_vma = _those_of(table, memory, row_of, 5)
+    return walked(pages, page_vma, sums, sums_vma, built.graph.vmas.mm)
+
+
+def _those_of(table: _DumpRows, at: I64, row_of: I64, nr: int) -> tuple[I64, I64]:
+    """The first `nr` words of these rows as columns, and whose they are by `row_of` VMAs; nobody's are left out."""
+    vma = row_of[np.searchsorted(table.first, at) - 1]
+    kept = vma != NONE
+    if not kept.all():
+        at, vma = at[kept], vma[kept]
+    return table.block(at, range(nr)), vma
 
 
 def _each_once(first: I64) -> tuple[I64, I64]:
-    """Of Places.first: where something stands that was not there before, and by place which of these it is."""
+    """Of Whereabouts.first: where something stands that was not there before, and by place which of these it is."""
     new = first == np.arange(len(first))
     return np.flatnonzero(new), (np.cumsum(new) - 1)[first]
 
 
-def _tasks(table: _Rows, mm: I64) -> I64:
+def _tasks(table: _DumpRows, mm: I64) -> I64:
     """The rows with which a task, or another address space of it, begins. A task's VMAs come one after another."""
     (words,) = table.columns(table.first + 1, 3)
     tid, new = words >> 32, np.ones(len(mm), np.bool_)
@@ -297,7 +318,7 @@ def _tasks(table: _Rows, mm: I64) -> I64:
     return np.flatnonzero(new)
 
 
-def _processes(table: _Rows, head: I64, mm: I64, tasks: I64) -> tuple[Processes, I64]:
+def _processes(table: _DumpRows, head: I64, mm: I64, tasks: I64) -> tuple[Processes, I64]:
     """A row per pid, ascending: its first task; and the bytes of its page tables."""
     pid = head[tasks] >> 32
     said, *name, began, page_tables = table.columns(table.first[tasks] + 1, 0, 4, 5, 6, 7)
@@ -307,20 +328,20 @@ def _processes(table: _Rows, head: I64, mm: I64, tasks: I64) -> tuple[Processes,
     return Processes(pid[at], said[at] >> 32, comm, began[at], mm[tasks[at]]), page_tables[at]
 
 
-def _shown(table: _Rows, spaces: I64, vma: I64) -> _Shown:
+def _shown(table: _DumpRows, spaces: I64, vma: I64) -> _ShownVmas:
     """Tasks that share an mm all show its VMAs: a VMA is the row where it was shown first. `spaces` are the tasks' mms."""
     if len(distinct(spaces)) == len(spaces):
         every = np.arange(len(vma))
-        return _Shown(every, np.zeros(len(vma), np.bool_), every)
-    of_first = Places(vma).first
+        return _ShownVmas(every, np.zeros(len(vma), np.bool_), every)
+    of_first = Whereabouts(vma).first
     again = np.flatnonzero(of_first != np.arange(len(vma)))
     changed = np.zeros(len(vma), np.bool_)
     then, now = (np.stack(table.columns(table.first[at], *range(1, 8))) for at in (of_first[again], again))
     changed[again] = (then != now).any(axis=0)
-    return _Shown(of_first, changed, np.flatnonzero(of_first == np.arange(len(vma))))
+    return _ShownVmas(of_first, changed, np.flatnonzero(of_first == np.arange(len(vma))))
 
 
-def _chains(table: _Rows, shown: _Shown, vma: I64) -> tuple[I64, I64]:
+def _chains(table: _DumpRows, shown: _ShownVmas, vma: I64) -> tuple[I64, I64]:
     """Where the chains are, each once, and whose they are: a chain is in the list of the VMA that was begun last."""
     chains = table.at(CHAIN)
     begun = shown.of_first
@@ -331,7 +352,7 @@ def _chains(table: _Rows, shown: _Shown, vma: I64) -> tuple[I64, I64]:
         begun[~anew] = find_rows(table.columns(table.begins[~anew], 1)[0], vma)
     if len(shown.kept) < len(vma) and len(chains):
         (avc,) = table.columns(chains, 7)
-        chains = chains[_each_once(Places(avc).first)[0]]
+        chains = chains[_each_once(Whereabouts(avc).first)[0]]
     return chains, begun[np.searchsorted(table.begins, chains) - 1]
 
 
@@ -341,7 +362,7 @@ def _left(mm: I64, tasks: I64, processes: Processes) -> Bools:
     return np.repeat(left, np.diff(tasks, append=len(mm)))
 
 
-def _files(table: _Rows) -> tuple[I64, I64]:
+def _files(table: _DumpRows) -> tuple[I64, I64]:
     """Mapped files as rows (address_space, device, inode), and by VMA which of them it maps, or NONE."""
     (mapping,) = table.columns(table.first + 1, 1)
     maps = np.flatnonzero(mapping)

@@ -30,8 +30,9 @@ class PageReader(Protocol):
 
 
 class WalkedPages(NamedTuple):
-    """A row per anonymous page: the VMA (a row of the graph) it was found in, its PFN, folio->mapping, its own index, how many entries map it, its folio and
-    the pages of that. `whole` by VMA: all there are of it are here.
+    """A row per anonymous page: the VMA it was found in, PFN, folio->mapping, its own index, how many entries map it, its folio, the pages of that.
+
+    VMAs are rows of the graph. `whole` by VMA: all there are of it are here.
     """
 
     vma: I64
@@ -55,14 +56,14 @@ class WalkedMemory(NamedTuple):
     shmem: Bools
 
 
-class Walked(NamedTuple):
+class WalkedTables(NamedTuple):
     """Both."""
 
     pages: WalkedPages
     memory: WalkedMemory
 
 
-def walked(pages: I64, page_vma: I64, memory: I64, memory_vma: I64, mm: I64) -> Walked:
+def walked(pages: I64, page_vma: I64, memory: I64, memory_vma: I64, mm: I64) -> WalkedTables:
     """Of rows PAGE and MEMORY, as columns of eight words, and whose they are: rows of VMAs, each VMA once. `mm` is by VMA. O(rows)."""
     unlike, nr = memory[0] >> 32, int(mm.max(initial=-1)) + 1
     whole = np.zeros(len(mm), np.bool_)
@@ -78,7 +79,7 @@ def walked(pages: I64, page_vma: I64, memory: I64, memory_vma: I64, mm: I64) -> 
     shmem[of_mm[unlike & SHMEM != 0]] = True
     sums = (present * PAGE_BYTES, pss >> 10 + _PSS_SHIFT << 10, private * PAGE_BYTES, ksm * PAGE_BYTES)
     words = (pages[1], pages[2], pages[3], pages[0] >> 32, pages[4], pages[5])
-    return Walked(WalkedPages(page_vma, *words, whole), WalkedMemory(*sums, known, shmem))
+    return WalkedTables(WalkedPages(page_vma, *words, whole), WalkedMemory(*sums, known, shmem))
 
 
 def _sums(numbers: I64, group: I64, nr: int) -> I64:

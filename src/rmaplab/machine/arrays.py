@@ -16,10 +16,6 @@ Words = U32 | I64
 """RAM as words: of 4 bytes where page-table entries have 4, else of 8."""
 
 
-NONE = -1
-"""No such row."""
-
-
 def distinct(numbers: I64) -> I64:
     """Each number once, ascending. O(n log n); np.unique() hashes whole numbers, which takes several times as long for millions."""
     line = np.sort(numbers)
@@ -99,7 +95,7 @@ _CHUNK, _GRAIN = 21, 6
 _MOST_CHUNKS = 1 << 22
 
 
-class Places:
+class Whereabouts:
     """Where each of some numbers stands first: found without a sort where they are addresses of objects of 64 bytes or more.
 
         address   | chunk of 2 MiB | grain of 64 bytes | ...
@@ -127,7 +123,7 @@ class Places:
         chunk = self.numbers - self._low >> _CHUNK
         used = np.zeros(nr, np.bool_)
         used[chunk] = True
-        self._table_of: I64 = np.where(used, (np.cumsum(used) - 1) << _CHUNK - _GRAIN, NONE)
+        self._table_of: I64 = np.where(used, (np.cumsum(used) - 1) << _CHUNK - _GRAIN, -1)
         self._table = np.empty(int(used.sum()) << _CHUNK - _GRAIN, np.int32)  # rows that are not written take no memory
         row = self._row(self.numbers, chunk)
         self._nr_chunks, nth = nr, np.arange(len(row), dtype=np.int32)
@@ -139,28 +135,28 @@ class Places:
         return self._table_of[chunk] + ((numbers - self._low) >> _GRAIN & (1 << _CHUNK - _GRAIN) - 1)
 
     def find(self, wanted: I64) -> I64:
-        """Where each of `wanted` stands first, or NONE (-1)."""
+        """Where each of `wanted` stands first, or -1."""
         if not len(self.numbers):
-            return np.full(len(wanted), NONE)
+            return np.full(len(wanted), -1)
         if not self._nr_chunks:
             return self._find_by_order(wanted)
         chunk = wanted - self._low >> _CHUNK
         chunk[(chunk < 0) | (chunk >= self._nr_chunks)] = 0
         at = self._table[self._row(wanted, chunk).clip(0)].clip(0, len(self.numbers) - 1).astype(np.int64)
-        return np.where(self.numbers[at] == wanted, at, NONE)
+        return np.where(self.numbers[at] == wanted, at, -1)
 
     def _find_by_order(self, wanted: I64) -> I64:
         order = ascending_order(np.ascontiguousarray(wanted))
         line = wanted[order]
         at = np.searchsorted(self._names, line).clip(max=len(self._names) - 1)
         found = np.empty(len(wanted), np.int64)
-        found[order] = np.where(self._names[at] == line, self._which[at], NONE)
+        found[order] = np.where(self._names[at] == line, self._which[at], -1)
         return found
 
 
 def met(numbers: I64) -> tuple[I64, I64]:
     """Where each number stands that was not there before, ascending; by place which of these numbers stands there."""
-    first = Places(numbers).first
+    first = Whereabouts(numbers).first
     new = first == np.arange(len(first))
     nth: I64 = np.cumsum(new) - 1
     return np.flatnonzero(new), nth[first]

@@ -22,12 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rmaplab.machine.arrays import NONE, F64, I64, Places, ascending_order, distinct, numbered
+from rmaplab.machine.arrays import F64, I64, Whereabouts, ascending_order, distinct, numbered
 
 Bytes = npt.NDArray[np.bytes_]
 
 Stretches = tuple[I64, I64, I64, I64]
 
+NONE = -1
+"""No such row: a VMA without anon_vma, memory without file."""
 ACCESS = 0xF
 """VM_READ, VM_WRITE, VM_EXEC, VM_SHARED: the same in every kernel."""
 UNKNOWN = -1
@@ -271,7 +273,9 @@ def _begins_and_ends(owner: I64, begin: I64, end: I64) -> tuple[I64, I64, I64]:
         order = ascending_order(np.concatenate([begin, end]), np.concatenate([owner, owner]))
         step = np.where(order < len(owner), 1, -1)
         return np.concatenate([owner, owner])[order], np.concatenate([begin, end])[order], step
-    words = np.concatenate([owner, owner])  # all three as one word: no order is looked for, and nothing has to be put into it
+    words = np.concatenate(
+        [owner, owner]
+    )  # all three as one word: no order is looked for, and nothing has to be put into it
     words <<= width + 1
     words[: len(owner)] |= begin - low << 1
     words[len(owner) :] |= (end - low << 1) + 1
@@ -306,7 +310,7 @@ def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains,
     by row. `chains` and `vmas.file` are rows already. VMAs of an mm that no process has are left out, and anon_vmas that no VMA
     hangs on; a root or parent that is not there is replaced by the anon_vma itself. O(n log n).
     """
-    row_of = Places(names).find
+    row_of = Whereabouts(names).find
     anon_vmas = anon_vmas._replace(root=row_of(anon_vmas.root), parent=row_of(anon_vmas.parent))
     return arrange(processes, vmas._replace(anon_vma=row_of(vmas.anon_vma)), anon_vmas, chains, files)
 
@@ -349,7 +353,9 @@ def arrange(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chain
     itself = np.arange(len(met))
     root, parent = (np.where(row == NONE, itself, row) for row in (anon_vmas.root, anon_vmas.parent))
     anon_vmas = anon_vmas._replace(root=root, parent=parent)
-    return Built(Graph(processes, vmas._replace(mm=mm), anon_vmas, Chains(owner, hangs_on), files), vma_rows, met, mm_names)
+    return Built(
+        Graph(processes, vmas._replace(mm=mm), anon_vmas, Chains(owner, hangs_on), files), vma_rows, met, mm_names
+    )
 
 
 def _counts_up(rows: I64) -> bool:
@@ -361,12 +367,13 @@ def _of_runs(wanted: I64, names: I64) -> I64:
     """As find_rows(), each run of equal ones looked up once."""
     new = np.ones(len(wanted), np.bool_)
     np.not_equal(wanted[1:], wanted[:-1], out=new[1:])
-    return find_rows(wanted[new], names)[np.cumsum(new) - 1]
+    nth: I64 = np.cumsum(new) - 1
+    return find_rows(wanted[new], names)[nth]
 
 
 def find_rows(wanted: I64, names: I64) -> I64:
     """Where each of `wanted` stands in `names`, or NONE."""
-    return Places(names).find(wanted)
+    return Whereabouts(names).find(wanted)
 
 
 def unique_pairs(one: I64, other: I64) -> tuple[I64, I64]:
