@@ -85,7 +85,7 @@ def test_a_line_of_forks_costs_what_is_published(dumper: VmaDumper, forks: Forks
     assert counts(dump, pids)[2] == vmas * processes * (processes + 1) // 2
     inside = window(dump.graph, pids)
     assert dump.graph.chain_lengths()[inside].max() == processes
-    assert dump.graph.depths()[dump.graph.vmas.anon_vma[inside]].max() == processes
+    assert dump.graph.depths[dump.graph.vmas.anon_vma[inside]].max() == processes
     assert len(np.unique(dump.graph.families[dump.graph.vmas.mm[inside]])) == 1
 
 

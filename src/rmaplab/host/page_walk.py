@@ -29,7 +29,7 @@ SMALL_MM = 1024
 """Pages. Up to 4 MiB of addresses smaps_rollup costs more than the sums here: its file is opened, printed, read and parsed."""
 _CANDIDATES = 1 << 14
 _LEVELS = ((39, 30, 21, 12), (48, 39, 30, 21, 12))
-_TRIED, _ADDRESS = 4, 6
+_TRIED, _INDEX, _ADDRESS = 4, 3, 6
 _WALK, _WINDOWS_AT = struct.Struct("<2q4Q"), 32  # struct walk of bpf/task_pages.bpf.c
 
 
@@ -71,7 +71,8 @@ class WalkingIterator(Closing):
                     rows = _as_rows(self.read([os.getpid()]))
                     pages = rows[rows[:, 0] & 0xFFFFFFFF == PAGE]
                     mine = pages[(pages[:, _ADDRESS] >= first) & (pages[:, _ADDRESS] < first + len(own))]
-                    if np.array_equal(mine[:, 1], pfns):
+                    there = mine[:, _ADDRESS] >> 12  # an anonymous page's index is where it was first mapped
+                    if np.array_equal(mine[:, 1], pfns) and np.array_equal(mine[:, _INDEX], there):
                         self.tables = PageTables(peeker, page_offset, shifts)
                         return
         raise BpfUnavailable("page tables are not where they should be: pagemap is read instead")

@@ -125,10 +125,7 @@ class CensusTaker(Closing):
         except BpfUnavailable as error:
             self.missing.append(str(error))
         self._walk: WalkingIterator | None = None
-        if self._dumper is not None and self._peeker is not None:
-            with suppress(BpfUnavailable):  # pagemap and smaps_rollup say the same, and take longer
-                self._walk = WalkingIterator(self._peeker)
-                self._dumper.read_pages_by(self._walk)
+        self._may_walk = self._dumper is not None and self._peeker is not None
         if self._dumper is None and not no_pages:
             no_pages = why_no_counts()
         self.missing += no_pages
@@ -146,6 +143,21 @@ class CensusTaker(Closing):
             if part is not None:
                 part.close()
 
+    def _find_page_tables(self) -> None:
+        """Have dumps read page tables too, if that can be; once, and for those who look at everybody: it takes as long as a look at a few."""
+        if self._may_walk and self._dumper is not None and self._peeker is not None:
+            self._may_walk = False
+            with suppress(BpfUnavailable):  # pagemap and smaps_rollup say the same, and take longer
+                self._walk = WalkingIterator(self._peeker)
+                self._dumper.read_pages_by(self._walk)
+
+    def read_rows(self) -> int:
+        """How many rows a full dump has now, only read: the kernel's part of a look, as far as processes are small. 0 without BPF."""
+        if self._dumper is None:
+            return 0
+        self._find_page_tables()
+        return self._dumper.rows(windows=EVERY_WINDOW)
+
     def look(
         self,
         wanted: Wanted = EVERYBODY,
@@ -162,6 +174,8 @@ class CensusTaker(Closing):
         """
         began, torn = time.monotonic(), 0
         limit = None if full or not wanted.everybody else WINDOWS
+        if wanted.everybody:
+            self._find_page_tables()
         for nth in range(TRIES):
             dump, unseen, scope = self._look_at_vmas(wanted, limit if pages else 0)
             torn += dump.torn

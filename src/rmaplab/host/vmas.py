@@ -142,13 +142,14 @@ class VmaDumper(Closing):
         rows, resumed, _ = self._read(pids)
         return replace(decode(rows), resumed=resumed)
 
-    def rows(self) -> int:
-        """How many rows a dump of the graph has now, only read: what no reader of it can do without."""
-        return len(self._read(windows=0)[0])
+    def rows(self, *, windows: int = 0) -> int:
+        """How many rows a dump of the graph has now, only read: what no reader of it can do without; with the pages of so many VMAs."""
+        return len(self._read(windows=windows)[0])
 
     def files_of(self, pid: int) -> I64:
         """(address_space, device, inode) of every file that a process maps; of all processes, where it cannot be asked alone."""
-        return _files(_DumpRows(_as_rows(self._iterator.read([pid]))))[0]
+        table = _DumpRows(_as_rows(self._iterator.read([pid])))
+        return _files(table, *table.columns(table.first + 1, 1))[0]
 
     def _run(self, pids: Collection[int] | None, windows: int = EVERY_WINDOW) -> memoryview:
         return self._iterator.read(pids) if self._walk is None else self._walk.read(pids, windows=windows)
@@ -229,11 +230,12 @@ def decode(rows: I64) -> Dump:
     """A graph from the rows of one dump. `broken` says what the rows alone show to be wrong. O(n), and O(n log n) where it is out of order."""
     table = _DumpRows(rows)
     head, mm, vma, start, end, pgoff, flags, anon_vma = table.columns(table.first, *range(8))
-    tasks = _tasks(table, mm)
+    mapping, words = table.columns(table.first + 1, 1, 3)
+    tasks = _tasks(words >> 32, mm)
     processes, page_tables = _processes(table, head, mm, tasks)
     shown = _shown(table, mm[tasks], vma)
     chain_at, owner = _chains(table, shown, vma)
-    names, its_vma, root, parent, nr_children, nr_active = table.columns(chain_at, 1, 2, 3, 4, 5, 6)
+    refcount, names, its_vma, root, parent, nr_children, nr_active = table.columns(chain_at, *range(7))
     stray = (owner == NONE) | (its_vma != vma[owner])
 
     places = Whereabouts(names)
@@ -243,17 +245,16 @@ def decode(rows: I64) -> Dump:
         unlike |= column != column[places.first]
     place = np.append(which, NONE)
     own, roots, parents = (place[places.find(wanted)] for wanted in (anon_vma, root[said], parent[said]))
-    files, file = _files(table)
+    files, file = _files(table, mapping)
     row_of = np.full(len(vma) + 1, NONE)  # the last one is that of NONE
     row_of[shown.kept] = np.arange(len(shown.kept))
-    counts = table.columns(chain_at[said], 0)[0] >> 32
     vmas = Vmas(mm, start, end, pgoff, flags, own, file)
     if len(shown.kept) < len(vma):
         vmas = Vmas(*(column[shown.kept] for column in vmas))
     built = arrange(
         processes,
         vmas,
-        AnonVmas(roots, parents, nr_children[said], nr_active[said], counts),
+        AnonVmas(roots, parents, nr_children[said], nr_active[said], refcount[said] >> 32),
         Chains(row_of[owner], which),
         Files(files[:, 1], files[:, 2]),
     )
@@ -310,10 +311,9 @@ def _each_once(first: I64) -> tuple[I64, I64]:
     return np.flatnonzero(new), (np.cumsum(new) - 1)[first]
 
 
-def _tasks(table: _DumpRows, mm: I64) -> I64:
+def _tasks(tid: I64, mm: I64) -> I64:
     """The rows with which a task, or another address space of it, begins. A task's VMAs come one after another."""
-    (words,) = table.columns(table.first + 1, 3)
-    tid, new = words >> 32, np.ones(len(mm), np.bool_)
+    new = np.ones(len(mm), np.bool_)
     new[1:] = (tid[1:] != tid[:-1]) | (mm[1:] != mm[:-1])
     return np.flatnonzero(new)
 
@@ -362,9 +362,8 @@ def _left(mm: I64, tasks: I64, processes: Processes) -> Bools:
     return np.repeat(left, np.diff(tasks, append=len(mm)))
 
 
-def _files(table: _DumpRows) -> tuple[I64, I64]:
+def _files(table: _DumpRows, mapping: I64) -> tuple[I64, I64]:
     """Mapped files as rows (address_space, device, inode), and by VMA which of them it maps, or NONE."""
-    (mapping,) = table.columns(table.first + 1, 1)
     maps = np.flatnonzero(mapping)
     _, at, which = numbered(mapping[maps])
     file = np.full(len(mapping), NONE)

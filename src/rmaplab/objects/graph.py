@@ -123,7 +123,7 @@ class Graph:
     def with_pages(self, pages: Pages | None) -> Graph:
         """The same with these pages; what was worked out of the rest need not be again."""
         other = replace(self, pages=pages)
-        for name in ("families", "stretches"):
+        for name in ("depths", "families", "stretches"):
             if name in vars(self):
                 vars(other)[name] = vars(self)[name]
         return other
@@ -219,6 +219,7 @@ class Graph:
         """Chains by VMA. O(chains)."""
         return np.bincount(self.chains.vma, minlength=len(self.vmas.mm)).astype(np.int64)
 
+    @cached_property
     def depths(self) -> I64:
         """Generation by anon_vma: 1 for a root, its parent's + 1 for others. O(anon_vmas x depth); 0 where parents run in a circle."""
         parent, depth = self.anon_vmas.parent, np.zeros(len(self.anon_vmas.parent), np.int64)
@@ -330,8 +331,7 @@ def arrange(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chain
     row_of = np.full(len(mm), NONE)
     row_of[vma_rows] = np.arange(len(vma_rows))
     if len(vma_rows) < len(order) or not _counts_up(order):
-        vmas = Vmas(*(column[vma_rows] for column in vmas))
-        mm = mm[vma_rows]
+        vmas, mm = Vmas(*(column[vma_rows] for column in vmas)), mm[vma_rows]
 
     owner = np.where(chains.vma == NONE, NONE, row_of[chains.vma])
     hangs_on = chains.anon_vma

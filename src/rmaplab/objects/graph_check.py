@@ -41,7 +41,7 @@ def findings(graph: Graph) -> list[Finding]:
     of_anon_vmas = {
         "have a root that has another root": root_of[root_of] != root_of,
         "have a parent of another root": root_of[anon_vmas.parent] != root_of,
-        "are not reached from a root": graph.depths() == 0,
+        "are not reached from a root": graph.depths == 0,
         "are their own parent and no root": (anon_vmas.parent == itself) & (root_of != itself),
         "have more children than num_children": _exceeds(children, anon_vmas.num_children),
         "have more VMAs than num_active_vmas": _exceeds(active, anon_vmas.num_active_vmas),
