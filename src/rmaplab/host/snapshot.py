@@ -34,6 +34,7 @@ from rmaplab.host.footprint import (
     read_machine,
     read_task,
 )
+from rmaplab.host.heap import keep_freed_memory
 from rmaplab.host.page_walk import WalkingIterator
 from rmaplab.host.pages import PagePeeker
 from rmaplab.host.procfs import processes, read_fields
@@ -115,6 +116,7 @@ class CensusTaker(Closing):
     """Finds its rung once, then looks as often as asked. A context manager."""
 
     def __init__(self) -> None:
+        keep_freed_memory()
         self.missing: list[str] = []
         self._dumper: VmaDumper | None = None
         self._peeker: PagePeeker | None = None

@@ -91,18 +91,19 @@ def among(numbers: I64, ascending: I64) -> Bools:
     return found
 
 
-_CHUNK, _GRAIN = 21, 6
-_MOST_CHUNKS = 1 << 22
+_CHUNK, _GRAIN = 18, 6
+_MOST_CHUNKS, _FEW = 1 << 22, 1 << 12
+_SPARSE = 64  # table rows a number: more, and a sort takes less
 
 
 class Whereabouts:
     """Where each of some numbers stands first: found without a sort where they are addresses of objects of 64 bytes or more.
 
-        address   | chunk of 2 MiB | grain of 64 bytes | ...
+        address   | chunk of 256 KiB | grain of 64 bytes | ...
                         |                  |
                     which table ------> its row: where the number stands first       a table for each chunk that is in use
 
-    Numbers that are none, two in one grain or spread over 2^43, are sorted. O(n) and O(n log n).
+    Numbers that are none, two in one grain, few in each chunk or spread over 2^40, are sorted. O(n) and O(n log n).
     """
 
     def __init__(self, numbers: I64) -> None:
@@ -113,16 +114,18 @@ class Whereabouts:
         if len(self.numbers):
             self._low = int(self.numbers.min()) >> _CHUNK << _CHUNK
             nr = (int(self.numbers.max()) - self._low >> _CHUNK) + 1
-            if nr > _MOST_CHUNKS or not self._fill(nr):
+            if nr > min(_MOST_CHUNKS, _FEW + _SPARSE * len(self.numbers)) or not self._fill(nr):
                 self._nr_chunks, self._table = 0, np.zeros(0, np.int32)
                 self._names, which, row = numbered(self.numbers)
                 self._which, self.first = which, which[row]
 
     def _fill(self, nr: int) -> bool:
-        """Make the tables; False if two numbers have one grain."""
+        """Make the tables; False if two numbers have one grain, or tables were too many."""
         chunk = self.numbers - self._low >> _CHUNK
         used = np.zeros(nr, np.bool_)
         used[chunk] = True
+        if int(used.sum()) << _CHUNK - _GRAIN > (_FEW + len(self.numbers)) * _SPARSE:
+            return False
         self._table_of: I64 = np.where(used, (np.cumsum(used) - 1) << _CHUNK - _GRAIN, -1)
         self._table = np.empty(int(used.sum()) << _CHUNK - _GRAIN, np.int32)  # rows that are not written take no memory
         row = self._row(self.numbers, chunk)
