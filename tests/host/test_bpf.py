@@ -216,9 +216,11 @@ def test_a_kernel_without_the_iterator_is_told_so() -> None:
 
 @needs_btf
 def test_a_kernel_without_a_function_for_programs_is_told_so() -> None:
-    """Linux 6.1 has no bpf_rdonly_cast: whoever wants page tables reads pagemap there."""
-    with pytest.raises(BpfUnavailable, match=r"no bpf_rdonly_cast\(\)"):
-        Iterator("task_pages", kernel=without(["bpf_rdonly_cast"]))
+    """Linux 6.1 has none that counts: whoever wants page tables reads pagemap there. What was opened until then is closed."""
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(BpfUnavailable, match=r"no bpf_iter_num_destroy\(\)"):
+        Iterator("task_pages", kernel=without(["bpf_iter_num_destroy"]))
+    assert set(Path("/proc/self/fd").iterdir()) == before
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

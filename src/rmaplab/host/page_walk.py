@@ -30,6 +30,7 @@ SMALL_MM = 1024
 _CANDIDATES = 1 << 14
 _LEVELS = ((39, 30, 21, 12), (48, 39, 30, 21, 12))
 _TRIED, _INDEX, _ADDRESS = 4, 3, 6
+_TRIES = 3  # a page of ours may be moved meanwhile
 _WALK, _WINDOWS_AT = struct.Struct("<2q4Q"), 32  # struct walk of bpf/task_pages.bpf.c
 
 
@@ -57,25 +58,35 @@ class WalkingIterator(Closing):
 
     def _find_tables(self, peeker: PagePeeker) -> None:
         """Fill the map. Raises BpfUnavailable if no page_offset leads to pages of our own."""
-        with mmap.mmap(-1, _TRIED * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as own:
-            for at in range(0, len(own), mmap.PAGESIZE):
-                own[at] = 1
-            first = np.frombuffer(own, np.uint8, 1).ctypes.data
-            with Pagemap(os.getpid()) as pagemap:
-                pfns = (pagemap.entries(first, first + len(own)) & np.uint64(PM_PFN)).astype(np.int64)
-            pgd = self._pgd(peeker)
-            for shifts in _LEVELS:
-                for page_offset in _page_offsets(peeker, pgd, first, int(pfns[0]), shifts):
-                    words = (page_offset, peeker.vmemmap, peeker.head_flag, shifts[0], 0, SMALL_MM)
-                    _WALK.pack_into(self._walk, 0, *words)
-                    rows = _as_rows(self.read([os.getpid()]))
-                    pages = rows[rows[:, 0] & 0xFFFFFFFF == PAGE]
-                    mine = pages[(pages[:, _ADDRESS] >= first) & (pages[:, _ADDRESS] < first + len(own))]
-                    there = mine[:, _ADDRESS] >> 12  # an anonymous page's index is where it was first mapped
-                    if np.array_equal(mine[:, 1], pfns) and np.array_equal(mine[:, _INDEX], there):
-                        self.tables = PageTables(peeker, page_offset, shifts)
-                        return
-        raise BpfUnavailable("page tables are not where they should be: pagemap is read instead")
+        memfd = os.memfd_create("rmaplab-walk")
+        try:
+            os.ftruncate(memfd, _TRIED * mmap.PAGESIZE)
+            # a file's, that it does not become part of a larger VMA beside it
+            with mmap.mmap(memfd, 0, flags=mmap.MAP_PRIVATE) as own:
+                for at in range(0, len(own), mmap.PAGESIZE):
+                    own[at] = 1
+                first = np.frombuffer(own, np.uint8, 1).ctypes.data
+                pgd = self._pgd(peeker)
+                if not any(self._try(peeker, pgd, first, shifts) for shifts in _LEVELS * _TRIES):
+                    raise BpfUnavailable("page tables are not where they should be: pagemap is read instead")
+        finally:
+            os.close(memfd)
+
+    def _try(self, peeker: PagePeeker, pgd: int, first: int, shifts: tuple[int, ...]) -> bool:
+        """Whether tables of these levels lead to our pages from `first` on, and to what their struct pages say; the map is filled then."""
+        nth = np.arange(_TRIED)
+        with Pagemap(os.getpid()) as pagemap:
+            words = pagemap.entries(first, first + _TRIED * mmap.PAGESIZE)
+        pfns = (words & np.uint64(PM_PFN)).astype(np.int64)
+        for page_offset in _page_offsets(peeker, pgd, first, int(pfns[0]), shifts):
+            _WALK.pack_into(self._walk, 0, page_offset, peeker.vmemmap, peeker.head_flag, shifts[0], 0, SMALL_MM)
+            rows = _as_rows(self.read([os.getpid()]))
+            pages = rows[rows[:, 0] & 0xFFFFFFFF == PAGE]
+            mine = pages[np.isin(pages[:, _ADDRESS], first + nth * mmap.PAGESIZE)]
+            if np.array_equal(mine[:, [1, _INDEX]], np.stack([pfns, nth], axis=1)):
+                self.tables = PageTables(peeker, page_offset, shifts)
+                return True
+        return False
 
     def _pgd(self, peeker: PagePeeker) -> int:
         """The address of our own topmost table."""

@@ -73,6 +73,9 @@ class Iterator(Closing):
         except OSError as error:
             self.close()
             raise BpfUnavailable(_why(error)) from None
+        except BpfUnavailable:
+            self.close()
+            raise
 
     def _keep(self, fd: int) -> int:
         self._fds.append(fd)
