@@ -85,7 +85,7 @@ def test_a_line_of_forks_costs_what_is_published(dumper: VmaDumper, forks: Forks
     assert counts(dump, pids)[2] == vmas * processes * (processes + 1) // 2
     inside = window(dump.graph, pids)
     assert dump.graph.chain_lengths()[inside].max() == processes
-    assert dump.graph.depths()[dump.graph.vmas.anon_vma[inside]].max() == processes
+    assert dump.graph.depths[dump.graph.vmas.anon_vma[inside]].max() == processes
     assert len(np.unique(dump.graph.families[dump.graph.vmas.mm[inside]])) == 1
 
 
@@ -232,10 +232,10 @@ def test_a_torn_dump_is_read_again_and_counted(dumper: VmaDumper, monkeypatch: p
     torn = whole[0].copy()
     torn[np.flatnonzero(torn[:, 0] & 0xFFFFFFFF == CHAIN), 2] += 8
     reads = [torn, torn, whole[0], whole[0]]
-    monkeypatch.setattr(dumper, "_read", lambda: (reads.pop(0), 0, 0))
+    monkeypatch.setattr(dumper, "_read", lambda **_: (reads.pop(0), 0, 0))
     dump = dumper.dump()
     assert (dump.torn, dump.broken) == (2, [])
-    monkeypatch.setattr(dumper, "_read", lambda: (torn, 0, 0))
+    monkeypatch.setattr(dumper, "_read", lambda **_: (torn, 0, 0))
     dump = dumper.dump()
     assert dump.torn == module.TRIES - 1
     assert dump.broken

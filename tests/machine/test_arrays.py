@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rmaplab.machine.arrays import I64, among, ascending_order, numbered
+from rmaplab.machine.arrays import I64, Whereabouts, among, ascending_order, numbered
 from rmaplab.objects.graph import NONE, find_rows
 
 RNG = np.random.default_rng(13)
@@ -39,3 +39,29 @@ def test_numbers_are_looked_up_in_any_order(name: str) -> None:
     where = {name: row for row, name in enumerate(names.tolist())}
     assert find_rows(numbers, names).tolist() == [where.get(number, NONE) for number in numbers.tolist()]
     assert among(numbers, np.sort(names)).tolist() == np.isin(numbers, names).tolist()
+
+
+NAMES = COLUMNS | {
+    "addresses of objects": -(1 << 47) + 104 * RNG.integers(0, 5000, 1000),
+    "far apart": (1 << 30) * RNG.integers(-3, 3, 100) + 64 * RNG.integers(0, 9, 100),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_a_number_stands_first(name: str) -> None:
+    """By a table where that can be, by a sort where two numbers have one place in it: the same, and what is not there is nowhere."""
+    numbers: I64 = NAMES[name]
+    where: dict[int, int] = {}
+    for place, number in enumerate(numbers.tolist()):
+        where.setdefault(number, place)
+    places = Whereabouts(numbers)
+    wanted = np.concatenate([numbers, numbers ^ 1, numbers ^ (1 << 6), numbers ^ (1 << 21), numbers ^ (1 << 62)])
+    assert places.first.tolist() == [where[number] for number in numbers.tolist()]
+    assert places.find(wanted).tolist() == [where.get(number, NONE) for number in wanted.tolist()]
+
+
+def test_two_keys_are_in_order_if_the_last_is_and_the_first_where_it_is_equal() -> None:
+    """Whatever the others do."""
+    for first, last in (([5, 9, 1], [0, 0, 1]), ([5, 4, 1], [0, 0, 1]), ([1, 2, 3], [1, 0, 1]), ([], [])):
+        keys = np.array(first, np.int64), np.array(last, np.int64)
+        assert ascending_order(*keys).tolist() == np.lexsort(keys).tolist()

@@ -147,7 +147,7 @@ def test_flat_forks_have_the_published_number_of_chains(children: int, chains: i
         family.fork(1, 2 + child)
     graph = family.graph()
     assert (len(graph.chains.vma), len(graph.anon_vmas.root)) == (chains, 2 + 2 * children)
-    assert graph.depths().max() == 2
+    assert graph.depths.max() == 2
 
 
 def test_depths_follow_a_chain_of_forks() -> None:
@@ -158,7 +158,7 @@ def test_depths_follow_a_chain_of_forks() -> None:
         family.fork(pid - 1, pid)
     graph = family.graph()
     assert len(graph.chains.vma) == 2 * 30 * 31 // 2
-    assert sorted(graph.depths().tolist()) == sorted([*range(1, 31)] * 2)
+    assert sorted(graph.depths.tolist()) == sorted([*range(1, 31)] * 2)
     assert graph.chain_lengths().max() == 30
 
 
@@ -263,7 +263,7 @@ def test_an_empty_machine_is_sound() -> None:
         none,
     ).graph
     assert (findings(empty), hidden(empty), empty.nr_mms) == ([], (0, 0), 0)
-    assert [len(column) for column in (*empty.stretches, empty.families, empty.depths())] == [0] * 6
+    assert [len(column) for column in (*empty.stretches, empty.families, empty.depths)] == [0] * 6
 
 
 @pytest.mark.parametrize("damage", ["short", "outside", "missing"])

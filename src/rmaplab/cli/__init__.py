@@ -25,6 +25,7 @@ from rmaplab.cli.options import Verbs
 from rmaplab.cli.streams import Ended, Unwritable, ended_by_signal, let_go, prepare
 from rmaplab.errors import RmaplabError, SyscallError, UsageError
 from rmaplab.harmless import printable
+from rmaplab.machine.sorting import sort_without_slow_instructions
 
 VERBS = {
     "compare": "Run a workload on several kernels, side by side.",
@@ -126,12 +127,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _start_light() -> None:
-    """What libraries do for long programs, and most of ours are over in a fraction of a second.
+    """What libraries do for long programs, and most of ours are over in a fraction of a second; and what NumPy must know before it is imported.
 
     NumPy's OpenBLAS begins with a thread per CPU, which waits busily for matrices; ours are tiny, and where somebody has set a number it stays.
     And at the end the collector would look once more for garbage among all that is there and goes with us anyway.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    sort_without_slow_instructions()
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
 

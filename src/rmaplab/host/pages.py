@@ -68,7 +68,7 @@ class PagePeeker(Closing):
         self._requests: I64 = np.frombuffer(self._memory, np.int64).reshape(-1, _REQUEST_WORDS)
         try:
             self._find_fields()
-            self._vmemmap = self._find_vmemmap(dumper)
+            self.vmemmap = self._find_vmemmap(dumper)
         except BaseException:
             self.close()
             raise
@@ -84,7 +84,7 @@ class PagePeeker(Closing):
         self._entire_mapcount = btf.offset("folio", "_entire_mapcount")
         nr_pages = btf.locate("folio", "_nr_pages") or btf.locate("folio", "_folio_nr_pages")  # renamed in Linux 6.15
         self._nr_pages = None if nr_pages is None else nr_pages[0]
-        self._head_flag = 1 << btf.enumerator("pageflags", "PG_head")
+        self.head_flag = 1 << btf.enumerator("pageflags", "PG_head")
         if self._page_bytes != 8 * _WORDS:
             raise BpfUnavailable(f"struct page has {self._page_bytes} bytes here, and 64 is what we can read")
 
@@ -134,7 +134,7 @@ class PagePeeker(Closing):
 
     def look(self, pfns: I64) -> Folios:
         """The folio of each PFN. O(PFNs)."""
-        at = self._vmemmap + pfns * self._page_bytes
+        at = self.vmemmap + pfns * self._page_bytes
         pages, known = self.peek(at)
         tail = pages[:, self._compound_head] & 1 == 1
         head_at = np.where(tail, pages[:, self._compound_head] & ~1, at)
@@ -144,14 +144,14 @@ class PagePeeker(Closing):
             known[tail] &= found
         mapcount = _signed_half(pages, self._mapcount) + 1
         mapcount[mapcount < 0] = 0  # a page_type is kept there: the page is not mapped
-        large = tail | (heads[:, self._flags] & self._head_flag != 0)
+        large = tail | (heads[:, self._flags] & self.head_flag != 0)
         nr_pages = np.ones(len(pfns), np.int64)
         if large.any():
             second, _ = self.peek(head_at[large] + self._page_bytes)
             mapcount[large] += _signed_half(second, self._entire_mapcount - self._page_bytes) + 1
             of_head = self._nr_pages is not None and self._nr_pages - self._page_bytes
             nr_pages[large] = 0 if of_head is False else _signed_half(second, of_head)
-        head = (head_at - self._vmemmap) // self._page_bytes
+        head = (head_at - self.vmemmap) // self._page_bytes
         pgoff = heads[:, self._index] + (pfns - head)
         zero = np.where(known, 1, 0)
         return Folios(

@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from rmaplab.host.draw import Drawn, Sample, all_of, draw, left_over, measure
+from rmaplab.host.page_tables import PageTables
 from rmaplab.host.pagemap import read_per_pfn
-from rmaplab.host.pages import PagePeeker
+from rmaplab.host.pages import MAPPING_FLAGS, PagePeeker
 from rmaplab.host.procfs import Unread
 from rmaplab.host.vmas import Dump
 from rmaplab.host.windows import WindowEntries, Windows, cut, read
@@ -26,6 +27,8 @@ VM_WRITE, VM_SHARED = 2, 8
 TRIES = 3
 WINDOWS = 1 << 16
 """A sample reads so many: 128 GiB of addresses, some 0.5 s; less has no sample."""
+MANY = 256
+"""Windows: fewer are read through pagemap before a walk to their tables would end."""
 
 
 class Looked(NamedTuple):
@@ -51,6 +54,15 @@ class Reader(Protocol):
         """What these are."""
 
 
+class KnownPages(NamedTuple):
+    """Pages that were found before, those that count: the VMA, the PFN, what it is. `whole` by VMA: all there are of it are here."""
+
+    vma: I64
+    pfn: I64
+    looked: Looked
+    whole: Bools
+
+
 class _FoundPages(NamedTuple):
     """A row per page: which of the windows read, its PFN, and what it is."""
 
@@ -71,8 +83,10 @@ def _together(parts: list[_FoundPages]) -> _FoundPages:
     return _FoundPages(window, pfn, Looked(*looked))
 
 
-def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: int) -> tuple[Pages, Sample, Drawn]:
-    """The pages found through these VMAs: all, or of so many windows as `limit` says (None: all).
+def take(
+    graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: int, known: KnownPages | None = None
+) -> tuple[Pages, Sample, Drawn]:
+    """The pages found through these VMAs: all, or of so many windows as `limit` says (None: all). Those that are `known` are not looked for.
 
     Windows with pages that the graph does not explain are read again, up to TRIES times: most such pages were on their way.
     """
@@ -82,7 +96,8 @@ def take(graph: Graph, vmas: I64, reader: Reader, *, limit: int | None, seed: in
     some = limit is not None and limit < nr  # a generator takes a while to import
     chosen = draw(sizes, limit or 0, np.random.default_rng(seed)) if some else all_of(nr)
     read = windows.at(chosen.windows)
-    settled, latest = [], _find(reader, read, np.arange(len(read.mm)))
+    latest = _find(reader, read, np.arange(len(read.mm))) if known is None else _find_others(reader, read, known)
+    settled = []
     for _ in range(TRIES):
         pages = _pages(latest, read, chosen.stands_for)
         again = distinct(latest.window[mapped_since(graph, pages, candidates_of(pages, graph.stretches))])
@@ -111,6 +126,18 @@ def _find(reader: Reader, read: Windows, which: I64) -> _FoundPages:
     return _FoundPages(which[entries.window[kept]], entries.pfn[kept], looked)
 
 
+def _find_others(reader: Reader, read: Windows, known: KnownPages) -> _FoundPages:
+    """As _find() of all, windows of VMAs that are known wholly taken from there: such a VMA is one window."""
+    whole = known.whole[read.vma]
+    window = np.full(len(known.whole), NONE)
+    window[read.vma[whole]] = np.flatnonzero(whole)
+    at = window[known.vma]
+    kept = np.flatnonzero(at != NONE)
+    here = _FoundPages(at, known.pfn, known.looked)
+    found = here if len(kept) == len(at) else here.at(kept)
+    return found if whole.all() else _together([found, _find(reader, read, np.flatnonzero(~whole))])
+
+
 def _pages(found: _FoundPages, read: Windows, stands_for: F64) -> Pages:
     looked = found.looked
     weight: F64 = stands_for[found.window] / looked.mapcount
@@ -137,9 +164,20 @@ class _ThroughPagemap:
 class WithBpf(_ThroughPagemap):
     """Anonymous pages, by struct page."""
 
-    def __init__(self, dump: Dump, peeker: PagePeeker) -> None:
+    def __init__(self, dump: Dump, peeker: PagePeeker, tables: PageTables | None = None) -> None:
         super().__init__(dump.graph)
         self._pointers, self._peeker = dump.anon_vma_pointers, peeker
+        self._tables, self._mms = tables, dump.mm_pointers
+
+    def entries(self, windows: Windows) -> WindowEntries:
+        """What is present in some windows: of many small ones where it stands, of the others through pagemap."""
+        if self._tables is None or self._mms is None or len(windows.mm) < MANY:
+            return super().entries(windows)
+        found, left = self._tables.read(windows, self._mms)
+        others = super().entries(windows.at(left))
+        return WindowEntries(
+            np.concatenate([found.window, left[others.window]]), np.concatenate([found.pfn, others.pfn])
+        )
 
     def look(self, pfns: I64) -> Looked:
         """Neither a file's pages nor those that have been unmapped since count."""
@@ -182,12 +220,28 @@ def hidden_ones(graph: Graph, pages: Pages) -> Bools:
 
 
 def sample_pages(
-    dump: Dump, peeker: PagePeeker | None, mms: Bools, *, limit: int | None, seed: int
+    dump: Dump,
+    peeker: PagePeeker | None,
+    mms: Bools,
+    *,
+    limit: int | None,
+    seed: int,
+    tables: PageTables | None = None,
 ) -> tuple[Pages, Sample, Drawn]:
     """Of some address spaces: anonymous pages of VMAs with an anon_vma; without BPF, pages of private VMAs that can be written to."""
     vmas = dump.graph.vmas
     if peeker is not None:
         which = np.flatnonzero((vmas.anon_vma != NONE) & mms[vmas.mm])
-        return take(dump.graph, which, WithBpf(dump, peeker), limit=limit, seed=seed)
+        return take(dump.graph, which, WithBpf(dump, peeker, tables), limit=limit, seed=seed, known=_known(dump))
     which = np.flatnonzero((vmas.flags & (VM_WRITE | VM_SHARED) == VM_WRITE) & mms[vmas.mm])
     return take(dump.graph, which, WithoutBpf(dump.graph), limit=limit, seed=seed)
+
+
+def _known(dump: Dump) -> KnownPages | None:
+    """What the dump itself has read of page tables."""
+    if dump.walked is None:
+        return None
+    pages = dump.walked.pages
+    anon_vma = find_rows(pages.mapping & ~MAPPING_FLAGS, dump.anon_vma_pointers)
+    looked = Looked(anon_vma, pages.pgoff, pages.mapcount, pages.folio, pages.folio_pages)
+    return KnownPages(pages.vma, pages.pfn, looked, pages.whole)

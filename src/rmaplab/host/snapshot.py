@@ -14,6 +14,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -25,18 +26,23 @@ from rmaplab.host.closing import Closing
 from rmaplab.host.draw import Drawn, Sample
 from rmaplab.host.footprint import (
     Footprints,
+    KnownMemory,
     graph_of_maps,
+    is_something_swapped_out,
     names_of_mappings,
     read_footprints,
     read_machine,
     read_task,
 )
+from rmaplab.host.heap import keep_freed_memory
+from rmaplab.host.page_walk import WalkingIterator
 from rmaplab.host.pages import PagePeeker
 from rmaplab.host.procfs import processes, read_fields
 from rmaplab.host.rights import proc_is_mounted, what_is_hidden, why_no_counts, why_no_pages
 from rmaplab.host.sample import WINDOWS, hidden_ones, mapped_since, sample_pages
 from rmaplab.host.slabs import Sizes, read_sizes
 from rmaplab.host.vmas import Dump, VmaDumper
+from rmaplab.host.walked import EVERY_WINDOW
 from rmaplab.host.wanted import Wanted, read_cgroups
 from rmaplab.machine.arrays import I64, Bools, distinct
 from rmaplab.objects.covering import candidates_of
@@ -110,6 +116,7 @@ class CensusTaker(Closing):
     """Finds its rung once, then looks as often as asked. A context manager."""
 
     def __init__(self) -> None:
+        keep_freed_memory()
         self.missing: list[str] = []
         self._dumper: VmaDumper | None = None
         self._peeker: PagePeeker | None = None
@@ -119,6 +126,8 @@ class CensusTaker(Closing):
             self._peeker = None if no_pages else PagePeeker(self._dumper)
         except BpfUnavailable as error:
             self.missing.append(str(error))
+        self._walk: WalkingIterator | None = None
+        self._may_walk = self._dumper is not None and self._peeker is not None
         if self._dumper is None and not no_pages:
             no_pages = why_no_counts()
         self.missing += no_pages
@@ -132,9 +141,24 @@ class CensusTaker(Closing):
 
     def close(self) -> None:
         """Let go of the BPF programs."""
-        for part in (self._dumper, self._peeker):
+        for part in (self._dumper, self._peeker, self._walk):
             if part is not None:
                 part.close()
+
+    def _find_page_tables(self) -> None:
+        """Have dumps read page tables too, if that can be; once, and for those who look at everybody: it takes as long as a look at a few."""
+        if self._may_walk and self._dumper is not None and self._peeker is not None:
+            self._may_walk = False
+            with suppress(BpfUnavailable):  # pagemap and smaps_rollup say the same, and take longer
+                self._walk = WalkingIterator(self._peeker)
+                self._dumper.read_pages_by(self._walk)
+
+    def read_rows(self) -> int:
+        """How many rows a full dump has now, only read: the kernel's part of a look, as far as processes are small. 0 without BPF."""
+        if self._dumper is None:
+            return 0
+        self._find_page_tables()
+        return self._dumper.rows(windows=EVERY_WINDOW)
 
     def look(
         self,
@@ -152,14 +176,17 @@ class CensusTaker(Closing):
         """
         began, torn = time.monotonic(), 0
         limit = None if full or not wanted.everybody else WINDOWS
+        if wanted.everybody:
+            self._find_page_tables()
         for nth in range(TRIES):
-            dump, unseen, scope = self._look_at_vmas(wanted)
+            dump, unseen, scope = self._look_at_vmas(wanted, limit if pages else 0)
             torn += dump.torn
             graph, sample, drawn, since = dump.graph, None, NOTHING_DRAWN, []
             if pages and (self._peeker is not None or self.rung == Rung.PAGEMAP):
                 chosen = _by_mm(graph, scope)
                 seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
-                found, sample, drawn = sample_pages(dump, self._peeker, chosen, limit=limit, seed=seed)
+                tables = None if self._walk is None else self._walk.tables
+                found, sample, drawn = sample_pages(dump, self._peeker, chosen, limit=limit, seed=seed, tables=tables)
                 graph = graph.with_pages(found)
                 since = _mapped_since(graph) if self._peeker is not None else []
             if not any(again for _, again in since) or nth + 1 == TRIES or time.monotonic() - began > BUDGET_S:
@@ -170,7 +197,7 @@ class CensusTaker(Closing):
         meant = _by_mm(graph, scope)[graph.processes.mm]
         return Snapshot(
             graph=graph,
-            footprints=read_footprints(pids, meant, dump.page_tables),
+            footprints=read_footprints(pids, meant, dump.page_tables, _memory_of(dump)),
             sizes=read_sizes(),
             rung=self.rung,
             missing=tuple(self.missing),
@@ -193,11 +220,12 @@ class CensusTaker(Closing):
             cgroups=tuple(read_cgroups(pids, meant)) if cgroups or wanted.cgroup is not None else (),
         )
 
-    def _look_at_vmas(self, wanted: Wanted) -> tuple[Dump, list[str], I64 | None]:
+    def _look_at_vmas(self, wanted: Wanted, limit: int | None) -> tuple[Dump, list[str], I64 | None]:
         """The graph of this rung; the processes with memory that it does not have, of those asked about; the mms that are wanted (None: all)."""
         pids = processes() if wanted.everybody else wanted.find()
         if self._dumper is not None:
-            dump = self._dumper.dump() if wanted.everybody else self._dumper.dump_of(pids)
+            windows = EVERY_WINDOW if limit is None else limit
+            dump = self._dumper.dump(windows=windows) if wanted.everybody else self._dumper.dump_of(pids)
             unseen = sorted(set(pids) - set(dump.graph.processes.pid.tolist()))
         else:
             graph, unseen = graph_of_maps(pids)
@@ -211,6 +239,17 @@ class CensusTaker(Closing):
             family = dump.graph.families
             scope = np.flatnonzero(np.isin(family, family[scope]))
         return dump, _names(unseen), scope
+
+
+def _memory_of(dump: Dump) -> KnownMemory | None:
+    """What the dump says of the memory of processes. Shared memory that is swapped out it does not see."""
+    if dump.walked is None:
+        return None
+    *sums, known, shmem = dump.walked.memory
+    if shmem.any() and is_something_swapped_out():
+        known = known & ~shmem
+    mm = dump.graph.processes.mm
+    return KnownMemory(known[mm], *(column[mm] for column in sums))
 
 
 def _by_mm(graph: Graph, scope: I64 | None) -> Bools:

@@ -14,6 +14,7 @@ import mmap
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,14 +23,28 @@ from rmaplab.host.bpf.loader import Iterator
 from rmaplab.host.bpf.syscall import update_map
 from rmaplab.host.closing import Closing
 from rmaplab.host.rights import proc_is_of_our_namespace
-from rmaplab.machine.arrays import I64, Bools, among, ascending_order, numbered
-from rmaplab.objects.graph import NONE, UNKNOWN, AnonVmas, Chains, Files, Graph, Processes, Vmas, build, find_rows
+from rmaplab.host.walked import EVERY_WINDOW, MEMORY, PAGE, PageReader, WalkedTables, walked
+from rmaplab.machine.arrays import I64, Bools, Whereabouts, among, ascending_order, distinct, numbered
+from rmaplab.objects.graph import (
+    NONE,
+    UNKNOWN,
+    AnonVmas,
+    Built,
+    Chains,
+    Files,
+    Graph,
+    Processes,
+    Vmas,
+    arrange,
+    find_rows,
+)
 from rmaplab.objects.graph_check import Finding, findings, hidden
 from rmaplab.units import PAGE_SIZE
 
 TRIES, BUDGET_S = 5, 0.8
 FEW = 64  # processes read one by one: 0.2 ms each, where all of a machine may take a second
 RESUME_AT_ONCE = 60_000  # the map holds 65,536
+_AT_ONCE = 1 << 12  # rows of 64 bytes
 VMA, VMA_MORE, CHAIN, CUT, RESUMED = range(1, 6)
 
 
@@ -51,6 +66,10 @@ class Dump:
     """Children and VMAs that anon_vmas count and nobody shows."""
     page_tables: I64 | None = None
     """Bytes by process; UNKNOWN where this kernel has no count, None where it was not asked."""
+    mm_pointers: I64 | None = None
+    """The kernel's addresses of mm_structs, by mm; None where it was not asked."""
+    walked: WalkedTables | None = None
+    """What the iterator has read of page tables; None where it reads none."""
 
 
 class VmaDumper(Closing):
@@ -64,19 +83,24 @@ class VmaDumper(Closing):
                 "/proc is of another PID namespace, and BPF numbers processes by ours (mount one: unshare --pid --fork --mount-proc)"
             )
         self._iterator = Iterator("task_vma")
+        self._walk: PageReader | None = None
 
     def close(self) -> None:
         """Let go of the program."""
         self._iterator.close()
 
-    def dump(self) -> Dump:
+    def read_pages_by(self, walk: PageReader | None) -> None:
+        """From now on dumps have what is in the page tables of small VMAs (None: as at first). It is closed by whoever has opened it."""
+        self._walk = walk
+
+    def dump(self, *, windows: int = EVERY_WINDOW) -> Dump:
         """The graph as it is now: the first dump that is not torn, or the last of TRIES. O(n log n).
 
-        Tries end after BUDGET_S: a large dump of a busy machine would be torn again, and is reported as it is.
+        Of so many small VMAs it has the pages too, if it reads pages. Tries end after BUDGET_S: a large dump of a busy machine would be torn again, and is reported as it is.
         """
         began = time.monotonic()
         for torn in range(TRIES):
-            rows, resumed, lost = self._read()
+            rows, resumed, lost = self._read(windows=windows)
             dump = decode(rows)
             broken = [*dump.broken, *findings(dump.graph)]
             if lost:
@@ -97,7 +121,7 @@ class VmaDumper(Closing):
         if not new:
             return decode(rows[0])
         while new and len(seen) + len(new) <= FEW:
-            rows.append(_as_rows(self._iterator.read(sorted(new))))
+            rows.append(_as_rows(self._run(sorted(new))))
             seen |= new
             table = np.concatenate(rows)
             dump = decode(table)
@@ -118,18 +142,21 @@ class VmaDumper(Closing):
         rows, resumed, _ = self._read(pids)
         return replace(decode(rows), resumed=resumed)
 
-    def rows(self) -> int:
-        """How many rows a dump has now, only read: what no reader of the graph can do without."""
-        return len(self._read()[0])
+    def rows(self, *, windows: int = 0) -> int:
+        """How many rows a dump of the graph has now, only read: what no reader of it can do without; with the pages of so many VMAs."""
+        return len(self._read(windows=windows)[0])
 
     def files_of(self, pid: int) -> I64:
         """(address_space, device, inode) of every file that a process maps; of all processes, where it cannot be asked alone."""
-        rows = _as_rows(self._iterator.read([pid]))
-        return _files(rows[_kinds(rows) == VMA_MORE])[0]
+        table = _DumpRows(_as_rows(self._iterator.read([pid])))
+        return _files(table, *table.columns(table.first + 1, 1))[0]
 
-    def _read(self, pids: Collection[int] | None = None) -> tuple[I64, int, int]:
+    def _run(self, pids: Collection[int] | None, windows: int = EVERY_WINDOW) -> memoryview:
+        return self._iterator.read(pids) if self._walk is None else self._walk.read(pids, windows=windows)
+
+    def _read(self, pids: Collection[int] | None = None, *, windows: int = EVERY_WINDOW) -> tuple[I64, int, int]:
         """All rows of one dump, the rest of chains that were cut behind them; how many VMAs were resumed, and how many in vain."""
-        rows = _as_rows(self._iterator.read(pids))
+        rows = _as_rows(self._run(pids, windows))
         cut = _cut(rows)
         parts, resumed, lost = [rows], len(cut), 0
         while len(cut):
@@ -155,100 +182,191 @@ def _kinds(rows: I64) -> I64:
 
 def _cut(rows: I64) -> I64:
     """(VMA, place) of each chain that was cut. A process that was shown twice, by threads, is so with the same VMA."""
-    cut = rows[_kinds(rows) == CUT][:, 1:3]
+    cut = rows[rows[:, 0].astype(np.int8) == CUT, 1:3]
     return np.unique(cut, axis=0) if cut.size else cut
 
 
+class _DumpRows:
+    """The rows of a dump, by kind: where they are, and their columns."""
+
+    def __init__(self, rows: I64) -> None:
+        self._rows = rows
+        self.kinds = rows[:, 0].astype(np.int8)
+        self.first = self.at(VMA)
+        self.begins = (
+            np.flatnonzero((self.kinds == VMA) | (self.kinds == RESUMED)) if RESUMED in self.kinds else self.first
+        )
+        more = self.first + 1
+        if self.at(VMA_MORE).tobytes() != more.tobytes():
+            raise BpfUnavailable("what our BPF program wrote makes no sense: rebuild it with make bpf")
+
+    def at(self, kind: int) -> I64:
+        """Where rows of a kind are."""
+        return np.flatnonzero(self.kinds == kind)
+
+    def columns(self, at: I64, *which: int) -> list[I64]:
+        """Some of the eight words of rows, as columns."""
+        return list(self.block(at, which))
+
+    def block(self, at: I64, which: Sequence[int]) -> I64:
+        """The same as one array: so many rows at a time that they stay in a CPU's cache."""
+        found = np.empty((len(which), len(at)), np.int64)
+        for begin in range(0, len(at), _AT_ONCE):
+            part = self._rows[at[begin : begin + _AT_ONCE]]
+            for column, word in zip(found, which, strict=True):
+                column[begin : begin + len(part)] = part[:, word]
+        return found
+
+
+class _ShownVmas(NamedTuple):
+    """Of the VMAs in a dump: the row where it was shown first, and whether it was otherwise there; which rows those are, ascending."""
+
+    of_first: I64
+    changed: Bools
+    kept: I64
+
+
 def decode(rows: I64) -> Dump:
-    """A graph from the rows of one dump. `broken` says what the rows alone show to be wrong. O(n log n)."""
-    kinds = _kinds(rows)
-    first, more, chains = rows[kinds == VMA], rows[kinds == VMA_MORE], np.flatnonzero(kinds == CHAIN)
-    if len(first) != len(more):
-        raise BpfUnavailable("what our BPF program wrote makes no sense: rebuild it with make bpf")
-    tasks = _tasks(first, more)
-    processes, page_tables = _processes(first, more, tasks)
+    """A graph from the rows of one dump. `broken` says what the rows alone show to be wrong. O(n), and O(n log n) where it is out of order."""
+    table = _DumpRows(rows)
+    head, mm, vma, start, end, pgoff, flags, anon_vma = table.columns(table.first, *range(8))
+    mapping, words = table.columns(table.first + 1, 1, 3)
+    tasks = _tasks(words >> 32, mm)
+    processes, page_tables = _processes(table, head, mm, tasks)
+    shown = _shown(table, mm[tasks], vma)
+    chain_at, owner = _chains(table, shown, vma)
+    refcount, names, its_vma, root, parent, nr_children, nr_active = table.columns(chain_at, *range(7))
+    stray = (owner == NONE) | (its_vma != vma[owner])
 
-    # tasks that share an mm all show its VMAs: a VMA is the row where it was shown first
-    pointers, shown, which = numbered(first[:, 2])
-    of_first = shown[which]
-    changed = (first[:, 1:] != first[of_first, 1:]).any(axis=1)
-
-    # a chain is in the list of the VMA that was begun last; every anon_vma_chain is in one list only
-    begins = np.flatnonzero((kinds == VMA) | (kinds == RESUMED))
-    begun = np.empty(len(begins), np.int64)
-    anew = kinds[begins] == VMA
-    begun[anew] = of_first
-    begun[~anew] = np.append(shown, NONE)[find_rows(rows[begins[~anew], 1], pointers)]
-    nth = np.searchsorted(begins, chains) - 1
-    if len(shown) < len(first) and len(chains):
-        once = np.sort(numbered(rows[chains, 7])[1])
-        chains, nth = chains[once], nth[once]
-    vma = begun[nth]
-    chain = rows[chains]
-    stray = (vma == NONE) | (chain[:, 2] != first[vma, 2])
-
-    names, said, which = numbered(chain[:, 1])
-    anon = chain[said]
-    # root, parent, num_children, num_active_vmas
-    unlike = (chain[:, 3:7] != anon[which, 3:7]).any(axis=1)
-    files, file = _files(more)
-    kept = np.sort(shown)
-    row_of = np.full(len(first) + 1, NONE)  # the last one is that of NONE
-    row_of[kept] = np.arange(len(kept))
-    built = build(
+    places = Whereabouts(names)
+    said, which = _each_once(places.first)
+    unlike = np.zeros(len(which), np.bool_)
+    for column in (root, parent, nr_children, nr_active):
+        unlike |= column != column[places.first]
+    place = np.append(which, NONE)
+    own, roots, parents = (place[places.find(wanted)] for wanted in (anon_vma, root[said], parent[said]))
+    files, file = _files(table, mapping)
+    row_of = np.full(len(vma) + 1, NONE)  # the last one is that of NONE
+    row_of[shown.kept] = np.arange(len(shown.kept))
+    vmas = Vmas(mm, start, end, pgoff, flags, own, file)
+    if len(shown.kept) < len(vma):
+        vmas = Vmas(*(column[shown.kept] for column in vmas))
+    built = arrange(
         processes,
-        Vmas(*(*(first[kept, column] for column in (1, 3, 4, 5, 6, 7)), file[kept])),
-        AnonVmas(anon[:, 3], anon[:, 4], anon[:, 5], anon[:, 6], anon[:, 0] >> 32),
-        Chains(row_of[vma], which),
+        vmas,
+        AnonVmas(roots, parents, nr_children[said], nr_active[said], refcount[said] >> 32),
+        Chains(row_of[owner], which),
         Files(files[:, 1], files[:, 2]),
-        names,
     )
-    of_chain = np.where(vma == NONE, 0, first[vma, 1])
-    lost_roots = ~(among(anon[:, 3], names) & among(anon[:, 4], names))
+    of_chain = np.where(owner == NONE, 0, mm[owner])
+    lost = (roots == NONE) | (parents == NONE)
     of_rows = {
-        "VMAs changed between two readings": changed,
-        "VMAs do not hang on their own anon_vma": (first[:, 7] != 0) & ~among(first[:, 7], names),
-        "VMAs are of an address space that its process has left": _left(first, tasks, processes),
+        "VMAs changed between two readings": shown.changed,
+        "VMAs do not hang on their own anon_vma": (anon_vma != 0) & (own == NONE),
+        "VMAs are of an address space that its process has left": _left(mm, tasks, processes),
     }
     of_chains = {
         "anon_vma_chains were found in another VMA's list": stray,
         "anon_vma_chains saw their anon_vma changed since another did": unlike,
-        "anon_vma_chains hang on an anon_vma whose root or parent no VMA hangs on": lost_roots[which],
+        "anon_vma_chains hang on an anon_vma whose root or parent no VMA hangs on": lost[which],
     }
-    found = [(what, bad, first[bad, 1]) for what, bad in of_rows.items()]
-    found += [(what, bad, of_chain[bad]) for what, bad in of_chains.items()]
-    broken = [Finding(what, int(bad.sum()), find_rows(mms, built.mms)) for what, bad, mms in found if bad.any()]
-    return Dump(built.graph, names[built.anon_vmas], files[:, 0], broken=broken, page_tables=page_tables)
+    found = [(what, bad, mm) for what, bad in of_rows.items()]
+    found += [(what, bad, of_chain) for what, bad in of_chains.items()]
+    broken = [Finding(what, int(bad.sum()), find_rows(mms[bad], built.mms)) for what, bad, mms in found if bad.any()]
+    return Dump(
+        built.graph,
+        names[said][built.anon_vmas],
+        files[:, 0],
+        broken=broken,
+        page_tables=page_tables,
+        mm_pointers=built.mms,
+        walked=_walked(table, shown, built, len(vma)),
+    )
 
 
-def _tasks(first: I64, more: I64) -> I64:
+def _walked(table: _DumpRows, shown: _ShownVmas, built: Built, nr: int) -> WalkedTables | None:
+    """What was read of the page tables of each VMA of the graph, when it was shown first."""
+    memory = table.at(MEMORY)
+    if not len(memory):
+        return None
+    row_of = np.full(nr, NONE)
+    row_of[shown.kept[built.vmas]] = np.arange(len(built.vmas))
+    pages, page_vma = _those_of(table, table.at(PAGE), row_of, 6)
+    sums, sums_vma = _those_of(table, memory, row_of, 5)
+    return walked(pages, page_vma, sums, sums_vma, built.graph.vmas.mm)
+
+
+def _those_of(table: _DumpRows, at: I64, row_of: I64, nr: int) -> tuple[I64, I64]:
+    """The first `nr` words of these rows as columns, and whose they are by `row_of` VMAs; nobody's are left out."""
+    vma = row_of[np.searchsorted(table.first, at) - 1]
+    kept = vma != NONE
+    if not kept.all():
+        at, vma = at[kept], vma[kept]
+    return table.block(at, range(nr)), vma
+
+
+def _each_once(first: I64) -> tuple[I64, I64]:
+    """Of Whereabouts.first: where something stands that was not there before, and by place which of these it is."""
+    new = first == np.arange(len(first))
+    return np.flatnonzero(new), (np.cumsum(new) - 1)[first]
+
+
+def _tasks(tid: I64, mm: I64) -> I64:
     """The rows with which a task, or another address space of it, begins. A task's VMAs come one after another."""
-    tid, mm = more[:, 3] >> 32, first[:, 1]
     new = np.ones(len(mm), np.bool_)
     new[1:] = (tid[1:] != tid[:-1]) | (mm[1:] != mm[:-1])
     return np.flatnonzero(new)
 
 
-def _processes(first: I64, more: I64, tasks: I64) -> tuple[Processes, I64]:
+def _processes(table: _DumpRows, head: I64, mm: I64, tasks: I64) -> tuple[Processes, I64]:
     """A row per pid, ascending: its first task; and the bytes of its page tables."""
-    pid, mm = first[:, 0] >> 32, first[:, 1]
-    order = ascending_order(more[tasks, 6], pid[tasks])
-    at = tasks[order[np.unique(pid[tasks][order], return_index=True)[1]]]
-    comm = np.ascontiguousarray(more[at, 4:6]).view("S16").reshape(-1)
-    return Processes(pid[at], more[at, 0] >> 32, comm, more[at, 6], mm[at]), more[at, 7]
+    pid = head[tasks] >> 32
+    said, *name, began, page_tables = table.columns(table.first[tasks] + 1, 0, 4, 5, 6, 7)
+    order = ascending_order(began, pid)
+    at = order[np.unique(pid[order], return_index=True)[1]]
+    comm = np.stack(name, axis=1)[at].view("S16").reshape(-1)
+    return Processes(pid[at], said[at] >> 32, comm, began[at], mm[tasks[at]]), page_tables[at]
 
 
-def _left(first: I64, tasks: I64, processes: Processes) -> Bools:
+def _shown(table: _DumpRows, spaces: I64, vma: I64) -> _ShownVmas:
+    """Tasks that share an mm all show its VMAs: a VMA is the row where it was shown first. `spaces` are the tasks' mms."""
+    if len(distinct(spaces)) == len(spaces):
+        every = np.arange(len(vma))
+        return _ShownVmas(every, np.zeros(len(vma), np.bool_), every)
+    of_first = Whereabouts(vma).first
+    again = np.flatnonzero(of_first != np.arange(len(vma)))
+    changed = np.zeros(len(vma), np.bool_)
+    then, now = (np.stack(table.columns(table.first[at], *range(1, 8))) for at in (of_first[again], again))
+    changed[again] = (then != now).any(axis=0)
+    return _ShownVmas(of_first, changed, np.flatnonzero(of_first == np.arange(len(vma))))
+
+
+def _chains(table: _DumpRows, shown: _ShownVmas, vma: I64) -> tuple[I64, I64]:
+    """Where the chains are, each once, and whose they are: a chain is in the list of the VMA that was begun last."""
+    chains = table.at(CHAIN)
+    begun = shown.of_first
+    if len(table.begins) > len(table.first):
+        anew = table.kinds[table.begins] == VMA
+        begun = np.empty(len(table.begins), np.int64)
+        begun[anew] = shown.of_first
+        begun[~anew] = find_rows(table.columns(table.begins[~anew], 1)[0], vma)
+    if len(shown.kept) < len(vma) and len(chains):
+        (avc,) = table.columns(chains, 7)
+        chains = chains[_each_once(Whereabouts(avc).first)[0]]
+    return chains, begun[np.searchsorted(table.begins, chains) - 1]
+
+
+def _left(mm: I64, tasks: I64, processes: Processes) -> Bools:
     """By VMA, whether no process has its address space any more: asked once for each task."""
-    left = ~among(first[tasks, 1], np.sort(processes.mm))
-    return np.repeat(left, np.diff(tasks, append=len(first)))
+    left = ~among(mm[tasks], np.sort(processes.mm))
+    return np.repeat(left, np.diff(tasks, append=len(mm)))
 
 
-def _files(more: I64) -> tuple[I64, I64]:
+def _files(table: _DumpRows, mapping: I64) -> tuple[I64, I64]:
     """Mapped files as rows (address_space, device, inode), and by VMA which of them it maps, or NONE."""
-    named = np.stack([more[:, 1], more[:, 3] & 0xFFFFFFFF, more[:, 2]], axis=1)
-    maps = np.flatnonzero(more[:, 1])
-    _, at, which = numbered(named[maps, 0])
-    file = np.full(len(more), NONE)
+    maps = np.flatnonzero(mapping)
+    _, at, which = numbered(mapping[maps])
+    file = np.full(len(mapping), NONE)
     file[maps] = which
-    return named[maps][at], file
+    inode, device = table.columns(table.first[maps[at]] + 1, 2, 3)
+    return np.stack([mapping[maps[at]], device & 0xFFFFFFFF, inode], axis=1), file

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import NamedTuple
 
 from rmaplab.harmless import printable
@@ -69,6 +70,7 @@ def _read_name(pid: int) -> str:
     return as_name(_text(f"{pid}/comm").rstrip(b"\n"))
 
 
+@lru_cache(1 << 12)  # thousands of processes have a few names
 def as_name(comm: bytes) -> str:
     """A process's name, fit to print."""
     return printable(comm.split(b"\0")[0].decode(errors="surrogateescape"))

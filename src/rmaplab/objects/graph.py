@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rmaplab.machine.arrays import F64, I64, ascending_order, distinct, numbered
+from rmaplab.machine.arrays import F64, I64, Whereabouts, ascending_order, distinct, numbered
 
 Bytes = npt.NDArray[np.bytes_]
 
@@ -123,7 +123,7 @@ class Graph:
     def with_pages(self, pages: Pages | None) -> Graph:
         """The same with these pages; what was worked out of the rest need not be again."""
         other = replace(self, pages=pages)
-        for name in ("families", "stretches"):
+        for name in ("depths", "families", "stretches"):
             if name in vars(self):
                 vars(other)[name] = vars(self)[name]
         return other
@@ -219,6 +219,7 @@ class Graph:
         """Chains by VMA. O(chains)."""
         return np.bincount(self.chains.vma, minlength=len(self.vmas.mm)).astype(np.int64)
 
+    @cached_property
     def depths(self) -> I64:
         """Generation by anon_vma: 1 for a root, its parent's + 1 for others. O(anon_vmas x depth); 0 where parents run in a circle."""
         parent, depth = self.anon_vmas.parent, np.zeros(len(self.anon_vmas.parent), np.int64)
@@ -257,16 +258,31 @@ class Graph:
         """
         vma, anon_vma = self.chains
         begin = self.vmas.pgoff[vma]
-        owner = np.concatenate([anon_vma, anon_vma])
-        at = np.concatenate([begin, begin + self.vmas.nr_pages[vma]])
-        order = ascending_order(at, owner)
-        step = np.where(order < len(vma), 1, -1)
-        owner, at = owner[order], at[order]
+        owner, at, step = _begins_and_ends(anon_vma, begin, begin + self.vmas.nr_pages[vma])
         cover = np.cumsum(step)[:-1]  # every anon_vma begins and ends with 0
         length = at[1:] - at[:-1]
         real = (cover > 0) & (length > 0)
         real &= owner[1:] == owner[:-1]
         return owner[:-1][real], at[:-1][real], length[real], cover[real]
+
+
+def _begins_and_ends(owner: I64, begin: I64, end: I64) -> tuple[I64, I64, I64]:
+    """(owner, index, 1 where something begins and -1 where it ends), in order of owner and index."""
+    low, high = int(begin.min(initial=0)), int(end.max(initial=0))
+    width = (high - low).bit_length()
+    if low < 0 or width + int(owner.max(initial=0)).bit_length() > 62:
+        order = ascending_order(np.concatenate([begin, end]), np.concatenate([owner, owner]))
+        step = np.where(order < len(owner), 1, -1)
+        return np.concatenate([owner, owner])[order], np.concatenate([begin, end])[order], step
+    words = np.concatenate(
+        [owner, owner]
+    )  # all three as one word: no order is looked for, and nothing has to be put into it
+    words <<= width + 1
+    words[: len(owner)] |= begin - low << 1
+    words[len(owner) :] |= (end - low << 1) + 1
+    words.sort()
+    at = (words >> 1 & (1 << width) - 1) + low
+    return words >> width + 1, at, 1 - 2 * (words & 1)
 
 
 TABLES: dict[str, Any] = {
@@ -295,6 +311,13 @@ def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains,
     by row. `chains` and `vmas.file` are rows already. VMAs of an mm that no process has are left out, and anon_vmas that no VMA
     hangs on; a root or parent that is not there is replaced by the anon_vma itself. O(n log n).
     """
+    row_of = Whereabouts(names).find
+    anon_vmas = anon_vmas._replace(root=row_of(anon_vmas.root), parent=row_of(anon_vmas.parent))
+    return arrange(processes, vmas._replace(anon_vma=row_of(vmas.anon_vma)), anon_vmas, chains, files)
+
+
+def arrange(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains, files: Files) -> Built:
+    """As build(), where anon_vmas are rows already, NONE for none; mms are names. O(n) where all is in order, else O(n log n)."""
     order = np.argsort(processes.pid)
     pid, parent, comm, start_time_ns, mms = processes
     processes = Processes(pid[order], parent[order], comm[order], start_time_ns[order], mms[order])
@@ -302,43 +325,55 @@ def build(processes: Processes, vmas: Vmas, anon_vmas: AnonVmas, chains: Chains,
     mm_names = mm_names[np.argsort(first)]
     processes = processes._replace(mm=find_rows(processes.mm, mm_names))
 
-    mm = find_rows(vmas.mm, mm_names)
+    mm = _of_runs(vmas.mm, mm_names)
     order = ascending_order(vmas.start, mm)
-    order = order[mm[order] != NONE]
+    vma_rows = order[mm[order] != NONE]
     row_of = np.full(len(mm), NONE)
-    row_of[order] = np.arange(len(order))
-    vmas, vma_rows = Vmas(mm[order], *(column[order] for column in vmas[1:])), order
+    row_of[vma_rows] = np.arange(len(vma_rows))
+    if len(vma_rows) < len(order) or not _counts_up(order):
+        vmas, mm = Vmas(*(column[vma_rows] for column in vmas)), mm[vma_rows]
 
     owner = np.where(chains.vma == NONE, NONE, row_of[chains.vma])
-    kept = np.flatnonzero(owner != NONE)
-    kept = kept[ascending_order(owner[kept])]
-    hangs_on = chains.anon_vma[kept]
-    first = np.full(len(names), len(kept))
-    first[hangs_on[::-1]] = np.arange(len(kept))[::-1]
-    met = ascending_order(first)[: int((first < len(kept)).sum())]
-    renamed = names[met]
-    itself = np.arange(len(met))
-    root, parent = find_rows(anon_vmas.root[met], renamed), find_rows(anon_vmas.parent[met], renamed)
-    anon_vmas = AnonVmas(
-        np.where(root == NONE, itself, root), np.where(parent == NONE, itself, parent), *(c[met] for c in anon_vmas[2:])
-    )
-    new_row = np.empty(len(names), np.int64)
+    hangs_on = chains.anon_vma
+    if (owner == NONE).any() or (owner[1:] < owner[:-1]).any():
+        kept = np.flatnonzero(owner != NONE)
+        kept = kept[ascending_order(owner[kept])]
+        owner, hangs_on = owner[kept], hangs_on[kept]
+    nr = len(anon_vmas.root)
+    first = np.full(nr, len(owner))
+    first[hangs_on[::-1]] = np.arange(len(owner))[::-1]
+    met = ascending_order(first)[: int((first < len(owner)).sum())]
+    new_row = np.full(nr + 1, NONE)  # the last one is that of NONE
     new_row[met] = np.arange(len(met))
-    chains = Chains(owner[kept], new_row[hangs_on])
-    vmas = vmas._replace(anon_vma=find_rows(vmas.anon_vma, renamed))
-    return Built(Graph(processes, vmas, anon_vmas, chains, files), vma_rows, met, mm_names)
+    if not (len(met) == nr and _counts_up(met)):
+        anon_vmas = AnonVmas(*(column[met] for column in anon_vmas))
+        anon_vmas = anon_vmas._replace(root=new_row[anon_vmas.root], parent=new_row[anon_vmas.parent])
+        vmas = vmas._replace(anon_vma=new_row[vmas.anon_vma])
+        hangs_on = new_row[hangs_on]
+    itself = np.arange(len(met))
+    root, parent = (np.where(row == NONE, itself, row) for row in (anon_vmas.root, anon_vmas.parent))
+    anon_vmas = anon_vmas._replace(root=root, parent=parent)
+    return Built(
+        Graph(processes, vmas._replace(mm=mm), anon_vmas, Chains(owner, hangs_on), files), vma_rows, met, mm_names
+    )
+
+
+def _counts_up(rows: I64) -> bool:
+    """Whether these, each once, are 0, 1, 2 and so on."""
+    return bool((rows[1:] > rows[:-1]).all())
+
+
+def _of_runs(wanted: I64, names: I64) -> I64:
+    """As find_rows(), each run of equal ones looked up once."""
+    new = np.ones(len(wanted), np.bool_)
+    np.not_equal(wanted[1:], wanted[:-1], out=new[1:])
+    nth: I64 = np.cumsum(new) - 1
+    return find_rows(wanted[new], names)[nth]
 
 
 def find_rows(wanted: I64, names: I64) -> I64:
     """Where each of `wanted` stands in `names`, or NONE."""
-    if not len(names):
-        return np.full(len(wanted), NONE)
-    by_name, order = ascending_order(names), ascending_order(wanted)
-    line, there = wanted[order], names[by_name]
-    at = np.searchsorted(there, line).clip(max=len(names) - 1)
-    found = np.empty(len(wanted), np.int64)
-    found[order] = np.where(there[at] == line, by_name[at], NONE)
-    return found
+    return Whereabouts(names).find(wanted)
 
 
 def unique_pairs(one: I64, other: I64) -> tuple[I64, I64]:

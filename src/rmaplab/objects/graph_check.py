@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rmaplab.machine.arrays import I64, U64, Bools, numbered
+from rmaplab.machine.arrays import I64, U64, Bools
 from rmaplab.objects.graph import UNKNOWN, Graph
 
 
@@ -41,7 +41,7 @@ def findings(graph: Graph) -> list[Finding]:
     of_anon_vmas = {
         "have a root that has another root": root_of[root_of] != root_of,
         "have a parent of another root": root_of[anon_vmas.parent] != root_of,
-        "are not reached from a root": graph.depths() == 0,
+        "are not reached from a root": graph.depths == 0,
         "are their own parent and no root": (anon_vmas.parent == itself) & (root_of != itself),
         "have more children than num_children": _exceeds(children, anon_vmas.num_children),
         "have more VMAs than num_active_vmas": _exceeds(active, anon_vmas.num_active_vmas),
@@ -76,9 +76,11 @@ def _unlike_chains(graph: Graph) -> Bools:
     known = np.flatnonzero(graph.vmas.anon_vma >= 0)
     sums = np.zeros(len(graph.vmas.mm), np.uint64)
     np.add.at(sums, graph.chains.vma, _scatter(graph.chains.anon_vma))
-    _, first, which = numbered(graph.vmas.anon_vma[known])
+    of_first = np.zeros(len(graph.anon_vmas.root), np.uint64)
+    own, sums = graph.vmas.anon_vma[known][::-1], sums[known]
+    of_first[own] = sums[::-1]
     unlike = np.zeros(len(graph.vmas.mm), np.bool_)
-    unlike[known] = sums[known] != sums[known][first][which]
+    unlike[known] = sums != of_first[own[::-1]]
     return unlike
 
 

@@ -57,6 +57,7 @@ class Btf:
         self._names = self._words[self._at]
         self._kinds = self._words[self._at + 1] >> 24 & 31
         self._names[0] = self._kinds[0] = 0  # type 0 is void
+        self._named: dict[str, list[int]] = {}
 
     def _starts(self) -> I64:
         """Where each record begins, and 0 for type 0. Raises BpfUnavailable for a kind that is not known.
@@ -85,11 +86,11 @@ class Btf:
         return self._strings[offset : self._strings.index(b"\0", offset)].decode()
 
     def find(self, name: str, *kinds: int) -> list[int]:
-        """The types of this name and of these kinds. O(types), in NumPy."""
-        offset = self._strings.find(b"\0" + name.encode() + b"\0") + 1
-        if not offset:
-            return []
-        return [int(i) for i in np.flatnonzero(self._names == offset) if self._kinds[i] in kinds]
+        """The types of this name and of these kinds. O(types), in NumPy, the first time; programs ask for the same few again and again."""
+        if name not in self._named:
+            offset = self._strings.find(b"\0" + name.encode() + b"\0") + 1
+            self._named[name] = np.flatnonzero(self._names == offset).tolist() if offset else []
+        return [number for number in self._named[name] if self._kinds[number] in kinds]
 
     def name_of(self, number: int) -> str:
         """A type's name."""

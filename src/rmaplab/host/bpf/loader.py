@@ -13,6 +13,7 @@ import mmap
 import os
 import struct
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from rmaplab.host.bpf.errors import BpfUnavailable
 from rmaplab.host.bpf.relocate import relocate
 from rmaplab.host.closing import Closing
 
-_PSEUDO_MAP_FD = 1
+_PSEUDO_MAP_FD, _PSEUDO_KFUNC_CALL = 1, 2
 _READ_BYTES = 32 << 10  # the seq_file's buffer: a read never gives more
 
 
@@ -59,7 +60,10 @@ class Iterator(Closing):
         self._fds: list[int] = []
         try:
             for reference in elf.references(section):
-                self._use_map(code, reference.offset, reference.symbol, elf.sections["maps"])
+                if reference.section == "maps":
+                    self._use_map(code, reference.offset, reference.symbol, elf.sections["maps"])
+                else:
+                    _use_function(code, reference.offset, reference.symbol, kernel)
             if over_map is not None and over_map not in self.maps:  # nobody refers to it: the iterator hands it over
                 self._create_map(over_map, elf.sections["maps"])
             licence = elf.sections["license"].rstrip(b"\0")
@@ -69,6 +73,9 @@ class Iterator(Closing):
         except OSError as error:
             self.close()
             raise BpfUnavailable(_why(error)) from None
+        except BpfUnavailable:
+            self.close()
+            raise
 
     def _keep(self, fd: int) -> int:
         self._fds.append(fd)
@@ -116,6 +123,8 @@ class _Rows:
 
     def __init__(self) -> None:
         self._data, self._nr = mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), 0
+        with suppress(OSError):  # no huge pages here
+            self._data.madvise(mmap.MADV_HUGEPAGE)
 
     def filled(self) -> memoryview:
         return memoryview(self._data)[: self._nr]
@@ -140,6 +149,15 @@ class _Rows:
             raise BpfUnavailable(f"the kernel broke off a BPF iterator: {error.strerror}") from None
         finally:
             os.close(fd)
+
+
+def _use_function(code: bytearray, at: int, name: str, kernel: Btf) -> None:
+    """A function of the kernel that is open to programs (kfunc). Raises BpfUnavailable where there is none of this name."""
+    found = kernel.find(name, FUNC)
+    if not found:
+        raise BpfUnavailable(f"this kernel has no {name}() for BPF programs")
+    code[at + 1] = code[at + 1] & 0xF | _PSEUDO_KFUNC_CALL << 4
+    struct.pack_into("<hi", code, at + 2, 0, found[0])
 
 
 def _why(error: OSError) -> str:

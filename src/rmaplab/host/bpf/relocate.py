@@ -8,7 +8,7 @@
 An access is a string of indexes into the *object's* types; it becomes a path of names, and names are looked up in the kernel's.
 A field that the program asks for with __builtin_preserve_field_info(..., 2) may be missing: the question is answered with 0,
 and its accesses become an instruction that cannot be verified, which the verifier drops as dead. Any other field that is
-missing is an error, and all of them are named at once. Source: Documentation/bpf/llvm_reloc.rst.
+missing is an error, and all of them are named at once. A whole type may be asked for too: then it is the number of the kernel's. Source: Documentation/bpf/llvm_reloc.rst.
 """
 
 import struct
@@ -18,7 +18,7 @@ from rmaplab.host.bpf.btf import ARRAY, STRUCT, UNION, Btf
 from rmaplab.host.bpf.elf import Elf
 from rmaplab.host.bpf.errors import BpfUnavailable
 
-BYTE_OFFSET, BYTE_SIZE, EXISTS = 0, 1, 2
+BYTE_OFFSET, BYTE_SIZE, EXISTS, TYPE = 0, 1, 2, 7
 _LOADS_AND_STORES = (1, 2, 3)  # LDX, ST, STX: the field's offset is in the instruction's `off`; in `imm` of all others
 _POISON = struct.pack("<BBhi", 0x85, 0, 0, 0xBAD)  # call of a helper that there is not
 
@@ -83,7 +83,9 @@ def relocate(elf: Elf, section: str, kernel: Btf) -> bytes:
     for access in found:
         at = 8 * access.instruction
         place = kernel.locate(access.owner, *access.path)
-        if access.what == EXISTS:
+        if access.what == TYPE and place is not None:
+            struct.pack_into("<i", code, at + 4, kernel.find(access.owner, STRUCT)[0])
+        elif access.what == EXISTS:
             struct.pack_into("<i", code, at + 4, place is not None)
         elif place is None:
             missing |= {access.field} - optional

@@ -56,7 +56,7 @@ class Census(CensusWalks):
 
     @cached_property
     def _depths(self) -> I64:
-        return self.graph.depths()
+        return self.graph.depths
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
