@@ -1,7 +1,7 @@
 """`make pressure`: random calls on boxes that are too small for them, on every kernel that reclaims: everything recounted after each call.
 
-Seeds 0, 1, 2 ... until a kernel has its calls (10^5, or `--calls N`); kernels share the CPUs. What is wrong is told by its seed. How many pages went to swap and came
-back is in the table: without that nothing was tested.
+Seeds 0, 1, 2 ... until a kernel has its calls (10^5, or `--calls N`), in turns on anonymous memory, with files, and with files and shared memory; kernels share the CPUs. What is wrong is told by its
+seed. How many pages went to swap and came back is in the table: without that nothing was tested.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import NamedTuple
 
 from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.lab.conformance.file_pressure_run import FilePressureRun
 from rmaplab.lab.conformance.pressure_run import PressureRun
+from rmaplab.lab.conformance.shared_pressure_run import SharedPressureRun
 from rmaplab.report.tables import console, new_table
 
 KERNELS = (
@@ -28,6 +30,7 @@ KERNELS = (
     "2.6.5-rc1+anon_vma_interval_tree",
     "2.6.7",
 )
+KINDS = (PressureRun, FilePressureRun, SharedPressureRun)
 CALLS = 200  # a seed
 
 
@@ -39,7 +42,7 @@ class Pressed(NamedTuple):
     seeds: int
     outs: int
     ins: int
-    short: int
+    moved: int
     wall_s: float
     failure: str
 
@@ -47,19 +50,20 @@ class Pressed(NamedTuple):
 def pressed(kernel: str, calls: int, first: int) -> Pressed:
     """Run seeds from `first` on until `calls` are done or something fails."""
     began, formats = time.perf_counter(), find_kernel(kernel).architectures
-    seed, done, outs, ins, short, failure = first, 0, 0, 0, 0, ""
-    while done < calls and not failure:
-        paging = formats[seed % len(formats)]
-        run = PressureRun(kernel, seed, paging=paging)
+    seed, failure, outs, ins, moved = first, "", 0, 0, 0
+    while (seed - first) * CALLS < calls and not failure:
+        kind, paging = KINDS[seed % len(KINDS)], formats[seed // len(KINDS) % len(formats)]
+        run = kind(kernel, seed, paging=paging)
         try:
             run.run(CALLS)
         except Exception as error:  # noqa: BLE001
-            failure = (
-                f"PressureRun({kernel!r}, {seed}, paging={paging!r}).run({CALLS}): {type(error).__name__}: {error}"
-            )
-        done, outs, ins, short = done + run.nr_calls, outs + run.outs, ins + run.ins, short + run.nr_short
+            how = f"{kind.__name__}({kernel!r}, {seed}, paging={paging!r}).run({CALLS})"
+            failure = f"{how}: {type(error).__name__}: {error}"
+        counts = run.system.machine.ledger.counts
+        outs, ins, moved = outs + counts["pswpout"], ins + counts["pswpin"], moved + counts["shmem_swap_in"]
         seed += 1
-    return Pressed(kernel, done, seed - first, outs, ins, short, time.perf_counter() - began, failure)
+    nr = seed - first
+    return Pressed(kernel, nr * CALLS, nr, outs, ins, moved, time.perf_counter() - began, failure)
 
 
 def main() -> None:
@@ -69,7 +73,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     options = parser.parse_args()
     table = new_table(
-        f"{options.calls:,} calls per kernel under pressure", "kernel|>calls|>seeds|>out|>in|>no memory|>wall|outcome"
+        f"{options.calls:,} calls per kernel under pressure",
+        "kernel|>calls|>seeds|>out|>in|>of shared memory|>wall|outcome",
     )
     results = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
@@ -77,7 +82,7 @@ def main() -> None:
             results.append(job.result())
             print(f"{results[-1].kernel}: {results[-1].failure or 'ok'}", file=sys.stderr, flush=True)
     for done in sorted(results, key=lambda r: KERNELS.index(r.kernel)):
-        numbers = (f"{nr:,}" for nr in (done.calls, done.seeds, done.outs, done.ins, done.short))
+        numbers = (f"{nr:,}" for nr in (done.calls, done.seeds, done.outs, done.ins, done.moved))
         table.add_row(done.kernel, *numbers, f"{done.wall_s:.0f} s", "FAILED" if done.failure else "ok")
     console().print(table)
     sys.exit(any(done.failure for done in results))
