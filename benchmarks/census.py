@@ -29,7 +29,7 @@ from rmaplab.host.procfs import read_proc
 from rmaplab.host.snapshot import CensusTaker, Rung
 from rmaplab.host.vmas import VmaDumper
 from rmaplab.host.wanted import Wanted
-from rmaplab.machine.sorting import sort_without_slow_instructions
+from rmaplab.cli.sorting import sort_without_slow_instructions
 from rmaplab.report.tables import console, new_table
 
 TURNS, ALONE = 3, "--alone"

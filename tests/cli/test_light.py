@@ -32,6 +32,7 @@ ALLOWED = {
     "rmaplab.cli.box_options",
     "rmaplab.cli.census_options",
     "rmaplab.cli.mix_options",
+    "rmaplab.cli.sorting",
     "rmaplab.cli.streams",
     *sys.stdlib_module_names,
 }

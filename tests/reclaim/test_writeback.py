@@ -234,7 +234,8 @@ def test_a_congested_queue_is_for_kswapd_and_for_who_writes(kernel: str) -> None
     assert disk.is_write_congested
     for writes, by_kswapd in ((False, False), (True, False), (False, True)):
         task.writes_to_disk = writes
-        assert reclaim.shrinker.files.may_write_to_queue(by_kswapd=by_kswapd) == (writes or by_kswapd)
+        may = reclaim.shrinker.files.may_be_written(np.array([file.pages[i] for i in range(16)]), by_kswapd=by_kswapd)
+        assert may.tolist() == [writes or by_kswapd] * 16
     task.writes_to_disk = False
     k.machine.frames.flags[[file.pages[i] for i in range(16)]] &= ~np.uint32(PG_REFERENCED)
     reclaim.shrinker.shrink_cache(0, 33, 32, Scan())

@@ -22,10 +22,10 @@ import click
 
 from rmaplab import __version__
 from rmaplab.cli.options import Verbs
+from rmaplab.cli.sorting import sort_without_slow_instructions
 from rmaplab.cli.streams import Ended, Unwritable, ended_by_signal, let_go, prepare
 from rmaplab.errors import RmaplabError, SyscallError, UsageError
 from rmaplab.harmless import printable
-from rmaplab.machine.sorting import sort_without_slow_instructions
 
 VERBS = {
     "compare": "Run a workload on several kernels, side by side.",

@@ -71,8 +71,10 @@ class PageAllocator:
         lists = FreeLists(frames.nr)
         borders = zone_borders(frames.nr, layout.lowmem_bytes)
         has_normal = any(name == "NORMAL" for name, _, _ in borders)
-        first = max(layout.image + (0 if has_normal else layout.mem_map), 1)  # frame 0 is nobody's: the page of zeros
-        taken = {"DMA": first, "NORMAL": layout.mem_map}
+        image = max(layout.image, 1)  # frame 0 is nobody's: the page of zeros
+        taken = {"DMA": image, "NORMAL": layout.mem_map - (image - layout.image)}
+        if not has_normal:
+            taken["DMA"] = layout.image + layout.mem_map
         self.zones: list[Zone] = []
         for name, start, end in borders:
             nr = taken.get(name, 0)

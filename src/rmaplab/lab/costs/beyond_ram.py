@@ -79,7 +79,7 @@ class BeyondRow:
     stalls: int
     """Requests that had to make room themselves: allocstall; in 2.4 balance_classzone."""
     kswapd_share: float | None
-    """Of the pages freed; None in 2.4, whose kswapd is not told apart here."""
+    """Of the pages freed."""
     ledger: dict[str, int]
     time_s: dict[str, float]
     """real, user, sys: simulated."""
@@ -134,7 +134,7 @@ def lived(workload: Workload, system: System, seed: int, watch: Watch | None = N
         "visits": {"all": visits, "useful": visits - machine.ledger.in_vain, "in_vain": machine.ledger.in_vain},
         "walk_locks": dict(sorted(k.rmap.walk_locks.items())),
         "stalls": counts["allocstall"] + counts["balance_classzone"],
-        "kswapd_share": None if counts["balance_classzone"] else _by(counts["kswapd_steal"], freed),
+        "kswapd_share": _by(counts["kswapd_steal"], freed),
         "ledger": dict(sorted(counts.items())),
         "time_s": {name: getattr(machine.sched, f"{ns}_ns") / NS for name, ns in CLOCKS.items()},
         "walks_s": _walks_s(system),

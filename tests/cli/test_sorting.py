@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rmaplab.machine import sorting
+from rmaplab.cli import sorting
 
 SETTING = "NPY_DISABLE_CPU_FEATURES"
 
