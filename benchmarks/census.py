@@ -24,12 +24,12 @@ from typing import NamedTuple
 
 from benchmarks.live import Case, processes
 
+from rmaplab.cli.sorting import sort_without_slow_instructions
 from rmaplab.errors import UsageError
 from rmaplab.host.procfs import read_proc
 from rmaplab.host.snapshot import CensusTaker, Rung
 from rmaplab.host.vmas import VmaDumper
 from rmaplab.host.wanted import Wanted
-from rmaplab.cli.sorting import sort_without_slow_instructions
 from rmaplab.report.tables import console, new_table
 
 TURNS, ALONE = 3, "--alone"
