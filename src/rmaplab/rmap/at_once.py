@@ -35,7 +35,7 @@ from rmaplab.rmap.walk_rules import IfLocked, IfYoung, LockWay, Nonlinear, PgRef
 
 FEW = 2
 """Fewer pages are asked of one by one."""
-MOST = 1 << 18
+MOST = 1 << 16
 """Entries at a time: a list of pages, each in hundreds of processes, has tens of millions."""
 UNUSUAL = VM_LOCKED | VM_RESERVED | VM_NONLINEAR
 

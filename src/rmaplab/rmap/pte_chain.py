@@ -44,12 +44,15 @@ from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.live import CHAINS, Live
 from rmaplab.rmap.objrmap import is_busy
 from rmaplab.rmap.protocol import Mapping, ReverseMap, Sites, draw_page
-from rmaplab.rmap.pte_chain_blocks import insert_kernel, need_kernel, remove_kernel
+from rmaplab.rmap.pte_chain_blocks import direct_kernel, insert_kernel, need_kernel, remove_kernel, slots_kernel
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from rmaplab.machine.locks import LockClasses
     from rmaplab.machine.machine import Machine
+
+MANY = 16
+"""More page tables than one for so many frames are sorted by frame, not by value."""
 
 
 class PteChain(ReverseMap):
@@ -77,6 +80,7 @@ class PteChain(ReverseMap):
         self._need = need_kernel(*shape)
         step = machine.paging.entry_bytes
         self._insert, self._remove = insert_kernel(*shape, step), remove_kernel(*shape, step)
+        self._read, self._make_direct = slots_kernel(*shape[:2]), direct_kernel(*shape[:2])
         self._columns = (self._nodes, machine.frames.flags, self.pte)
         self._none = np.empty(0, np.int64)
         self._emptied = self._none
@@ -197,15 +201,14 @@ class PteChain(ReverseMap):
         """The same, of pages with direct pointers and with lists."""
         del stops
         frames = self.frames
-        direct = frames.flags[pfns] & PG_DIRECT != 0
-        rows, ptes = np.arange(pfns.size), self.pte[pfns]
-        if not direct.all():
-            slots = [list(self._slots(pfn)) for pfn in pfns.tolist()]
-            rows = np.repeat(rows, [len(each) for each in slots])
-            ptes = np.array([pte for each in slots for pte in each], np.int64)
+        rows, ptes = np.empty((2, int(frames.mapcount[pfns].sum())), np.int64)
+        nr = self._read(*self._columns, pfns, rows, ptes)
+        if nr < 0:
+            raise KernelBug("page_referenced", "a page has more slots than it is mapped")
+        rows, ptes = rows[:nr], ptes[:nr]
         tables = ptes >> PAGE_SHIFT
         addresses = frames.index[tables] + ((ptes & (PAGE_SIZE - 1)) // self.machine.paging.entry_bytes << PAGE_SHIFT)
-        mms, owner = np.unique(frames.mapping[tables], return_inverse=True)
+        mms, owner = self._owners_of(tables)
         owners: list[tuple[MmStruct, VmArea | None]] = [(self._mms[mm], None) for mm in mms.tolist()]
         visits, free = {"chain_slot_visit": rows.size}, np.ones(rows.size, np.bool_)
         if tries:
@@ -215,18 +218,29 @@ class PteChain(ReverseMap):
 
     def asked_of(self, pfns: I64) -> None:
         """Only who has a list is."""
-        for pfn in pfns[self.frames.flags[pfns] & PG_DIRECT == 0].tolist():
-            self.asked(pfn)
+        emptied = np.empty(pfns.size, np.int64)
+        nr = self._make_direct(*self._columns, pfns, emptied)
+        if nr:
+            self.cache.free_bulk(emptied[:nr])
+            self.machine.charge("chain_block_free", nr)
 
     def asked(self, pfn: int) -> None:
         """page_referenced: a chain of one entry turns into a direct pointer again."""
-        block, word = int(self.pte[pfn]), int(self.pte[pfn]) >> self._slot_shift
-        if block and not self.frames.flags[pfn] & PG_DIRECT and int(self._nodes[word]) == self.nrpte - 1:
-            self.pte[pfn] = self._nodes[word + self.nrpte]
-            self.frames.flags[pfn] |= PG_DIRECT
-            self._nodes[word] = self._nodes[word + self.nrpte] = 0
-            self.cache.free(block)
-            self.machine.charge("chain_block_free")
+        self.asked_of(np.array((pfn,), np.int64))
+
+    def _owners_of(self, tables: I64) -> tuple[I64, I64]:
+        """(Addresses of the mms whose these page tables are, which of those for each). O(tables), or O(frames) where there are many."""
+        mapping = self.frames.mapping
+        if tables.size < self.frames.nr // MANY:
+            mms, owner = np.unique(mapping[tables], return_inverse=True)
+            return mms, owner
+        there = np.zeros(self.frames.nr, np.bool_)
+        there[tables] = True
+        distinct = np.flatnonzero(there)
+        mms, whose = np.unique(mapping[distinct], return_inverse=True)
+        of_table = np.empty(self.frames.nr, np.int64)
+        of_table[distinct] = whose
+        return mms, of_table[tables]
 
     def _mapping(self, pte: int) -> Mapping:
         """rmap_ptep_map: whose entry it is, and what it maps, from its table's struct page and its place in the table."""

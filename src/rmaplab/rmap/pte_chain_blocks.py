@@ -136,3 +136,59 @@ def remove_kernel(shift: int, nrpte: int, anon: bool, step: int) -> Callable[...
         return nr_emptied, slots, lines
 
     return remove
+
+
+@cache
+def slots_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
+    """Reads the lists of pages: for each slot which of `pfns` it is of, and its entry. How many; -1 if there are more than there is room for."""
+
+    @kernel
+    def slots(nodes: Words, flags: U32, pte: I64, pfns: I64, rows: I64, entries: I64) -> int:
+        nr = 0
+        for i in range(pfns.size):
+            pfn = np.uint64(pfns[i])
+            block = pte[pfn]
+            if flags[pfn] & PG_DIRECT:
+                if nr == rows.size:
+                    return -1
+                rows[nr], entries[nr] = i, block
+                nr += 1
+                continue
+            while block:
+                word = block >> shift
+                head = np.int64(nodes[np.uint64(word)])
+                used = head & nrpte
+                if nr + nrpte - used > rows.size:
+                    return -1
+                for slot in range(used, nrpte):
+                    rows[nr], entries[nr] = i, nodes[np.uint64(word + 1 + slot)]
+                    nr += 1
+                block = head & ~np.int64(nrpte)
+        return nr
+
+    return slots
+
+
+@cache
+def direct_kernel(shift: int, nrpte: int) -> Callable[..., Any]:
+    """Lists of one entry become direct pointers: how many, and `emptied` are their blocks."""
+
+    @kernel
+    def direct(nodes: Words, flags: U32, pte: I64, pfns: I64, emptied: I64) -> int:
+        nr = 0
+        for i in range(pfns.size):
+            pfn = np.uint64(pfns[i])
+            block = pte[pfn]
+            if not block or flags[pfn] & PG_DIRECT:
+                continue
+            word = np.uint64(block >> shift)
+            last = word + np.uint64(nrpte)
+            if np.int64(nodes[word]) == nrpte - 1:
+                pte[pfn] = nodes[last]
+                flags[pfn] |= np.uint32(PG_DIRECT)
+                nodes[word] = nodes[last] = 0
+                emptied[nr] = block
+                nr += 1
+        return nr
+
+    return direct
