@@ -16,6 +16,7 @@ from rmaplab.machine.arrays import I64, distinct
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import PRESENT, READABLE
 from rmaplab.machine.frames import PG_DIRTY, PG_WRITEBACK
+from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.pagetable_edit import read_range
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import VM_ACCESS
@@ -56,17 +57,13 @@ def map_cached(k: Kernel, vma: VmArea, address: int, end: int) -> int:
         return address
     if k.swap.errors.any:  # then whoever is shown what is not his is told of
         return address
+    if k.design.reserves and _is_shared(k, vma, address):  # who is to reserve something for that goes one by one
+        return address
     with k.batch() as batch:
-        # who is to reserve something for a shared page goes one by one: it need not look further than at the first
-        first = address + PAGE_SIZE if k.design.reserves else end
-        slots, pfns = _cached(k, vma, address, first, batch)
+        slots, pfns = _cached(k, vma, address, end, batch)
         if not slots.size:
             return address
         is_shared = bool(frames.mapcount[pfns[0]])
-        if k.design.reserves:
-            if is_shared:
-                return address
-            slots, pfns = _cached(k, vma, address, end, batch)
         lock = machine.pte_lock(mm, address)
         if machine.locks_tables or lock.busy(write=True):
             return address
@@ -95,6 +92,15 @@ def map_cached(k: Kernel, vma: VmArea, address: int, end: int) -> int:
     return address + nr * PAGE_SIZE
 
 
+def _is_shared(k: Kernel, vma: VmArea, address: int) -> bool:
+    """Whether the page that an entry names is in the cache, and somebody maps it."""
+    entry, _ = lookup(*k.machine.geometry, vma.mm.pgd, address)
+    if not entry or entry & k.machine.mapped or not k.machine.encoding.is_swap(entry):
+        return False
+    pfn = k.swap.cached.get(k.swap.slot_of(entry))
+    return pfn is not None and bool(k.machine.frames.mapcount[pfn])
+
+
 def _cached(k: Kernel, vma: VmArea, address: int, end: int, batch: Batch) -> tuple[I64, I64]:
     """Slots and pages of the entries from `address` on, up to the first that is not for us; where the entries lie goes to `batch`."""
     machine, swap, frames = k.machine, k.swap, k.machine.frames
@@ -110,7 +116,7 @@ def _cached(k: Kernel, vma: VmArea, address: int, end: int, batch: Batch) -> tup
     good &= (frames.mapcount[pfns] > 0) == (frames.mapcount[pfns[:1]] > 0)  # all alike
     nr = pfns.size if good.all() else int(good.argmin())
     slots, pfns = slots[:nr], pfns[:nr]
-    if not (np.diff(slots) > 0).all() and distinct(slots).size < nr:  # one page at two places
+    if not (slots[1:] > slots[:-1]).all() and distinct(slots).size < nr:  # one page at two places
         slots, pfns = slots[:1], pfns[:1]
     batch.columns[PTE, : slots.size] = others[PTE, : slots.size]
     return slots, pfns
@@ -128,6 +134,8 @@ def leave_a_full_area(k: Kernel, pfns: I64, slots: I64, others: int = 0) -> None
     if not k.swap.is_full:
         return
     frames, swap = k.machine.frames, k.swap
+    if pfns.size == 1 and frames.count[pfns[0]] != 2 + others:  # as mostly
+        return
     alone = (frames.count[pfns] == 2 + others) & (frames.flags[pfns] & PG_WRITEBACK == 0) & ~swap.are_locked(pfns)
     asked = np.flatnonzero(alone)
     goes = swap.users[slots[asked]] == 1
