@@ -23,7 +23,7 @@ TURNS = 5
 LARGE_S, LARGE_BYTES = 0.3, 100_000_000
 TINY_S = 0.002
 LEVELS_S = 20.0
-COMMAND = ["compare", "forkbench", "--levels", "6,7,8,9", "--kernels", "2.4.21,2.6.2,2.6.5-rc1-aa1"]
+COMMAND = ["compare", "forkbench", "--levels", "6,7,8,9", "--kernels", "2.4.21,2.6.2,2.6.5-rc1-aa1", "--no-reclaim"]
 
 
 def resident() -> int:

@@ -163,7 +163,9 @@ class Swaps:
         named = [
             number for number, name in self._names.items() if what == number or (name != MEMORY and str(what) == name)
         ]
-        number = named[0] if named else -1
+        if not named:
+            raise SyscallError(errno.EINVAL, "swapoff", f"there is no swap area {printable(str(what))}")
+        (number,) = named[:1]
         swapoff(self._k, number)
         del self._names[number]
 

@@ -72,12 +72,13 @@ class Qsbench(Checked):
     name = "qsbench"
 
     def __init__(self, size: int, processes: int, seed: int) -> None:
-        if not LEAST <= size <= MOST:
-            raise UsageError(
-                f"an array of {format_size(max(size, 0))}: qsbench has 1 MiB to 2 GiB each, such as --array 88M"
-            )
         if not 1 <= processes <= MOST_PROCESSES:
             raise UsageError(f"{processes} processes: qsbench has 1 to {MOST_PROCESSES:,}, such as --processes 4")
+        if not LEAST <= size <= MOST:
+            many = f" for each of {processes} processes" if processes > 1 else ""
+            raise UsageError(
+                f"an array of {format_size(max(size, 0))}{many}: qsbench has 1 MiB to 2 GiB each, such as --array 88M"
+            )
         super().__init__()
         self.nr, self.processes, self.seed = size // INT, processes, seed
         self.ends_s: list[float] = []
