@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from rmaplab.lab.costs.mixes import MixRow
+from rmaplab.report.beyond import on_box, whys
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Table, new_table
 from rmaplab.units import format_size
@@ -41,7 +42,7 @@ class MixReport(Report[MixRow]):
         table = new_table(
             describe(self.rows[0]),
             f"kernel|design|outcome|{'|'.join(f'>{name}' for name in (*counts, *times))}|>verified|>wall s",
-            caption="\n".join([*_whys(self.rows), CAPTION]),
+            caption=whys(self.rows) + CAPTION,
             leave_out="design|verified|user s|wall s|entries per freed|sys s|scanned per freed|allocstalls|mean|pages in",
         )
         for row in self.rows:
@@ -64,7 +65,7 @@ class MixRun(Report[MixRow]):
         """What came of it, counts, times."""
         (row,) = self.rows
         table = new_table(
-            f"{describe(row)}: Linux {row.kernel}, {row.design}", "what|>value|_", caption="\n".join(_whys(self.rows))
+            f"{describe(row)}: Linux {row.kernel}, {row.design}", "what|>value|_", caption=whys(self.rows).rstrip("\n")
         )
         table.add_row("outcome", row.outcome, f"{row.oom_killed:,} killed for memory" if row.oom_killed else "")
         table.add_row("done", f"{len(row.ends_s):,}", "processes that came to the end of their work")
@@ -95,20 +96,11 @@ def describe(row: MixRow) -> str:
         f"{name.removesuffix('_bytes')} {format_size(nr) if name.endswith('_bytes') else f'{nr:,}'}"
         for name, nr in row.asked.items()
     )
-    box = row.hardware
-    return (
-        f"{row.workload} ({what}) on {format_size(box['ram_bytes'])} of RAM and {format_size(box['swap_bytes'])} of swap "
-        f"({box['arch']}, {box['cpus']} CPUs)"
-    )
+    return f"{row.workload} ({what}) {on_box(row.hardware)}"
 
 
 def _has_files(rows: Sequence[MixRow]) -> bool:
     return any(row.files["pages_read"] for row in rows)
-
-
-def _whys(rows: Sequence[MixRow]) -> list[str]:
-    """A line for each kernel that did not come to the end."""
-    return [f"{row.kernel}, {row.outcome}: {row.why}." for row in rows if row.why is not None]
 
 
 def _count(value: float | None) -> str:

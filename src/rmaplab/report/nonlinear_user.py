@@ -1,6 +1,7 @@
 """The table of nonlinear-user: what becomes of the box, kernel by kernel."""
 
 from rmaplab.lab.costs.nonlinear_user import NonlinearUserRow
+from rmaplab.report.beyond import on_box, whys
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Table, new_table
 from rmaplab.units import format_size
@@ -18,13 +19,10 @@ class NonlinearUserReport(Report[NonlinearUserRow]):
     def text(self) -> Table:
         """Two rows per kernel: the window in order, and remapped."""
         one = self.rows[0]
-        box = one.hardware
-        whys = [f"{row.kernel}, {row.window}, {row.outcome}: {row.why}." for row in self.rows if row.why is not None]
         table = new_table(
-            f"a window of {format_size(one.window_bytes)} on a file, and a bystander with {format_size(one.bystander_bytes)}, on {format_size(box['ram_bytes'])} of RAM "
-            f"and {format_size(box['swap_bytes'])} of swap ({box['arch']}, {box['cpus']} CPUs)",
+            f"a window of {format_size(one.window_bytes)} on a file, and a bystander with {format_size(one.bystander_bytes)}, {on_box(one.hardware)}",
             "kernel|window|outcome|>most mapped|>passes|>rounds|>slowest s|>pages out|>files read|>entries per freed|>OOM kills|>real s|>wall s",
-            caption="\n".join([*whys, CAPTION]),
+            caption=whys(self.rows, lambda row: f"{row.kernel}, {row.window}") + CAPTION,
             leave_out="wall s|OOM kills|entries per freed|pages out|files read|rounds",
         )
         for i, row in enumerate(self.rows):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.experiment import Result
+from rmaplab.report.beyond import whys
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Table, new_table
 from rmaplab.units import format_size
@@ -95,14 +96,6 @@ def _relative(value: float, peers: Sequence[float]) -> str:
 def outcome_of(result: Result) -> str:
     """The outcome, with the call that failed."""
     return f"{result.outcome} in {result.failed_call}" if result.failed_call else result.outcome
-
-
-def whys(results: Sequence[Result]) -> str:
-    """A line for each that was stopped by something that its outcome does not tell."""
-    lines = {
-        f"{result.kernel}, {result.outcome}: {result.why}.\n": None for result in results if result.why is not None
-    }
-    return "".join(lines)
 
 
 def describe_box(box: Box) -> str:

@@ -1,6 +1,7 @@
 """The table of rmap-test: what reclaim visits where one file has very many VMAs, by kernel and index."""
 
 from rmaplab.lab.costs.rmaptest import RmapTestRow
+from rmaplab.report.beyond import on_box, whys
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Table, new_table
 from rmaplab.units import format_size
@@ -17,12 +18,10 @@ class RmapTestReport(Report[RmapTestRow]):
     def text(self) -> Table:
         """A row per kernel and index."""
         one = self.rows[0]
-        box = one.hardware
-        whys = [f"{row.kernel}, {row.index}, {row.outcome}: {row.why}." for row in self.rows if row.why is not None]
         table = new_table(
-            f"rmap-test: {one.vmas:,} VMAs on a file of {format_size(one.file_bytes)} in each of two processes, on {format_size(box['ram_bytes'])} of RAM ({box['arch']}, {box['cpus']} CPUs)",
+            f"rmap-test: {one.vmas:,} VMAs on a file of {format_size(one.file_bytes)} in each of two processes, {on_box(one.hardware)}",
             "kernel|index|outcome|>freed|>visits|>in vain|>sys s|>real s|>files read|>files written|>verified|>wall s",
-            caption="\n".join([*whys, CAPTION]),
+            caption=whys(self.rows, lambda row: f"{row.kernel}, {row.index}") + CAPTION,
             leave_out="wall s|verified|files written|files read|freed",
         )
         for row in self.rows:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.console import Group
 
 from rmaplab.lab.costs.swapload import SwaploadRow
+from rmaplab.report.beyond import on_box, whys
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Table, new_table
 from rmaplab.units import format_size
@@ -51,14 +52,14 @@ class SwaploadReport(Report[SwaploadRow]):
 
 def _kernels(rows: Sequence[SwaploadRow], *, with_bursts: bool) -> Table:
     one = rows[0]
-    hardware, burst = one.hardware, ">burst|" if with_bursts else ""
+    burst = ">burst|" if with_bursts else ""
     counts = {**COUNTS, **(OF_FILES if one.file_bytes else {})}
     files = f", {format_size(one.file_bytes)} of it in files," if one.file_bytes else ""
     table = new_table(
         f"swapload: {format_size(one.working_set_bytes)}{files} written, read and compared by four processes, {'three of them forked' if one.forks else 'none of them forked'}, "
-        f"on {format_size(hardware['ram_bytes'])} of RAM and {format_size(hardware['swap_bytes'])} of swap ({hardware['arch']}, {hardware['cpus']} CPUs)",
+        f"{on_box(one.hardware)}",
         f"kernel|{burst}design|outcome|{'|'.join(f'>{name}' for name in counts)}|>verified|>wall s",
-        caption="\n".join([*_whys(rows), CAPTION]),
+        caption=whys(rows) + CAPTION,
         leave_out="design|verified|wall s|VMAs per freed|walks s, believed|reclaim locks",
     )
     for i, row in enumerate(rows):
@@ -74,11 +75,6 @@ def _kernels(rows: Sequence[SwaploadRow], *, with_bursts: bool) -> Table:
             end_section=last,
         )
     return table
-
-
-def _whys(rows: Sequence[SwaploadRow]) -> list[str]:
-    """A line for each kernel that did not come to the end."""
-    return [f"{row.kernel}, {row.outcome}: {row.why}." for row in rows if row.why is not None]
 
 
 def _bursts(rows: Sequence[SwaploadRow], bursts: Sequence[int]) -> Table:

@@ -1,10 +1,11 @@
 """`rmaplab compare`: a workload on several kernels, on one box or on several."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from rmaplab.cli.options import Output, split_names
 from rmaplab.cli.work.box import with_paging
@@ -15,13 +16,13 @@ from rmaplab.host.forkbench import HostForkbench
 from rmaplab.kernels.box import Box
 from rmaplab.lab.announcement.baselines import baselines
 from rmaplab.lab.announcement.experiment import Result, compare_forkbench
-from rmaplab.lab.costs.beyond_ram import WRONG
+from rmaplab.lab.costs.beyond_ram import WRONG, BeyondRow
 from rmaplab.lab.costs.localmalloc import LocalMallocRow, compare_localmalloc
 from rmaplab.lab.costs.mallocgroup import WalkResult, compare_mallocgroup
 from rmaplab.lab.costs.manyvmas import ManyVmasRow, compare_manyvmas
-from rmaplab.lab.costs.mixes import MixRow, compare_mix
-from rmaplab.lab.costs.nonlinear_user import NonlinearUserRow, compare_nonlinear_user
-from rmaplab.lab.costs.rmaptest import RmapTestRow, compare_rmap_test
+from rmaplab.lab.costs.mixes import compare_mix
+from rmaplab.lab.costs.nonlinear_user import compare_nonlinear_user
+from rmaplab.lab.costs.rmaptest import compare_rmap_test
 from rmaplab.lab.costs.sga import HOST_BYTES, SgaRow, compare_sga
 from rmaplab.lab.costs.swapload import SwaploadRow, compare_swapload
 from rmaplab.report.emit import emit
@@ -37,6 +38,7 @@ from rmaplab.report.times import Comparison, Scaling
 from rmaplab.units import format_size, parse_size
 from rmaplab.workloads.sga import How
 
+B = TypeVar("B", bound=BeyondRow)
 GROWTH = (16, 8, 4, 2, 1)
 """A plot has the programs at a 16th of their VMAs (localmalloc: of its children), at an 8th, and so on."""
 
@@ -155,58 +157,49 @@ def swapload(
     seed = seed_of(beyond[1])
     wanted = None if load is None else parse_size(load)
     runs, total = compare_swapload(kernels, with_paging(typed, kernels), wanted, seed, bursts, forks=forks, files=files)
-    rows: list[SwaploadRow] = []
 
     def show(found: Sequence[SwaploadRow]) -> None:
-        rows.extend(found)
         emit(SwaploadReport(found), *out)
         if plot is not None and len(found) == total:
             from rmaplab.report.swapload_plot import plot_swapload  # noqa: PLC0415  (matplotlib is optional, and slow)
 
             plot_swapload(found, plot)
 
-    gather(runs, "the first kernel", total, lambda row: f"{row.kernel}: {row.outcome}", show)
-    return all(row.outcome != WRONG for row in rows)
+    return _all_right(runs, total, _kernel_of, show)
 
 
 def mix(workload: str, kernels: list[str], typed: Box, asked: Typed, seed: int | None, out: Output) -> bool:
     """On each kernel: whether all bytes were right."""
     number = seed_of(seed)
     runs, total = compare_mix(kernels, with_paging(typed, kernels), number, maker(workload, asked, number))
-    right = True
-
-    def show(rows: Sequence[MixRow]) -> None:
-        nonlocal right
-        right = all(row.outcome != WRONG for row in rows)
-        emit(MixReport(rows), *out)
-
-    gather(runs, "the first kernel", total, lambda row: f"{row.kernel}: {row.outcome}", show)
-    return right
+    return _all_right(runs, total, _kernel_of, lambda rows: emit(MixReport(rows), *out))
 
 
 def nonlinear_user(kernels: list[str], typed: Box, out: Output) -> bool:
     """Each kernel with a window in order, and with one that is remapped: whether all bytes were right."""
     runs, total = compare_nonlinear_user(kernels, with_paging(typed, kernels))
-    right = True
-
-    def show(rows: Sequence[NonlinearUserRow]) -> None:
-        nonlocal right
-        right = all(row.outcome != WRONG for row in rows)
-        emit(NonlinearUserReport(rows), *out)
-
-    gather(runs, "the first kernel", total, lambda row: f"{row.kernel}, {row.window}: {row.outcome}", show)
-    return right
+    name = "{0.kernel}, {0.window}".format
+    return _all_right(runs, total, name, lambda rows: emit(NonlinearUserReport(rows), *out))
 
 
 def rmap_test(kernels: list[str], indexes: list[str], typed: Box, out: Output) -> bool:
     """Each kernel with each index, or its own: whether all bytes were right."""
     runs, total = compare_rmap_test(kernels, indexes, with_paging(typed, kernels))
-    right = True
+    return _all_right(runs, total, "{0.kernel}, {0.index}".format, lambda rows: emit(RmapTestReport(rows), *out))
 
-    def show(rows: Sequence[RmapTestRow]) -> None:
-        nonlocal right
-        right = all(row.outcome != WRONG for row in rows)
-        emit(RmapTestReport(rows), *out)
 
-    gather(runs, "the first kernel", total, lambda row: f"{row.kernel}, {row.index}: {row.outcome}", show)
-    return right
+def _kernel_of(row: BeyondRow) -> str:
+    return row.kernel
+
+
+def _all_right(runs: Iterator[B], total: int, name: Callable[[B], str], show: Callable[[Sequence[B]], None]) -> bool:
+    """Make the runs and show them: whether all bytes were right."""
+    found: Sequence[B] = []
+
+    def shown(rows: Sequence[B]) -> None:
+        nonlocal found
+        found = rows
+        show(rows)
+
+    gather(runs, "the first kernel", total, lambda row: f"{name(row)}: {row.outcome}", shown)
+    return all(row.outcome != WRONG for row in found)

@@ -61,6 +61,8 @@ class BeyondRow:
     oom_killed: int
     swap: dict[str, int]
     """pages_in, pages_out: what the disk has read and written."""
+    files: dict[str, int]
+    """pages_read, pages_written: of files, by the disk."""
     verified_bytes: int
     """That were compared at the end, and are what was written."""
     written_bytes: int
@@ -125,6 +127,7 @@ def lived(workload: Workload, system: System, seed: int, watch: Watch | None = N
         "why": why,
         "oom_killed": killed,
         "swap": {"pages_in": counts["swap_read"], "pages_out": counts["swap_write"]},
+        "files": {"pages_read": counts["disk_read"], "pages_written": counts["disk_write"]},
         "verified_bytes": workload.verified_bytes,
         "written_bytes": workload.written_bytes,
         "freed": freed,

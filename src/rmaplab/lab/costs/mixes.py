@@ -35,8 +35,6 @@ class MixRow(BeyondRow):
     """What was to be done."""
     major_faults: int
     """That had to wait for the disk."""
-    files: dict[str, int]
-    """pages_read, pages_written: of files, by the disk."""
     ends_s: list[float]
     """When each process had done what it had to, in simulated time."""
     user_s: list[float]
@@ -61,7 +59,6 @@ def run_mix(kernel: str, box: Box, seed: int, make: Make, watch: Watch | None = 
     return MixRow(
         asked=workload.asked,
         major_faults=counts["pgmajfault"],
-        files={"pages_read": counts["disk_read"], "pages_written": counts["disk_write"]},
         ends_s=workload.ends_s,
         user_s=workload.user_s,
         **columns,

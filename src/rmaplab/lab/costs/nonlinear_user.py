@@ -30,8 +30,6 @@ class NonlinearUserRow(BeyondRow):
     """Of the bystander."""
     slowest_round_s: float | None
     """Simulated."""
-    files: dict[str, int]
-    """pages_read, pages_written: of files, by the disk."""
 
 
 def compare_nonlinear_user(kernels: Sequence[str], box: Box) -> tuple[Iterator[NonlinearUserRow], int]:
@@ -48,7 +46,6 @@ def run_nonlinear_user(kernel: str, box: Box, *, remapped: bool, window: int | N
     """To the end, whatever that is. `window` in bytes: as long as RAM if not given. Raises UsageError; that nobody gets on is an outcome."""
     system = boot_beyond(kernel, box)
     workload = NonlinearUser(window or system.machine.hardware.ram_bytes, remapped=remapped)
-    counts = system.machine.ledger.counts
     columns = lived(workload, system, 0)
     return NonlinearUserRow(
         window=REMAPPED if remapped else IN_ORDER,
@@ -58,6 +55,5 @@ def run_nonlinear_user(kernel: str, box: Box, *, remapped: bool, window: int | N
         passes=workload.passes,
         rounds=len(workload.rounds_s),
         slowest_round_s=max(workload.rounds_s, default=None),
-        files={"pages_read": counts["disk_read"], "pages_written": counts["disk_write"]},
         **columns,
     )

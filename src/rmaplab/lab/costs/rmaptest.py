@@ -22,8 +22,6 @@ class RmapTestRow(BeyondRow):
     vmas: int
     """Of each of the two processes."""
     file_bytes: int
-    files: dict[str, int]
-    """pages_read, pages_written: of files, by the disk."""
 
     @property
     def visits_per_freed(self) -> float | None:
@@ -54,13 +52,12 @@ def run_rmap_test(kernel: str, index: str | None, box: Box) -> RmapTestRow:
     """To the end, whatever that is. Raises UsageError; running out of memory is an outcome."""
     system = boot_beyond(kernel, replace(box, file_index=index))
     workload = RmapTest(system.machine.hardware.ram_bytes)
-    design, counts = system.kernel.design, system.machine.ledger.counts
+    design = system.kernel.design
     probe = system.new_file(size=0)
     columns = lived(workload, system, 0)
     return RmapTestRow(
         index=design.name if design.covers_files else probe.i_mmap.name,
         vmas=workload.vmas,
         file_bytes=workload.file_bytes,
-        files={"pages_read": counts["disk_read"], "pages_written": counts["disk_write"]},
         **columns,
     )

@@ -27,8 +27,6 @@ class SwaploadRow(BeyondRow):
     burst_tables: int
     file_bytes: int
     """What of the working set lies in files."""
-    files: dict[str, int]
-    """pages_read, pages_written: of files, by the disk."""
 
 
 def compare_swapload(
@@ -71,7 +69,6 @@ def run_swapload(
     system.kernel.set_burst(burst_tables)
     size = system.machine.hardware.ram_bytes + load
     workload = Swapload(size, seed, forks=forks, files=files)
-    counts = system.machine.ledger.counts
     columns = lived(workload, system, seed)
     return SwaploadRow(
         working_set_bytes=size,
@@ -79,6 +76,5 @@ def run_swapload(
         forks=forks,
         burst_tables=burst_tables,
         file_bytes=workload.file_pages * (PROCESSES + 1) << PAGE_SHIFT,
-        files={"pages_read": counts["disk_read"], "pages_written": counts["disk_write"]},
         **columns,
     )
