@@ -165,9 +165,8 @@ class Swaps:
         ]
         if not named:
             raise SyscallError(errno.EINVAL, "swapoff", f"there is no swap area {printable(str(what))}")
-        (number,) = named[:1]
-        swapoff(self._k, number)
-        del self._names[number]
+        swapoff(self._k, named[0])
+        del self._names[named[0]]
 
     def close(self) -> None:
         """Files of the host are let go of, as they are."""

@@ -48,9 +48,7 @@ PG_RECLAIM = 1 << 14  # and then it can be freed: to the tail of the inactive li
 PG_LOCKED = 1 << 15  # of a page in a cache: the disk has it, and who wants it sleeps
 PG_LAUNDER = 1 << 16  # and 2.4's reclaim has sent it there
 PG_ERROR = 1 << 17  # 2.4: it could not be written
-BH_DIRTY = (
-    1 << 18
-)  # 2.4: not the page is dirty but its buffers are, as write(2) leaves it; PG_writeback: those are locked
+BH_DIRTY = 1 << 18  # 2.4: not the page is dirty but its buffers are (write(2)); PG_writeback: those are locked
 BH_WAIT_IO = 1 << 19  # and reclaim has come by once
 PG_SLOW = PG_NOT_UPTODATE | PG_READAHEAD  # nobody maps it in passing
 

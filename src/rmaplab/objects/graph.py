@@ -274,9 +274,8 @@ def _begins_and_ends(owner: I64, begin: I64, end: I64) -> tuple[I64, I64, I64]:
         order = ascending_order(np.concatenate([begin, end]), np.concatenate([owner, owner]))
         step = np.where(order < len(owner), 1, -1)
         return np.concatenate([owner, owner])[order], np.concatenate([begin, end])[order], step
-    words = np.concatenate(
-        [owner, owner]
-    )  # all three as one word: no order is looked for, and nothing has to be put into it
+    # all three as one word: no order is looked for, and nothing has to be put into it
+    words = np.concatenate([owner, owner])
     words <<= width + 1
     words[: len(owner)] |= begin - low << 1
     words[len(owner) :] |= (end - low << 1) + 1

@@ -9,7 +9,7 @@ once if nobody maps it. What a mapping has written is dirty as a page, once its 
 
 An error of the disk leaves a page clean, with PG_error: it is free the next time, and its bytes are lost. fsync hears of it if the disk has the page when it comes.
 
-Left out: bdflush and kupdate, who write what has been dirty for long, or makes too much; buffer heads, which take memory, and go when nobody needs them: what has clean ones is as if it had
+Left out: bdflush and kupdate, which write what has been dirty for long, or when too much is dirty; buffer heads, which take memory, and go when nobody needs them: what has clean ones is as if it had
 none.
 
 Source: 2.4.27 mm/vmscan.c, shrink_cache; fs/buffer.c, __block_write_full_page, block_write_full_page, sync_page_buffers, try_to_free_buffers, end_buffer_io_async; mm/swap_state.c,

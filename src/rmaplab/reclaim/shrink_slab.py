@@ -21,6 +21,7 @@ import numpy as np
 from rmaplab.machine.frames import PG_RESERVED
 from rmaplab.mm.kernel import Kernel
 from rmaplab.reclaim.rules import ReclaimRules
+from rmaplab.units import PAGE_SIZE
 
 SHRINK_BATCH = 128
 DEFAULT_SEEKS = 2
@@ -39,7 +40,7 @@ class SlabCaches:
 
     def __init__(self, k: Kernel, rules: ReclaimRules) -> None:
         self.k, self.rules = k, rules
-        share = self._boot_pages * 4096 / (rules.boot_kernel_bytes + rules.boot_user_bytes)
+        share = self._boot_pages * PAGE_SIZE / (rules.boot_kernel_bytes + rules.boot_user_bytes)
         dentries, inodes = (int(nr * min(share, 1)) for nr in (rules.boot_dentries, rules.boot_unused_inodes))
         self.caches = (
             ConstantCache("dentry_cache", lambda: dentries + self._nr_closed),

@@ -148,9 +148,10 @@ class _Array:
             else:  # small; or a pass that got nowhere, as numbers are not what was written
                 self.write(first, np.sort(self.read(first, stop)))
                 nr = stop - first
-                self._compute(nr * passes(nr))
+                self.compute(nr * passes(nr))
 
-    def _compute(self, numbers: float) -> None:
+    def compute(self, numbers: float) -> None:
+        """One pass over so many."""
         compute(self.task, round(numbers * PASS_PS / 1000))
 
     def _part(self, first: int, stop: int) -> int:
@@ -182,10 +183,6 @@ class _Array:
         other.put()
         return middle
 
-    def compute_for(self, numbers: int) -> None:
-        """One pass over them."""
-        self._compute(numbers)
-
 
 class _Block:
     """Numbers [first, stop), read, to be written again; `wrong`: which of them belong to the other side."""
@@ -206,5 +203,5 @@ class _Block:
         """Back to memory, once."""
         if self.numbers.size:
             self.array.write(self.first, self.numbers)
-            self.array.compute_for(self.numbers.size)
+            self.array.compute(self.numbers.size)
             self.numbers = np.empty(0, np.int32)
