@@ -22,7 +22,7 @@ import numpy as np
 
 from rmaplab.errors import DiskError, KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.arrays import I64, U8, Bools
+from rmaplab.machine.arrays import I64, U8
 from rmaplab.machine.batch import ENTRY, LENGTH, PFN, Batch
 from rmaplab.machine.disk import Disk, DiskRequest
 from rmaplab.machine.entries import DIRTY
@@ -200,12 +200,6 @@ class PageCache:
             if self._written.get(file.address) is request:
                 del self._written[file.address]
 
-    def are_locked(self, pfns: I64) -> Bools:
-        """Which of them are being read. What is over by now need not have been noticed."""
-        if not self._reading:
-            return np.zeros(pfns.size, np.bool_)
-        return np.array([pfn in self._reading for pfn in pfns.tolist()], np.bool_)
-
     def start_writing(self, file: AddressSpace, first: int, pfns: I64, finish: Callable[[I64], None]) -> None:
         """The bytes of these pages, from index `first` on, which the store has already (write()), take their way to the disk in one go.
 
@@ -297,9 +291,13 @@ class PageCache:
             of_file = (frames.flags[pages] & PG_ANON == 0) | self.has_converted
             of_file &= frames.mapping[pages] != 0
             frames.flags[pages][of_file] |= np.uint32(PG_DIRTY)
-            if self.writeback is not None and of_file.any():
-                for owner in np.unique(frames.mapping[pages][of_file]).tolist():
-                    self.writeback.mark_inode_dirty(self.files[owner])
+            self.are_dirtied(frames.mapping[pages][of_file])
+
+    def are_dirtied(self, owners: I64) -> None:
+        """set_page_dirty: pages of files at these addresses are dirty, and the inodes hear of it. O(pages)."""
+        if self.writeback is not None:
+            for owner in np.unique(owners).tolist():
+                self.writeback.mark_inode_dirty(self.files[owner])
 
     def references(self) -> I64:
         """All its pages, and those of swap vectors."""

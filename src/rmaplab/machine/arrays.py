@@ -24,6 +24,11 @@ def distinct(numbers: I64) -> I64:
     return line[new]
 
 
+def are_distinct(numbers: I64) -> bool:
+    """Whether none is there twice. O(n) where they ascend, as mostly, else O(n log n)."""
+    return bool((numbers[1:] > numbers[:-1]).all()) or len(distinct(numbers)) == len(numbers)
+
+
 def ascending_order(*keys: I64) -> I64:
     """np.lexsort(keys): the last key counts most, what is equal stays in order. O(n log n).
 

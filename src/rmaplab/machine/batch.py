@@ -92,9 +92,14 @@ class Batch:
         first = self.columns[row, : self.runs]
         if self.runs == self.nr:
             return first
-        lengths = self.columns[LENGTH, : self.runs]
-        within = np.arange(self.nr) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return np.repeat(first, lengths) + within * step
+        return spread(first, self.columns[LENGTH, : self.runs], step)
+
+
+def spread(first: I64, lengths: I64, step: int = 1) -> I64:
+    """Runs, one number after the other: `lengths` of them from each `first` on, `step` apart. O(numbers)."""
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    numbers: I64 = np.repeat(first, lengths) + within * step
+    return numbers
 
 
 @inline

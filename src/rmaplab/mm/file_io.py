@@ -287,10 +287,7 @@ def _find_or_create(k: Kernel, file: AddressSpace, index: int, *, whole: bool) -
         else:
             page = int(new[0])
             k.page_cache.add(file, index, page, nodes)
-            if file.on_lru and file.shmem is not None:
-                k.lru_add.add_file(k.this_cpu(), page)
-            elif file.on_lru:
-                k.lru_add.list_files(new)
+            k.lru_add.list_new(k.this_cpu(), file, new)
     k.machine.frames.flags[page] &= ~np.uint32(PG_NOT_UPTODATE)
     return page
 

@@ -76,10 +76,7 @@ def find_or_add(k: Kernel, file: AddressSpace, index: int, *, waits: bool = True
         return page if index not in file.slots else find_or_add(k, file, index, waits=waits)
     cache.add(file, index, int(new[0]), nodes)
     k.machine.frames.flags[new] |= np.uint32(PG_NOT_UPTODATE)
-    if file.on_lru and (waits or file.shmem is not None):
-        k.lru_add.add_file(k.this_cpu(), int(new[0]))
-    elif file.on_lru:
-        k.lru_add.list_files(new)
+    k.lru_add.list_new(k.this_cpu(), file, new, alone=waits)
     return int(new[0])
 
 
@@ -150,10 +147,7 @@ def add_new(k: Kernel, file: AddressSpace, wanted: I64, *, extends: bool = False
     if new.size:
         k.page_cache.add_many(file, new, pages, nodes)
         k.machine.frames.count[pages] -= 1
-        if file.on_lru and file.shmem is not None:
-            k.lru_add.add_files(k.this_cpu(), pages)
-        elif file.on_lru:
-            k.lru_add.list_files(pages)
+        k.lru_add.list_new(k.this_cpu(), file, pages)
     else:
         k.page_cache.give_back(nodes)
     return new, pages

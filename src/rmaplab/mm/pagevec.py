@@ -18,7 +18,7 @@ mm/filemap.c (add_to_page_cache_lru, __grab_cache_page), fs/mpage.c (mpage_readp
 import numpy as np
 
 from rmaplab.machine.allocator import PageAllocator
-from rmaplab.machine.arrays import I64, distinct
+from rmaplab.machine.arrays import I64, are_distinct
 from rmaplab.machine.frames import (
     PG_ACTIVE,
     PG_DIRTY,
@@ -30,6 +30,7 @@ from rmaplab.machine.frames import (
 )
 from rmaplab.machine.ledger import Ledger
 from rmaplab.machine.lru import LruLists
+from rmaplab.objects.mm_types import AddressSpace
 
 
 class LruAdd:
@@ -110,6 +111,17 @@ class LruAdd:
             self._files[cpu].extend(pages[pages.size - left :].tolist())
             self._allocator.frames.count[pages[pages.size - left :]] += 1
 
+    def list_new(self, cpu: int, file: AddressSpace, pages: I64, *, alone: bool = False) -> None:
+        """Pages that have come into a file's cache. Where each comes by itself (`alone`), or lives in memory, they wait in the CPU's pagevec; else in one of the caller's own."""
+        if not file.on_lru:
+            return
+        if not (alone or file.shmem is not None):
+            self.list_files(pages)
+        elif pages.size == 1:
+            self.add_file(cpu, int(pages[0]))
+        else:
+            self.add_files(cpu, pages)
+
     def list_files(self, pages: I64) -> None:
         """pagevec_lru_add, of a pagevec that is the caller's own: pages of a file go to the inactive lists at once."""
         if self.lists is not None:
@@ -153,7 +165,7 @@ class LruAdd:
         """The same of many pages, one after the other."""
         if self.lists is None:
             return
-        if not (np.diff(pfns) > 0).all() and distinct(pfns).size < pfns.size:  # some are mapped twice
+        if not are_distinct(pfns):  # some are mapped twice
             for pfn in pfns.tolist():
                 self.mark_accessed(pfn)
             return

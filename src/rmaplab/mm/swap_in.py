@@ -19,7 +19,7 @@ import numpy as np
 from rmaplab.errors import BusError, KernelBug, NoMemory
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.arrays import I64
-from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, Batch
+from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, Batch, spread
 from rmaplab.machine.entries import ACCESSED, PRESENT, READABLE
 from rmaplab.machine.frames import PG_ANON_EXCLUSIVE, PG_SWAPCACHE, PG_WRITEBACK
 from rmaplab.machine.pagetable import lookup
@@ -186,8 +186,7 @@ def drop_swap_cache(k: Kernel, columns: I64, runs: int) -> None:
     if not runs or not k.swap.cached:
         return
     frames = k.machine.frames
-    nr = columns[LENGTH, :runs]
-    pfns = np.repeat(columns[PFN, :runs] - np.cumsum(nr) + nr, nr) + np.arange(nr.sum())
+    pfns = spread(columns[PFN, :runs], columns[LENGTH, :runs])
     pfns = pfns[(frames.flags[pfns] & (PG_SWAPCACHE | PG_WRITEBACK) == PG_SWAPCACHE) & (frames.count[pfns] == 2)]
     k.swap.delete_many(pfns[(k.swap.users[frames.private[pfns]] == 1) & ~k.swap.are_locked(pfns)])
 

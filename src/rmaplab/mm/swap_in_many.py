@@ -12,7 +12,7 @@ Source: as swap_in.py.
 import numpy as np
 
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.arrays import I64, distinct
+from rmaplab.machine.arrays import I64, are_distinct
 from rmaplab.machine.batch import ADDRESS, ENTRY, LENGTH, PFN, PTE, Batch
 from rmaplab.machine.entries import PRESENT, READABLE
 from rmaplab.machine.frames import PG_DIRTY, PG_WRITEBACK
@@ -116,7 +116,7 @@ def _cached(k: Kernel, vma: VmArea, address: int, end: int, batch: Batch) -> tup
     good &= (frames.mapcount[pfns] > 0) == (frames.mapcount[pfns[:1]] > 0)  # all alike
     nr = pfns.size if good.all() else int(good.argmin())
     slots, pfns = slots[:nr], pfns[:nr]
-    if not (slots[1:] > slots[:-1]).all() and distinct(slots).size < nr:  # one page at two places
+    if not are_distinct(slots):  # one page at two places
         slots, pfns = slots[:1], pfns[:1]
     batch.columns[PTE, : slots.size] = others[PTE, : slots.size]
     return slots, pfns

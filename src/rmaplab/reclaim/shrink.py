@@ -23,6 +23,7 @@ import numpy as np
 from rmaplab.machine.arrays import I8, I64, Bools
 from rmaplab.machine.frames import (
     PG_DIRTY,
+    PG_LOCKED,
     PG_RECLAIM,
     PG_SWAPCACHE,
     PG_WRITEBACK,
@@ -152,7 +153,7 @@ class Shrinker:
         """What becomes of isolated and locked pages, by page. Those of a kind, mapped or not, of files or not, take turns as they come: slots are taken and given back in that order."""
         k, frames, files = self.k, self.k.machine.frames, self.files
         fates = np.zeros(pages.size, np.int8)
-        rows = np.flatnonzero(~(k.swap.are_locked(pages) | k.page_cache.are_locked(pages)))  # others are being read
+        rows = np.flatnonzero(frames.flags[pages] & PG_LOCKED == 0)  # others are being read
         flags, mapped, of_file = frames.flags[pages], frames.mapcount[pages] > 0, files.are_of_files(pages)
         in_use = mapped | (flags & PG_SWAPCACHE != 0)
         busy = flags[rows] & PG_WRITEBACK != 0

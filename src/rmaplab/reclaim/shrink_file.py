@@ -85,12 +85,10 @@ class FilePages:
         return np.array([not self.k.page_cache.files[owner].on_disk for owner in owners], np.bool_)
 
     def are_dirtied(self, pages: I64) -> None:
-        """They have been unmapped: what entries knew the pages know now, and their inodes hear of it (set_page_dirty)."""
-        listener, frames = self.k.page_cache.writeback, self.k.machine.frames
-        if listener is not None:
-            dirty = pages[(frames.flags[pages] & PG_DIRTY != 0) & (frames.mapping[pages] != 0)]
-            for owner in np.unique(frames.mapping[dirty]).tolist():
-                listener.mark_inode_dirty(self.k.page_cache.files[owner])
+        """They have been unmapped: what entries knew the pages know now, and their inodes hear of it."""
+        frames = self.k.machine.frames
+        dirty = (frames.flags[pages] & PG_DIRTY != 0) & (frames.mapping[pages] != 0)
+        self.k.page_cache.are_dirtied(frames.mapping[pages[dirty]])
 
     def _write(self, file: AddressSpace, index: int, pfn: int) -> bool:
         """Its bytes, to where they are read from: whether the disk has to do with it."""

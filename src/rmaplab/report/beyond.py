@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 from rmaplab.units import format_size
 
 
-class _Stopped(Protocol):
+class _WithOutcome(Protocol):
     @property
     def kernel(self) -> str: ...
     @property
@@ -15,10 +15,10 @@ class _Stopped(Protocol):
     def why(self) -> str | None: ...
 
 
-R = TypeVar("R", bound=_Stopped)
+R = TypeVar("R", bound=_WithOutcome)
 
 
-def _kernel(row: _Stopped) -> str:
+def _kernel(row: _WithOutcome) -> str:
     return row.kernel
 
 
