@@ -193,11 +193,10 @@ def drop_swap_cache(k: Kernel, columns: I64, runs: int) -> None:
 
 def free_swap_and_cache(k: Kernel, entries: I64) -> None:
     """Entries that name slots are gone; and with them pages that are in the cache for nobody any more."""
-    free_cached(k, k.swap.free(entries))
+    free_cached(k, np.array(k.swap.free(entries), np.int64))
 
 
-def free_cached(k: Kernel, pfns: list[int]) -> None:
-    """Pages that only the swap cache holds leave it, and are free."""
-    for pfn in pfns:
-        k.swap.delete(pfn)
-        k.machine.allocator.free(np.array([pfn], np.int64))
+def free_cached(k: Kernel, pfns: I64) -> None:
+    """Pages that only the swap cache holds leave it, and are free. O(pages)."""
+    k.swap.delete_many(pfns)
+    k.machine.allocator.free(pfns)

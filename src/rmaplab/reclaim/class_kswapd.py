@@ -21,9 +21,9 @@ from functools import partial
 
 from rmaplab.errors import NoMemory
 from rmaplab.machine.allocator import Gfp, PageAllocator
-from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.zones import Zone
 from rmaplab.mm.kernel import Kernel
+from rmaplab.reclaim.kthread import KernelThread
 from rmaplab.reclaim.reclaimer import SECOND
 
 KSWAPD_SLEEP_NS = 5 * SECOND
@@ -41,20 +41,21 @@ def high_marks(allocator: PageAllocator, gfp: Gfp) -> list[tuple[int, int]]:
 
 
 class ClassKswapd:
-    """One for the machine. It has no address space, and borrows that of whom it follows.
+    """One for the machine.
 
     `free` is what it does for a class: whether 32 pages could be freed. `breathe` lets others run.
     """
 
     def __init__(self, k: Kernel, free: Callable[[int], bool], breathe: Callable[[], None]) -> None:
         self.k, self._free, self._breathe = k, free, breathe
-        self.entity = SchedEntity()
+        rules = k.machine.sched.rules
+        # asleep since boot, so it has gathered two slices (goodness.py)
+        self.thread = KernelThread(k.machine.sched, self._run, slice_ns=2 * rules.timeslice_ns)
         self.asleep = True
         allocator = self.k.machine.allocator
         self.need_balance = [False] * len(allocator.zones)
         """By class: the number of its highest zone."""
         self._gfp = {class_of(allocator.zones, gfp): gfp for gfp in (Gfp.KERNEL, Gfp.HIGHUSER)}
-        self._began = False
         self._nap_ends_ns: int | None = None
         allocator.kswapd = self.wake
 
@@ -70,12 +71,7 @@ class ClassKswapd:
         if not self.asleep:
             return
         self.asleep = False
-        if self._began:
-            sched.wake(self.entity)
-        else:  # since boot, asleep: so it has gathered two slices (goodness.py)
-            self._began = True
-            self.entity.slice_ns = 2 * sched.rules.timeslice_ns
-            sched.start(self.entity, self._run, kernel_thread=True)
+        self.thread.wake()
 
     def _run(self) -> None:
         while True:
@@ -124,4 +120,4 @@ class ClassKswapd:
     def _nap_is_over(self, ends_ns: int) -> None:
         if self._nap_ends_ns == ends_ns:
             self._nap_ends_ns = None
-            self.k.machine.sched.wake(self.entity)
+            self.thread.wake()

@@ -21,10 +21,10 @@ Source: 2.6.2, 2.6.5 and 2.6.7 mm/vmscan.c, balance_pgdat, kswapd, wakeup_kswapd
 from collections.abc import Callable
 
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.watermarks import SWAP_CLUSTER_MAX
 from rmaplab.mm.kernel import Kernel
 from rmaplab.reclaim.direct import DirectReclaim
+from rmaplab.reclaim.kthread import KernelThread
 from rmaplab.reclaim.pdflush import Pdflush
 from rmaplab.reclaim.rules import DEF_PRIORITY, ReclaimRules
 from rmaplab.reclaim.shrink import Scan
@@ -32,14 +32,13 @@ from rmaplab.reclaim.writeback import Writeback
 
 
 class Kswapd:
-    """One for the machine. It has no address space, and borrows that of whom it follows."""
+    """One for the machine."""
 
     def __init__(self, reclaim: DirectReclaim) -> None:
         self.reclaim, self.k = reclaim, reclaim.k
-        self.entity = SchedEntity()
-        self.entity.memalloc = True
+        self.thread = KernelThread(self.k.machine.sched, self._run)
+        self.thread.entity.memalloc = True
         self.asleep = True
-        self._began = False
         self.k.machine.allocator.kswapd = self.wake
 
     def wake(self, short: int = 0, gfp: Gfp = Gfp.HIGHUSER) -> None:
@@ -51,11 +50,7 @@ class Kswapd:
         if all(zone.nr_free - short > zone.marks.low for zone in self.k.machine.allocator.zones):
             return
         self.asleep = False
-        if self._began:
-            sched.wake(self.entity)
-        else:  # since boot, asleep
-            self._began = True
-            sched.start(self.entity, self._run, kernel_thread=True)
+        self.thread.wake()
 
     def _run(self) -> None:
         while True:

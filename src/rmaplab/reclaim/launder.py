@@ -69,7 +69,7 @@ class Launder:
         alone = k.swap.users[frames.private[pages]] == 1
         frames.flags[pages[alone]] &= ~np.uint32(PG_LOCKED | PG_LAUNDER)
         frames.flags[pages[alone]] |= np.uint32(PG_DIRTY)
-        free_cached(k, pages[alone].tolist())
+        free_cached(k, pages[alone])
         k.machine.charge("pswpout", int((~alone).sum()))
         k.swap.start_laundering(pages[~alone], self._end_buffer_io)
 

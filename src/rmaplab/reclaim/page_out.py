@@ -93,4 +93,4 @@ def drop_unused(k: Kernel) -> None:
         for s, p in k.swap.cached.items()
         if k.machine.frames.count[p] == 1 and k.swap.users[s] == 1 and k.swap.is_idle(p)
     ]
-    free_cached(k, pfns)
+    free_cached(k, np.array(pfns, np.int64))

@@ -19,8 +19,9 @@ Source: 2.6.2 and 2.6.7 mm/pdflush.c, __pdflush, pdflush_operation; mm/page-writ
 
 from collections.abc import Callable
 
-from rmaplab.machine.runqueue import SchedEntity
+from rmaplab.machine.sched import Scheduler
 from rmaplab.mm.kernel import Kernel
+from rmaplab.reclaim.kthread import KernelThread
 from rmaplab.reclaim.reclaimer import SECOND
 from rmaplab.reclaim.writeback import Writeback, WritebackControl
 
@@ -31,12 +32,18 @@ WRITEBACK_NS, EXPIRE_NS = 5 * SECOND, 30 * SECOND
 
 
 class PdflushThread:
-    """One of them, with what it has to do."""
+    """One of them, with what it has to do. `idle` are those that have nothing."""
 
-    def __init__(self) -> None:
-        self.entity = SchedEntity()
-        self.began = False
+    def __init__(self, sched: Scheduler, idle: list["PdflushThread"]) -> None:
+        self._sched, self._idle = sched, idle
+        self.thread = KernelThread(sched, self._run)
         self.work: Callable[[], None] = _nothing
+
+    def _run(self) -> None:
+        while True:
+            self.work()
+            self._idle.append(self)
+            self._sched.sleep()
 
 
 class Pdflush:
@@ -45,8 +52,9 @@ class Pdflush:
     def __init__(self, writeback: Writeback) -> None:
         self.writeback = writeback
         self.k: Kernel = writeback.k
-        self.idle = [PdflushThread() for _ in range(NR_THREADS)]
+        self.idle: list[PdflushThread] = []
         """Those that sleep: who went last is woken first."""
+        self.idle += [PdflushThread(self.k.machine.sched, self.idle) for _ in range(NR_THREADS)]
         self._due_ns = -1
         writeback.wake_background = lambda: self.start_background(0)
         writeback.inode_is_dirty = self._set_timer
@@ -67,18 +75,8 @@ class Pdflush:
             return False
         thread = self.idle.pop()
         thread.work = work
-        if thread.began:
-            self.k.machine.sched.wake(thread.entity)
-        else:  # since boot, asleep
-            thread.began = True
-            self.k.machine.sched.start(thread.entity, lambda: self._run(thread), kernel_thread=True)
+        thread.thread.wake()
         return True
-
-    def _run(self, thread: PdflushThread) -> None:
-        while True:
-            thread.work()
-            self.idle.append(thread)
-            self.k.machine.sched.sleep()
 
     # -- what they do -----------------------------------------------------------------------------------------------------
 
