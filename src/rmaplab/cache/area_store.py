@@ -10,7 +10,6 @@ import os
 import stat
 import weakref
 from abc import abstractmethod
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Protocol
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from rmaplab.errors import DiskError, KernelBug, UsageError
 from rmaplab.harmless import printable
-from rmaplab.machine.arrays import I64, U8
+from rmaplab.machine.arrays import I64, U8, consecutive
 from rmaplab.machine.jit import kernel
 from rmaplab.units import PAGE_SIZE
 
@@ -155,7 +154,7 @@ class FileAreaStore(AreaStore):
         """As AreaStore, in runs of slots that follow each other."""
         _in_bounds(slots, self.nr_slots)
         failures: dict[int, DiskError] = {}
-        for slot, first, end in runs(slots):
+        for slot, first, end in consecutive(slots):
             run: U8 = np.empty((end - first, PAGE_SIZE), np.uint8)
             try:
                 self._whole(slot, run.data.cast("B"), reading=True)
@@ -169,7 +168,7 @@ class FileAreaStore(AreaStore):
         """The same."""
         _in_bounds(slots, self.nr_slots)
         failures: dict[int, DiskError] = {}
-        for slot, first, end in runs(slots):
+        for slot, first, end in consecutive(slots):
             try:
                 self._whole(slot, pages[rows[first:end]].data.cast("B"), reading=False)
             except DiskError:
@@ -190,11 +189,3 @@ class FileAreaStore(AreaStore):
             if not nr:
                 raise DiskError(f"slot {slot + done // PAGE_SIZE} of {self._name}: {why}")
             done += nr
-
-
-def runs(slots: I64) -> Iterator[tuple[int, int, int]]:
-    """(first slot, where it stands, where the run ends) of each run of slots that follow each other."""
-    borders = np.flatnonzero(np.diff(slots) != 1) + 1
-    for first, end in zip([0, *borders.tolist()], [*borders.tolist(), slots.size], strict=True):
-        if first < end:
-            yield int(slots[first]), first, end

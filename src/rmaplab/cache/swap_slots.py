@@ -16,11 +16,11 @@ from itertools import takewhile
 
 import numpy as np
 
-from rmaplab.cache.area_store import AreaStore, MemoryAreaStore, runs
+from rmaplab.cache.area_store import AreaStore, MemoryAreaStore
 from rmaplab.cache.swap_area import SWAP_MAP_BAD, SwapArea
 from rmaplab.cache.swap_areas import MAX_SWAPFILES, SwapAreas
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I32, I64, Bools
+from rmaplab.machine.arrays import I32, I64, Bools, consecutive
 from rmaplab.machine.entries import Encoding
 
 
@@ -220,7 +220,7 @@ class SwapSlots:
 
     def in_rows(self, slots: I64, pfns: I64) -> Iterator[tuple[int, int, I64]]:
         """(area, first of its slots, the pages) of those that follow each other in slots, in order. No row crosses areas: between two lies a header."""
-        for slot, first, end in runs(slots):
+        for slot, first, end in consecutive(slots):
             yield *self.place(slot), pfns[first:end]
 
     def _places(self, slots: I64) -> tuple[I64, I64]:

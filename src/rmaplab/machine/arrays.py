@@ -1,5 +1,7 @@
 """Array types, by what is in them. One home, so that I64 means the same wherever it is read."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +24,14 @@ def distinct(numbers: I64) -> I64:
     new = np.ones(len(line), np.bool_)
     np.not_equal(line[1:], line[:-1], out=new[1:])
     return line[new]
+
+
+def consecutive(numbers: I64) -> Iterator[tuple[int, int, int]]:
+    """(first number, where it stands, where the run ends) of each run of numbers that follow each other. O(n)."""
+    borders = np.flatnonzero(np.diff(numbers) != 1) + 1
+    for first, end in zip([0, *borders.tolist()], [*borders.tolist(), numbers.size], strict=True):
+        if first < end:
+            yield int(numbers[first]), first, end
 
 
 def are_distinct(numbers: I64) -> bool:

@@ -22,7 +22,7 @@ from itertools import chain
 import numpy as np
 
 from rmaplab.errors import KernelBug
-from rmaplab.machine.arrays import I32, I64, U32
+from rmaplab.machine.arrays import I32, I64, U32, consecutive
 from rmaplab.machine.disk import MOST_PAGES
 from rmaplab.machine.frames import PG_DIRTY, PG_WRITEBACK
 from rmaplab.machine.jit import kernel
@@ -234,9 +234,8 @@ class Writeback:
             flags = self.k.machine.frames.flags[pfns]
             ready = flags & (PG_DIRTY | PG_WRITEBACK) == PG_DIRTY  # as it is now: others may have been here
             indexes, pfns = indexes[ready], pfns[ready]
-            for run in np.split(np.arange(pfns.size), np.flatnonzero(np.diff(indexes) != 1) + 1):
-                if run.size:
-                    self.files.start_writing(file, int(indexes[run[0]]), pfns[run], PG_WRITEBACK)
+            for index, begin, end in consecutive(indexes):
+                self.files.start_writing(file, index, pfns[begin:end], PG_WRITEBACK)
             control.nr_to_write -= pfns.size
             self._index[file] = stop + 1
             if pfns.size:
@@ -284,11 +283,9 @@ def _nobody() -> None:
 
 def _stretches(indexes: I64) -> Iterable[tuple[int, int]]:
     """Neighbours, no more than a request has: (first, last)."""
-    ends = np.flatnonzero(np.diff(indexes) != 1) + 1
-    for run in np.split(indexes, ends):
-        for at in range(0, run.size, MOST_PAGES):
-            part = run[at : at + MOST_PAGES]
-            yield int(part[0]), int(part[-1])
+    for index, begin, end in consecutive(indexes):
+        for first in range(index, index + end - begin, MOST_PAGES):
+            yield first, min(first + MOST_PAGES, index + end - begin) - 1
 
 
 @kernel
