@@ -7,6 +7,7 @@ DMA 16 MiB | NORMAL ... 896 MiB | HIGHMEM
 from collections.abc import Callable
 
 import pytest
+from tests.reclaim.tools import two_come_right
 
 import rmaplab
 from rmaplab.calls.task import Task
@@ -213,23 +214,9 @@ def test_on_one_cpu_it_preempts_who_wakes_it() -> None:
 def test_programs_wake_it_and_nothing_is_lost() -> None:
     """Two programs that want more than the RAM: it frees pages beside them, and all bytes are there."""
     system = rmaplab.boot("2.4.21", ram="16M", swap="64M", boot_use=0, overcommit=1, paging="i386", cpus=2)
-    reclaim, ended, pages = install(system), list[int](), 2500
+    reclaim = install(system)
     assert isinstance(reclaim, VirtualReclaim)
-
-    def program(task: Task) -> None:
-        start = task.mmap(pages * PAGE_SIZE)
-        words = b"".join(b"%d %d." % (task.pid, page) + bytes(PAGE_SIZE - 10) for page in range(pages))
-        words = words[: pages * PAGE_SIZE - PAGE_SIZE]
-        task.write(start, words)
-        assert task.read(start, len(words)) == words
-        ended.append(task.pid)
-        task.exit()
-
-    for _ in range(2):
-        system.spawn(program)
-    system.run()
-    system.check()
+    two_come_right(system, 2500)
     counts = system.machine.ledger.counts
-    assert sorted(ended) == [1, 2]
     assert 0 < counts["kswapd_steal"] <= counts["pgsteal"]
     assert reclaim.kswapd.asleep or reclaim.kswapd._nap_ends_ns is not None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.reclaim.tools import make_old, scan_once
 
 import rmaplab
 from rmaplab.calls.task import Task
@@ -66,11 +67,7 @@ class Stage:
     def forget(self) -> None:
         """Nobody has used any of it: all is inactive."""
         self.k.lru_add.drain_all()
-        pages = np.array(self.pfns)
-        self.lists.remove(pages)
-        self.lists.add(pages, active=False)
-        referenced(self.k.rmap, pages)
-        self.frames.flags[pages] &= ~np.uint32(PG_REFERENCED)
+        make_old(self.system, self.pfns)
 
     @property
     def pfns(self) -> list[int]:
@@ -79,13 +76,7 @@ class Stage:
 
     def scan(self) -> Scan:
         """shrink_cache, once: all that is inactive is looked at once, in one batch."""
-        scan, shrinker = Scan(), Shrinker(self.k, self.system.spec.reclaim_rules(4))
-        self.k.lru_add.drain_all()
-        for zone, (inactive, _) in enumerate(self.lists.nr.tolist()):
-            assert inactive <= 32
-            shrinker.shrink_cache(zone, inactive, 32, scan)
-        self.system.check()
-        return scan
+        return scan_once(self.system)
 
     def state(self, page: int) -> tuple[int, int]:
         """(Flags, count); (0, 0) if it is not in the cache."""

@@ -5,8 +5,8 @@ object: [p0 p1 ... p23], shared anonymous memory, mapped by a task and perhaps i
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
+from tests.reclaim.tools import make_old, scan_once
 
 import rmaplab
 from rmaplab.errors import KernelBug
@@ -16,8 +16,7 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.flags import IPC_PRIVATE, MAP_ANONYMOUS, MAP_SHARED, PROT_READ, PROT_WRITE, SHM_LOCK, SHM_UNLOCK
 from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.objects.shmem import Account
-from rmaplab.reclaim.shrink import Scan, Shrinker
-from rmaplab.rmap.queries import referenced
+from rmaplab.reclaim.shrink import Scan
 from rmaplab.units import PAGE_SIZE
 
 KERNELS = ("2.6.2", "2.6.5-rc1", "2.6.5-rc1+00100", "2.6.5-rc1-aa1", "2.6.7")
@@ -60,11 +59,7 @@ class Stage:
     def age(self) -> None:
         """Nobody has used any of it: all is inactive, the object's pages in order."""
         self.settle()
-        pages = np.array(self.pfns)
-        self.lists.remove(pages)
-        self.lists.add(pages, active=False)
-        referenced(self.k.rmap, pages)
-        self.frames.flags[pages] &= ~np.uint32(PG_REFERENCED)
+        make_old(self.system, self.pfns)
 
     @property
     def pfns(self) -> list[int]:
@@ -77,13 +72,7 @@ class Stage:
 
     def scan(self) -> Scan:
         """shrink_cache, once: all that is inactive is looked at once, in one batch."""
-        scan, shrinker = Scan(), Shrinker(self.k, self.system.spec.reclaim_rules(4))
-        self.k.lru_add.drain_all()
-        for zone, (inactive, _) in enumerate(self.lists.nr.tolist()):
-            assert inactive <= 32
-            shrinker.shrink_cache(zone, inactive, 32, scan)
-        self.system.check()
-        return scan
+        return scan_once(self.system)
 
     def swap_out(self) -> None:
         """All of it, and nothing of it is in memory any more."""
