@@ -27,8 +27,9 @@ TIMES: Mapping[str, Callable[[MixRow], float | None]] = {
 }
 CAPTION = (
     "scanned, entries: pages looked at on the lists, and entries of page tables read for it, by page freed. allocstalls: of 2.4 calls of balance_classzone.\n"
-    "first done, mean: when the first process had done its work, and all on average. All seconds are simulated and believed: a disk of 2004, and a price for computing."
+    "All seconds are simulated and believed: a disk of 2004, and a price for computing."
 )
+OF_SEVERAL = " first done, mean: when the first process had done its work, and all on average."
 
 
 class MixReport(Report[MixRow]):
@@ -42,7 +43,7 @@ class MixReport(Report[MixRow]):
         table = new_table(
             describe(self.rows[0]),
             f"kernel|design|outcome|{'|'.join(f'>{name}' for name in (*counts, *times))}|>verified|>wall s",
-            caption=whys(self.rows) + CAPTION,
+            caption=whys(self.rows) + CAPTION + (OF_SEVERAL if several else ""),
             leave_out="design|verified|user s|wall s|entries per freed|sys s|scanned per freed|allocstalls|mean|pages in",
         )
         for row in self.rows:
