@@ -105,6 +105,7 @@ def holds(row: BoundaryRow) -> str:
     if window is None:
         return "as published nowhere"
     first, end = window
+    inferred = "inferred: " if row.seen else ""
     if end is None:
-        return f"as published from {format_size(first * PAGE_SIZE)}"
-    return f"as published from {format_size(first * PAGE_SIZE)} to {format_size(end * PAGE_SIZE)}"
+        return f"{inferred}as published from {format_size(first * PAGE_SIZE)}"
+    return f"{inferred}as published from {format_size(first * PAGE_SIZE)} to {format_size(end * PAGE_SIZE)}"
