@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
 VMA_TESTS := rmap-test-1,rmap-test-2,rmap-test-3,rmap-test-4,test-mmap,test-mmap2,test-mmap3
 
-.PHONY: help demo test check lint types bench bench-against bench-check bench-files bench-census fit time boundary campaign pressure fuzz counts vmas bpf kernels servers account clean
+.PHONY: help demo test check lint types bench bench-against bench-check bench-files bench-census bench-programs fit time boundary campaign pressure hostile fuzz counts vmas bpf kernels servers account replay clean
 help:      ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
 
@@ -60,6 +60,9 @@ campaign: $(DEV)    ## 10^5 random calls per kernel, check() after every one: so
 pressure: $(DEV)    ## 10^5 random calls per kernel on boxes too small for them, all recounted after each: hours
 	$(BIN)/python benchmarks/pressure.py $(if $(CALLS),--calls '$(CALLS)')
 
+hostile: $(DEV)     ## 1,000 programs that mean harm, each on a small machine with bounds; files outside hashed before and after (a quarter of an hour)
+	$(BIN)/python -m benchmarks.hostile $(if $(RUNS),--runs '$(RUNS)') $(if $(SEED),--first '$(SEED)')
+
 bench-check: $(DEV)    ## check's two sides beside the host's alone, in turns, 300 strangers beside (root; some minutes)
 	$(BIN)/python -m benchmarks.pace
 
@@ -68,6 +71,9 @@ bench-files: $(DEV)    ## files: cached faults, 1 GiB mapped, 20,000 mmaps, as r
 
 bench-census: $(DEV)   ## a census of 5,000 processes beside their smaps_rollup, of 1 M VMAs beside the dump, in turns (root, 3 GB; a minute)
 	$(BIN)/python -m benchmarks.census
+
+bench-programs: $(DEV) ## programs on a simulated kernel: forkbench, a fault, a system call, start, as ratios (a C compiler, 1 GB; two minutes)
+	$(BIN)/python -m benchmarks.programs
 
 bpf:       ## compile the BPF programs again (needs Debian 12's clang and llvm); commit what it makes
 	for name in task_vma peek; do src/rmaplab/host/bpf/build $$name.bpf.c $$name.bpf.o; done
@@ -83,6 +89,10 @@ vmas: $(READY)   ## rmap-test and test-mmap at their published sizes: what walks
 	$(BIN)/rmaplab compare manyvmas --tests $(VMA_TESTS)
 	$(BIN)/rmaplab compare manyvmas --tests $(VMA_TESTS) --kernels 2.6.5-rc1-aa1 --indexes list,rbtree,prio_tree,interval_tree
 	$(BIN)/rmaplab compare manyvmas --mlock
+
+replay: $(DEV)   ## recorded programs: replay beside a loop over the same calls, and 1,000 garbled logs (a minute)
+	$(BIN)/python -m benchmarks.replay
+	$(BIN)/python -m benchmarks.garble 1000
 
 kernels: $(READY)  ## who, live and check on Debian's kernels 6.1 and 6.12, booted in qemu (apt-get, qemu-system-x86; some minutes)
 	$(BIN)/python -m benchmarks.kernels

@@ -11,7 +11,7 @@ import pytest
 
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 
-HOST = ("host/", "cli/test_live", "cli/test_who", "cli/test_check", "cli/test_main_job", "cli/test_rerun", "lab/differential/test_compare",
+HOST = ("host/", "cli/test_live", "cli/test_who", "cli/test_check", "cli/test_main_job", "cli/test_record", "cli/test_rerun", "lab/differential/test_compare",
         "lab/census/test_census", "calls/test_table", "benchmarks/test_against")  # fmt: skip
 
 
@@ -47,3 +47,14 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Forks:
                 root.kill()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def strace() -> str:
+    """The program. Skips where there is none."""
+    found = shutil.which("strace")
+    if found is None:
+        if REQUIRE_ALL:
+            raise RuntimeError("no strace is installed")
+        pytest.skip("no strace")
+    return found

@@ -54,4 +54,11 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'rmaplab' has no attribute {name!r}")
-    return getattr(import_module(f"rmaplab.{_HOMES[name]}"), name)
+    home = import_module(f"rmaplab.{_HOMES[name]}")
+    if name in ("boot", "System"):  # System.exec is of a floor above its own
+        home.System.executor = staticmethod(_exec)
+    return getattr(home, name)
+
+
+def _exec(*arguments: Any, **options: Any) -> Task:
+    return import_module("rmaplab.cpu.start").exec_on(*arguments, **options)  # type: ignore[no-any-return]

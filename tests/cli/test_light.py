@@ -42,6 +42,7 @@ DRAWING = {
     "rmaplab.report.boundary_plot",
     "rmaplab.report.localmalloc_plot",
     "rmaplab.report.manyvmas_plot",
+    "rmaplab.report.replay_plot",
     "rmaplab.report.swapload_plot",
 }
 SUBCOMMANDS = ("live diff", "sweep memory", "designs check")

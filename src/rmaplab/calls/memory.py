@@ -80,9 +80,12 @@ class MemoryCalls(TaskStruct):
         if file is None:
             if not flags & MAP_ANONYMOUS:
                 raise SyscallError(errno.EBADF, "mmap", "neither a file nor MAP_ANONYMOUS")
-            return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags, None, pgoff)
-        opened = self.opened("mmap", file)
-        return self._call_and_populate(do_mmap, address, parse_size(length), prot, flags, opened, pgoff)
+            return self.mmap_opened(parse_size(length), prot, flags, address, None, pgoff)
+        return self.mmap_opened(parse_size(length), prot, flags, address, self.opened("mmap", file), pgoff)
+
+    def mmap_opened(self, length: int, prot: int, flags: int, address: int, opened: File | None, pgoff: int) -> int:
+        """mmap(2) of an open file that no descriptor of Task's means, or of none: programs under exec have descriptors of their own (cpu/). Raises as mmap()."""
+        return self._call_and_populate(do_mmap, address, length, prot, flags, opened, pgoff)
 
     def munmap(self, address: int, length: int | str) -> None:
         """munmap(2). Raises SyscallError: EINVAL, or ENOMEM where a VMA must be split and cannot be."""

@@ -30,6 +30,7 @@ from rmaplab.harmless import printable
 VERBS = {
     "compare": "Run a workload on several kernels, side by side.",
     "run": "Run a workload on one kernel.",
+    "exec": "Run an unmodified Linux program on a kernel of your choice.",
     "sweep": "Measure over a range of sizes: memory, over children and VMAs.",
     "boundary": "Map the boxes on which the announcement's outcome follows.",
     "claims": "Check the announcement's claims about memory: arithmetic, and what machines say.",
@@ -38,6 +39,8 @@ VERBS = {
     "explain": "Tell a story from a running system, drawn step by step: fork, cow, mremap, who, or one of three bugs.",
     "who": "Who maps this page of the running machine?",
     "live": "Take a census of this machine's own reverse map: who holds it, how long its walks are.",
+    "record": "Run a command for real and write down its calls of memory, files and processes: for replay.",
+    "replay": "Make the calls of a recorded program again, on kernels of your choice.",
     "kernels": "List the kernels, or show what one consists of.",
     "designs": "List the reverse-mapping designs, or put one to the test: designs check NAME.",
     "rerun": "Run the command again that a saved JSON file records, and compare the results.",

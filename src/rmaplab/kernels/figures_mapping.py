@@ -103,6 +103,16 @@ MAPPING: dict[str, History] = {
         since("2.4.23", 1, "CVE-2003-0961 (December 2003)"),
         since("2.6", 1, "CVE-2003-0961: since 2.6.0-test6, mm/mmap.c, do_brk"),
     ),
+    "heap_gap_bytes": (
+        since("2.4", 0, "2.4.27, 2.6.2 fs/binfmt_elf.c, set_brk: right behind it"),
+        since("2.6.25", 16 << 20, "c1d171a00294, January 2008: arch_randomize_brk, of 32 MiB; from memory"),
+        since(
+            "6.18",
+            16 << 20,
+            "arch/x86/kernel/process.c, arch_randomize_brk: of 1 GiB for 64-bit programs",
+            value64=512 << 20,
+        ),
+    ),
     "heap_is_executable": (
         since("2.4", 1, "2.4.27 include/linux/mm.h, 2.6.2 include/asm-i386/page.h, VM_DATA_DEFAULT_FLAGS"),
         since("2.6.34", 0, "2.6.34, 6.18 arch/x86/include/asm/page_types.h, VM_DATA_DEFAULT_FLAGS"),

@@ -16,6 +16,7 @@ needs its design and its bodies as well before it can be booted.
 """
 
 from rmaplab.kernels.figures_box import SCHEDULER, SIZES
+from rmaplab.kernels.figures_exec import EXEC
 from rmaplab.kernels.figures_files import FILES, INDEXES
 from rmaplab.kernels.figures_ipc import IPC
 from rmaplab.kernels.figures_mapping import MAPPING
@@ -47,6 +48,7 @@ HISTORIES = (
     | SWAP
     | TLB
     | SCHEDULER
+    | EXEC
 )
 
 VIRTUAL_SCAN = "rmaplab.rmap.virtual_scan:VirtualScan"

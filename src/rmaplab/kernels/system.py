@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from rmaplab.cache.host_store import HostDirectory
 from rmaplab.calls.task import Program, Task, spawn
 from rmaplab.errors import NoMemory, UsageError
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.catalogue import find_kernel
+from rmaplab.kernels.contents import SystemContents
 from rmaplab.kernels.file_indexes import load_file_index, own_index
 from rmaplab.kernels.prices import PriceBook, book_name, find_prices
 from rmaplab.kernels.spec import KernelSpec
@@ -33,7 +33,6 @@ from rmaplab.machine.smt import NO_SMT, Smt
 from rmaplab.machine.tlb import TlbRules
 from rmaplab.machine.watermarks import WatermarkRule
 from rmaplab.machine.zones import DMA_FRAMES
-from rmaplab.mm.file_io import max_bytes
 from rmaplab.mm.kernel import Kernel, lock_order
 from rmaplab.mm.overcommit import OvercommitMode
 from rmaplab.mm.proc_meminfo import MeminfoEra, meminfo, meminfo_text
@@ -236,7 +235,7 @@ def _sched_rules(spec: KernelSpec, box: Box, word_bytes: int) -> SchedRules:
     )
 
 
-class System:
+class System(SystemContents):
     """A booted kernel. `kernel` holds its state, `kernel.machine` the box under it."""
 
     def __init__(self, spec: KernelSpec, box: Box, design: type[ReverseMap] | None = None) -> None:
@@ -334,14 +333,16 @@ class System:
             task.limits.uid, task.limits.may_lock = 0, True
         return task
 
-    def run(self) -> None:
-        """Run all programs until none can go on. Raises what the machine cannot do: NoMemory."""
-        self.machine.sched.run()
+    def run(self, seconds: float | None = None) -> None:
+        """Run all programs until none can go on, or for so many seconds of simulated time. Raises what the machine cannot do: NoMemory."""
+        self.machine.sched.run(None if seconds is None else self.machine.sched.now_ns + int(seconds * 10**9))
 
     def close(self) -> None:
         """Let go of programs that cannot go on, after NoMemory say: its RAM and its swap files are the host's again. Not to be used after."""
         self.swaps.close()
         self.machine.sched.abandon()
+        if self.userland is not None:
+            self.userland.close()
 
     def watch(self, listener: Listener | None) -> None:
         """Tell `listener` of every point at which another task may act: a lock is about to be taken, memory is asked for. None ends it.
@@ -350,22 +351,6 @@ class System:
         this system, or the functions of mm/. docs/locking.md says what is assumed.
         """
         self.machine.watch(listener)
-
-    def new_file(self, data: bytes = b"", size: int | str = 0, *, on_disk: bool = True) -> AddressSpace:
-        """A file of these bytes, with zeros behind them up to `size`: for Task.open(). One that is not `on_disk` lives in the page cache, as on tmpfs.
-
-        Raises UsageError: no bytes, or no size that a file can have on this kernel.
-        """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
-            raise UsageError(f"a file of {type(data).__name__}: give bytes, such as b'...'")
-        nr, longest = parse_size(size), max_bytes(self.kernel, on_disk=on_disk)
-        if not 0 <= nr <= longest:
-            raise UsageError(f"a file of {nr} bytes: give 0 to {longest}")
-        return self.kernel.new_file(bytes(data), nr, on_disk=on_disk)
-
-    def mount_host(self, path: str | Path) -> HostDirectory:
-        """A directory of the host, read-only: its `file("name")` is for Task.open(). No link is followed. Raises UsageError."""
-        return HostDirectory(self.kernel.page_cache, path)
 
     def swapon(self, what: int | str | Path) -> int:
         """One more swap area, "64M@5" or "./swapfile" (kernels/swap_space.py). Returns its number. Raises UsageError, SyscallError."""

@@ -83,3 +83,17 @@ def is_private(directory: Path, author: int) -> bool:
         if found.st_uid not in (0, os.geteuid(), author) or (open_to_all and not kept_by_owners):
             return False
     return True
+
+
+def callback(signature: str, function: Callable[..., Any]) -> Any:
+    """`function` as machine code that C may call, with its `address`; it is to be kept as long as that is used. Compiled once, cached as kernels are."""
+    import numba  # noqa: PLC0415
+
+    try:
+        made: Any = numba.cfunc(signature, cache=True)(function)
+        where = made._cache.cache_path  # noqa: SLF001  (there is no other way to ask)
+    except RuntimeError:
+        return numba.cfunc(signature)(function)
+    if not is_private(Path(where), Path(function.__code__.co_filename).stat().st_uid):
+        return numba.cfunc(signature)(function)
+    return made

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+import numpy as np
+
 from rmaplab.errors import KernelBug, OomKilled
 from rmaplab.machine.allocator import Gfp, Layout, PageAllocator
 from rmaplab.machine.arrays import I64, Bools, Words
@@ -67,6 +69,8 @@ class Machine:
         self.words: Words = self.ram.words(self.paging.entry_bytes)
         self.geometry = (self.words, self.paging.levels, self.paging.bits)
         """What every kernel of pagetable.py begins with."""
+        self.code: I64 | None = None
+        """By frame what is not 0 where an engine keeps something that it has made of the frame's bytes (cpu/)."""
         self.locks_tables = False
         """Every leaf table has a lock of its own for its entries, beside the mm's for the tables."""
         self._table_locks: dict[int, Lock] = {}
@@ -94,6 +98,12 @@ class Machine:
             if not lock.type.sleeps:
                 raise KernelBug("might_sleep", f"memory is asked for with {lock.type.name} held")
         self.locks.reach(MIGHT_SLEEP)
+
+    def wrote(self, pfns: I64 | int) -> None:
+        """The kernel has written to frames. O(frames)."""
+        self.frames.scribbled[pfns] = 1
+        if self.code is not None and np.any(self.code[pfns]):
+            self.tlb.tell()
 
     def entry_of(self, pgd: int, address: int, pfn: int) -> int:
         """One walk of a page table: the physical address of the entry for `address` if it maps frame `pfn`, else -1."""

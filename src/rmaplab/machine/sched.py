@@ -32,6 +32,7 @@ from rmaplab.machine.o1 import O1Policy
 from rmaplab.machine.runqueue import Cpu, SchedEntity
 from rmaplab.machine.sched_policy import SchedPolicy, SchedRules
 from rmaplab.machine.smt import NO_SMT, Smt
+from rmaplab.machine.timer import Timer, Waited, nothing
 
 
 class Observer(Protocol):
@@ -45,13 +46,6 @@ class Observer(Protocol):
 
 
 _GO_ON, _TICK, _TIMER = 0, 1, 2  # event classes: at equal times running tasks go before ticks, and ticks before timers
-
-
-class Timer:
-    """What is to be done at some time, by nobody in particular; one that only `watches` is not waited for."""
-
-    def __init__(self, action: Callable[[], None], *, watches: bool) -> None:
-        self.action, self.watches = action, watches
 
 
 class Scheduler:
@@ -70,7 +64,7 @@ class Scheduler:
         self.system_ns = 0
         self._events: list[tuple[int, int, int, SchedEntity | Cpu | Timer]] = []
         self._sequence = 0
-        self._nr_timers = 0  # those that are waited for
+        self._waited = Waited()
         self._idle = IdleClock()
         self.nr_switches = 0
         """nr_context_switches: how often a CPU went over to another task, the idle one among them."""
@@ -79,7 +73,7 @@ class Scheduler:
         self._hub: greenlet | None = None
         self._abandoned = False
         self._alive: dict[SchedEntity, None] = {}
-        self.switch_mm: Callable[[Cpu, SchedEntity], None] = _no_mm
+        self.switch_mm: Callable[[Cpu, SchedEntity], None] = nothing
         """Is told who runs next on a CPU (tlb.py)."""
 
     # -- tasks come, sleep and wake ------------------------------------------------------------------------------
@@ -157,13 +151,14 @@ class Scheduler:
         """The lock that it spins for is free: it goes on now."""
         self._at(self.now_ns, _GO_ON, entity)
 
-    def at(self, when_ns: int, action: Callable[[], None], *, watches: bool = False) -> None:
+    def at(self, when_ns: int, action: Callable[[], None], *, watches: bool = False) -> Timer:
         """A timer: `action` is called at `when_ns`, while run() lasts, in no task's name. It may wake tasks.
 
         One that `watches` changes nothing: when nothing else is to come it is dropped, and the clock stays where it is.
         """
-        self._nr_timers += not watches
-        self._at(when_ns, _TIMER, Timer(action, watches=watches))
+        timer = Timer(action, self._waited, watches=watches)
+        self._at(when_ns, _TIMER, timer)
+        return timer
 
     def cpu_times(self) -> CpuTimes:
         """As it is now, with work that is under way. O(CPUs)."""
@@ -181,10 +176,8 @@ class Scheduler:
         entity = self.current
         if entity is None:
             self.now_ns += ns
-            if user:
-                self.user_ns += ns
-            else:
-                self.system_ns += ns
+            self.user_ns += ns * user
+            self.system_ns += ns * (not user)
             return
         if not user:
             self._pass(entity, ns, user=False)
@@ -222,10 +215,12 @@ class Scheduler:
                 cpu.queue.preempted(entity)
                 self._leave(entity)
 
-    def run(self) -> None:
-        """Run until nobody can. An exception in a task's program comes out here."""
+    def run(self, until_ns: int | None = None) -> None:
+        """Run until nobody can, or until that time, and it may go on. An exception in a task's program comes out here."""
         self._hub = getcurrent()
-        while self._events:
+        if until_ns is not None:
+            self.at(until_ns, nothing, watches=True)
+        while self._events and (until_ns is None or self.now_ns < until_ns):
             when_ns, _, sequence, target = heapq.heappop(self._events)
             if isinstance(target, Cpu):
                 target.tick_pending = False
@@ -236,7 +231,7 @@ class Scheduler:
             if isinstance(target, Timer):
                 if target.watches and not self._goes_on:
                     continue
-                self._nr_timers -= not target.watches
+                target.leave()
                 self.now_ns = max(self.now_ns, when_ns)
                 target.action()
                 continue
@@ -270,7 +265,7 @@ class Scheduler:
             entity.context = None
         self._alive.clear()
         self._events.clear()
-        self._nr_timers = 0
+        self._waited = Waited()
         self.current = None
         self._abandoned = False
 
@@ -303,7 +298,7 @@ class Scheduler:
     @property
     def _goes_on(self) -> bool:
         """Whether anything is to come but who watches."""
-        return self._nr_timers > 0 or any(cpu.current is not None or cpu.queue for cpu in self.cpus)
+        return self._waited.nr > 0 or any(cpu.current is not None or cpu.queue for cpu in self.cpus)
 
     def _at(self, when_ns: int, event_class: int, target: SchedEntity | Cpu | Timer) -> None:
         self._sequence += 1
@@ -393,7 +388,3 @@ class Scheduler:
         self.dispatch(entity.cpu)
         self._policy.wake_idle()
         self._switch_away()
-
-
-def _no_mm(cpu: Cpu, entity: SchedEntity) -> None:
-    """Nobody counts."""

@@ -45,6 +45,8 @@ class Tlb:
         self._sched, self._charge = sched, charge
         self._loaded: list[CpuMask | None] = [None] * len(sched.cpus)
         """By CPU the mm whose page tables it walks, active_mm."""
+        self.listener: Callable[[], None] | None = None
+        """Is told that page tables have changed so that somebody must flush: who keeps what it has read of them (cpu/)."""
         sched.switch_mm = self.switch_mm
 
     def switch_mm(self, cpu: Cpu, entity: SchedEntity) -> None:
@@ -79,8 +81,14 @@ class Tlb:
         self._charge("tlb_flush_page", nr)
         self._flush(mm, nr)
 
+    def tell(self) -> None:
+        """The listener is to forget what it has."""
+        if self.listener is not None:
+            self.listener()
+
     def _flush(self, mm: CpuMask, nr: int) -> None:
         """The CPUs that have the mm loaded. Driven from outside, it is CPU 0 that works for the mm."""
+        self.tell()
         if not mm.cpu_vm_mask:
             return
         current = self._sched.current

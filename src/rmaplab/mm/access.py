@@ -148,7 +148,7 @@ def _store(k: Kernel, mm: MmStruct, start: int, data: bytes) -> int:
     pages = ram[pfns]
     pages.reshape(-1)[first : first + stored] = np.frombuffer(data, np.uint8)[:stored]
     ram[pfns] = pages
-    k.machine.frames.scribbled[pfns] = 1
+    k.machine.wrote(pfns)
     return stored
 
 

@@ -127,7 +127,7 @@ def _file_write(k: Kernel, file: AddressSpace, start: int, data: bytes) -> int:
             break
         extend(k, file, max(file.size, start + done + len(part)))
         k.machine.ram.bytes[page, offset : offset + len(part)] = np.frombuffer(part, np.uint8)
-        k.machine.frames.scribbled[page] = 1
+        k.machine.wrote(page)
         _is_written(k, file, page)
         put_page(k, page)
         done += len(part)

@@ -11,6 +11,7 @@ Source: 2.6.2 kernel/fork.c dup_mmap, mm/memory.c copy_page_range; the failure p
 """
 
 import errno
+from functools import partial
 
 import numpy as np
 
@@ -90,7 +91,9 @@ def _dup_vma(k: Kernel, vma: VmArea, child: MmStruct) -> None:
         return  # the child's faults will find zeros, as the parent's did
     address = vma.start
     while address < vma.end:
-        stop = copy_until(k, vma.mm, address, k.alloc_burst_end(address, vma.end))
+        page_by_page = k.machine.allocator.fail_after is not None
+        stop = (k.alloc_burst_end if page_by_page else partial(k.burst_over, vma.mm))(address, vma.end)
+        stop = copy_until(k, vma.mm, address, stop)
         _copy_burst(k, vma, new, address, stop)
         if k.rules.fork_cond_resched:
             k.machine.sched.cond_resched()

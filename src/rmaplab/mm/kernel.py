@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+
 from rmaplab.cache.page_cache import PageCache
 from rmaplab.cache.swap import Swap
 from rmaplab.errors import KernelBug, NoMemory, SyscallError
@@ -226,6 +228,20 @@ class Kernel:
         if self.machine.watched:
             return min(end, address + PAGE_SIZE)
         return min(end, (address // self.burst_bytes + 1) * self.burst_bytes)
+
+    def burst_over(self, mm: MmStruct, address: int, end: int) -> int:
+        """As burst_end; but a burst that begins where nothing hangs on the top table goes on to where something does (pgd_none): it meets no table.
+
+        Programs reserve terabytes: a burst for every 64 MiB of them would take seconds of ours.
+        """
+        stop, span = self.burst_end(address, end), self.machine.paging.top_span
+        if end - address <= span or span <= self.burst_bytes or self.machine.watched:
+            return stop
+        top = mm.pgd // self.machine.paging.entry_bytes
+        used = np.flatnonzero(self.machine.words[top + address // span : top + -(-end // span)])
+        if not used.size:
+            return end
+        return min(end, (address // span + int(used[0])) * span) if used[0] else stop
 
     def alloc_burst_end(self, address: int, end: int) -> int:
         """As burst_end, for work that allocates.

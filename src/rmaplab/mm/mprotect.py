@@ -141,7 +141,7 @@ def _change_protection(k: Kernel, tlb: MmuGather, start: int, end: int, present:
     k.lock_entries(mm)
     address = start
     while address < end:
-        stop = k.burst_end(address, end)
+        stop = k.burst_over(mm, address, end)
         lock = k.lock_burst(mm, address)
         nr = protect_range(*k.machine.geometry, mm.pgd, k.machine.mapped, address, stop, present)
         tlb.need_flush |= nr > 0 and k.rules.mprotect_gathers

@@ -144,6 +144,8 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
     elif parent.waits:
         parent.waits = False
         k.machine.sched.wake(parent, sync=True)
+    if task.at_exit is not None:
+        task.at_exit(code)
     if bug is not None:
         raise bug
 

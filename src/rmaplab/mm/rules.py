@@ -169,6 +169,8 @@ class Rules(FileRules, IpcRules, SwapRules):
     """A break beyond RLIMIT_DATA is refused before anybody asks whether it is lower than it was."""
     brk_minds_task_size: bool
     """The heap ends where the address space does."""
+    heap_gap_bytes: int
+    """How far behind a program's last page its heap begins: execve draws that at random, so the middle of what it draws from."""
     heap_is_executable: bool
     stack_guard_gap_pages: int
     """Pages that stay free below a mapping that grows down."""

@@ -35,7 +35,7 @@ def unmap_page_range(k: Kernel, tlb: MmuGather, start: int, end: int, keep: int 
         return
     address = start
     while address < end:
-        stop = remove_until(k, mm, address, k.burst_end(address, end))
+        stop = remove_until(k, mm, address, k.burst_over(mm, address, end))
         lock = k.lock_burst(mm, address)
         batch = k.batch()
         batch.runs, batch.nr, batch.nr_others, cleared = zap_range(

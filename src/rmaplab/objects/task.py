@@ -1,5 +1,7 @@
 """task_struct: what can run: a pid, an address space, open files, a family, an exit code."""
 
+from collections.abc import Callable
+
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.objects.limits import Limits
@@ -66,3 +68,4 @@ class TaskStruct(SchedEntity):
         self.exit_code: int | None = None
         self.waits = False
         self.vfork_child: TaskStruct | None = None
+        self.at_exit: Callable[[int], None] | None = None  # is told that it has ended, and with which exit code

@@ -89,6 +89,17 @@ def emit(
             show(console(), shown)
 
 
+def in_text(
+    report: Report[Any], form: str, path: Path | None = None, columns: Sequence[str] = (), every: bool = False
+) -> str:
+    """A report as `form`, for a stream that is not stdout."""
+    if form != "table":
+        return in_json(report, indent=2) + "\n" if form == "json" else _as_csv(report)
+    with within(Room(None if every else terminal_width(), columns)):
+        shown = report.text()
+        return harmless(shown if isinstance(shown, str) else plain(shown))
+
+
 def in_json(report: Report[Any], indent: int | None = None) -> str:
     """That as a text, in one line if nothing is said."""
     import json  # noqa: PLC0415  (a table needs none)

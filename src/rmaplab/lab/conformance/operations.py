@@ -15,7 +15,7 @@ from typing import Any
 from rmaplab.calls.table import CALLS, MADV, MREMAP, PROT, RANGE
 from rmaplab.calls.task import Task
 from rmaplab.calls.words import FlagsKind
-from rmaplab.lab.conformance.run import Named, Process, Refused, Run, Spot, named, pages
+from rmaplab.lab.conformance.run import ModelProcess, Named, Refused, Run, Spot, named, pages
 from rmaplab.lab.memory import Stake, marked
 from rmaplab.objects.flags import (
     MADV_COLD,
@@ -78,7 +78,7 @@ class Ranged:
     at: Spot
     nr_pages: int
 
-    def find(self, run: Run) -> tuple[Process, Named, int, int]:
+    def find(self, run: Run) -> tuple[ModelProcess, Named, int, int]:
         """What that means now: the process, the address, its page, and how many."""
         process = run.process(self.task)
         at = run.place(process, self.at)

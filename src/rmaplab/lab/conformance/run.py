@@ -69,7 +69,7 @@ class Spot:
 
 
 @dataclass(eq=False)
-class Process:
+class ModelProcess:
     """A task that lives, what its script calls it, and what it must see."""
 
     task: Task
@@ -115,7 +115,7 @@ class Run:
         self.system = system
         self.preamble = preamble
         self.lines: list[str] = []
-        self.processes: list[Process] = []
+        self.processes: list[ModelProcess] = []
         heap = system.machine.paging.heap_base
         self.places = [Named(BORDER, f"{BORDER:#x}"), Named(heap, f"{heap:#x}")]
         self.nr_calls = self.nr_stamps = self._nr_tasks = 0
@@ -124,19 +124,19 @@ class Run:
 
     # -- what operations are made of ---------------------------------------------------------------------------------
 
-    def process(self, index: int) -> Process:
+    def process(self, index: int) -> ModelProcess:
         """One of those that live. Raises Refused if none does."""
         if not self.processes:
             raise Refused
         return self.processes[index % len(self.processes)]
 
-    def place(self, process: Process, place: Spot) -> Named:
+    def place(self, process: ModelProcess, place: Spot) -> Named:
         """The address that it means now, to this process: first come the places where it has something mapped."""
         latest = [*reversed(self.places)]  # sorted() is stable: among equals the latest stays first
         latest.sort(key=lambda named: named >> PAGE_SHIFT not in process.memory.prots)
         return latest[place.index % len(latest)].plus(place.page)
 
-    def length(self, process: Process, at: Named, nr_pages: int) -> int:
+    def length(self, process: ModelProcess, at: Named, nr_pages: int) -> int:
         """So many pages; 0 means to the end of what is mapped alike from there on: where mappings meet, they merge."""
         first = at >> PAGE_SHIFT
         return nr_pages or process.memory.alike(first)[-1] + 1 - first
@@ -148,7 +148,7 @@ class Run:
 
     def call(
         self,
-        process: Process,
+        process: ModelProcess,
         method: Callable[..., Any],
         *arguments: object,
         target: str = "",
@@ -171,7 +171,7 @@ class Run:
         raise Refused
 
     def access(
-        self, process: Process, at: Named, nr_pages: int = 1, stamp: bytes = b"", *, write: bool = False
+        self, process: ModelProcess, at: Named, nr_pages: int = 1, stamp: bytes = b"", *, write: bool = False
     ) -> None:
         """Touch so many pages, or store `stamp`. It must fault where the model forbids it; Refused then, or if memory was short."""
         options: dict[str, Any] = {"write": True} if write and not stamp else {}
@@ -194,12 +194,12 @@ class Run:
             return
         raise Refused
 
-    def start(self, memory: Memory, make: Callable[[str], Task]) -> Process:
+    def start(self, memory: Memory, make: Callable[[str], Task]) -> ModelProcess:
         """The next task, as `make(its name)` makes it."""
         if len(self.processes) >= MOST_TASKS:
             raise Refused
         name = f"t{self._nr_tasks + 1}"
-        process = Process(make(name), name, memory)
+        process = ModelProcess(make(name), name, memory)
         self._nr_tasks += 1
         self.processes.append(process)
         return process
@@ -229,7 +229,7 @@ class Run:
             self._write(first.name, Task.cap_ipc_lock.__name__, (), {"granted": True})
             first.task.cap_ipc_lock(granted=True)
 
-    def exit(self, process: Process) -> None:
+    def exit(self, process: ModelProcess) -> None:
         """One less."""
         self.call(process, Task.exit)
         self.processes.remove(process)

@@ -1,0 +1,222 @@
+"""Time: the clock of the simulated machine, which began at userland.epoch_ns.
+
+Source: 6.18 kernel/time/posix-timers.c, hrtimer.c, itimer.c; include/uapi/linux/time.h.
+"""
+
+import errno
+import struct
+
+from rmaplab.cpu.abi import NS, int32
+from rmaplab.cpu.pending import SignalInfo
+from rmaplab.cpu.process import Process
+from rmaplab.cpu.signals import SIGALRM
+from rmaplab.cpu.syscalls.registry import call
+from rmaplab.cpu.thread import Thread
+from rmaplab.cpu.waiting import Interrupted, WaitQueue
+from rmaplab.errors import SyscallError
+
+REALTIME, MONOTONIC, PROCESS_CPU, THREAD_CPU, RAW, REALTIME_COARSE, MONOTONIC_COARSE, BOOTTIME = range(8)
+TIMER_ABSTIME = 1
+ITIMER_REAL = 0
+USEC = 1000
+USER_HZ = 100
+
+
+def now(thread: Thread, clock: int) -> int:
+    """What a clock shows, in ns. Raises SyscallError(EINVAL)."""
+    thread.spend()
+    ns = thread.machine.sched.now_ns
+    if clock in (REALTIME, REALTIME_COARSE):
+        return thread.userland.epoch_ns + ns
+    if clock in (MONOTONIC, RAW, MONOTONIC_COARSE, BOOTTIME):
+        return ns
+    if clock == THREAD_CPU:
+        return thread.task.user_ns + thread.task.system_ns
+    if clock == PROCESS_CPU:
+        return (
+            sum(other.task.user_ns + other.task.system_ns for other in thread.process.threads)
+            + thread.process.user_ns
+            + thread.process.system_ns
+        )
+    raise SyscallError(errno.EINVAL, "clock_gettime")
+
+
+def _read(thread: Thread, address: int, width: int) -> int:
+    """A struct timespec, in ns. Raises SyscallError: EFAULT, EINVAL."""
+    seconds, ns = struct.unpack("<qq" if width == 8 else "<ii", thread.get(address, 2 * width))
+    if seconds < 0 or not 0 <= ns < NS:
+        raise SyscallError(errno.EINVAL, "nanosleep")
+    return int(min(seconds, 1 << 33) * NS + ns)
+
+
+def _write(thread: Thread, address: int, ns: int, width: int) -> None:
+    thread.put(address, struct.pack("<qq" if width == 8 else "<ii", ns // NS, ns % NS))
+
+
+@call("clock_gettime")
+def sys_clock_gettime(thread: Thread, clock: int, place: int, *_: int) -> int:
+    """clock_gettime(2)."""
+    _write(thread, place, now(thread, int32(clock)), thread.abi.word)
+    return 0
+
+
+@call("clock_gettime64", abi=32)
+def sys_clock_gettime64(thread: Thread, clock: int, place: int, *_: int) -> int:
+    """clock_gettime(2) with times of 64 bits."""
+    _write(thread, place, now(thread, int32(clock)), 8)
+    return 0
+
+
+@call("clock_getres", "clock_getres_time64")
+def sys_clock_getres(thread: Thread, clock: int, place: int, *_: int) -> int:
+    """clock_getres(2)."""
+    now(thread, int32(clock))
+    if place:
+        _write(thread, place, 1, thread.abi.word)
+    return 0
+
+
+@call("gettimeofday")
+def sys_gettimeofday(thread: Thread, place: int, zone: int, *_: int) -> int:
+    """gettimeofday(2)."""
+    if place:
+        thread.put(place, thread.abi.timeval(now(thread, REALTIME)))
+    if zone:
+        thread.put(zone, bytes(8))
+    return 0
+
+
+@call("time")
+def sys_time(thread: Thread, place: int, *_: int) -> int:
+    """time(2)."""
+    seconds = now(thread, REALTIME) // NS
+    if place:
+        thread.put(place, thread.abi.words(seconds))
+    return seconds
+
+
+def _sleep(thread: Thread, until: int, remaining: int, width: int) -> int:
+    try:
+        thread.sleep(WaitQueue(), until_ns=until, again=False)
+    except Interrupted:
+        if remaining:
+            _write(thread, remaining, max(until - thread.machine.sched.now_ns, 0), width)
+        raise
+    return 0
+
+
+@call("nanosleep")
+def sys_nanosleep(thread: Thread, wanted: int, remaining: int, *_: int) -> int:
+    """nanosleep(2)."""
+    ns = _read(thread, wanted, thread.abi.word)
+    return _sleep(thread, now(thread, MONOTONIC) + ns, remaining, thread.abi.word)
+
+
+def _clock_nanosleep(thread: Thread, clock: int, flags: int, wanted: int, remaining: int, width: int) -> int:
+    ns, at = _read(thread, wanted, width), now(thread, int32(clock))
+    delay = ns - at if flags & TIMER_ABSTIME else ns
+    return _sleep(thread, thread.machine.sched.now_ns + delay, 0 if flags & TIMER_ABSTIME else remaining, width)
+
+
+@call("clock_nanosleep")
+def sys_clock_nanosleep(thread: Thread, clock: int, flags: int, wanted: int, remaining: int, *_: int) -> int:
+    """clock_nanosleep(2)."""
+    return _clock_nanosleep(thread, clock, flags, wanted, remaining, thread.abi.word)
+
+
+@call("clock_nanosleep_time64", abi=32)
+def sys_clock_nanosleep64(thread: Thread, clock: int, flags: int, wanted: int, remaining: int, *_: int) -> int:
+    """clock_nanosleep(2) with times of 64 bits."""
+    return _clock_nanosleep(thread, clock, flags, wanted, remaining, 8)
+
+
+# -- alarms --------------------------------------------------------------------------------------------------------------
+
+
+def _set_alarm(thread: Thread, ns: int, interval_ns: int) -> tuple[int, int]:
+    """ITIMER_REAL: (what was left, its interval)."""
+    process, sched = thread.process, thread.machine.sched
+    left = max(process.alarm_ns - now(thread, MONOTONIC), 0) if process.alarm_ns else 0
+    was, process.alarm_interval_ns = process.alarm_interval_ns, interval_ns
+    if process.alarm is not None:
+        process.alarm.cancel()
+    process.alarm_ns = sched.now_ns + ns if ns else 0
+    if ns:
+        _arm(thread, process)
+    return left, was
+
+
+def _arm(thread: Thread, process: Process) -> None:
+    def rings() -> None:
+        process.alarm_ns = process.alarm_ns + process.alarm_interval_ns if process.alarm_interval_ns else 0
+        thread.userland.send(process, SignalInfo(SIGALRM, 0x80))
+        if process.alarm_ns:
+            _arm(thread, process)
+
+    process.alarm = thread.machine.sched.at(process.alarm_ns, rings)
+
+
+@call("alarm")
+def sys_alarm(thread: Thread, seconds: int, *_: int) -> int:
+    """alarm(2)."""
+    left, _interval = _set_alarm(thread, (seconds & 0xFFFF_FFFF) * NS, 0)
+    return -(-left // NS)
+
+
+@call("setitimer")
+def sys_setitimer(thread: Thread, which: int, new: int, old: int, *_: int) -> int:
+    """setitimer(2), of real time."""
+    if which != ITIMER_REAL:
+        raise SyscallError(errno.EINVAL, "setitimer")
+    every, every_us, first, first_us = thread.words(new, 4) if new else (0, 0, 0, 0)
+    if every_us >= NS // USEC or first_us >= NS // USEC:
+        raise SyscallError(errno.EINVAL, "setitimer")
+    left, was = _set_alarm(thread, first * NS + first_us * USEC, max(every * NS + every_us * USEC, 0))
+    if old:
+        thread.put(old, thread.abi.timeval(was) + thread.abi.timeval(left))
+    return 0
+
+
+@call("getitimer")
+def sys_getitimer(thread: Thread, which: int, place: int, *_: int) -> int:
+    """getitimer(2), of real time."""
+    process = thread.process
+    left = max(process.alarm_ns - now(thread, MONOTONIC), 0) if process.alarm_ns else 0
+    if which != ITIMER_REAL:
+        raise SyscallError(errno.EINVAL, "getitimer")
+    thread.put(place, thread.abi.timeval(process.alarm_interval_ns) + thread.abi.timeval(left))
+    return 0
+
+
+@call("times")
+def sys_times(thread: Thread, place: int, *_: int) -> int:
+    """times(2)."""
+    ticks, process = now(thread, MONOTONIC) * USER_HZ // NS, thread.process
+    own = [
+        sum(getattr(other.task, what) for other in process.threads) + getattr(process, what)
+        for what in ("user_ns", "system_ns")
+    ]
+    if place:
+        values = (*own, process.children_user_ns, process.children_system_ns)
+        thread.put(place, thread.abi.words(*(ns * USER_HZ // NS for ns in values)))
+    return ticks
+
+
+@call("getrusage")
+def sys_getrusage(thread: Thread, who: int, place: int, *_: int) -> int:
+    """getrusage(2): times, and page faults."""
+    thread.spend()
+    process = thread.process
+    if int32(who) == -1:
+        user, system, faults = process.children_user_ns, process.children_system_ns, 0
+    elif int32(who) in (0, 1):
+        members = process.threads if int32(who) == 0 else [thread]
+        user = sum(other.task.user_ns for other in members) + process.user_ns
+        system = sum(other.task.system_ns for other in members) + process.system_ns
+        faults = process.min_faults
+    else:
+        raise SyscallError(errno.EINVAL, "getrusage")
+    thread.put(
+        place, thread.abi.timeval(user) + thread.abi.timeval(system) + thread.abi.words(0, 0, 0, 0, faults, *(0,) * 9)
+    )
+    return 0

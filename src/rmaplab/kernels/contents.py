@@ -1,0 +1,75 @@
+"""What a system is given to work on: files, a directory of the host, real programs.
+
+    system.new_file(b"...")      a file for Task.open()
+    system.mount_host("/data")   a directory of the host, read-only
+    system.exec(["ls", "-l"])    an unmodified program, which runs when run() does
+
+Programs are run by a floor above (cpu/), which the package itself makes known here when boot is asked of it (rmaplab/__init__.py).
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rmaplab.cache.host_store import HostDirectory
+from rmaplab.calls.task import Task
+from rmaplab.errors import UsageError
+from rmaplab.mm.file_io import max_bytes
+from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.mm_types import AddressSpace
+from rmaplab.units import parse_size
+
+NS = 10**9
+
+
+class SystemContents:
+    """A system's files and programs."""
+
+    kernel: Kernel
+    executor: ClassVar[Callable[..., Task] | None] = None
+    """Starts a program on a system: rmaplab.cpu.start.exec_on."""
+    userland: Any = None
+    """Its programs (rmaplab.cpu.userland.Userland), once there are any."""
+
+    def new_file(self, data: bytes = b"", size: int | str = 0, *, on_disk: bool = True) -> AddressSpace:
+        """A file of these bytes, with zeros behind them up to `size`: for Task.open(). One that is not `on_disk` lives in the page cache, as on tmpfs.
+
+        Raises UsageError: no bytes, or no size that a file can have on this kernel.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise UsageError(f"a file of {type(data).__name__}: give bytes, such as b'...'")
+        nr, longest = parse_size(size), max_bytes(self.kernel, on_disk=on_disk)
+        if not 0 <= nr <= longest:
+            raise UsageError(f"a file of {nr} bytes: give 0 to {longest}")
+        return self.kernel.new_file(bytes(data), nr, on_disk=on_disk)
+
+    def mount_host(self, path: str | Path) -> HostDirectory:
+        """A directory of the host, read-only: its `file("name")` is for Task.open(). No link is followed. Raises UsageError."""
+        return HostDirectory(self.kernel.page_cache, path)
+
+    def exec(
+        self,
+        arguments: Sequence[str | bytes],
+        *,
+        environment: Mapping[str, str] | None = None,
+        root: str = "/",
+        cwd: str = "/",
+        streams: Sequence[int] = (0, 1, 2),
+        seed: int = 0,
+    ) -> Task:
+        """Start an unmodified Linux program, which runs when run() is called: its first task, to look into meanwhile and after. Its status is `task.exit_code`.
+
+        `arguments` are its name, found by PATH, and what it is called with. It sees the directory `root` of the host, read-only, works in `cwd` of that, and has the host's
+        descriptors `streams` as 0, 1 and 2. The first one says root and seed for all. Programs have as many bits as the page tables. Needs rmaplab[exec]. Raises UsageError.
+        """
+        if type(self).executor is None:
+            raise UsageError("programs run on a system that rmaplab.boot() has booted: import rmaplab, and boot there")
+        if isinstance(arguments, (str, bytes)) or not arguments:
+            raise UsageError('exec of no program: give a list, such as ["ls", "-l"]')
+        words = [os.fsencode(word) for word in arguments]
+        strings = [
+            os.fsencode(f"{name}={value}")
+            for name, value in (environment or {"PATH": "/usr/local/bin:/usr/bin:/bin"}).items()
+        ]
+        return type(self).executor(self, words, strings, root=root, cwd=cwd, streams=streams, seed=seed)  # type: ignore[misc]

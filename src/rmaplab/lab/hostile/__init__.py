@@ -1,0 +1,1 @@
+"""Programs that mean harm, made from a seed, and what becomes of them."""
