@@ -93,8 +93,11 @@ class NoMemory(RmaplabError):
 
     With `waiting_helps` the kernel would go on trying, and nothing is installed to reclaim memory with: whoever catches it undoes what
     it has done and raises it again. Without, the allocator returned NULL, and the caller turns that into what Linux makes of it: ENOMEM,
-    or a task that dies.
+    or a task that dies. Where a call had done too much to undo it when it came to wait, `undone` is false: what it has mapped or
+    moved is there, and no kernel returns to say where.
     """
+
+    undone = True
 
     def __init__(self, what: str, *, waiting_helps: bool = False) -> None:
         super().__init__(what)

@@ -527,6 +527,31 @@ def test_memory_runs_out_when_the_source_goes(kernel: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kernel", [each for each in KERNELS if each != "2.4.21"])
+def test_memory_runs_out_when_what_is_new_is_faulted_in(kernel: str) -> None:
+    """What is locked has moved when its new pages are waited for: that cannot be undone, and the failure says so. In 2.4 such an error is ignored."""
+    system, task = boot(kernel, "i386")
+    task.cap_ipc_lock(granted=True)
+    put(task, 0, 4)
+    task.mlock(BASE, 4 * PAGE_SIZE)
+    put(task, 4, 5, PROT_READ)  # so it cannot grow where it is
+    hog = system.spawn()
+    hog.mmap("64M", RW, ANON | MAP_NORESERVE | MAP_FIXED, 0x9000_0000)
+    hog.touch(0x9000_0000, "64M")
+    left = 4  # of the 8 that are new, and what finding them takes
+    hog.touch(0x9000_0000, (system.machine.allocator.obtainable(Gfp.HIGHUSER) - left) * PAGE_SIZE, write=True)
+    with pytest.raises(rmaplab.NoMemory) as failure:
+        task.mremap(BASE, 4 * PAGE_SIZE, 12 * PAGE_SIZE, MREMAP_MAYMOVE)
+    assert failure.value.waiting_helps
+    assert not failure.value.undone
+    assert {(a - BASE) // PAGE_SIZE for a in seen(task)} > {4}
+    assert not {(a - BASE) // PAGE_SIZE for a in seen(task)} & set(range(4)), "it has moved"
+    assert sorted(word.rstrip(b"\0") for word in seen(task).values() if any(word)) == [
+        b"page %d" % page for page in range(5)
+    ]
+    system.check()
+
+
 class ClonesNothing(AnonVmaMap):
     """A design that has no memory for the VMA at the new place."""
 

@@ -42,6 +42,8 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, page_align
 class Moved(NoMemory):
     """Memory ran out when all had been moved: what was charged for the new place stays charged, and the old one is there still, empty. No kernel returns then."""
 
+    undone = False
+
 
 def do_mremap(
     k: Kernel, mm: MmStruct, limits: Limits, old: int, old_length: int, new_length: int, flags: int, new: int

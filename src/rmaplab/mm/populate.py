@@ -38,7 +38,16 @@ def mm_populate(k: Kernel, mm: MmStruct, start: int, end: int, nonblock: bool | 
     """Fault in [start, end) as far as it can be; what cannot is left to the task's own faults.
 
     With `nonblock` it is asked of remap_file_pages, of shared files; True: what is in the cache will do. What is locked is faulted in first.
+    Raises NoMemory that is not `undone`: the call it is asked for has been done, and would wait here.
     """
+    try:
+        _populate(k, mm, start, end, nonblock)
+    except NoMemory as failure:
+        failure.undone = False
+        raise
+
+
+def _populate(k: Kernel, mm: MmStruct, start: int, end: int, nonblock: bool | None) -> None:
     for vma in mm.overlapping(start, end) if start < end else ():
         asked = nonblock is None or vma.flags & VM_LOCKED
         if asked and not vma.flags & VM_LOCKONFAULT and vma.flags & VM_ACCESS:

@@ -7,9 +7,11 @@ The same seed makes the same calls. Beside the kit (kit.py), whose scripts have 
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from random import Random
 from typing import Any
 
+from rmaplab.calls.task import Task
 from rmaplab.errors import BusError, SegmentationFault
 from rmaplab.kernels.system import boot
 from rmaplab.lab.conformance.file_model import HERE, PAGES, ROOM, Bytes, FileBytes, FileUser, Shown, refused, signalled
@@ -62,10 +64,7 @@ class FileRun:
         self.opened: list[tuple[Bytes, int]] = []
         self.writable = set[int]()
         for each in self.files:
-            for writable in (True, True, False):
-                fd = first.open(each.space, writable=writable)
-                self.opened.append((each, fd))
-                self.writable |= {fd} if writable else set()
+            self.open(first, each, (True, True, False))
         self.processes = [FileUser(first)]
 
     def make(self, *, on_disk: bool) -> FileBytes:
@@ -75,13 +74,21 @@ class FileRun:
         pages = {i: bytearray(data[i * PAGE_SIZE :][:PAGE_SIZE]) for i in range(PAGES // 2)}
         return FileBytes(pages, PAGES * PAGE_SIZE, space)
 
+    def open(self, task: Task, of: FileBytes, ways: tuple[bool, ...]) -> None:
+        """A descriptor for each of `ways`: whether it may be written through it."""
+        for writable in ways:
+            fd = task.open(of.space, writable=writable)
+            self.opened.append((of, fd))
+            self.writable |= {fd} if writable else set()
+
     def run(self, steps: int) -> None:
         """So many calls; then all that is mapped is looked at, and all tasks exit."""
         for _ in range(steps):
             self.step()
-        for process in self.processes:
+        for process in [*self.processes]:
             for page in sorted(process.pages):
-                self.same(process, page)
+                if process in self.processes:
+                    self.make_call(partial(self.same, page=page), process)
         self.system.check()
         self.finish()
         for process in self.processes:
@@ -97,8 +104,12 @@ class FileRun:
         """One call, and check()."""
         process = self.choose.choice(self.processes)
         weights = self.weights()
-        self.choose.choices(list(weights), list(weights.values()))[0](process)
+        self.make_call(self.choose.choices(list(weights), list(weights.values()))[0], process)
         self.system.check()
+
+    def make_call(self, call: Callable[[FileUser], None], process: FileUser) -> None:
+        """And nobody dies of it."""
+        call(process)
 
     def weights(self) -> Calls:
         """Its calls, and how often each is made."""

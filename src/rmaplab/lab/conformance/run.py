@@ -19,7 +19,6 @@ from rmaplab.calls.words import FlagsKind, ProtKind
 from rmaplab.errors import NoMemory, NotModelled, OomKilled, SegmentationFault, SyscallError
 from rmaplab.kernels.system import System
 from rmaplab.lab.memory import Memory, Stake
-from rmaplab.mm.mremap import Moved
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.reclaim.page_out import drop_unused
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -106,12 +105,12 @@ class Step:
 class Run:
     """A script on its way. `lines` is what has been done so far, `preamble` how the system was booted.
 
-    On a `scarce` box memory is out again and again: every call may fail, and NoMemory is one way to. `nr_short` counts.
+    On a `scarce` box memory is out again and again: every call may fail, and NoMemory is one way to. `nr_short` counts; `killed` tasks were in a page fault.
     """
 
     def __init__(self, system: System, preamble: str, *, scarce: bool = False) -> None:
         self.scarce = scarce
-        self.nr_short = 0
+        self.nr_short = self.killed = 0
         self.system = system
         self.preamble = preamble
         self.lines: list[str] = []
@@ -160,12 +159,12 @@ class Run:
         line = self._write(process.name, method.__name__, arguments, options, target)
         try:
             return method(process.task, *arguments, **options)
-        except Moved as failure:  # it would hang there, and never see its memory again
-            self._short(failure)
-            self.exit(process)
-            raise Refused from None
         except (SyscallError, NoMemory, NotModelled) as failure:
-            self._short(failure, refusable=refusable)
+            stuck = isinstance(failure, NoMemory) and not failure.undone
+            self._short(failure, refusable=refusable and not stuck)
+            if stuck:  # it would hang there, and never hear where its memory is
+                self.exit(process)
+                raise Refused from None
         changed = process.memory.adopt(self.system, process.mm, stake)
         self.claim(changed is None, f"{line} failed, and has changed {changed}")
         raise Refused
@@ -188,6 +187,7 @@ class Run:
         except (OomKilled, NoMemory) as failure:
             self._short(failure)
             if isinstance(failure, OomKilled):
+                self.killed += 1
                 self.processes.remove(process)
         else:
             self.claim(bad is None, f"{line} must be a SegmentationFault")

@@ -12,6 +12,7 @@ Files that some place shows out of order are not cut: what that leaves is Shared
 """
 
 from rmaplab.cache.swap_area import SWAP_MAP_BAD
+from rmaplab.calls.task import Task
 from rmaplab.errors import NoMemory, SyscallError
 from rmaplab.lab.conformance.file_model import PAGES, Bytes, FileBytes, FileUser
 from rmaplab.lab.conformance.file_pressure_run import FilePressureRun
@@ -34,11 +35,14 @@ class SharedPressureRun(FilePressureRun, SharedRun):
         first = self.processes[0].task
         for each in [self.make(on_disk=False) for _ in range(2)]:
             self.files.append(each)
-            for writable in (True, True, False):
-                fd = first.open(each.space, writable=writable)
-                self.opened.append((each, fd))
-                self.writable |= {fd} if writable else set()
+            self.open(first, each, (True, True, False))
         self.locked: dict[Attachable, int] = {}
+
+    def begin_anew(self) -> Task:
+        """As its parent; and it may lock segments, and map zeros."""
+        task = super().begin_anew()
+        task.limits.may_lock, self.zero = True, task.open_zero()
+        return task
 
     @property
     def moved(self) -> int:
