@@ -21,6 +21,7 @@ from rmaplab.lab.conformance.pressure_run import PressureRun, install
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_DIRTY, PG_LAUNDER, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_SWAPCACHE
 from rmaplab.machine.pagetable import lookup
+from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.mm.swap_in import swapin_readahead
 from rmaplab.reclaim import virtual
 from rmaplab.reclaim.oom_kill import OomKiller
@@ -267,6 +268,37 @@ def test_kswapd_sleeps_for_five_seconds(seconds: int, monkeypatch: pytest.Monkey
         assert len(asked) == expected
         system.machine.sched.now_ns += seconds * SECOND
         asked.clear()
+
+
+@pytest.mark.parametrize("seconds", [1, 6])
+def test_who_uses_all_he_has_again_while_kswapd_sleeps_gets_no_page_more(seconds: int) -> None:
+    """All is in RAM and young, and almost all of swap is free: 60 passes in vain are the task's own, and the fault kills it. Later they are kswapd's."""
+    system = small()
+    install(system)
+    task, counts, allocator = system.spawn(), system.machine.ledger.counts, system.machine.allocator
+    assert task.mm is not None
+    here = task.mmap(300 * PAGE_SIZE)
+    while not counts["pgsteal"]:  # kswapd has come to nothing, then the task has made room
+        task.write(here, b"x")
+        here += PAGE_SIZE
+    system.machine.sched.now_ns += seconds * SECOND
+    swap = system.kernel.swap
+    out = read_page_tables(system.machine, task.mm.pgd)[0]
+    for at, slot in zip(out.other_addresses.tolist(), swap.slots_of(out.others).tolist(), strict=True):
+        if slot in swap.cached:
+            task.write(at, b"y")
+    while allocator.obtainable(Gfp.HIGHUSER):
+        task.write(here, b"x")
+        here += PAGE_SIZE
+    for at in read_page_tables(system.machine, task.mm.pgd)[0].addresses.tolist():
+        task.write(at, b"z")
+    if seconds < 5:
+        with pytest.raises(OomKilled, match="in 60 passes nothing could be reclaimed"):
+            task.write(here, b"x")
+        assert swap.nr_free > 400
+    else:
+        task.write(here, b"x")
+    system.check()
 
 
 def test_who_gets_nothing_fails_and_the_others_go_on() -> None:

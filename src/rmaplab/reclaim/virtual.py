@@ -16,7 +16,7 @@ for 60 seconds that is a hang. How long 60 futile passes take no price says: a t
 
 A task whose memory was all used just now makes 60 passes in vain: swap_out finds every entry young, makes their pages active, and is not called again. The next 60
 find them old. That is where kswapd comes in (class_kswapd.py): it is woken at the low marks, so such passes are its, and then it sleeps for five seconds. Whoever drives a machine from outside has no scheduler
-that would run it; there whoever comes to the min marks makes its passes first, in its place, unless it would sleep. That is later than kswapd is woken, and 32 pages at most: a stand-in, and no box of those days.
+that would run it; there whoever comes to the min marks makes its passes first, in its place, unless it would sleep. So who has used all he has again before those five seconds are over, and wants one page more, gets none, however much swap is free: a fault kills him. That is later than kswapd is woken, and 32 pages at most: a stand-in, and no box of those days.
 
 Left out: kmem_cache_reap and the caches of dentries and inodes free nothing here, as they have nothing that could go; local_pages: the first page that a task frees is kept for itself; callers who may not wait for a
 file system; that init is never refused. Where Linux reschedules in the middle of a scan others run once in each pass.

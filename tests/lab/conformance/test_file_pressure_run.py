@@ -1,11 +1,16 @@
 """Files and anonymous memory under random calls on a box that is too small for both; and what is broken is seen."""
 
+from itertools import count
+from typing import Any
+
 import numpy as np
 import pytest
 
 from rmaplab.cache.page_cache import NEWER, PageCache
-from rmaplab.errors import KernelBug
+from rmaplab.calls.task import Task
+from rmaplab.errors import KernelBug, OomKilled
 from rmaplab.lab.conformance.file_pressure_run import FilePressureRun
+from rmaplab.lab.conformance.shared_pressure_run import SharedPressureRun
 from rmaplab.mm.pagevec import LruAdd
 
 
@@ -19,6 +24,40 @@ def test_bytes_are_where_they_must_be(kernel: str) -> None:
     counts = run.system.machine.ledger.counts
     assert counts["file_writepage"]
     assert counts["pswpout"]
+
+
+def refuse_a_page(every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of so many accesses one gets no page that it needs."""
+    access, accesses = Task._access, count(1)
+
+    def meagre(task: Task, *arguments: Any) -> Any:
+        allocator = task.kernel.machine.allocator
+        allocator.fail_after = None if next(accesses) % every else 0
+        try:
+            return access(task, *arguments)
+        finally:
+            allocator.fail_after = None
+
+    monkeypatch.setattr(Task, "_access", meagre)
+
+
+@pytest.mark.parametrize(("kind", "every"), [(FilePressureRun, 3), (SharedPressureRun, 3), (SharedPressureRun, 7)])
+def test_whose_fault_gets_no_memory_is_dead_and_all_else_goes_on(
+    kind: type[FilePressureRun], every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files keep their bytes, whoever dies, and when it was the last task another one opens them."""
+    refuse_a_page(every, monkeypatch)
+    anew, begin_anew = list[Task](), kind.begin_anew
+    monkeypatch.setattr(kind, "begin_anew", lambda run: anew.append(begin_anew(run)) or anew[-1])
+    run = kind("2.4.21", 3)
+    run.run(150)
+    assert run.killed > len(anew) > 0
+
+
+def test_in_2_6_nobody_may_die_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_a_page(7, monkeypatch)
+    with pytest.raises(OomKilled):
+        FilePressureRun("2.6.7", 3).run(150)
 
 
 @pytest.mark.parametrize("kernel", ["2.4.21", "2.6.7"])

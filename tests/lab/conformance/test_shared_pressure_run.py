@@ -24,6 +24,13 @@ def test_bytes_are_where_they_must_be(kernel: str) -> None:
     assert run.moved > 50
 
 
+def test_all_young_and_kswapd_asleep_is_the_end_of_a_task() -> None:
+    """It looks at all it maps; 940 slots are free, and its own 60 passes are in vain (tests/reclaim/test_virtual.py). The others go on."""
+    run = SharedPressureRun("2.4.21+pte_chain", 100304, paging="x86-64")
+    run.run(200)
+    assert run.killed == 1
+
+
 def test_page_by_page_too() -> None:
     """If somebody watches, each page is locked by itself."""
     run = SharedPressureRun("2.6.7", 8)
