@@ -4,7 +4,7 @@ from rmaplab.lab.conformance.pressure_run import PressureRun
 
 
 def test_who_waits_for_memory_when_his_pages_have_moved_is_gone() -> None:
-    """mremap of what is locked: the new pages are waited for, and nobody has told him where the old ones are now."""
+    """What is locked has moved (mremap): the new pages are waited for, and nobody has told him where the old ones are now."""
     run = PressureRun("2.6.7", 100023, paging="x86-64")
     run.run(200)
     moved = next(i for i, line in enumerate(run.lines) if "suppress(rmaplab.NoMemory)" in line and "mremap(" in line)
