@@ -47,8 +47,13 @@ def test_whose_fault_gets_no_memory_is_dead_and_all_else_goes_on(
 ) -> None:
     """Files keep their bytes, whoever dies, and when it was the last task another one opens them."""
     refuse_a_page(every, monkeypatch)
-    anew, begin_anew = list[Task](), kind.begin_anew
-    monkeypatch.setattr(kind, "begin_anew", lambda run: anew.append(begin_anew(run)) or anew[-1])
+    anew, begin = list[Task](), kind.begin_anew
+
+    def begin_anew(run: FilePressureRun) -> Task:
+        anew.append(begin(run))
+        return anew[-1]
+
+    monkeypatch.setattr(kind, "begin_anew", begin_anew)
     run = kind("2.4.21", 3)
     run.run(150)
     assert run.killed > len(anew) > 0
