@@ -27,6 +27,7 @@ KEYS = [
     "then",
     "per_user_bytes",
     "zones_bytes",
+    "swap",
     "published_users",
 ]
 SMALL = ("--ram", "64M", "--segment", "4M", "--users", "20")

@@ -16,7 +16,7 @@ Source: 2.4.27, 2.6.2, 2.6.7 mm/oom_kill.c, select_bad_process, oom_kill (reclai
 oom_evaluate_task, __oom_kill_process.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import isqrt
 
 from rmaplab.errors import NoMemory, NotModelled
@@ -33,11 +33,13 @@ class OomKiller:
     """Installed on a kernel whose tasks are driven from outside: those that do not call are at rest, and may be killed at once.
 
     `chosen` is the caller, if it was: its call must be undone first (NoMemory goes up). Whoever made it calls kill_chosen() then.
+    `told` is called when somebody is about to die: memory is full as yet.
     """
 
     def __init__(self, k: Kernel) -> None:
         self.k = k
         self.chosen: TaskStruct | None = None
+        self.told: Callable[[], None] = _nobody
         self.memory = OutOfMemory(10**9 // k.machine.sched.rules.tick_ns)
         if k.machine.swap_pages or not k.rules.small_allocations_fail:
             k.machine.allocator.reclaim = self._out_of_memory
@@ -70,6 +72,7 @@ class OomKiller:
         """Reclaim has found nothing: somebody dies if it has been so for long enough. Raises as oom_kill."""
         sched = self.k.machine.sched
         if self.memory.kills(sched.now_ns // sched.rules.tick_ns, self.k.swap.nr_free):
+            self.told()
             self.oom_kill(wanted)
 
     def kill_chosen(self) -> bool:
@@ -125,3 +128,7 @@ class OomKiller:
             sys_admin=uid == 0,
             sys_rawio=uid == 0,
         )
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""

@@ -36,9 +36,11 @@ class SgaReport(Report[SgaRow]):
 
 
 def _users(rows: Sequence[SgaRow], *, windows: bool) -> Table:
+    swaps = any(any(row.swap.values()) for row in rows)
+    swapped = ">pages out|>pages in|" if swaps else ""
     table = new_table(
         f"sga: users that attach a shared segment and write to all of it, one after the other, on {_box(rows[0])}",
-        f"RAM|split|segment|{MAPPED[windows]}kernel|design|>users|published|_short of|_then|>a user: page tables|>reverse map|>VMAs|>other",
+        f"RAM|split|segment|{MAPPED[windows]}kernel|design|>users|published|_short of|_then|{swapped}>a user: page tables|>reverse map|>VMAs|>other",
         caption=_caption(rows),
         leave_out="other|design",
     )
@@ -52,6 +54,7 @@ def _users(rows: Sequence[SgaRow], *, windows: bool) -> Table:
             ", ".join(f"{nr:,}" for nr in row.published) or DASH,
             row.short_of,
             row.then or DASH,
+            *([f"{row.swap['pages_out']:,}", f"{row.swap['pages_in']:,}"] if swaps else []),
             *each,
             end_section=last,
         )
@@ -96,7 +99,8 @@ def _where(row: SgaRow, *, new: bool) -> list[str]:
 def _box(row: SgaRow) -> str:
     hardware = row.hardware
     highpte = f" with{'' if hardware['highpte'] else 'out'} HIGHPTE" if hardware["split"] else ""
-    return f"{hardware['arch']}{highpte}, {hardware['l1_cache_bytes']}-byte cache lines"
+    swap = f" and {format_size(hardware['swap_bytes'])} of swap" if hardware["swap_bytes"] else ""
+    return f"{hardware['arch']}{highpte}, {hardware['l1_cache_bytes']}-byte cache lines{swap}"
 
 
 def _caption(rows: Sequence[SgaRow]) -> str:
@@ -109,6 +113,10 @@ def _caption(rows: Sequence[SgaRow]) -> str:
         lines.append(
             "(from N) is arithmetic: N users were run; for the rest, page tables, stacks and VMAs are as theirs, and chain blocks come in rounds, of as many users as a block has slots."
         )
+        if any(row.hardware["swap_bytes"] for row in rows):
+            lines.append(
+                "What of the segment could go to swap counts as free there, if the kernel makes room: how long that would take nobody asks."
+            )
     if any(row.published for row in rows):
         lines.append(
             "published: Andrea Arcangeli, LKML, 8 March 2004 (100; 700 with 4:4: arithmetic, 8 bytes an entry), 27 February 2004 (150; 700)."

@@ -4,6 +4,7 @@ A box of 64 MB has low memory alone; with 4 MB of segment a user takes two page 
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from rmaplab.kernels.system import System, boot
 from rmaplab.lab.costs import sga as lab
 from rmaplab.lab.costs.sga import MOST_USERS, SgaRow, compare_sga, zones
 from rmaplab.machine.frames import PG_DIRECT
+from rmaplab.reclaim import badness, direct, oom_kill
 from rmaplab.rmap.pte_chain import PteChain
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.sga import SEGMENT as WHOLE_SEGMENT
@@ -128,16 +130,61 @@ def test_without_chains_page_tables_are_what_ends_it() -> None:
     ("kernel", "swap", "then"),
     [
         ("2.4.21", "0", "fork: ENOMEM"),
-        ("2.4.21", "64M", "it waits for ever"),
+        ("2.4.21", "64M", "nobody makes room, and it waits for ever"),
         ("2.6.2", "0", "the OOM killer takes user 1 in its place"),
-        ("2.6.2", "64M", "it waits for ever"),
+        ("2.6.2", "64M", "nobody makes room, and it waits for ever"),
         ("2.6.5-rc1-aa1", "0", "the OOM killer takes user 1 in its place"),
     ],
 )
 def test_what_the_kernel_makes_of_it(kernel: str, swap: str, then: str) -> None:
-    """history.md 2.7: 2.4 fails a fault, or a fork; 2.6.2 kills the first of those alike, and nobody while swap is free."""
+    """history.md 2.7: 2.4 fails a fault, or a fork; 2.6.2 kills the first of those alike. With swap and without reclaim nobody does anything."""
     (row,) = rows(kernel, swap=swap, segment=12 << 20)
     assert row.then == then
+
+
+LITTLE: dict[str, Any] = {"ram": "16M", "boot_use": "9M", "segment": 256 << 10, "reclaim": True}
+
+
+def test_the_segment_goes_to_swap_until_nothing_is_left_that_could(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All RAM is page tables, stacks and slabs then. There are as many users more as the segment's pages make room for, by arithmetic from 30 too."""
+    monkeypatch.setattr(direct, "HANG_NS", 5 * 10**9)
+    (none,), (row,), (part,) = (
+        rows("2.6.2", **LITTLE | more) for more in ({}, {"swap": "1M"}, {"swap": "1M", "most": 30})
+    )
+    assert not any(none.swap.values())
+    assert row.swap["pages_out"] > 64
+    assert row.as_json()["swap"] == row.swap
+    each = LITTLE["segment"] / sum(row.per_user)
+    assert none.users < row.users == pytest.approx(none.users + each, abs=each * 0.6)
+    assert part.arithmetic
+    assert part.users == pytest.approx(row.users, rel=0.03)
+    assert row.then is not None
+    assert row.then.startswith("hung: for 5 seconds no page could be freed")
+    assert "the OOM killer does nothing" in row.then
+    assert row.zones["low"]["segment"] == 0, "memory as it is when that is found out, not at the first request"
+
+
+def test_when_swap_is_full_the_killer_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is told as it was before he came."""
+    (row,) = rows("2.6.2", **LITTLE, swap="128K")
+    assert row.then == "the OOM killer takes user 1 in its place"
+    assert row.zones["low"]["free"] < 256 << 10
+    assert row.zones["low"]["page_tables"] > row.users * 16384
+    monkeypatch.setattr(badness, "select_bad_process", lambda found: max(pid for pid, _, _ in found))
+    monkeypatch.setattr(oom_kill, "select_bad_process", badness.select_bad_process)
+    (row,) = rows("2.6.2", **LITTLE, swap="128K")
+    assert row.then == "the OOM killer takes the user itself"
+
+
+def test_low_memory_has_nothing_that_could_go_to_swap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """history.md 2.7: chains fill low memory, the segment lies high. So no page goes out, and nobody is killed."""
+    monkeypatch.setattr(direct, "HANG_NS", 10**9)
+    (row,) = rows("2.6.2", ram="2G", boot_use="1500M", segment=128 << 20, swap="256M", reclaim=True)
+    assert row.users % 15 == 0, "as without swap: the last in a round of chain blocks"
+    assert row.short_of == "a slab of pte_chain, in low memory"
+    assert row.then is not None
+    assert row.then.startswith("hung: ")
+    assert not any(row.swap.values())
 
 
 def test_the_user_that_the_allocator_refuses_is_the_first_without_memory() -> None:

@@ -1,14 +1,14 @@
 """How many users of a large shared segment a kernel has memory for, and what that memory has become.
 
     boot, a segment       users attach and touch all of it, one by one, until a request for memory is not met: by the allocator, not by a rule here
-    the moment before     what each zone's frames are: page tables, chains, VMAs, other slabs, stacks, the segment, free
+    that moment           what each zone's frames are: page tables, chains, VMAs, other slabs, stacks, the segment, free
     per user              what the users before that have taken, divided by their number
 
 Users are real ones as far as `most` of them, or the host's memory, goes (page tables and slabs are really there; the segment's pages, which nobody
 writes bytes to, cost the host nothing). Beyond that the number of users is computed from what each of them has taken: such a row says `arithmetic`.
 
-Without swap the kernel's own OOM killer is there (reclaim/oom_kill.py). With swap it is not: in 2.6.2 it does nothing while swap is free, a small
-request tries for ever, and what is short is low memory, which holds nothing that could be swapped (history.md 2.7).
+Without swap the kernel's own OOM killer is there (reclaim/oom_kill.py). With swap its reclaim is, if the box says so: the segment goes to swap and comes back for each user, until a request is made in vain. That is soon where what is
+short is low memory, which holds nothing that could be swapped (history.md 2.7); its killer does nothing while swap is free. Else every user more takes a round of the disk. In arithmetic what could go to swap counts as free.
 """
 
 import gc
@@ -81,6 +81,8 @@ class SgaRow:
     """The mean over all `users`."""
     zones: dict[str, dict[str, int]]
     """Low and high memory, in bytes by what it is used for: at the first request that was not met, or after the last user that was run."""
+    swap: dict[str, int]
+    """pages_in, pages_out."""
     published: tuple[int, ...]
     wall_s: float = field(default=0.0, compare=False)
 
@@ -99,6 +101,7 @@ class SgaRow:
             "then": self.then,
             "per_user_bytes": self.per_user._asdict(),
             "zones_bytes": self.zones,
+            "swap": self.swap,
             "published_users": list(self.published) or None,
         }
 
@@ -150,7 +153,7 @@ def _run(kernel: str, box: Box, segment: int | None, most: int, how: How, told: 
     run = _Users(system, sga)
     run.go(min(most, MOST_USERS), lambda users: told(f"{kernel}, {box.split or box.paging}: {users:,} users so far"))
     users, short_of, per_user = run.reached()
-    hardware = hardware_as_json(system)
+    hardware, counts = hardware_as_json(system), system.machine.ledger.counts
     design = system.kernel.design.name
     return SgaRow(
         system.spec.name,
@@ -165,6 +168,7 @@ def _run(kernel: str, box: Box, segment: int | None, most: int, how: How, told: 
         run.then,
         per_user,
         run.zones or zones(system, sga),
+        {"pages_in": counts["pswpin"], "pages_out": counts["pswpout"]},
         PUBLISHED.get((design, hardware["ram_bytes"], hardware["split"], sga.segment), ()) if how is How.WHOLE else (),
         time.perf_counter() - began,
     )
@@ -179,7 +183,14 @@ class _Users:
         self.then: str | None = None
         self.zones: dict[str, dict[str, int]] | None = None
         self.short_of = ""
-        self.killer = None if system.machine.swap_pages else OomKiller(system.kernel)
+        self._makes_room = system.killer is not None and system.machine.swap_pages > 0
+        self.killer = None
+        if self._makes_room:
+            self.killer = system.killer
+        elif not system.machine.swap_pages:
+            self.killer = OomKiller(system.kernel)
+        if self.killer is not None:
+            self.killer.told = self._note
         self._reclaim: Callable[[int, int], None] = system.machine.allocator.reclaim
         system.machine.allocator.reclaim = self._not_met
         self._before = self._now = self._counted()
@@ -207,11 +218,13 @@ class _Users:
         machine = self.system.machine
         low = machine.allocator.obtainable(Gfp.KERNEL) * PAGE_SIZE
         high = max(machine.allocator.obtainable(Gfp.HIGHUSER) * PAGE_SIZE - low, 0)
+        lower, upper = self._could_go()
+        low, high = low + lower, high + upper
         slots = self.system.kernel.design.page_slots
         a_round = each.reverse_map * self.users / -(-self.users // slots)
 
-        upper = self.system.kernel.tables_at_birth * PAGE_SIZE  # these lie low, always
-        leaves = each.page_tables - upper if high and machine.hardware.highpte else 0
+        middle = self.system.kernel.tables_at_birth * PAGE_SIZE  # these lie low, always
+        leaves = each.page_tables - middle if high and machine.hardware.highpte else 0
 
         def reverse_map(users: int) -> float:
             return -(-users // slots) * a_round
@@ -229,6 +242,13 @@ class _Users:
         mean = each._replace(reverse_map=round(reverse_map(users) / users))
         return users, "a pid" if users == MOST_USERS else short_of, mean
 
+    def _could_go(self) -> tuple[int, int]:
+        """Bytes of low and of high memory whose pages could be made room of: those on the lists, as far as there are slots."""
+        machine, slots = self.system.machine, self.system.kernel.swap.nr_free if self._makes_room else 0
+        by_zone = machine.allocator.lru.nr.sum(axis=1).tolist()
+        high = min(sum(by_zone[2:]), slots)
+        return min(sum(by_zone[:2]), slots - high) * PAGE_SIZE, high * PAGE_SIZE
+
     def _attach(self) -> str | None:
         """A user more; or what has become of it, or of another one in its place."""
         tasks = self.system.kernel.tasks
@@ -240,24 +260,34 @@ class _Users:
             return f"{failure.call}: {failure.name}"
         except OomKilled:
             return "its fault kills the user"
-        except NoMemory:
+        except NoMemory as failure:
             if self.killer is not None and self.killer.kill_chosen():
                 return "the OOM killer takes the user itself"
-            return "it waits for ever"
+            return str(failure) if self._makes_room else "nobody makes room, and it waits for ever"
         gone = [pid for pid in before if pid not in tasks or tasks[pid].exit_code is not None]
         if gone:
             return f"the OOM killer takes user {gone[0] - self.sga.listener.pid} in its place"
         return None
 
     def _not_met(self, nr: int, order: int) -> None:
-        """The allocator's hook: memory as it is, then what the kernel does."""
+        """The allocator's hook: what the kernel does, and memory as it is when that comes to nothing."""
+        if not self._makes_room:
+            self._note()
+        try:
+            self._reclaim(nr, order)
+        except NoMemory:
+            if nr == 1:  # of more, the half is asked for next
+                self._note()
+            raise
+
+    def _note(self) -> None:
+        """Memory as it is, the first time: a request is not met."""
         if self.zones is None:
             unmet = self.system.machine.allocator.unmet
             self.zones = zones(self.system, self.sga)
             if unmet is not None:
                 low = unmet.gfp is not Gfp.HIGHUSER and self.system.machine.hardware.paging.split
                 self.short_of = f"{unmet.what}{', in low memory' if low else ''}"
-        self._reclaim(nr, order)
 
     def _counted(self) -> Any:
         """Bytes, as PerUser has them."""
