@@ -25,6 +25,7 @@ KEYS = [
     "arithmetic",
     "short_of",
     "then",
+    "why",
     "per_user_bytes",
     "zones_bytes",
     "swap",

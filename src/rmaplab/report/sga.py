@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Group
 
 from rmaplab.lab.costs.sga import NO_CALL, SgaRow
+from rmaplab.report.beyond import whys
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Table, new_table
 from rmaplab.units import format_size
@@ -99,13 +100,13 @@ def _where(row: SgaRow, *, new: bool) -> list[str]:
 def _box(row: SgaRow) -> str:
     hardware = row.hardware
     highpte = f" with{'' if hardware['highpte'] else 'out'} HIGHPTE" if hardware["split"] else ""
-    swap = f" and {format_size(hardware['swap_bytes'])} of swap" if hardware["swap_bytes"] else ""
+    swap = f", {format_size(hardware['swap_bytes'])} of swap" if hardware["swap_bytes"] else ""
     return f"{hardware['arch']}{highpte}, {hardware['l1_cache_bytes']}-byte cache lines{swap}"
 
 
 def _caption(rows: Sequence[SgaRow]) -> str:
     lines = [
-        "a user: bytes that each takes, the mean over all users; of an object, its share of a slab. other: stacks and all other slabs."
+        f"{whys(rows)}a user: bytes that each takes, the mean over all users; of an object, its share of a slab. other: stacks and all other slabs."
     ]
     if any(row.run and not row.arithmetic for row in rows):
         lines.append("(run): so many users were really there.")

@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rmaplab.errors import NoMemory, OomKilled, SyscallError, UsageError
+from rmaplab.errors import Hung, NoMemory, OomKilled, SyscallError, UsageError
 from rmaplab.host.procfs import read_fields
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.system import System, boot
-from rmaplab.lab.announcement.experiment import hardware_as_json
+from rmaplab.lab.announcement.experiment import HUNG, hardware_as_json
 from rmaplab.machine.allocator import Gfp
 from rmaplab.machine.frames import PG_RESERVED, PG_SLAB, PG_TABLE
 from rmaplab.machine.slab import SlabCache
@@ -77,6 +77,8 @@ class SgaRow:
     """What could not be had, and where it must lie; by arithmetic, what will be short. NO_CALL: no user there could be."""
     then: str | None
     """What the kernel has made of that."""
+    why: str | None
+    """Where nobody gets on: who goes on trying."""
     per_user: PerUser
     """The mean over all `users`."""
     zones: dict[str, dict[str, int]]
@@ -85,6 +87,11 @@ class SgaRow:
     """pages_in, pages_out."""
     published: tuple[int, ...]
     wall_s: float = field(default=0.0, compare=False)
+
+    @property
+    def outcome(self) -> str:
+        """As reports of other workloads call it."""
+        return self.then or ""
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object; sizes in bytes."""
@@ -99,6 +106,7 @@ class SgaRow:
             "arithmetic": self.arithmetic,
             "short_of": self.short_of,
             "then": self.then,
+            "why": self.why,
             "per_user_bytes": self.per_user._asdict(),
             "zones_bytes": self.zones,
             "swap": self.swap,
@@ -166,9 +174,10 @@ def _run(kernel: str, box: Box, segment: int | None, most: int, how: How, told: 
         run.then is None,
         short_of,
         run.then,
+        run.why,
         per_user,
         run.zones or zones(system, sga),
-        {"pages_in": counts["pswpin"], "pages_out": counts["pswpout"]},
+        {"pages_in": counts["swap_read"], "pages_out": counts["swap_write"]},
         PUBLISHED.get((design, hardware["ram_bytes"], hardware["split"], sga.segment), ()) if how is How.WHOLE else (),
         time.perf_counter() - began,
     )
@@ -181,6 +190,7 @@ class _Users:
         self.system, self.sga = system, sga
         self.users = 0
         self.then: str | None = None
+        self.why: str | None = None
         self.zones: dict[str, dict[str, int]] | None = None
         self.short_of = ""
         self._makes_room = system.killer is not None and system.machine.swap_pages > 0
@@ -260,6 +270,9 @@ class _Users:
             return f"{failure.call}: {failure.name}"
         except OomKilled:
             return "its fault kills the user"
+        except Hung as failure:
+            self.why = failure.why
+            return HUNG
         except NoMemory as failure:
             if self.killer is not None and self.killer.kill_chosen():
                 return "the OOM killer takes the user itself"
