@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmaplab.errors import UsageError
-from rmaplab.units import PAGE_SIZE, format_size, page_align, parse_size
+from rmaplab.units import PAGE_SIZE, format_size, page_align, parse_size, typed_size
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -70,3 +70,22 @@ def test_page_align_rounds_up_to_whole_pages(nr_bytes: int) -> None:
     aligned = page_align(nr_bytes)
     assert aligned % PAGE_SIZE == 0
     assert 0 <= aligned - nr_bytes < PAGE_SIZE
+
+
+@given(st.integers(0, 1 << 50), st.integers(0, 40))
+def test_what_is_to_be_typed_is_exact_and_short(number: int, shift: int) -> None:
+    """In the largest unit that has it whole."""
+    typed = typed_size(number << shift)
+    assert parse_size(typed) == number << shift
+    assert not typed.endswith("M") or (number << shift) % (1 << 30)
+
+
+def test_typed_sizes() -> None:
+    assert [typed_size(nr) for nr in (0, 17, 4096, 512 << 20, 1536 << 20, 4 << 30)] == [
+        "0",
+        "17",
+        "4K",
+        "512M",
+        "1536M",
+        "4G",
+    ]

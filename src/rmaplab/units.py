@@ -34,6 +34,14 @@ def format_size(nr_bytes: float) -> str:
     return f"{size:.1f}".removesuffix(".0") + " TiB"
 
 
+def typed_size(nr_bytes: int) -> str:
+    """Bytes as somebody would type them, in the largest unit that has them whole: "4G", "512M", "1536M"."""
+    for power, unit in ((30, "G"), (20, "M"), (10, "K")):
+        if nr_bytes and nr_bytes % (1 << power) == 0:
+            return f"{nr_bytes >> power}{unit}"
+    return str(nr_bytes)
+
+
 def page_align(nr_bytes: int) -> int:
     """Round up to whole pages (PAGE_ALIGN)."""
     return (nr_bytes + PAGE_SIZE - 1) & -PAGE_SIZE

@@ -30,6 +30,8 @@ def main(arguments: list[str]) -> int:
         (["--schedulers", "cfs"], "short-slices"),
         (["--swap-step", "1K"], "whole MiB"),
         (["--swap-step", "1M", "--swap-most", "4G"], "--swap-step 128M"),
+        (["--swap-step", "32M", "--swap-most", "128G"], "try --swap-step 4G"),
+        (["--boot-use", "2G"], "try --ram 4G"),
         (["--plot", "map.jpg"], ".svg"),
         (["--boot-use", "900M"], "too small"),
     ],

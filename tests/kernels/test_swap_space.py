@@ -58,6 +58,10 @@ def test_words_and_what_they_mean(words: SwapWords, areas: list[tuple[int | Path
     [
         ("swap", "'swap' is no swap: write a size such as 64M or a file"),
         ("", "'' is no swap"),
+        (None, "'None' is no swap: write a size such as 64M or a file"),
+        ([None], "'None' is no swap"),
+        (1.5, "'1.5' is no swap"),
+        (b"64M", "is no swap"),
         ("32M,", "'' is no swap"),
         ("32M@x", "'32M@x' is no swap"),
         ("32M@32768", "a swap priority of 32768: give 0 to 32767"),

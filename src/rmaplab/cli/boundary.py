@@ -8,7 +8,7 @@ import click
 from rmaplab.cli.options import FILE, Output, check_files, output_options_without_tables, split_choices, split_names
 from rmaplab.errors import UsageError
 from rmaplab.kernels.box import announced
-from rmaplab.units import parse_size
+from rmaplab.units import parse_size, typed_size
 
 MOST_COLUMNS = 200
 
@@ -66,6 +66,6 @@ def columns(most: str, step: str) -> list[int]:
         raise UsageError(f"--swap-step {step}: give whole MiB, such as 32M")
     if last // width >= MOST_COLUMNS:
         raise UsageError(
-            f"--swap-step {step} up to {most} is {last // width} columns: try --swap-step {last // 32 >> 20}M"
+            f"--swap-step {step} up to {most} is {last // width} columns: try --swap-step {typed_size(last // 32 >> 20 << 20)}"
         )
     return list(range(0, last + 1, width))

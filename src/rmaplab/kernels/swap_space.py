@@ -55,6 +55,8 @@ def parse_swap(words: SwapWords) -> list[tuple[int | Path, int | None]]:
         words = words.split(",")
     elif isinstance(words, int | Path):
         words = [words]
+    if isinstance(words, bytes) or not isinstance(words, Sequence):
+        raise UsageError(_no_swap(str(words)))
     areas: list[tuple[int | Path, int | None]] = []
     for word in words:
         what, priority = _parse_area(word)
@@ -77,12 +79,14 @@ def _parse_area(word: int | str | Path) -> tuple[int | Path, int | None]:
     try:
         size = word if isinstance(word, int) else parse_size(text)
     except UsageError:
-        raise UsageError(
-            f"{printable(text)!r} is no swap: write a size such as 64M or a file such as ./swap, each with @PRIORITY or without, and commas between"
-        ) from None
+        raise UsageError(_no_swap(text)) from None
     if size < 0:
         raise UsageError(f"{size} bytes of swap: give a size of 0 or more")
     return size, priority
+
+
+def _no_swap(text: str) -> str:
+    return f"{printable(text)!r} is no swap: write a size such as 64M or a file such as ./swap, each with @PRIORITY or without, and commas between"
 
 
 def open_swap(what: int | Path, priority: int | None, rules: SwapRules, encoding: Encoding) -> SwapDevice:

@@ -44,7 +44,7 @@ from rmaplab.reclaim.oom_programs import SignallingKiller
 from rmaplab.rmap.file_index import ListOrder
 from rmaplab.rmap.index_apart import NonlinearApart
 from rmaplab.rmap.protocol import Mapping, ReverseMap
-from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, parse_size, typed_size
 
 MS = 1_000_000  # nanoseconds
 LINES = (32, 64, 128)
@@ -198,7 +198,7 @@ class BootUse:
         if (hardware.ram_bytes >> PAGE_SHIFT) * 3 < self.nr_pages * 4:
             raise UsageError(
                 f"{format_size(hardware.ram_bytes)} of RAM is too small: this kernel takes {format_size(self.nr_pages * PAGE_SIZE)} "
-                f"to boot; try --ram {1 << (self.nr_pages * 4 // 3 >> 8).bit_length()}M"
+                f"to boot; try --ram {typed_size(1 << (self.nr_pages * 4 // 3 >> 8).bit_length() + 20)}"
             )
         if self.image > min(DMA_FRAMES, low) or self.mem_map + self.image + self.kernel > low * 31 // 32:
             raise UsageError(

@@ -24,7 +24,7 @@ from rmaplab.errors import UsageError
 from rmaplab.kernels.system import System
 from rmaplab.mm.ipc_shm import find_segment
 from rmaplab.objects.flags import IPC_PRIVATE, MAP_FIXED, MAP_SHARED
-from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, page_align
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size, page_align, typed_size
 
 BASE = 0x1000_0000
 SEGMENT = page_align(27 * (1 << 30) // 10)
@@ -52,7 +52,7 @@ class Sga:
         room = largest(system)
         if not 0 < segment <= room:
             raise UsageError(
-                f"a segment of {format_size(segment)}: a user has addresses for up to {format_size(room)}, try --segment {room >> 20}M"
+                f"a segment of {format_size(segment)}: a user has addresses for up to {format_size(room)}, try --segment {typed_size(room >> 20 << 20)}"
             )
         unit = PAGE_SIZE if how is How.WHOLE else WINDOW
         self.segment, self.how = -(-segment // unit) * unit, how

@@ -194,7 +194,7 @@ class _Users:
         self.zones: dict[str, dict[str, int]] | None = None
         self.short_of = ""
         self._makes_room = system.killer is not None and system.machine.swap_pages > 0
-        self.killer = None
+        self.killer: OomKiller | None = None
         if self._makes_room:
             self.killer = system.killer
         elif not system.machine.swap_pages:
