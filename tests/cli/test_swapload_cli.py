@@ -51,11 +51,20 @@ def test_the_tables_and_the_plot(capsys: pytest.CaptureFixture[str], tmp_path: P
     code, out, _ = run(capsys, *SMALL, "--kernels", "2.6.2", "--bursts", "1,32", "--no-forks", *plot)
     assert code == 0
     assert "none of them forked, on 16 MiB of RAM and 32 MiB of swap" in out
-    assert "believed: all seconds" in out
+    assert "s: simulated with a disk of 2004 whose figures are believed" in out
     assert "twenty hours later" in out
     assert "what hangs on the burst" in out
     assert out.count(" 2.6.2 ") == 3
     assert not plot or path.read_text().count("2.6.2, 32") > 0
+
+
+def test_what_is_not_shown_is_not_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, *SMALL, "--kernels", "2.6.2", "--columns", "outcome,allocstalls,walks")
+    assert code == 0
+    assert [word for word in ("allocstalls: ", "walks: ", "scanned: ", "visits: ", "kswapd's: ") if word in out] == [
+        "allocstalls: ",
+        "walks: ",
+    ]
 
 
 def test_files(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,21 @@ def test_where_there_is_no_width_nothing_is_cut(cells: Sequence[tuple[str, ...]]
     assert ("words " * 30).strip() in text.splitlines(), "not even broken"
 
 
+LEGEND = ((("first", "one."), ("second|third", "two.")), (("third", "three."),))
+
+
+@given(width=st.none() | st.integers(20, 120), asked=st.lists(st.sampled_from(COLUMNS), unique=True, max_size=3))
+def test_a_legend_says_only_what_its_table_shows(width: int | None, asked: list[str]) -> None:
+    """A line as far as one of its columns is there, and none where none is."""
+    table = new_table("title", "name|>first|>second|>third", caption="words", legend=LEGEND, leave_out="second")
+    table.add_row("a", "1" * 15, "2" * 15, "3" * 15)
+    with within(Room(width, asked)):
+        lines = plain(table).splitlines()
+    head = next(line for line in lines if line.startswith(" name")).split()
+    says = {"one.": "first" in head, "two.": {"second", "third"} & {*head}, "three.": "third" in head}
+    assert [word for word, there in says.items() if there] == " ".join(lines[5 : lines.index("words")]).split()
+
+
 def test_the_order_in_which_columns_go() -> None:
     """As the table says, then from the right; a column that is needed no more has gone for nothing and stays."""
     cells = [("a", "1" * 20, "2" * 20, "3" * 20)]

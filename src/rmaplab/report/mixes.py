@@ -6,7 +6,7 @@ from statistics import fmean
 from rmaplab.lab.costs.mixes import MixRow
 from rmaplab.report.beyond import on_box, whys
 from rmaplab.report.emit import Report
-from rmaplab.report.tables import DASH, Table, new_table
+from rmaplab.report.tables import DASH, Legend, Table, new_table
 from rmaplab.units import format_size
 
 COUNTS: Mapping[str, Callable[[MixRow], float | None]] = {
@@ -25,11 +25,15 @@ TIMES: Mapping[str, Callable[[MixRow], float | None]] = {
     "sys s": lambda row: row.time_s["sys"],
     "user s": lambda row: row.time_s["user"],
 }
-CAPTION = (
-    "scanned, entries: pages looked at on the lists, and entries of page tables read for it, by page freed. allocstalls: of 2.4 calls of balance_classzone.\n"
-    "All seconds are simulated and believed: a disk of 2004, and a price for computing."
+LEGEND: Legend = (
+    (
+        ("scanned per freed", "scanned: pages looked at on the lists, by page freed."),
+        ("entries per freed", "entries: of page tables, read to find who maps a page, by page freed."),
+        ("allocstalls", "allocstalls: of 2.4 calls of balance_classzone."),
+        ("first done|mean", "first done, mean: when the first process had done its work, and all on average."),
+    ),
 )
-OF_SEVERAL = " first done, mean: when the first process had done its work, and all on average."
+CAPTION = "All seconds are simulated and believed: a disk of 2004, and a price for computing."
 
 
 class MixReport(Report[MixRow]):
@@ -43,7 +47,8 @@ class MixReport(Report[MixRow]):
         table = new_table(
             describe(self.rows[0]),
             f"kernel|design|outcome|{'|'.join(f'>{name}' for name in (*counts, *times))}|>verified|>wall s",
-            caption=whys(self.rows) + CAPTION + (OF_SEVERAL if several else ""),
+            caption=whys(self.rows) + CAPTION,
+            legend=LEGEND,
             leave_out="design|verified|user s|wall s|entries per freed|sys s|scanned per freed|allocstalls|mean|pages in",
         )
         for row in self.rows:

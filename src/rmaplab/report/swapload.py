@@ -7,7 +7,7 @@ from rich.console import Group
 from rmaplab.lab.costs.swapload import SwaploadRow
 from rmaplab.report.beyond import on_box, whys
 from rmaplab.report.emit import Report
-from rmaplab.report.tables import DASH, Table, new_table
+from rmaplab.report.tables import DASH, Legend, Table, new_table
 from rmaplab.units import format_size
 
 COUNTS: Mapping[str, Callable[[SwaploadRow], float | None]] = {
@@ -30,10 +30,29 @@ OF_FILES: Mapping[str, Callable[[SwaploadRow], float | None]] = {
     "files written": lambda row: row.files["pages_written"],
 }
 """Columns more, where a part of it lies in files."""
+LEGEND: Legend = (
+    (
+        ("scanned per freed", "scanned: pages looked at on the lists, by page freed."),
+        (
+            "entries per freed|VMAs per freed",
+            "entries, VMAs: read and gone through to find who maps a page, by page freed.",
+        ),
+        ("reclaim locks", "reclaim locks: taken for that."),
+        ("visits useful|in vain", "visits: of walks from a page; 2.4 makes none."),
+    ),
+    (
+        ("allocstalls", "allocstalls: of 2.4 calls of balance_classzone."),
+        ("kswapd's", "kswapd's: its share of the pages freed."),
+    ),
+    (
+        ("s, believed", "s: simulated with a disk of 2004 whose figures are believed."),
+        (
+            "walks s, believed",
+            "walks: the cache lines of all walks, all cold; the other seconds have less for them. Believed, too.",
+        ),
+    ),
+)
 CAPTION = (
-    "scanned: pages looked at on the lists; entries, VMAs: read and gone through to find who maps a page; by page freed. reclaim locks: taken for that. visits: of walks from a page; "
-    "2.4 makes none.\nallocstalls: of 2.4 calls of balance_classzone. kswapd's: its share of the pages freed.\n"
-    "believed: all seconds, simulated with a disk of 2004 whose figures are believed; walks: their cache lines, all cold; the seconds have less for them.\n"
     "The announcement's BUG in page_add_rmap, found twenty hours later by a day of swapping and forking (Andrea Arcangeli, 18 March 2004, <20040318221447.GA3248@dualathlon.random>), is a "
     "race of a few\ninstructions: here a fault is one step, so no run can meet it."
 )
@@ -60,6 +79,7 @@ def _kernels(rows: Sequence[SwaploadRow], *, with_bursts: bool) -> Table:
         f"{on_box(one.hardware)}",
         f"kernel|{burst}design|outcome|{'|'.join(f'>{name}' for name in counts)}|>verified|>wall s",
         caption=whys(rows) + CAPTION,
+        legend=LEGEND,
         leave_out="design|verified|wall s|VMAs per freed|walks s, believed|reclaim locks",
     )
     for i, row in enumerate(rows):

@@ -4,7 +4,7 @@
 
 Names of columns are separated by "|". ">" right-aligned; "_" words, which are broken over lines before a column goes. Where the
 terminal is too narrow columns go in the order of `leave_out`, then the others from the right; the first always stays. What is
-left out is said below the table. No line ends with blanks, and no figure is ever cut.
+left out is said below the table, and what a legend says of columns stands there only as far as they do. No line ends with blanks, and no figure is ever cut.
 
 A Room says how wide that is and which columns were asked for; it holds for all tables that are drawn in a `with within(room)`.
 
@@ -33,6 +33,8 @@ GAP = 2  # blanks between columns
 LEAST_WORDS = 24  # a column of words is not made narrower than that
 UNLIMITED = 1 << 20  # columns; Rich wants a number
 
+Legend = Sequence[Sequence[tuple[str, str]]]
+"""Lines below a table, each of parts: ("names|of|columns", what to say if one of them is shown)."""
 Line = Sequence[tuple[str, str]]
 """A line as it is drawn: texts, and the style of each, "" for none."""
 _EMPTY: Line = [("", "")]
@@ -153,6 +155,7 @@ class Table:
     columns: Sequence[Column]
     caption: str | None
     leave_out: Sequence[str]
+    legend: Legend = ()
     rows: list[list[str]] = field(default_factory=list)
     ends: set[int] = field(default_factory=set)  # rows behind which a group of rows ends
 
@@ -178,6 +181,11 @@ class Table:
         yield _EMPTY
         yield from self._body(shown, widths)
         yield _EMPTY
+        there = {self.columns[i].name for i in shown}
+        for entries in self.legend:
+            said = " ".join(text for names, text in entries if there.intersection(names.split("|")))
+            if said:
+                yield from Prose(said, "table.caption").lines()
         if self.caption is not None:
             yield from Prose(self.caption, "table.caption").lines()
         if left_out:
@@ -282,11 +290,13 @@ def _broken_line(line: str, width: int) -> list[str]:
     return textwrap.wrap(line, width, subsequent_indent=indent) or [""]
 
 
-def new_table(title: str | None, columns: str, *, caption: str | None = None, leave_out: str = "") -> Table:
+def new_table(
+    title: str | None, columns: str, *, caption: str | None = None, leave_out: str = "", legend: Legend = ()
+) -> Table:
     """A table whose columns are named in one string, as above; `leave_out` names those that go first, the first before all others.
 
-    Columns of one name go together.
+    Columns of one name go together. The `legend` comes before the caption.
     """
     names = map(str.strip, columns.split("|"))
     made = [Column(name.lstrip(">_"), name.startswith(">"), name.startswith("_")) for name in names]
-    return Table(title, made, caption, leave_out.split("|") if leave_out else ())
+    return Table(title, made, caption, leave_out.split("|") if leave_out else (), legend)
