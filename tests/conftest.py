@@ -1,11 +1,13 @@
-"""What tests on several floors share: a family of real processes (forks.c)."""
+"""What tests on several floors share: a family of real processes (forks.c), and that every table they draw has the columns that its report says."""
 
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(here).as_posix().startswith(HOST):
             item.add_marker("host")
+
+
+@pytest.fixture(autouse=True)
+def _columns_are_those_that_the_report_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that Report.columns has not would be refused before a run that shows it (emit.check_columns)."""
+    emit = sys.modules.get("rmaplab.report.emit")
+    if emit is None:
+        return
+    draw, tables = emit._drawn, emit.new_table(None, "").__class__
+
+    def drawn(report: Any, shown: Any) -> str:
+        said = {column.name for column in emit.new_table(None, report.columns).columns}
+        for table in getattr(shown, "renderables", [shown]):
+            if report.columns and isinstance(table, tables):
+                more = {column.name for column in table.columns if not column.name[:1].isdigit()} - said
+                assert not more - {""}, f"{type(report).__name__}.columns has not {more}"
+        return str(draw(report, shown))
+
+    monkeypatch.setattr(emit, "_drawn", drawn)
 
 
 Forks = Callable[..., AbstractContextManager[list[int]]]

@@ -142,6 +142,28 @@ def test_a_column_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.startswith("rmaplab: no column 'packadge' (did you mean package?): there are design, package,")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *[["compare", name] for name in ("forkbench", "kbuild", "localmalloc", "mallocgroup", "manyvmas")],
+        *[["compare", name] for name in ("nonlinear-user", "qsbench", "rmap-test", "sga", "swapload")],
+        *[["run", "forkbench", "--kernel", "2.6.2"], ["run", "qsbench", "--kernel", "2.6.2"], ["sweep", "memory"]],
+    ],
+    ids=" ".join,
+)
+def test_before_minutes_of_work_such_a_column_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once, and nothing is run: the default boxes would take minutes each."""
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--columns", "nope nor this"])
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("rmaplab: no column 'nope nor this': there are ")
+    assert "| " not in err
+    assert ">" not in err
+
+
 def exit_code_of(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
     def fail(*_: object, **__: object) -> None:
         raise error

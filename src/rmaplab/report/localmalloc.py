@@ -11,13 +11,15 @@ from rmaplab.units import format_size
 class LocalMallocReport(Report[LocalMallocRow]):
     """What `compare localmalloc` found with all children."""
 
+    columns = "pages|kernel|>mapped|>page_referenced|>try_to_unmap|>in vain|>entries read|>locks|>us, predicted|>reverse map|sentence"
+
     def text(self) -> Table:
         """A row per case and kernel."""
         one, helpers = self.rows[0], max(row.helpers for row in self.rows)
         each = "a helper" if helpers == 1 else f"{helpers:,} helpers"
         table = new_table(
             f"localmalloc: {one.children:,} children of one process, each with {one.pages:,} pages, and {each} where they are shared: to swap one page",
-            "pages|kernel|>mapped|>page_referenced|>try_to_unmap|>in vain|>entries read|>locks|>us, predicted|>reverse map|sentence",
+            self.columns,
             caption=CAPTION,
             leave_out="locks|entries read|mapped|in vain|reverse map",
         )

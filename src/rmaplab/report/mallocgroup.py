@@ -9,13 +9,17 @@ from rmaplab.units import format_size
 class WalksReport(Report[WalkResult]):
     """What `compare mallocgroup` found."""
 
+    columns = (
+        "kernel|design|>visits: parent's page|>child's page|>mean|>most|>page-table walks|>reverse map|_objects|>wall"
+    )
+
     def text(self) -> Table:
         """A row per kernel: visits per walk, from either kind of page and on average, and what the design holds."""
         one = self.rows[0]
         total = (one.children + 1) * one.pages
         table = new_table(
             f"mallocgroup: {one.children:,} children have written {one.pages:,} inherited pages each; {total:,} pages, mapped once each",
-            "kernel|design|>visits: parent's page|>child's page|>mean|>most|>page-table walks|>reverse map|_objects|>wall",
+            self.columns,
             caption=(
                 "visits: VMAs, mms or slots that a walk looks at to find the one mapping of a page; mean: over all pages there are.\n"
                 f"Walks were made from {one.walks:,} pages. LKML, 21 January 2010: one anon_vma makes it O(N), anon_vma_chain about 2."

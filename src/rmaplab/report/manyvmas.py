@@ -12,6 +12,8 @@ from rmaplab.workloads.manyvmas import PROGRAMS
 class ManyVmasReport(Report[ManyVmasRow]):
     """What `compare manyvmas` found at the published sizes."""
 
+    columns = "test|processes|VMAs|kernel|index|page_referenced|try_to_unmap|nodes|derived|unlocked|unmapped?"
+
     def text(self) -> Table:
         """A row per test, kernel and index."""
         locked = any(row.unlocked is not None for row in self.rows)

@@ -39,6 +39,8 @@ CAPTION = "All seconds are simulated and believed: a disk of 2004, and a price f
 class MixReport(Report[MixRow]):
     """What `compare qsbench` or `compare kbuild` found."""
 
+    columns = "|".join(("kernel|design|outcome", *COUNTS, *TIMES, "verified|wall s"))
+
     def text(self) -> Table:
         """A row per kernel."""
         several = any(len(row.ends_s) > 1 for row in self.rows)
@@ -67,11 +69,13 @@ class MixReport(Report[MixRow]):
 class MixRun(Report[MixRow]):
     """What `run qsbench` or `run kbuild` found: one result, a line per figure."""
 
+    columns = "what|>value|_"
+
     def text(self) -> Table:
         """What came of it, counts, times."""
         (row,) = self.rows
         table = new_table(
-            f"{describe(row)}: Linux {row.kernel}, {row.design}", "what|>value|_", caption=whys(self.rows).rstrip("\n")
+            f"{describe(row)}: Linux {row.kernel}, {row.design}", self.columns, caption=whys(self.rows).rstrip("\n")
         )
         table.add_row("outcome", row.outcome, f"{row.oom_killed:,} killed for memory" if row.oom_killed else "")
         table.add_row("done", f"{len(row.ends_s):,}", "processes that came to the end of their work")

@@ -16,12 +16,14 @@ CAPTION = (
 class NonlinearUserReport(Report[NonlinearUserRow]):
     """What `compare nonlinear-user` found."""
 
+    columns = "kernel|window|outcome|>most mapped|>passes|>rounds|>slowest s|>pages out|>files read|>entries per freed|>OOM kills|>real s|>wall s"
+
     def text(self) -> Table:
         """Two rows per kernel: the window in order, and remapped."""
         one = self.rows[0]
         table = new_table(
             f"a window of {format_size(one.window_bytes)} on a file, and a bystander with {format_size(one.bystander_bytes)}, {on_box(one.hardware)}",
-            "kernel|window|outcome|>most mapped|>passes|>rounds|>slowest s|>pages out|>files read|>entries per freed|>OOM kills|>real s|>wall s",
+            self.columns,
             caption=whys(self.rows, lambda row: f"{row.kernel}, {row.window}") + CAPTION,
             leave_out="wall s|OOM kills|entries per freed|pages out|files read|rounds",
         )

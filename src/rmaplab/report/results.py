@@ -10,12 +10,15 @@ from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Table, new_table
 from rmaplab.units import format_size
 
+COMPARED = "level|kernel|outcome|>processes|>PTEs copied|>page tables|>reverse map|design|>slots searched|>pages out|>memory|>wall|>rel."
+ENTRIES = "level|kernel|>system calls|>faults|>ticks|>kernel entries|>TLB flushes|>with another split"
+
 
 def comparison(results: Sequence[Result], box: Box) -> Table:
     """The main table: a group of rows per level, and beside each cost how it stands to the best of its level (1.00)."""
     table = new_table(
         f"{results[0].workload} on {describe_box(box)}",
-        "level|kernel|outcome|>processes|>PTEs copied|>page tables|>reverse map|design|>slots searched|>pages out|>memory|>wall|>rel.",
+        COMPARED,
         caption=whys(results)
         + (
             "processes: at peak. page tables, reverse map: each at its own peak. slots searched: by the reverse map, for the mapping that goes.\n"
@@ -39,7 +42,7 @@ def kernel_entries(results: Sequence[Result]) -> list[Table]:
         return []
     table = new_table(
         "split 4:4: two TLB flushes per kernel entry",
-        "level|kernel|>system calls|>faults|>ticks|>kernel entries|>TLB flushes|>with another split",
+        ENTRIES,
         caption=(
             "User and kernel have page tables of their own: cr3 is loaded at every entry and every exit, and\n"
             'that flushes (Ingo Molnar\'s 4G/4G patch, July 2003; the announcement: "the 4:4 slowdown"). ticks:\n'
@@ -113,6 +116,8 @@ def describe_box(box: Box) -> str:
 class OneRun(Report[Result]):
     """What `run` found: one result, a line per figure."""
 
+    columns = "what|>value|_"
+
     box: Box
 
     def text(self) -> Table:
@@ -120,7 +125,7 @@ class OneRun(Report[Result]):
         (result,) = self.rows
         table = new_table(
             f"{result.workload} level {result.level}: Linux {result.kernel} on {describe_box(self.box)}",
-            "what|>value|_",
+            self.columns,
         )
         table.add_row("outcome", outcome_of(result), result.why or "")
         table.add_row("processes", f"{result.processes:,}", f"{result.processes_peak:,} at peak")

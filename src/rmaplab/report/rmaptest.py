@@ -15,12 +15,14 @@ CAPTION = (
 class RmapTestReport(Report[RmapTestRow]):
     """What `compare rmap-test` found."""
 
+    columns = "kernel|index|outcome|>freed|>visits|>in vain|>sys s|>real s|>files read|>files written|>verified|>wall s"
+
     def text(self) -> Table:
         """A row per kernel and index."""
         one = self.rows[0]
         table = new_table(
             f"rmap-test: {one.vmas:,} VMAs on a file of {format_size(one.file_bytes)} in each of two processes, {on_box(one.hardware)}",
-            "kernel|index|outcome|>freed|>visits|>in vain|>sys s|>real s|>files read|>files written|>verified|>wall s",
+            self.columns,
             caption=whys(self.rows, lambda row: f"{row.kernel}, {row.index}") + CAPTION,
             leave_out="wall s|verified|files written|files read|freed",
         )

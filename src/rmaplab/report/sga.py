@@ -25,10 +25,14 @@ USES = {
     "free": "free",
 }
 MAPPED = ("", "mapped|")
+WHERE = "RAM|split|segment|mapped|kernel"
+OF_USERS = "design|users|published|short of|then|a user: page tables|reverse map|VMAs|other"
 
 
 class SgaReport(Report[SgaRow]):
     """What `compare sga` found."""
+
+    columns = "|".join((WHERE, OF_USERS, "pages out|pages in|after users|memory", *USES.values()))
 
     def text(self) -> Group:
         """Users, then memory."""

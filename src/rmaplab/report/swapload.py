@@ -61,6 +61,8 @@ CAPTION = (
 class SwaploadReport(Report[SwaploadRow]):
     """What `compare swapload` found."""
 
+    columns = "|".join(("kernel|burst|design|outcome", *COUNTS, *OF_FILES, "verified|wall s|count|apart"))
+
     def text(self) -> Table | Group:
         """A row per kernel; with several bursts what hangs on them besides."""
         bursts = sorted({row.burst_tables for row in self.rows})

@@ -13,6 +13,8 @@ from rmaplab.units import format_size
 class MemoryReport(Report[MemoryPoint]):
     """What `sweep memory` found."""
 
+    columns = ">children|>VMAs|kernel|design|>objects|>in objects|>in VMAs|>in mms|>total|>rel.|>own slabs|>all slabs"
+
     def text(self) -> Group:
         """The table, what is paid per frame whatever runs, and where the order turns."""
         said = "\n".join(["", *page_lines(self.rows), "", *turn_lines(self.rows)])
@@ -22,7 +24,7 @@ class MemoryReport(Report[MemoryPoint]):
 def _table(points: Sequence[MemoryPoint]) -> Table:
     table = new_table(
         f"bytes that reverse maps take on {describe(points[0])}, measured",
-        ">children|>VMAs|kernel|design|>objects|>in objects|>in VMAs|>in mms|>total|>rel.|>own slabs|>all slabs",
+        MemoryReport.columns,
         caption=(
             "VMAs: per process, of one written page each. Parent and children are all alive and share all pages.\n"
             "Only a pte_chain grows with the pages of a VMA: with more than one each, it takes so many times as much.\n"

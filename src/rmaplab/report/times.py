@@ -11,16 +11,18 @@ from rmaplab.lab.announcement.experiment import Result
 from rmaplab.lab.announcement.fit import FITTED_LEVEL
 from rmaplab.lab.announcement.published import FIGURES, published_kernels
 from rmaplab.report.emit import Report
-from rmaplab.report.results import comparison, kernel_entries, outcome_of
+from rmaplab.report.results import COMPARED, ENTRIES, comparison, kernel_entries, outcome_of
 from rmaplab.report.tables import DASH, Table, new_table
 
 NOT_KNOWN = [DASH] * 3
+SCORED = "level|prediction|>figures|>mean|>worst|of|>sys, 2.6.2 / aa1|>chains, us per entry"
 
 
 @dataclass(frozen=True)
 class Comparison(Report[Result]):
     """What `compare` found on one box. `scores` are the baselines, where there is something to compare with."""
 
+    columns = "|".join((COMPARED, ENTRIES, SCORED, *FIGURES, "published|off by"))
     box: Box
     scores: Sequence[Score]
 
@@ -74,7 +76,7 @@ def _scores(scores: Sequence[Score]) -> Table:
     """The predictions against two baselines."""
     table = new_table(
         "how far the predictions are off, beside two that know nothing of sharing",
-        "level|prediction|>figures|>mean|>worst|of|>sys, 2.6.2 / aa1|>chains, us per entry",
+        SCORED,
         caption=(
             "mean: of the absolute deviations. chains: what 2.6.2 takes longer than 2.6.5-rc1-aa1, per entry\n"
             "copied and torn down."

@@ -25,7 +25,7 @@ from rmaplab.lab.costs.nonlinear_user import compare_nonlinear_user
 from rmaplab.lab.costs.rmaptest import compare_rmap_test
 from rmaplab.lab.costs.sga import HOST_BYTES, SgaRow, compare_sga
 from rmaplab.lab.costs.swapload import SwaploadRow, compare_swapload
-from rmaplab.report.emit import emit
+from rmaplab.report.emit import check_columns, emit
 from rmaplab.report.localmalloc import LocalMallocReport, of_all_children
 from rmaplab.report.mallocgroup import WalksReport
 from rmaplab.report.manyvmas import ManyVmasReport, published
@@ -48,6 +48,7 @@ def forkbench(
 ) -> None:
     """The fork benchmark on each of these boxes; on the real kernel too, if `host`."""
     boxes = [with_paging(box, kernels) for box in typed]
+    check_columns(Scaling if len(boxes) > 1 else Comparison, out.columns)
     total = len(levels) * (len(kernels) * len(boxes) + host)
 
     def show(results: Sequence[Result]) -> None:
@@ -69,6 +70,7 @@ def forkbench(
 
 def mallocgroup(kernels: list[str], sizes: tuple[int, int, int], box: Box, out: Output) -> None:
     """`sizes`: children, pages and walks."""
+    check_columns(WalksReport, out.columns)
     runs = compare_mallocgroup(kernels, *sizes, with_paging(box, kernels))
 
     def show(results: Sequence[WalkResult]) -> None:
@@ -79,6 +81,7 @@ def mallocgroup(kernels: list[str], sizes: tuple[int, int, int], box: Box, out: 
 
 def localmalloc(kernels: list[str], sizes: tuple[int, int, int, int], box: Box, plot: Path | None, out: Output) -> None:
     """`sizes`: children, pages, walks, helpers."""
+    check_columns(LocalMallocReport, out.columns)
     children, pages, walks, helpers = sizes
     growth = GROWTH if plot is not None else GROWTH[-1:]
     runs, total = compare_localmalloc(kernels, children, helpers, pages, walks, with_paging(box, kernels), growth)
@@ -98,6 +101,7 @@ def manyvmas(
     tests: list[str], kernels: list[str], indexes: list[str], box: Box, plot: Path | None, out: Output, *, locked: bool
 ) -> None:
     """Each test on each kernel with each index, or its own; for a plot, at smaller sizes before that."""
+    check_columns(ManyVmasReport, out.columns)
     growth = GROWTH if plot is not None else GROWTH[-1:]
     runs, total = compare_manyvmas(tests, kernels, indexes, with_paging(box, kernels), locked=locked, growth=growth)
 
@@ -114,6 +118,7 @@ def manyvmas(
 
 def sga(kernels: list[str], typed: Box, shared: tuple[int | None, str | None, bool], out: Output) -> None:
     """On a box of each RAM and each split that the box names. `shared`: users and segment (None: not typed), whether in windows."""
+    check_columns(SgaReport, out.columns)
     users, segment, windows = shared
     box = with_paging(typed, kernels)
     rams = split_names(str(box.ram), "ram")
@@ -153,6 +158,7 @@ def swapload(
     out: Output,
 ) -> bool:
     """Each kernel with each burst: whether all bytes were right. `beyond`: load (None: the usual one), seed, whether with forks, and with files."""
+    check_columns(SwaploadReport, out.columns)
     load, _, forks, files, _ = beyond
     seed = seed_of(beyond[1])
     wanted = None if load is None else parse_size(load)
@@ -170,6 +176,7 @@ def swapload(
 
 def mix(workload: str, kernels: list[str], typed: Box, asked: Typed, seed: int | None, out: Output) -> bool:
     """On each kernel: whether all bytes were right."""
+    check_columns(MixReport, out.columns)
     number = seed_of(seed)
     runs, total = compare_mix(kernels, with_paging(typed, kernels), number, maker(workload, asked, number))
     return _all_right(runs, total, _kernel_of, lambda rows: emit(MixReport(rows), *out))
@@ -177,6 +184,7 @@ def mix(workload: str, kernels: list[str], typed: Box, asked: Typed, seed: int |
 
 def nonlinear_user(kernels: list[str], typed: Box, out: Output) -> bool:
     """Each kernel with a window in order, and with one that is remapped: whether all bytes were right."""
+    check_columns(NonlinearUserReport, out.columns)
     runs, total = compare_nonlinear_user(kernels, with_paging(typed, kernels))
     name = "{0.kernel}, {0.window}".format
     return _all_right(runs, total, name, lambda rows: emit(NonlinearUserReport(rows), *out))
@@ -184,6 +192,7 @@ def nonlinear_user(kernels: list[str], typed: Box, out: Output) -> bool:
 
 def rmap_test(kernels: list[str], indexes: list[str], typed: Box, out: Output) -> bool:
     """Each kernel with each index, or its own: whether all bytes were right."""
+    check_columns(RmapTestReport, out.columns)
     runs, total = compare_rmap_test(kernels, indexes, with_paging(typed, kernels))
     return _all_right(runs, total, "{0.kernel}, {0.index}".format, lambda rows: emit(RmapTestReport(rows), *out))
 

@@ -13,7 +13,7 @@ from rmaplab.lab.announcement.experiment import Watch, compare_forkbench
 from rmaplab.lab.costs.beyond_ram import WRONG
 from rmaplab.lab.costs.mixes import run_mix
 from rmaplab.lab.vmstat import Sampler, VmstatLine
-from rmaplab.report.emit import emit
+from rmaplab.report.emit import check_columns, emit
 from rmaplab.report.mixes import MixRun
 from rmaplab.report.results import OneRun
 from rmaplab.report.vmstat import VmstatScreen
@@ -21,6 +21,7 @@ from rmaplab.report.vmstat import VmstatScreen
 
 def run(kernel: str, level: int, box: Box, out: Output, vmstat_ns: int | None = None) -> None:
     """Run it, and show everything that was counted; with `vmstat_ns` a line of vmstat(8) every so often meanwhile, beside what programs read."""
+    check_columns(OneRun, out.columns)
     the_box = with_paging(box, [kernel])
     runs = compare_forkbench([kernel], [level], [the_box], watch=_watcher(vmstat_ns, out))
     emit(OneRun(list(runs), the_box), *out)
@@ -30,6 +31,7 @@ def run_one(
     workload: str, kernel: str, box: Box, asked: Typed, seed: int | None, out: Output, vmstat_ns: int | None = None
 ) -> bool:
     """The same of qsbench or kbuild: whether all bytes were right."""
+    check_columns(MixRun, out.columns)
     number, watch = seed_of(seed), _watcher(vmstat_ns, out)
     row = run_mix(kernel, with_paging(box, [kernel]), number, maker(workload, asked, number), watch)
     emit(MixRun([row]), *out)

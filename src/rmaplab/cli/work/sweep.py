@@ -10,7 +10,7 @@ from rmaplab.cli.work.box import with_paging
 from rmaplab.cli.work.progress import gather
 from rmaplab.kernels.box import Box
 from rmaplab.lab.costs.sweep import Combination, MemoryPoint, grid, sweep_memory
-from rmaplab.report.emit import emit
+from rmaplab.report.emit import check_columns, emit
 from rmaplab.report.sweep import MemoryReport
 
 
@@ -24,6 +24,7 @@ def sweep_over(
     out: Output,
 ) -> None:
     """Measure each kernel at each place but those of more than `limit` children times VMAs."""
+    check_columns(MemoryReport, out.columns)
     the_box = with_paging(box, kernels)
     places, skipped = grid(children, vmas, limit)
     runs = sweep_memory(kernels, places, the_box)
