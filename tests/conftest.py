@@ -3,13 +3,15 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rmaplab.report import emit
+from rmaplab.report.tables import Table, new_table
 
 REQUIRE_ALL = bool(os.environ.get("RMAPLAB_REQUIRE_ALL"))
 
@@ -28,15 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _columns_are_those_that_the_report_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that Report.columns has not would be refused before a run that shows it (emit.check_columns)."""
-    emit = sys.modules.get("rmaplab.report.emit")
-    if emit is None:
-        return
-    draw, tables = emit._drawn, emit.new_table(None, "").__class__
+    draw = emit._drawn
 
     def drawn(report: Any, shown: Any) -> str:
-        said = {column.name for column in emit.new_table(None, report.columns).columns}
+        said = {column.name for column in new_table(None, report.columns).columns}
         for table in getattr(shown, "renderables", [shown]):
-            if report.columns and isinstance(table, tables):
+            if report.columns and isinstance(table, Table):
                 more = {column.name for column in table.columns if not column.name[:1].isdigit()} - said
                 assert not more - {""}, f"{type(report).__name__}.columns has not {more}"
         return str(draw(report, shown))
