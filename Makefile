@@ -58,7 +58,7 @@ campaign: $(DEV)    ## 10^5 random calls per kernel, check() after every one: so
 	$(BIN)/python benchmarks/campaign.py $(if $(CALLS),--calls '$(CALLS)')
 
 pressure: $(DEV)    ## 10^5 random calls per kernel on boxes too small for them, all recounted after each: hours
-	$(BIN)/python benchmarks/pressure.py $(if $(CALLS),--calls '$(CALLS)')
+	$(BIN)/python benchmarks/pressure.py $(if $(CALLS),--calls '$(CALLS)') $(if $(FIRST),--first '$(FIRST)') $(if $(KERNELS),--kernels $(KERNELS))
 
 hostile: $(DEV)     ## 1,000 programs that mean harm, each on a small machine with bounds; files outside hashed before and after (a quarter of an hour)
 	$(BIN)/python -m benchmarks.hostile $(if $(RUNS),--runs '$(RUNS)') $(if $(SEED),--first '$(SEED)')
