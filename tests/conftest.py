@@ -32,13 +32,14 @@ def _columns_are_those_that_the_report_says(monkeypatch: pytest.MonkeyPatch) -> 
     """A name that Report.columns has not would be refused before a run that shows it (emit.check_columns)."""
     draw = emit._drawn
 
-    def drawn(report: Any, shown: Any) -> str:
+    def drawn(report: Any) -> tuple[Any, str]:
+        shown, text = draw(report)
         said = {column.name for column in new_table(None, report.columns).columns}
         for table in getattr(shown, "renderables", [shown]):
             if report.columns and isinstance(table, Table):
                 more = {column.name for column in table.columns if not column.name[:1].isdigit()} - said
                 assert not more - {""}, f"{type(report).__name__}.columns has not {more}"
-        return str(draw(report, shown))
+        return shown, text
 
     monkeypatch.setattr(emit, "_drawn", drawn)
 
