@@ -50,9 +50,10 @@ fit: $(DEV)      ## fit the price list to level 6 again and store it: half a min
 time: $(DEV)     ## the tables of docs/time.md: what the fit hangs on, CPUs, threads (some two minutes)
 	$(BIN)/python benchmarks/times.py
 
-boundary: $(DEV)    ## the maps of docs/box.md: on which boxes the announcement's outcome follows (some minutes)
+boundary: $(DEV)    ## the maps of docs/box.md: on which boxes the announcement's outcome follows (half an hour)
 	$(BIN)/rmaplab boundary --lines 32,64,128 --plot docs/boundary.svg
 	$(BIN)/rmaplab boundary --schedulers own,parent-first,short-slices,one-queue --overcommit 0,2 --plot docs/boundary-schedulers.svg
+	$(BIN)/rmaplab boundary --reclaim --highpte yes --swap-step 64M --plot docs/boundary-reclaim.svg
 
 campaign: $(DEV)    ## 10^5 random calls per kernel, check() after every one: some minutes
 	$(BIN)/python benchmarks/campaign.py $(if $(CALLS),--calls '$(CALLS)')

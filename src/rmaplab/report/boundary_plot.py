@@ -21,6 +21,8 @@ COLOURS |= {"k": "#E6C200", "h": "#333333"}  # of cells that were run to the end
 ACROSS = 3
 DEFAULT_BOOT_USE = 38 << 20  # image and boot use of the 2.6 kernels' figures
 MIB = 1 << 20
+LEAST_WIDTH = 5.4  # inches, for the longest line of the legend
+LINE = 0.16  # of it
 
 
 def plot_boundary(rows: Sequence[BoundaryRow], swaps: Sequence[int], box: Box, path: Path) -> None:
@@ -30,8 +32,11 @@ def plot_boundary(rows: Sequence[BoundaryRow], swaps: Sequence[int], box: Box, p
     letters = list(COLOURS)
     across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
+    patches = _legend(rows)
+    below = LINE * len(patches) + 0.55  # the legend, and what stands below the axes
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.1 * across + 1.2, 1.0 + 0.9 + down * (0.9 + 0.28 * len(uses))))
+        width, height = max(3.1 * across + 1.2, LEAST_WIDTH), 0.55 + below + down * (0.9 + 0.28 * len(uses))
+        figure = Figure(figsize=(width, height))
         grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
         for axes, panel in zip(grid.flat, panels, strict=False):
             by_use = {row.boot_use_bytes: row for row in rows if row.panel == panel}
@@ -56,20 +61,22 @@ def plot_boundary(rows: Sequence[BoundaryRow], swaps: Sequence[int], box: Box, p
             axes.set_xlabel("swap, MiB")
         for axes in grid[:, 0]:
             axes.set_ylabel("boot use")
-        height = figure.get_figheight()
         figure.text(0.02, 1 - 0.3 / height, "Where the announcement's outcome holds", fontsize=11, weight="bold")
         figure.text(0.02, 1 - 0.5 / height, f"{box.paging}, {box.ram} RAM, {box.cpus} CPUs; ring: the default box")
-        patches = [Patch(color=COLOURS[letter], label=meaning) for letter, meaning in MEANING.items()]
-        if any(row.seen for row in rows):
-            patches += [Patch(color=COLOURS[letter], label=meaning) for letter, meaning in BY_RUNS.items()]
-        patches.append(Patch(color="#DDDDDD", label="paler: if swapping out moves pages and changes nothing else"))
         figure.legend(handles=patches, loc="lower left", fontsize=7, frameon=False, bbox_to_anchor=(0.01, 0.0))
         figure.subplots_adjust(
-            left=0.9 / figure.get_figwidth(),
+            left=0.9 / width,
             right=0.98,
-            bottom=1.35 / height,
+            bottom=below / height,
             top=1 - 1.0 / height,
             wspace=0.12,
             hspace=0.65,
         )
         save_plot(figure, path)
+
+
+def _legend(rows: Sequence[BoundaryRow]) -> list[Patch]:
+    """What the colours mean, a line each."""
+    told = MEANING | (BY_RUNS if any(row.seen for row in rows) else {})
+    patches = [Patch(color=COLOURS[letter], label=meaning) for letter, meaning in told.items()]
+    return [*patches, Patch(color="#DDDDDD", label="paler: if swapping out moves pages and changes nothing else")]
