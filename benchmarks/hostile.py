@@ -23,7 +23,7 @@ from pathlib import Path
 from rmaplab.lab.hostile.run import KIND_NAMES, HostilePlace, run
 from rmaplab.report.tables import console, new_table
 
-RUNS, CPU_S, MOST_BYTES = 1000, 60, 6 << 30
+RUNS, CPU_S, MOST_BYTES, MOST_RESIDENT = 1000, 60, 6 << 30, 1 << 30
 WALL_A_CPU = 20
 """Others may be using the machine."""
 STATIC, DYNAMIC = ("/usr/bin/busybox", "/bin/busybox"), "/usr/bin/true"
@@ -77,6 +77,12 @@ def alone(seed: int, place: HostilePlace, cpu_s: int) -> tuple[str, str, float]:
     how, _, more = b"".join(parts).decode(errors="replace").partition("\n")
     if status:
         return "FOUND", f"wait status {status:#x}: {how}\n{more}", usage.ru_utime + usage.ru_stime
+    if usage.ru_maxrss << 10 > MOST_RESIDENT:
+        return (
+            "FOUND",
+            f"it has taken {usage.ru_maxrss >> 10} MiB of the host's memory: {how}",
+            usage.ru_utime + usage.ru_stime,
+        )
     return how, more, usage.ru_utime + usage.ru_stime
 
 

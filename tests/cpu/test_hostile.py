@@ -4,6 +4,8 @@ import errno
 import inspect
 import os
 import random
+import signal
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -14,9 +16,9 @@ from rmaplab.cpu.files.tree import FileTree
 from rmaplab.cpu.start import CALL_MODULES, start
 from rmaplab.cpu.syscalls.registry import table
 from rmaplab.cpu.userland import Userland
-from rmaplab.errors import SyscallError
+from rmaplab.errors import SyscallError, UsageError
 from rmaplab.kernels.system import boot
-from rmaplab.lab.hostile.assembler import ARGUMENTS, DATA_AT, NUMBERS, RESULT, Assembler
+from rmaplab.lab.hostile.assembler import ARGUMENTS, DATA_AT, NUMBERS, RESULT, STACK, Assembler
 from rmaplab.objects.flags import MAP_ANONYMOUS, MAP_PRIVATE, VM_EXEC
 from rmaplab.units import PAGE_SIZE
 
@@ -81,6 +83,66 @@ def test_execve_reads_its_arguments_to_the_end_of_a_mapping(bits: int, ends: boo
     code.trap()
     code.exit_with()
     assert run(code, tmp_path) == 256 - (errno.ENOENT if ends else errno.EFAULT)
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_descriptors_of_a_thread_are_no_others(other: bool, tmp_path: Path) -> None:
+    own, code = Assembler(32), Assembler(32)
+    loads_gs = b"\xb8\x33\0\0\0\x8e\xe8"  # descriptor 6
+    own.code += loads_gs
+    own.exit(5)
+    (tmp_path / "other").write_bytes(own.elf())
+    (tmp_path / "other").chmod(0o755)
+    code.call("set_thread_area", code.words(6, DATA_AT, 1, 0x51))
+    code.code += loads_gs
+    if other:
+        code.call("execve", code.place(b"/other\0"), 0, 0)
+    code.exit(5)
+    assert run(code, tmp_path) == (128 + signal.SIGSEGV if other else 5)
+
+
+@NARROW_AND_WIDE
+@pytest.mark.parametrize("sp", [0, 8, 300, -16, -1, 1 << 31, 1 << 63])
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_stack_that_is_none_is_a_signal(bits: int, sp: int, returns: bool, tmp_path: Path) -> None:
+    code = Assembler(bits)
+    code.call("rt_sigaction", signal.SIGSEGV, code.words(code.here, 0, 0, 0, 0), 0, 8)
+    code.set(RESULT, NUMBERS[bits]["rt_sigreturn"])
+    code.set(STACK, sp)
+    if returns:
+        code.trap()
+    code.code += b"\xf4"  # hlt
+    assert run(code, tmp_path) == 128 + signal.SIGSEGV
+
+
+FOR_EVER = (1 << 63) - 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda code: code.call("nanosleep", code.words(FOR_EVER, 0), 0),
+        lambda code: code.call("setitimer", 0, code.words(0, 0, 1 << 62, 0), 0),
+        lambda code: code.call("setitimer", 0, code.words(1 << 60, 0, 1 << 62, 0), 0),
+        lambda code: code.call("ppoll", 0, 0, code.words(FOR_EVER, 0), 0, 8),
+    ],
+)
+def test_who_sleeps_for_ever_ends_the_run_with_a_word(call: Callable[[Assembler], object], tmp_path: Path) -> None:
+    code = Assembler(64)
+    code.call("rt_sigaction", 14, code.words(1, 0, 0, 0), 0, 8)  # ignored
+    call(code)
+    code.call("pause")
+    with pytest.raises(UsageError, match="simulated seconds"):
+        run(code, tmp_path)
+
+
+def test_an_alarm_that_nobody_takes_is_not_rung_again(tmp_path: Path) -> None:
+    code = Assembler(64)
+    code.call("rt_sigaction", 14, code.words(1, 0, 0, 0), 0, 8)  # ignored
+    code.call("setitimer", 0, code.words(0, 1, 0, 1), 0)
+    code.call("nanosleep", code.words(1 << 20, 0), 0)  # 10^12 of them
+    code.exit(3)
+    assert run(code, tmp_path) == 3
 
 
 def test_what_may_be_executed_is_found_anew_where_it_changed(tmp_path: Path) -> None:

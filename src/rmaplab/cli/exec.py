@@ -39,7 +39,7 @@ KERNEL = "2.6.5-rc1-aa1"
 )
 @click.option("--seed", default=0, metavar="N", help="Of the random bytes that it gets.")
 @click.option("--output-limit", default="64M", metavar="SIZE", help="End it when it has written more.")
-@click.option("--processes", default=30_000, metavar="N", help="End it when more are there at once.")
+@click.option("--processes", default=30_000, metavar="N", help="End it when it has more processes and threads at once.")
 @click.option("--blocks", default="1T", metavar="N", help="End it when it has run more basic blocks.")
 @click.option("--seconds", default=10**9, metavar="N", help="End it after so much simulated time.")
 @time_options

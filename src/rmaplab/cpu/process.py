@@ -14,6 +14,7 @@ Source: kernel/fork.c, copy_process; kernel/exit.c, do_exit, wait_task_zombie; 6
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from rmaplab.cpu.pending import PendingSignals, SignalInfo
 from rmaplab.cpu.waiting import Sleeper, WaitQueue
 from rmaplab.machine.timer import Timer
 
-SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH = 17, 18, 19, 20, 21, 22, 23, 28
+SIGALRM, SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH = 14, 17, 18, 19, 20, 21, 22, 23, 28
 IGNORED_BY_DEFAULT = (SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGTSTP, SIGTTIN, SIGTTOU)
 """Those that stop a process among them: job control is not modelled, and nobody would let it go on."""
 SIG_DFL, SIG_IGN = 0, 1
@@ -97,12 +98,20 @@ class Process:
         self.alarm_ns = 0
         self.alarm: Timer | None = None
         self.alarm_interval_ns = 0
+        self.alarm_taken: Callable[[], None] | None = None
+        """What the next SIGALRM that is taken is to do."""
         self.limits: dict[int, tuple[int, int]] = {}
         self.children_user_ns = self.children_system_ns = 0
         self.user_ns = self.system_ns = 0
         self.min_faults = 0
         self.start_code = self.start_stack = 0
         self.personality = 0
+
+    def has_taken(self, number: int) -> None:
+        """dequeue_signal: a signal is not pending any more."""
+        if number == SIGALRM and self.alarm_taken is not None:
+            does, self.alarm_taken = self.alarm_taken, None
+            does()
 
     def fork(self, pid: int, *, files_shared: bool, handlers_shared: bool) -> Process:
         """The process of a child."""

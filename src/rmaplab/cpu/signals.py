@@ -11,6 +11,7 @@ the frame's pointer to them is NULL.
 Source: arch/x86/kernel/signal.c, signal_64.c, signal_32.c; include/uapi/asm/sigcontext.h, ucontext.h; kernel/signal.c, get_signal, of 6.18; signal(7).
 """
 
+import errno
 import struct
 
 from rmaplab.calls.task import ProgramExit
@@ -45,6 +46,8 @@ SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGU
     11,
 )
 SIGUSR2, SIGPIPE, SIGALRM, SIGTERM = 12, 13, 14, 15
+FRAME_BYTES = 2048
+"""More than any frame has."""
 NR_SIGNALS = 64
 UNBLOCKABLE = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1)
 SI_USER, SI_KERNEL, SI_TKILL = 0, 0x80, -6
@@ -85,7 +88,9 @@ def next_signal(thread: Thread) -> SignalInfo | None:
     for pending in (thread.pending, thread.process.pending):
         ready = [number for number in pending if not thread.mask >> (number - 1) & 1 or number in (SIGKILL, SIGSTOP)]
         if ready:
-            return pending.take(min(ready, key=lambda number: (number not in FAULTS, number)))
+            info = pending.take(min(ready, key=lambda number: (number not in FAULTS, number)))
+            thread.process.has_taken(info.number)
+            return info
     return None
 
 
@@ -175,6 +180,8 @@ def push_frame(thread: Thread, info: SignalInfo, action: Action) -> None:
         sp = base + size
     elif thread.abi.bits == 64:
         sp -= RED_ZONE
+    if not FRAME_BYTES <= sp <= thread.machine.paging.task_size:
+        raise SyscallError(errno.EFAULT, "signal", "its stack is no address")
     if thread.abi.bits == 64:
         changes = _frame64(thread, info, action, registers, sp, mask)
     else:

@@ -134,6 +134,7 @@ class Thread:
                     raise Interrupted(again=again)
                 self.task.waits = True  # and who ends it, or a child of its, wakes it
                 sched.sleep()
+                self.userland.time_has_passed()
         finally:
             if timer is not None:
                 timer.cancel()

@@ -22,7 +22,7 @@ from unicorn.unicorn_py3.unicorn import uclib
 
 from rmaplab.cpu import traps
 from rmaplab.cpu.engine import AccessKind, Registers, Space, Trap
-from rmaplab.cpu.registers import GENERAL32, GENERAL64, USER32, USER64, gdt_page, iret_frame
+from rmaplab.cpu.registers import GENERAL32, GENERAL64, TLS_PLACES, USER32, USER64, gdt_page, iret_frame
 from rmaplab.cpu.unicorn_calls import RegisterBatch, checked, find_old_exception, find_refused
 from rmaplab.errors import KernelBug, UsageError
 from rmaplab.machine.machine import Machine
@@ -231,9 +231,10 @@ class UnicornEngine:
         self.put_descriptors(context)
 
     def put_descriptors(self, context: UnicornContext) -> None:
-        """The thread's own descriptors are in the GDT."""
-        for place, descriptor in context.tls.items():
-            self._descriptors[place] = descriptor
+        """The thread's own descriptors are in the GDT, and those of no other."""
+        if self.bits == 32:
+            for place in TLS_PLACES:
+                self._descriptors[place] = context.tls.get(place, 0)
         if context.changed:  # what fs and gs select may be another segment now
             context.changed = False
             for register in (x86.UC_X86_REG_FS, x86.UC_X86_REG_GS):

@@ -29,7 +29,10 @@ from rmaplab.objects.mm_types import MmStruct
 NS_A_BLOCK = 4
 """User time: believed, some five instructions at 2.4 GHz."""
 CYCLES_A_US = 2400
+NS = 10**9
 RELEASE = "6.18.0"
+MOST_SECONDS = 1 << 31
+"""Of simulated time: cycles since boot, and nanoseconds since 1970, are words of 64 bits."""
 CLD_EXITED, CLD_KILLED = 1, 2
 SIGKILL = 9
 
@@ -84,6 +87,10 @@ class Userland:
         self.output = OutputLimit(self.bounds.output_bytes)
         self._ino = 1 << 32
         system.machine.tlb.listener = self._flush
+        sched = system.machine.sched
+        self.longest_s = min(self.bounds.simulated_s, MOST_SECONDS)
+        self._ends_ns = sched.now_ns + self.longest_s * NS
+        sched.at(self._ends_ns, self.time_has_passed, watches=True)  # also where no user code runs
         tree.proc.osrelease = lambda: self.release
 
     @property
@@ -93,12 +100,16 @@ class Userland:
 
     # -- processes come and go ------------------------------------------------------------------------------------------
 
+    def one_more(self) -> None:
+        """A task is about to be made. Raises UsageError: there are too many, zombies among them."""
+        if len(self.kernel.tasks) >= self.bounds.processes:
+            most = self.bounds.processes
+            raise UsageError(f"the program has more than {most} processes and threads: try --processes with more")
+
     def new_process(
         self, parent: Process, pid: int, mm: MmStruct, *, files_shared: bool, handlers_shared: bool
     ) -> Process:
-        """The process of a fork's child. Raises UsageError: too many."""
-        if len(self.processes) >= self.bounds.processes:
-            raise UsageError(f"the program has more than {self.bounds.processes} processes: try --processes with more")
+        """The process of a fork's child."""
         process = self.processes[pid] = parent.fork(pid, files_shared=files_shared, handlers_shared=handlers_shared)
         space = parent.space
         if space is not None and space.mm is mm:
@@ -258,9 +269,13 @@ class Userland:
             raise UsageError(
                 f"the programs have run more than {self.bounds.blocks:,} basic blocks: try --blocks with more"
             )
-        if self.kernel.machine.sched.now_ns > self.bounds.simulated_s * 10**9:
+        self.time_has_passed()
+
+    def time_has_passed(self) -> None:
+        """Raises UsageError when it is too much."""
+        if self.kernel.machine.sched.now_ns >= self._ends_ns:
             raise UsageError(
-                f"the programs have run for more than {self.bounds.simulated_s} simulated seconds: try --seconds with more"
+                f"the programs have run for more than {self.longest_s} simulated seconds: try --seconds with more"
             )
 
     def random_bytes(self, nr: int) -> bytes:

@@ -54,6 +54,7 @@ def clone(thread: Thread, wanted: CloneWanted) -> int:
     flags, process, userland = wanted.flags, thread.process, thread.userland
     if (flags & CLONE_THREAD and not flags & CLONE_SIGHAND) or (flags & CLONE_SIGHAND and not flags & CLONE_VM):
         raise SyscallError(errno.EINVAL, "clone")
+    userland.one_more()
     tls = _read_tls(thread, wanted) if flags & CLONE_SETTLS else None
     thread.spend()
     registers = thread.registers.copy()

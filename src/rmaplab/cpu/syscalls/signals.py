@@ -115,6 +115,7 @@ def sys_rt_sigtimedwait(thread: Thread, wanted: int, info: int, timeout: int, *_
                 for number in sorted(pending):
                     if mask >> (number - 1) & 1:
                         found = pending.take(number)
+                        thread.process.has_taken(number)
                         if info:
                             thread.put(info, siginfo(thread, found))
                         return number

@@ -140,6 +140,7 @@ def _set_alarm(thread: Thread, ns: int, interval_ns: int) -> tuple[int, int]:
     was, process.alarm_interval_ns = process.alarm_interval_ns, interval_ns
     if process.alarm is not None:
         process.alarm.cancel()
+    process.alarm_taken = None
     process.alarm_ns = sched.now_ns + ns if ns else 0
     if ns:
         _arm(thread, process)
@@ -147,12 +148,22 @@ def _set_alarm(thread: Thread, ns: int, interval_ns: int) -> tuple[int, int]:
 
 
 def _arm(thread: Thread, process: Process) -> None:
-    def rings() -> None:
-        process.alarm_ns = process.alarm_ns + process.alarm_interval_ns if process.alarm_interval_ns else 0
-        thread.userland.send(process, SignalInfo(SIGALRM, 0x80))
-        if process.alarm_ns:
-            _arm(thread, process)
+    """An interval begins again when its signal is taken (posixtimer_rearm_itimer): who does not take it costs nothing."""
 
+    def again() -> None:
+        now_ns, every = thread.machine.sched.now_ns, process.alarm_interval_ns
+        if every:
+            process.alarm_ns += (max(now_ns - process.alarm_ns, 0) // every + 1) * every
+            _arm(thread, process)
+        else:
+            process.alarm_ns = 0
+
+    def rings() -> None:
+        thread.userland.time_has_passed()
+        process.alarm_taken = again
+        thread.userland.send(process, SignalInfo(SIGALRM, 0x80))
+
+    process.alarm_taken = None
     process.alarm = thread.machine.sched.at(process.alarm_ns, rings)
 
 

@@ -11,13 +11,14 @@ import random
 import struct
 from collections.abc import Callable
 
-from rmaplab.lab.hostile.assembler import CODE_AT, DATA_AT, NUMBERS, Assembler, KeptWord
+from rmaplab.lab.hostile.assembler import CODE_AT, DATA_AT, NUMBERS, RESULT, STACK, Assembler, KeptWord
 from rmaplab.lab.hostile.bombs import bombs
 from rmaplab.lab.hostile.escapes import escapes
 from rmaplab.lab.hostile.wild import handler, wild
 from rmaplab.units import PAGE_SIZE
 
 NR_NUMBERS = 480
+REGISTERS = (0, 3, 1, 2, 6, 7)
 BEYOND = (0x200, 0x3FF, 0x4000_0001, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, (1 << 64) - 1)
 SNIPPETS = (
     b"\x90", b"\xc3", b"\xcc", b"\xf4", b"\x0f\x0b", b"\xcf", b"\xfa", b"\x0f\x01\xd0", b"\x0f\x31", b"\x0f\xa2", b"\x9c\x9d", b"\x60", b"\x61", b"\x8e\xd8",
@@ -32,31 +33,46 @@ WAITS = ("pause", "rt_sigsuspend", "sigsuspend", "exit", "exit_group", "rt_sigre
 
 
 def instructions(draw: random.Random, bits: int) -> bytes:
-    """Code of random bytes, or of random instructions."""
+    """Children that run random bytes, or random instructions, until they die of it."""
     code = Assembler(bits)
     code.room(2 * PAGE_SIZE)
-    if draw.random() < 0.3:
-        handler(code, draw, draw.choice((4, 5, 7, 8, 11)))
-    entry = None
-    if draw.random() < 0.5:
-        for register in (0, 3, 1, 2, 6, 7):
+
+    def one() -> None:
+        code.call("alarm", 1)
+        if draw.random() < 0.3:
+            handler(code, draw, draw.choice((4, 5, 7, 8, 11)))
+        for register in REGISTERS:
             code.set(register, wild(code, draw, []))
-        code.code += draw.randbytes(draw.choice((64, PAGE_SIZE, 3 * PAGE_SIZE)))
-        entry = draw.choice((None, None, CODE_AT[bits] + draw.randrange(len(code.code))))
-    else:
-        for _ in range(draw.randrange(20, 400)):
-            what = draw.random()
-            if what < 0.35:
-                code.set(draw.choice((0, 3, 1, 2, 6, 7)), wild(code, draw, []))
-            elif what < 0.5:
-                code.set(0, draw.randrange(NR_NUMBERS))
-                code.trap()
-            elif what < 0.9:
-                code.code += draw.choice(SNIPPETS)
-            else:
-                code.code += draw.randbytes(draw.randrange(1, 6))
-        code.exit(1)
+        if draw.random() < 0.4:
+            code.code += draw.randbytes(draw.choice((64, PAGE_SIZE)))
+        else:
+            for _ in range(draw.randrange(4, 40)):
+                _instruction(code, draw)
+
+    for _ in range(15):
+        code.child(one)
+        code.call("wait4", -1, 0, 0, 0)
+    code.exit(0)
+    entry = draw.choice((None,) * 5 + (CODE_AT[bits] + draw.randrange(len(code.code)),))
     return code.elf(entry=entry, bss=draw.choice((0, PAGE_SIZE, 5000)), writable_code=draw.random() < 0.5)
+
+
+def _instruction(code: Assembler, draw: random.Random) -> None:
+    what = draw.random()
+    if what < 0.3:
+        code.set(draw.choice(REGISTERS), wild(code, draw, []))
+    elif what < 0.35:
+        code.set(STACK, DATA_AT + draw.randrange(2 * PAGE_SIZE))
+    elif what < 0.5:
+        code.set(RESULT, draw.randrange(NR_NUMBERS))
+        code.trap()
+    elif what < 0.6:  # it writes code of its own
+        code.set(7, code.here & -PAGE_SIZE)
+        code.code += b"\xaa"
+    elif what < 0.9:
+        code.code += draw.choice(SNIPPETS)
+    else:
+        code.code += draw.randbytes(draw.randrange(1, 6))
 
 
 def _materials(code: Assembler) -> list[KeptWord]:

@@ -31,7 +31,7 @@ NARROW = ("2.4.21", "2.6.2", "2.6.5-rc1-aa1", "2.6.7")
 RECLAIMS = "2.6.7"
 KIND_NAMES = ("instructions", "calls", "bombs", "escapes", "garbled")
 SECRET = b"rmaplab-canary-5f3a"
-BOUNDS = Bounds(output_bytes=256 << 10, blocks=400_000, processes=40, simulated_s=60)
+BOUNDS = Bounds(output_bytes=256 << 10, blocks=60_000, processes=40, simulated_s=60)
 BOMBS_S = 1
 """Of simulated time, for who makes the kernel work without an end."""
 FILES = FileLimits(made=300, seen=10_000, disk_bytes=8 << 20)
