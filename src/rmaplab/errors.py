@@ -29,6 +29,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {folded[near[0]]}?)" if near else ""
 
 
+class BoundReached(UsageError):
+    """What was run has gone as far as it was allowed to; the message says which bound it was."""
+
+
 class NotModelled(UsageError):
     """Linux could do it and this version cannot, such as huge pages. A UsageError, so that nobody takes it for an errno."""
 

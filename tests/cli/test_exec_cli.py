@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,34 @@ def test_its_end_is_told(program: tuple[str, ...]) -> None:
     assert run(*program, "u", code=3)[1] == "none\nrmaplab: answered with ENOSYS: cachestat (2)\n"
 
 
+def test_a_limit_ends_it_and_what_was_found_is_kept(program: tuple[str, ...], tmp_path: Path) -> None:
+    """A status of its own, a line that says which limit, and the figures up to then."""
+    kept = tmp_path / "stats.json"
+    _, aside = run("--blocks", "1K", "--format", "json", "--output", str(kept), *program, code=125)
+    assert "more than 1,024 basic blocks: try --blocks with more" in aside
+    (row,) = json.loads(kept.read_text())["rows"]
+    assert (row["status"], row["outcome"]) == (None, "ended")
+
+
+def test_one_kernel_may_be_compared(program: tuple[str, ...]) -> None:
+    """It is a table of one column."""
+    assert "page tables at exit" in run("--compare", "6.18", *program, code=3)[1]
+
+
+def test_without_the_engine_it_is_one_line(program: tuple[str, ...]) -> None:
+    """Which says what to install."""
+    code = "import sys; sys.modules['unicorn'] = None; from rmaplab.cli import main; main(['exec', '--', 'true'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 2
+    assert "pip install '.[exec]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--", "/nope"], "/nope: No such file or directory: name a program"),
+        (["--processes", "0", "--", "/talks"], "0 is not in the range x>=1"),
         (["--kernel", "2.6.3", "--", "/talks"], "no kernel '2.6.3'"),
         (["--kernel", "6.18", "--compare", "2.6.2", "--", "/talks"], "give one of them"),
         (["--compare", "2.6.2,6.18", "--timeline", "x.json", "--", "/talks"], "--timeline is of one kernel"),

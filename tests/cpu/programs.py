@@ -59,15 +59,11 @@ def ran(
         tuple(map(os.fsencode, words)), (b"PATH=/bin:/usr/bin",), root=str(where or root()), bounds=bounds or Bounds()
     )
     box.setdefault("paging", "x86-64")
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as taken:
-        given.write(stdin)
-        given.seek(0)
-        done = execute(
-            kernel,
-            Box(**{"ram": "256M", "reclaim": None} | box),
-            asked,
-            (given.fileno(), taken.fileno(), taken.fileno()),
-            watch,
-        )
-        taken.seek(0)
-        return done, taken.read()
+    with tempfile.NamedTemporaryFile() as filled, tempfile.NamedTemporaryFile() as kept:
+        filled.write(stdin)
+        filled.flush()
+        # opened for what streams are opened for
+        with Path(filled.name).open("rb") as given, Path(kept.name).open("wb") as taken:
+            streams = given.fileno(), taken.fileno(), taken.fileno()
+            done = execute(kernel, Box(**{"ram": "256M", "reclaim": None} | box), asked, streams, watch)
+        return done, kept.read()

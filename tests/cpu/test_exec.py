@@ -1,5 +1,6 @@
 """Unmodified programs on a kernel of one's choice: they say what they say on the host, and the kernel counts what it counts of our own workloads."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,56 @@ def test_what_cannot_be_run_is_one_line() -> None:
     (root() / "garbage").write_bytes(b"\x7fELF\2\1\1" + bytes(range(64)))
     (root() / "garbage").chmod(0o755)
     (root() / "empty").touch(0o755)
-    for name in ("/nope", "/", "/garbage", "/empty"):
-        with pytest.raises(UsageError, match="name a program for x86"):
+    tried = {
+        "/nope": "that the root shows",
+        "nope": "sh -c nope",
+        "/": "chmod",
+        "/garbage": "ELF",
+        "/empty": "ELF",
+        "/tmp/x": "--root",
+    }
+    for name, said in tried.items():
+        with pytest.raises(UsageError, match=said):
             execute("2.6.2", Box(ram="64M", paging="x86-64"), Asked((name.encode(),), (), root=str(root())))
+
+
+def test_who_dies_with_a_robust_lock_tells() -> None:
+    """The next one gets it, and hears that its owner has died; as on the host."""
+    program = compiled(ROBUST, "-pthread", name="robust")
+    there = subprocess.run([root() / program[1:]], capture_output=True, check=True)
+    done, output = ran("2.6.5-rc1-aa1", program)
+    assert (output, done.status) == (there.stdout, 0) == (b"Owner died\n", 0)
+
+
+ROBUST = """
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void)
+{
+	int full[2];
+	char c;
+	pthread_mutexattr_t kind;
+	pthread_mutex_t *lock = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	pthread_mutexattr_init(&kind);
+	pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(lock, &kind);
+	pipe(full);
+	if (!fork()) {
+		pthread_mutex_lock(lock);
+		write(full[1], "x", 1);
+		usleep(10000);
+		_exit(0);
+	}
+	read(full[0], &c, 1);
+	puts(strerror(pthread_mutex_lock(lock)));
+	pthread_mutex_consistent(lock);
+	return pthread_mutex_unlock(lock);
+}
+"""

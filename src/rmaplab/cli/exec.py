@@ -23,25 +23,35 @@ KERNEL = "2.6.5-rc1-aa1"
     "--root",
     default="/",
     metavar="DIR",
-    help="The directory that it sees as /, read-only: what it writes stays in simulated memory.",
+    help="The directory that it sees as /. It is never written to: what the program writes stays in simulated memory.",
 )
 @click.option("--scratch", metavar="DIR", help="Write what it has written below this directory at the end.")
 @click.option(
     "--env", multiple=True, metavar="NAME=VALUE", help="One more variable of its environment; NAME alone is passed on."
 )
-@click.option("--stats", is_flag=True, help="What it has cost, on stderr; with --output or --format there.")
+@click.option(
+    "--stats", is_flag=True, help="What it has cost, as a table on stderr; with --output or --format as they say."
+)
 @click.option("--timeline", **FILE, help="Tasks, memory and reclaim over time, as Chrome trace JSON.")
 @click.option(
     "--date",
     default="2004-03-18",
     metavar="DAY",
-    help="The day on which it runs: YYYY-MM-DD, or now (make wants no file of the future).",
+    help="The day on which it runs: YYYY-MM-DD, or now (for make, which complains of files of the future).",
 )
 @click.option("--seed", default=0, metavar="N", help="Of the random bytes that it gets.")
-@click.option("--output-limit", default="64M", metavar="SIZE", help="End it when it has written more.")
-@click.option("--processes", default=30_000, metavar="N", help="End it when it has more processes and threads at once.")
-@click.option("--blocks", default="1T", metavar="N", help="End it when it has run more basic blocks.")
-@click.option("--seconds", default=10**9, metavar="N", help="End it after so much simulated time.")
+@click.option("--output-limit", default="64M", metavar="SIZE", help="End it when it has written more than this.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=30_000,
+    metavar="N",
+    help="End it when it has more processes and threads than this at once.",
+)
+@click.option("--blocks", default="1T", metavar="N", help="End it when it has run more basic blocks than this.")
+@click.option(
+    "--seconds", type=click.IntRange(min=1), default=10**9, metavar="N", help="End it after so much simulated time."
+)
 @time_options
 @box_options
 @output_options
@@ -66,7 +76,7 @@ def command(
     """Run an unmodified Linux program on a kernel of your choice.
 
     Its loads and stores go through page tables in simulated RAM, its memory through that kernel's reverse map. stdin, stdout, stderr and the exit status are its
-    own; 128 and the signal's number if one has ended it. Programs of 64 bits run on x86-64 tables, those of 32 on i386 and i386-pae. This is no security boundary.
+    own; 128 and the signal's number if one has ended it, 125 if it did not end. Programs of 64 bits run on x86-64 tables, those of 32 on i386 and i386-pae. This is no security boundary.
     """
     if kernel is not None and compare is not None:
         raise UsageError("--kernel and --compare: give one of them")
@@ -87,6 +97,7 @@ def command(
             out,
             work.Seen(root, scratch, env, date, seed, limits),
             stats=stats,
+            compared=compare is not None,
             timeline=timeline,
         )
     )

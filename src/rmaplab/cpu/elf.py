@@ -23,7 +23,9 @@ try:
     from elftools.common.utils import struct_parse
     from elftools.elf.elffile import ELFFile
 except ImportError as _absent:
-    raise UsageError("programs need pyelftools, which is not here: pip install 'rmaplab[exec]'") from _absent
+    raise UsageError(
+        "programs need pyelftools, which is not here: pip install '.[exec]' in the clone (pip install unicorn pyelftools)"
+    ) from _absent
 
 PF_X, PF_W, PF_R = 1, 2, 4
 PATH_MAX = 4096

@@ -6,7 +6,7 @@ arch/x86/include/asm/segment.h (TLS from 12 on with 64 bits).
 
 import struct
 
-from unicorn import x86_const as x86
+from rmaplab.cpu.extra import x86
 
 GENERAL64 = [
     (name, getattr(x86, f"UC_X86_REG_{register}"))

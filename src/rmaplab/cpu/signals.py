@@ -29,6 +29,7 @@ from rmaplab.cpu.process import (
     Action,
     killed,
 )
+from rmaplab.cpu.robust import exit_robust_list
 from rmaplab.cpu.thread import SS_DISABLE, Thread
 from rmaplab.errors import SyscallError
 
@@ -140,6 +141,7 @@ def deliver(thread: Thread) -> None:
 def exit_thread(thread: Thread, status: int) -> None:
     """exit(2): this thread ends, with `status` as wait4 would have it. Does not return."""
     thread.spend()
+    exit_robust_list(thread)
     if thread.clear_tid:
         tid, thread.clear_tid = thread.clear_tid, 0
         try:

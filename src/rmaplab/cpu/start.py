@@ -9,7 +9,9 @@ Source: 6.18 fs/exec.c, begin_new_exec, de_thread.
 """
 
 import errno
+import fcntl
 import os
+import shlex
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -24,6 +26,7 @@ from rmaplab.cpu.files.tree import FileTree
 from rmaplab.cpu.loop import live
 from rmaplab.cpu.pending import SignalInfo
 from rmaplab.cpu.process import SIG_IGN, Process
+from rmaplab.cpu.robust import exit_robust_list
 from rmaplab.cpu.signals import SIGSEGV, exit_group
 from rmaplab.cpu.syscalls.registry import table
 from rmaplab.cpu.thread import Thread
@@ -33,6 +36,8 @@ from rmaplab.harmless import printable
 from rmaplab.kernels.system import System
 
 COMM_BYTES = 15
+NOT_SHOWN = ("/tmp/", "/var/tmp/", "/dev/", "/proc/", "/sys/", "/run/")  # noqa: S108
+"""Of the host: each is another one here."""
 
 
 def start(userland: Userland, arguments: list[bytes], environment: list[bytes], *, cwd: str = "/") -> Process:
@@ -49,14 +54,22 @@ def start(userland: Userland, arguments: list[bytes], environment: list[bytes], 
     userland.tree.terminal = lambda flags: HostStream(userland.streams[0], flags, userland.output)
     thread = Thread(userland, task, process)
     for fd, number in enumerate(userland.streams):
-        process.descriptors.install(HostStream(number, 0 if not fd else 1, userland.output))
+        process.descriptors.install(HostStream(number, _opened_for(number, int(fd > 0)), userland.output))
     try:
         path = search(userland.kernel, userland.tree, process, arguments[0], environment)
         execute(thread, path, arguments, environment)
     except SyscallError as failure:
-        raise no_program(arguments[0], failure) from None
+        raise no_program(arguments[0], failure, cwd) from None
     start_program(task, lambda task: live(thread, task))
     return process
+
+
+def _opened_for(fd: int, otherwise: int) -> int:
+    """The access mode of a descriptor of the host: a terminal is opened for both."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+    except OSError:  # it was closed before we came
+        return otherwise
 
 
 def exec_on(
@@ -91,12 +104,21 @@ def enter(tree: FileTree, process: Process, cwd: str) -> None:
         raise UsageError(f"{printable(cwd)}: {os.strerror(failure.errno or 0)}: name a directory of the root") from None
 
 
-def no_program(name: bytes, failure: SyscallError) -> UsageError:
-    """What is to be said of a program that cannot be run."""
+def no_program(name: bytes, failure: SyscallError, cwd: str = "/") -> UsageError:
+    """What is to be said of a program that cannot be run, and what to try next."""
+    text, path = os.fsdecode(name), os.path.normpath(os.path.join(cwd, os.fsdecode(name)))  # noqa: PTH118  (it is no path of ours)
     why = failure.why or os.strerror(failure.errno or 0)
-    return UsageError(
-        f"{printable(os.fsdecode(name))}: {why}: name a program for x86 that the root shows (of the host's /tmp, /dev, /proc, /sys and /run it shows nothing)"
-    )
+    if "/" in text and path.startswith(NOT_SHOWN):
+        then = "of the host's /tmp, /var/tmp, /dev, /proc, /sys and /run nothing is shown: put it elsewhere, or give --root"
+    elif failure.errno == errno.ENOENT and "/" not in text:
+        then = f"name a program; words of a shell, pipes and the like want one: sh -c {shlex.quote(text)}"
+    elif failure.errno == errno.EACCES:
+        then = "name a file that is a program and may be executed (chmod +x)"
+    elif failure.errno == errno.ENOEXEC:
+        then = "name an ELF program for x86, or a script that begins with #!"
+    else:
+        then = "name a program that the root shows"
+    return UsageError(f"{printable(text)}: {why}: {then}")
 
 
 def execute(thread: Thread, path: bytes, arguments: list[bytes], environment: list[bytes]) -> None:
@@ -109,6 +131,7 @@ def execute(thread: Thread, path: bytes, arguments: list[bytes], environment: li
             errno.ENOEXEC, "execve", f"a program of {program.image.bits} bits, on page tables for {userland.widths[0]}"
         )
     _end_other_threads(thread)
+    exit_robust_list(thread)
     task.execve()
     process.abi = program.abi
     assert task.mm is not None

@@ -9,13 +9,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from rmaplab.errors import KernelBug, UsageError
-
-try:
-    import unicorn
-    from unicorn.unicorn_py3.unicorn import uclib
-except ImportError as _absent:
-    raise UsageError("programs need the Unicorn engine, which is not here: pip install 'rmaplab[exec]'") from _absent
+from rmaplab.cpu.extra import uclib, unicorn
+from rmaplab.errors import KernelBug
 
 GENERAL_PROTECTION = 13
 ENGINE_BYTES = 8192

@@ -16,12 +16,10 @@ import mmap
 from typing import Any
 
 import numpy as np
-import unicorn
-from unicorn import x86_const as x86
-from unicorn.unicorn_py3.unicorn import uclib
 
 from rmaplab.cpu import traps
 from rmaplab.cpu.engine import AccessKind, Registers, Space, Trap
+from rmaplab.cpu.extra import uclib, unicorn, x86
 from rmaplab.cpu.registers import GENERAL32, GENERAL64, TLS_PLACES, USER32, USER64, gdt_page, iret_frame
 from rmaplab.cpu.unicorn_calls import RegisterBatch, checked, find_old_exception, find_refused
 from rmaplab.errors import KernelBug, UsageError

@@ -20,7 +20,7 @@ from rmaplab.cpu.process import SA_NOCLDWAIT, SIG_IGN, SIGCHLD, MemberThread, Pr
 from rmaplab.cpu.syscalls.registry import NAMES, table
 from rmaplab.cpu.unicorn_engine import UnicornEngine
 from rmaplab.cpu.waiting import ALL, WaitQueue
-from rmaplab.errors import UsageError
+from rmaplab.errors import BoundReached
 from rmaplab.kernels.system import System
 from rmaplab.mm.process import release_task
 from rmaplab.objects.flags import VM_EXEC
@@ -104,7 +104,7 @@ class Userland:
         """A task is about to be made. Raises UsageError: there are too many, zombies among them."""
         if len(self.kernel.tasks) >= self.bounds.processes:
             most = self.bounds.processes
-            raise UsageError(f"the program has more than {most} processes and threads: try --processes with more")
+            raise BoundReached(f"the program has more than {most} processes and threads: try --processes with more")
 
     def new_process(
         self, parent: Process, pid: int, mm: MmStruct, *, files_shared: bool, handlers_shared: bool
@@ -266,7 +266,7 @@ class Userland:
         """So many basic blocks more. Raises UsageError when it is too much."""
         self.blocks += blocks
         if self.blocks > self.bounds.blocks:
-            raise UsageError(
+            raise BoundReached(
                 f"the programs have run more than {self.bounds.blocks:,} basic blocks: try --blocks with more"
             )
         self.time_has_passed()
@@ -274,7 +274,7 @@ class Userland:
     def time_has_passed(self) -> None:
         """Raises UsageError when it is too much."""
         if self.kernel.machine.sched.now_ns >= self._ends_ns:
-            raise UsageError(
+            raise BoundReached(
                 f"the programs have run for more than {self.longest_s} simulated seconds: try --seconds with more"
             )
 

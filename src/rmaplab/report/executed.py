@@ -27,7 +27,7 @@ def _objects(run: Executed) -> str:
 
 ROWS: Sequence[tuple[str, Callable[[Executed], str]]] = (
     ("outcome", _ended),
-    ("processes, at peak", lambda run: f"{run.processes:,}, {run.processes_peak:,}"),
+    ("processes in all, at once", lambda run: f"{run.processes:,}, {run.processes_peak:,}"),
     ("VMAs at exit, at peak", lambda run: f"{run.at_exit.vmas:,}, {run.peak.vmas:,}"),
     ("page tables at exit", lambda run: format_size(run.at_exit.page_tables_bytes)),
     ("  at peak", lambda run: format_size(run.peak.page_tables_bytes)),
@@ -66,7 +66,7 @@ class ProgramCosts(Report[Executed]):
             printable(self.rows[0].program)[:120],
             "|".join(["", *(f">{run.kernel}" for run in self.rows)]),
             caption=(
-                "at exit: when the first process ends; at peak: each at its own. Simulated time is believed: user time 4 ns a basic block,\n"
+                "at exit: when the first process ends; at peak: each at its own. Simulated time is assumed: user time 4 ns a basic block,\n"
                 f"prices {self.rows[0].prices}. wall: our running time."
             ),
         )

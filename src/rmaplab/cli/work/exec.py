@@ -1,6 +1,8 @@
 """`rmaplab exec`: a program on one kernel, or on several."""
 
 import os
+import select
+import stat
 import sys
 import tempfile
 import time
@@ -13,6 +15,7 @@ from typing import IO, NamedTuple
 import click
 
 from rmaplab.cli.options import Output
+from rmaplab.cpu.start import NOT_SHOWN
 from rmaplab.cpu.userland import Bounds, Userland
 from rmaplab.errors import UsageError
 from rmaplab.harmless import harmless, printable
@@ -29,10 +32,9 @@ from rmaplab.units import parse_size
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HERE = {"PATH": DEFAULT_PATH, "HOME": "/root", "LANG": "C.UTF-8", "SHELL": "/bin/sh", "USER": "root"}
 PASSED_ON = ("TERM", "COLUMNS", "LINES")
-NOT_SHOWN = ("tmp", "dev", "proc", "sys", "run")
-"""Of the host: each is another one here."""
 QUIET = ("SIGINT", "SIGPIPE", "SIGTERM")
 """Ends that a shell does not speak of."""
+PATIENCE_S = 1
 COULD_NOT_END = 125
 
 
@@ -64,6 +66,7 @@ def run(
     seen: Seen,
     *,
     stats: bool,
+    compared: bool,
     timeline: Path | None,
 ) -> int:
     """Run it on each kernel: the exit status, the first kernel's. Raises UsageError."""
@@ -87,7 +90,7 @@ def run(
     if timeline is not None:
         traces[0].write(timeline)
     _tell(rows, outputs)
-    if stats or len(kernels) > 1 or out.path is not None or out.form != "table":
+    if stats or compared or out.path is not None or out.form != "table":
         if out.path is not None:
             emit(ProgramCosts(rows), *out)
         else:
@@ -104,10 +107,21 @@ def _asked(program: Sequence[str], seen: Seen) -> Asked:
         if not is_said and name not in os.environ:
             raise UsageError(f"--env {printable(name)}: there is no such variable here: give NAME=VALUE")
         environment[name] = value if is_said else os.environ[name]
+    if seen.scratch is not None and Path(seen.scratch).exists() and not os.access(seen.scratch, os.W_OK | os.X_OK):
+        raise UsageError(f"--scratch {printable(seen.scratch)}: give a directory that can be written to")
+    if seen.scratch is not None and Path(seen.scratch).exists() and not Path(seen.scratch).is_dir():
+        raise UsageError(f"--scratch {printable(seen.scratch)}: give a directory, not a file")
     root = os.path.realpath(seen.root)
     here = os.path.realpath(".")
     cwd = "/" + os.path.relpath(here, root) if os.path.commonpath((root, here)) == root else "/"
-    if cwd.split("/")[1:2] and os.path.normpath(cwd).split("/")[1] in NOT_SHOWN:
+    if f"{os.path.normpath(cwd)}/".startswith(NOT_SHOWN):
+        click.echo(
+            harmless(
+                f"rmaplab: nothing of {cwd} is shown to programs, so this one works in /: cd elsewhere, or give --root\n"
+            ),
+            err=True,
+            nl=False,
+        )
         cwd = "/"
     limits = seen.limits
     bounds = Bounds(
@@ -175,7 +189,14 @@ def _write(stream: IO[bytes], data: bytes) -> None:
 
 
 def _all_input() -> bytes:
-    return b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
+    """What all kernels are given: read to its end before the first begins."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return b""
+    if stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode) and not select.select([sys.stdin], [], [], PATIENCE_S)[0]:
+        click.echo(
+            "rmaplab: stdin is read to its end first, since every kernel is given it; </dev/null gives none", err=True
+        )
+    return sys.stdin.buffer.read()
 
 
 def _tell(rows: Sequence[Executed], outputs: Sequence[bytes]) -> None:

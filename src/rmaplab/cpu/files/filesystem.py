@@ -9,7 +9,7 @@ from typing import Protocol
 
 from rmaplab.cpu.files.host_root import DiskSpace
 from rmaplab.cpu.files.inode import Inode
-from rmaplab.errors import DiskError, NoMemory, NoSpace, SyscallError, UsageError
+from rmaplab.errors import BoundReached, DiskError, NoMemory, NoSpace, SyscallError
 from rmaplab.mm.kernel import Kernel
 
 EPOCH_NS = 1_079_568_000 * 10**9
@@ -67,7 +67,7 @@ class FileSystem:
         number = self._numbers.get((dev, ino))
         if number is None:
             if len(self._numbers) >= self.limits.seen:
-                raise UsageError(
+                raise BoundReached(
                     f"the programs have seen more than {self.limits.seen} files of the root: show them a smaller one with --root"
                 )
             number = self._numbers[dev, ino] = self.new_ino()
@@ -77,7 +77,7 @@ class FileSystem:
         """Programs make one more file. Raises UsageError: too many."""
         self.nr_made += 1
         if self.nr_made > self.limits.made:
-            raise UsageError(
+            raise BoundReached(
                 f"the program has made more than {self.limits.made} files, links and directories: run one that makes fewer"
             )
 

@@ -26,7 +26,7 @@ from rmaplab.cpu.files.open_file import (
     OpenFile,
 )
 from rmaplab.cpu.waiting import Sleeper
-from rmaplab.errors import SyscallError, UsageError
+from rmaplab.errors import BoundReached, SyscallError
 
 R = TypeVar("R")
 MOST_AT_ONCE = 1 << 20
@@ -43,10 +43,10 @@ class OutputLimit:
         self.limit = self.left = limit
 
     def take(self, nr: int) -> None:
-        """`nr` bytes more. Raises UsageError when it is too much."""
+        """`nr` bytes more. Raises BoundReached when it is too much."""
         self.left -= nr
         if self.left < 0:
-            raise UsageError(f"the program has written more than {self.limit} bytes: try --output-limit with more")
+            raise BoundReached(f"the program has written more than {self.limit} bytes: try --output-limit with more")
 
 
 class Terminal:

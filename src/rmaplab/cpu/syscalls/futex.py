@@ -116,7 +116,7 @@ def sys_futex_time64(
 
 @call("set_robust_list")
 def sys_set_robust_list(thread: Thread, head: int, length: int, *_: int) -> int:
-    """set_robust_list(2): it is kept, and nothing is done with it."""
+    """set_robust_list(2): what is done with it when the thread ends says robust.py."""
     if length != 3 * thread.abi.word:
         raise SyscallError(errno.EINVAL, "set_robust_list")
     thread.robust_list = head

@@ -9,6 +9,7 @@ The end is when the first process exits, with what others still have; the peak i
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from rmaplab.cpu.files.tree import FileTree
 from rmaplab.cpu.process import Process
 from rmaplab.cpu.start import enter, no_program, start
 from rmaplab.cpu.userland import Bounds, Userland
-from rmaplab.errors import SyscallError
+from rmaplab.errors import BoundReached, SyscallError
 from rmaplab.harmless import printable
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.system import System, boot
@@ -31,7 +32,7 @@ from rmaplab.units import PAGE_SIZE
 
 NS = 10**9
 PROBE_RAM = "64M"
-WAITS = "waits for ever"
+WAITS, BOUND = "waits for ever", "ended"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ Watch = Callable[[System, Userland], None]
 def execute(
     kernel: str, box: Box, asked: Asked, streams: Sequence[int] = (0, 1, 2), watch: Watch | None = None
 ) -> Executed:
-    """Run it to its end; then all that can be recounted is, and the reverse map is laid beside the judge. `streams` are the host's descriptors that it has as 0, 1, 2. Raises UsageError: there is no such program, or a bound is reached."""
+    """Run it to its end; then all that can be recounted is, and the reverse map is laid beside the judge. `streams` are the host's descriptors that it has as 0, 1, 2. Raises UsageError: there is no such program."""
     system = boot(kernel, box)
     userland = Userland(
         system,
@@ -116,7 +117,10 @@ def execute(
     began, ends, left_out = time.perf_counter(), [MemoryUse(0, 0, {}, 0)], list[str]()
     userland.at_end = lambda: ends.__setitem__(0, peak.now())
     try:
-        end, why = run_to_the_end(System.run, system)
+        try:
+            end, why = run_to_the_end(System.run, system)
+        except BoundReached as failure:
+            end, why = BOUND, str(failure)
         if end == OK and init.ended is None:
             end, why = WAITS, "every thread sleeps, and nobody is left to wake one"
         wall_s = time.perf_counter() - began
@@ -149,7 +153,7 @@ def _told(
         kernel=system.spec.name,
         design=k.design.name,
         hardware=hardware_as_json(system),
-        program=" ".join(word.decode(errors="replace") for word in asked.arguments),
+        program=shlex.join(word.decode(errors="replace") for word in asked.arguments),
         outcome=signal_name(fatal) if outcome == OK and fatal else outcome,
         status=None if init.ended is None else userland.status(init),
         why=end[1],
@@ -197,7 +201,7 @@ def width_of(asked: Asked, kernel: str) -> int:
         program = find_program(system.kernel, tree, process, path, arguments, environment)
         close_program(system.kernel, program)
     except SyscallError as failure:
-        raise no_program(arguments[0], failure) from None
+        raise no_program(arguments[0], failure, asked.cwd) from None
     finally:
         tree.close()
         system.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from rmaplab.calls.table import CALLS, RANGE, Call, Returns
 from rmaplab.lab.replay.plan import LoggedTask, Planner
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
@@ -263,22 +264,25 @@ def _used(place: int, nr_bytes: int) -> Callable[[Planner, LoggedCall, LoggedTas
     return plan_it
 
 
+def _is_about_a_range(row: Call) -> bool:
+    """Whether a call says no more than a stretch of addresses and perhaps a word about it."""
+    return row.arguments[:2] == RANGE and len(row.arguments) <= 3 and row.returns in (Returns.NOTHING, Returns.RESIDENT)
+
+
 MEMORY: dict[str, Callable[[Planner, LoggedCall, LoggedTask], None]] = {
+    **{
+        row.name: _about_a_range(row.name, *range(2, len(row.arguments)))
+        for row in CALLS.values()
+        if _is_about_a_range(row)
+    },
     "mmap": plan_mmap,
     "mmap2": plan_mmap,
     "munmap": plan_munmap,
     "mprotect": plan_mprotect,
     "mremap": plan_mremap,
     "brk": plan_brk,
-    "madvise": _about_a_range("madvise", 2),
-    "mlock": _about_a_range("mlock"),
-    "mlock2": _about_a_range("mlock2", 2),
-    "munlock": _about_a_range("munlock"),
     "mlockall": _mlockall("mlockall"),
     "munlockall": _mlockall("munlockall"),
-    "msync": _about_a_range("msync", 2),
-    "mincore": _about_a_range("mincore"),
-    "mseal": _about_a_range("mseal", 2),
     "mbind": plan_mbind,
     "remap_file_pages": plan_remap_file_pages,
     "prctl": plan_prctl,

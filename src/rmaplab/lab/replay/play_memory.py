@@ -2,8 +2,10 @@
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from rmaplab.calls.table import CALLS
 from rmaplab.calls.task import Task
 from rmaplab.errors import SyscallError
 from rmaplab.lab.replay.places import RegionPiece
@@ -104,32 +106,15 @@ class MemoryPlayer(Playing):
         for address, length in self._stretches(pieces):
             call(address, length, *about)
 
-    def _madvise(self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], advice: int) -> None:
-        self._ranges(task.madvise, pieces, advice)
-
-    def _mlock(self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...]) -> None:
-        self._ranges(task.mlock, pieces)
-
-    def _mlock2(self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], flags: int) -> None:
-        self._ranges(task.mlock2, pieces, flags)
-
-    def _munlock(self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...]) -> None:
-        self._ranges(task.munlock, pieces)
+    def _ranged(self, call: str, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], *about: int) -> None:
+        """A call that is no more than its row in the table of calls."""
+        self._ranges(partial(CALLS[call].method, task), pieces, *about)
 
     def _mlockall(self, task: Task, step: ReplayStep, flags: int) -> None:
         task.mlockall(flags)
 
     def _munlockall(self, task: Task, step: ReplayStep) -> None:
         task.munlockall()
-
-    def _msync(self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], flags: int) -> None:
-        self._ranges(task.msync, pieces, flags)
-
-    def _mincore(self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...]) -> None:
-        self._ranges(task.mincore, pieces)
-
-    def _mseal(self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], flags: int) -> None:
-        self._ranges(task.mseal, pieces, flags)
 
     def _mbind(
         self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], mode: int, nodes: int, flags: int

@@ -15,6 +15,7 @@ What of memory is touched strace does not tell. Three assumptions:
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from rmaplab.errors import OomKilled, Oops, SegmentationFault, SyscallError, UsageError
 from rmaplab.kernels.system import System
@@ -39,7 +40,8 @@ class LogPlayer(MemoryPlayer, FilePlayer, ProcessPlayer):
         self.line = 0
         """Plan the log: where it is, or had to stop."""
         self._do: dict[str, Callable[..., None]] = {
-            name: getattr(self, f"_{name}") for name in {step.call for step in plan.steps}
+            name: getattr(self, f"_{name}", None) or partial(self._ranged, name)
+            for name in {step.call for step in plan.steps}
         }
 
     def play(self, after: Callable[[], None]) -> None:
