@@ -28,7 +28,7 @@ int main(int n, char **words) {
 def run(*words: str, stdin: str = "", code: int) -> tuple[str, str]:
     """(stdout, stderr) of the command, which ends with `code`."""
     done = subprocess.run(
-        [*COMMAND, "exec", *words], input=stdin, capture_output=True, text=True, env=environment(), check=False
+        [*COMMAND, "exec", *words], input=stdin, capture_output=True, text=True, env=environment(), check=False, cwd="/"
     )
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr
@@ -101,7 +101,9 @@ def test_one_kernel_may_be_compared(program: tuple[str, ...]) -> None:
 def test_without_the_engine_it_is_one_line(program: tuple[str, ...]) -> None:
     """Which says what to install."""
     code = "import sys; sys.modules['unicorn'] = None; from rmaplab.cli import main; main(['exec', '--', 'true'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False, cwd="/"
+    )
     assert done.returncode == 2
     assert "pip install '.[exec]'" in done.stderr
     assert done.stderr.count("\n") == 1
