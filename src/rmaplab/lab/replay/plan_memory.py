@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from rmaplab.calls.table import CALLS, RANGE, Call, Returns
+from rmaplab.calls.words import FlagsKind, NumberKind, ProtKind
 from rmaplab.lab.replay.plan import LoggedTask, Planner
 from rmaplab.objects.flags import (
     MAP_ANONYMOUS,
@@ -265,8 +266,10 @@ def _used(place: int, nr_bytes: int) -> Callable[[Planner, LoggedCall, LoggedTas
 
 
 def _is_about_a_range(row: Call) -> bool:
-    """Whether a call says no more than a stretch of addresses and perhaps a word about it."""
-    return row.arguments[:2] == RANGE and len(row.arguments) <= 3 and row.returns in (Returns.NOTHING, Returns.RESIDENT)
+    """Whether a call says no more than a stretch of addresses and perhaps a number about it."""
+    about = row.arguments[2:]
+    numbers = len(about) <= 1 and all(isinstance(each.kind, NumberKind | FlagsKind | ProtKind) for each in about)
+    return row.arguments[:2] == RANGE and numbers and row.returns in (Returns.NOTHING, Returns.RESIDENT)
 
 
 MEMORY: dict[str, Callable[[Planner, LoggedCall, LoggedTask], None]] = {
