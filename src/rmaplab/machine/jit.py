@@ -89,6 +89,7 @@ def callback(signature: str, function: Callable[..., Any]) -> Any:
     """`function` as machine code that C may call, with its `address`; it is to be kept as long as that is used. Compiled once, cached as kernels are."""
     import numba  # noqa: PLC0415
 
+    _wake_all()  # it may call what is inlined into it
     try:
         made: Any = numba.cfunc(signature, cache=True)(function)
         where = made._cache.cache_path  # noqa: SLF001  (there is no other way to ask)
