@@ -42,17 +42,8 @@ BURST_BLOCKS = 25_000
 SAVED_UP_NS = 20_000
 CALL_BYTES = 2
 """Of `syscall` and of `int 0x80`: a call is made again from there."""
-DIVIDE, DEBUG, BREAKPOINT, INVALID_OPCODE, GENERAL_PROTECTION, PAGE_FAULT, FLOATING, ALIGNMENT, SIMD = (
-    0,
-    1,
-    3,
-    6,
-    13,
-    14,
-    16,
-    17,
-    19,
-)
+DIVIDE, DEBUG, BREAKPOINT, INVALID_OPCODE, GENERAL_PROTECTION, PAGE_FAULT = 0, 1, 3, 6, 13, 14
+FLOATING, ALIGNMENT, SIMD = 16, 17, 19
 FIRST_OF_SOFTWARE, FROM_THE_IDT = 32, 2
 """Vectors that the CPU itself does not raise; an error code that names a gate."""
 WAS_PRESENT, ON_WRITE, USER_MODE, ON_FETCH = 1, 2, 4, 16

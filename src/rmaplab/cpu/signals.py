@@ -15,7 +15,7 @@ import errno
 import struct
 
 from rmaplab.calls.task import ProgramExit
-from rmaplab.cpu.pending import SignalInfo
+from rmaplab.cpu.pending import PendingSignals, SignalInfo
 from rmaplab.cpu.process import (
     SA_NODEFER,
     SA_ONSTACK,
@@ -33,19 +33,7 @@ from rmaplab.cpu.robust import exit_robust_list
 from rmaplab.cpu.thread import SS_DISABLE, Thread
 from rmaplab.errors import SyscallError
 
-SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGUSR1, SIGSEGV = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    9,
-    10,
-    11,
-)
+SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGUSR1, SIGSEGV = range(1, 12)
 SIGUSR2, SIGPIPE, SIGALRM, SIGTERM = 12, 13, 14, 15
 FRAME_BYTES = 2048
 """More than any frame has."""
@@ -55,58 +43,45 @@ SI_USER, SI_KERNEL, SI_TKILL = 0, 0x80, -6
 SEGV_MAPERR, SEGV_ACCERR = 1, 2
 RED_ZONE = 128
 SS_ONSTACK = 1
-UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS = 1, 2, 4
+UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS = 2, 4
 FAULTS = (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP)
 MOST_FRAMES = 256
 FLAGS_OF_USERS = 0x50DD5
 """FIX_EFLAGS: what of the flags a frame may set."""
 
 ORDER64 = (
-    "r8",
-    "r9",
-    "r10",
-    "r11",
-    "r12",
-    "r13",
-    "r14",
-    "r15",
-    "rdi",
-    "rsi",
-    "rbp",
-    "rbx",
-    "rdx",
-    "rax",
-    "rcx",
-    "sp",
-    "pc",
-    "flags",
-)
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rdi", "rsi", "rbp", "rbx", "rdx", "rax", "rcx", "sp", "pc", "flags",
+)  # fmt: skip
 ORDER32 = ("gs", "fs", "es", "ds", "edi", "esi", "ebp", "sp", "ebx", "edx", "ecx", "eax")
 
 
-def next_signal(thread: Thread) -> SignalInfo | None:
-    """The signal that comes next, taken off; faults come before others, else the lowest number does."""
+def _choose(thread: Thread) -> tuple[PendingSignals, int] | None:
+    """Which signal comes next: the thread's own before its process's, faults before others, else the lowest number."""
     for pending in (thread.pending, thread.process.pending):
         ready = [number for number in pending if not thread.mask >> (number - 1) & 1 or number in (SIGKILL, SIGSTOP)]
         if ready:
-            info = pending.take(min(ready, key=lambda number: (number not in FAULTS, number)))
-            thread.process.has_taken(info.number)
-            return info
+            return pending, min(ready, key=lambda number: (number not in FAULTS, number))
     return None
+
+
+def next_signal(thread: Thread) -> SignalInfo | None:
+    """The signal that comes next, taken off."""
+    chosen = _choose(thread)
+    if chosen is None:
+        return None
+    pending, number = chosen
+    info = pending.take(number)
+    thread.process.has_taken(number)
+    return info
 
 
 def is_made_again(thread: Thread) -> bool:
     """Whether an interrupted call is made again: the next signal's handler wants that, or there is none to run."""
-    process = thread.process
-    ready = [
-        n
-        for pending in (thread.pending, process.pending)
-        for n in pending
-        if not thread.mask >> (n - 1) & 1 and not process.ignores(n)
-    ]
-    if not ready:
+    while (chosen := _choose(thread)) is not None and thread.process.ignores(chosen[1]):
+        next_signal(thread)  # nothing comes of it
+    if chosen is None:
         return True
-    action = process.action(min(ready))
+    action = thread.process.action(chosen[1])
     return action.handler == SIG_DFL or bool(action.flags & SA_RESTART)
 
 
