@@ -228,12 +228,12 @@ def _map_segment(thread: Thread, segment: LoadSegment, file: File, bias: int) ->
 def _stack(thread: Thread, program: Program, top: int, bias: int, base: int) -> int:
     """setup_arg_pages, create_elf_tables: the stack pointer."""
     abi, image, userland = program.abi, program.image, thread.userland
-    strings, at = bytearray(), top - abi.word  # built downwards from the top
+    strings, at = list[bytes](), top - abi.word  # built downwards from the top
 
     def push(text: bytes) -> int:
         nonlocal at
         at -= len(text)
-        strings[:0] = text
+        strings.append(text)
         return at
 
     name = push(program.path + b"\0")
@@ -250,7 +250,7 @@ def _stack(thread: Thread, program: Program, top: int, bias: int, base: int) -> 
     words = (len(arguments), *arguments, 0, *environment, 0, *auxiliary)
     sp = (at - len(words) * abi.word) & -16
     table = abi.words(*words)
-    whole = table + bytes(at - sp - len(table)) + bytes(strings) + bytes(abi.word)
+    whole = table + bytes(at - sp - len(table)) + b"".join(reversed(strings)) + bytes(abi.word)
     start = sp & -PAGE_SIZE
     prot = PROT_READ | PROT_WRITE | (PROT_EXEC if image.executable_stack else 0)
     flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN
