@@ -20,10 +20,7 @@ class Abi:
     letter: str
     """Of struct: an unsigned word."""
     platform: bytes
-    signal_frame_is_rt: bool
     hwcap: int
-    dynamic_base_thirds: int = 2
-    """A position-independent program begins at so many thirds of the address space (ELF_ET_DYN_BASE)."""
 
     def words(self, *values: int) -> bytes:
         """Unsigned words, as many as there are."""
@@ -69,6 +66,6 @@ def int32(value: int) -> int:
 
 
 HWCAP = 0x0783_FBFF  # CPUID 1, EDX: FPU to SSE2, no SYSENTER
-X86_64 = Abi(64, 8, "Q", b"x86_64", signal_frame_is_rt=True, hwcap=HWCAP)
-I386 = Abi(32, 4, "I", b"i686", signal_frame_is_rt=False, hwcap=HWCAP)
+X86_64 = Abi(64, 8, "Q", b"x86_64", HWCAP)
+I386 = Abi(32, 4, "I", b"i686", HWCAP)
 ABIS = {64: X86_64, 32: I386}

@@ -33,7 +33,7 @@ class Trap(IntEnum):
 
 
 class AccessKind(IntEnum):
-    """What a fault is about."""
+    """What a fault is about; the numbers are Unicorn's (UC_MEM_READ and so on)."""
 
     READ = 16
     WRITE = 17

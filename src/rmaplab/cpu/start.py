@@ -42,9 +42,10 @@ NOT_SHOWN = ("/tmp/", "/var/tmp/", "/dev/", "/proc/", "/sys/", "/run/")  # noqa:
 
 def start(userland: Userland, arguments: list[bytes], environment: list[bytes], *, cwd: str = "/") -> Process:
     """A first process that runs the program arguments[0], by PATH if no slash is in it, in the directory `cwd`. Raises UsageError: there is none, or it cannot be run."""
-    for module in CALL_MODULES:
-        import_module(f"rmaplab.cpu.syscalls.{module}")
-    userland.calls = {bits: table(bits) for bits in userland.widths}
+    if not userland.calls:
+        for module in CALL_MODULES:
+            import_module(f"rmaplab.cpu.syscalls.{module}")
+        userland.calls = {bits: table(bits) for bits in userland.widths}
     task = userland.system.spawn(None, root=True)
     process = Process(task.pid, None, ABIS[userland.widths[0]])
     enter(userland.tree, process, cwd)

@@ -22,25 +22,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from rmaplab.cpu.engine import AccessKind, Trap
 from rmaplab.machine.entries import ACCESSED, DIRTY, PFN_MASK, PRESENT, RW, USER
 from rmaplab.machine.jit import callback, inline
+from rmaplab.objects.flags import PROT_EXEC, PROT_READ, PROT_WRITE
 
 # which control word is what
-TRAP, VECTOR, ADDRESS, ACCESS, STALE = 0, 1, 2, 3, 4
-BLOCKS, LIMIT, FILLS = 5, 6, 7
-RAM, PGD, LEVELS, BITS, ENGINE_STOP, SUMS = 8, 9, 10, 11, 12, 13
-KERNEL_PAGE, KERNEL_FRAME, NR_FRAMES, WIDE, SCRIBBLED = 14, 15, 16, 17, 18
-NR_RANGES, RUN_AT, WRITTEN_AT, TSC, CYCLES, WRITE_REGISTER, LOW_HALF, HIGH_HALF, HALF = (
-    19,
-    20,
-    21,
-    22,
-    23,
-    24,
-    25,
-    26,
-    27,
-)
+TRAP, VECTOR, ADDRESS, ACCESS, STALE, BLOCKS, LIMIT = range(7)
+RAM, PGD, LEVELS, BITS, ENGINE_STOP, SUMS = range(8, 14)
+KERNEL_PAGE, KERNEL_FRAME, NR_FRAMES, WIDE, SCRIBBLED = range(14, 19)
+NR_RANGES, RUN_AT, WRITTEN_AT, TSC, CYCLES, WRITE_REGISTER, LOW_HALF, HIGH_HALF, HALF = range(19, 28)
 """TSC: what RDTSC reads when a turn begins. CYCLES: of ten basic blocks. LOW_HALF, HIGH_HALF: the registers that it is read into; HALF: a place for each."""
 RANGES = 32
 """RANGES on: start, end of each."""
@@ -51,9 +42,8 @@ ANYWHERE = -1
 
 CODE_IS_OLD, ENTRY_IS_OLD = 1, 2
 """STALE: what was translated, or what the TLB has of it, is not what is there."""
-SLICE, SYSCALL, FAULT, EXCEPTION = 0, 1, 2, 3
-READ, WRITE, FETCH = 16, 17, 18
-PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
+SLICE, SYSCALL, FAULT, EXCEPTION = map(int, Trap)
+READ, WRITE, FETCH = map(int, AccessKind)
 SYSCALL_VECTOR = 0x80
 BLOCKS_A_TSC = 8
 """RDTSC takes as long as so many basic blocks (some 80 cycles of a Pentium 4): who waits by it gets on."""
@@ -159,7 +149,6 @@ def is_what_it_was(control: Any, pfn: int) -> bool:
 
 def fill(engine: Any, address: int, kind: int, result: Any, control: Any) -> bool:
     """A TLB entry for `address`, from the page tables, which get their accessed and dirty bits; False: the access is a fault."""
-    control[FILLS] += 1
     if address & -4096 == control[KERNEL_PAGE]:
         result[0] = control[KERNEL_FRAME] << 12
         result[1] = (result[1] & ~0xFFFFFFFF) | PROT_READ | PROT_EXEC

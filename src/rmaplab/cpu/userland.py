@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
+from rmaplab.cpu.abi import NS
 from rmaplab.cpu.engine import CpuEngine, Space
 from rmaplab.cpu.files.streams import OutputLimit
 from rmaplab.cpu.files.tree import FileTree
 from rmaplab.cpu.pending import SignalInfo
 from rmaplab.cpu.process import SA_NOCLDWAIT, SIG_IGN, SIGCHLD, MemberThread, Process
-from rmaplab.cpu.syscalls.registry import NAMES, table
+from rmaplab.cpu.syscalls.registry import NAMES
 from rmaplab.cpu.unicorn_engine import UnicornEngine
 from rmaplab.cpu.waiting import ALL, WaitQueue
 from rmaplab.errors import BoundReached
@@ -29,7 +30,6 @@ from rmaplab.objects.mm_types import MmStruct
 NS_A_BLOCK = 4
 """User time: believed, some five instructions at 2.4 GHz."""
 CYCLES_A_US = 2400
-NS = 10**9
 RELEASE = "6.18.0"
 MOST_SECONDS = 1 << 31
 """Of simulated time: cycles since boot, and nanoseconds since 1970, are words of 64 bits."""
@@ -66,7 +66,8 @@ class Userland:
         self.widths = (64,) if self.kernel.machine.paging.word_bytes == 8 else (32,)
         self.loaders_lie_with_mmap = bool(system.figure("exec_loaders_lie_with_mmap"))
         self.extra_stack_bytes = system.figure("exec_extra_stack_bytes")
-        self.calls: dict[int, dict[int, Callable[..., int]]] = {bits: table(bits) for bits in self.widths}
+        self.calls: dict[int, dict[int, Callable[..., int]]] = {}
+        """System calls by width and number, once a program has begun (start.py)."""
         self.processes: dict[int, Process] = {}
         self.threads: dict[int, MemberThread] = {}
         self.init: Process | None = None
@@ -74,6 +75,7 @@ class Userland:
         self.unknown: Counter[str] = Counter()
         """Calls that were answered with ENOSYS, by name."""
         self.reasons: dict[str, str] = {}
+        """Why, of those that are known, and of which something was asked that is not modelled."""
         self.deaths: list[tuple[int, bytes, SignalInfo]] = []
         """Processes that a signal has ended: pid, name, which."""
         self.at_end: Callable[[], None] | None = None
@@ -101,7 +103,7 @@ class Userland:
     # -- processes come and go ------------------------------------------------------------------------------------------
 
     def one_more(self) -> None:
-        """A task is about to be made. Raises UsageError: there are too many, zombies among them."""
+        """A task is about to be made. Raises BoundReached: there are too many, zombies among them."""
         if len(self.kernel.tasks) >= self.bounds.processes:
             most = self.bounds.processes
             raise BoundReached(f"the program has more than {most} processes and threads: try --processes with more")
@@ -263,7 +265,7 @@ class Userland:
             space.version += 1
 
     def user_code_ran(self, blocks: int) -> None:
-        """So many basic blocks more. Raises UsageError when it is too much."""
+        """So many basic blocks more. Raises BoundReached when it is too much."""
         self.blocks += blocks
         if self.blocks > self.bounds.blocks:
             raise BoundReached(
@@ -272,7 +274,7 @@ class Userland:
         self.time_has_passed()
 
     def time_has_passed(self) -> None:
-        """Raises UsageError when it is too much."""
+        """Raises BoundReached when it is too much."""
         if self.kernel.machine.sched.now_ns >= self._ends_ns:
             raise BoundReached(
                 f"the programs have run for more than {self.longest_s} simulated seconds: try --seconds with more"

@@ -20,8 +20,6 @@ from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import parse_size
 
-NS = 10**9
-
 
 class SystemContents:
     """A system's files and programs."""
@@ -61,7 +59,7 @@ class SystemContents:
         """Start an unmodified Linux program, which runs when run() is called: its first task, to look into meanwhile and after. Its status is `task.exit_code`.
 
         `arguments` are its name, found by PATH, and what it is called with. It sees the directory `root` of the host, read-only, works in `cwd` of that, and has the host's
-        descriptors `streams` as 0, 1 and 2. The first one says root and seed for all. Programs have as many bits as the page tables. Needs rmaplab[exec]. Raises UsageError.
+        descriptors `streams` as 0, 1 and 2. The first one says root and seed for all. Programs have as many bits as the page tables. Needs the extra [exec]. Raises UsageError.
         """
         if type(self).executor is None:
             raise UsageError("programs run on a system that rmaplab.boot() has booted: import rmaplab, and boot there")

@@ -208,6 +208,8 @@ def _tell(rows: Sequence[Executed], outputs: Sequence[bytes]) -> None:
         if row.unknown_calls:
             told = ", ".join(f"{name} ({nr:,})" for name, nr in row.unknown_calls.items())
             click.echo(harmless(f"rmaplab: {who}answered with ENOSYS: {told}\n"), err=True, nl=False)
+        for name, why in row.not_modelled.items():
+            click.echo(harmless(f"rmaplab: {who}{name}: {why}\n"), err=True, nl=False)
         if row.left_out:
             click.echo(
                 f"rmaplab: {who}not written out: {', '.join(row.left_out[:5])}{' ...' if len(row.left_out) > 5 else ''}",

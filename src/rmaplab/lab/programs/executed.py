@@ -80,6 +80,8 @@ class Executed:
     in_vain: int
     swap: dict[str, int]
     unknown_calls: dict[str, int]
+    not_modelled: dict[str, str]
+    """Why, of those of them that are known."""
     deaths: list[dict[str, Any]]
     oom_killed: int
     time_s: dict[str, float]
@@ -166,6 +168,7 @@ def _told(
         in_vain=machine.ledger.in_vain,
         swap={"pages_in": machine.ledger.counts["pswpin"], "pages_out": machine.ledger.counts["pswpout"]},
         unknown_calls=dict(sorted(userland.unknown.items())),
+        not_modelled=dict(sorted(userland.reasons.items())),
         deaths=[
             {"pid": pid, "name": name.decode(errors="replace"), "signal": signal_name(info.number)}
             for pid, name, info in userland.deaths
