@@ -16,7 +16,7 @@ from rmaplab.units import format_size
 MOST_NAMES = 12
 """Names in a line of those that are counted; all of them are in the JSON."""
 CAPTION = (
-    "calls: of the program, made here. differ: came to something else than on the host; lost: about what is not there, for that.\n"
+    "calls: of the program, made here. differ: came to something else than on the host. lost: need what an earlier call that failed here should have made.\n"
     "VMAs: of all processes, at most and at the end. merges, splits: of VMAs. reverse map: the design's objects and what it adds to VMAs and mms, at most."
 )
 

@@ -121,7 +121,7 @@ def _lines(file: gzip.GzipFile | IO[bytes], name: str) -> Iterator[str]:
     while raw := file.readline(LONGEST_LINE + 1):
         nr, nr_bytes = nr + 1, nr_bytes + len(raw)
         if len(raw) > LONGEST_LINE:
-            raise UsageError(f"{name}:{nr}: a line of more than {LONGEST_LINE:,} bytes is none of strace's; {HOW}")
+            raise UsageError(f"{name}:{nr}: a line of more than {LONGEST_LINE:,} bytes, which strace does not write; {HOW}")
         if nr > MOST_LINES or nr_bytes > MOST_BYTES:
             raise UsageError(f"{name} has more than {MOST_LINES:,} lines, or {MOST_BYTES:,} bytes: record less at once")
         yield raw.decode("utf-8", "surrogateescape").rstrip("\n")
@@ -197,7 +197,7 @@ class _LogReader:
         gap = " " if begun[1].endswith(",") else ""
         call = _CALL.match(f"{name}({begun[1]}{gap}{rest.lstrip()}")
         if call is None:
-            self.log.wonder(f"{name}, resumed in words that are none of strace's")
+            self.log.wonder(f"{name}, resumed in words that strace does not print")
         else:
             self._returned(pid, name, call[2], call[3], begun[2])
 
@@ -244,7 +244,7 @@ class _LogReader:
         elif (mode := _OTHER_MODE.fullmatch(rest)) is not None:
             self.log.wonder(f"a program of {printable(mode[1])}")
         else:
-            self.log.wonder("a line that is none of strace's")
+            self.log.wonder("a line that strace does not print")
             return
         self.understood += 1
 

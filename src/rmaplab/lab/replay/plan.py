@@ -19,7 +19,7 @@ from rmaplab.workloads.strace_log import Log, LoggedCall
 from rmaplab.workloads.strace_words import BadWord, split
 
 MOST_COPIED = 20_000_000
-"""Stretches and descriptors that forks may copy, all in all: one of 65,530 mappings (max_map_count) three hundred times."""
+"""Stretches and descriptors that forks may copy, in all: one of 65,530 mappings (max_map_count) three hundred times."""
 MOST_FILES = 200_000
 
 
