@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rmaplab.errors import UsageError
-from rmaplab.units import PAGE_SIZE, format_size, page_align, parse_size, typed_size
+from rmaplab.units import PAGE_SIZE, format_number, format_size, page_align, parse_size, typed_size
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -89,3 +89,10 @@ def test_typed_sizes() -> None:
         "1536M",
         "4G",
     ]
+
+
+def test_one_is_no_plural() -> None:
+    said = [format_number(nr, noun) for nr in (0, 1, 1200) for noun in ("call", "process", "entry")]
+    assert said == [
+        "0 calls", "0 processes", "0 entries", "1 call", "1 process", "1 entry", "1,200 calls", "1,200 processes", "1,200 entries",
+    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Sizes as people type and read them: "512M" and "1.5 GiB"."""
+"""Sizes and numbers as people type and read them: "512M", "1.5 GiB", "1,024 VMAs"."""
 
 import re
 
@@ -40,6 +40,13 @@ def typed_size(nr_bytes: int) -> str:
         if nr_bytes and nr_bytes % (1 << power) == 0:
             return f"{nr_bytes >> power}{unit}"
     return str(nr_bytes)
+
+
+def format_number(nr: int, noun: str) -> str:
+    """How many of what: "1 process", "2,000 entries"."""
+    if nr != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("try") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{nr:,} {noun}"
 
 
 def page_align(nr_bytes: int) -> int:

@@ -40,11 +40,11 @@ def test_the_table_and_what_differs() -> None:
     """Kernels of which the same is to be said stand in one line."""
     plan, rows = replayed("2.6.2", "2.6.7", "6.18")
     said = plain(ReplayReport(rows, plan, "a\x1b[31m.log").text())
-    assert "a\\x1b[31m.log: 5 calls of 1 processes and threads" in said
+    assert "a\\x1b[31m.log: 5 calls of 1 process, on" in said
     assert "2.6.2, 2.6.7: memfd_create: ok on the host, ENOSYS here (once)" in said
     assert "2.6.2, 2.6.7: munmap: lost, it is about what is not there (once)" in said
     assert "not understood: new_call 1" in said
-    assert "passed over, nobody's memory: 1 calls (getpid 1)" in said
+    assert "passed over, nobody's memory: 1 call (getpid 1)" in said
     (line,) = (line.split() for line in said.splitlines() if line.startswith(" 6.18"))
     assert line[:6] == ["6.18", "anon_vma_chain", "5", "0", "0", "0"]
 

@@ -19,7 +19,7 @@ from rmaplab.machine.arrays import I64
 from rmaplab.report.census_totals import memory_text, objects_text, size, titled
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, new_table
-from rmaplab.units import format_size
+from rmaplab.units import format_number, format_size
 
 COUNTS = {
     "processes": "process", "trees": "fork tree", "vmas": "VMA", "anon_vmas": "anon_vma", "chains": "anon_vma_chain"
@@ -122,14 +122,10 @@ def _more(left_out: int) -> str:
 
 def _totals_line(census: Census, mms: I64 | None) -> str:
     totals, whose = census.totals(mms), "All that was seen" if mms is None else "These"
-    parts = [_many(nr, one) for name, one in COUNTS.items() if (nr := totals[name]) is not None]
+    parts = [format_number(nr, one) for name, one in COUNTS.items() if (nr := totals[name]) is not None]
     sizes = (("rmap_bytes", "rmap"), ("page_tables_bytes", "page tables"))
     parts += [f"{size(totals[name])} of {what}" for name, what in sizes if totals[name] is not None]
     return f"{whose}: {', '.join(parts)}"
-
-
-def _many(nr: int, one: str) -> str:
-    return f"{nr:,} {one}" if nr == 1 else f"{nr:,} {one}{'es' if one.endswith('s') else 's'}"
 
 
 def _cells(row: CensusRow, *, trees: bool) -> list[str]:

@@ -11,7 +11,7 @@ from rmaplab.lab.replay.plan import Plan
 from rmaplab.lab.replay.run import OK, ReplayResult
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Prose, Table, new_table
-from rmaplab.units import format_size
+from rmaplab.units import format_number, format_size
 
 MOST_NAMES = 12
 """Names in a line of those that are counted; all of them are in the JSON."""
@@ -58,8 +58,11 @@ class ReplayReport(Report[ReplayResult]):
 def _table(rows: Sequence[ReplayResult], name: str, plan: Plan) -> Table:
     first = rows[0]
     ram, arch = format_size(first.hardware["ram_bytes"]), first.hardware["arch"]
+    calls, who = format_number(plan.nr_calls, "call"), format_number(plan.nr_processes, "process")
+    if any(plan.threads):
+        who = f"{plan.nr_processes:,} processes and threads"
     table = new_table(
-        f"{printable(name)}: {plan.nr_calls:,} calls of {plan.nr_processes:,} processes and threads, on {arch} with {ram} of RAM; touched: {first.touch}",
+        f"{printable(name)}: {calls} of {who}, on {arch} with {ram} of RAM; touched: {first.touch}",
         "kernel|design|>calls|>differ|>lost|>forks|>faults|>processes|>VMAs|>at the end|>merges|>splits|>page tables|>reverse map|_objects|>wall",
         caption=CAPTION,
         leave_out="wall|at the end|objects|splits|lost|processes|design",
@@ -142,7 +145,7 @@ def _misunderstood(plan: Plan) -> list[str]:
         lines.append(f"not understood: {_counted(plan.misunderstood.most_common())}")
     if plan.passed:
         lines.append(
-            f"passed over, nobody's memory: {plan.passed.total():,} calls ({_counted(plan.passed.most_common(), 5)})"
+            f"passed over, nobody's memory: {format_number(plan.passed.total(), 'call')} ({_counted(plan.passed.most_common(), 5)})"
         )
     return lines
 

@@ -121,7 +121,9 @@ def _lines(file: gzip.GzipFile | IO[bytes], name: str) -> Iterator[str]:
     while raw := file.readline(LONGEST_LINE + 1):
         nr, nr_bytes = nr + 1, nr_bytes + len(raw)
         if len(raw) > LONGEST_LINE:
-            raise UsageError(f"{name}:{nr}: a line of more than {LONGEST_LINE:,} bytes, which strace does not write; {HOW}")
+            raise UsageError(
+                f"{name}:{nr}: a line of more than {LONGEST_LINE:,} bytes, which strace does not write; {HOW}"
+            )
         if nr > MOST_LINES or nr_bytes > MOST_BYTES:
             raise UsageError(f"{name} has more than {MOST_LINES:,} lines, or {MOST_BYTES:,} bytes: record less at once")
         yield raw.decode("utf-8", "surrogateescape").rstrip("\n")

@@ -13,7 +13,7 @@ from rmaplab.lab.explain.picture import Page
 from rmaplab.lab.explain.stage import Cost, Scene, Stage, listed, where
 from rmaplab.machine.entries import RW
 from rmaplab.objects.flags import MREMAP_FIXED, MREMAP_MAYMOVE
-from rmaplab.units import PAGE_SIZE
+from rmaplab.units import PAGE_SIZE, format_number
 
 NR_PAGES = 4
 LENGTH = NR_PAGES * PAGE_SIZE
@@ -103,11 +103,11 @@ def _begin(stage: Stage, texts: list[bytes]) -> tuple[Task, int, Scene]:
 
     address, cost = stage.call(run)
     writes = "".join(f", write({address + i * PAGE_SIZE:#x}, {_quoted(text)})" for i, text in enumerate(texts))
-    said = [f"{_nr(cost.counts['anon_fault'], 'write fault')}, {_nr(len(texts), 'new page')}."]
+    said = [f"{format_number(cost.counts['anon_fault'], 'write fault')}, {format_number(len(texts), 'new page')}."]
     page = stage.page(task, address)
     if page.nr_pagevec:
         said.append(
-            f"Frame {page.pfn} has count {page.references} and {_nr(page.nr_entries, 'entry')}: a new page waits in a pagevec of "
+            f"Frame {page.pfn} has count {page.references} and {format_number(page.nr_entries, 'entry')}: a new page waits in a pagevec of "
             "its CPU for its place on the LRU, and the pagevec holds a reference until it is full or drained."
         )
     title = f"pid {task.pid}: mmap({LENGTH // 1024}K) = {address:#x}{writes}"
@@ -120,10 +120,12 @@ def _fork(stage: Stage, parent: Task, address: int) -> tuple[Task, Scene]:
     after, copied = stage.entries(parent), stage.entries(child)
     counts = cost.counts
     frames = "no page" if {e.pfn for e in copied} <= {e.pfn for e in before} else "pages too"
-    what = f"{_nr(counts['vma_copy'], 'VMA')} and {_nr(counts['pte_copy'], 'page-table entry')}"
-    said = [f"Copied: {what}, into {_nr(counts['table_alloc'], 'new page-table frame')}; {frames}."]
+    what = f"{format_number(counts['vma_copy'], 'VMA')} and {format_number(counts['pte_copy'], 'page-table entry')}"
+    said = [f"Copied: {what}, into {format_number(counts['table_alloc'], 'new page-table frame')}; {frames}."]
     lost = sum(bool(old.flags & ~new.flags & RW) for old, new in zip(before, after, strict=True))
-    said.append(f"{_nr(lost, 'entry')} of the parent lost W." if lost else "The parent's entries had no W to lose.")
+    said.append(
+        f"{format_number(lost, 'entry')} of the parent lost W." if lost else "The parent's entries had no W to lose."
+    )
     if not any(entry.flags & RW for entry in after + copied):
         said.append("No entry has W now, on either side: the next write faults, whoever makes it.")
     said.append(_upkeep(cost))
@@ -134,7 +136,9 @@ def _fork(stage: Stage, parent: Task, address: int) -> tuple[Task, Scene]:
 def _upkeep(cost: Cost) -> str:
     """What keeping the reverse map took, as far as it is countable."""
     grown = [
-        f"{_nr(new - old, name + ' object')} of {size} bytes" for name, size, old, new in cost.objects if new > old
+        f"{format_number(new - old, name + ' object')} of {size} bytes"
+        for name, size, old, new in cost.objects
+        if new > old
     ]
     if grown:
         return f"The reverse map took {' and '.join(grown)}."
@@ -179,10 +183,10 @@ def _exit(stage: Stage, parent: Task, child: Task, address: int) -> Scene:
     _, cost = stage.call(run)
     drained = before - stage.kernel.lru_add.references().size
     said = [
-        f"Its entries are cleared first, then its tables go, then its VMAs. Cleared: {_nr(cost.counts['pte_zap'], 'entry')}."
+        f"Its entries are cleared first, then its tables go, then its VMAs. Cleared: {format_number(cost.counts['pte_zap'], 'entry')}."
     ]
     if drained:
-        said.append(f"exit also drains the pagevec of its CPU: {_nr(drained, 'reference')} gone.")
+        said.append(f"exit also drains the pagevec of its CPU: {format_number(drained, 'reference')} gone.")
     title = f"pid {child.pid}: exit(); pid {parent.pid}: wait()"
     return stage.step(title, said, cost, _pages(stage, [parent], address))
 
@@ -193,7 +197,9 @@ def _move(stage: Stage, parent: Task, child: Task, address: int) -> tuple[int, S
     flags = MREMAP_MAYMOVE | MREMAP_FIXED
     new, cost = stage.call(lambda: child.mremap(address, LENGTH, LENGTH, flags, target))
     now = [stage.pfn(child, new + i * PAGE_SIZE) for i in range(2)]
-    said = [f"Moved: {_nr(cost.counts['pte_move'], 'entry')}, from {address:x} to {new:x}, in pid {child.pid} only."]
+    said = [
+        f"Moved: {format_number(cost.counts['pte_move'], 'entry')}, from {address:x} to {new:x}, in pid {child.pid} only."
+    ]
     copies = [f"frame {a} to {b}" for a, b in zip(old, now, strict=True) if a != b]
     if copies:
         said.append(
@@ -211,18 +217,16 @@ def _move(stage: Stage, parent: Task, child: Task, address: int) -> tuple[int, S
 def _count_first(stage: Stage, pfns: list[int]) -> str:
     """What a good answer would cost: as many visits as there are mappings."""
     pages = [stage.page_of(pfn) for pfn in dict.fromkeys(pfns)]
-    return "The page tables say: " + ", ".join(f"frame {p.pfn} has {_nr(p.nr_entries, 'entry')}" for p in pages) + "."
+    return (
+        "The page tables say: "
+        + ", ".join(f"frame {p.pfn} has {format_number(p.nr_entries, 'entry')}" for p in pages)
+        + "."
+    )
 
 
 def _pages(stage: Stage, tasks: list[Task], address: int) -> list[int]:
     """The written pages of a story's memory, each once."""
     return stage.tracked_pages(tasks, address, LENGTH)
-
-
-def _nr(nr: int, noun: str) -> str:
-    if nr == 1:
-        return f"1 {noun}"
-    return f"{nr} {noun[:-1]}ies" if noun.endswith("try") else f"{nr} {noun}s"
 
 
 def _quoted(text: bytes) -> str:
