@@ -139,15 +139,10 @@ def run(nr: int, seed: int, lines: list[str]) -> Iterator[tuple[int, str]]:
 def main() -> None:
     """Replay as many as the first argument says."""
     nr, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    lines = [
-        line
-        for path in sorted(LOGS.glob("*.log.gz"))
-        for line in gzip.decompress(path.read_bytes()).decode().splitlines()
-    ]
     outcomes: Counter[str] = Counter()
     slowest, began = (0.0, 0), time.perf_counter()
     before = began
-    for number, outcome in run(nr, seed, lines):
+    for number, outcome in run(nr, seed, real_lines()):
         outcomes[outcome] += 1
         now = time.perf_counter()
         slowest, before = max(slowest, (now - before, number)), now
