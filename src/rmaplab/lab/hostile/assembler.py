@@ -106,13 +106,13 @@ class Assembler:
         self.set(RESULT, self._numbers["exit_group"])
         self.trap()
 
-    def forever(self, body: Callable[[], None]) -> None:
+    def forever(self, body: Callable[[], object]) -> None:
         """An endless loop."""
         start = len(self.code)
         body()
         self.code += b"\xe9" + struct.pack("<i", start - len(self.code) - 5)
 
-    def repeat(self, nr: int, body: Callable[[], None]) -> None:
+    def repeat(self, nr: int, body: Callable[[], object]) -> None:
         """A loop of `nr` rounds."""
         counter = self.place(struct.pack("<Q", nr))
         start = len(self.code)
@@ -120,7 +120,7 @@ class Assembler:
         self.code += (b"\xff\x0c\x25" if self.bits == 64 else b"\xff\x0d") + struct.pack("<I", counter)  # dec
         self._branch(0x85, start)
 
-    def if_zero(self, body: Callable[[], None]) -> None:
+    def if_zero(self, body: Callable[[], object]) -> None:
         """`body`, if the result register is 0."""
         self.code += b"\x48\x85\xc0" if self.bits == 64 else b"\x85\xc0"
         at = len(self.code)
@@ -128,7 +128,7 @@ class Assembler:
         body()
         self.code[at + 2 : at + 6] = struct.pack("<i", len(self.code) - at - 6)
 
-    def child(self, body: Callable[[], None], call: str = "fork", *arguments: int | KeptWord) -> KeptWord:
+    def child(self, body: Callable[[], object], call: str = "fork", *arguments: int | KeptWord) -> KeptWord:
         """A fork whose child runs `body` and exits: its number."""
         number = self.call(call, *arguments)
 
@@ -139,7 +139,7 @@ class Assembler:
         self.if_zero(lives)
         return number
 
-    def recurse(self, body: Callable[[], None]) -> None:
+    def recurse(self, body: Callable[[], object]) -> None:
         """A function that runs `body` and calls itself."""
         start = len(self.code)
         body()

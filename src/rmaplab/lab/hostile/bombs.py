@@ -2,8 +2,9 @@
 
 import random
 import struct
+from functools import partial
 
-from rmaplab.lab.hostile.assembler import CODE_AT, DATA_AT, Assembler, KeptWord
+from rmaplab.lab.hostile.assembler import CODE_AT, DATA_AT, Assembler
 from rmaplab.lab.hostile.wild import wild
 from rmaplab.units import PAGE_SIZE
 
@@ -36,11 +37,11 @@ def bombs(draw: random.Random, bits: int) -> bytes:
 
 
 def _forks(code: Assembler, _: random.Random) -> None:
-    code.forever(lambda: (code.call("fork"), None)[1])
+    code.forever(lambda: code.call("fork"))
 
 
 def _vforks(code: Assembler, draw: random.Random) -> None:
-    code.forever(lambda: (code.call("vfork"), code.call(draw.choice(("getpid", "sched_yield", "fork"))), None)[2])
+    code.forever(lambda: (code.call("vfork"), code.call(draw.choice(("getpid", "sched_yield", "fork")))))
 
 
 def _clones(code: Assembler, draw: random.Random) -> None:
@@ -62,9 +63,7 @@ def _clones(code: Assembler, draw: random.Random) -> None:
 
 def _threads(code: Assembler, draw: random.Random) -> None:
     stack = code.room(STACK_BYTES) + STACK_BYTES
-    code.forever(
-        lambda: (code.call("clone", 0x10F00 | draw.choice((0, 0x200000)), stack, 0, DATA_AT, DATA_AT), None)[1]
-    )
+    code.forever(lambda: code.call("clone", 0x10F00 | draw.choice((0, 0x200000)), stack, 0, DATA_AT, DATA_AT))
 
 
 def _eater(code: Assembler, draw: random.Random) -> None:
@@ -84,11 +83,7 @@ def _eater(code: Assembler, draw: random.Random) -> None:
 
 
 def _loop(code: Assembler, draw: random.Random) -> None:
-    code.forever(
-        draw.choice(
-            (lambda: None, lambda: (code.call("getppid"), None)[1], lambda: (code.call("sched_yield"), None)[1])
-        )
-    )
+    code.forever(draw.choice((lambda: None, lambda: code.call("getppid"), lambda: code.call("sched_yield"))))
 
 
 def _flood(code: Assembler, draw: random.Random) -> None:
@@ -97,8 +92,7 @@ def _flood(code: Assembler, draw: random.Random) -> None:
         lambda: (
             code.call("write", draw.choice((1, 2)), CODE_AT[code.bits], min(size, 64)),
             code.call("write", 1, DATA_AT, size),
-            None,
-        )[2]
+        )
     )
 
 
@@ -107,7 +101,7 @@ def _files(code: Assembler, draw: random.Random) -> None:
     name = code.place(b"/tmp/aaaaaaaa\0")
     if draw.random() < 0.5:
         made = code.call("open", name, 0x42, 0o600)
-        code.forever(lambda: (code.call("write", made, DATA_AT, draw.choice((64, PAGE_SIZE))), None)[1])
+        code.forever(lambda: code.call("write", made, DATA_AT, draw.choice((64, PAGE_SIZE))))
         return
     what = draw.choice(("creat", "mkdir", "open"))
 
@@ -161,7 +155,7 @@ def _garbage(code: Assembler, draw: random.Random) -> None:
         path = code.place(
             draw.choice((b"/tmp/x", b"/tmp", b"", b"/tmp/x/", b"/proc/self/exe", b"/dev/zero", b"/nothing")) + b"\0"
         )
-        code.child(lambda path=path: (code.call("execve", path, code.words(path, 0), 0), None)[1])  # type: ignore[misc]
+        code.child(partial(code.call, "execve", path, code.words(path, 0), 0))
         code.call("wait4", -1, 0, 0, 0)
     code.exit(0)
 
@@ -170,15 +164,14 @@ def _pipes(code: Assembler, draw: random.Random) -> None:
     """Descriptors without end; a pipe that nobody reads."""
     pair = code.room(8)
     if draw.random() < 0.5:
-        code.forever(lambda: (code.call(draw.choice(("pipe", "dup", "epoll_create1", "eventfd2")), pair, 0), None)[1])
+        code.forever(lambda: code.call(draw.choice(("pipe", "dup", "epoll_create1", "eventfd2")), pair, 0))
     code.call("pipe", pair)
-    code.set(0, KeptWord(pair + 4))
-    code.forever(lambda: (code.call("write", 4, DATA_AT, 1 << 20), None)[1])
+    code.forever(lambda: code.call("write", 4, DATA_AT, 1 << 20))
 
 
 def _zombies(code: Assembler, draw: random.Random) -> None:
     code.call("rt_sigaction", 17, code.words(draw.choice((0, 1)), 0, 0, 0, 0), 0, 8)
-    code.forever(lambda: (code.child(lambda: None), None)[1])
+    code.forever(lambda: code.child(lambda: None))
 
 
 def _maps(code: Assembler, draw: random.Random) -> None:
@@ -188,8 +181,7 @@ def _maps(code: Assembler, draw: random.Random) -> None:
         lambda: (
             code.call(mmap, 0, PAGE_SIZE, 1, 0x22, -1, 0),
             code.call(mmap, 0, PAGE_SIZE, draw.choice((3, 7)), 0x21, -1, 0),
-            None,
-        )[2]
+        )
     )
 
 

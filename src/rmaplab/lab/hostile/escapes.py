@@ -134,7 +134,7 @@ def escapes(draw: random.Random, bits: int, outside: bytes = b"/canary") -> byte
         elif what == 17:
             code.call("mknodat", at, path(), draw.choice((0o10666, 0o100666, 0o20666, 0o60666, 0o140666)), 0x103)
         else:
-            code.child(lambda: (code.call("execve", path(), code.words(0), 0), None)[1])
+            code.child(lambda: code.call("execve", path(), code.words(0), 0))
             code.call("wait4", -1, 0, 0, 0)
     code.exit(0)
     return code.elf()
