@@ -22,6 +22,7 @@ from rmaplab.cpu.userland import Userland
 from rmaplab.files import write_text
 from rmaplab.kernels.system import System
 from rmaplab.machine.runqueue import SchedEntity
+from rmaplab.mm.page_state import FAULTS
 from rmaplab.objects.task import TaskStruct
 from rmaplab.units import PAGE_SIZE
 
@@ -33,7 +34,7 @@ MOST_PIECES = 400_000
 MOST_SAMPLES = 5_000
 FIRST_PERIOD_NS = 100_000
 COUNTED = {
-    "faults": ("anon_fault", "zero_fault", "file_fault", "cow_copy", "cow_reuse"),
+    "faults": FAULTS,
     "reclaim": ("pgscan", "pgsteal", "pswpout", "pswpin"),
     "walks": ("visits", "in_vain"),
 }

@@ -15,12 +15,11 @@ from rmaplab.lab.replay.passed import PASSED
 from rmaplab.lab.replay.plan import Plan
 from rmaplab.lab.replay.plan_processes import KNOWN, plan_of
 from rmaplab.lab.replay.player import TOUCH, LogPlayer
+from rmaplab.mm.page_state import FAULTS
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.strace_log import read_log
 
 OK, FULL = "ok", "RAM is full"
-FAULTS = ("anon_fault", "zero_fault", "file_fault", "cow_copy", "cow_reuse")
-"""What a fault is counted as, by what it has done."""
 MOST_SAMPLES = 100_000
 
 
