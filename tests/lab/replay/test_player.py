@@ -18,6 +18,7 @@ from rmaplab.objects.flags import (
     MAP_PRIVATE,
     MAP_SHARED,
     MREMAP_MAYMOVE,
+    VM_LOCKED,
 )
 from rmaplab.units import PAGE_SIZE
 from rmaplab.workloads.strace_log import parse
@@ -295,3 +296,22 @@ def test_a_program_may_lie_in_memory() -> None:
         _, player = play(kernel, *lines)
         assert player.calls["execve"] == 2
         assert not player.differs
+
+
+def test_what_is_about_a_range_is_made_by_the_method_of_its_name() -> None:
+    """Also about two mappings at once, which lie side by side here."""
+    lines = (
+        "1  mmap(NULL, 65536, 0x3, 0x22, -1, 0) = 0x7f0000010000",
+        "1  mmap(NULL, 65536, 0x3, 0x21, -1, 0) = 0x7f0000000000",
+        "1  mlock(0x7f0000008000, 65536) = 0",
+        "1  mbind(0x7f0000010000, 8192, 2, [0x1], 2, 0) = 0",
+        '1  prctl(0x53564d41, 0, 0x7f0000010000, 4096, "\\x61") = 0',
+        "1  remap_file_pages(0x7f0000000000, 4096, 0, 3, 0) = 0",
+        "1  munmap(0x7f000000c000, 32768) = 0",
+    )
+    _, player = play("6.18", *lines)
+    assert (player.differs, player.lost, player.not_modelled) == ({}, {}, {})
+    assert {"mlock", "mbind", "set_vma_name", "remap_file_pages", "munmap"} <= player.calls.keys()
+    (task,) = filter(None, player.tasks)
+    assert task.mm is not None
+    assert (task.mm.locked_vm, sum(vma.nr_pages for vma in task.mm.vmas if vma.flags & VM_LOCKED)) == (8, 8)

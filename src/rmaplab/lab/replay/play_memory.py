@@ -1,11 +1,8 @@
 """Calls of memory, played."""
 
 import errno
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from rmaplab.calls.table import CALLS
 from rmaplab.calls.task import Task
 from rmaplab.errors import SyscallError
 from rmaplab.lab.replay.places import RegionPiece
@@ -44,10 +41,6 @@ class MemoryPlayer(Playing):
             self.written(task, got, length, anonymous=bool(flags & MAP_ANONYMOUS))
         elif prot & PROT_EXEC and file is not None:
             self.run(task, got, length)
-
-    def _munmap(self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...]) -> None:
-        for address, length in self._stretches(pieces):
-            task.munmap(address, length)
 
     def _mprotect(self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], prot: int) -> None:
         for address, length in self._stretches(pieces):
@@ -102,30 +95,16 @@ class MemoryPlayer(Playing):
         if self._used and is_private(task, address := self._at(piece), piece.length, of_file=True):
             task.touch(address, piece.length, write=True)
 
-    def _ranges(self, call: Callable[..., Any], pieces: tuple[RegionPiece, ...], *about: Any) -> None:
+    def _ranged(self, call: str, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], *about: Any) -> None:
+        """A call of stretches that has no method of its own here: Task's of that name."""
         for address, length in self._stretches(pieces):
-            call(address, length, *about)
-
-    def _ranged(self, call: str, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], *about: int) -> None:
-        """A call that is no more than its row in the table of calls."""
-        self._ranges(partial(CALLS[call].method, task), pieces, *about)
+            getattr(task, call)(address, length, *about)
 
     def _mlockall(self, task: Task, step: ReplayStep, flags: int) -> None:
         task.mlockall(flags)
 
     def _munlockall(self, task: Task, step: ReplayStep) -> None:
         task.munlockall()
-
-    def _mbind(
-        self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], mode: int, nodes: int, flags: int
-    ) -> None:
-        self._ranges(task.mbind, pieces, mode, nodes, flags)
-
-    def _set_vma_name(self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], name: str | None) -> None:
-        self._ranges(task.set_vma_name, pieces, name)
-
-    def _remap_file_pages(self, task: Task, step: ReplayStep, pieces: tuple[RegionPiece, ...], *about: int) -> None:
-        self._ranges(task.remap_file_pages, pieces, *about)
 
     def _limit(self, task: Task, step: ReplayStep, call: str, limit: int) -> None:
         getattr(task, call)(limit)
