@@ -172,6 +172,11 @@ def loop(system: System, made: Made) -> float:
     return time.perf_counter() - began
 
 
+def counted(system: System) -> dict[str, int]:
+    """What a kernel has done, its system calls left out."""
+    return {name: nr for name, nr in system.machine.ledger.counts.items() if name != "syscall"}
+
+
 def main() -> None:
     """A line for each log and kernel."""
     logs = [Path(name) for name in sys.argv[1:]] or sorted(LOGS.glob("*.log.gz"))
@@ -191,11 +196,7 @@ def main() -> None:
                 began = time.perf_counter()
                 player.play(watch)
                 replays.append(time.perf_counter() - began)
-                same = [
-                    {name: nr for name, nr in s.machine.ledger.counts.items() if name != "syscall"}
-                    for s in (looped, system)
-                ]
-                if same[0] != same[1]:
+                if counted(looped) != counted(system):
                     raise SystemExit(f"{log.name} on {kernel}: the loop has not done what the replay did")
             one, other = len(made) / min(loops), len(made) / min(replays)
             whole = len(made) / (min(replays) + reading)
