@@ -38,3 +38,10 @@ def test_every_call_takes_six_arguments() -> None:
     for bits in (32, 64):
         for function in registry.table(bits).values():
             inspect.signature(function).bind(None, *range(6))
+
+
+def test_no_call_is_registered_twice() -> None:
+    """The later function would win without a word."""
+    import_module("rmaplab.cpu.syscalls.system")
+    with pytest.raises(AssertionError, match="getpid"):
+        registry.call("getpid")(lambda *_: 0)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from rmaplab.calls.table import CALLS, Call, Returns
 from rmaplab.calls.words import AddressKind, FlagsKind, LengthKind, NumberKind, ProtKind
 from rmaplab.cpu.abi import int32
+from rmaplab.cpu.numbers import NAMES64
 from rmaplab.cpu.syscalls.registry import call
 from rmaplab.cpu.thread import Thread
 from rmaplab.errors import SyscallError
@@ -19,6 +20,8 @@ MOST_BYTES = 1 << 24
 PR_SET_VMA, PR_SET_VMA_ANON_NAME = 0x53564D41, 0
 NAME_BYTES = 80
 SHMAT, SHMDT, SHMGET, SHMCTL, IPC_64 = 21, 22, 23, 24, 0x100
+WRITTEN_OUT = ("shmdt", "mbind", "setuid")
+"""Rows with a function of their own, here and in system.py."""
 LEAVE_CODE = ("mlock", "munlock", "mlockall", "munlockall", "madvise", "msync")
 """Calls after which code is fetched from where it was: who is not named here is asked."""
 
@@ -88,7 +91,8 @@ def _is_plain(row: Call) -> bool:
     """Whether a program's words are what the row's method is given."""
     kinds = (AddressKind, LengthKind, NumberKind, FlagsKind, ProtKind)
     numbers = all(isinstance(argument.kind, kinds) for argument in row.arguments)
-    return row.number is not None and numbers and not row.given and row.returns in (Returns.NOTHING, Returns.ADDRESS)
+    is_call = row.number is not None and NAMES64.get(row.number) == row.name and row.name not in WRITTEN_OUT
+    return is_call and numbers and not row.given and row.returns in (Returns.NOTHING, Returns.ADDRESS)
 
 
 for _row in CALLS.values():
@@ -138,19 +142,13 @@ def sys_shmget(thread: Thread, key: int, size: int, flags: int, *_: int) -> int:
     return thread.task.shmget(int32(key), size, flags & 0xFFFF_FFFF)
 
 
-@call("shmat", abi=64)
+@call("shmat")
 def sys_shmat(thread: Thread, segment: int, address: int, flags: int, *_: int) -> int:
     """shmat(2)."""
     try:
         return thread.task.shmat(int32(segment), address, flags & 0xFFFF_FFFF)
     finally:
         _changed(thread)
-
-
-@call("shmat", abi=32)
-def sys_shmat32(thread: Thread, segment: int, address: int, flags: int, *_: int) -> int:
-    """shmat(2) of i386, where ipc(2) has been called by that name."""
-    return sys_shmat(thread, segment, address, flags)
 
 
 @call("shmdt")

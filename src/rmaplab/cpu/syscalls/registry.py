@@ -22,6 +22,7 @@ def call(*names: str, abi: int | None = None) -> Callable[[F], F]:
     def register(function: F) -> F:
         for bits in (32, 64) if abi is None else (abi,):
             for name in names:
+                assert (bits, name) not in _CALLS, f"{name} is two functions"
                 _CALLS[bits, name] = function
         return function
 

@@ -143,7 +143,7 @@ def sys_setsid(thread: Thread, *_: int) -> int:
     return process.pid
 
 
-@call("uname", "newuname")
+@call("uname")
 def sys_uname(thread: Thread, place: int, *_: int) -> int:
     """uname(2)."""
     known = thread.userland.system.uname()
