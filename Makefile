@@ -61,7 +61,7 @@ campaign: $(DEV)    ## 10^5 random calls per kernel, check() after every one: so
 pressure: $(DEV)    ## 10^5 random calls per kernel on boxes too small for them, all recounted after each: hours
 	$(BIN)/python benchmarks/pressure.py $(if $(CALLS),--calls '$(CALLS)') $(if $(FIRST),--first '$(FIRST)') $(if $(KERNELS),--kernels $(KERNELS))
 
-hostile: $(DEV)     ## 1,000 programs that mean harm, each on a small machine with bounds; files outside hashed before and after (a quarter of an hour)
+hostile: $(DEV)     ## 1,000 programs that mean harm, each on a small machine with bounds; files outside hashed before and after (half an hour)
 	$(BIN)/python -m benchmarks.hostile $(if $(RUNS),--runs '$(RUNS)') $(if $(SEED),--first '$(SEED)')
 
 bench-check: $(DEV)    ## check's two sides beside the host's alone, in turns, 300 strangers beside (root; some minutes)
@@ -73,7 +73,7 @@ bench-files: $(DEV)    ## files: cached faults, 1 GiB mapped, 20,000 mmaps, as r
 bench-census: $(DEV)   ## a census of 5,000 processes beside their smaps_rollup, of 1 M VMAs beside the dump, in turns (root, 3 GB; a minute)
 	$(BIN)/python -m benchmarks.census
 
-bench-programs: $(DEV) ## programs on a simulated kernel: forkbench, a fault, a system call, start, as ratios (a C compiler, 1 GB; two minutes)
+bench-programs: $(DEV) ## programs on a simulated kernel: forkbench, a fault, a system call, start, as ratios (a C compiler, 1 GB; a minute)
 	$(BIN)/python -m benchmarks.programs
 
 bpf:       ## compile the BPF programs again (needs Debian 12's clang and llvm); commit what it makes

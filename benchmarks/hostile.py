@@ -74,16 +74,13 @@ def alone(seed: int, place: HostilePlace, cpu_s: int) -> tuple[str, str, float]:
         os.kill(child, signal.SIGKILL)
     os.close(read)
     _, status, usage = os.wait4(child, 0)
+    took = usage.ru_utime + usage.ru_stime
     how, _, more = b"".join(parts).decode(errors="replace").partition("\n")
     if status:
-        return "FOUND", f"wait status {status:#x}: {how}\n{more}", usage.ru_utime + usage.ru_stime
+        return "FOUND", f"wait status {status:#x}: {how}\n{more}", took
     if usage.ru_maxrss << 10 > MOST_RESIDENT:
-        return (
-            "FOUND",
-            f"it has taken {usage.ru_maxrss >> 10} MiB of the host's memory: {how}",
-            usage.ru_utime + usage.ru_stime,
-        )
-    return how, more, usage.ru_utime + usage.ru_stime
+        return "FOUND", f"it has taken {usage.ru_maxrss >> 10} MiB of the host's memory: {how}", took
+    return how, more, took
 
 
 def main() -> None:

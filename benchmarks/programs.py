@@ -22,6 +22,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.files import cpu_seconds
+
 import rmaplab
 from rmaplab.host.compiler import compile_kept
 from rmaplab.kernels.system import boot
@@ -156,10 +158,7 @@ def touched(nr: int) -> float:
         return 0
 
     system.spawn(program)
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    system.run()
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return cpu_seconds(system.run)
 
 
 def measure(directory: Path, turns: int, only: str | None) -> list[Row]:
