@@ -1,5 +1,7 @@
 """What execve maps of a program's file: its program headers, those of its loader, and of a script those of its interpreter.
 
+No more of ELF than that is read, and by struct: cpu/elf.py needs pyelftools, which is there for exec only, and record must do without it.
+
 Source: 6.18 fs/binfmt_elf.c, load_elf_binary; fs/binfmt_script.c, load_script.
 """
 

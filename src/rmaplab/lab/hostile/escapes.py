@@ -6,6 +6,7 @@ canary/        beside it: whoever has read it is found out
 
 import random
 
+from rmaplab.cpu.syscalls.paths import AT_FDCWD
 from rmaplab.lab.hostile.assembler import DATA_AT, Assembler, KeptWord
 
 CANARY = "canary"
@@ -67,7 +68,6 @@ TAILS = (
     b"x" * 4090,
     b"self",
 )
-AT_FDCWD = -100
 OPENS = (0, 2, 0x42, 0x242, 0x10000, 0x200000, 0x210000, 0x20002, 0x410002, 0x441)
 
 

@@ -168,7 +168,6 @@ class HostSpace:
         at = bisect_right(self._ends, start)
         found: list[RegionPiece] = []
         while start < end:
-            stop = None
             if at < len(self._starts) and self._starts[at] <= start:
                 stop = min(end, self._ends[at])
                 region, origin = self._regions[at]

@@ -4,12 +4,15 @@ Only files that are seen to be opened count, and of them what is no directory, d
 over. A name means one file until it is unlinked; relative names are taken for the same wherever a process is.
 """
 
+import os
+import stat
 from collections.abc import Callable
 
 from rmaplab.lab.replay.plan import LoggedDescriptor, LoggedTask, Planner
 from rmaplab.workloads.strace_log import LoggedCall
 from rmaplab.workloads.strace_words import field, number, signed, text
 
+# Flags as a log of x86-64 has them, on whatever machine this runs; those of rmaplab.cpu are not at hand without its extras.
 O_ACCMODE, O_WRONLY, O_RDWR = 3, 1, 2
 O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_DIRECTORY, O_CLOEXEC, O_PATH = (
     0o100,
@@ -24,8 +27,6 @@ O_TMPFILE = 0o20000000
 AT_FDCWD = -100
 F_DUPFD, F_SETFD, F_DUPFD_CLOEXEC, F_ADD_SEALS = 0, 2, 1030, 1033
 FD_CLOEXEC, CLOSE_RANGE_CLOEXEC, MFD_CLOEXEC = 1, 4, 1
-SEEK_END = 2
-S_IFMT, S_IFREG = 0o170000, 0o100000
 NO_FILES = (b"/dev/", b"/proc/", b"/sys/")
 
 Planned = Callable[[Planner, LoggedCall, LoggedTask], None]
@@ -198,7 +199,7 @@ def plan_lseek(plan: Planner, event: LoggedCall, who: LoggedTask) -> None:
     fd, offset, whence = signed(words[0]), signed(words[1]), number(words[2])
     plan.log.passed["lseek"] += 1
     if fd in who.fds and not event.error and event.result is not None and event.result >= 0:
-        if whence == SEEK_END and not offset:
+        if whence == os.SEEK_END and not offset:
             plan.plan.files[who.fds[fd].file].says(event.result)
         plan.beside(event.line, who, "seek", fd, event.result)
 
@@ -214,7 +215,7 @@ def _plan_stat(place: int) -> Planned:
         kind = "stx" if event.name == "statx" else "st"
         mode, size = field(words[place], f"{kind}_mode"), field(words[place], f"{kind}_size")
         by_name = place > 1 and words[1] != '""'
-        regular = mode & S_IFMT == S_IFREG
+        regular = stat.S_ISREG(mode & 0xFFFF)
         if by_name:
             if regular:
                 plan.plan.files[plan.named_file(_name(signed(words[0]), words[1]))].says(size)
