@@ -51,6 +51,23 @@ int main(int argc, char **argv)
 	say("until: %d", clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &before, NULL));
 	wanted.tv_nsec = -1;
 	say("negative: %s", came(nanosleep(&wanted, NULL)));
+	sigset_t none;
+	sigemptyset(&none);
+	say("sigtimedwait: %s", came(sigtimedwait(&none, NULL, &wanted)));
+	wanted.tv_nsec = 1000;
+	say("in time: %s", came(sigtimedwait(&none, NULL, &wanted)));
+	set = (struct itimerval){{0, 0}, {-1, 0}};
+	say("an alarm before now: %s", came(setitimer(ITIMER_REAL, &set, NULL)));
+	long long fine[2] = {-1, -1};
+#ifdef SYS_clock_getres_time64
+	long long coarse[2] = {0, 1LL << 40 | 1000}; /* what is behind a long of 32 bits does not matter */
+	say("%s", came(syscall(SYS_clock_getres_time64, CLOCK_MONOTONIC, fine)));
+	say("%s", came(syscall(SYS_rt_sigtimedwait_time64, &none, NULL, coarse, 8)));
+#else
+	say("%s", came(syscall(SYS_clock_getres, CLOCK_MONOTONIC, fine)));
+	say("%s", came(sigtimedwait(&none, NULL, &wanted)));
+#endif
+	say("%lld %lld", fine[0], fine[1]);
 
 	pid_t pid = fork();
 	int status;

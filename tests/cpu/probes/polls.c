@@ -87,5 +87,8 @@ int main(void)
 	say("the edge: %d, %d", nr, found[0].data.u32);
 	say("del: %s, again: %s", came(epoll_ctl(epoll, EPOLL_CTL_DEL, counter, NULL)), came(epoll_ctl(epoll, EPOLL_CTL_DEL, counter, NULL)));
 	say("none: %d", epoll_wait(epoll, found, 4, 1));
+	struct timespec long_ones = {0, 1000000000};
+	say("ppoll: %s, pselect: %s", came(ppoll(NULL, 0, &long_ones, NULL)), came(pselect(0, NULL, NULL, NULL, &long_ones, NULL)));
+	say("select: %s", came(select(0, NULL, NULL, NULL, &(struct timeval){0, -1})));
 	return 0;
 }

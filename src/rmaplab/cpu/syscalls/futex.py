@@ -6,8 +6,9 @@ Source: 6.18 kernel/futex/syscalls.c, waitwake.c, requeue.c; include/uapi/linux/
 import errno
 import struct
 
-from rmaplab.cpu.abi import NS, int32
+from rmaplab.cpu.abi import int32
 from rmaplab.cpu.syscalls.registry import call
+from rmaplab.cpu.syscalls.timespec import get_timespec
 from rmaplab.cpu.thread import Thread
 from rmaplab.cpu.waiting import ALL
 from rmaplab.errors import SyscallError
@@ -39,10 +40,7 @@ def _wait(thread: Thread, address: int, value: int, until: int | None, bits: int
 def _until(thread: Thread, command: int, operation: int, timeout: int, width: int) -> int | None:
     if not timeout:
         return None
-    seconds, ns = struct.unpack("<qq" if width == 8 else "<ii", thread.get(timeout, 2 * width))
-    if seconds < 0 or not 0 <= ns < NS:
-        raise SyscallError(errno.EINVAL, "futex")
-    when = int(seconds * NS + ns)
+    when = get_timespec(thread, timeout, width)
     if command == WAIT:
         return thread.machine.sched.now_ns + when
     return when - thread.userland.epoch_ns if operation & CLOCK_REALTIME else when

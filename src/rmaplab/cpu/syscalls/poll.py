@@ -13,20 +13,20 @@ import errno
 import struct
 from collections.abc import Callable, Sequence
 
-from rmaplab.cpu.abi import NS, int32
+from rmaplab.cpu.abi import int32
 from rmaplab.cpu.files.epoll import EPOLL_CTL_DEL, EpollFile
 from rmaplab.cpu.files.open_file import O_CLOEXEC, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI, OpenFile
 from rmaplab.cpu.files.streams import HostStream
 from rmaplab.cpu.signals import UNBLOCKABLE
 from rmaplab.cpu.syscalls.registry import call
+from rmaplab.cpu.syscalls.timespec import US, get_timespec, get_timeval, put_timespec
 from rmaplab.cpu.thread import Thread
 from rmaplab.errors import SyscallError
 
 POLLRDNORM, POLLRDBAND, POLLWRNORM, POLLWRBAND = 0x40, 0x80, 0x100, 0x200
 POLLIN_SET, POLLOUT_SET, POLLEX_SET = POLLIN | POLLHUP | POLLERR, POLLOUT | POLLERR, POLLPRI
-MS, US = 10**6, 1000
+MS = 10**6
 LOOK_NS, LOOK_MS = 10 * MS, 10
-FOR_EVER_NS = 1 << 62
 SET_BYTES = 8
 MOST_EVENTS = 4096
 EVENT = struct.Struct("<I8s")
@@ -40,7 +40,7 @@ def wait(
     sched = thread.machine.sched
     thread.spend()
     thread.machine.end_burst()
-    until = None if timeout_ns is None else sched.now_ns + min(timeout_ns, FOR_EVER_NS)
+    until = None if timeout_ns is None else sched.now_ns + timeout_ns
     while not (answer := ask()):
         if until is not None and sched.now_ns >= until:
             return 0
@@ -71,14 +71,9 @@ def masked(thread: Thread, address: int, act: Callable[[], int], size: int = SET
     return result
 
 
-def _timespec(thread: Thread, address: int, width: int, unit: int = 1) -> int | None:
-    """A struct timespec in ns, or with `unit` 1000 a timeval; None: no limit. Raises SyscallError: EINVAL, EFAULT."""
-    if not address:
-        return None
-    seconds, part = struct.unpack("<qq" if width == 8 else "<ii", thread.get(address, 2 * width))
-    if seconds < 0 or not part * unit >= 0:
-        raise SyscallError(errno.EINVAL, "poll")
-    return int(min(seconds, FOR_EVER_NS // NS) * NS + min(part * unit, FOR_EVER_NS))
+def _limit(thread: Thread, address: int, width: int) -> int | None:
+    """A struct timespec in ns; None: no limit. Raises SyscallError: EINVAL, EFAULT."""
+    return get_timespec(thread, address, width) if address else None
 
 
 # -- poll ----------------------------------------------------------------------------------------------------------------
@@ -128,14 +123,14 @@ def sys_poll(thread: Thread, address: int, nr: int, timeout: int, *_: int) -> in
 @call("ppoll")
 def sys_ppoll(thread: Thread, address: int, nr: int, timeout: int, mask: int, size: int, *_: int) -> int:
     """ppoll(2)."""
-    limit = _timespec(thread, timeout, thread.abi.word)
+    limit = _limit(thread, timeout, thread.abi.word)
     return masked(thread, mask, lambda: _poll(thread, address, nr, limit), size)
 
 
 @call("ppoll_time64", abi=32)
 def sys_ppoll_time64(thread: Thread, address: int, nr: int, timeout: int, mask: int, size: int, *_: int) -> int:
     """ppoll(2) of i386 with times of 64 bits."""
-    limit = _timespec(thread, timeout, 8)
+    limit = _limit(thread, timeout, 8)
     return masked(thread, mask, lambda: _poll(thread, address, nr, limit), size)
 
 
@@ -176,13 +171,14 @@ def _select(thread: Thread, nr: int, places: tuple[int, int, int], timeout_ns: i
 
 def _select_until(thread: Thread, nr: int, places: tuple[int, int, int], timeout: int, width: int, unit: int) -> int:
     """select, that tells how much of its time is left."""
-    limit, began = _timespec(thread, timeout, width, unit), thread.machine.sched.now_ns
+    began = thread.machine.sched.now_ns
+    limit = get_timeval(thread, timeout, width) if timeout and unit == US else _limit(thread, timeout, width)
     try:
         return _select(thread, nr, places, limit)
     finally:
         if limit is not None:
             left = max(limit - (thread.machine.sched.now_ns - began), 0)
-            thread.put(timeout, struct.pack("<qq" if width == 8 else "<ii", left // NS, left % NS // unit))
+            put_timespec(thread, timeout, left, width, unit)
 
 
 @call("select", abi=64)
@@ -281,5 +277,5 @@ def sys_epoll_pwait(thread: Thread, fd: int, place: int, most: int, timeout: int
 @call("epoll_pwait2")
 def sys_epoll_pwait2(thread: Thread, fd: int, place: int, most: int, timeout: int, mask: int, size: int) -> int:
     """epoll_pwait2(2): struct timespec."""
-    limit = _timespec(thread, timeout, 8)
+    limit = _limit(thread, timeout, 8)
     return masked(thread, mask, lambda: _epoll_wait(thread, fd, place, most, limit), size)

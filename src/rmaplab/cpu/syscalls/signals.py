@@ -6,11 +6,12 @@ Source: 6.18 kernel/signal.c; include/uapi/asm/signal.h.
 import errno
 import struct
 
-from rmaplab.cpu.abi import NS, int32
+from rmaplab.cpu.abi import int32
 from rmaplab.cpu.pending import SignalInfo
 from rmaplab.cpu.process import SIGSTOP, Action, Process
 from rmaplab.cpu.signals import NR_SIGNALS, SI_TKILL, SI_USER, SIGKILL, SS_ONSTACK, UNBLOCKABLE, siginfo, sigreturn
 from rmaplab.cpu.syscalls.registry import call
+from rmaplab.cpu.syscalls.timespec import get_timespec
 from rmaplab.cpu.thread import SS_DISABLE, Thread
 from rmaplab.cpu.waiting import Interrupted, WaitQueue
 from rmaplab.errors import SyscallError
@@ -103,11 +104,18 @@ def sys_pause(thread: Thread, *_: int) -> int:
 @call("rt_sigtimedwait")
 def sys_rt_sigtimedwait(thread: Thread, wanted: int, info: int, timeout: int, *_: int) -> int:
     """rt_sigtimedwait(2)."""
+    return _timedwait(thread, wanted, info, timeout, thread.abi.word)
+
+
+@call("rt_sigtimedwait_time64", abi=32)
+def sys_rt_sigtimedwait64(thread: Thread, wanted: int, info: int, timeout: int, *_: int) -> int:
+    """rt_sigtimedwait(2) with times of 64 bits."""
+    return _timedwait(thread, wanted, info, timeout, 8)
+
+
+def _timedwait(thread: Thread, wanted: int, info: int, timeout: int, width: int) -> int:
     (mask,) = struct.unpack("<Q", thread.get(wanted, SET_BYTES))
-    until = None
-    if timeout:
-        seconds, ns = thread.words(timeout, 2)
-        until = thread.machine.sched.now_ns + seconds * NS + ns
+    until = thread.machine.sched.now_ns + get_timespec(thread, timeout, width) if timeout else None
     blocked, thread.mask = thread.mask, thread.mask & ~mask
     try:
         while True:

@@ -4,13 +4,13 @@ Source: 6.18 kernel/time/posix-timers.c, hrtimer.c, itimer.c; include/uapi/linux
 """
 
 import errno
-import struct
 
 from rmaplab.cpu.abi import NS, int32
 from rmaplab.cpu.pending import SignalInfo
 from rmaplab.cpu.process import Process
 from rmaplab.cpu.signals import SIGALRM
 from rmaplab.cpu.syscalls.registry import call
+from rmaplab.cpu.syscalls.timespec import US, get_timespec, put_timespec
 from rmaplab.cpu.thread import Thread
 from rmaplab.cpu.waiting import Interrupted, WaitQueue
 from rmaplab.errors import SyscallError
@@ -18,7 +18,6 @@ from rmaplab.errors import SyscallError
 REALTIME, MONOTONIC, PROCESS_CPU, THREAD_CPU, RAW, REALTIME_COARSE, MONOTONIC_COARSE, BOOTTIME = range(8)
 TIMER_ABSTIME = 1
 ITIMER_REAL = 0
-USEC = 1000
 USER_HZ = 100
 
 
@@ -41,39 +40,37 @@ def now(thread: Thread, clock: int) -> int:
     raise SyscallError(errno.EINVAL, "clock_gettime")
 
 
-def _read(thread: Thread, address: int, width: int) -> int:
-    """A struct timespec, in ns. Raises SyscallError: EFAULT, EINVAL."""
-    seconds, ns = struct.unpack("<qq" if width == 8 else "<ii", thread.get(address, 2 * width))
-    if seconds < 0 or not 0 <= ns < NS:
-        raise SyscallError(errno.EINVAL, "nanosleep")
-    return int(min(seconds, 1 << 33) * NS + ns)
-
-
-def _write(thread: Thread, address: int, ns: int, width: int) -> None:
-    thread.put(address, struct.pack("<qq" if width == 8 else "<ii", ns // NS, ns % NS))
-
-
 @call("clock_gettime")
 def sys_clock_gettime(thread: Thread, clock: int, place: int, *_: int) -> int:
     """clock_gettime(2)."""
-    _write(thread, place, now(thread, int32(clock)), thread.abi.word)
+    put_timespec(thread, place, now(thread, int32(clock)), thread.abi.word)
     return 0
 
 
 @call("clock_gettime64", abi=32)
 def sys_clock_gettime64(thread: Thread, clock: int, place: int, *_: int) -> int:
     """clock_gettime(2) with times of 64 bits."""
-    _write(thread, place, now(thread, int32(clock)), 8)
+    put_timespec(thread, place, now(thread, int32(clock)), 8)
     return 0
 
 
-@call("clock_getres", "clock_getres_time64")
-def sys_clock_getres(thread: Thread, clock: int, place: int, *_: int) -> int:
-    """clock_getres(2)."""
+def _getres(thread: Thread, clock: int, place: int, width: int) -> int:
     now(thread, int32(clock))
     if place:
-        _write(thread, place, 1, thread.abi.word)
+        put_timespec(thread, place, 1, width)
     return 0
+
+
+@call("clock_getres")
+def sys_clock_getres(thread: Thread, clock: int, place: int, *_: int) -> int:
+    """clock_getres(2)."""
+    return _getres(thread, clock, place, thread.abi.word)
+
+
+@call("clock_getres_time64", abi=32)
+def sys_clock_getres64(thread: Thread, clock: int, place: int, *_: int) -> int:
+    """clock_getres(2) with times of 64 bits."""
+    return _getres(thread, clock, place, 8)
 
 
 @call("gettimeofday")
@@ -100,7 +97,7 @@ def _sleep(thread: Thread, until: int, remaining: int, width: int) -> int:
         thread.sleep(WaitQueue(), until_ns=until, again=False)
     except Interrupted:
         if remaining:
-            _write(thread, remaining, max(until - thread.machine.sched.now_ns, 0), width)
+            put_timespec(thread, remaining, max(until - thread.machine.sched.now_ns, 0), width)
         raise
     return 0
 
@@ -108,12 +105,12 @@ def _sleep(thread: Thread, until: int, remaining: int, width: int) -> int:
 @call("nanosleep")
 def sys_nanosleep(thread: Thread, wanted: int, remaining: int, *_: int) -> int:
     """nanosleep(2)."""
-    ns = _read(thread, wanted, thread.abi.word)
+    ns = get_timespec(thread, wanted, thread.abi.word)
     return _sleep(thread, now(thread, MONOTONIC) + ns, remaining, thread.abi.word)
 
 
 def _clock_nanosleep(thread: Thread, clock: int, flags: int, wanted: int, remaining: int, width: int) -> int:
-    ns, at = _read(thread, wanted, width), now(thread, int32(clock))
+    ns, at = get_timespec(thread, wanted, width), now(thread, int32(clock))
     delay = ns - at if flags & TIMER_ABSTIME else ns
     return _sleep(thread, thread.machine.sched.now_ns + delay, 0 if flags & TIMER_ABSTIME else remaining, width)
 
@@ -179,10 +176,10 @@ def sys_setitimer(thread: Thread, which: int, new: int, old: int, *_: int) -> in
     """setitimer(2), of real time."""
     if which != ITIMER_REAL:
         raise SyscallError(errno.EINVAL, "setitimer")
-    every, every_us, first, first_us = thread.words(new, 4) if new else (0, 0, 0, 0)
-    if every_us >= NS // USEC or first_us >= NS // USEC:
+    every, every_us, first, first_us = (thread.abi.signed(word) for word in thread.words(new, 4)) if new else (0,) * 4
+    if min(every, first) < 0 or not all(0 <= us < NS // US for us in (every_us, first_us)):
         raise SyscallError(errno.EINVAL, "setitimer")
-    left, was = _set_alarm(thread, first * NS + first_us * USEC, max(every * NS + every_us * USEC, 0))
+    left, was = _set_alarm(thread, first * NS + first_us * US, every * NS + every_us * US)
     if old:
         thread.put(old, thread.abi.timeval(was) + thread.abi.timeval(left))
     return 0
