@@ -141,6 +141,7 @@ class Thread:
             self.task.waits = False
             for queue in self._queues:
                 queue.sleepers.pop(self, None)
+            self._queues = []
         return self.woken
 
     def sleep_uninterrupted(self, *queues: WaitQueue) -> None:

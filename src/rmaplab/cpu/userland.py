@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from weakref import WeakValueDictionary
 
 from rmaplab.cpu.abi import NS
 from rmaplab.cpu.engine import CpuEngine, Space
@@ -85,7 +86,8 @@ class Userland:
         self._random = random.Random(seed)  # noqa: S311  (the same in every run)
         self._engines: dict[int, CpuEngine] = {}
         self.streams = streams
-        self._futexes: dict[tuple[int, int], WaitQueue] = {}
+        self._futexes: WeakValueDictionary[tuple[int, int], WaitQueue] = WeakValueDictionary()
+        """A queue is here as long as somebody waits in it."""
         self.output = OutputLimit(self.bounds.output_bytes)
         self._ino = 1 << 32
         system.machine.tlb.listener = self._flush
@@ -205,29 +207,24 @@ class Userland:
             self.told(what, pid, more)
 
     def futex(self, key: tuple[int, int]) -> WaitQueue:
-        """Who waits for a word of memory, by what that is known by (Thread.futex_key)."""
+        """Who waits for a word of memory, by what that is known by (Thread.futex_key). It is forgotten when nobody has it."""
         return self._futexes.setdefault(key, WaitQueue())
 
     def futex_wake(self, key: tuple[int, int], nr: int, bits: int = ALL) -> int:
         """FUTEX_WAKE_BITSET: how many were woken."""
         queue = self._futexes.get(key)
-        if queue is None:
-            return 0
-        woken = queue.wake(nr, bits)
-        if not queue.sleepers:
-            del self._futexes[key]
-        return woken
+        return 0 if queue is None else queue.wake(nr, bits)
 
     def futex_requeue(self, key: tuple[int, int], other: tuple[int, int], nr: int) -> int:
         """FUTEX_REQUEUE: `nr` of those who wait at one word wait at another from now on: how many."""
         queue = self._futexes.get(key)
-        if queue is None or key == other:
+        if queue is None:
             return 0
-        chosen = list(queue.sleepers)[: max(nr, 0)]
-        for sleeper in chosen:
+        chosen, there = list(queue.sleepers)[:nr], self.futex(other)
+        for sleeper in chosen if there is not queue else ():
             del queue.sleepers[sleeper]
-            self.futex(other).sleepers[sleeper] = None
-            sleeper.stands_in(self.futex(other))
+            there.sleepers[sleeper] = None
+            sleeper.stands_in(there)
         return len(chosen)
 
     # -- what all share --------------------------------------------------------------------------------------------------

@@ -110,5 +110,8 @@ int main(void)
 	private[1] = 5;
 	long gave = futex(&private[0], FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, &private[1], FUTEX_OP(FUTEX_OP_ADD, 3, FUTEX_OP_CMP_GT, 4));
 	say("wake_op: %ld, word %d", gave, private[1]);
+	say("requeue fewer than none: %s, wake: %s", came(futex(&private[0], FUTEX_REQUEUE_PRIVATE, 1, (void *)-1, &private[1], 0)),
+	    came(futex(&private[0], FUTEX_REQUEUE_PRIVATE, -1, (void *)1, &private[1], 0)));
+	say("wake by which clock: %s", came(futex(&private[0], FUTEX_WAKE_PRIVATE | FUTEX_CLOCK_REALTIME, 1, NULL, NULL, 0)));
 	return 0;
 }

@@ -68,8 +68,8 @@ def _wake_op(thread: Thread, first: int, nr: int, second: int, nr2: int, operati
     holds = (signed == value, signed != value, signed < value, signed <= value, signed > value, signed >= value)[
         compare
     ]
-    woken = thread.userland.futex_wake(thread.futex_key(first), nr)
-    return woken + (thread.userland.futex_wake(thread.futex_key(second), nr2) if holds else 0)
+    woken = thread.userland.futex_wake(thread.futex_key(first), max(nr, 1))
+    return woken + (thread.userland.futex_wake(thread.futex_key(second), max(nr2, 1)) if holds else 0)
 
 
 def _futex(
@@ -77,6 +77,8 @@ def _futex(
 ) -> int:
     command, userland = operation & COMMANDS & 0xFFFF_FFFF, thread.userland
     nr = int32(value)
+    if operation & CLOCK_REALTIME and command != WAIT_BITSET:
+        raise SyscallError(errno.ENOSYS, "futex")
     if command in (WAIT, WAIT_BITSET):
         bits = third & ALL if command == WAIT_BITSET else ALL
         return _wait(thread, address, value, _until(thread, command, operation, timeout, width), bits)
@@ -90,6 +92,8 @@ def _futex(
     if command in (REQUEUE, CMP_REQUEUE):
         if command == CMP_REQUEUE and _word(thread, address) != third & 0xFFFF_FFFF:
             raise SyscallError(errno.EAGAIN, "futex")
+        if nr < 0 or int32(timeout) < 0:
+            raise SyscallError(errno.EINVAL, "futex")
         woken = userland.futex_wake(thread.futex_key(address), nr)
         moved = userland.futex_requeue(thread.futex_key(address), thread.futex_key(second), int32(timeout))
         return woken + moved
