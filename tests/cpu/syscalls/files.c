@@ -358,6 +358,34 @@ static void memory(void)
 	SAY(close(m));
 }
 
+/* From one file to another: what has not gone can still be read, and a file is not copied into itself. */
+static void copies(void)
+{
+	static char full[4096];
+	char b[100];
+	int p[2], q[2], fd = open("copies", O_RDWR | O_CREAT | O_TRUNC, 0600), end = open("copies", O_WRONLY | O_APPEND);
+	unlink("copies");
+	SAY(write(fd, "0123456789", 10));
+	SAY(syscall(SYS_copy_file_range, fd, &(loff_t){0}, fd, &(loff_t){4}, 5, 0));
+	SAY(syscall(SYS_copy_file_range, fd, &(loff_t){6}, fd, &(loff_t){2}, 100, 0));
+	SAY(syscall(SYS_copy_file_range, fd, &(loff_t){0}, fd, &(loff_t){5}, 5, 0));
+	SAY(syscall(SYS_copy_file_range, fd, &(loff_t){0}, end, NULL, 5, 0));
+	SAY(pread(fd, b, 100, 0));
+	SAY(b[9]);
+	pipe2(p, O_NONBLOCK);
+	SAY(sendfile(end, fd, &(off_t){0}, 3));
+	while (write(p[1], full, sizeof full) > 0)
+		;
+	lseek(fd, 3, SEEK_SET);
+	SAY(sendfile(p[1], fd, NULL, 3));
+	SAY(lseek(fd, 0, SEEK_CUR));
+	SAY(sendfile(fd, fd, &(off_t){0}, 0));
+	pipe2(q, O_NONBLOCK);
+	SAY(write(q[1], "pipe", 4));
+	SAY(splice(q[0], NULL, p[1], NULL, 4, SPLICE_F_NONBLOCK));
+	SAY(read(q[0], b, 100));
+}
+
 int main(int argc, char **argv)
 {
 	(void)argc;
@@ -367,6 +395,8 @@ int main(int argc, char **argv)
 		names();
 	else if (!strcmp(argv[1], "memory"))
 		memory();
+	else if (!strcmp(argv[1], "copies"))
+		copies();
 	else
 		pipes();
 	return 0;

@@ -15,7 +15,7 @@ SOURCE = Path(__file__).with_name("files.c").read_text()
 KERNELS = {64: ("6.18", "x86-64"), 32: ("2.6.2", "i386")}
 
 
-@pytest.mark.parametrize("part", ["regular", "names", "pipes", "memory"])
+@pytest.mark.parametrize("part", ["regular", "names", "pipes", "copies", "memory"])
 @pytest.mark.parametrize("bits", [64, 32])
 def test_it_prints_the_same(bits: int, part: str, tmp_path: Path) -> None:
     """memfd_create is the kernel's of the day: 2.6.2 had none."""

@@ -134,6 +134,12 @@ class PipeEnd(OpenFile):
         """What is in it."""
         return self._pipe.read(thread, length, nonblocking=self.nonblocking)
 
+    def give_back(self, data: bytes) -> None:
+        """What was read and could not go on is what is read next."""
+        if data:
+            self._pipe.data[:0] = data
+            self._pipe.changed()
+
     def write(self, thread: Sleeper, data: bytes) -> int:
         """All of it, unless it may not wait."""
         return self._pipe.write(thread, data, nonblocking=self.nonblocking)

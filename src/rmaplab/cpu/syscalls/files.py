@@ -6,7 +6,7 @@ Source: fs/read_write.c, fs/sync.c, fs/open.c of 6.18.
 import errno
 
 from rmaplab.cpu.abi import int32
-from rmaplab.cpu.files.open_file import MOST_OFFSET, SEEK_SET, OpenFile
+from rmaplab.cpu.files.open_file import MOST_OFFSET, O_APPEND, SEEK_CUR, SEEK_SET, OpenFile
 from rmaplab.cpu.files.pipes import PipeEnd
 from rmaplab.cpu.files.regular import OpenRegular
 from rmaplab.cpu.syscalls.buffers import (
@@ -180,9 +180,15 @@ def sys_fadvise(thread: Thread, fd: int, *_: int) -> int:
 
 
 def _move(thread: Thread, source: OpenFile, sink: OpenFile, count: int, start: int | None, to: int | None) -> int:
-    """Bytes that went from one file to another, as long as there are some and they have room."""
+    """Bytes that went from one file to another, as long as there are some and they have room. What has not gone is still to be read."""
+    if start is None and source.in_pieces:
+        position = source.seek(0, SEEK_CUR)
+        done = _move(thread, source, sink, count, position, to)
+        source.seek(position + done, SEEK_SET)
+        return done
     done = 0
     while done < count:
+        data, written = b"", 0
         try:
             wanted = min(count - done, PIECE)
             data = source.read(thread, wanted) if start is None else source.pread(thread, wanted, start + done)
@@ -193,8 +199,9 @@ def _move(thread: Thread, source: OpenFile, sink: OpenFile, count: int, start: i
             if done:
                 return done
             raise
-        if written < len(data) and start is None:
-            source.seek(written - len(data), 1)
+        finally:
+            if isinstance(source, PipeEnd):
+                source.give_back(data[written:])
         done += written
         if written < len(data) or not source.in_pieces:
             return done
@@ -207,7 +214,7 @@ def _read_offset(thread: Thread, place: int, width: int) -> int | None:
 
 def _sendfile(thread: Thread, out: int, source: int, place: int, count: int, width: int) -> int:
     file, sink = readable(thread, int32(source)), writable(thread, int32(out))
-    if not file.in_pieces:
+    if not file.in_pieces or sink.flags & O_APPEND:
         raise SyscallError(errno.EINVAL, "sendfile")
     start = _read_offset(thread, place, width)
     done = _move(thread, file, sink, min(count, MAX_RW_COUNT), start, None)
@@ -234,8 +241,14 @@ def sys_copy_file_range(thread: Thread, source: int, from_: int, sink: int, to: 
     one, other = readable(thread, int32(source)), writable(thread, int32(sink))
     if flags or not isinstance(one, OpenRegular) or not isinstance(other, OpenRegular):
         raise SyscallError(errno.EINVAL, "copy_file_range")
+    if other.flags & O_APPEND:
+        raise SyscallError(errno.EBADF, "copy_file_range")
     start, end = _read_offset(thread, from_, OFFSET_BYTES), _read_offset(thread, to, OFFSET_BYTES)
-    done = _move(thread, one, other, min(count, MAX_RW_COUNT), start, end)
+    first, last = (one.position if start is None else start), (other.position if end is None else end)
+    count = min(count, MAX_RW_COUNT, max(one.node.size - first, 0))
+    if one.node is other.node and first < last + count and last < first + count:
+        raise SyscallError(errno.EINVAL, "copy_file_range")
+    done = _move(thread, one, other, count, start, end)
     for place, offset in ((from_, start), (to, end)):
         if offset is not None:
             thread.put(place, (offset + done).to_bytes(OFFSET_BYTES, "little"))
@@ -251,12 +264,7 @@ def sys_splice(thread: Thread, source: int, from_: int, sink: int, to: int, coun
     if (from_ and isinstance(one, PipeEnd)) or (to and isinstance(other, PipeEnd)):
         raise SyscallError(errno.ESPIPE, "splice")
     start, end = _read_offset(thread, from_, OFFSET_BYTES), _read_offset(thread, to, OFFSET_BYTES)
-    if start is None and one.in_pieces:
-        position = one.seek(0, 1)
-        done = _move(thread, one, other, min(count, PIECE), position, end)
-        one.seek(position + done, SEEK_SET)
-    else:
-        done = _move(thread, one, other, min(count, PIECE), start, end)
+    done = _move(thread, one, other, min(count, PIECE), start, end)
     for place, offset in ((from_, start), (to, end)):
         if offset is not None:
             thread.put(place, min(offset + done, MOST_OFFSET).to_bytes(OFFSET_BYTES, "little"))
