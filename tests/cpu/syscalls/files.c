@@ -252,6 +252,8 @@ static void pipes(void)
 	printf("%d\n", hits);
 	close(p[1]);
 	SAY(socketpair(AF_UNIX, SOCK_STREAM, 0, s));
+	SAY(send(s[1], "abc", 3, 0));
+	SAY(recv(s[0], b, 10, MSG_WAITALL | MSG_DONTWAIT));
 	SAY(send(s[0], "to you", 6, 0));
 	SAY(recv(s[1], b, 3, MSG_PEEK));
 	SAY(recv(s[1], b, 100, 0));

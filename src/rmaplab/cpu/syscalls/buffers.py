@@ -4,6 +4,7 @@ read(fd, buffer, 1 GB)      file ---- 64 KiB ---> memory, ---- 64 KiB ---> memor
 """
 
 import errno
+from collections.abc import Callable
 
 from rmaplab.cpu.files.open_file import SEEK_CUR, OpenFile
 from rmaplab.cpu.thread import Thread
@@ -13,7 +14,6 @@ from rmaplab.errors import SyscallError
 MAX_RW_COUNT = 0x7FFF_F000
 IOV_MAX = 1024
 PIECE = 1 << 16
-MOST_OFFSET = (1 << 63) - 1
 Stretch = tuple[int, int]
 """Address, length."""
 
@@ -132,14 +132,23 @@ def read_into(thread: Thread, file: OpenFile, buffers: UserBuffers, offset: int 
 
 def write_from(thread: Thread, file: OpenFile, buffers: UserBuffers, offset: int | None = None) -> int:
     """write(2), or pwrite(2) at `offset`: how many bytes. Raises SyscallError, Interrupted."""
+
+    def write(data: bytes, done: int) -> int:
+        return file.write(thread, data) if offset is None else file.pwrite(thread, data, offset + done)
+
+    return in_pieces(buffers, write, partly=file.in_pieces)
+
+
+def in_pieces(buffers: UserBuffers, write: Callable[[bytes, int], int], *, partly: bool) -> int:
+    """How many bytes `write` (data, how many before) has taken. What cannot be read all is written up to there if it may be `partly`, else it is EFAULT. Raises SyscallError, Interrupted: none has gone."""
     done = 0
     while True:
         wanted = min(buffers.length - done, PIECE)
         try:
             data = buffers.get(done, wanted)
-            if len(data) < wanted and not file.in_pieces:
+            if len(data) < wanted and not partly:
                 raise SyscallError(errno.EFAULT, "write")
-            written = file.write(thread, data) if offset is None else file.pwrite(thread, data, offset + done)
+            written = write(data, done)
         except (SyscallError, Interrupted):
             if done:
                 return done

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from rmaplab.cpu.abi import int32
 from rmaplab.cpu.files.open_file import O_CLOEXEC, O_NONBLOCK, O_RDWR, OpenFile
 from rmaplab.cpu.files.pipes import SocketEnd
-from rmaplab.cpu.syscalls.buffers import PIECE, UserBuffers
+from rmaplab.cpu.syscalls.buffers import UserBuffers, in_pieces
 from rmaplab.cpu.syscalls.descriptors import install_two, put_two
 from rmaplab.cpu.syscalls.registry import call
 from rmaplab.cpu.thread import Thread
+from rmaplab.cpu.waiting import Interrupted
 from rmaplab.errors import SyscallError
 
 AF_UNIX, SOCK_STREAM, SOCK_TYPE = 1, 1, 0xF
@@ -57,19 +58,11 @@ def sys_shutdown(thread: Thread, fd: int, how: int, *_: int) -> int:
 
 
 def _send(thread: Thread, fd: int, buffers: UserBuffers, flags: int) -> int:
-    socket, done = _socket(thread, fd), 0
-    while True:
-        data = buffers.get(done, min(buffers.length - done, PIECE))
-        quiet = bool(flags & MSG_DONTWAIT) or socket.nonblocking
-        try:
-            written = socket.send(thread, data, nonblocking=quiet, signals=not flags & MSG_NOSIGNAL)
-        except SyscallError:
-            if done:
-                return done
-            raise
-        done += written
-        if written < len(data) or done == buffers.length:
-            return done
+    socket = _socket(thread, fd)
+    quiet, signals = bool(flags & MSG_DONTWAIT) or socket.nonblocking, not flags & MSG_NOSIGNAL
+    return in_pieces(
+        buffers, lambda data, _: socket.send(thread, data, nonblocking=quiet, signals=signals), partly=False
+    )
 
 
 def _receive(thread: Thread, fd: int, buffers: UserBuffers, flags: int) -> int:
@@ -77,8 +70,13 @@ def _receive(thread: Thread, fd: int, buffers: UserBuffers, flags: int) -> int:
     quiet = bool(flags & MSG_DONTWAIT) or socket.nonblocking
     done = 0
     while True:
-        data = socket.receive(thread, buffers.length - done, nonblocking=quiet, peek=bool(flags & MSG_PEEK))
-        buffers.put(done, data)
+        try:
+            data = socket.receive(thread, buffers.length - done, nonblocking=quiet, peek=bool(flags & MSG_PEEK))
+            buffers.put(done, data)
+        except (SyscallError, Interrupted):
+            if done:
+                return done
+            raise
         done += len(data)
         if not data or done == buffers.length or flags & MSG_PEEK or not flags & MSG_WAITALL:
             return done
