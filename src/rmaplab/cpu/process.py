@@ -32,6 +32,9 @@ IGNORED_BY_DEFAULT = (SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGTSTP, SIGTTIN, SIGT
 SIG_DFL, SIG_IGN = 0, 1
 SA_NOCLDWAIT, SA_SIGINFO, SA_RESTORER = 2, 4, 0x0400_0000
 SA_ONSTACK, SA_RESTART, SA_NODEFER, SA_RESETHAND = 0x0800_0000, 0x1000_0000, 0x4000_0000, 0x8000_0000
+CLD_EXITED, CLD_KILLED = 1, 2
+FATAL = 0x7F
+"""Of a status: the signal."""
 DEFAULT_UMASK = 0o022
 
 
@@ -145,6 +148,11 @@ _DEFAULT = Action()
 def exited(code: int) -> int:
     """The status of a process that has called exit(code)."""
     return (code & 0xFF) << 8
+
+
+def how(status: int) -> tuple[int, int]:
+    """What a siginfo of SIGCHLD says of that: its si_code, and the exit code or the signal's number."""
+    return (CLD_KILLED, status & FATAL) if status & FATAL else (CLD_EXITED, status >> 8)
 
 
 def killed(signal: int) -> int:

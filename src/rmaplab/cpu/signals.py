@@ -38,6 +38,7 @@ SIGUSR2, SIGPIPE, SIGALRM, SIGTERM = 12, 13, 14, 15
 FRAME_BYTES = 2048
 """More than any frame has."""
 NR_SIGNALS = 64
+SIGINFO_BYTES = 128
 UNBLOCKABLE = 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1)
 SI_USER, SI_KERNEL, SI_TKILL = 0, 0x80, -6
 SEGV_MAPERR, SEGV_ACCERR = 1, 2
@@ -171,7 +172,7 @@ def push_frame(thread: Thread, info: SignalInfo, action: Action) -> None:
 
 
 def siginfo(thread: Thread, info: SignalInfo) -> bytes:
-    """siginfo_t, 128 bytes."""
+    """siginfo_t."""
     wide = thread.abi.bits == 64
     head = struct.pack("<iii", info.number, 0, info.code) + (bytes(4) if wide else b"")
     if info.number in FAULTS and info.code > 0:
@@ -180,7 +181,7 @@ def siginfo(thread: Thread, info: SignalInfo) -> bytes:
         tail = struct.pack("<iIi", info.pid, 0, info.status)
     else:
         tail = struct.pack("<iI", info.pid, 0) + thread.abi.words(info.value)
-    return (head + tail).ljust(128, b"\0")
+    return (head + tail).ljust(SIGINFO_BYTES, b"\0")
 
 
 def _stack_t(thread: Thread) -> bytes:

@@ -18,7 +18,7 @@ from rmaplab.cpu.engine import CpuEngine, Space
 from rmaplab.cpu.files.streams import OutputLimit
 from rmaplab.cpu.files.tree import FileTree
 from rmaplab.cpu.pending import SignalInfo
-from rmaplab.cpu.process import SA_NOCLDWAIT, SIG_IGN, SIGCHLD, MemberThread, Process
+from rmaplab.cpu.process import SA_NOCLDWAIT, SIG_IGN, SIGCHLD, MemberThread, Process, how
 from rmaplab.cpu.syscalls.registry import NAMES
 from rmaplab.cpu.unicorn_engine import UnicornEngine
 from rmaplab.cpu.waiting import ALL, WaitQueue
@@ -34,7 +34,6 @@ CYCLES_A_US = 2400
 RELEASE = "6.18.0"
 MOST_SECONDS = 1 << 31
 """Of simulated time: cycles since boot, and nanoseconds since 1970, are words of 64 bits."""
-CLD_EXITED, CLD_KILLED = 1, 2
 SIGKILL = 9
 
 
@@ -167,7 +166,7 @@ class Userland:
         if process.exit_signal == SIGCHLD and (action.handler == SIG_IGN or action.flags & SA_NOCLDWAIT):
             self.reap(process)
         elif process.exit_signal:
-            code, what = (CLD_KILLED, status & 0x7F) if status & 0x7F else (CLD_EXITED, status >> 8)
+            code, what = how(status)
             self.send(parent, SignalInfo(process.exit_signal, code, pid=process.pid, status=what))
         parent.child_changed.wake()
 

@@ -47,6 +47,27 @@ int main(void)
 	say("nanosleep: %s", came(nanosleep((struct timespec *)16, NULL)));
 	say("sigaction: %s", came(syscall(SYS_rt_sigaction, SIGUSR1, 16, NULL, 8)));
 	say("sizes: %s", came(syscall(SYS_rt_sigprocmask, 0, NULL, NULL, 4)));
+	cpu_set_t cpus;
+	say("getgroups: %s", came(getgroups(-1, NULL)));
+	say("setpgid: %s", came(setpgid(0, -5)));
+	say("half a word: %s", came(syscall(SYS_sched_getaffinity, 0, sizeof(long) + 2, &cpus)));
+	if (!fork())
+		_exit(0);
+	siginfo_t info = {0};
+	struct rusage used;
+	memset(&used, 0x55, sizeof used);
+	say("waitid: %s", came(syscall(SYS_waitid, P_ALL, 0, &info, WEXITED, &used)));
+	say("signal %d, code %d, status %d, %d", info.si_signo, info.si_code, info.si_status, used.ru_utime.tv_sec < 100);
+	int hold[2];
+	if (pipe(hold))
+		return 1;
+	if (!fork()) {
+		close(hold[1]);
+		_exit(read(hold[0], text, 1));
+	}
+	say("not yet, and nobody asks: %s", came(waitid(P_ALL, 0, NULL, WEXITED | WNOHANG)));
+	close(hold[1]);
+	say("then: %s", came(waitid(P_ALL, 0, NULL, WEXITED)));
 	say("unknown: %s", came(syscall(9999)));
 	say("negative: %s", came(read(fd, text, -1)));
 	say("closed: %s %s", came(read(77, text, 1)), came(close(-1)));

@@ -15,9 +15,10 @@ from typing import NamedTuple
 from rmaplab.calls.task import Task
 from rmaplab.cpu.abi import int32
 from rmaplab.cpu.loop import live
-from rmaplab.cpu.process import Process, exited
+from rmaplab.cpu.pending import SignalInfo
+from rmaplab.cpu.process import SIGCHLD, Process, exited, how
 from rmaplab.cpu.registers import TLS_PLACES, descriptor
-from rmaplab.cpu.signals import exit_group, exit_thread
+from rmaplab.cpu.signals import SIGINFO_BYTES, exit_group, exit_thread, siginfo
 from rmaplab.cpu.syscalls.registry import call
 from rmaplab.cpu.thread import Thread
 from rmaplab.errors import SyscallError
@@ -32,10 +33,9 @@ P_ALL, P_PID, P_PGID = 0, 1, 2
 CLONE_ARGS_BYTES = 64
 USER_DESC = struct.Struct("<IIII")
 SEG_32BIT, LIMIT_IN_PAGES = 1, 16
-TLS_ACCESS, TLS_CODE = 0xF2 | 1, 0x8
+TLS_ACCESS = 0xF2 | 1
 EMPTY = 0x28
 """read_exec_only, seg_not_present and no base or limit: an entry to be cleared."""
-FATAL, CLD_EXITED, CLD_KILLED = 0x7F, 1, 2
 
 
 class CloneWanted(NamedTuple):
@@ -159,13 +159,13 @@ def sys_clone3(thread: Thread, arguments: int, size: int, *_: int) -> int:
 @call("fork")
 def sys_fork(thread: Thread, *_: int) -> int:
     """fork(2)."""
-    return clone(thread, CloneWanted(0, 17, 0, 0, 0, 0))
+    return clone(thread, CloneWanted(0, SIGCHLD, 0, 0, 0, 0))
 
 
 @call("vfork")
 def sys_vfork(thread: Thread, *_: int) -> int:
     """vfork(2)."""
-    return clone(thread, CloneWanted(CLONE_VM | CLONE_VFORK, 17, 0, 0, 0, 0))
+    return clone(thread, CloneWanted(CLONE_VM | CLONE_VFORK, SIGCHLD, 0, 0, 0, 0))
 
 
 @call("exit")
@@ -249,6 +249,11 @@ def _is_wanted(parent: Process, child: Process, kind: int, number: int) -> bool:
     return kind == P_ALL or child.pgid == (number or parent.pgid)
 
 
+def _usage(thread: Thread, child: Process) -> bytes:
+    """A struct rusage: times."""
+    return thread.abi.timeval(child.user_ns) + thread.abi.timeval(child.system_ns) + bytes(14 * thread.abi.word)
+
+
 @call("wait4")
 def sys_wait4(thread: Thread, pid: int, status: int, options: int, usage: int, *_: int) -> int:
     """wait4(2)."""
@@ -260,14 +265,12 @@ def sys_wait4(thread: Thread, pid: int, status: int, options: int, usage: int, *
     if child is None:
         return 0
     assert child.ended is not None
-    ended = child.ended
+    ended, used = child.ended, _usage(thread, child)
     thread.userland.reap(child)
     if status:
         thread.put(status, struct.pack("<I", ended))
     if usage:
-        thread.put(
-            usage, thread.abi.timeval(child.user_ns) + thread.abi.timeval(child.system_ns) + bytes(14 * thread.abi.word)
-        )
+        thread.put(usage, used)
     return child.pid
 
 
@@ -284,14 +287,16 @@ def sys_waitid(thread: Thread, kind: int, number: int, info: int, options: int, 
         raise SyscallError(errno.EINVAL, "waitid")
     child = _wait(thread, kind, number, options)
     if child is None:
-        thread.put(info, bytes(128))
+        if info:
+            thread.put(info, bytes(SIGINFO_BYTES))
         return 0
     assert child.ended is not None
-    signal = child.ended & FATAL
-    code, what = (CLD_KILLED, signal) if signal else (CLD_EXITED, child.ended >> 8)
-    pad = 4 if thread.abi.bits == 64 else 0
-    if info:
-        thread.put(info, struct.pack("<iii", 17, 0, code) + bytes(pad) + struct.pack("<iIi", child.pid, 0, what))
+    code, what = how(child.ended)
+    told, used = siginfo(thread, SignalInfo(SIGCHLD, code, pid=child.pid, status=what)), _usage(thread, child)
     if not options & WNOWAIT:
         thread.userland.reap(child)
+    if info:
+        thread.put(info, told)
+    if usage:
+        thread.put(usage, used)
     return 0

@@ -91,8 +91,10 @@ def sys_getresuid(thread: Thread, real: int, effective: int, saved: int, *_: int
 
 
 @call("getgroups", "getgroups32")
-def sys_getgroups(thread: Thread, *_: int) -> int:
+def sys_getgroups(thread: Thread, room: int, *_: int) -> int:
     """getgroups(2): none."""
+    if int32(room) < 0:
+        raise SyscallError(errno.EINVAL, "getgroups")
     return 0
 
 
@@ -112,6 +114,8 @@ def _process(thread: Thread, pid: int) -> Process:
 @call("setpgid")
 def sys_setpgid(thread: Thread, pid: int, group: int, *_: int) -> int:
     """setpgid(2)."""
+    if int32(group) < 0:
+        raise SyscallError(errno.EINVAL, "setpgid")
     process = _process(thread, pid)
     process.pgid = int32(group) or process.pid
     return 0
@@ -300,9 +304,9 @@ def sys_sched_yield(thread: Thread, *_: int) -> int:
 @call("sched_getaffinity")
 def sys_sched_getaffinity(thread: Thread, _: int, size: int, mask: int, *__: int) -> int:
     """sched_getaffinity(2): all CPUs."""
-    nr = thread.machine.hardware.cpus
-    length = -(-nr // 64) * 8
-    if size < length:
+    nr, size = thread.machine.hardware.cpus, size & 0xFFFF_FFFF
+    length = -(-nr // thread.abi.bits) * thread.abi.word
+    if size < length or size % thread.abi.word:
         raise SyscallError(errno.EINVAL, "sched_getaffinity")
     thread.put(mask, ((1 << nr) - 1).to_bytes(length, "little"))
     return length
@@ -354,7 +358,7 @@ def sys_getrandom(thread: Thread, place: int, length: int, *_: int) -> int:
 @call("personality")
 def sys_personality(thread: Thread, wanted: int, *_: int) -> int:
     """personality(2)."""
-    was = thread.process.personality
+    was, wanted = thread.process.personality, wanted & 0xFFFF_FFFF
     if wanted != 0xFFFF_FFFF:
         thread.process.personality = wanted
     return was
