@@ -205,6 +205,25 @@ def test_too_many_files(tmp_path: Path) -> None:
     world.close()
 
 
+def test_each_name_that_is_made_and_goes_counts_once(tmp_path: Path) -> None:
+    """Second names too; a call that fails makes none, and what goes of the host makes no room."""
+    for i in range(20):
+        (tmp_path / f"of_host{i}").write_bytes(b"x")
+    world = World(tmp_path, limits=FileLimits(made=10))
+    fs, view = world.tree.fs, world.view
+    world.write(b"/x", b"")
+    for i in range(20):
+        link(fs, view, world.tree.root.find(b"x", world.caller), resolve(view, b"/y"))
+        unlink(fs, view, resolve(view, b"/y"))
+        assert errno_of(lambda: make(fs, view, resolve(view, b"/z"), stat.S_IFLNK, "symlink", b"")) == errno.ENOENT
+        world.write(b"/of_host%d" % i, b"other")
+        unlink(fs, view, resolve(view, b"/of_host%d" % i))
+        assert fs.nr_made == 1
+    unlink(fs, view, resolve(view, b"/x"))
+    assert fs.nr_made == 0
+    world.close()
+
+
 def test_a_full_disk(tmp_path: Path) -> None:
     """ENOSPC, as of a real one; what is unlinked makes room, once nobody has it open."""
     world = World(tmp_path, limits=FileLimits(disk_bytes=64 << 10))

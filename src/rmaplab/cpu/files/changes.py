@@ -39,7 +39,6 @@ def make(
     _may_change(view.who, directory, call)
     owner = Who(view.who.uid, directory.gid if directory.mode & SGID else view.who.gid)
     ino, mount = fs.new_ino(), directory.mount
-    fs.count_made()
     inode: Inode
     if target is not None:
         if not 0 < len(target) < PATH_MAX:
@@ -61,6 +60,7 @@ def make(
     else:
         raise SyscallError(errno.EINVAL, call)
     inode.changed = True
+    _is_more(fs, inode)
     directory.add(place.name, inode)
     return inode
 
@@ -76,7 +76,7 @@ def link(fs: FileSystem, view: View, inode: Inode, place: PathEnd) -> None:
     if not inode.nlink or place.as_directory:
         raise SyscallError(errno.ENOENT, "link")
     _may_change(view.who, place.directory, "link")
-    fs.count_made()
+    _is_more(fs, inode)
     place.directory.add(place.name, inode)
     inode.nlink += 1
     inode.altered(fs.now_ns)
@@ -187,6 +187,12 @@ def _may_take_away(who: Who, place: PathEnd, call: str) -> None:
         raise SyscallError(errno.EPERM, call)
 
 
+def _is_more(fs: FileSystem, inode: Inode) -> None:
+    """It is given a name. Raises UsageError: there are too many."""
+    fs.count_made()
+    inode.names_made += 1
+
+
 def _is_less(fs: FileSystem, inode: Inode) -> None:
     """It has lost a name."""
     if isinstance(inode, DirectoryInode):
@@ -194,5 +200,6 @@ def _is_less(fs: FileSystem, inode: Inode) -> None:
     else:
         inode.unlinked()
     inode.ctime_ns = fs.now_ns
-    if inode.changed and not inode.nlink:
+    if inode.names_made:
+        inode.names_made -= 1
         fs.count_gone()

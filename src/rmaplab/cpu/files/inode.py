@@ -3,7 +3,7 @@
     Inode --+-- DirectoryInode (directory.py)     names, of them some that only the host has told of
             +-- RegularInode (regular.py)         bytes in the page cache
             +-- SymlinkInode, DeviceInode, SocketInode     here
-            +-- FifoInode (streams.py)            a pipe with a name
+            +-- FifoInode (pipes.py)              a pipe with a name
             +-- files of /proc (proc.py)
 
 An inode lies on a Mount, as on a file system: names on two of them are never links to the same inode (EXDEV).
@@ -79,6 +79,8 @@ class Inode:
         """Made when somebody wants one."""
         self.changed = False
         """Whether programs have made it, or changed it in any way."""
+        self.names_made = 0
+        """Names that programs have given it."""
 
     @property
     def size(self) -> int:
