@@ -16,7 +16,6 @@ from rmaplab.cpu.files.filesystem import FileSystem
 from rmaplab.cpu.files.host_root import HostRoot, Parts
 from rmaplab.cpu.files.inode import ROOT, DeviceInode, Inode, Mount, SocketInode, SymlinkInode, Who
 from rmaplab.cpu.files.open_file import (
-    MOST_OFFSET,
     O_ACCMODE,
     O_RDONLY,
     POLLIN,
@@ -24,6 +23,7 @@ from rmaplab.cpu.files.open_file import (
     SEEK_CUR,
     SEEK_SET,
     OpenFile,
+    sought,
 )
 from rmaplab.cpu.files.pipes import FifoInode
 from rmaplab.cpu.files.regular import RegularInode
@@ -241,10 +241,7 @@ class OpenDirectory(OpenFile):
 
     def seek(self, offset: int, whence: int) -> int:
         """To a position that getdents has told (d_off)."""
-        base = {SEEK_SET: 0, SEEK_CUR: self._position}.get(whence)
-        if base is None or not 0 <= base + offset <= MOST_OFFSET:
-            raise SyscallError(errno.EINVAL, "lseek")
-        self._position = base + offset
+        self._position = sought(offset, whence, {SEEK_SET: 0, SEEK_CUR: self._position})
         return self._position
 
     def sync(self, thread: Sleeper) -> None:

@@ -8,6 +8,7 @@ A kind of file overrides what it can do; the rest has the errno that Linux has f
 """
 
 import errno
+from collections.abc import Mapping
 from typing import ClassVar
 
 from rmaplab.cpu.files.inode import Inode, Stat
@@ -124,6 +125,14 @@ class OpenFile:
 
     def close(self) -> None:
         """The last reference has gone."""
+
+
+def sought(offset: int, whence: int, bases: Mapping[int, int]) -> int:
+    """The position that lseek comes to, `offset` from where each `whence` begins. Raises SyscallError(EINVAL)."""
+    base = bases.get(whence)
+    if base is None or not 0 <= base + offset <= MOST_OFFSET:
+        raise SyscallError(errno.EINVAL, "lseek")
+    return base + offset
 
 
 def get(file: OpenFile) -> OpenFile:

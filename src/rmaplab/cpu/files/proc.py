@@ -19,7 +19,7 @@ from rmaplab.cpu.files.directory import DirectoryInode, Name, Viewer
 from rmaplab.cpu.files.filesystem import FileSystem
 from rmaplab.cpu.files.inode import Inode, Mount, SymlinkInode
 from rmaplab.cpu.files.lookup import MagicLink, OpenedInode, PathEnd, path_of
-from rmaplab.cpu.files.open_file import MOST_OFFSET, POLLIN, POLLOUT, SEEK_CUR, SEEK_SET, Descriptors, OpenFile
+from rmaplab.cpu.files.open_file import POLLIN, POLLOUT, SEEK_CUR, SEEK_SET, Descriptors, OpenFile, sought
 from rmaplab.cpu.files.proc_text import (
     cpuinfo,
     limits_text,
@@ -34,18 +34,11 @@ from rmaplab.cpu.files.proc_text import (
 from rmaplab.cpu.waiting import Sleeper
 from rmaplab.errors import SyscallError
 from rmaplab.kernels.system import System
-from rmaplab.objects.mm_types import MmStruct
 
 PROCFS = Mount(0x15, b"proc", 0x9FA0, read_only=True)
 FIRST_OF_A_PROCESS = 1 << 20
 """Inodes of /proc/PID are numbered from pid times this on."""
 FD_INO = 4096
-
-
-class SpaceOf(Protocol):
-    """An address space."""
-
-    mm: MmStruct
 
 
 class ShownProcess(Viewer, Protocol):
@@ -100,10 +93,7 @@ class OpenText(OpenFile):
 
     def seek(self, offset: int, whence: int) -> int:
         """As of a file; it has no end."""
-        base = {SEEK_SET: 0, SEEK_CUR: self._position}.get(whence)
-        if base is None or not 0 <= base + offset <= MOST_OFFSET:
-            raise SyscallError(errno.EINVAL, "lseek")
-        self._position = base + offset
+        self._position = sought(offset, whence, {SEEK_SET: 0, SEEK_CUR: self._position})
         return self._position
 
     def poll(self) -> int:

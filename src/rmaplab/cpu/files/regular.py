@@ -19,7 +19,6 @@ from rmaplab.cpu.files.filesystem import FileSystem
 from rmaplab.cpu.files.host_root import DiskFile, HostRoot, Parts
 from rmaplab.cpu.files.inode import BLOCK, ROOT, Inode, Mount, Who
 from rmaplab.cpu.files.open_file import (
-    MOST_OFFSET,
     O_APPEND,
     O_PATH,
     POLLIN,
@@ -30,6 +29,7 @@ from rmaplab.cpu.files.open_file import (
     SEEK_HOLE,
     SEEK_SET,
     OpenFile,
+    sought,
 )
 from rmaplab.cpu.waiting import Sleeper, WaitQueue
 from rmaplab.errors import SyscallError
@@ -63,11 +63,6 @@ class RegularInode(Inode):
         self._host_size = self._host_blocks = 0
         self._writer: Sleeper | None = None
         self._writers = WaitQueue()
-
-    @property
-    def of_host(self) -> bool:
-        """Whether the host has a file behind it."""
-        return self._host is not None
 
     def shows(self, host: HostRoot, parts: Parts, found: os.stat_result) -> None:
         """It is this one of the host's."""
@@ -245,14 +240,9 @@ class OpenRegular(OpenFile):
         if whence in (SEEK_DATA, SEEK_HOLE):
             if not 0 <= offset < size:
                 raise SyscallError(errno.ENXIO, "lseek")
-            base, offset = (offset if whence == SEEK_DATA else size), 0
-        elif whence in (SEEK_SET, SEEK_CUR, SEEK_END):
-            base = (0, self.position, size)[whence]
+            self.position = offset if whence == SEEK_DATA else size
         else:
-            raise SyscallError(errno.EINVAL, "lseek")
-        if not 0 <= base + offset <= MOST_OFFSET:
-            raise SyscallError(errno.EINVAL, "lseek")
-        self.position = base + offset
+            self.position = sought(offset, whence, {SEEK_SET: 0, SEEK_CUR: self.position, SEEK_END: size})
         return self.position
 
     def truncate(self, thread: Sleeper, size: int) -> None:
