@@ -212,8 +212,10 @@ def test_each_name_that_is_made_and_goes_counts_once(tmp_path: Path) -> None:
     world = World(tmp_path, limits=FileLimits(made=10))
     fs, view = world.tree.fs, world.view
     world.write(b"/x", b"")
+    inode = world.tree.root.find(b"x", world.caller)
+    assert inode is not None
     for i in range(20):
-        link(fs, view, world.tree.root.find(b"x", world.caller), resolve(view, b"/y"))
+        link(fs, view, inode, resolve(view, b"/y"))
         unlink(fs, view, resolve(view, b"/y"))
         assert errno_of(lambda: make(fs, view, resolve(view, b"/z"), stat.S_IFLNK, "symlink", b"")) == errno.ENOENT
         world.write(b"/of_host%d" % i, b"other")

@@ -41,6 +41,8 @@ static int files(void)
 	close(last);
 	say("one is free, pipe: %s", came(pipe(ends)));
 	say("soft above hard: %s", came(setrlimit(RLIMIT_NOFILE, &(struct rlimit){30, 20})));
+	setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, 20});
+	say("none: %s, a copy: %s", came(open("/", O_RDONLY)), came(fcntl(1, F_DUPFD, 0)));
 	return 0;
 }
 

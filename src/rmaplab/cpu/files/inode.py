@@ -11,7 +11,7 @@ An inode lies on a Mount, as on a file system: names on two of them are never li
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rmaplab.cpu.files.locks import FileLocks
@@ -40,6 +40,16 @@ class Stat:
     mtime_ns: int = 0
     ctime_ns: int = 0
     blksize: int = 4096
+
+
+def dev_of(major: int, minor: int) -> int:
+    """new_encode_dev: one number of two."""
+    return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
+
+
+def numbers_of(dev: int) -> tuple[int, int]:
+    """new_decode_dev: (major, minor)."""
+    return (dev >> 8) & 0xFFF, (dev & 0xFF) | ((dev >> 12) & 0xFFF00)
 
 
 @dataclass(frozen=True)
@@ -166,10 +176,9 @@ class DeviceInode(Inode):
     @property
     def rdev(self) -> int:
         """st_rdev."""
-        major, minor = self.device
-        return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
+        return dev_of(*self.device)
 
     def stat(self) -> Stat:
         """stat(2)."""
         told = super().stat()
-        return told if not self.is_block else Stat(**{**told.__dict__, "mode": stat.S_IFBLK | self.mode})
+        return told if not self.is_block else replace(told, mode=stat.S_IFBLK | self.mode)

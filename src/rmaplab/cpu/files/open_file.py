@@ -167,13 +167,13 @@ class Descriptors:
         return file
 
     def install(self, file: OpenFile, *, lowest: int = 0, cloexec: bool = False) -> int:
-        """The lowest free descriptor from `lowest` on means `file` now. Raises SyscallError: EMFILE, EINVAL."""
-        if lowest >= self.limit:
-            raise SyscallError(errno.EINVAL, "fcntl")
+        """The lowest free descriptor from `lowest` on means `file` now. Raises SyscallError(EMFILE); a file that nobody refers to is closed then."""
         fd = lowest
         while fd in self.files:
             fd += 1
         if fd >= self.limit:
+            if not file.references:
+                file.close()
             raise SyscallError(errno.EMFILE, "open")
         self.files[fd] = get(file)
         if cloexec:

@@ -9,7 +9,8 @@ import struct
 
 from rmaplab.cpu.abi import NS, int32
 from rmaplab.cpu.files.directory import Name, OpenDirectory
-from rmaplab.cpu.files.inode import MAY_WRITE, Inode, Mount, SymlinkInode
+from rmaplab.cpu.files.inode import MAY_WRITE, PERMISSIONS, Inode, Mount, SymlinkInode
+from rmaplab.cpu.files.lookup import NAME_MAX
 from rmaplab.cpu.files.open_file import OpenFile
 from rmaplab.cpu.files.regular import RegularInode
 from rmaplab.cpu.syscalls.buffers import checked, offset_of
@@ -19,9 +20,11 @@ from rmaplab.cpu.thread import Thread
 from rmaplab.errors import SyscallError
 from rmaplab.units import PAGE_SIZE
 
-PERMISSIONS, SAME = 0o7777, 0xFFFF_FFFF
+SAME = 0xFFFF_FFFF
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
-NAME_MAX, MOST_BYTES = 255, 1 << 20
+MOST_BYTES = 1 << 20
+ST_VALID = 0x20
+"""f_flags says something."""
 
 
 def _own(thread: Thread, inode: Inode, call_name: str) -> None:
@@ -216,6 +219,8 @@ def _dirent64(entry: Name, position: int) -> bytes:
 
 def _dirent(entry: Name, position: int, word: int) -> bytes:
     """A struct linux_dirent: the type is its last byte."""
+    if entry.ino >> 8 * word:
+        raise SyscallError(errno.EOVERFLOW, "getdents")
     length = (2 * word + 2 + len(entry.name) + 2 + word - 1) & -word
     head = struct.pack("<QQH" if word == 8 else "<IIH", entry.ino, position, length) + entry.name
     return head.ljust(length - 1, b"\0") + bytes([entry.kind >> 12])
@@ -272,19 +277,14 @@ def _statfs(thread: Thread, mount: Mount) -> tuple[int, ...]:
 
 def _statfs_word(thread: Thread, mount: Mount) -> bytes:
     """A struct statfs: words."""
-    told = _statfs(thread, mount)
-    word = thread.abi.letter.encode().decode()
-    tail = struct.pack(f"<7{word}", NAME_MAX, PAGE_SIZE, 0x20, 0, 0, 0, 0)
-    return (
-        struct.pack(f"<7{word}", *(value & ((1 << thread.abi.bits) - 1) for value in told))
-        + struct.pack("<ii", mount.dev, 0)
-        + tail
-    )
+    words = thread.abi.words
+    tail = words(NAME_MAX, PAGE_SIZE, ST_VALID, 0, 0, 0, 0)
+    return words(*_statfs(thread, mount)) + struct.pack("<ii", mount.dev, 0) + tail
 
 
 def _statfs64(thread: Thread, mount: Mount) -> bytes:
     """A struct statfs64 of i386."""
-    return struct.pack("<II5QiiIII4I", *_statfs(thread, mount), mount.dev, 0, NAME_MAX, PAGE_SIZE, 0x20, 0, 0, 0, 0)
+    return struct.pack("<II5QiiIII4I", *_statfs(thread, mount), mount.dev, 0, NAME_MAX, PAGE_SIZE, ST_VALID, 0, 0, 0, 0)
 
 
 @call("statfs")

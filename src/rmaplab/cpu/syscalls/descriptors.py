@@ -16,6 +16,7 @@ from rmaplab.cpu.syscalls.locks import record_lock
 from rmaplab.cpu.syscalls.registry import call
 from rmaplab.cpu.thread import Thread
 from rmaplab.errors import SyscallError
+from rmaplab.objects.flags import MFD_CLOEXEC
 from rmaplab.units import PAGE_SIZE
 
 F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_SETOWN, F_GETOWN = 0, 1, 2, 3, 4, 8, 9
@@ -24,7 +25,6 @@ FD_CLOEXEC = 1
 O_NOATIME = 0o1000000
 CAN_BE_SET = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME
 CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC = 2, 4
-MFD_CLOEXEC = 1
 EFD_SEMAPHORE = 1
 TCGETS, TCSETS, TCSETSW, TCSETSF, TCSBRK, TCFLSH, TIOCSCTTY, TIOCGPGRP, TIOCSPGRP, TIOCGWINSZ, TIOCSWINSZ = (
     0x5401, 0x5402, 0x5403, 0x5404, 0x5409, 0x540B, 0x540E, 0x540F, 0x5410, 0x5413, 0x5414
@@ -89,14 +89,12 @@ def install_two(thread: Thread, files: tuple[OpenFile, OpenFile], *, cloexec: bo
     try:
         first = descriptors.install(files[0], cloexec=cloexec)
     except SyscallError:
-        for file in files:
-            file.close()
+        files[1].close()
         raise
     try:
         second = descriptors.install(files[1], cloexec=cloexec)
     except SyscallError:
         descriptors.close(first)
-        files[1].close()
         raise
     return struct.pack("<ii", first, second)
 
@@ -136,7 +134,7 @@ def sys_fcntl(thread: Thread, fd: int, command: int, argument: int, *_: int) -> 
     descriptors, fd, command = thread.process.descriptors, int32(fd), command & 0xFFFF_FFFF
     file = descriptors[fd]
     if command in (F_DUPFD, F_DUPFD_CLOEXEC):
-        if int32(argument) < 0:
+        if not 0 <= int32(argument) < descriptors.limit:
             raise SyscallError(errno.EINVAL, "fcntl")
         return descriptors.install(file, lowest=int32(argument), cloexec=command == F_DUPFD_CLOEXEC)
     if command == F_GETFD:
@@ -198,11 +196,7 @@ def sys_memfd_create(thread: Thread, name: int, flags: int, *_: int) -> int:
     """memfd_create(2)."""
     flags &= 0xFFFF_FFFF
     file = MemoryFile(thread.userland.tree.fs, thread.string(name), flags)
-    try:
-        return thread.process.descriptors.install(file, cloexec=bool(flags & MFD_CLOEXEC))
-    except SyscallError:
-        file.close()
-        raise
+    return thread.process.descriptors.install(file, cloexec=bool(flags & MFD_CLOEXEC))
 
 
 # -- ioctl ---------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import stat
 from rmaplab.cpu.abi import int32
 from rmaplab.cpu.files.changes import link, make, rename, rmdir, unlink
 from rmaplab.cpu.files.directory import DirectoryInode
-from rmaplab.cpu.files.inode import MAY_EXEC, MAY_READ, MAY_WRITE, Inode, SymlinkInode
+from rmaplab.cpu.files.inode import MAY_EXEC, MAY_READ, MAY_WRITE, PERMISSIONS, Inode, SymlinkInode, numbers_of
 from rmaplab.cpu.files.lookup import PathEnd, View, path_of, resolve
 from rmaplab.cpu.files.open_file import O_CLOEXEC, O_CREAT, O_LARGEFILE, O_TMPFILE, O_TRUNC, O_WRONLY, OpenFile
 from rmaplab.cpu.files.proc import inode_of_file
@@ -28,7 +28,6 @@ AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_EACCESS, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_E
     0x400,
     0x1000,
 )
-PERMISSIONS = 0o7777
 
 
 # -- where ---------------------------------------------------------------------------------------------------------------
@@ -86,11 +85,7 @@ def sys_openat(thread: Thread, fd: int, path: int, flags: int, mode: int, *_: in
     file = thread.userland.tree.open(
         thread, view, named, flags, mode & PERMISSIONS & ~thread.process.umask if makes else 0
     )
-    try:
-        return thread.process.descriptors.install(file, cloexec=bool(flags & O_CLOEXEC))
-    except SyscallError:
-        file.close()
-        raise
+    return thread.process.descriptors.install(file, cloexec=bool(flags & O_CLOEXEC))
 
 
 @call("open")
@@ -221,8 +216,8 @@ def sys_mknodat(thread: Thread, fd: int, path: int, mode: int, dev: int, *_: int
     view, place = place_at(thread, fd, path, follow=False)
     if stat.S_IFMT(mode & 0xFFFF) == stat.S_IFDIR:
         raise SyscallError(errno.EPERM, "mknod")
-    numbers = (dev >> 8) & 0xFFF, (dev & 0xFF) | ((dev >> 12) & 0xFFF00)
-    make(thread.userland.tree.fs, view, place, mode & 0xFFFF & ~thread.process.umask, "mknod", device=numbers)
+    mode = mode & 0xFFFF & ~thread.process.umask
+    make(thread.userland.tree.fs, view, place, mode, "mknod", device=numbers_of(dev))
     return 0
 
 

@@ -7,7 +7,7 @@ import errno
 import struct
 
 from rmaplab.cpu.abi import NS, int32
-from rmaplab.cpu.files.inode import Stat
+from rmaplab.cpu.files.inode import Stat, numbers_of
 from rmaplab.cpu.syscalls.paths import AT_FDCWD, AT_SYMLINK_NOFOLLOW, inode_at
 from rmaplab.cpu.syscalls.registry import call
 from rmaplab.cpu.thread import Thread
@@ -110,8 +110,6 @@ def sys_statx(thread: Thread, fd: int, path: int, flags: int, _: int, place: int
         found.blocks,
         0,
     )
-    numbers = [
-        part for dev in (found.rdev, found.dev) for part in ((dev >> 8) & 0xFFF, (dev & 0xFF) | ((dev >> 12) & 0xFFF00))
-    ]
-    thread.put(place, (data + b"".join(times) + struct.pack("<4I", *numbers)).ljust(STATX_BYTES, b"\0"))
+    numbers = struct.pack("<4I", *numbers_of(found.rdev), *numbers_of(found.dev))
+    thread.put(place, (data + b"".join(times) + numbers).ljust(STATX_BYTES, b"\0"))
     return 0
