@@ -8,7 +8,7 @@ import stat
 
 from rmaplab.cpu.files.filesystem import FileSystem
 from rmaplab.cpu.files.inode import DeviceInode, Stat
-from rmaplab.cpu.files.open_file import O_RDWR, POLLERR, POLLIN, POLLOUT, SEEK_END, OpenFile
+from rmaplab.cpu.files.open_file import O_RDWR, POLLIN, POLLOUT, SEEK_END, OpenFile
 from rmaplab.cpu.waiting import Sleeper, WaitQueue
 from rmaplab.errors import SyscallError
 from rmaplab.mm.dev_zero import dev_zero
@@ -135,8 +135,4 @@ class EventFile(OpenFile):
 
     def poll(self) -> int:
         """Whether it is more than 0, and less than most."""
-        return (
-            (POLLIN if self._value else 0)
-            | (POLLOUT if self._value < MOST_EVENTS else 0)
-            | (POLLERR if self._value > MOST_EVENTS else 0)
-        )
+        return (POLLIN if self._value else 0) | (POLLOUT if self._value < MOST_EVENTS else 0)

@@ -78,6 +78,8 @@ class Inode:
     """What a name means. `mode` are its permissions alone, `kind` the rest of st_mode."""
 
     kind: ClassVar[int] = 0
+    is_made_anew: ClassVar[bool] = False
+    """Whether each look finds another one, as in /proc."""
 
     def __init__(self, mount: Mount, ino: int, mode: int, now_ns: int = 0, owner: Who = ROOT) -> None:
         self.mount, self.ino = mount, ino

@@ -123,6 +123,20 @@ def _parts(path: bytes) -> list[bytes]:
     return [part for part in reversed(path.split(b"/")) if part]
 
 
+def joined(above: bytes | None, name: bytes) -> bytes:
+    """The path of `name` in the directory of that path; None: of one that has gone."""
+    return (above or b"").rstrip(b"/") + b"/" + name
+
+
+def path_of_place(place: tuple[Inode, bytes], inode: Inode | None, root: DirectoryInode) -> bytes:
+    """What d_path says of a name that `inode` was opened by. O(depth)."""
+    directory, name = place
+    assert isinstance(directory, DirectoryInode)
+    above = path_of(directory, root)
+    is_there = above is not None and directory.entries.get(name) is inode
+    return joined(above, name) + (b"" if is_there or inode is None or inode.is_made_anew else b" (deleted)")
+
+
 def path_of(directory: DirectoryInode, root: DirectoryInode) -> bytes | None:
     """The path of a directory from `root`; None if it has been removed, or does not lie below. O(depth)."""
     parts = list[bytes]()

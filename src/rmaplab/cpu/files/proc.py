@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from rmaplab.cpu.files.directory import DirectoryInode, Name, Viewer
 from rmaplab.cpu.files.filesystem import FileSystem
 from rmaplab.cpu.files.inode import Inode, Mount, SymlinkInode
-from rmaplab.cpu.files.lookup import MagicLink, OpenedInode, PathEnd, path_of
+from rmaplab.cpu.files.lookup import MagicLink, OpenedInode, PathEnd, path_of, path_of_place
 from rmaplab.cpu.files.open_file import POLLIN, POLLOUT, SEEK_CUR, SEEK_SET, Descriptors, OpenFile, sought
 from rmaplab.cpu.files.proc_text import (
     cpuinfo,
@@ -60,6 +60,7 @@ class ProcText(Inode):
     """A file whose bytes are made when they are read; what is written to it is lost."""
 
     kind = stat.S_IFREG
+    is_made_anew = True
 
     def __init__(self, ino: int, text: Callable[[], bytes], mode: int = 0o444) -> None:
         super().__init__(PROCFS, ino, mode)
@@ -180,16 +181,7 @@ def path_of_file(file: OpenFile, root: DirectoryInode) -> bytes:
         return path_of(file.inode, root) or b"/"
     if file.label or file.place is None:
         return file.label or b"/"
-    directory, name = file.place
-    assert isinstance(directory, DirectoryInode)
-    above = path_of(directory, root)
-    is_there = above is not None and directory.entries.get(name) is file.inode
-    return (
-        (above or b"").rstrip(b"/")
-        + b"/"
-        + name
-        + (b"" if is_there or isinstance(file.inode, ProcText) else b" (deleted)")
-    )
+    return path_of_place(file.place, file.inode, root)
 
 
 class ProcessDirectory(MadeDirectory):

@@ -19,8 +19,8 @@ from rmaplab.cpu.files.devices import DEVICES, TTY, OpenDevice
 from rmaplab.cpu.files.directory import DirectoryInode, OpenDirectory
 from rmaplab.cpu.files.filesystem import EPOCH_NS, PLENTY, FileLimits, FileSystem
 from rmaplab.cpu.files.host_root import HostRoot
-from rmaplab.cpu.files.inode import MAY_EXEC, MAY_READ, MAY_WRITE, DeviceInode, Inode, Mount, Stat, SymlinkInode, Who
-from rmaplab.cpu.files.lookup import OpenedInode, PathEnd, View, path_of, resolve
+from rmaplab.cpu.files.inode import MAY_EXEC, MAY_READ, MAY_WRITE, DeviceInode, Inode, Mount, SymlinkInode, Who
+from rmaplab.cpu.files.lookup import OpenedInode, PathEnd, View, joined, path_of, path_of_place, resolve
 from rmaplab.cpu.files.open_file import (
     O_ACCMODE,
     O_APPEND,
@@ -140,11 +140,8 @@ class FileTree:
                 raise SyscallError(errno.EISDIR, "open")
             if inode is None:
                 inode = make(self.fs, view, place, stat.S_IFREG | mode & 0o7777, "open")
-                return (
-                    self._opened(inode, OpenRegular(inode, flags & STAY), place)
-                    if isinstance(inode, RegularInode)
-                    else _never()
-                )
+                assert isinstance(inode, RegularInode)
+                return self._opened(inode, OpenRegular(inode, flags & STAY), place)
             if flags & O_EXCL:
                 raise SyscallError(errno.EEXIST, "open")
             if isinstance(inode, DirectoryInode):
@@ -250,7 +247,7 @@ class FileTree:
         view = self.view(process)
         place = resolve(view, path, call="execve")
         above = path_of(place.directory, view.root) or b""
-        return above.rstrip(b"/") + b"/" + place.name if place.is_named else above
+        return joined(above, place.name) if place.is_named else above
 
     def _program(self, process: Any) -> PathEnd:
         return resolve(self.view(process), process.executable)
@@ -258,13 +255,7 @@ class FileTree:
     def _path_of_mapping(self, address: int) -> bytes:
         inode = self.fs.by_mapping.get(address)
         place = inode.place if isinstance(inode, RegularInode) else None
-        if place is None:
-            return b""
-        directory, name = place
-        assert isinstance(directory, DirectoryInode)
-        above = path_of(directory, self.root)
-        is_there = above is not None and directory.entries.get(name) is inode
-        return (above or b"").rstrip(b"/") + b"/" + name + (b"" if is_there else b" (deleted)")
+        return b"" if place is None else path_of_place(place, inode, self.root)
 
     def sync(self) -> None:
         """Every regular file that is open or was opened goes to its disk. Raises SyscallError(EIO). O(those)."""
@@ -282,22 +273,9 @@ class FileTree:
         self.host.close()
 
 
-def _never() -> OpenFile:
-    raise SyscallError(errno.EIO, "open")
-
-
 class OpenPath(OpenFile):
-    """O_PATH: it stands for its inode, and can do nothing else."""
-
-    def read(self, thread: Sleeper, length: int) -> bytes:
-        """Nothing."""
-        raise SyscallError(errno.EBADF, "read")
+    """O_PATH: it stands for its inode, and can do nothing else: it is opened neither for reading nor for writing."""
 
     def seek(self, offset: int, whence: int) -> int:
         """Nowhere."""
         raise SyscallError(errno.EBADF, "lseek")
-
-    def stat(self) -> Stat:
-        """That of its inode."""
-        assert self.inode is not None
-        return self.inode.stat()
