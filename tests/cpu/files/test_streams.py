@@ -10,7 +10,8 @@ import pytest
 from tests.cpu.files.world import Caller, errno_of
 
 from rmaplab.cpu.files.open_file import O_RDONLY, O_WRONLY, POLLHUP, POLLIN, POLLOUT, SEEK_SET
-from rmaplab.cpu.files.streams import SIGPIPE, HostStream, OutputLimit
+from rmaplab.cpu.files.pipes import SIGPIPE
+from rmaplab.cpu.files.streams import HostStream, OutputLimit
 from rmaplab.errors import UsageError
 
 PLENTY = 1 << 20

@@ -25,12 +25,12 @@ from rmaplab.cpu.files.open_file import (
     POLLOUT,
     OpenFile,
 )
+from rmaplab.cpu.files.pipes import SIGPIPE
 from rmaplab.cpu.waiting import Sleeper
 from rmaplab.errors import BoundReached, SyscallError
 
 R = TypeVar("R")
 MOST_AT_ONCE = 1 << 20
-SIGPIPE = 13
 STREAM_DEV = 0x18
 TERMIOS_BYTES = 36
 """struct termios of the kernel: four words of flags, the line discipline, 19 characters."""

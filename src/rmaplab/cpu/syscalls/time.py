@@ -21,6 +21,13 @@ ITIMER_REAL = 0
 USER_HZ = 100
 
 
+def _times(process: Process) -> tuple[int, int]:
+    """Time of all its threads, in ns, those that have ended among them: user's and the kernel's. O(threads)."""
+    tasks = [other.task for other in process.threads]
+    user, system = sum(task.user_ns for task in tasks), sum(task.system_ns for task in tasks)
+    return user + process.user_ns, system + process.system_ns
+
+
 def now(thread: Thread, clock: int) -> int:
     """What a clock shows, in ns. Raises SyscallError(EINVAL)."""
     thread.spend()
@@ -32,11 +39,7 @@ def now(thread: Thread, clock: int) -> int:
     if clock == THREAD_CPU:
         return thread.task.user_ns + thread.task.system_ns
     if clock == PROCESS_CPU:
-        return (
-            sum(other.task.user_ns + other.task.system_ns for other in thread.process.threads)
-            + thread.process.user_ns
-            + thread.process.system_ns
-        )
+        return sum(_times(thread.process))
     raise SyscallError(errno.EINVAL, "clock_gettime")
 
 
@@ -200,12 +203,8 @@ def sys_getitimer(thread: Thread, which: int, place: int, *_: int) -> int:
 def sys_times(thread: Thread, place: int, *_: int) -> int:
     """times(2)."""
     ticks, process = now(thread, MONOTONIC) * USER_HZ // NS, thread.process
-    own = [
-        sum(getattr(other.task, what) for other in process.threads) + getattr(process, what)
-        for what in ("user_ns", "system_ns")
-    ]
     if place:
-        values = (*own, process.children_user_ns, process.children_system_ns)
+        values = (*_times(process), process.children_user_ns, process.children_system_ns)
         thread.put(place, thread.abi.words(*(ns * USER_HZ // NS for ns in values)))
     return ticks
 
@@ -218,9 +217,7 @@ def sys_getrusage(thread: Thread, who: int, place: int, *_: int) -> int:
     if int32(who) == -1:
         user, system, faults = process.children_user_ns, process.children_system_ns, 0
     elif int32(who) in (0, 1):
-        members = process.threads if int32(who) == 0 else [thread]
-        user = sum(other.task.user_ns for other in members) + process.user_ns
-        system = sum(other.task.system_ns for other in members) + process.system_ns
+        user, system = _times(process) if int32(who) == 0 else (thread.task.user_ns, thread.task.system_ns)
         faults = process.min_faults
     else:
         raise SyscallError(errno.EINVAL, "getrusage")
