@@ -1,6 +1,6 @@
 """The arrows of the house: a floor imports only floors below it (docs/design.md, "Floors").
 
-    cli -> report -> lab -> cpu -> host -> workloads -> kernels -> mm -> rmap -> objects -> machine      errors, units: everybody
+    cli -> gdb -> report -> lab -> cpu -> host -> workloads -> kernels -> mm -> rmap -> objects -> machine      errors, units: everybody
                                                                    |       ^
                                                                    +-------+  by pages, queries and the protocol only (mm/validate.py: the judge too)
 
@@ -38,6 +38,7 @@ FLOORS = (
     "cpu",
     "lab",
     "report",
+    "gdb",
     "cli",
 )
 EVERYBODY = ("errors", "units", "files", "harmless")
@@ -70,7 +71,7 @@ def floor_of(module: str) -> str:
 
 
 def height(floor: str) -> int:
-    """0 for what everybody may import, 1 for machine ... 14 for cli; the facade stands on report/."""
+    """0 for what everybody may import, 1 for machine ... 15 for cli; the facade stands on report/."""
     if floor in EVERYBODY:
         return 0
     return FLOORS.index("report") + 1 if floor == FACADE else FLOORS.index(floor) + 1

@@ -27,12 +27,14 @@ _HOMES = {
     "SyscallError": "errors",
     "SegmentationFault": "errors",
     "NoMemory": "errors",
+    "KilledByDebugger": "errors",
     "OomKilled": "errors",
     "KernelBug": "errors",
     "UsageError": "errors",
 }
 __all__ = [
     "KernelBug",
+    "KilledByDebugger",
     "Mapping",
     "NoMemory",
     "OomKilled",
@@ -46,7 +48,15 @@ __all__ = [
 
 if TYPE_CHECKING:
     from rmaplab.calls.task import Task
-    from rmaplab.errors import KernelBug, NoMemory, OomKilled, SegmentationFault, SyscallError, UsageError
+    from rmaplab.errors import (
+        KernelBug,
+        KilledByDebugger,
+        NoMemory,
+        OomKilled,
+        SegmentationFault,
+        SyscallError,
+        UsageError,
+    )
     from rmaplab.kernels.system import System, boot
     from rmaplab.rmap.protocol import Mapping
 
@@ -55,10 +65,15 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'rmaplab' has no attribute {name!r}")
     home = import_module(f"rmaplab.{_HOMES[name]}")
-    if name in ("boot", "System"):  # System.exec is of a floor above its own
+    if name in ("boot", "System"):  # System.exec and System.gdb are of floors above its own
         home.System.executor = staticmethod(_exec)
+        home.System.debugger = staticmethod(_gdb)
     return getattr(home, name)
 
 
 def _exec(*arguments: Any, **options: Any) -> Task:
     return import_module("rmaplab.cpu.start").exec_on(*arguments, **options)  # type: ignore[no-any-return]
+
+
+def _gdb(*arguments: Any, **options: Any) -> Any:
+    return import_module("rmaplab.gdb.session").Session(*arguments, **options)

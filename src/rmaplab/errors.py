@@ -33,6 +33,10 @@ class BoundReached(UsageError):
     """What was run has gone as far as it was allowed to; the message says which bound it was."""
 
 
+class KilledByDebugger(BoundReached):
+    """gdb has said kill: the run ends where it stands."""
+
+
 class NotModelled(UsageError):
     """Linux could do it and this version cannot, such as huge pages. A UsageError, so that nobody takes it for an errno."""
 

@@ -7,7 +7,8 @@ import pytest
 import rmaplab
 from rmaplab.calls.task import Task
 from rmaplab.cpu.engine import AccessKind, Space, Trap
-from rmaplab.cpu.unicorn_engine import UnicornContext, UnicornEngine
+from rmaplab.cpu.unicorn_context import UnicornContext
+from rmaplab.cpu.unicorn_engine import UnicornEngine
 from rmaplab.kernels.system import System
 from rmaplab.machine.entries import ACCESSED, DIRTY
 from rmaplab.machine.pagetable import lookup

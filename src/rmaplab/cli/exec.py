@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from rmaplab.cli.box_options import box_options, time_options
-from rmaplab.cli.options import FILE, Output, output_options, split_names
+from rmaplab.cli.options import FILE, Output, gdb_option, output_options, split_names
 from rmaplab.errors import UsageError
 from rmaplab.files import check_writable
 from rmaplab.kernels.box import Box
@@ -32,6 +32,7 @@ KERNEL = "2.6.5-rc1-aa1"
 @click.option(
     "--stats", is_flag=True, help="What it has cost, as a table on stderr; with --output or --format as they say."
 )
+@gdb_option
 @click.option("--timeline", **FILE, help="Tasks, memory and reclaim over time, as Chrome trace JSON.")
 @click.option(
     "--date",
@@ -63,6 +64,7 @@ def command(
     scratch: str | None,
     env: tuple[str, ...],
     stats: bool,
+    gdb: tuple[str, int] | None,
     timeline: Path | None,
     date: str,
     seed: int,
@@ -81,9 +83,10 @@ def command(
     if kernel is not None and compare is not None:
         raise UsageError("--kernel and --compare: give one of them")
     kernels = split_names(compare, "kernels") if compare is not None else [kernel or KERNEL]
+    for option, given in (("--timeline", timeline), ("--gdb", gdb)):
+        if given is not None and len(kernels) > 1:
+            raise UsageError(f"{option} is of one kernel: give --kernel in place of --compare")
     if timeline is not None:
-        if len(kernels) > 1:
-            raise UsageError("--timeline is of one kernel: give --kernel in place of --compare")
         check_writable(timeline)
     check_writable(out.path)
     from rmaplab.cli.work import exec as work
@@ -99,5 +102,6 @@ def command(
             stats=stats,
             compared=compare is not None,
             timeline=timeline,
+            gdb=gdb,
         )
     )

@@ -11,8 +11,10 @@ import click
 
 from rmaplab.errors import UsageError, did_you_mean
 from rmaplab.files import STDOUT, check_writable
+from rmaplab.harmless import printable
 
 LONGEST = 1e9  # seconds
+GDB_PORT = "1234"
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -28,6 +30,28 @@ vmstat_option = click.option(
     "--vmstat",
     metavar="SECONDS",
     help="A line of vmstat(8) every so many simulated seconds; with --format json or csv on stderr.",
+)
+
+
+def _gdb(context: click.Context, parameter: click.Parameter, typed: str | None) -> tuple[str, int] | None:
+    """Where to listen for gdb. Raises UsageError."""
+    if typed is None:
+        return None
+    host, _, port = typed.rpartition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
+        raise UsageError(
+            f"--gdb {printable(typed)}: give a port, such as {GDB_PORT}, HOST:PORT, or nothing (and -- before a program)"
+        )
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+gdb_option = click.option(
+    "--gdb",
+    is_flag=False,
+    flag_value=GDB_PORT,
+    metavar="[PORT]",
+    callback=_gdb,
+    help=f"Wait for gdb (target remote :PORT), on 127.0.0.1 unless HOST:PORT says otherwise; 0: any.  [{GDB_PORT} if none is said]",
 )
 _OUTPUT = (form_option, click.option("--output", "path", **FILE, help="Write to a file instead of the terminal."))
 _TABLES = (

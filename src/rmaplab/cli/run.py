@@ -4,7 +4,15 @@ import click
 
 from rmaplab.cli.box_options import box_options, time_options, with_usual
 from rmaplab.cli.mix_options import OF_MIX, SMALL, MixOptions, mix_options
-from rmaplab.cli.options import Output, check_workload, first_typed, nanoseconds, output_options, vmstat_option
+from rmaplab.cli.options import (
+    Output,
+    check_workload,
+    first_typed,
+    gdb_option,
+    nanoseconds,
+    output_options,
+    vmstat_option,
+)
 from rmaplab.errors import UsageError
 from rmaplab.files import check_writable
 from rmaplab.kernels.box import Box
@@ -26,9 +34,18 @@ MEANINGLESS = {"forkbench": ("seed", *MixOptions._fields)} | {
 @time_options
 @box_options
 @vmstat_option
+@gdb_option
 @output_options
 def command(
-    workload: str, kernel: str, level: int, seed: int | None, mix: MixOptions, box: Box, out: Output, vmstat: str | None
+    workload: str,
+    kernel: str,
+    level: int,
+    seed: int | None,
+    mix: MixOptions,
+    box: Box,
+    out: Output,
+    vmstat: str | None,
+    gdb: tuple[str, int] | None,
 ) -> None:
     """Run WORKLOAD (forkbench, qsbench, kbuild) on one kernel and show everything that was counted.
 
@@ -43,7 +60,9 @@ def command(
     check_writable(out.path)
     from rmaplab.cli.work import run as work
 
+    looked = work.LookedAt(every_ns, gdb)
     if workload == "forkbench":
-        work.run(kernel, level, box, out, every_ns)
-    elif not work.run_one(workload, kernel, with_usual(box, SMALL), mix, seed, out, every_ns):
-        click.get_current_context().exit(1)
+        status = work.run(kernel, level, box, out, looked)
+    else:
+        status = work.run_one(workload, kernel, with_usual(box, SMALL), mix, seed, out, looked)
+    click.get_current_context().exit(status)

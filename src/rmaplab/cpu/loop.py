@@ -56,7 +56,7 @@ SIGNAL_OF = {
 
 def live(thread: Thread, task: Task) -> int:
     """The program of its task, until it ends."""
-    engine, machine, process = thread.userland.engine(thread.abi.bits), thread.machine, thread.process
+    userland, machine, process = thread.userland, thread.machine, thread.process
     task.at_exit = lambda code: _ends(thread, killed(-code) if code < 0 else code)
     if thread.set_tid:  # schedule_tail: in its own address space, and it does not matter if it cannot be
         tid, thread.set_tid = thread.set_tid, 0
@@ -74,6 +74,7 @@ def live(thread: Thread, task: Task) -> int:
         if task.fatal:
             raise OomKilled("SIGKILL")
         cycles = (machine.sched.now_ns + thread.unspent_ns) * CYCLES_A_US // 1000
+        engine = userland.engine(thread.abi.bits)  # a debugger may stand before it, and may have gone
         trap = engine.turn(thread.registers, thread.space, BURST_BLOCKS, cycles)
         number, arguments = engine.number, engine.arguments  # before time passes: others run on the same engine
         address, access, vector = engine.address, engine.access, engine.vector

@@ -84,9 +84,7 @@ def exec_on(
     seed: int = 0,
 ) -> Task:
     """System.exec: the first task of a program. Raises UsageError."""
-    if system.userland is None:
-        system.userland = Userland(system, FileTree(system, root, seed=seed), seed=seed)
-    userland: Userland = system.userland
+    userland: Userland = system.userland or Userland(system, FileTree(system, root, seed=seed), seed=seed)
     userland.streams = streams
     task = start(userland, arguments, environment, cwd=cwd).first_task
     assert task is not None

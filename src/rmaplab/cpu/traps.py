@@ -33,18 +33,24 @@ RAM, PGD, LEVELS, BITS, ENGINE_STOP, SUMS = range(8, 14)
 KERNEL_PAGE, KERNEL_FRAME, NR_FRAMES, WIDE, SCRIBBLED = range(14, 19)
 NR_RANGES, RUN_AT, WRITTEN_AT, TSC, CYCLES, WRITE_REGISTER, LOW_HALF, HIGH_HALF, HALF = range(19, 28)
 """TSC: what RDTSC reads when a turn begins. CYCLES: of ten basic blocks. LOW_HALF, HIGH_HALF: the registers that it is read into; HALF: a place for each."""
+NR_WATCHED, NOTES, NR_NOTED = range(28, 31)
+"""NOTES: an instruction is stepped: no breakpoint stops it, what is watched may be touched, and every access is noted."""
 RANGES = 32
 """RANGES on: start, end of each."""
 MOST_RANGES = 2000
-NR_WORDS = RANGES + 2 * MOST_RANGES
+WATCHED, MOST_WATCHED = RANGES + 2 * MOST_RANGES, 64
+"""WATCHED on: numbers of pages, twice; 1 more where they may not even be read."""
+NOTED, MOST_NOTED = WATCHED + MOST_WATCHED, 64
+"""NOTED on: physical address, bytes, whether it is a write, of each access."""
+NR_WORDS = NOTED + 3 * MOST_NOTED
 ANYWHERE = -1
 """NR_RANGES: code may be fetched from everywhere."""
 
 CODE_IS_OLD, ENTRY_IS_OLD = 1, 2
 """STALE: what was translated, or what the TLB has of it, is not what is there."""
-SLICE, SYSCALL, FAULT, EXCEPTION = map(int, Trap)
+SLICE, SYSCALL, FAULT, EXCEPTION, AT_BREAKPOINT, AT_WATCHED, _ = map(int, Trap)
 READ, WRITE, FETCH = map(int, AccessKind)
-SYSCALL_VECTOR = 0x80
+SYSCALL_VECTOR, DEBUG = 0x80, 1
 BLOCKS_A_TSC = 8
 """RDTSC takes as long as so many basic blocks (some 80 cycles of a Pentium 4): who waits by it gets on."""
 WORDS_A_PAGE = 512
@@ -56,6 +62,7 @@ INTERRUPT_SIGNATURE = "void(voidptr, uint32, CPointer(int64))"
 POINTER: Any = types.CPointer(types.int64)  # type: ignore[no-untyped-call]
 TSC_SIGNATURE = "int32(voidptr, CPointer(int64))"
 BLOCK_SIGNATURE = "void(voidptr, uint64, uint32, CPointer(int64))"
+ACCESS_SIGNATURE = "void(voidptr, int32, uint64, int32, int64, CPointer(int64))"
 
 
 @intrinsic
@@ -147,6 +154,18 @@ def is_what_it_was(control: Any, pfn: int) -> bool:
     return before in (0, total)
 
 
+@inline
+def is_watched(control: Any, page: int, writes: bool) -> bool:
+    """Whether a page may not be touched: not written, where it is watched for that alone. O(pages watched)."""
+    if control[NOTES]:
+        return False
+    for i in range(control[NR_WATCHED]):
+        word = control[WATCHED + i]
+        if word >> 1 == page and (writes or word & 1):
+            return True
+    return False
+
+
 def fill(engine: Any, address: int, kind: int, result: Any, control: Any) -> bool:
     """A TLB entry for `address`, from the page tables, which get their accessed and dirty bits; False: the access is a fault."""
     if address & -4096 == control[KERNEL_PAGE]:
@@ -175,13 +194,18 @@ def fill(engine: Any, address: int, kind: int, result: Any, control: Any) -> boo
         if allowed and kind == WRITE and control[control[SUMS] + pfn] and control[control[RUN_AT] + pfn] != page:
             control[STALE] = CODE_IS_OLD
             return False
+        if allowed and kind != FETCH and control[NR_WATCHED] and is_watched(control, page, kind == WRITE):
+            control[TRAP], control[ADDRESS], control[ACCESS] = AT_WATCHED, address, kind
+            return False
         if allowed:
             bits = (ACCESSED | DIRTY) if kind == WRITE else ACCESSED
             if entry & bits != bits:
                 set_bits(control, slot, bits)
             rights = PROT_READ
-            if (entry | bits) & (RW | DIRTY) == RW | DIRTY and (
-                kind == WRITE or not control[control[SUMS] + pfn] or control[control[RUN_AT] + pfn] == page
+            if (
+                (entry | bits) & (RW | DIRTY) == RW | DIRTY
+                and (kind == WRITE or not control[control[SUMS] + pfn] or control[control[RUN_AT] + pfn] == page)
+                and not (control[NR_WATCHED] and is_watched(control, page, True))
             ):
                 rights |= PROT_WRITE  # from now on writes are not seen, and the bit is there
                 control[control[SCRIBBLED] + (pfn >> 3)] |= 1 << ((pfn & 7) << 3)
@@ -202,9 +226,10 @@ def call_kernel(engine: Any, control: Any) -> None:
 
 
 def interrupt(engine: Any, vector: int, control: Any) -> None:
-    """An int 0x80, or an exception."""
-    control[VECTOR] = vector
-    control[TRAP] = SYSCALL if vector == SYSCALL_VECTOR else EXCEPTION
+    """An int 0x80, or an exception; the end of a step is none if that was the entry of a system call."""
+    if vector != DEBUG or control[TRAP] != SYSCALL:
+        control[VECTOR] = vector
+        control[TRAP] = SYSCALL if vector == SYSCALL_VECTOR else EXCEPTION
     call_with_pointer(control[ENGINE_STOP], engine)
 
 
@@ -225,6 +250,28 @@ def block(engine: Any, address: int, size: int, control: Any) -> None:
     if control[BLOCKS] > control[LIMIT]:
         control[BLOCKS] -= 1
         call_with_pointer(control[ENGINE_STOP], engine)
+
+
+def note_access(engine: Any, kind: int, place: int, size: int, value: int, control: Any) -> None:
+    """A load or a store, of physical addresses; here only while pages are watched."""
+    nr = control[NR_NOTED]
+    if control[NOTES] and nr < MOST_NOTED:
+        control[NOTED + 3 * nr], control[NOTED + 3 * nr + 1] = np.int64(place), size
+        control[NOTED + 3 * nr + 2] = kind == WRITE
+        control[NR_NOTED] = nr + 1
+
+
+def stop_before(engine: Any, address: int, size: int, control: Any) -> None:
+    """An instruction at which a breakpoint stands, which is not stepped."""
+    if not control[NOTES]:
+        control[TRAP] = AT_BREAKPOINT
+        call_with_pointer(control[ENGINE_STOP], engine)
+
+
+@cache
+def debugging() -> tuple[Any, Any]:
+    """(stop_before, note_access) likewise: only who debugs has them compiled."""
+    return callback(BLOCK_SIGNATURE, stop_before), callback(ACCESS_SIGNATURE, note_access)
 
 
 @cache

@@ -40,6 +40,16 @@ def checked(error: int) -> None:
         raise KernelBug("engine", str(unicorn.UcError(error)))
 
 
+def add_hook(
+    handle: Any, kind: int, function: int, control: int, *instruction: int, begin: int = 1, end: int = 0
+) -> ctypes.c_size_t:
+    """Have the machine code at `function` called, with a pointer to the words at `control`, from `begin` to `end` (else everywhere): what uc_hook_del wants."""
+    hook = ctypes.c_size_t()
+    where = ctypes.c_void_p(function), ctypes.c_void_p(control), ctypes.c_uint64(begin), ctypes.c_uint64(end)
+    checked(uclib.uc_hook_add(handle, ctypes.byref(hook), ctypes.c_int(kind), *where, *map(ctypes.c_int, instruction)))
+    return hook
+
+
 def find_old_exception(handle: Any, code: int) -> int:
     """Where a saved context has the exception before: the word that a `hlt` at the address `code` changes from -1 to a general protection fault."""
     saved, size = ctypes.c_void_p(), uclib.uc_context_size(handle)

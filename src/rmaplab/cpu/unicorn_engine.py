@@ -13,15 +13,18 @@ what changes and puts it back), and RDTSC would show the host's time (it shows t
 
 import ctypes
 import mmap
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from rmaplab.cpu import traps
-from rmaplab.cpu.engine import AccessKind, Registers, Space, Trap
+from rmaplab.cpu.engine import AccessKind, MemoryAccess, Registers, Space, Trap
 from rmaplab.cpu.extra import uclib, unicorn, x86
 from rmaplab.cpu.registers import GENERAL32, GENERAL64, TLS_PLACES, USER32, USER64, gdt_page, iret_frame
-from rmaplab.cpu.unicorn_calls import RegisterBatch, checked, find_old_exception, find_refused
+from rmaplab.cpu.unicorn_calls import RegisterBatch, add_hook, checked, find_old_exception, find_refused
+from rmaplab.cpu.unicorn_context import UnicornContext
+from rmaplab.cpu.unicorn_stops import EngineStops
 from rmaplab.errors import KernelBug, UsageError
 from rmaplab.machine.machine import Machine
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
@@ -32,69 +35,9 @@ FRAME_AT, CODE_AT = 0x800, 0xC00
 FPU_AT_FIRST = (x86.UC_X86_REG_FPCW, 0x37F), (x86.UC_X86_REG_FPTAG, 0xFFFF), (x86.UC_X86_REG_MXCSR, 0x1F80)
 """As fninit leaves it: all exceptions masked, 64 bits of precision."""
 EXCEPTION_OF = {unicorn.UC_ERR_INSN_INVALID: 6}
-INVALID_OPCODE, GENERAL_PROTECTION = 6, 13
+GENERAL_PROTECTION = 13
+TRAP_FLAG = 1 << 8
 _FLUSH_TLB = unicorn.UC_CTL_TLB_FLUSH | 1 << 30
-
-
-class UnicornContext:
-    """The registers of one thread. `engine.live` is the context whose registers Unicorn has."""
-
-    def __init__(self, engine: "UnicornEngine", pc: int) -> None:
-        self.engine = engine
-        self.pc = pc
-        self.result: int | None = None
-        self.tls: dict[int, int] = {}
-        """i386: descriptors by their place in the GDT."""
-        self.changed = False
-        """Its segment registers have to be loaded again, from those."""
-        self.saved = ctypes.c_void_p()
-        checked(uclib.uc_context_alloc(engine.handle, ctypes.byref(self.saved)))
-
-    def copy(self) -> "UnicornContext":
-        """The same registers, for another thread."""
-        self.engine.load(self)
-        other = UnicornContext(self.engine, self.pc)
-        checked(uclib.uc_context_save(self.engine.handle, other.saved))
-        other.tls = dict(self.tls)
-        return other
-
-    def become(self, other: "UnicornContext") -> None:
-        """Have the registers of `other` from now on."""
-        self.engine.load(self)
-        checked(uclib.uc_context_restore(self.engine.handle, other.saved))
-        self.pc, self.result, self.changed = other.pc, None, bool(self.tls)
-        self.engine.put_descriptors(self)
-
-    def read(self) -> Registers:
-        """General registers, with "pc", "sp", "flags"."""
-        self.engine.load(self)
-        return {**self.engine.read_general(), "pc": self.pc}
-
-    def write(self, registers: Registers) -> None:
-        """Set those that are named."""
-        self.engine.load(self)
-        self.pc = registers.get("pc", self.pc)
-        self.engine.write_general(registers)
-
-    def set_tls(self, base: int) -> None:
-        """The base of fs."""
-        self.engine.load(self)
-        self.engine.write_register(x86.UC_X86_REG_FS_BASE, base)
-
-    def set_descriptor(self, place: int, descriptor: int) -> None:
-        """One of the three descriptors of the GDT that are a thread's own (i386)."""
-        self.tls[place] = descriptor
-        self.changed = True
-        if self.engine.live is self:
-            self.engine.put_descriptors(self)
-
-    def close(self) -> None:
-        """The thread has ended."""
-        if self.engine.live is self:
-            self.engine.live = None
-        if self.saved:
-            uclib.uc_context_free(self.saved)
-            self.saved = ctypes.c_void_p()
 
 
 class UnicornEngine:
@@ -133,6 +76,8 @@ class UnicornEngine:
         self._set_up_control(machine, cycles)
         self._hooks = list[Any]()
         self._add_hooks()
+        self._stops = EngineStops(self._uc, self._control)
+        self.accesses = list[MemoryAccess]()
         general = GENERAL64 if bits == 64 else GENERAL32
         self._general = RegisterBatch([number for _, number in general])
         self._names = [name for name, _ in general]
@@ -196,6 +141,8 @@ class UnicornEngine:
             )
             self.access = AccessKind(int(control[traps.ACCESS]))
             return Trap.FAULT
+        if trap in (traps.AT_BREAKPOINT, traps.AT_WATCHED):
+            return Trap(trap)
         if trap == traps.EXCEPTION:
             self.vector = int(control[traps.VECTOR])
             self._forget_exception(context)
@@ -206,6 +153,28 @@ class UnicornEngine:
             return Trap.EXCEPTION
         return Trap.SLICE
 
+    def step(self, context: UnicornContext, space: Space, tsc: int = 0) -> Trap:
+        """One instruction, by the trap flag, as kgdb and ptrace do it."""
+        self.load(context)
+        flags = self.read_general()["flags"]
+        self.write_general({"flags": flags | TRAP_FLAG})
+        self._stops.begin_step()
+        self._stale = True
+        try:
+            trap = self.turn(context, space, 1, tsc)
+        finally:
+            self.accesses = self._stops.end_step()
+            self._stale = True
+        if not flags & TRAP_FLAG:
+            self.write_general({"flags": self.read_general()["flags"] & ~TRAP_FLAG})
+        is_done = trap is Trap.SLICE or (trap is Trap.EXCEPTION and self.vector == traps.DEBUG)
+        return Trap.STEPPED if is_done else trap
+
+    def set_stops(self, breakpoints: Collection[int], watched: Mapping[int, bool]) -> None:
+        """Where turns stop from now on."""
+        self._stops.set(breakpoints, watched)
+        self._stale = True
+
     def flush(self) -> None:
         """Forget what has been read of page tables, before the next turn."""
         self._stale = True
@@ -214,6 +183,7 @@ class UnicornEngine:
         """Not to be used after."""
         self.live = self._start = None
         self._uc = None
+        self._stops.close()
 
     # -- what a context needs --------------------------------------------------------------------------------------------
 
@@ -293,20 +263,7 @@ class UnicornEngine:
             self._hook(unicorn.UC_HOOK_INSN, read_tsc.address, instruction)
 
     def _hook(self, kind: int, function: int, *instruction: int) -> None:
-        handle = ctypes.c_size_t()
-        checked(
-            uclib.uc_hook_add(
-                self.handle,
-                ctypes.byref(handle),
-                ctypes.c_int(kind),
-                ctypes.c_void_p(function),
-                ctypes.c_void_p(self._control.ctypes.data),
-                ctypes.c_uint64(1),
-                ctypes.c_uint64(0),
-                *map(ctypes.c_int, instruction),
-            )
-        )
-        self._hooks.append(handle)
+        self._hooks.append(add_hook(self.handle, kind, function, self._control.ctypes.data, *instruction))
 
     def _to_user_mode(self) -> UnicornContext:
         """The way to ring 3 is that of a real kernel: an iret."""

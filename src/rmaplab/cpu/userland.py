@@ -60,6 +60,7 @@ class Userland:
         streams: Sequence[int] = (0, 1, 2),
     ) -> None:
         self.system, self.kernel = system, system.kernel
+        system.userland = self
         self.tree = tree
         self.bounds = bounds or Bounds()
         self.epoch_ns = tree.epoch_ns
@@ -229,10 +230,11 @@ class Userland:
     # -- what all share --------------------------------------------------------------------------------------------------
 
     def engine(self, bits: int) -> CpuEngine:
-        """The engine for programs of so many bits; there are page tables of one kind only."""
+        """The engine for programs of so many bits, or what stands before it; there are page tables of one kind only."""
         if bits not in self._engines:
             self._engines[bits] = UnicornEngine(self.kernel.machine, bits, 10 * NS_A_BLOCK * CYCLES_A_US // 1000)
-        return self._engines[bits]
+        engine, before = self._engines[bits], self.system.before_engine
+        return engine if before is None else before(engine)
 
     def find_executable(self, space: Space, start: int = 0, end: int | None = None) -> None:
         """Where code may be fetched from, where the kernel knows that some pages may not be executed; VMAs in [start, end) have changed. O(those + log ranges), and a copy of them where one has changed."""

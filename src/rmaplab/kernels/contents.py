@@ -3,8 +3,9 @@
     system.new_file(b"...")      a file for Task.open()
     system.mount_host("/data")   a directory of the host, read-only
     system.exec(["ls", "-l"])    an unmodified program, which runs when run() does
+    system.gdb()                 a debugger beside it
 
-Programs are run by a floor above (cpu/), which the package itself makes known here when boot is asked of it (rmaplab/__init__.py).
+Programs are run, and debugged, by floors above (cpu/, gdb/), which the package itself makes known here when boot is asked of it (rmaplab/__init__.py).
 """
 
 import os
@@ -27,8 +28,12 @@ class SystemContents:
     kernel: Kernel
     executor: ClassVar[Callable[..., Task] | None] = None
     """Starts a program on a system: rmaplab.cpu.start.exec_on."""
+    debugger: ClassVar[Callable[..., Any] | None] = None
+    """Stands a debugger beside a system: rmaplab.gdb.session.Session."""
     userland: Any = None
     """Its programs (rmaplab.cpu.userland.Userland), once there are any."""
+    before_engine: Callable[[Any], Any] | None = None
+    """Given the engine that runs their code, what stands before it and is one too: a debugger (rmaplab.gdb)."""
 
     def new_file(self, data: bytes = b"", size: int | str = 0, *, on_disk: bool = True) -> AddressSpace:
         """A file of these bytes, with zeros behind them up to `size`: for Task.open(). One that is not `on_disk` lives in the page cache, as on tmpfs.
@@ -71,3 +76,12 @@ class SystemContents:
             for name, value in (environment or {"PATH": "/usr/local/bin:/usr/bin:/bin"}).items()
         ]
         return type(self).executor(self, words, strings, root=root, cwd=cwd, streams=streams, seed=seed)  # type: ignore[misc]
+
+    def gdb(self, port: int = 1234, *, host: str = "127.0.0.1", comm: str = "task") -> Any:
+        """Have gdb attach (`target remote :1234`) as soon as run() begins, which waits for it: a rmaplab.gdb.session.Session, whose `end()` tells gdb that it is over.
+
+        `port` 0 is any that is free (`session.port`). `comm` is what tasks are called that run no program. gdb's kill comes out of run() as KilledByDebugger. Raises UsageError: nobody can listen there.
+        """
+        if type(self).debugger is None:
+            raise UsageError("gdb looks at a system that rmaplab.boot() has booted: import rmaplab, and boot there")
+        return type(self).debugger(self, comm, host=host, port=port)  # type: ignore[misc]

@@ -70,4 +70,6 @@ class Ledger:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Forget what has happened since the snapshot: looking at a machine must not change its story."""
-        self.counts, self.pending_ns, self.visits, self.in_vain, self.searched = snapshot
+        counts, self.pending_ns, self.visits, self.in_vain, self.searched = snapshot
+        self.counts.clear()  # whoever has it keeps it
+        self.counts.update(counts)

@@ -132,7 +132,7 @@ class Locks:
         """Bit locks between enter_bits and leave_bits that were really taken."""
         self._bits: dict[tuple[str, int], Lock] = {}  # bit locks that were ever really taken
         self._outside = LockOwner(None)
-        self._holders: dict[SchedEntity, LockOwner] = {}
+        self.holders: dict[SchedEntity, LockOwner] = {}  # whoever has ever taken one, and still runs
 
     def new(self, class_name: str, of: str = "") -> Lock:
         """A lock of one of the kernel's classes."""
@@ -332,14 +332,14 @@ class Locks:
         entity = self._sched.current
         if entity is None:
             return self._outside
-        holder = self._holders.get(entity)
+        holder = self.holders.get(entity)
         if holder is None:
-            holder = self._holders[entity] = LockOwner(entity)
+            holder = self.holders[entity] = LockOwner(entity)
         return holder
 
     def forget(self, entity: SchedEntity) -> None:
         """A task is gone; it must hold nothing."""
-        holder = self._holders.pop(entity, None)
+        holder = self.holders.pop(entity, None)
         if holder is not None and holder.held:
             raise KernelBug("do_exit", f"a task exits with {holder.held[-1].type.name} held")
 

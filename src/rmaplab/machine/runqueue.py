@@ -22,6 +22,8 @@ class SchedEntity:
     """What the scheduler knows about a task (the sched part of task_struct)."""
 
     def __init__(self) -> None:
+        self.comm = ""
+        """Its name, where it has one."""
         self.mm: CpuMask | None = None
         self.context: greenlet | None = None
         self.cpu: Cpu | None = None

@@ -101,6 +101,15 @@ class Scheduler:
                 self.dispatch(cpu)
         self._policy.runnable(entity)
 
+    def alive(self) -> list[SchedEntity]:
+        """Whoever was started and has not come to its end, kernel threads among them, in order of birth. O(those)."""
+        return list(self._alive)
+
+    def running(self) -> SchedEntity | None:
+        """Whose greenlet this is, also where somebody else acts in his place (Locks.apart). None: driven from outside, or the hub. O(those alive)."""
+        here = getcurrent()
+        return next((entity for entity in self._alive if entity.context is here), None)
+
     def exited(self, entity: SchedEntity, parent: SchedEntity | None) -> None:
         """sched_exit: an unused first slice goes back to the parent."""
         if parent is not None and entity.first_slice:

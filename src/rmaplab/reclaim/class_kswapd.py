@@ -50,7 +50,7 @@ class ClassKswapd:
         self.k, self._free, self._breathe = k, free, breathe
         rules = k.machine.sched.rules
         # asleep since boot, so it has gathered two slices (goodness.py)
-        self.thread = KernelThread(k.machine.sched, self._run, slice_ns=2 * rules.timeslice_ns)
+        self.thread = KernelThread(k.machine.sched, self._run, name="kswapd", slice_ns=2 * rules.timeslice_ns)
         self.asleep = True
         allocator = self.k.machine.allocator
         self.need_balance = [False] * len(allocator.zones)

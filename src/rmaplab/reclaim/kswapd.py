@@ -36,7 +36,7 @@ class Kswapd:
 
     def __init__(self, reclaim: DirectReclaim) -> None:
         self.reclaim, self.k = reclaim, reclaim.k
-        self.thread = KernelThread(self.k.machine.sched, self._run)
+        self.thread = KernelThread(self.k.machine.sched, self._run, name="kswapd0")
         self.thread.entity.memalloc = True
         self.asleep = True
         self.k.machine.allocator.kswapd = self.wake

@@ -16,9 +16,10 @@ from rmaplab.machine.sched import Scheduler
 class KernelThread:
     """One of them. `run` never returns; `slice_ns` is what it brings along, if it is not as a new one."""
 
-    def __init__(self, sched: Scheduler, run: Callable[[], None], *, slice_ns: int = 0) -> None:
+    def __init__(self, sched: Scheduler, run: Callable[[], None], *, name: str = "", slice_ns: int = 0) -> None:
         self._sched, self._run, self._slice_ns = sched, run, slice_ns
         self.entity = SchedEntity()
+        self.entity.comm = name
         self._began = False
 
     def wake(self) -> None:

@@ -36,7 +36,7 @@ class PdflushThread:
 
     def __init__(self, sched: Scheduler, idle: list["PdflushThread"]) -> None:
         self._sched, self._idle = sched, idle
-        self.thread = KernelThread(sched, self._run)
+        self.thread = KernelThread(sched, self._run, name="pdflush")
         self.work: Callable[[], None] = _nothing
 
     def _run(self) -> None:

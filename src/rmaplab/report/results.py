@@ -1,6 +1,6 @@
 """Results of the fork benchmark as tables: several side by side, or one with everything that was counted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rmaplab.kernels.box import Box
@@ -112,6 +112,12 @@ def describe_box(box: Box) -> str:
     return ", ".join(parts)
 
 
+def add_counts(table: Table, ledger: Mapping[str, int]) -> None:
+    """A row for each operation of a ledger."""
+    for name, count in ledger.items():
+        table.add_row(name, f"{count:,}", "counted")
+
+
 @dataclass(frozen=True)
 class OneRun(Report[Result]):
     """What `run` found: one result, a line per figure."""
@@ -143,8 +149,7 @@ class OneRun(Report[Result]):
             )
             table.add_row("kswapd wakes", f"{wakes:,}", since)
         table.add_section()
-        for name, count in (result.ledger or {}).items():
-            table.add_row(name, f"{count:,}", "counted")
+        add_counts(table, result.ledger or {})
         if (entries := result.kernel_entries) is not None:
             table.add_section()
             kinds = f"{entries.system_calls:,} system calls, {entries.faults:,} faults, {entries.ticks:,} ticks in user mode"

@@ -15,6 +15,7 @@ from typing import IO, NamedTuple
 import click
 
 from rmaplab.cli.options import Output
+from rmaplab.cli.work.gdb import Debugging
 from rmaplab.cpu.start import NOT_SHOWN
 from rmaplab.cpu.userland import Bounds, Userland
 from rmaplab.errors import UsageError
@@ -68,19 +69,24 @@ def run(
     stats: bool,
     compared: bool,
     timeline: Path | None,
+    gdb: tuple[str, int] | None = None,
 ) -> int:
     """Run it on each kernel: the exit status, the first kernel's. Raises UsageError."""
     asked = _asked(program, seen)
     boxes = [_with_tables(box, kernel, asked) for kernel in kernels]
     rows, outputs = list[Executed](), list[bytes]()
-    traces = list[Trace]()
+    traces, debugging = list[Trace](), Debugging(gdb, "task")
 
     def watch(system: System, userland: Userland) -> None:
         if timeline is not None:
             traces.append(Trace(system, userland))
+        debugging.begin(system)
 
     if len(kernels) == 1:
-        rows.append(execute(kernels[0], boxes[0], asked, watch=watch))
+        try:
+            rows.append(execute(kernels[0], boxes[0], asked, watch=watch))
+        finally:
+            debugging.end((rows[0].status or 0) if rows else 0)
     else:
         given = _all_input()
         for kernel, its_box in zip(kernels, boxes, strict=True):

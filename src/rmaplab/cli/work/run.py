@@ -1,12 +1,16 @@
 """`rmaplab run`: a workload on one kernel."""
 
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import click
 
 from rmaplab.cli.options import Output
 from rmaplab.cli.work.box import with_paging
+from rmaplab.cli.work.gdb import KILLED, Debugging
 from rmaplab.cli.work.mix import Typed, maker, seed_of
+from rmaplab.errors import KilledByDebugger
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.system import System
 from rmaplab.lab.announcement.experiment import Watch, compare_forkbench
@@ -19,30 +23,59 @@ from rmaplab.report.results import OneRun
 from rmaplab.report.vmstat import VmstatScreen
 
 
-def run(kernel: str, level: int, box: Box, out: Output, vmstat_ns: int | None = None) -> None:
-    """Run it, and show everything that was counted; with `vmstat_ns` a line of vmstat(8) every so often meanwhile, beside what programs read."""
+class LookedAt(NamedTuple):
+    """How a run is looked at: lines of vmstat(8) every so often, gdb at an address."""
+
+    vmstat_ns: int | None = None
+    gdb: tuple[str, int] | None = None
+
+
+NOT_LOOKED_AT = LookedAt()
+
+
+def run(kernel: str, level: int, box: Box, out: Output, looked: LookedAt = NOT_LOOKED_AT) -> int:
+    """Run it, and show everything that was counted, and what was to be seen meanwhile: the exit status."""
     check_columns(OneRun, out.columns)
     the_box = with_paging(box, [kernel])
-    runs = compare_forkbench([kernel], [level], [the_box], watch=_watcher(vmstat_ns, out))
-    emit(OneRun(list(runs), the_box), *out)
+    with _watched("forkbench", looked, out) as watch:
+        runs = compare_forkbench([kernel], [level], [the_box], watch=watch)
+        emit(OneRun(list(runs), the_box), *out)
+        return 0
+    return KILLED
 
 
 def run_one(
-    workload: str, kernel: str, box: Box, asked: Typed, seed: int | None, out: Output, vmstat_ns: int | None = None
-) -> bool:
-    """The same of qsbench or kbuild: whether all bytes were right."""
+    workload: str, kernel: str, box: Box, asked: Typed, seed: int | None, out: Output, looked: LookedAt = NOT_LOOKED_AT
+) -> int:
+    """The same of qsbench or kbuild: 1 if some bytes were wrong."""
     check_columns(MixRun, out.columns)
-    number, watch = seed_of(seed), _watcher(vmstat_ns, out)
-    row = run_mix(kernel, with_paging(box, [kernel]), number, maker(workload, asked, number), watch)
-    emit(MixRun([row]), *out)
-    return row.outcome != WRONG
+    number = seed_of(seed)
+    with _watched(workload, looked, out) as watch:
+        row = run_mix(kernel, with_paging(box, [kernel]), number, maker(workload, asked, number), watch)
+        emit(MixRun([row]), *out)
+        return int(row.outcome == WRONG)
+    return KILLED
 
 
-def _watcher(vmstat_ns: int | None, out: Output) -> Watch | None:
-    return None if vmstat_ns is None else partial(_watch, vmstat_ns, out.form != "table")
+@contextmanager
+def _watched(workload: str, looked: LookedAt, out: Output) -> Iterator[Watch]:
+    """What is to look at each system; who is killed from gdb comes out of it with one line."""
+    debugging = Debugging(looked.gdb, workload)
+
+    def watch(system: System) -> None:
+        if looked.vmstat_ns is not None:
+            _sample(looked.vmstat_ns, out.form != "table", system)
+        debugging.begin(system)
+
+    try:
+        yield watch
+    except KilledByDebugger as end:
+        click.echo(f"rmaplab: {end}", err=True)
+    finally:
+        debugging.end()
 
 
-def _watch(every_ns: int, aside: bool, system: System) -> None:
+def _sample(every_ns: int, aside: bool, system: System) -> None:
     """Lines as they come, on stdout; `aside`: on stderr."""
     screen = VmstatScreen()
 

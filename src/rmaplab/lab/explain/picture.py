@@ -19,6 +19,7 @@ from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.pagetable import lookup
 from rmaplab.machine.table_reader import read_page_tables
 from rmaplab.mm.kernel import Kernel
+from rmaplab.rmap.brute_force import mappings_of
 
 FLAGS = ((PRESENT, "P"), (RW, "W"), (USER, "U"), (ACCESSED, "A"), (DIRTY, "D"))
 LEGEND = """\
@@ -58,7 +59,10 @@ def read_all_entries(k: Kernel) -> list[Entry]:
 
 def read_page(k: Kernel, pfn: int) -> Page:
     """A frame as it stands. O(all page tables)."""
-    nr_entries = sum(entry.pfn == pfn for entry in read_all_entries(k))
+    return _page(k, pfn, sum(entry.pfn == pfn for entry in read_all_entries(k)))
+
+
+def _page(k: Kernel, pfn: int, nr_entries: int) -> Page:
     return Page(pfn, int(k.machine.frames.count[pfn]), nr_entries, int((k.lru_add.references() == pfn).sum()))
 
 
@@ -66,22 +70,33 @@ def draw_memory(k: Kernel) -> list[str]:
     """All VMAs, then all mappings there are, frame by frame; frames that only a pagevec still holds. Made for a few dozen."""
     areas = [("task", "VMA")]
     areas += [(f"pid {mm.pid}", repr(vma).rsplit(" ", 1)[0]) for mm in k.mms.values() for vma in mm.vmas]
-    entries = read_all_entries(k)
+    return [*(line.rstrip() for line in _columns(areas)), "", *draw_entries(k, read_all_entries(k))]
+
+
+def draw_page(k: Kernel, pfn: int) -> list[str]:
+    """All mappings of one page. O(all page tables)."""
+    entries = list[Entry]()
+    for mapping in mappings_of(k.machine, k.mms.values(), pfn):
+        value, pte = lookup(*k.machine.geometry, mapping.mm.pgd, mapping.address)
+        entries.append(Entry(mapping.mm.pid, mapping.address, int(pte), int(value) & 0xFFF, pfn))
+    return draw_entries(k, entries, with_pagevecs=False)
+
+
+def draw_entries(k: Kernel, entries: Sequence[Entry], *, with_pagevecs: bool = True) -> list[str]:
+    """Mappings, frame by frame; then frames that only a pagevec still holds."""
     rows = [("task", "address", "entry at", "flags")]
     rights = [""]
     for pfn in dict.fromkeys(entry.pfn for entry in entries):
         group = [entry for entry in entries if entry.pfn == pfn]
         rows += [_cells(entry) for entry in group]
-        rights += _arrows(len(group), _frame(k, read_page(k, pfn)))
+        rights += _arrows(len(group), _frame(k, _page(k, pfn, len(group))))
         rows += [("", "", "", "")] * (len(rights) - len(rows))
-    for pfn in dict.fromkeys(k.lru_add.references().tolist()):
-        page = read_page(k, pfn)
-        if not page.nr_entries:
-            title, count = _frame(k, page)
+    for pfn in dict.fromkeys(k.lru_add.references().tolist()) if with_pagevecs else ():
+        if not any(entry.pfn == pfn for entry in entries):
+            title, count = _frame(k, _page(k, pfn, 0))
             rows += [("nobody", "", "", ""), ("", "", "", "")]
             rights += [f"       {title}", f"       {count}"]
-    beside = [f"{line}  {right}".rstrip() for line, right in zip(_columns(rows), rights, strict=True)]
-    return [*(line.rstrip() for line in _columns(areas)), "", *beside]
+    return [f"{line}  {right}".rstrip() for line, right in zip(_columns(rows), rights, strict=True)]
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -110,4 +125,6 @@ def _frame(k: Kernel, page: Page) -> list[str]:
     text = bytes(k.machine.ram.bytes[page.pfn, :16]).split(b"\0")[0].decode("ascii", "replace")
     parts = [f"{page.nr_entries} {'entry' if page.nr_entries == 1 else 'entries'}"] if page.nr_entries else []
     parts += [f"{page.nr_pagevec} pagevec"] if page.nr_pagevec else []
+    others = page.references - page.nr_entries - page.nr_pagevec
+    parts += [f"{others} of caches or who works on it"] if others > 0 else []
     return [f'frame {page.pfn}  "{text}"', f"count {page.references} = {' + '.join(parts)}"]

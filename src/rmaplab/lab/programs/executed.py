@@ -132,7 +132,6 @@ def execute(
             left_out = [printable(os.fsdecode(name)) for name in userland.tree.write_out(asked.scratch).left_out]
     finally:
         system.close()
-        userland.close()
     memory = ends[0], peak.peak()
     done = _told(userland, init, asked, (end, why), memory, wall_s)
     done.left_out = left_out

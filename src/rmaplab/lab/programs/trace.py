@@ -104,7 +104,7 @@ class Trace:
                 if thread is not None
                 else f"task {entity.pid}"
             )
-        return type(entity).__name__
+        return entity.comm or type(entity).__name__
 
     def _sample(self) -> None:
         """What memory is, and what has happened since the last one."""

@@ -1,0 +1,139 @@
+"""An engine with a debugger before it: user code runs as before, but for where gdb wants it to stop.
+
+    loop.py   turn ->  Debugged.turn  ->  the engine's turn, or step           what the kernel is wanted for is handed on
+                            |
+                            +- breakpoint, watched page, end of a step ->  the session: the machine stands still until gdb lets it go on
+
+A step ends after one instruction: of a system call when the thread is back in user mode, whoever has run meanwhile. A fault on the way is the kernel's as ever, and
+the instruction is begun again. Each instruction that is stepped takes the time of a basic block.
+"""
+
+from typing import Any, Protocol
+
+from rmaplab.cpu.engine import AccessKind, CpuEngine, MemoryAccess, Space, Trap
+from rmaplab.gdb.stops import REASONS, SOFTWARE, Stops
+from rmaplab.gdb.tasks import Tasks
+from rmaplab.mm.kernel import Kernel
+
+Range = tuple[int, int]
+"""[start, end) of addresses."""
+
+
+class Halting(Protocol):
+    """What a session is to an engine."""
+
+    stops: Stops
+    tasks: Tasks
+    kernel: Kernel
+    steps: dict[int, Range]
+    """Who is to step, and as long as it stays where; an empty range: once."""
+
+    def enters_user_mode(self, number: int) -> None:
+        """A thread is about to run user code."""
+
+    def steps_out(self, number: int) -> None:
+        """Its step has ended in the kernel: it stops when it is back."""
+
+    def halt(self, number: int, reason: bytes = b"") -> None:
+        """Stop here, until gdb lets it go on."""
+
+
+class Debugged:
+    """One engine of a userland, with what stands before it."""
+
+    def __init__(self, session: Halting, inner: CpuEngine) -> None:
+        self._session, self._inner = session, inner
+        self.blocks = 0
+        self.accesses: list[MemoryAccess] = []
+        self._stood_at: dict[int, int] = {}
+
+    @property
+    def number(self) -> int:
+        """As the engine's."""
+        return self._inner.number
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """As the engine's."""
+        return self._inner.arguments
+
+    @property
+    def address(self) -> int:
+        """As the engine's."""
+        return self._inner.address
+
+    @property
+    def access(self) -> AccessKind:
+        """As the engine's."""
+        return self._inner.access
+
+    @property
+    def vector(self) -> int:
+        """As the engine's."""
+        return self._inner.vector
+
+    def context(self, pc: int, sp: int) -> Any:
+        """As the engine's."""
+        return self._inner.context(pc, sp)
+
+    def flush(self) -> None:
+        """As the engine's."""
+        self._inner.flush()
+
+    def close(self) -> None:
+        """As the engine's."""
+        self._inner.close()
+
+    def set_stops(self, breakpoints: Any, watched: Any) -> None:
+        """As the engine's."""
+        self._inner.set_stops(breakpoints, watched)
+
+    def step(self, context: Any, space: Space, tsc: int = 0) -> Trap:
+        """As the engine's."""
+        return self._inner.step(context, space, tsc)
+
+    def turn(self, context: Any, space: Space, blocks: int, tsc: int = 0) -> Trap:
+        """As the engine's, with stops on the way."""
+        session, inner = self._session, self._inner
+        number, self.blocks = session.tasks.current(), 0
+        session.enters_user_mode(number)
+        while self.blocks < blocks:
+            self._tell_engine()
+            wants = session.steps.get(number)
+            stands = context.pc in session.stops.breakpoints and self._stood_at.get(number) == context.pc
+            if wants is not None or stands:
+                trap = inner.step(context, space, tsc)
+            else:
+                trap = inner.turn(context, space, blocks - self.blocks, tsc)
+            self.blocks += inner.blocks
+            if trap is Trap.WATCHED:
+                trap = inner.step(context, space, tsc)
+                self.blocks += inner.blocks
+            if trap is Trap.BREAKPOINT:
+                self._halt(number, context, REASONS[session.stops.breakpoints.get(context.pc, SOFTWARE)] + b":;")
+            elif trap is Trap.STEPPED:
+                self._stood_at.pop(number, None)
+                self._has_stepped(number, context, space, wants)
+            else:
+                if wants is not None and trap in (Trap.SYSCALL, Trap.EXCEPTION):
+                    session.steps_out(number)
+                return trap
+        return Trap.SLICE
+
+    def _has_stepped(self, number: int, context: Any, space: Space, wants: Range | None) -> None:
+        session = self._session
+        watched = session.stops.hit(session.kernel, space.mm, self._inner.accesses)
+        if watched is not None:
+            self._halt(number, context, REASONS[watched.kind] + b":%x;" % watched.address)
+        elif wants is not None and (not wants[0] <= context.pc < wants[1] or context.pc in session.stops.breakpoints):
+            self._halt(number, context)
+
+    def _halt(self, number: int, context: Any, reason: bytes = b"") -> None:
+        self._session.halt(number, reason)
+        self._stood_at[number] = context.pc
+
+    def _tell_engine(self) -> None:
+        stops = self._session.stops
+        if stops.changed:
+            stops.changed = False
+            self._inner.set_stops(stops.breakpoints, stops.pages())
