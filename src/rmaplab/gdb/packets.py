@@ -47,7 +47,6 @@ class GdbWire:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._got = bytearray()
         self._last = b""
         self.acknowledges = True

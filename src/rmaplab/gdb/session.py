@@ -50,10 +50,13 @@ def bind(host: str, port: int) -> socket.socket:
         found.bind((host, port))
     except (OSError, OverflowError, UnicodeError) as failure:
         found.close()
-        why = getattr(failure, "strerror", None) or "no such host"
-        where = printable(f"{host}:{port}")
-        raise UsageError(f"cannot listen for gdb on {where}: {why}: try another port, or 0 for any") from None
+        raise _cannot_listen(host, port, failure) from None
     return found
+
+
+def _cannot_listen(host: str, port: int, failure: Exception) -> UsageError:
+    why = getattr(failure, "strerror", None) or "no such place"
+    return UsageError(f"cannot listen for gdb on {printable(f'{host}:{port}')}: {why}: try another port, or 0 for any")
 
 
 class Session:
@@ -106,7 +109,10 @@ class Session:
         """The run has begun: until gdb has come nothing goes on."""
         self._waits = False
         host = self._listener.getsockname()[0]
-        self._listener.listen(1)
+        try:
+            self._listener.listen(1)
+        except OSError as failure:  # somebody else has been quicker
+            raise _cannot_listen(host, self.port, failure) from None
         self._tell(f"waits for gdb: target remote {host}:{self.port}")
         self._accept()
         self._poll_later()
@@ -123,6 +129,7 @@ class Session:
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._wire = GdbWire(connection)
         self._stub = Stub(self, Monitor(self))
         self._asked, self._waited_for = True, False
@@ -158,6 +165,8 @@ class Session:
             if select.select([self._listener], [], [], 0)[0]:
                 self._accept()
                 self._tell("gdb has come")
+            return
+        if not self._waited_for:  # it has come and waits to be heard
             return
         try:
             said = self._wire.poll()

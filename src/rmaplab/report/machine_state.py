@@ -51,7 +51,8 @@ def show_vmas(mm: MmStruct | None) -> str:
 
 def show_rmap(k: Kernel, mm: MmStruct | None, address: int) -> str:
     """Who maps the page at an address of a task: by page tables, and what the kernel's reverse map says of it. O(all page tables)."""
-    entry, pte = (0, -1) if mm is None else map(int, lookup(*k.machine.geometry, mm.pgd, address))
+    is_there = mm is not None and mm.pgd and 0 <= address < k.machine.paging.task_size
+    entry, pte = map(int, lookup(*k.machine.geometry, mm.pgd, address)) if mm is not None and is_there else (0, -1)
     pfn = entry >> PAGE_SHIFT & PFN_MASK
     if pte < 0 or not entry & k.machine.mapped:
         return f"{address:x}: {_what_else(k, entry) if pte >= 0 else 'no page table'}: nobody's page\n"
