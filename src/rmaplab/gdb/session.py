@@ -80,8 +80,6 @@ class Session:
         """Whose step has ended in the kernel."""
         self._wants_point: int | None = None
         """Who is to stop at the next point; -1: anybody."""
-        self._asked = self._waits = True
-        """Whether to stop as soon as that can be; whether no gdb has been here yet."""
         self._wire: GdbWire | None = None
         self._stub: Stub | None = None
         self._stands = False
@@ -92,8 +90,8 @@ class Session:
         self._debugged: dict[int, Debugged] = {}
         self.is_in_kernel = False
         """Of the stop that lasts."""
-        system.before_engine = self._before
-        self._listen_to_points()
+        sched = system.machine.sched
+        sched.at(sched.now_ns - 1, self._meet, watches=True)  # before anybody who is due now
 
     @property
     def port(self) -> int:
@@ -106,16 +104,17 @@ class Session:
         return self._wire is not None
 
     def _meet(self) -> None:
-        """The run has begun: until gdb has come nothing goes on."""
-        self._waits = False
+        """The run has begun: until gdb has come nothing goes on, and then it is gdb that says when."""
+        if self._listener.fileno() < 0:
+            return
         host = self._listener.getsockname()[0]
         try:
             self._listener.listen(1)
         except OSError as failure:  # somebody else has been quicker
             raise _cannot_listen(host, self.port, failure) from None
         self._tell(f"waits for gdb: target remote {host}:{self.port}")
-        self._accept()
         self._poll_later()
+        self._accept()
 
     def end(self, status: int) -> None:
         """The run has ended, with this exit status: gdb is told, and nobody listens any more. Nothing happens the second time."""
@@ -132,9 +131,9 @@ class Session:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._wire = GdbWire(connection)
         self._stub = Stub(self, Monitor(self))
-        self._asked, self._waited_for = True, False
+        self._waited_for = False
         self.system.before_engine = self._before
-        self._listen_to_points()
+        self.halt(self.tasks.current())
 
     def _leave(self) -> None:
         """As if no gdb had ever been here."""
@@ -148,7 +147,7 @@ class Session:
             debugged.set_stops((), {})
         self.steps.clear()
         self._arrives.clear()
-        self._asked, self._wants_point, self._waited_for = False, None, False
+        self._wants_point, self._waited_for = None, False
         self.system.before_engine = None
         self._listen_to_points()
 
@@ -163,10 +162,8 @@ class Session:
         self._poll_later()
         if self._wire is None:
             if select.select([self._listener], [], [], 0)[0]:
-                self._accept()
                 self._tell("gdb has come")
-            return
-        if not self._waited_for:  # it has come and waits to be heard
+                self._accept()
             return
         try:
             said = self._wire.poll()
@@ -174,7 +171,7 @@ class Session:
             self._is_gone()
             return
         if said == INTERRUPT:
-            self.halt(self.tasks.current(), signal=SIGINT, in_kernel=True)
+            self.halt(self.tasks.current(), signal=SIGINT)
 
     def _poll_later(self) -> None:
         sched = self.system.machine.sched
@@ -188,7 +185,7 @@ class Session:
 
     def enters_user_mode(self, number: int) -> None:
         """A thread is about to run user code: that ends its step, if it began or ended in the kernel."""
-        if self._asked or number in self._arrives or self._wants_point == number:
+        if number in self._arrives or self._wants_point == number:
             self.halt(number)
 
     def steps_out(self, number: int) -> None:
@@ -233,7 +230,7 @@ class Session:
         if entity is None or self._stands:
             return
         number = self.tasks.number_of(entity)
-        if self._asked or self._wants_point in (-1, number):
+        if self._wants_point in (-1, number):
             what = f"{point.name} of {point.of}" if point.of else point.name
             held = f", holding {', '.join(point.held)}" if point.held else ""
             self._say(f"{self._who(number)} comes to {what}{held}\n")
@@ -241,7 +238,7 @@ class Session:
 
     def _listen_to_points(self) -> None:
         """Only while somebody wants it: then work goes page by page, and every lock is really taken."""
-        wanted = self._asked or self._wants_point is not None or any(find_verb(name).by_page for name in self.verbs)
+        wanted = self._wants_point is not None or any(find_verb(name).by_page for name in self.verbs)
         machine = self.system.machine
         if wanted != machine.watched:
             machine.watch(self._at_point if wanted else None)
@@ -266,11 +263,9 @@ class Session:
 
     def halt(self, number: int, reason: bytes = b"", *, signal: int = SIGTRAP, in_kernel: bool = False) -> None:
         """Stop here, and do what gdb says, until it lets the run go on. Raises KilledByDebugger."""
-        if self._waits:
-            self._meet()
         if self._wire is None or self._stub is None or self._stands:
             return
-        self._asked, self._wants_point = False, None
+        self._wants_point = None
         self.steps.clear()
         self._arrives.clear()
         self._stands, self.is_in_kernel = True, in_kernel

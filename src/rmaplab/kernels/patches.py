@@ -91,22 +91,39 @@ ANON_VMA_1 = Patch(
     design=ANON_VMA,
     needs=OBJRMAP_CORE.name,
 )
-KGDB = Patch("00200_kgdb-ga-1", _KGDB, "the kernel debugger", _NOT_MEMORY)
+KGDB = Patch(
+    "00200_kgdb-ga-1",
+    _KGDB,
+    "the kernel debugger",
+    "run --gdb, exec --gdb, System.gdb(): gdb attaches, tasks are threads, the kernel's functions have breakpoints; here to every kernel (docs/gdb.md)",
+)
 OF_MARCH_2004 = (
     EXTRAVERSION,
     Patch("00000_twofish-2.6", "not said", "twofish as old encrypted loop devices need it", _NOT_MEMORY),
     OBJRMAP_CORE,
     ANON_VMA_1,
     KGDB,
-    Patch("00201_kgdb-ga-recent-gcc-fix-1", _KGDB, "the debugger with newer compilers", _NOT_MEMORY, needs=KGDB.name),
+    Patch(
+        "00201_kgdb-ga-recent-gcc-fix-1",
+        _KGDB,
+        "the debugger with newer compilers",
+        "none: nothing is compiled here",
+        needs=KGDB.name,
+    ),
     Patch(
         "00201_kgdb-THREAD_SIZE-fixes-1",
         _KGDB,
         "the debugger and the size of kernel stacks",
-        "nothing: stacks are of 8 KiB before and after",
+        "monitor tasks: each task's kernel stack, of as many bytes as the figure thread_stack_bytes says",
         needs=KGDB.name,
     ),
-    Patch("00201_kgdb-x86_64-support-1", _KGDB, "the debugger on x86-64", _NOT_MEMORY, needs=KGDB.name),
+    Patch(
+        "00201_kgdb-x86_64-support-1",
+        _KGDB,
+        "the debugger on x86-64",
+        "gdb is told the registers of x86-64 where page tables are (--paging x86-64)",
+        needs=KGDB.name,
+    ),
 )
 """In the announcement's order."""
 
@@ -184,7 +201,7 @@ OF_APRIL_2004 = (
         "gfp-no-compound",
         ANDREA,
         "pages of a block that is not compound are freed without warnings",
-        "nothing: no block of several pages is taken apart here",
+        "none: no block of several pages is taken apart here",
     ),
     MPROTECT_MERGING,
     DISABLE_CAP_MLOCK,
