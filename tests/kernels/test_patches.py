@@ -5,7 +5,7 @@ with                                  without                              what 
 2.6.5-rc1+00100                       2.6.5-rc1                            who is asked for a file's page, and what is kept for it; VM_RESERVED
 2.6.5-rc1+00100+00101                 2.6.5-rc1+00100                      the same for an anonymous page; merging by mprotect and mremap; drivers
 2.6.5-rc1+00100+anonmm                2.6.5-rc1+00100                      likewise
-2.6.5-rc1+00000_twofish-2.6, 00200, 00201                                  nothing: counts, memory and VMAs to the last one
+2.6.5-rc1+00000_twofish-2.6, 00200, 00201                                  that counts, memory and VMAs are the same to the last one
 2.6.5-rc3 and its seven                                                    likewise, of April; and one of 2.6.5-aa5
 """
 
@@ -373,10 +373,9 @@ def test_a_patch_with_and_without(toggled: Toggled) -> None:
 
 @pytest.mark.parametrize(("patched", "base"), IDLE)
 def test_a_patch_that_is_about_something_else(patched: str, base: str) -> None:
-    """It is on the list and says so; every count is that of its base."""
+    """It is about a debugger, an encrypted disk, a compiler: every count is that of its base."""
     systems = [rmaplab.boot(name, ram="64M") for name in (patched, base)]
     assert everything(systems[0]) == everything(systems[1])
-    assert systems[0].spec.patches[-1].here.startswith("nothing: ")
 
 
 def test_every_patch_is_toggled() -> None:
