@@ -3,7 +3,7 @@
     AreaStore    MemoryAreaStore    rows of an array, which the host commits as they are written
                  FileAreaStore      a file of the host: slot n is at n x 4096, so that swapon of it would find the same
 
-Who has a Swap may put another in a store's place (`Swap.stores`): one that stands before it and counts, fails or encrypts.
+Who has a Swap may put another in a store's place (`Swap.stores`): one that stands before it and counts, fails or encrypts (cryptoloop.py).
 """
 
 import os
@@ -27,6 +27,9 @@ class AreaStore(Protocol):
 
     Who stands before another store needs read() and write() only; batches go through them then, one by one.
     """
+
+    operation: str = ""
+    """What the ledger counts for each page that goes through it, if its way costs something beside the disk's."""
 
     @abstractmethod
     def read(self, slot: int) -> U8:

@@ -13,9 +13,10 @@ import errno
 import os
 import stat
 import weakref
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 
+from rmaplab.cache.loop_keys import SECTOR
 from rmaplab.cache.page_cache import PageCache
 from rmaplab.errors import DiskError, UsageError
 from rmaplab.harmless import printable
@@ -56,11 +57,15 @@ class HostStore(MutableMapping[int, bytes]):
         raise DiskError(f"page {index} of a file of the host: shown read-only")
 
 
-class HostDirectory:
-    """One directory, held open. Raises UsageError if there is none at `path`."""
+Before = Callable[..., MutableMapping[int, bytes]]
+"""What stands before a store, such as LoopCipher.before: of the store, and `size`, the bytes of the file."""
 
-    def __init__(self, cache: PageCache, path: str | Path) -> None:
-        self._cache, self._path = cache, printable(str(path))
+
+class HostDirectory:
+    """One directory, held open. Raises UsageError if there is none at `path`. With `before` its files are shown through that, in whole sectors."""
+
+    def __init__(self, cache: PageCache, path: str | Path, before: Before | None = None) -> None:
+        self._cache, self._path, self._before = cache, printable(str(path)), before
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (OSError, ValueError) as failure:  # ValueError: a NUL in it
@@ -77,9 +82,10 @@ class HostDirectory:
         if known is not None:
             os.close(fd)
             return known
-        store = HostStore(fd, found.st_size)
-        file = self._cache.new_file(size=found.st_size)
-        file.store, file.read_only = store, True
+        size = found.st_size if self._before is None else found.st_size // SECTOR * SECTOR
+        store = HostStore(fd, size)
+        file = self._cache.new_file(size=size)
+        file.store, file.read_only = store if self._before is None else self._before(store, size=size), True
         self._files[found.st_dev, found.st_ino] = file
         return file
 

@@ -50,7 +50,7 @@ class Swap(SwapSlots):
         write_error_redirties: bool = False,
     ) -> None:
         super().__init__(encoding)
-        self._ram, self._frames, self._disk = ram, frames, disk
+        self._ram, self._frames, self._disk, self._ledger = ram, frames, disk, ledger
         self._redirties = write_error_redirties
         self.errors = SwapErrors(ledger)
         self.cached = SwapCache()
@@ -122,6 +122,7 @@ class Swap(SwapSlots):
         """The bytes of cached pages, to their slots: as if that took no time. Of which they are there."""
         slots, done = self._frames.private[pfns], np.ones(pfns.size, np.bool_)
         for number, mine, own in self.by_area(slots):
+            self._pass(number, own.size)
             failures = self.stores[number].write_pages(own, self._ram.bytes, pfns[mine])
             rows = np.arange(pfns.size)[mine] if failures else done
             for i, failure in failures.items():
@@ -130,6 +131,11 @@ class Swap(SwapSlots):
         if self.errors.any:
             self.errors.written(slots[done].tolist())
         return done
+
+    def _pass(self, number: int, nr: int) -> None:
+        """Pages go through an area's store: whoever hands them over pays for it (cryptoloop.py)."""
+        if operation := self.stores[number].operation:
+            self._ledger.charge(operation, nr)
 
     def start_writing(self, pfns: I64, finish: Callable[[I64], None]) -> None:
         """swap_writepage of each: the same, and they take their way to the disk; `finish` is called of those that are there. Who has a page may write to it meanwhile.
@@ -160,6 +166,7 @@ class Swap(SwapSlots):
     def start_reading(self, slots: I64, pfns: I64) -> None:
         """swap_readpage of each: the bytes of slots, to frames, which are locked until they are there. Where that fails they have what was in them before."""
         for number, mine, own in self.by_area(slots):
+            self._pass(number, own.size)
             failures = self.stores[number].read_pages(own, self._ram.bytes, pfns[mine])
             for i, failure in failures.items():
                 self.errors.cannot_read(int(slots[mine][i]), (number, int(own[i])), failure)

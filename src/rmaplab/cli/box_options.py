@@ -16,7 +16,7 @@ _BOX = (
         "--swap",
         default=_TYPICAL.swap,
         metavar="SIZE",
-        help="Swap: a size, or areas by priority such as 32M@5,./swapfile@3.",
+        help="Swap: a size, or areas by priority such as 32M@5,./swapfile@3. Behind one ,crypt=twofish or twofish-compat: it lies encrypted; ,key=FILE: the passphrase is its first line.",
     ),
     click.option(
         "--reclaim/--no-reclaim",

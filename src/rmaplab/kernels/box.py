@@ -24,7 +24,7 @@ class Box:
 
     ram: int | str = "1G"
     swap: SwapWords = "0"
-    """A size, or areas such as "32M@5, 64M@5, ./swapfile@3" (kernels/swap_space.py). It counts for overcommit, and is swapped to where something reclaims."""
+    """A size, or areas such as "32M@5, 64M@5, ./swapfile@3", each with ",crypt=twofish" behind it or without (kernels/swap_space.py, loop_words.py). It counts for overcommit, and is swapped to where something reclaims."""
     reclaim: bool | None = False
     """Whether programs that find no memory make room, as the kernel of the day did; else that is NoMemory. None: where that kernel's reclaim is here. Hundreds of
     processes on a full box take minutes."""

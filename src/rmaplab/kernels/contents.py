@@ -1,6 +1,7 @@
 """What a system is given to work on: files, a directory of the host, real programs.
 
     system.new_file(b"...")      a file for Task.open()
+    system.new_file(b"...", crypt="twofish")    its disk has it encrypted (cache/cryptoloop.py)
     system.mount_host("/data")   a directory of the host, read-only
     system.exec(["ls", "-l"])    an unmodified program, which runs when run() does
     system.gdb()                 a debugger beside it
@@ -10,16 +11,31 @@ Programs are run, and debugged, by floors above (cpu/, gdb/), which the package 
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rmaplab.cache.host_store import HostDirectory
 from rmaplab.calls.task import Task
 from rmaplab.errors import UsageError
+from rmaplab.harmless import printable
+from rmaplab.kernels.loop_words import loop_words
 from rmaplab.mm.file_io import max_bytes
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import parse_size
+
+if TYPE_CHECKING:
+    from rmaplab.cache.cryptoloop import LoopCipher
+
+
+def _cipher(crypt: str | None, key: str | Path | None) -> "LoopCipher | None":
+    """Of a loop device, if there is one. Raises UsageError."""
+    if crypt is not None:
+        return loop_words(crypt, key).cipher()
+    if key is not None:
+        raise UsageError("a key without crypt: give crypt, such as twofish, or leave key out")
+    return None
 
 
 class SystemContents:
@@ -35,21 +51,47 @@ class SystemContents:
     before_engine: Callable[[Any], Any] | None = None
     """Given the engine that runs their code, what stands before it and is one too: a debugger (rmaplab.gdb)."""
 
-    def new_file(self, data: bytes = b"", size: int | str = 0, *, on_disk: bool = True) -> AddressSpace:
+    def new_file(
+        self,
+        data: bytes = b"",
+        size: int | str = 0,
+        *,
+        on_disk: bool = True,
+        crypt: str | None = None,
+        key: str | Path | None = None,
+    ) -> AddressSpace:
         """A file of these bytes, with zeros behind them up to `size`: for Task.open(). One that is not `on_disk` lives in the page cache, as on tmpfs.
 
-        Raises UsageError: no bytes, or no size that a file can have on this kernel.
+        `crypt`: its disk is a loop device of this form (cache/loop_keys.py), whose passphrase is the first line of `key`, or nobody's. Needs the extra [crypto]. Raises UsageError:
+        no bytes, no size that a file can have on this kernel, no such form or key, or no disk to encrypt.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise UsageError(f"a file of {type(data).__name__}: give bytes, such as b'...'")
         nr, longest = parse_size(size), max_bytes(self.kernel, on_disk=on_disk)
         if not 0 <= nr <= longest:
             raise UsageError(f"a file of {nr} bytes: give 0 to {longest}")
-        return self.kernel.new_file(bytes(data), nr, on_disk=on_disk)
+        cipher = _cipher(crypt, key)
+        if cipher is not None and not on_disk:
+            raise UsageError("crypt of a file that is on no disk: leave crypt or on_disk out")
+        file = self.kernel.new_file(bytes(data), nr, on_disk=on_disk)
+        if cipher is not None:
+            for index, page in file.store.items():
+                file.store[index] = cipher.encrypt_page(index, page)
+            file.store = cipher.before(file.store, self.kernel.machine.ledger.charge)
+        return file
 
-    def mount_host(self, path: str | Path) -> HostDirectory:
-        """A directory of the host, read-only: its `file("name")` is for Task.open(). No link is followed. Raises UsageError."""
-        return HostDirectory(self.kernel.page_cache, path)
+    def mount_host(self, path: str | Path, *, crypt: str | None = None, key: str | Path | None = None) -> HostDirectory:
+        """A directory of the host, read-only: its `file("name")` is for Task.open(). No link is followed. Raises UsageError.
+
+        `crypt`: its files are images of loop devices of this form, and what is shown of them is what lies in them, whole sectors. `key` has the passphrase in its first line.
+        """
+        if crypt is not None and key is None:
+            raise UsageError(f"crypt={printable(crypt)} of files that are there: give key, a file with the passphrase")
+        cipher = _cipher(crypt, key)
+        if cipher is None:
+            return HostDirectory(self.kernel.page_cache, path)
+        before = partial(cipher.before, charge=self.kernel.machine.ledger.charge)
+        return HostDirectory(self.kernel.page_cache, path, before)
 
     def exec(
         self,

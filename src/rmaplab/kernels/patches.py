@@ -2,7 +2,7 @@
 
     2.6.5-rc1                                              2.6.5-rc3
       + 00000_extraversion-1      the name                   + extraversion
-      + 00000_twofish-2.6         not memory                 + objrmap-core            as 00100
+      + 00000_twofish-2.6         loop devices               + objrmap-core            as 00100
       + 00100_objrmap-core-1      pages of files             + anon-vma                as 00101, repaired; nonlinear VMAs are walked whole
       + 00101_anon_vma-1          anonymous pages            + prio-tree               which VMAs of a file
       + 00200_kgdb-ga-1 and                                  + gfp-no-compound         not modelled
@@ -99,7 +99,12 @@ KGDB = Patch(
 )
 OF_MARCH_2004 = (
     EXTRAVERSION,
-    Patch("00000_twofish-2.6", "not said", "twofish as old encrypted loop devices need it", _NOT_MEMORY),
+    Patch(
+        "00000_twofish-2.6",
+        "not said",
+        "twofish as old encrypted loop devices need it",
+        "--swap SIZE,crypt=twofish-compat, and beside it 2.6's own cryptoloop, crypt=twofish (reclaim.md F.10 to F.12): pages lie encrypted, and each costs; on every kernel, as no kernel's memory hangs on it",
+    ),
     OBJRMAP_CORE,
     ANON_VMA_1,
     KGDB,

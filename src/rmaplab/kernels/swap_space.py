@@ -3,9 +3,10 @@
     "64M"                            one area in the host's memory; its first page is the header, as of any
     "32M@5, 64M@5, /var/swap@3"      three areas: two in memory that are used in turn, then a file of the host, which mkswap has prepared
     ["32M@5", Path("/var/swap")]     the same one by one: what has a / in it, or is a Path, is a file
+    "64M,crypt=twofish"              one behind a loop device that encrypts (loop_words.py)
 
 Behind the last @ is the priority, 0 to 32767; without one an area has the next of -1, -2, ... Of a file the header is read and checked as swapon
-does, and what goes to swap is written to its slots: it must have the signature, and no other box may have it.
+does, and what goes to swap is written to its slots: it must have the signature, and no other box may have it. Behind a loop device the header lies encrypted: with a wrong key there is no signature.
 
 Source: mm/swapfile.c, sys_swapon of 2.6.2 and 2.6.34; reclaim.md F.8, F.9.
 """
@@ -17,7 +18,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rmaplab.cache.area_store import AreaStore, FileAreaStore, MemoryAreaStore
 from rmaplab.cache.swap_area import SwapArea, read_header
@@ -25,11 +26,15 @@ from rmaplab.cache.swap_areas import SWAP_FLAG_PRIO_MASK
 from rmaplab.errors import SyscallError, UsageError
 from rmaplab.files import open_in_place
 from rmaplab.harmless import printable
+from rmaplab.kernels.loop_words import LoopWords, glued, parted
 from rmaplab.machine.entries import Encoding
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.swap_rules import SwapRules
 from rmaplab.mm.swapoff import swapoff
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, parse_size
+
+if TYPE_CHECKING:
+    from rmaplab.cache.cryptoloop import LoopCipher
 
 MEMORY = "memory"
 BLOCK = 512  # bytes that st_blocks counts
@@ -49,56 +54,84 @@ class SwapDevice:
     """Pages that overcommit counts: all of a size that was given, the good ones of a header."""
 
 
-def parse_swap(words: SwapWords) -> list[tuple[int | Path, int | None]]:
-    """(Bytes or a file, priority) of each area that there are words for; no area for a size below a page. Raises UsageError."""
+class AreaWords(NamedTuple):
+    """What is said of an area."""
+
+    what: int | Path
+    """Bytes, or a file."""
+    priority: int | None
+    loop: LoopWords | None = None
+    """A loop device before it."""
+
+
+def parse_swap(words: SwapWords) -> list[AreaWords]:
+    """Each area that there are words for; none for a size below a page. Raises UsageError."""
     if isinstance(words, str):
-        words = words.split(",")
+        words = list(glued(words.split(",")))
     elif isinstance(words, int | Path):
         words = [words]
     if isinstance(words, bytes) or not isinstance(words, Sequence):
         raise UsageError(_no_swap(str(words)))
-    areas: list[tuple[int | Path, int | None]] = []
-    for word in words:
-        what, priority = _parse_area(word)
-        if isinstance(what, Path) or what >= PAGE_SIZE:
-            areas.append((what, priority))
-    return areas
+    areas = [_parse_area(word) for word in words]
+    return [area for area in areas if isinstance(area.what, Path) or area.what >= PAGE_SIZE]
 
 
-def _parse_area(word: int | str | Path) -> tuple[int | Path, int | None]:
+def _parse_area(word: int | str | Path) -> AreaWords:
     if isinstance(word, Path):
-        return word, None
-    text, priority = str(word).strip(), None
+        return AreaWords(word, None)
+    text, loop = parted(str(word))
+    text, priority = text.strip(), None
     before, at, behind = text.rpartition("@")
     if at and behind.lstrip("-").isdecimal():
         text, priority = before, int(behind)
         if not 0 <= priority <= SWAP_FLAG_PRIO_MASK:
             raise UsageError(f"a swap priority of {priority}: give 0 to {SWAP_FLAG_PRIO_MASK}, or leave @{behind} out")
     if "/" in text:
-        return Path(text), priority
+        return AreaWords(Path(text), priority, _with_key(loop, text))
     try:
         size = word if isinstance(word, int) else parse_size(text)
     except UsageError:
         raise UsageError(_no_swap(text)) from None
     if size < 0:
         raise UsageError(f"{size} bytes of swap: give a size of 0 or more")
-    return size, priority
+    return AreaWords(size, priority, loop)
+
+
+def _with_key(loop: LoopWords | None, text: str) -> LoopWords | None:
+    """A header that lies encrypted can be read with its key alone."""
+    if loop is not None and loop.key is None:
+        raise UsageError(
+            f"{printable(text)},crypt={loop.form.name} has no key: add key=FILE, which has the passphrase in its first line"
+        )
+    return loop
 
 
 def _no_swap(text: str) -> str:
     return f"{printable(text)!r} is no swap: write a size such as 64M or a file such as ./swap, each with @PRIORITY or without, and commas between"
 
 
-def open_swap(what: int | Path, priority: int | None, rules: SwapRules, encoding: Encoding) -> SwapDevice:
+def open_swap(words: AreaWords, rules: SwapRules, encoding: Encoding) -> SwapDevice:
     """One area. Raises SyscallError as swapon of the day where a file is none, and UsageError where the host says no."""
-    if isinstance(what, Path):
-        return _open_file(what, priority, rules, encoding)
-    nr = what >> PAGE_SHIFT
+    cipher = None if words.loop is None else words.loop.cipher()
+    if isinstance(words.what, Path):
+        return _open_file(words.what, words.priority, cipher, rules, encoding)
+    nr = words.what >> PAGE_SHIFT
     area = SwapArea(min(nr, 1 << encoding.offset.nr))
-    return SwapDevice(area, MemoryAreaStore(area.max), priority, MEMORY, nr)
+    return SwapDevice(area, _behind(cipher, MemoryAreaStore(area.max)), words.priority, MEMORY, nr)
 
 
-def _open_file(path: Path, priority: int | None, rules: SwapRules, encoding: Encoding) -> SwapDevice:
+def _behind(cipher: "LoopCipher | None", store: AreaStore) -> AreaStore:
+    """What is read and written, if a loop device is before it."""
+    if cipher is None:
+        return store
+    from rmaplab.cache.cryptoloop import CryptStore  # noqa: PLC0415  (an extra)
+
+    return CryptStore(store, cipher)
+
+
+def _open_file(
+    path: Path, priority: int | None, cipher: "LoopCipher | None", rules: SwapRules, encoding: Encoding
+) -> SwapDevice:
     name = printable(str(path))
     fd = open_in_place(path, "swap")
     try:
@@ -112,9 +145,13 @@ def _open_file(path: Path, priority: int | None, rules: SwapRules, encoding: Enc
             raise SyscallError(errno.EBUSY, "swapon", f"{name} is swapped to already")
     found = os.fstat(fd)
     if 0 < found.st_blocks * BLOCK < found.st_size:
+        fcntl.flock(fd, fcntl.LOCK_UN)
         raise SyscallError(errno.EINVAL, "swapon", f"{name} has holes")
+    first = os.pread(fd, PAGE_SIZE, 0)
+    if cipher is not None:
+        first = cipher.decrypt_page(0, first)
     try:
-        header = read_header(os.pread(fd, PAGE_SIZE, 0), uses_last=rules.swap_uses_last_page)
+        header = read_header(first, uses_last=rules.swap_uses_last_page)
         area = SwapArea.of(
             header,
             nr_offsets=1 << encoding.offset.nr,
@@ -123,8 +160,14 @@ def _open_file(path: Path, priority: int | None, rules: SwapRules, encoding: Enc
             uses_last=rules.swap_uses_last_page,
         )
     except SyscallError as failure:
-        raise SyscallError(failure.errno or 0, "swapon", f"{name}: {failure.why}") from None
-    return SwapDevice(area, store, priority, name, area.pages)
+        fcntl.flock(fd, fcntl.LOCK_UN)  # who holds the failure holds the store; he may try another key
+        behind = (
+            ""
+            if cipher is None
+            else f" behind crypt={cipher.form.name}: is it the right key, and the form it was made with?"
+        )
+        raise SyscallError(failure.errno or 0, "swapon", f"{name}: {failure.why}{behind}") from None
+    return SwapDevice(area, _behind(cipher, store), priority, name, area.pages)
 
 
 class SwapsRow(NamedTuple):
@@ -158,7 +201,7 @@ class Swaps:
             raise UsageError(
                 f"{printable(str(what))!r} is not one area: give a size of a page or more, or a file, for each"
             )
-        number = self._put_on(open_swap(*found[0], self._k.rules, self._k.machine.encoding))
+        number = self._put_on(open_swap(found[0], self._k.rules, self._k.machine.encoding))
         self._k.count_swap()
         return number
 
@@ -195,7 +238,7 @@ def _locked(fd: int) -> bool:
 def swap_at_boot(words: SwapWords, rules: SwapRules, encoding: Encoding) -> list[SwapDevice]:
     """All areas of a box. Raises UsageError."""
     try:
-        return [open_swap(what, priority, rules, encoding) for what, priority in parse_swap(words)]
+        return [open_swap(area, rules, encoding) for area in parse_swap(words)]
     except SyscallError as failure:
         raise UsageError(
             f"{failure.why} ({failure.name} of swapon): prepare a file with mkswap, or give a size"
