@@ -5,7 +5,8 @@ with                                  without                              what 
 2.6.5-rc1+00100                       2.6.5-rc1                            who is asked for a file's page, and what is kept for it; VM_RESERVED
 2.6.5-rc1+00100+00101                 2.6.5-rc1+00100                      the same for an anonymous page; merging by mprotect and mremap; drivers
 2.6.5-rc1+00100+anonmm                2.6.5-rc1+00100                      likewise
-2.6.5-rc1+00000_twofish-2.6, 00200, 00201                                  that counts, memory and VMAs are the same to the last one
+2.6.5-rc1+00000_twofish-2.6           2.6.5-rc1                            which encrypted loop devices can be read
+2.6.5-rc1+00200, 00201                                                     that counts, memory and VMAs are the same to the last one
 2.6.5-rc3 and its seven                                                    likewise, of April; and one of 2.6.5-aa5
 """
 
@@ -19,7 +20,8 @@ import numpy as np
 import pytest
 
 import rmaplab
-from rmaplab.errors import Oops, SyscallError
+from rmaplab.cache.cryptoloop import CryptFile
+from rmaplab.errors import Oops, SyscallError, UsageError
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.releases import PATCHES
 from rmaplab.machine.frames import PG_ANON
@@ -105,6 +107,21 @@ def of_a_careless_driver(system: rmaplab.System) -> Facts:
         bug = oops.where
     system.check()
     return {"its own sets VM_RESERVED": sets, "BUG": bug}
+
+
+def loop_devices(system: rmaplab.System) -> Facts:
+    """Whether a file behind each kind comes back to a task as it was, and lies otherwise."""
+
+    def works(form: str) -> bool:
+        try:
+            file = system.new_file(b"an old secret", crypt=form)
+        except UsageError:
+            return False
+        task = system.spawn()
+        assert isinstance(file.store, CryptFile)
+        return task.pread(task.open(file), 99, 0) == b"an old secret" not in file.store.under[0]
+
+    return {form: works(form) for form in ("twofish", "twofish-compat")}
 
 
 def uname(system: rmaplab.System) -> Facts:
@@ -313,6 +330,13 @@ TOGGLED = [
         {"its own sets VM_RESERVED": True, "BUG": ""},
         {"its own sets VM_RESERVED": False, "BUG": ""},
     ),
+    Toggled(
+        "2.6.5-rc1+00000_twofish-2.6",
+        "2.6.5-rc1",
+        loop_devices,
+        {"twofish": True, "twofish-compat": True},
+        {"twofish": True, "twofish-compat": False},
+    ),
     Toggled(AA, CORE, anonymous_page, OWNED, {**CHAIN, "PG_anon": True, "names": False}),
     Toggled(AA, CORE, file_page, OF_FILE, OF_FILE),
     Toggled(AA, CORE, mprotect, {"VMAs": 3}, {"VMAs": 1}),
@@ -358,7 +382,6 @@ TOGGLED = [
     Toggled("2.6.7", "2.6.5-rc3-aa3", neighbours, {"VMAs": 1}, {"VMAs": 1}),
 ]
 IDLE = [
-    ("2.6.5-rc1+00000_twofish-2.6", "2.6.5-rc1"),
     ("2.6.5-rc1+00200", "2.6.5-rc1"),
     *((f"2.6.5-rc1+00200+{p.name}", "2.6.5-rc1+00200") for p in PATCHES["2.6.5-rc1"] if p.number == "00201"),
     ("2.6.5-rc3+gfp-no-compound", "2.6.5-rc3"),

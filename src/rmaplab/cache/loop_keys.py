@@ -55,6 +55,8 @@ class LoopForm:
     key_bytes: int
     key_of: Callable[[bytes], bytes]
     """A passphrase to a key of so many bytes."""
+    driver: str = "cryptoloop"
+    """The module that reads it, where a kernel has that."""
 
 
 FORMS: Mapping[str, LoopForm] = MappingProxyType(
@@ -64,8 +66,12 @@ FORMS: Mapping[str, LoopForm] = MappingProxyType(
             LoopForm("twofish", chained=True, counts=True, key_bytes=LO_KEY_SIZE, key_of=_as_it_is),
             LoopForm("twofish-ecb", chained=False, counts=False, key_bytes=LO_KEY_SIZE, key_of=_as_it_is),
             LoopForm("twofish256", chained=True, counts=True, key_bytes=LO_KEY_SIZE, key_of=_sha512),
-            LoopForm("twofish-compat", chained=True, counts=False, key_bytes=24, key_of=_ripemd160),
-            LoopForm("twofishSL92", chained=True, counts=False, key_bytes=LO_KEY_SIZE, key_of=_sha512),
+            LoopForm(
+                "twofish-compat", chained=True, counts=False, key_bytes=24, key_of=_ripemd160, driver="loop_fish2"
+            ),
+            LoopForm(
+                "twofishSL92", chained=True, counts=False, key_bytes=LO_KEY_SIZE, key_of=_sha512, driver="loop_fish2"
+            ),
         )
     }
 )

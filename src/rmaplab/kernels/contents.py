@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from rmaplab.cache.cryptoloop import LoopCipher
 
 
-def _cipher(crypt: str | None, key: str | Path | None) -> "LoopCipher | None":
+def _cipher(crypt: str | None, key: str | Path | None, k: Kernel) -> "LoopCipher | None":
     """Of a loop device, if there is one. Raises UsageError."""
     if crypt is not None:
-        return loop_words(crypt, key).cipher()
+        return loop_words(crypt, key).cipher(k.rules)
     if key is not None:
         raise UsageError("a key without crypt: give crypt, such as twofish, or leave key out")
     return None
@@ -63,14 +63,14 @@ class SystemContents:
         """A file of these bytes, with zeros behind them up to `size`: for Task.open(). One that is not `on_disk` lives in the page cache, as on tmpfs.
 
         `crypt`: its disk is a loop device of this form (cache/loop_keys.py), whose passphrase is the first line of `key`, or nobody's. Needs the extra [crypto]. Raises UsageError:
-        no bytes, no size that a file can have on this kernel, no such form or key, or no disk to encrypt.
+        no bytes, no size that a file can have on this kernel, no such form, not on this kernel, no key, or no disk to encrypt.
         """
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise UsageError(f"a file of {type(data).__name__}: give bytes, such as b'...'")
         nr, longest = parse_size(size), max_bytes(self.kernel, on_disk=on_disk)
         if not 0 <= nr <= longest:
             raise UsageError(f"a file of {nr} bytes: give 0 to {longest}")
-        cipher = _cipher(crypt, key)
+        cipher = _cipher(crypt, key, self.kernel)
         if cipher is not None and not on_disk:
             raise UsageError("crypt of a file that is on no disk: leave crypt or on_disk out")
         file = self.kernel.new_file(bytes(data), nr, on_disk=on_disk)
@@ -87,7 +87,7 @@ class SystemContents:
         """
         if crypt is not None and key is None:
             raise UsageError(f"crypt={printable(crypt)} of files that are there: give key, a file with the passphrase")
-        cipher = _cipher(crypt, key)
+        cipher = _cipher(crypt, key, self.kernel)
         if cipher is None:
             return HostDirectory(self.kernel.page_cache, path)
         before = partial(cipher.before, charge=self.kernel.machine.ledger.charge)

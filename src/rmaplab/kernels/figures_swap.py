@@ -1,4 +1,4 @@
-"""Swap areas since 2.4: the fields of mm/swap_rules.py. The facts: reclaim.md F.7 to F.9."""
+"""Swap areas since 2.4: the fields of mm/swap_rules.py. The facts: reclaim.md F.7 to F.12."""
 
 from rmaplab.kernels.history import History, since
 
@@ -28,5 +28,16 @@ SWAP: dict[str, History] = {
     "oom_kills_swapoff": (
         since("2.4", 0, "2.4.27 mm/oom_kill.c, select_bad_process: it is like others"),
         since("2.6", 1, "640fe6e482, April 2003; 2.6.2 mm/oom_kill.c, select_bad_process: PF_SWAPOFF"),
+    ),
+    "has_cryptoloop": (
+        since("2.4", 0, "from memory: crypto/ and cryptoloop came with 2.4.22"),
+        since("2.6", 1, "75c84d7725, July 2003; 2.6.2, 2.6.7 drivers/block/cryptoloop.c"),
+        since(
+            "6.18", 1, "drivers/md/dm-crypt.c, crypt_iv_plain_ops; cryptoloop itself is no option of 6.18.44 any more"
+        ),
+    ),
+    "has_loop_fish2": (
+        since("2.4", 0, "2.6.2, 2.6.7 drivers/block/: no such file; of 2.4 from memory: SuSE's alone had it"),
+        since("2.6.34", 1, "2.6.34 drivers/md/dm-crypt.c, crypt_iv_null_ops; not in 2.6.12-rc2 yet"),
     ),
 }

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmaplab.cache.loop_keys import LoopForm, find_form, passphrase_in
+from rmaplab.cache.loop_keys import FORMS, LoopForm, find_form, passphrase_in
 from rmaplab.errors import UsageError
 from rmaplab.harmless import printable
+from rmaplab.mm.swap_rules import SwapRules
 
 if TYPE_CHECKING:
     from rmaplab.cache.cryptoloop import LoopCipher
@@ -33,13 +34,24 @@ class LoopWords:
     form: LoopForm
     key: Path | None = None
 
-    def cipher(self) -> "LoopCipher":
-        """With its key. Raises UsageError: the library or the passphrase is not there."""
+    def cipher(self, rules: SwapRules | None = None) -> "LoopCipher":
+        """With its key. Raises UsageError: a kernel of these rules has no such driver; the library or the passphrase is not there."""
+        if rules is not None and not _has(rules)[self.form.driver]:
+            there = [name for name, form in FORMS.items() if _has(rules)[form.driver]]
+            instead = f"crypt={there[0]}" if there else "2.6.2 to 2.6.7"
+            raise UsageError(
+                f"crypt={self.form.name} is {self.form.driver}'s, which this kernel has not: try 2.6.5-rc1-aa1, or {instead}"
+            )
         from rmaplab.cache.cryptoloop import LoopCipher  # noqa: PLC0415  (an extra)
 
         if self.key is None:
             return LoopCipher(self.form, os.urandom(self.form.key_bytes))
         return LoopCipher(self.form, self.form.key_of(_passphrase(self.key)))
+
+
+def _has(rules: SwapRules) -> dict[str, bool]:
+    """By driver."""
+    return {"cryptoloop": rules.has_cryptoloop, "loop_fish2": rules.has_loop_fish2}
 
 
 def glued(words: Iterable[str]) -> Iterator[str]:

@@ -103,7 +103,12 @@ OF_MARCH_2004 = (
         "00000_twofish-2.6",
         "not said",
         "twofish as old encrypted loop devices need it",
-        "--swap SIZE,crypt=twofish-compat, and beside it 2.6's own cryptoloop, crypt=twofish (reclaim.md F.10 to F.12): pages lie encrypted, and each costs; on every kernel, as no kernel's memory hangs on it",
+        "loop_fish2 is there: swap and files behind crypt=twofish-compat and twofishSL92. 2.6's own cryptoloop, crypt=twofish, is there without it",
+        figures={
+            "has_loop_fish2": Figure(
+                1, "its name; the -aa tree's drivers/block/loop_fish2.c, from which the rest is taken", B
+            )
+        },
     ),
     OBJRMAP_CORE,
     ANON_VMA_1,

@@ -112,7 +112,7 @@ def _no_swap(text: str) -> str:
 
 def open_swap(words: AreaWords, rules: SwapRules, encoding: Encoding) -> SwapDevice:
     """One area. Raises SyscallError as swapon of the day where a file is none, and UsageError where the host says no."""
-    cipher = None if words.loop is None else words.loop.cipher()
+    cipher = None if words.loop is None else words.loop.cipher(rules)
     if isinstance(words.what, Path):
         return _open_file(words.what, words.priority, cipher, rules, encoding)
     nr = words.what >> PAGE_SHIFT
