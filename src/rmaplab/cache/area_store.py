@@ -31,6 +31,11 @@ class AreaStore(Protocol):
     operation: str = ""
     """What the ledger counts for each page that goes through it, if its way costs something beside the disk's."""
 
+    @property
+    def on_disk(self) -> "AreaStore":
+        """What its bytes lie in, as they lie there: of who stands before another, that one."""
+        return self
+
     @abstractmethod
     def read(self, slot: int) -> U8:
         """The 4096 bytes of a slot, a copy. Of one that was never written: what was there. Raises DiskError."""

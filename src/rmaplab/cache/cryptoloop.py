@@ -105,6 +105,11 @@ class CryptStore(AreaStore):
     def __init__(self, under: AreaStore, cipher: LoopCipher) -> None:
         self.under, self.cipher = under, cipher
 
+    @property
+    def on_disk(self) -> AreaStore:
+        """As AreaStore."""
+        return self.under.on_disk
+
     def read(self, slot: int) -> U8:
         """As AreaStore."""
         page: U8 = self.cipher.decrypt(np.array((slot,)), self.under.read(slot)[None])[0]

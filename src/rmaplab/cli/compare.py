@@ -37,6 +37,8 @@ KERNELS = {
     "sga": "2.4.21,2.6.2,2.6.5-rc1+00100,2.6.5-rc1-aa1",
     "swapload": "2.4.21,2.6.2,2.6.5-rc1,2.6.5-rc1-aa1,2.6.7",
 }
+WITH_CRYPT = "2.6.5-rc1-aa1"
+"""Of swapload with --crypt: the one that reads all forms."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -73,6 +75,7 @@ class Beyond(NamedTuple):
     forks: bool
     files: bool
     bursts: str
+    crypt: str | None
 
 
 def _of_a_mix(name: str) -> tuple[str, ...]:
@@ -286,6 +289,12 @@ _GROUP = {"children": 200, "pages": 32}
     metavar="N,N,...",
     help="swapload: page tables of work after which others may act; with 1,8,32 it is seen what hangs on that.",
 )
+@click.option(
+    "--crypt",
+    metavar="FORM",
+    help="swapload: each kernel twice, on plain areas and on the same behind a loop device: twofish, twofish-ecb, twofish256, twofish-compat, twofishSL92. Minutes where plain areas take "
+    f"seconds.  [default of --kernels then: {WITH_CRYPT}]",
+)
 @click.option("--host", is_flag=True, help="Run it on the real kernel too (needs a C compiler).")
 @click.option(
     "--cpus",
@@ -336,8 +345,9 @@ def command(
     swapload: RAM + 500M that four processes write, read and compare, under each kernel's reclaim. Exit code 1: a page has come back with other bytes.
     """
     check_workload(workload, KERNELS)
-    kernel_list = split_names(KERNELS[workload] if kernels is None else kernels, "kernels")
     _check_options(workload)
+    usual = KERNELS[workload] if own.beyond.crypt is None else WITH_CRYPT
+    kernel_list = split_names(usual if kernels is None else kernels, "kernels")
     level_list = split_levels(levels)
     boxes = _boxes(box, cpu_list, ht_list)
     check_files(out.path, plot)

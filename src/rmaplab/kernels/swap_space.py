@@ -76,6 +76,17 @@ def parse_swap(words: SwapWords) -> list[AreaWords]:
     return [area for area in areas if isinstance(area.what, Path) or area.what >= PAGE_SIZE]
 
 
+def behind(words: SwapWords, crypt: str) -> list[str]:
+    """The same areas, each behind a loop device of this form. Raises UsageError: one is a file, or behind one already."""
+    areas = parse_swap(words)
+    if any(area.loop is not None or isinstance(area.what, Path) for area in areas):
+        raise UsageError(
+            f"plain areas and crypt={printable(crypt)} beside each other: give sizes alone, without crypt= and files"
+        )
+    at = ("" if area.priority is None else f"@{area.priority}" for area in areas)
+    return [f"{area.what}{priority},crypt={crypt}" for area, priority in zip(areas, at, strict=True)]
+
+
 def _parse_area(word: int | str | Path) -> AreaWords:
     if isinstance(word, Path):
         return AreaWords(word, None)

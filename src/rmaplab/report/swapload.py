@@ -30,6 +30,13 @@ OF_FILES: Mapping[str, Callable[[SwaploadRow], float | None]] = {
     "files written": lambda row: row.files["pages_written"],
 }
 """Columns more, where a part of it lies in files."""
+OF_CRYPT: Mapping[str, Callable[[SwaploadRow], float | None]] = {
+    "pages per s": lambda row: row.pages_per_s,
+    "per real s": lambda row: row.pages_per_wall_s,
+    "cipher s, believed": lambda row: row.crypt_s,
+    "legible pages": lambda row: row.legible_pages,
+}
+"""And where an area lies encrypted."""
 LEGEND: Legend = (
     (
         ("scanned per freed", "scanned: pages looked at on the lists, by page freed."),
@@ -51,6 +58,11 @@ LEGEND: Legend = (
             "walks: the cache lines of all walks, all cold; the other seconds have less for them. Believed, too.",
         ),
     ),
+    (
+        ("pages per s|per real s", "pages per s: to and from swap, by simulated second, and by second of ours."),
+        ("cipher s", "cipher: what of the simulated seconds it has taken."),
+        ("legible pages", "legible: pages in which a word of a process can be read, where the areas lie."),
+    ),
 )
 CAPTION = (
     "The announcement's BUG in page_add_rmap, found twenty hours later by a day of swapping and forking (Andrea Arcangeli, 18 March 2004, <20040318221447.GA3248@dualathlon.random>), is a "
@@ -61,7 +73,9 @@ CAPTION = (
 class SwaploadReport(Report[SwaploadRow]):
     """What `compare swapload` found."""
 
-    columns = "|".join(("kernel|burst|design|outcome", *COUNTS, *OF_FILES, "verified|wall s|count|apart"))
+    columns = "|".join(
+        ("kernel|area|burst|design|outcome", *COUNTS, *OF_FILES, *OF_CRYPT, "verified|wall s|count|apart")
+    )
 
     def text(self) -> Table | Group:
         """A row per kernel; with several bursts what hangs on them besides."""
@@ -74,20 +88,25 @@ class SwaploadReport(Report[SwaploadRow]):
 def _kernels(rows: Sequence[SwaploadRow], *, with_bursts: bool) -> Table:
     one = rows[0]
     burst = ">burst|" if with_bursts else ""
-    counts = {**COUNTS, **(OF_FILES if one.file_bytes else {})}
+    crypt = any(row.crypt or row.legible_pages is not None for row in rows)
+    area = "area|" if crypt else ""
+    counts = {**COUNTS, **(OF_FILES if one.file_bytes else {}), **(OF_CRYPT if crypt else {})}
     files = f", {format_size(one.file_bytes)} of it in files," if one.file_bytes else ""
     table = new_table(
         f"swapload: {format_size(one.working_set_bytes)}{files} written, read and compared by four processes, {'three of them forked' if one.forks else 'none of them forked'}, "
         f"{on_box(one.hardware)}",
-        f"kernel|{burst}design|outcome|{'|'.join(f'>{name}' for name in counts)}|>verified|>wall s",
-        caption=whys(rows) + CAPTION,
+        f"kernel|{area}{burst}design|outcome|{'|'.join(f'>{name}' for name in counts)}|>verified|>wall s",
+        caption=whys(rows, _name) + CAPTION,
         legend=LEGEND,
-        leave_out="design|verified|wall s|VMAs per freed|walks s, believed|reclaim locks",
+        leave_out="design|verified|wall s|VMAs per freed|walks s, believed|reclaim locks|kswapd's|scanned per freed"
+        if crypt
+        else "design|verified|wall s|VMAs per freed|walks s, believed|reclaim locks",
     )
     for i, row in enumerate(rows):
-        last = with_bursts and (i + 1 == len(rows) or rows[i + 1].kernel != row.kernel)
+        last = with_bursts and (i + 1 == len(rows) or _name(rows[i + 1]) != _name(row))
         table.add_row(
             row.kernel,
+            *([row.area] if crypt else []),
             *([str(row.burst_tables)] if with_bursts else []),
             row.design,
             row.outcome,
@@ -106,9 +125,8 @@ def _bursts(rows: Sequence[SwaploadRow], bursts: Sequence[int]) -> Table:
         f"kernel|count|{'|'.join(f'>{tables}' for tables in bursts)}|>apart",
         caption="apart: how much more the largest is than the smallest. What is 0% does not hang on the grain; of the rest no digit beyond that is a statement about Linux.",
     )
-    kernels = list(dict.fromkeys(row.kernel for row in rows))
-    for kernel in kernels:
-        mine = {row.burst_tables: row for row in rows if row.kernel == kernel}
+    for kernel in dict.fromkeys(map(_name, rows)):
+        mine = {row.burst_tables: row for row in rows if _name(row) == kernel}
         for nr, (name, count) in enumerate(COUNTS.items()):
             found = [count(mine[tables]) if tables in mine else None for tables in bursts]
             there = [value for value in found if value is not None]
@@ -116,6 +134,10 @@ def _bursts(rows: Sequence[SwaploadRow], bursts: Sequence[int]) -> Table:
             shown = (_figure(name, value) for value in found)
             table.add_row(kernel if nr == 0 else "", name, *shown, apart, end_section=nr + 1 == len(COUNTS))
     return table
+
+
+def _name(row: SwaploadRow) -> str:
+    return row.kernel if row.crypt is None else f"{row.kernel} behind {row.crypt}"
 
 
 def _figure(name: str, value: float | None) -> str:

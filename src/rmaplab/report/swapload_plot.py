@@ -28,7 +28,9 @@ def plot_swapload(rows: Sequence[SwaploadRow], path: Path) -> None:
     """Bars, each panel with a scale of its own; with several bursts a bar for each. Raises UsageError where it cannot be written."""
     look = looks(dict.fromkeys(row.kernel for row in rows))
     several = len({row.burst_tables for row in rows}) > 1
-    names = [f"{row.kernel}, {row.burst_tables}" if several else row.kernel for row in rows]
+    areas = ["" if row.crypt is None else f" behind {row.crypt}" for row in rows]
+    bursts = [f", {row.burst_tables}" if several else "" for row in rows]
+    names = [f"{row.kernel}{area}{burst}" for row, area, burst in zip(rows, areas, bursts, strict=True)]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11.0, 1.6 + 2 * 0.28 * len(rows) + 1.4))
         panels = figure.subplots(2, COLUMNS, sharey=True).flat

@@ -29,7 +29,7 @@ import numpy as np
 from rmaplab.calls.task import Task
 from rmaplab.errors import UsageError
 from rmaplab.kernels.system import System
-from rmaplab.machine.arrays import I64
+from rmaplab.machine.arrays import I64, U8
 from rmaplab.objects.flags import MAP_SHARED
 from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_size
@@ -46,6 +46,7 @@ LOAD = 500 << 20
 SMALL_RAM = 512 << 20
 LEAST = PROCESSES * INHERITED * COPIED  # pages of a working set
 _SPREAD, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)  # odd, with bits all over
+_SHIFT = np.uint64(29)
 
 
 def usual_load(ram_bytes: int) -> int:
@@ -87,8 +88,15 @@ def contents(writer: I64, page: I64, turn: I64) -> bytes:
     """The bytes of pages, by who has written each, its number in the address space and how often. O(bytes)."""
     seed = ((writer << 56) ^ (page << 24) ^ turn).astype(np.uint64) * _SPREAD
     words = ((seed[:, None] + np.arange(PAGE_SIZE // 8, dtype=np.uint64)) * _MIX).astype(np.uint64, copy=False)
-    words ^= words >> np.uint64(29)
+    words ^= words >> _SHIFT
     return bytes(words)
+
+
+def legible(pages: U8) -> int:
+    """How many of (any, 4096) bytes have two words, one behind the other, as contents() has them: what somebody could read who has the disk. O(bytes)."""
+    words = pages.view(np.uint64)
+    words = words ^ words >> _SHIFT ^ words >> _SHIFT + _SHIFT  # what they were before the last step
+    return int((words[:, 1:] - words[:, :-1] == _MIX).any(axis=1).sum())
 
 
 class Swapload(Checked):

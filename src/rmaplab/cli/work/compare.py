@@ -152,17 +152,18 @@ def sga(kernels: list[str], typed: Box, shared: tuple[int | None, str | None, bo
 def swapload(
     kernels: list[str],
     typed: Box,
-    beyond: tuple[str | None, int | None, bool, bool, str],
+    beyond: tuple[str | None, int | None, bool, bool, str, str | None],
     bursts: list[int],
     plot: Path | None,
     out: Output,
 ) -> bool:
-    """Each kernel with each burst: whether all bytes were right. `beyond`: load (None: the usual one), seed, whether with forks, and with files."""
+    """Each kernel with each burst: whether all bytes were right. `beyond`: load (None: the usual one), seed, whether with forks, and with files, bursts as typed, form."""
     check_columns(SwaploadReport, out.columns)
-    load, _, forks, files, _ = beyond
+    load, _, forks, files, _, crypt = beyond
     seed = seed_of(beyond[1])
     wanted = None if load is None else parse_size(load)
-    runs, total = compare_swapload(kernels, with_paging(typed, kernels), wanted, seed, bursts, forks=forks, files=files)
+    box = with_paging(typed, kernels)
+    runs, total = compare_swapload(kernels, box, wanted, seed, bursts, forks=forks, files=files, crypt=crypt)
 
     def show(found: Sequence[SwaploadRow]) -> None:
         emit(SwaploadReport(found), *out)
