@@ -4,6 +4,7 @@
 "./area,crypt=FORM,key=./pass"   header and slots lie encrypted
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,19 @@ def test_swapon_and_swapoff_behind_it(tmp_path: Path, key: Path) -> None:
     system.swapoff(2)
     system.check()
     assert stage.live().task.read(stage.at, 8) == b"page   0"
+
+
+def test_a_passphrase_from_a_pipe(tmp_path: Path, key: Path) -> None:
+    """It gives it once; a second system finds it, too."""
+    path = encrypted_area(tmp_path / "area", "twofish", key)
+    reading, writing = os.pipe()
+    os.write(writing, key.read_bytes())
+    os.close(writing)
+    for _ in range(2):
+        system = boot("2.6.2", ram="64M", swap=f"{path},crypt=twofish,key=/dev/fd/{reading}")
+        assert system.kernel.swap.nr_free == PAGES - 2
+        system.close()
+    os.close(reading)
 
 
 # -- a directory of the host -------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from rmaplab.cache.loop_keys import FORMS, LoopForm, find_form, passphrase_in
@@ -94,14 +96,27 @@ def loop_words(crypt: str, key: str | Path | None = None) -> LoopWords:
 
 
 def _passphrase(path: Path) -> bytes:
-    """The first line of a file, which may be a pipe. Raises UsageError."""
+    """The first line of a file. Raises UsageError."""
     name = printable(str(path))
     try:
-        with path.open("rb") as file:
-            found = passphrase_in(file.readline(_MOST))
+        about = path.stat()
+        found = passphrase_in(
+            _first_line(path) if S_ISREG(about.st_mode) else _only_line(path, about.st_dev, about.st_ino)
+        )
     except (OSError, ValueError) as failure:  # ValueError: a NUL in it
         why = failure.strerror if isinstance(failure, OSError) else "no path"
         raise UsageError(f"key={name}: {why}: name a file that has the passphrase in its first line") from None
     if not found:
         raise UsageError(f"key={name} has no passphrase in its first line: write one there")
     return found
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline(_MOST)
+
+
+@cache
+def _only_line(path: Path, device: int, inode: int) -> bytes:
+    """Of a pipe or a terminal, by what it is: it gives it once, while a verb may boot several systems."""
+    return _first_line(path)
