@@ -16,8 +16,10 @@ from rmaplab.cache.area_store import AreaStore, MemoryAreaStore
 from rmaplab.cache.cryptoloop import CryptFile, CryptStore, LoopCipher
 from rmaplab.cache.loop_keys import FORMS, LoopForm, find_form, passphrase_in
 from rmaplab.errors import DiskError, KernelBug, UsageError
+from rmaplab.kernels.prices import GIVEN
 from rmaplab.machine.arrays import U8
 from rmaplab.objects.flags import MAP_SHARED, MS_SYNC
+from rmaplab.objects.mm_types import AddressSpace
 from rmaplab.units import PAGE_SIZE
 
 PASSPHRASE = b"correct horse"
@@ -225,3 +227,25 @@ def test_a_file_of_a_system(kernel: str) -> None:
     task.ftruncate(fd, PAGE_SIZE + 1)
     assert sorted(lies) == [0, 1]
     system.check()
+
+
+def test_a_file_behind_it_takes_time() -> None:
+    """As much as the price list says, for each page that was read or written, and nothing else is otherwise."""
+    took, pages = [], 0
+    for crypt in (None, "twofish-compat"):
+        system = rmaplab.boot("2.6.5-rc1-aa1", ram="64M")
+        file = system.new_file(b"x" * 20 * PAGE_SIZE, crypt=crypt)
+
+        def program(task: rmaplab.Task, file: AddressSpace = file) -> None:
+            fd = task.open(file, writable=True)
+            for i in range(20):
+                assert task.pread(fd, PAGE_SIZE, i * PAGE_SIZE) == b"x" * PAGE_SIZE
+            task.pwrite(fd, b"y" * 5 * PAGE_SIZE, 0)
+            task.fsync(fd)
+
+        system.spawn(program)
+        system.run()
+        took.append(system.machine.sched.now_ns)
+        pages = system.machine.ledger.counts["twofish_page"]
+    assert pages == 25
+    assert took[1] - took[0] == pages * GIVEN["twofish_page"].ns

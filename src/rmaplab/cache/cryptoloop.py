@@ -14,7 +14,8 @@
     CryptStore     a swap area behind it (area_store.py)
     CryptFile      a file's pages behind it, such as those of host_store.py
 
-Sectors are counted from the beginning of the file. loop0 is a thread (nice -20) that encrypts and decrypts; here the time passes where pages are handed over (`operation`).
+Sectors are counted from the beginning of the file. loop0 is a thread (nice -20) that encrypts and decrypts; here the time passes where pages are handed over (`operation`): whoever swaps, and of
+a file's page who writes it, or runs when the disk has read it.
 
 Source: drivers/block/cryptoloop.c (cryptoloop_transfer_cbc, _ecb), loop.c (do_lo_send, lo_read_actor, loop_thread) of 2.6.5; drivers/block/loop_fish2.c of SUSE's 2.6.5; reclaim.md F.10, F.11.
 """
