@@ -6,20 +6,24 @@ The words are the announcement's (18 March 2004); what has none there stands und
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.gdb.world import Client, beside
 
 import rmaplab
+from rmaplab.errors import UsageError
+from rmaplab.gdb.memory import find_frame
 from rmaplab.gdb.target import registers
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.kernels.releases import PATCHES
 from rmaplab.kernels.spec import Patch
 from rmaplab.kernels.system import System
+from rmaplab.reclaim.page_out import page_out
 from rmaplab.units import PAGE_SIZE
 
 BASE, AA1 = "2.6.5-rc1", "2.6.5-rc1-aa1"
-SMALL = {"ram": "32M", "boot_use": "2M"}
+SMALL: dict[str, Any] = {"ram": "32M", "boot_use": "2M"}
 
 
 def booted(name: str, paging: str = "i386") -> System:
@@ -38,10 +42,30 @@ def debugged(name: str, talk: Callable[[Client], None], paging: str = "i386") ->
 
 
 def extraversion(patch: Patch) -> None:
-    """uname -r ends with it."""
+    """What uname -r ends with."""
     assert (booted(f"{BASE}+{patch.name}").uname().release.partition("+")[0], booted(BASE).uname().release) == (
         f"{BASE}-aa1", BASE
     )  # fmt: skip
+
+
+def twofish(patch: Patch) -> None:
+    """An area of the compatible form can be swapped to, which the base cannot; what lies there cannot be read."""
+    areas = []
+    for form in ("twofish", "twofish-compat"):
+        system = rmaplab.boot(f"{BASE}+{patch.name}", swap=f"1M,crypt={form}", **SMALL)
+        task = system.spawn()
+        address = task.mmap("64K")
+        task.write(address, b"a secret of sixteen bytes or more" * 100)
+        assert task.mm is not None
+        task.kernel.lru_add.drain(0)
+        assert page_out(task.kernel, find_frame(task.kernel, task.mm, address))
+        store = task.kernel.swap.stores[0]
+        areas.append(store.on_disk.read(1).tobytes())
+        assert b"a secret" in store.read(1).tobytes()
+        assert task.read(address, 8) == b"a secret"
+    assert all(any(area) and b"secret" not in area for area in areas)
+    with pytest.raises(UsageError, match="crypt=twofish-compat"):
+        rmaplab.boot(BASE, swap="1M,crypt=twofish-compat", **SMALL)
 
 
 def objrmap(patch: Patch) -> None:
@@ -73,7 +97,7 @@ def anon_vma(patch: Patch) -> None:
 
 
 def kgdb(_: Patch) -> None:
-    """gdb attaches, tasks are threads, a function of the kernel has a breakpoint."""
+    """It attaches, tasks are threads, a function of the kernel has a breakpoint."""
 
     def talk(gdb: Client) -> None:
         assert b'name="little"' in gdb.ask(b"qXfer:threads:read::0,1000")
@@ -120,6 +144,7 @@ def x86_64(_: Patch) -> None:
 
 ANNOUNCED: dict[str, tuple[str, Callable[[Patch], None]]] = {
     "00000_extraversion-1": ("Add -aa1.", extraversion),
+    "00000_twofish-2.6": ("Compatibility cryptoloop.", twofish),
     "00100_objrmap-core-1": ("Objrmap core from Dave McCracken implementing objrmap methods for file mappings", objrmap),
     "00101_anon_vma-1": ("Implements innovative objrmap methods for anonymous memory", anon_vma),
     "00200_kgdb-ga-1": ("", kgdb),

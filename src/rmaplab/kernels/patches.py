@@ -38,7 +38,6 @@ ANON_VMA_EARLY = "rmaplab.rmap.anon_vma_shared:SharedAtMmap"
 
 ANDREA = "Andrea Arcangeli"
 _NO_MERGING = Figure(0, 'the announcement: "vma merging for mprotect and mremap is disabled for now"', V)
-_NOT_MEMORY = "nothing: it manages no memory"
 _KGDB = "from Andrew Morton's -mm tree"
 
 EXTRAVERSION = Patch("00000_extraversion-1", ANDREA, "the name", "uname says -aa1", extraversion="-aa1")
