@@ -18,7 +18,9 @@ from rmaplab.machine.ledger import Ledger, PriceList
 from rmaplab.machine.locks import Locks
 from rmaplab.machine.sched import Scheduler
 from rmaplab.machine.sched_policy import SchedRules
+from rmaplab.objects import vma_tree
 from rmaplab.objects.flags import VM_EXEC, VM_MAYSHARE, VM_READ, VM_SHARED, VM_WRITE
+from rmaplab.objects.holes import NO_END, Holes
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.units import PAGE_SIZE
 
@@ -31,7 +33,9 @@ PAGES = 40
 Interval = tuple[int, int]
 intervals = st.tuples(st.integers(0, PAGES - 1), st.integers(1, 12)).map(lambda i: (i[0], min(i[0] + i[1], PAGES)))
 steps = st.lists(
-    st.tuples(st.sampled_from(("insert", "insert", "insert", "remove", "grow", "shrink", "find")), intervals),
+    st.tuples(
+        st.sampled_from(("insert", "insert", "insert", "remove", "grow", "shrink", "extend", "cut", "find")), intervals
+    ),
     max_size=25,
 )
 
@@ -59,6 +63,8 @@ class Model:
                 self.remove(self.chosen(pages))
             case "grow" | "shrink" if self.all:
                 self.move_start(self.chosen(pages), "up" if verb == "shrink" else "down")
+            case "extend" | "cut" if self.all:
+                self.move_end(self.chosen(pages), "up" if verb == "extend" else "down")
             case "find":  # so that later searches meet a filled cache
                 self.mm.find_vma(pages[0] * PAGE_SIZE)
         self.all.sort()
@@ -91,6 +97,27 @@ class Model:
         self.mm.total_vm += start - new
         self.all[self.all.index((start, end))] = (new, end)
 
+    def move_end(self, vma: VmArea, where: Literal["up", "down"]) -> None:
+        """One page up, if that is free; one page down, if a page is left then."""
+        start, end = vma.start // PAGE_SIZE, vma.end // PAGE_SIZE
+        new = end + 1 if where == "up" else end - 1
+        if new in (start, PAGES + 1) or any(s < new <= e for s, e in self.all if s != start):
+            return
+        self.mm.move_end(vma, new * PAGE_SIZE)
+        self.mm.total_vm += new - end
+        self.all[self.all.index((start, end))] = (start, new)
+
+    def agrees_on_holes(self, start: int, end: int) -> None:
+        """The lowest and the highest that is long enough, from `start` on or below `end`."""
+        borders = [0, *(page * PAGE_SIZE for pages in self.all for page in pages), NO_END]
+        holes = [(low, high) for low, high in zip(borders[::2], borders[1::2], strict=True) if low < high]
+        low, top = start * PAGE_SIZE, end * PAGE_SIZE
+        for length in (PAGE_SIZE, (end - start) * PAGE_SIZE, PAGES * PAGE_SIZE):
+            above = next(hole for hole in holes if hole[1] - max(hole[0], low) >= length)
+            assert self.mm.hole_above(length, low) == (max(above[0], low), above[1])
+            below = [hole for hole in holes if min(hole[1], top) - hole[0] >= length]
+            assert self.mm.hole_below(length, top) == (below[-1] if below else None)
+
     def agrees(self, start: int, end: int) -> None:
         """All questions about the whole address space and about [start, end)."""
         mm, everything = self.mm, self.all
@@ -112,14 +139,18 @@ class Model:
         assert tuple(interval(vma) for vma in around) == (below[-1] if below else None, above[0] if above else None)
 
 
-@settings(max_examples=120, deadline=None)
-@given(steps)
-def test_an_address_space_is_a_sorted_list_of_intervals(todo: list[tuple[str, Interval]]) -> None:
-    """find_vma, neighbours, gap_around and overlapping answer what a look at every interval answers; overlaps are refused."""
+@pytest.mark.parametrize("few", [0, 3, vma_tree.FEW])
+@settings(max_examples=60, deadline=None)
+@given(todo=steps)
+def test_an_address_space_is_a_sorted_list_of_intervals(few: int, todo: list[tuple[str, Interval]]) -> None:
+    """find_vma, neighbours, gap_around and overlapping answer what a look at every interval answers; overlaps are refused. Holes are found alike by those who walk and those who keep them."""
     model = Model()
-    for verb, pages in todo:
-        model.do(verb, pages)
-        model.agrees(*pages)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vma_tree, "FEW", few)
+        for verb, pages in todo:
+            model.do(verb, pages)
+            model.agrees(*pages)
+            model.agrees_on_holes(*pages)
 
 
 @pytest.mark.parametrize("pages", [(4, 8), (3, 5), (7, 9), (5, 6), (0, 20), (3, 9)])
@@ -159,13 +190,14 @@ def test_check_finds_what_cannot_be() -> None:
         mm.check()
         return mm
 
-    overlapping, backwards, foreign, miscounted = two(), two(), two(), two()
+    overlapping, backwards, foreign, miscounted, forgetful = two(), two(), two(), two(), two()
     overlapping.vmas[0].end = 11 * PAGE_SIZE
     overlapping.total_vm += 3
     backwards.vmas[1].start = 13 * PAGE_SIZE
     foreign.vmas[0].mm = two()
     miscounted.total_vm = 7
-    for mm in (overlapping, backwards, foreign, miscounted):
+    forgetful._holes = Holes([(4 * PAGE_SIZE, 8 * PAGE_SIZE)])
+    for mm in (overlapping, backwards, foreign, miscounted, forgetful):
         with pytest.raises(KernelBug, match="validate_mm"):
             mm.check()
 

@@ -8,12 +8,10 @@ unknown MAP_ bits are ignored. What Linux knows and this version does not raises
 """
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from rmaplab.errors import NoMemory, OomKilled, Oops, SyscallError, UsageError
-from rmaplab.machine.locks import Lock
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.mm.access import copy_from_user, copy_to_user, execute, read_bytes, write_bytes
 from rmaplab.mm.anon_name import do_set_anon_name
@@ -325,18 +323,21 @@ class MemoryCalls(TaskStruct):
 
     def _call_in(self, mm: MmStruct, call: Callable[..., R], *arguments: int | Limits, write: bool = True) -> R:
         try:
-            with self._under(mm.mmap_sem, write=write):
-                return call(self.kernel, mm, *arguments)
+            return self._locked_in(mm, call, *arguments, write=write)
         finally:
             self.kernel.machine.end_call()
 
-    @contextmanager
-    def _under(self, lock: Lock, *, write: bool) -> Iterator[None]:
+    def _locked(self, call: Callable[..., R], *arguments: int | Limits, write: bool = True) -> R:
+        return self._locked_in(self._mm(), call, *arguments, write=write)
+
+    def _locked_in(
+        self, mm: MmStruct, call: Callable[..., R], *arguments: int | Limits | File | None, write: bool = True
+    ) -> R:
         """With mmap_sem held; a BUG() below ends the task, and perhaps the lock is never dropped."""
-        locks = self.kernel.machine.locks
+        locks, lock = self.kernel.machine.locks, mm.mmap_sem
         locks.take(lock, write=write)
         try:
-            yield
+            result = call(self.kernel, mm, *arguments)
         except Oops:
             oops(self.kernel, self)
             raise
@@ -344,6 +345,7 @@ class MemoryCalls(TaskStruct):
             locks.drop(lock)
             raise
         locks.drop(lock)
+        return result
 
     def opened(self, call: str, fd: int) -> File:
         """What a descriptor means. Raises SyscallError(EBADF)."""
@@ -358,18 +360,12 @@ class MemoryCalls(TaskStruct):
         """A system call that obeys the task's limits and says what it wants faulted in: that comes when mmap_sem is free again."""
         k, mm = self.kernel, self._mm()
         try:
-            with self._under(mm.mmap_sem, write=True):
-                result, populate = call(k, mm, self.limits, *arguments)
+            result, populate = self._locked_in(mm, call, self.limits, *arguments)
             if populate is not None:
                 self._locked(mm_populate, *populate, write=False)
         finally:
             k.machine.end_call()
         return result
-
-    def _locked(self, call: Callable[..., R], *arguments: int | Limits, write: bool = True) -> R:
-        mm = self._mm()
-        with self._under(mm.mmap_sem, write=write):
-            return call(self.kernel, mm, *arguments)
 
     def _copy(self, copy: Callable[..., R], *arguments: int | bytes) -> R:
         """A system call that has no lock of the address space but those of its faults."""

@@ -44,8 +44,7 @@ class Task(ShmCalls):
         k, mm = self.kernel, self._mm()
         if program is None and k.machine.sched.current is not None:
             raise UsageError("fork() in a program needs the child's program: task.fork(child_program)")
-        with self._under(mm.mmap_sem, write=True):
-            child = copy_process(k, Task, self, lambda pid: dup_mm(k, mm, pid))
+        child = self._locked_in(mm, lambda k, mm: copy_process(k, Task, self, lambda pid: dup_mm(k, mm, pid)))
         child.kernel = k
         k.machine.charge("fork")
         k.machine.end_burst()

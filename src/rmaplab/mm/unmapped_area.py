@@ -14,7 +14,6 @@ unmapped_area_topdown, mm/huge_memory.c, __thp_get_unmapped_area; the guard gap 
 """
 
 import errno
-from itertools import chain
 
 from rmaplab.errors import SyscallError
 from rmaplab.mm.kernel import Kernel
@@ -71,23 +70,13 @@ def _hole(k: Kernel, mm: MmStruct, length: int, *, low: bool) -> int | None:
     return _lowest_hole(k, mm, length, *LOW) if low else _highest_hole(k, mm, length)
 
 
-def _start_gap(k: Kernel, vma: VmArea) -> int:
-    """vm_start_gap: below a mapping that grows down some pages stay free."""
-    gap = k.rules.stack_guard_gap_pages << PAGE_SHIFT if vma.flags & VM_GROWSDOWN else 0
-    return max(vma.start - gap, 0)
-
-
 def _next_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
     """The first hole from where the last search ended, else from the beginning."""
     paging = k.machine.paging
     base = paging.unmapped_base
     first = (mm.free_area_cache or base) if k.rules.mmap_remembers_hole else base
     while True:
-        address = first
-        for vma in mm.overlapping(address, paging.task_size):
-            if address + length <= vma.start:
-                break
-            address = vma.end
+        address, _ = mm.hole_above(length, first)
         if address + length <= paging.task_size:
             mm.free_area_cache = address + length
             return address
@@ -102,31 +91,40 @@ def _highest_hole(k: Kernel, mm: MmStruct, length: int) -> int | None:
     The gap below a mapping that grows down is looked at when the hole there would do: then no hole above it will.
     """
     paging = k.machine.paging
-    top = begin = paging.unmapped_base
-    if length >= mm.no_hole_above[0]:
-        begin = min(top, mm.no_hole_above[1])
-    above, limited = mm.find_vma(begin), False
-    for vma in chain(mm.downwards(begin), (None,)):
-        floor = PAGE_SIZE if vma is None else vma.end
-        end = top if above is None else min(top, above.start)
-        if above is not None and end - floor >= length:
-            limited |= _start_gap(k, above) < end
-            end = top = min(end, _start_gap(k, above))
-        if end - floor >= length:
-            if not limited:  # a longer one may look at other holes, and find one within the gap
-                mm.no_hole_above = length, end
+    top = paging.unmapped_base
+    while (hole := mm.hole_below(length, top)) is not None:
+        start, end = max(hole[0], PAGE_SIZE), min(hole[1], top)
+        if end - start >= length:
+            end = min(end, _gap_below(k, mm, hole[1]))
+        if end - start >= length:
             return end - length
-        above = vma
+        if hole[0] < PAGE_SIZE:
+            break
+        top = end
     return _lowest_hole(k, mm, length, page_align(paging.task_size // 3), paging.task_size)
 
 
 def _lowest_hole(k: Kernel, mm: MmStruct, length: int, address: int, end: int) -> int | None:
     """The lowest hole from `address` to `end`."""
-    for vma in mm.overlapping(address, end):
-        if address + length <= _start_gap(k, vma):
-            return address
-        address = max(address, vma.end)
-    return address if address + length <= end else None
+    while True:
+        start, stop = mm.hole_above(length, address)
+        if start + length > end:
+            return None
+        if stop >= end or start + length <= _gap_below(k, mm, stop):
+            return start
+        address = stop
+
+
+def _gap_below(k: Kernel, mm: MmStruct, end: int) -> int:
+    """How far a hole that ends there goes, if the VMA above it may grow down: vm_start_gap."""
+    above = mm.find_vma(end) if k.rules.stack_guard_gap_pages else None
+    return end if above is None else _start_gap(k, above)
+
+
+def _start_gap(k: Kernel, vma: VmArea) -> int:
+    """vm_start_gap: below a mapping that grows down some pages stay free."""
+    gap = k.rules.stack_guard_gap_pages << PAGE_SHIFT if vma.flags & VM_GROWSDOWN else 0
+    return max(vma.start - gap, 0)
 
 
 def _may_be_huge(span: int, address: int, length: int, file: File | None, pgoff: int) -> bool:

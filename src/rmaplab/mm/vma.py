@@ -146,7 +146,8 @@ def _set_range(k: Kernel, vma: VmArea, start: int, end: int) -> None:
         vma.file.mapping.i_mmap.pre_update(vma)
     if start != vma.start:
         vma.mm.move_start(vma, start, vma.index_of(start))
-    vma.end = end
+    if end != vma.end:
+        vma.mm.move_end(vma, end)
     if vma.file is not None:
         vma.file.mapping.i_mmap.post_update(vma)
     k.design.vma_post_update(vma)

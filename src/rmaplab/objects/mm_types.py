@@ -18,13 +18,10 @@
 `pgoff` says which page of the object behind the VMA its first page is. For anonymous memory there is no object, and a
 kernel either ignores it (2.6.2) or sets it to start / 4096 when the VMA is made, so that a page's index outlives a move
 of the VMA (anon_vma).
-
-Linux keeps the VMAs on a list and in a red-black tree; here a sorted list with bisection serves both ends.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
@@ -35,6 +32,7 @@ from rmaplab.objects.flags import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_W
 from rmaplab.objects.readahead import ReadaheadState
 from rmaplab.objects.shmem import Account, ShmemInfo
 from rmaplab.objects.traits import PLAIN
+from rmaplab.objects.vma_tree import VmaTree
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -42,9 +40,6 @@ if TYPE_CHECKING:
 
 Range = tuple[int, int]
 """[start, end) of an address space."""
-
-
-NO_HOLE = (1 << 62, 1 << 62)
 
 
 class VmArea:
@@ -255,20 +250,17 @@ class File:
         self.ra = ReadaheadState()
 
 
-class MmStruct:
+class MmStruct(VmaTree[VmArea]):
     """One address space. VMAs and what counts them change under mmap_sem held for writing; entries under page_table_lock."""
 
     def __init__(self, pid: int, address: int, pgd: int, locks: Locks) -> None:
-        self.pid = pid
-        """Of the task it was made for."""
+        super().__init__(pid)
         self.address = address
         """Its place in the slab, which serves as the pointer to it."""
         self.pgd = pgd
         """Physical address of the top page table."""
         self.mmap_sem = locks.new("mmap_sem", f"mm of pid {pid}")
         self.page_table_lock = locks.new("page_table_lock", f"mm of pid {pid}")
-        self.vmas: list[VmArea] = []
-        """In address order. mm/vma.py links and unlinks them."""
         self.rss = 0
         """Present anonymous entries, as mm->rss; those of the zero page do not count. page_table_lock."""
         self.total_vm = 0
@@ -279,8 +271,6 @@ class MmStruct:
         """Frames of its page tables, the top one included. page_table_lock."""
         self.free_area_cache = 0
         """Where the last search for a hole ended (mm/unmapped_area.py)."""
-        self.no_hole_above = NO_HOLE
-        """(length, address): no hole above that address is so long; for who searches downwards. remove() makes holes, and sets it back: what a VMA alone loses, a new one has."""
         self.start_brk = self.brk = 0
         """The heap: its first address, and the one behind its last."""
         self.def_flags = 0
@@ -300,88 +290,6 @@ class MmStruct:
         self.mmlist_next: MmStruct | None = None
         self.mmlist_prev: MmStruct | None = None
         """Its neighbours on the mmlist (objects/mm_list.py); None where init_mm is."""
-        self._starts: list[int] = []
-        self._cached: VmArea | None = None
-
-    @property
-    def map_count(self) -> int:
-        """Number of VMAs."""
-        return len(self.vmas)
-
-    def find_vma(self, address: int) -> VmArea | None:
-        """The first VMA that ends above `address`, whether or not it covers it. O(log n), O(1) where the last search hit."""
-        cached = self._cached
-        if cached is not None and cached.start <= address < cached.end:
-            return cached
-        i = bisect_right(self._starts, address)
-        if i and self.vmas[i - 1].end > address:
-            self._cached = self.vmas[i - 1]
-            return self._cached
-        return self.vmas[i] if i < len(self.vmas) else None
-
-    def neighbours(self, vma: VmArea) -> tuple[VmArea | None, VmArea | None]:
-        """(previous, next) in address order. O(log n)."""
-        i = self._index(vma)
-        return self.vmas[i - 1] if i else None, self.vmas[i + 1] if i + 1 < len(self.vmas) else None
-
-    def gap_around(self, start: int, end: int) -> tuple[VmArea | None, VmArea | None]:
-        """(the last VMA that ends at or before `start`, the first that begins at or after `end`). O(log n)."""
-        i = bisect_right(self._starts, start)
-        while i and self.vmas[i - 1].end > start:
-            i -= 1
-        j = bisect_left(self._starts, end)
-        return self.vmas[i - 1] if i else None, self.vmas[j] if j < len(self.vmas) else None
-
-    def downwards(self, address: int) -> Iterator[VmArea]:
-        """The VMAs that begin below `address`, from the last one on. O(log n) and a step each."""
-        return map(self.vmas.__getitem__, range(bisect_left(self._starts, address) - 1, -1, -1))
-
-    def overlapping(self, start: int, end: int) -> list[VmArea]:
-        """All VMAs that meet [start, end), in order. O(log n + m)."""
-        i = bisect_right(self._starts, start)
-        if i and self.vmas[i - 1].end > start:
-            i -= 1
-        return self.vmas[i : bisect_left(self._starts, end)]
-
-    def stretches(self, start: int, end: int) -> Iterator[tuple[VmArea | None, int, int]]:
-        """What [start, end) is made of, in order: (a VMA, or None for a hole; from; to). O(log n) each.
-
-        The next one is looked up when it is asked for: whoever is given a VMA may split and merge it.
-        """
-        while start < end:
-            vma = self.find_vma(start)
-            if vma is None or vma.start > start:
-                vma, stop = None, end if vma is None else min(end, vma.start)
-            else:
-                stop = min(end, vma.end)
-            yield vma, start, stop
-            start = stop
-
-    def insert(self, vma: VmArea) -> None:
-        """Link a VMA that overlaps none. O(n), a memory move."""
-        i = bisect_right(self._starts, vma.start)
-        if (i and self.vmas[i - 1].end > vma.start) or (i < len(self.vmas) and self._starts[i] < vma.end):
-            raise KernelBug("insert_vm_struct", f"{vma} overlaps a neighbour")
-        self.vmas.insert(i, vma)
-        self._starts.insert(i, vma.start)
-
-    def remove(self, vma: VmArea) -> None:
-        """Unlink a VMA. O(n), a memory move."""
-        self.no_hole_above = NO_HOLE
-        i = self._index(vma)
-        del self.vmas[i], self._starts[i]
-        self._cached = None
-
-    def move_start(self, vma: VmArea, start: int, pgoff: int) -> None:
-        """Give a linked VMA a new start within its gap, and the pgoff that goes with it."""
-        self._starts[self._index(vma)] = start
-        vma.start, vma.pgoff = start, pgoff
-
-    def _index(self, vma: VmArea) -> int:
-        i = bisect_left(self._starts, vma.start)
-        if i == len(self.vmas) or self.vmas[i] is not vma:
-            raise KernelBug("find_vma", f"{vma} is not of mm {self.pid}")
-        return i
 
     def check(self) -> None:
         """VMAs are in order, apart, and counted. O(n)."""
@@ -390,6 +298,8 @@ class MmStruct:
             if not previous <= start == vma.start < vma.end or vma.mm is not self:
                 raise KernelBug("validate_mm", f"{vma} is out of order in mm {self.pid}")
             previous = vma.end
+        if (wrong := self.wrong_holes()) is not None:
+            raise KernelBug("validate_mm", f"mm {self.pid}: {wrong}")
         if self.total_vm != sum(vma.nr_pages for vma in self.vmas) - self.total_vm_drift:
             raise KernelBug("validate_mm", f"total_vm of mm {self.pid} is {self.total_vm}")
         locked = sum(vma.nr_pages for vma in self.vmas if vma.flags & VM_LOCKED)
