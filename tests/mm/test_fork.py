@@ -181,7 +181,7 @@ def test_overcommit_stops_a_fork_halfway(kernel: str, twice: bool) -> None:
     assert (error.value.call, error.value.name) == ("fork", "ENOMEM")
     system.check()
     assert list(system.kernel.tasks) == [parent.pid]
-    assert parent.children == []
+    assert not parent.children
     assert list(system.kernel.mms.values()) == [parent.mm]
     assert contents(parent) == before
     assert vmas(parent) == mapped

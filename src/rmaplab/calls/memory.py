@@ -28,7 +28,7 @@ from rmaplab.mm.mremap import do_mremap
 from rmaplab.mm.mseal import do_mseal
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.populate import madvise_populate, mm_populate, populate_locked
-from rmaplab.mm.process import die, end_group, nr_tasks_of, oops
+from rmaplab.mm.process import die, end_group, oops
 from rmaplab.objects.flags import (
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
@@ -261,13 +261,15 @@ class MemoryCalls(TaskStruct):
         if self.limits.uid not in (0, uid):
             raise SyscallError(errno.EPERM, "setuid")
         if uid and uid != self.limits.uid:
-            nr, most = nr_tasks_of(k, uid), self.limits.nproc
+            nr, most = k.tasks_of_user[uid], self.limits.nproc
             if rules.setuid_minds_nproc and nr >= most:
                 raise SyscallError(errno.EAGAIN, "setuid", f"user {uid} has {nr} tasks, and RLIMIT_NPROC is {most}")
             self.limits.nproc_exceeded = rules.execve_minds_nproc and nr > most
         if uid and not self.limits.uid:  # cap_emulate_setxuid; in 2004 cap_task_post_setuid
             self.limits.may_lock = False
         mm.dumpable = mm.dumpable and uid == self.limits.uid  # commit_creds
+        k.tasks_of_user[self.limits.uid] -= 1
+        k.tasks_of_user[uid] += 1
         self.limits.uid = uid
 
     def read(self, address: int, length: int = 1) -> bytes:

@@ -21,7 +21,7 @@ from rmaplab.errors import NoMemory, NotModelled, OomKilled, Oops, SegmentationF
 from rmaplab.mm.fork import dup_mm
 from rmaplab.mm.kernel import Kernel
 from rmaplab.mm.mm_struct import mmput, new_mm
-from rmaplab.mm.process import copy_process, do_exit, end_group, end_threads, mm_release, nr_tasks_of, release_task
+from rmaplab.mm.process import copy_process, do_exit, end_group, end_threads, mm_release, release_task
 from rmaplab.objects.mm_types import MmStruct
 
 Program = Callable[["Task"], int | None]
@@ -120,7 +120,7 @@ class Task(ShmCalls):
         """
         k, old = self.kernel, self._mm()
         self._only_process("execve")
-        if self.limits.nproc_exceeded and nr_tasks_of(k, self.limits.uid) > self.limits.nproc:
+        if self.limits.nproc_exceeded and k.tasks_of_user[self.limits.uid] > self.limits.nproc:
             raise SyscallError(errno.EAGAIN, "execve", f"user {self.limits.uid} has more tasks than RLIMIT_NPROC")
         self.limits.nproc_exceeded = False
         try:
@@ -148,7 +148,7 @@ class Task(ShmCalls):
             if not children:
                 raise SyscallError(errno.ECHILD, "wait")
             for own in (True, False):  # do_wait_thread, of each thread
-                for child in children:
+                for child in children.zombies():
                     if child.exit_code is not None and (child.born_of is self) == own:
                         release_task(k, child)
                         self.kernel.machine.end_call()

@@ -110,6 +110,7 @@ class Kernel:
         self.mmlist_lock = machine.locks.new("mmlist_lock")
         self.mms: dict[int, MmStruct] = {}  # by the address of the mm_struct
         self.tasks: dict[int, TaskStruct] = {}
+        self.tasks_of_user: Counter[int] = Counter()  # user_struct->processes, zombies among them
         self.last_pid = 0
         self.overcommit = Overcommit(
             rules,
@@ -307,6 +308,8 @@ class Kernel:
         if self.committed_pages != charged - self.committed_drift:
             raise KernelBug("vm_committed_space", f"{self.committed_pages} pages, VMAs and objects say {charged}")
         self._check_inodes()
+        if +self.tasks_of_user != Counter(task.limits.uid for task in self.tasks.values()):
+            raise KernelBug("user_struct", f"{+self.tasks_of_user} tasks by user, and it is not so")
         counts = {
             self.sighand_cache: self.nr_alive - sum(len(task.threads) for task in self.tasks.values()),
             self.mm_cache: len(self.mms),

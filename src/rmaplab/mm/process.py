@@ -70,6 +70,7 @@ def copy_process(
     task = kind(pid, None if thread else leader, mm, limits, address, stack, sighand, files)
     task.start_ns = start_ns
     k.tasks[pid] = task
+    k.tasks_of_user[limits.uid] += 1
     k.nr_processes += 1
     k.nr_alive += 1
     k.nr_alive_peak = max(k.nr_alive_peak, k.nr_alive)
@@ -137,6 +138,8 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
     task.exit_code = code  # only now: whoever sees it may release the task
     k.machine.locks.forget(task)
     parent = task.parent
+    if parent is not None:
+        parent.children.has_ended(task)
     mm_release(task)
     k.machine.sched.exited(task, parent)
     if parent is None:
@@ -152,12 +155,10 @@ def do_exit(k: Kernel, task: TaskStruct, code: int) -> None:
 
 def _give_children_to(thread: TaskStruct, leader: TaskStruct) -> None:
     """forget_original_parent: what the thread has forked is its process's, behind what that has. O(children)."""
-    orphans = [child for child in leader.children if child.born_of is thread]
-    for child in orphans:
+    for child in [child for child in leader.children if child.born_of is thread]:
         child.born_of = leader
-    if orphans:
-        moved = set(orphans)
-        leader.children[:] = [*(child for child in leader.children if child not in moved), *orphans]
+        leader.children.remove(child)
+        leader.children.append(child)
 
 
 def die(k: Kernel, task: TaskStruct) -> None:
@@ -204,21 +205,17 @@ def release_task(k: Kernel, task: TaskStruct) -> None:
     if task.parent is not None:
         task.parent.children.remove(task)
     del k.tasks[task.pid]
+    k.tasks_of_user[task.limits.uid] -= 1
     k.machine.allocator.free(task.stack, order=k.stack_order)
     if k.task_cache is not None:
         k.task_cache.free(task.address)
-
-
-def nr_tasks_of(k: Kernel, uid: int) -> int:
-    """Tasks of a user, zombies among them."""
-    return sum(task.limits.uid == uid for task in k.tasks.values())
 
 
 def _check_nproc(k: Kernel, parent: TaskStruct | None) -> None:
     """RLIMIT_NPROC: zombies count, root is exempt (CAP_SYS_ADMIN, CAP_SYS_RESOURCE; today INIT_USER). Raises SyscallError(EAGAIN)."""
     if parent is None or parent.limits.uid == 0 or parent.limits.nproc >= PID_MAX:
         return
-    nr = nr_tasks_of(k, parent.limits.uid)
+    nr = k.tasks_of_user[parent.limits.uid]
     if nr >= parent.limits.nproc:
         why = f"user {parent.limits.uid} has {nr} tasks, and RLIMIT_NPROC is {parent.limits.nproc}"
         raise SyscallError(errno.EAGAIN, "fork", why)

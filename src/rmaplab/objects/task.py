@@ -1,6 +1,7 @@
 """task_struct: what can run: a pid, an address space, open files, a family, an exit code."""
 
-from collections.abc import Callable
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator
 
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.runqueue import SchedEntity
@@ -32,6 +33,51 @@ class FilesStruct:
         return fd
 
 
+class Children:
+    """The children of a process, in the order in which they came to it; and which of them have ended, in that order too, so that wait() need not look for one."""
+
+    def __init__(self) -> None:
+        self._places: dict[TaskStruct, int] = {}
+        self._zombies: list[tuple[int, TaskStruct]] = []
+        self._nr_ever = 0
+
+    def append(self, child: "TaskStruct") -> None:
+        """One more, behind all others; it may have ended. O(1), with a memory move where it has."""
+        self._places[child] = self._nr_ever
+        self._nr_ever += 1
+        if child.exit_code is not None:
+            self.has_ended(child)
+
+    def has_ended(self, child: "TaskStruct") -> None:
+        """One of them is a zombie now. O(zombies), a memory move."""
+        insort(self._zombies, (self._places[child], child))
+
+    def remove(self, child: "TaskStruct") -> None:
+        """One less. As append."""
+        place = self._places.pop(child)
+        i = bisect_left(self._zombies, (place,))
+        if i < len(self._zombies) and self._zombies[i][1] is child:
+            del self._zombies[i]
+
+    def clear(self) -> None:
+        """None any more."""
+        self._places.clear()
+        self._zombies.clear()
+
+    def zombies(self) -> "Iterator[TaskStruct]":
+        """Those that have ended."""
+        return (child for _, child in self._zombies)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> "Iterator[TaskStruct]":
+        return iter(self._places)
+
+    def __reversed__(self) -> "Iterator[TaskStruct]":
+        return reversed(self._places)
+
+
 class TaskStruct(SchedEntity):
     """One task. A zombie once `exit_code` is set, gone once its parent has waited for it.
 
@@ -61,7 +107,7 @@ class TaskStruct(SchedEntity):
         self.sighand = sighand
         self.files = files
         self.start_ns = 0
-        self.children: list[TaskStruct] = []
+        self.children = Children()
         self.born_of: TaskStruct | None = parent  # the thread that has forked it
         self.leader: TaskStruct = self
         self.threads: list[TaskStruct] = []
