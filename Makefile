@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 DEV    := $(VENV)/.ready-dev
 VMA_TESTS := rmap-test-1,rmap-test-2,rmap-test-3,rmap-test-4,test-mmap,test-mmap2,test-mmap3
 
-.PHONY: help demo test check lint types bench bench-against bench-check bench-files bench-census bench-programs fit time boundary campaign pressure hostile fuzz counts vmas bpf kernels servers account replay clean
+.PHONY: help demo test check lint types bench bench-against bench-check bench-files bench-census bench-growth bench-programs fit time boundary campaign pressure hostile fuzz counts vmas bpf kernels servers account replay clean
 help:      ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 15
 
@@ -72,6 +72,9 @@ bench-files: $(DEV)    ## files: cached faults, 1 GiB mapped, 20,000 mmaps, as r
 
 bench-census: $(DEV)   ## a census of 5,000 processes beside their smaps_rollup, of 1 M VMAs beside the dump, in turns (root, 3 GB; a minute)
 	$(BIN)/python -m benchmarks.census
+
+bench-growth: $(DEV)   ## many VMAs and processes beside few, on every kernel, as ratios (4 GB; some four minutes)
+	$(BIN)/python -m benchmarks.growth $(if $(KERNELS),--kernels '$(KERNELS)')
 
 bench-programs: $(DEV) ## programs on a simulated kernel: forkbench, a fault, a system call, start, as ratios (a C compiler, 1 GB; a minute)
 	$(BIN)/python -m benchmarks.programs
