@@ -38,7 +38,7 @@ CHECK_KERNEL = "2.6.5-rc1-aa1"
 CHECK_SIZES, CHECK_BOX, CHECK = (100, 1_000), Box(ram="64G", paging="x86-64"), "check() on 64 GiB"
 FLAT, BARS = 2.0, {"mmap, beyond all holes": 3.0, CHECK: 5.0}
 CHAINS = "pte chains: a page's has an entry for each process that maps it, and is searched for the one that goes"
-NAMED = {("pte_chain", "exit, shared pages"): CHAINS}
+NAMED = {(design, "exit, shared pages"): CHAINS for design in ("pte_chain", "pte_chain_anon")}
 """What grows in the kernel itself, by design and row."""
 LEGEND = [
     [("what", "VMAs of one page each: mmap beside the last and into holes that have just been made, munmap, and fork, exit and munmap of all VMAs by one of them;")],
