@@ -14,6 +14,7 @@ from __future__ import annotations
 import pytest
 
 import rmaplab
+from rmaplab.errors import KernelBug
 from rmaplab.objects.flags import PROT_READ
 from rmaplab.units import PAGE_SIZE
 
@@ -52,7 +53,7 @@ def test_a_zombie_keeps_its_task_struct_and_its_stack(system: rmaplab.System) ->
 
 
 def test_wait_takes_whichever_child_has_exited(system: rmaplab.System) -> None:
-    """Any child will do, but one that lives is not reported: from outside such a wait would never end, and says so."""
+    """Any child will do, the eldest first, but one that lives is not reported: from outside such a wait would never end, and says so."""
     parent = system.spawn()
     children = [parent.fork() for _ in range(3)]
     children[1].exit(1)
@@ -61,7 +62,7 @@ def test_wait_takes_whichever_child_has_exited(system: rmaplab.System) -> None:
         parent.wait()
     children[2].exit(2)
     children[0].exit(0)
-    assert {parent.wait(), parent.wait()} == {(children[2].pid, 2), (children[0].pid, 0)}
+    assert [parent.wait(), parent.wait()] == [(children[0].pid, 0), (children[2].pid, 2)]
 
 
 def test_orphans(system: rmaplab.System) -> None:
@@ -252,3 +253,9 @@ def test_nproc_counts_all_of_a_users_tasks(kernel: str) -> None:
         thread.fork()  # a limit is each task's own
     assert first.fork().limits.nproc == 4
     system.check()
+    root.limit_nproc(100)
+    root.setuid(1000)
+    system.check()
+    system.kernel.tasks_of_user[1000] -= 1
+    with pytest.raises(KernelBug, match="user_struct"):
+        system.check()

@@ -49,6 +49,23 @@ def test_a_thread_ends_alone_and_limits_are_its_process_s() -> None:
     assert system.kernel.nr_alive == 0
 
 
+def test_children_of_a_thread_that_has_ended_come_behind_its_process_s_own() -> None:
+    """Until then wait() asks for who the caller has forked itself, then for the others; each time the eldest first."""
+    process = rmaplab.boot("6.18", ram="64M").spawn()
+    thread = process.thread()
+    forked = [who.fork() for who in (thread, process, thread, process, thread)]
+    for child in forked:
+        child.exit(child.pid)
+    assert thread.wait()[0] == forked[0].pid
+    assert process.wait()[0] == forked[1].pid
+    late = thread.fork()
+    process.fork()
+    thread.exit()
+    late.exit()
+    order = [process.wait()[0] for _ in range(4)]
+    assert order == [forked[3].pid, forked[2].pid, forked[4].pid, late.pid]
+
+
 def test_2_4_has_no_thread_groups() -> None:
     """No exit_group there: it is said."""
     with pytest.raises(NotModelled, match="end one by one"):

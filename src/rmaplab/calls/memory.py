@@ -28,7 +28,7 @@ from rmaplab.mm.mremap import do_mremap
 from rmaplab.mm.mseal import do_mseal
 from rmaplab.mm.munmap import do_munmap
 from rmaplab.mm.populate import madvise_populate, mm_populate, populate_locked
-from rmaplab.mm.process import die, end_group, oops
+from rmaplab.mm.process import die, end_group, oops, set_user
 from rmaplab.objects.flags import (
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
@@ -268,9 +268,7 @@ class MemoryCalls(TaskStruct):
         if uid and not self.limits.uid:  # cap_emulate_setxuid; in 2004 cap_task_post_setuid
             self.limits.may_lock = False
         mm.dumpable = mm.dumpable and uid == self.limits.uid  # commit_creds
-        k.tasks_of_user[self.limits.uid] -= 1
-        k.tasks_of_user[uid] += 1
-        self.limits.uid = uid
+        set_user(k, self, uid)
 
     def read(self, address: int, length: int = 1) -> bytes:
         """Load `length` bytes. Raises SegmentationFault, OomKilled."""

@@ -37,6 +37,7 @@ from rmaplab.mm.kernel import Kernel, lock_order
 from rmaplab.mm.overcommit import OvercommitMode
 from rmaplab.mm.proc_meminfo import MeminfoEra, meminfo, meminfo_text
 from rmaplab.mm.proc_vmstat import VmstatEra, vmstat, vmstat_text
+from rmaplab.mm.process import set_user
 from rmaplab.mm.rules import Rules
 from rmaplab.mm.validate import check
 from rmaplab.objects.mm_types import AddressSpace, VmaIndex
@@ -330,7 +331,8 @@ class System(SystemContents):
         """
         task = spawn(self.kernel, program)
         if root:
-            task.limits.uid, task.limits.may_lock = 0, True
+            set_user(self.kernel, task, 0)
+            task.limits.may_lock = True
         return task
 
     def run(self, seconds: float | None = None) -> None:

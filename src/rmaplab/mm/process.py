@@ -211,6 +211,13 @@ def release_task(k: Kernel, task: TaskStruct) -> None:
         k.task_cache.free(task.address)
 
 
+def set_user(k: Kernel, task: TaskStruct, uid: int) -> None:
+    """switch_uid: the task is another user's from now on."""
+    k.tasks_of_user[task.limits.uid] -= 1
+    k.tasks_of_user[uid] += 1
+    task.limits.uid = uid
+
+
 def _check_nproc(k: Kernel, parent: TaskStruct | None) -> None:
     """RLIMIT_NPROC: zombies count, root is exempt (CAP_SYS_ADMIN, CAP_SYS_RESOURCE; today INIT_USER). Raises SyscallError(EAGAIN)."""
     if parent is None or parent.limits.uid == 0 or parent.limits.nproc >= PID_MAX:
