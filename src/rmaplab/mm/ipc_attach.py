@@ -140,7 +140,7 @@ def _every_part(k: Kernel, mm: MmStruct, address: int) -> Iterator[VmArea]:
 def _parts(k: Kernel, mm: MmStruct, address: int) -> Iterator[VmArea]:
     """Since 2.6: the first of those behind `address`, wherever it is, and such of the next as lie within that segment's size."""
     wraps_at, size, file = k.machine.paging.wraps_at, None, None
-    for vma in [vma for vma in mm.vmas if vma.end > address]:
+    for vma in mm.overlapping(address, k.machine.paging.task_size):
         if size is not None and vma.end - address > size:
             return
         lies_so = ((vma.start - address) % wraps_at) >> PAGE_SHIFT == vma.pgoff

@@ -125,6 +125,9 @@ def free_pgtables(k: Kernel, tlb: MmuGather, floor: int, start: int, end: int, c
     if k.rules.frees_tables_by_level:
         paging = k.machine.paging
         last = -(-paging.task_size // paging.top_span) * paging.top_span if ceiling is None else ceiling
+        leaf = paging.leaf_span
+        if max(start // leaf, -(-floor // leaf)) >= min(-(-end // leaf), last // leaf):
+            return  # neighbours use all leaf tables of the range, and so all above them
         tables = np.empty(tlb.mm.nr_tables, np.int64)
         nr = free_range(*k.machine.geometry, tlb.mm.pgd, start, end, floor, last, tables)
         _remove_tables(k, tlb, tables[:nr])
