@@ -144,6 +144,19 @@ def test_a_breakpoint_at_reclaim() -> None:
     system.check()
 
 
+@each_kind
+def test_a_function_is_called(kernel: str, bits: int, paging: str) -> None:
+    """It returns to a breakpoint that gdb has put on the stack, where nothing may be executed: that is a stop, and no SIGSEGV."""
+    gdb, _, printed = debugged(
+        kernel, bits, paging, "tbreak touch", "continue", "print touch('k')", "print page", "continue"
+    )
+    said = gdb.said()
+    assert "$1 = 107" in said
+    assert re.search(r'\$2 = 0x[0-9a-f]+ "kello"', said)
+    assert "exited with code 03" in said
+    assert printed == "10 104 1.5\n"
+
+
 def test_kill() -> None:
     """The program ends there, and nothing is left behind."""
     gdb, done, printed = debugged(*KINDS[0], "break touch", "continue", "kill")

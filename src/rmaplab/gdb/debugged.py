@@ -11,6 +11,7 @@ the instruction is begun again. Each instruction that is stepped takes the time 
 from typing import Any, Protocol
 
 from rmaplab.cpu.engine import AccessKind, CpuEngine, MemoryAccess, Space, Trap
+from rmaplab.gdb.memory import find_frame
 from rmaplab.gdb.stops import REASONS, SOFTWARE, Stops
 from rmaplab.gdb.tasks import Tasks
 from rmaplab.mm.kernel import Kernel
@@ -109,7 +110,7 @@ class Debugged:
             if trap is Trap.WATCHED:
                 trap = inner.step(context, space, tsc)
                 self.blocks += inner.blocks
-            if trap is Trap.BREAKPOINT:
+            if trap is Trap.BREAKPOINT or (trap is Trap.FAULT and not stands and self._cannot_run(context, space)):
                 self._halt(number, context, REASONS[session.stops.breakpoints.get(context.pc, SOFTWARE)] + b":;")
             elif trap is Trap.STEPPED:
                 self._stood_at.pop(number, None)
@@ -123,6 +124,13 @@ class Debugged:
     def _has_stepped(self, number: int, context: Any, space: Space, wants: Range | None) -> None:
         session = self._session
         watched = session.stops.hit(session.kernel, space.mm, self._inner.accesses)
+    def _cannot_run(self, context: Any, space: Space) -> bool:
+        """Whether it has come to a breakpoint on a page that is there, but may not be executed: gdb lets a function that it calls return to one on the stack."""
+        inner, stops = self._inner, self._session.stops
+        if inner.access is not AccessKind.FETCH or inner.address != context.pc or context.pc not in stops.breakpoints:
+            return False
+        return find_frame(self._session.kernel, space.mm, context.pc) >= 0
+
         if watched is not None:
             self._halt(number, context, REASONS[watched.kind] + b":%x;" % watched.address)
         elif wants is not None and (not wants[0] <= context.pc < wants[1] or context.pc in session.stops.breakpoints):
