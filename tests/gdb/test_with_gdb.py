@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import signal
 
 import pytest
 from tests.cpu.programs import compiled, ran, root
@@ -155,6 +156,35 @@ def test_a_function_is_called(kernel: str, bits: int, paging: str) -> None:
     assert re.search(r'\$2 = 0x[0-9a-f]+ "kello"', said)
     assert "exited with code 03" in said
     assert printed == "10 104 1.5\n"
+
+
+def test_signals_by_name() -> None:
+    """gdb has numbers of its own for signals: what is asked for by name is what comes, whether handled or not."""
+    source = r"""
+    #include <signal.h>
+    #include <stdio.h>
+    void came(int number) { printf("%d ", number); }
+    void here(void) { }
+    int main(void)
+    {
+    	setbuf(stdout, 0);
+    	for (int i = 1; i <= 64; i++)
+    		signal(i, came);
+    	for (;;)
+    		here();
+    }
+    """
+    names = "SIGHUP", "SIGBUS", "SIGSYS", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGCONT", "SIGURG", "SIGPWR", "SIG34", "SIG64"
+    program = compiled(source, "-g", "-O0", name="named")
+    asked = (f"signal {name}" for name in names)
+    gdb = Gdb("break here", "continue", *asked, "signal SIGEMT", "signal SIGKILL", program=str(root() / program[1:]))
+    sessions = list[Session]()
+    done, printed = ran("2.6.7", program, watch=lambda system, _: sessions.append(beside(system, gdb)))
+    sessions[0].end(done.status or 0)
+    gdb.said()
+    wanted = [signal.SIGRTMIN - 34 + int(name[3:]) if name[3:].isdigit() else signal.Signals[name] for name in names]
+    assert [int(number) for number in printed.split()] == wanted
+    assert done.outcome == "SIGKILL"
 
 
 def test_kill() -> None:

@@ -28,6 +28,8 @@ class Halting(Protocol):
     kernel: Kernel
     steps: dict[int, Range]
     """Who is to step, and as long as it stays where; an empty range: once."""
+    has_sent: bool
+    """gdb has sent signals when it let the run go on."""
 
     def enters_user_mode(self, number: int) -> None:
         """A thread is about to run user code."""
@@ -97,8 +99,9 @@ class Debugged:
         """As the engine's, with stops on the way."""
         session, inner = self._session, self._inner
         number, self.blocks = session.tasks.current(), 0
+        session.has_sent = False
         session.enters_user_mode(number)
-        while self.blocks < blocks:
+        while self.blocks < blocks and not session.has_sent:  # a signal is the loop's to deliver, before anything else is run
             self._tell_engine()
             wants = session.steps.get(number)
             stands = context.pc in session.stops.breakpoints and self._stood_at.get(number) == context.pc
@@ -121,9 +124,6 @@ class Debugged:
                 return trap
         return Trap.SLICE
 
-    def _has_stepped(self, number: int, context: Any, space: Space, wants: Range | None) -> None:
-        session = self._session
-        watched = session.stops.hit(session.kernel, space.mm, self._inner.accesses)
     def _cannot_run(self, context: Any, space: Space) -> bool:
         """Whether it has come to a breakpoint on a page that is there, but may not be executed: gdb lets a function that it calls return to one on the stack."""
         inner, stops = self._inner, self._session.stops
@@ -131,6 +131,9 @@ class Debugged:
             return False
         return find_frame(self._session.kernel, space.mm, context.pc) >= 0
 
+    def _has_stepped(self, number: int, context: Any, space: Space, wants: Range | None) -> None:
+        session = self._session
+        watched = session.stops.hit(session.kernel, space.mm, self._inner.accesses)
         if watched is not None:
             self._halt(number, context, REASONS[watched.kind] + b":%x;" % watched.address)
         elif wants is not None and (not wants[0] <= context.pc < wants[1] or context.pc in session.stops.breakpoints):

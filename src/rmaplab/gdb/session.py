@@ -90,6 +90,7 @@ class Session:
         self._debugged: dict[int, Debugged] = {}
         self.is_in_kernel = False
         """Of the stop that lasts."""
+        self.has_sent = False
         sched = system.machine.sched
         sched.at(sched.now_ns - 1, self._meet, watches=True)  # before anybody who is due now
 
@@ -313,6 +314,7 @@ class Session:
                 thread.send_self(signal)
         self._listen_to_points()
 
+                self.has_sent = True
 
 def _is_of(kernel: Kernel, arguments: Mapping[str, Any]) -> bool:
     """Whether a call is of this kernel, as far as its arguments say. There may be others in the process."""

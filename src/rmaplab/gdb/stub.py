@@ -19,6 +19,7 @@ from rmaplab.errors import RmaplabError, UsageError
 from rmaplab.gdb import memory
 from rmaplab.gdb.debugged import Range
 from rmaplab.gdb.packets import PACKET_BYTES, escape, unescape
+from rmaplab.gdb.signals import LINUX
 from rmaplab.gdb.stops import Stops
 from rmaplab.gdb.target import Register, pc_register, registers, target_xml
 from rmaplab.gdb.tasks import Tasks
@@ -29,8 +30,6 @@ FEATURES = b"PacketSize=%x;QStartNoAckMode+;swbreak+;hwbreak+;vContSupported+;qX
 OK, UNKNOWN = b"OK", b""
 BAD_PACKET, BAD_MEMORY = b"E16", b"E0e"
 MOST_DIGITS = 16
-NUMBERS = 64
-"""Signals have such numbers."""
 ANY, ALL = 0, -1
 ONCE: Range = (0, 0)
 
@@ -344,10 +343,11 @@ def _bytes(text: bytes) -> bytes:
 
 
 def _signal(text: bytes) -> int:
+    """Linux's number for gdb's; 0 is none."""
     number = _number(text)
-    if number > NUMBERS:
+    if number and number not in LINUX:
         raise _BadPacket
-    return number
+    return LINUX.get(number, 0)
 
 
 def _real(signals: dict[int, int]) -> dict[int, int]:
