@@ -301,6 +301,12 @@ def test_where_nobody_can_listen() -> None:
         system.gdb(0, host="no.such.host.invalid")
     with pytest.raises(UsageError, match="cannot listen"):
         system.gdb(1 << 20)
+    for host in ("\udcff", "x.\u3002", "no" * 40 + "\u00e9", "\0"):
+        with pytest.raises(UsageError, match="cannot listen"):
+            system.gdb(0, host=host)
+    for port, host in (("1234", "localhost"), (None, "localhost"), (0, None)):
+        with pytest.raises(UsageError, match="give a host's name and a port's number"):
+            system.gdb(port, host=host)  # type: ignore[arg-type]
 
 
 def test_two_systems_in_a_process() -> None:

@@ -44,11 +44,13 @@ ONCE: Range = (0, 0)
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket with that address, not listened on yet: who calls meanwhile is refused, and tries again. Raises UsageError."""
+    if not isinstance(host, str) or not isinstance(port, int):
+        raise UsageError(f"gdb on {printable(f'{host!r}:{port!r}')}: give a host's name and a port's number")
     found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
-    except (OSError, OverflowError, UnicodeError) as failure:
+    except (OSError, OverflowError, UnicodeError, TypeError) as failure:  # TypeError: a name that has no encoding
         found.close()
         raise _cannot_listen(host, port, failure) from None
     return found
@@ -88,9 +90,9 @@ class Session:
         self.verbs: dict[str, Callable[[Mapping[str, Any]], None]] = {}
         """Functions of the kernel with a probe, by the names that gdb has given."""
         self._debugged: dict[int, Debugged] = {}
+        self.has_sent = False
         self.is_in_kernel = False
         """Of the stop that lasts."""
-        self.has_sent = False
         sched = system.machine.sched
         sched.at(sched.now_ns - 1, self._meet, watches=True)  # before anybody who is due now
 
@@ -312,9 +314,9 @@ class Session:
             thread = self.tasks.thread(number)
             if thread is not None:
                 thread.send_self(signal)
+                self.has_sent = True
         self._listen_to_points()
 
-                self.has_sent = True
 
 def _is_of(kernel: Kernel, arguments: Mapping[str, Any]) -> bool:
     """Whether a call is of this kernel, as far as its arguments say. There may be others in the process."""
