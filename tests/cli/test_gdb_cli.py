@@ -51,6 +51,15 @@ def test_exec(commands: tuple[str, ...], status: int, said: str) -> None:
     assert "Traceback" not in found[2]
 
 
+def test_a_program_that_is_ended() -> None:
+    """gdb is told what the shell is told."""
+    program = compiled("int main(void) { for (;;); }", name="forever")
+    words = "exec", "--gdb", "0", "--root", str(root()), "--blocks", "1000", "--kernel", "2.6.7", "--", program
+    found = run(*words, commands=("continue",), program=str(root() / program[1:]))
+    assert found[0] == 0o175
+    assert "exited with code 0175" in found[3]
+
+
 def test_run() -> None:
     """The figures are those of a run that nobody has looked at."""
     words = "run", "forkbench", "--kernel", "2.6.5-rc1-aa1", "--level", "2", "--format", "csv"

@@ -86,7 +86,7 @@ def run(
         try:
             rows.append(execute(kernels[0], boxes[0], asked, watch=watch))
         finally:
-            debugging.end((rows[0].status or 0) if rows else 0)
+            debugging.end(_status(rows))
     else:
         given = _all_input()
         for kernel, its_box in zip(kernels, boxes, strict=True):
@@ -101,7 +101,13 @@ def run(
             emit(ProgramCosts(rows), *out)
         else:
             click.echo(in_text(ProgramCosts(rows), *out), err=True, nl=False)
-    return COULD_NOT_END if rows[0].status is None else rows[0].status
+    return _status(rows)
+
+
+def _status(rows: Sequence[Executed]) -> int:
+    """The exit status, for the shell and for gdb."""
+    status = rows[0].status if rows else None
+    return COULD_NOT_END if status is None else status
 
 
 def _asked(program: Sequence[str], seen: Seen) -> Asked:
