@@ -158,6 +158,12 @@ def test_a_function_is_called(kernel: str, bits: int, paging: str) -> None:
     assert printed == "10 104 1.5\n"
 
 
+def test_a_jump_to_a_breakpoint() -> None:
+    """It stops there before it has done anything, as it does when it comes there by itself."""
+    gdb, _, _ = debugged(*KINDS[0], "tbreak main", "continue", "break *touch", "jump *touch", "print $pc", "kill")
+    assert "Breakpoint 2, touch" in gdb.said()
+
+
 def test_signals_by_name() -> None:
     """gdb has numbers of its own for signals: what is asked for by name is what comes, whether handled or not."""
     source = r"""

@@ -140,8 +140,12 @@ class Debugged:
             self._halt(number, context)
 
     def _halt(self, number: int, context: Any, reason: bytes = b"") -> None:
+        stood = context.pc
         self._session.halt(number, reason)
-        self._stood_at[number] = context.pc
+        if context.pc == stood:
+            self._stood_at[number] = stood
+        else:  # gdb has it go on elsewhere: a breakpoint that is there counts
+            self._stood_at.pop(number, None)
 
     def _tell_engine(self) -> None:
         stops = self._session.stops
