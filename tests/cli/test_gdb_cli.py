@@ -52,7 +52,7 @@ def test_exec(commands: tuple[str, ...], status: int, said: str) -> None:
 
 
 def test_a_program_that_is_ended() -> None:
-    """gdb is told what the shell is told."""
+    """Gdb is told what the shell is told."""
     program = compiled("int main(void) { for (;;); }", name="forever")
     words = "exec", "--gdb", "0", "--root", str(root()), "--blocks", "1000", "--kernel", "2.6.7", "--", program
     found = run(*words, commands=("continue",), program=str(root() / program[1:]))

@@ -47,6 +47,28 @@ def test_reading(task: Task) -> None:
     assert memory.read_physical(k, 1 << 70, 4) == memory.read_physical(k, -4, 4) == b""
 
 
+def test_a_file_that_nobody_has_touched(task: Task) -> None:
+    """What a first access would find, from the disk or from the page cache; nothing behind its end, nothing to write to, and the page does not come for it."""
+    k, mm = task.kernel, task.mm
+    assert mm is not None
+    data = b"".join(bytes([65 + page]) * PAGE_SIZE for page in range(3))[:-10]
+    for is_cached in (False, True):
+        file = k.new_file(data)
+        start = task.mmap("16K", file=task.open(file))
+        if is_cached:
+            task.read(start, 3 * PAGE_SIZE - 10)
+            task.munmap(start, "16K")
+            start = task.mmap("16K", file=task.open(file))
+        before = (dict(k.machine.ledger.counts), mm.rss, k.machine.allocator.nr_free, len(file.pages))
+        assert memory.read(k, mm, start + PAGE_SIZE - 1, 2) == b"AB"
+        assert memory.read(k, mm, start + 3 * PAGE_SIZE - 11, 100) == b"C" + bytes(10)
+        assert memory.find_frame(k, mm, start) == -1
+        with pytest.raises(UsageError):
+            memory.write(k, mm, start, b"none")
+        assert (dict(k.machine.ledger.counts), mm.rss, k.machine.allocator.nr_free, len(file.pages)) == before
+        assert bool(file.pages) == is_cached
+
+
 def test_writing(task: Task) -> None:
     """What is the task's own; not what others have, not the zero page, not what is not there: and then nothing at all."""
     k, mm = task.kernel, task.mm

@@ -304,9 +304,9 @@ def test_where_nobody_can_listen() -> None:
     for host in ("\udcff", "x.\u3002", "no" * 40 + "\u00e9", "\0"):
         with pytest.raises(UsageError, match="cannot listen"):
             system.gdb(0, host=host)
-    for port, host in (("1234", "localhost"), (None, "localhost"), (0, None)):
+    for words in ({"port": "1234"}, {"port": None}, {"port": 0, "host": None}):
         with pytest.raises(UsageError, match="give a host's name and a port's number"):
-            system.gdb(port, host=host)  # type: ignore[arg-type]
+            system.gdb(**words)
 
 
 def test_two_systems_in_a_process() -> None:

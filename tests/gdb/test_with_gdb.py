@@ -44,6 +44,21 @@ int main(void)
 	return 3;
 }
 """
+SIGNALS = r"""
+#include <signal.h>
+#include <stdio.h>
+void came(int number) { printf("%d ", number); }
+void here(void) { }
+int main(void)
+{
+	setbuf(stdout, 0);
+	for (int i = 1; i <= 64; i++)
+		signal(i, came);
+	for (;;)
+		here();
+}
+"""
+NOT_RUN = "int f(int v)\n{\n\tint r = v + 1;\n\treturn r;\n}\nint main(void)\n{\n\treturn f(6);\n}\n"
 KINDS = [("2.6.5-rc1-aa1", 64, "x86-64"), ("2.6.5-rc1-aa1", 32, "i386-pae"), ("6.18", 64, "x86-64")]
 each_kind = pytest.mark.parametrize(("kernel", "bits", "paging"), KINDS, ids=str)
 
@@ -146,6 +161,19 @@ def test_a_breakpoint_at_reclaim() -> None:
 
 
 @each_kind
+def test_a_breakpoint_in_code_that_has_not_run(kernel: str, bits: int, paging: str) -> None:
+    """The first instructions of a function tell gdb from where on its arguments are in their places: also before any of its page has been touched."""
+    program = compiled(NOT_RUN, f"-m{bits}", "-g", "-O0", name=f"notrun{bits}")
+    gdb = Gdb("break f", "continue", "print v", "print $sp", "continue", program=str(root() / program[1:]))
+    sessions = list[Session]()
+    done, _ = ran(kernel, program, paging=paging, watch=lambda system, _: sessions.append(beside(system, gdb)))
+    sessions[0].end(done.status or 0)
+    said = gdb.said()
+    assert "Breakpoint 1, f (v=6) at" in said
+    assert "$1 = 6" in said
+
+
+@each_kind
 def test_a_function_is_called(kernel: str, bits: int, paging: str) -> None:
     """It returns to a breakpoint that gdb has put on the stack, where nothing may be executed: that is a stop, and no SIGSEGV."""
     gdb, _, printed = debugged(
@@ -165,23 +193,21 @@ def test_a_jump_to_a_breakpoint() -> None:
 
 
 def test_signals_by_name() -> None:
-    """gdb has numbers of its own for signals: what is asked for by name is what comes, whether handled or not."""
-    source = r"""
-    #include <signal.h>
-    #include <stdio.h>
-    void came(int number) { printf("%d ", number); }
-    void here(void) { }
-    int main(void)
-    {
-    	setbuf(stdout, 0);
-    	for (int i = 1; i <= 64; i++)
-    		signal(i, came);
-    	for (;;)
-    		here();
-    }
-    """
-    names = "SIGHUP", "SIGBUS", "SIGSYS", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGCONT", "SIGURG", "SIGPWR", "SIG34", "SIG64"
-    program = compiled(source, "-g", "-O0", name="named")
+    """Signals have numbers of their own in the protocol: what is asked for by name is what comes, whether handled or not."""
+    names = (
+        "SIGHUP",
+        "SIGBUS",
+        "SIGSYS",
+        "SIGUSR1",
+        "SIGUSR2",
+        "SIGCHLD",
+        "SIGCONT",
+        "SIGURG",
+        "SIGPWR",
+        "SIG34",
+        "SIG64",
+    )
+    program = compiled(SIGNALS, "-g", "-O0", name="named")
     asked = (f"signal {name}" for name in names)
     gdb = Gdb("break here", "continue", *asked, "signal SIGEMT", "signal SIGKILL", program=str(root() / program[1:]))
     sessions = list[Session]()

@@ -101,7 +101,9 @@ class Debugged:
         number, self.blocks = session.tasks.current(), 0
         session.has_sent = False
         session.enters_user_mode(number)
-        while self.blocks < blocks and not session.has_sent:  # a signal is the loop's to deliver, before anything else is run
+        while (
+            self.blocks < blocks and not session.has_sent
+        ):  # a signal is the loop's to deliver, before anything else is run
             self._tell_engine()
             wants = session.steps.get(number)
             stands = context.pc in session.stops.breakpoints and self._stood_at.get(number) == context.pc

@@ -2,16 +2,18 @@
 
     task 3   40000000  ->  entry  ->  frame 12300        there: its bytes
              40001000  ->  swap entry, or none           not there: an error, and it stays so
+             40002000  ->  none, in a file's VMA         what the file has there: gdb reads code before it is first run, to find where a function's frame stands
 
 What is read-only is written to all the same if the frame is that entry's alone, as a kernel's debugger may; where others map it too, that would be theirs as well,
 and is refused.
 """
 
-from rmaplab.errors import UsageError
+from rmaplab.errors import DiskError, UsageError
 from rmaplab.machine.entries import PFN_MASK, PRESENT, RW
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.pagetable import lookup
 from rmaplab.mm.kernel import Kernel
+from rmaplab.objects.flags import VM_NONLINEAR
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -26,14 +28,34 @@ def find_frame(k: Kernel, mm: MmStruct | None, address: int) -> int:
 
 
 def read(k: Kernel, mm: MmStruct | None, address: int, length: int) -> bytes:
-    """Up to the first page that is not there. O(pages)."""
+    """Up to the first page that is not there, neither in a frame nor in a file. O(pages x VMAs)."""
     parts, end = list[bytes](), address + length
-    while address < end and (pfn := find_frame(k, mm, address)) >= 0:
+    while address < end:
+        pfn = find_frame(k, mm, address)
+        page = k.machine.ram.bytes[pfn].tobytes() if pfn >= 0 else _in_file(k, mm, address)
+        if not page:
+            break
         first = address & PAGE_SIZE - 1
-        nr = min(PAGE_SIZE - first, end - address)
-        parts.append(k.machine.ram.bytes[pfn, first : first + nr].tobytes())
-        address += nr
+        part = page[first : first + end - address]
+        parts.append(part)
+        address += len(part)
     return b"".join(parts)
+
+
+def _in_file(k: Kernel, mm: MmStruct | None, address: int) -> bytes:
+    """The page of a file that a first access would find there; empty: there is none, or what was there is elsewhere."""
+    vma = next((vma for vma in mm.vmas if vma.start <= address < vma.end), None) if mm is not None and mm.pgd else None
+    if mm is None or vma is None or vma.file is None or vma.flags & VM_NONLINEAR:
+        return b""
+    file, index = vma.file.mapping, vma.pgoff + (address - vma.start >> PAGE_SHIFT)
+    if int(lookup(*k.machine.geometry, mm.pgd, address)[0]) or file.driver is not None or index >= file.nr_pages:
+        return b""
+    if index in file.pages:
+        return bytes(k.machine.ram.bytes[file.pages[index]].tobytes())
+    try:
+        return file.store.get(index, b"").ljust(PAGE_SIZE, b"\0") if file.on_disk else b""
+    except DiskError:
+        return b""
 
 
 def read_physical(k: Kernel, place: int, length: int) -> bytes:
