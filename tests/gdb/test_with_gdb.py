@@ -219,6 +219,18 @@ def test_signals_by_name() -> None:
     assert done.outcome == "SIGKILL"
 
 
+def test_a_name_that_a_terminal_would_obey() -> None:
+    """Of a program's file: no byte of it comes out of `monitor` or `info threads` as it is."""
+    program = compiled("int main(void) { return 0; }", name="a\x1b[31m\x01")
+    gdb = Gdb("monitor vmas", "monitor tasks", "info threads", "detach")
+    sessions = list[Session]()
+    ran("2.6.7", program, watch=lambda system, _: sessions.append(beside(system, gdb)))
+    sessions[0].end(0)
+    said = gdb.said()
+    assert said.count(r"a\x1b[31m\x01") >= 3
+    assert not {"\x1b", "\x01"} & set(said)
+
+
 def test_kill() -> None:
     """The program ends there, and nothing is left behind."""
     gdb, done, printed = debugged(*KINDS[0], "break touch", "continue", "kill")

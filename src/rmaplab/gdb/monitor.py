@@ -15,7 +15,7 @@ from rmaplab.errors import UsageError, did_you_mean
 from rmaplab.gdb import memory
 from rmaplab.gdb.tasks import Tasks
 from rmaplab.gdb.verbs import VERBS
-from rmaplab.harmless import printable
+from rmaplab.harmless import harmless, printable
 from rmaplab.kernels.system import System
 from rmaplab.mm.kernel import Kernel
 from rmaplab.report import machine_state as state
@@ -84,7 +84,7 @@ class Monitor:
         process = userland.processes.get(number) if userland is not None else None
         if process is None:
             return state.show_vmas(self._session.tasks.mm(number))
-        return os.fsdecode(maps(process, userland.tree.fs, userland.tree.proc.path_of_mapping))
+        return harmless(os.fsdecode(maps(process, userland.tree.fs, userland.tree.proc.path_of_mapping)))
 
     def _rmap(self, number: int, address: str) -> str:
         k = self._session.kernel
