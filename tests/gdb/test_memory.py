@@ -10,7 +10,10 @@ from rmaplab.calls.task import Task
 from rmaplab.errors import UsageError
 from rmaplab.gdb import memory
 from rmaplab.gdb.stops import MOST_BREAKPOINTS, MOST_WATCHPOINTS, WRITE, Stops
+from rmaplab.objects.flags import PROT_EXEC, PROT_READ
 from rmaplab.units import PAGE_SIZE
+
+CODE = PROT_READ | PROT_EXEC
 
 
 @pytest.fixture(params=[("2.6.5-rc1-aa1", "i386"), ("2.6.5-rc1-aa1", "i386-pae"), ("6.18", "x86-64")], ids=str)
@@ -47,18 +50,18 @@ def test_reading(task: Task) -> None:
     assert memory.read_physical(k, 1 << 70, 4) == memory.read_physical(k, -4, 4) == b""
 
 
-def test_a_file_that_nobody_has_touched(task: Task) -> None:
-    """What a first access would find, from the disk or from the page cache; nothing behind its end, nothing to write to, and the page does not come for it."""
+def test_code_that_nobody_has_run(task: Task) -> None:
+    """What a first fetch would find, from the disk or from the page cache; nothing behind its end, nothing to write to, and the page does not come for it."""
     k, mm = task.kernel, task.mm
     assert mm is not None
     data = b"".join(bytes([65 + page]) * PAGE_SIZE for page in range(3))[:-10]
     for is_cached in (False, True):
         file = k.new_file(data)
-        start = task.mmap("16K", file=task.open(file))
+        start = task.mmap("16K", CODE, file=task.open(file))
         if is_cached:
             task.read(start, 3 * PAGE_SIZE - 10)
             task.munmap(start, "16K")
-            start = task.mmap("16K", file=task.open(file))
+            start = task.mmap("16K", CODE, file=task.open(file))
         before = (dict(k.machine.ledger.counts), mm.rss, k.machine.allocator.nr_free, len(file.pages))
         assert memory.read(k, mm, start + PAGE_SIZE - 1, 2) == b"AB"
         assert memory.read(k, mm, start + 3 * PAGE_SIZE - 11, 100) == b"C" + bytes(10)
@@ -67,6 +70,7 @@ def test_a_file_that_nobody_has_touched(task: Task) -> None:
             memory.write(k, mm, start, b"none")
         assert (dict(k.machine.ledger.counts), mm.rss, k.machine.allocator.nr_free, len(file.pages)) == before
         assert bool(file.pages) == is_cached
+        assert memory.read(k, mm, task.mmap("16K", file=task.open(file)), 4) == b""  # data is not code
 
 
 def test_writing(task: Task) -> None:

@@ -309,6 +309,19 @@ def test_where_nobody_can_listen() -> None:
             system.gdb(**words)
 
 
+def test_one_debugger_at_a_time() -> None:
+    """Two would take each other's breakpoints away; when one has ended another may begin."""
+    system = rmaplab.boot("2.6.7", **SMALL)
+    session = system.gdb(0)
+    with pytest.raises(UsageError, match="already"):
+        system.gdb(0)
+    session.end()
+    port = session.port
+    again = system.gdb(port)
+    assert again.port == port
+    again.end()
+
+
 def test_two_systems_in_a_process() -> None:
     """A probe stops the one that it is of."""
 

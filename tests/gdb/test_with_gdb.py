@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
@@ -14,7 +15,8 @@ import rmaplab
 from rmaplab.cpu.userland import Bounds
 from rmaplab.gdb import probes
 from rmaplab.gdb.session import Session
-from rmaplab.lab.programs.executed import Executed
+from rmaplab.kernels.box import Box
+from rmaplab.lab.programs.executed import Asked, Executed, execute
 
 SOURCE = r"""
 #include <stdio.h>
@@ -229,6 +231,35 @@ def test_a_name_that_a_terminal_would_obey() -> None:
     said = gdb.said()
     assert said.count(r"a\x1b[31m\x01") >= 3
     assert not {"\x1b", "\x01"} & set(said)
+
+
+def test_ctrl_c_while_a_program_waits_for_the_host() -> None:
+    """read(2) of a pipe that nobody writes to: the machine stands still, and gdb is heard all the same."""
+    waits = compiled(
+        "#include <unistd.h>\nint main(void) { char c; return read(0, &c, 1) == 1 ? c : 99; }", name="waits"
+    )
+    reading, writing = os.pipe()
+
+    def talk(gdb: Client) -> None:
+        gdb.ask(b"?")
+        gdb.send(b"c")
+        gdb.raw(b"\x03")
+        assert gdb.receive().startswith(b"T02thread:1;")
+        gdb.send(b"c")
+        os.write(writing, b"\x07")
+        assert gdb.receive() == b"W07"
+
+    sessions, client = list[Session](), Client(talk)
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        asked = Asked((waits.encode(),), (b"PATH=/bin",), root=str(root()))
+        box = Box(ram="256M", paging="x86-64", reclaim=None)
+        streams = reading, nowhere.fileno(), nowhere.fileno()
+        done = execute("2.6.7", box, asked, streams, lambda system, _: sessions.append(beside(system, client)))
+    sessions[0].end(done.status or 0)
+    client.join()
+    os.close(reading)
+    os.close(writing)
+    assert done.status == 7
 
 
 def test_kill() -> None:

@@ -20,7 +20,7 @@ from rmaplab.gdb.session import Session
 from rmaplab.kernels.system import System
 
 PATIENCE_S = 60
-QUIET = ("set pagination off", "set confirm off", "set sysroot /", "set width 0")
+QUIET = ("set pagination off", "set confirm off", "set sysroot /", "set width 0", "set remotetimeout 60")
 
 
 def find_gdb() -> str:

@@ -211,6 +211,12 @@ class Thread:
         """A signal of its own making, such as SIGPIPE."""
         self.send(SignalInfo(signal, 0, pid=self.process.pid))
 
+    def waits_for_host(self, fd: int) -> None:
+        """Who stands beside the machine is not kept waiting by that."""
+        beside = self.userland.system.beside_host
+        if beside is not None:
+            beside(fd)
+
     def force(self, info: SignalInfo) -> None:
         """A signal that cannot wait: blocked or ignored, it ends the process."""
         action = self.process.action(info.number)

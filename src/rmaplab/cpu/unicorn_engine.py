@@ -293,7 +293,7 @@ class UnicornEngine:
             uc.reg_write(register, value)
         context = UnicornContext(self, 0)
         checked(uclib.uc_context_save(self.handle, context.saved))
-        context.write({name: 0 for name in self._names if name != "flags"})
+        context.write({name: 0 for name in self._names if name not in ("flags", "ds", "es")})
         checked(uclib.uc_context_save(self.handle, context.saved))
         return context
 

@@ -55,3 +55,6 @@ class Sleeper(Protocol):
 
     def send_self(self, signal: int) -> None:
         """A signal to itself, such as SIGPIPE."""
+
+    def waits_for_host(self, fd: int) -> None:
+        """It is about to read from a descriptor of the host, which stops the machine until there is something."""

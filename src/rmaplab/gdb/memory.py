@@ -2,7 +2,7 @@
 
     task 3   40000000  ->  entry  ->  frame 12300        there: its bytes
              40001000  ->  swap entry, or none           not there: an error, and it stays so
-             40002000  ->  none, in a file's VMA         what the file has there: gdb reads code before it is first run, to find where a function's frame stands
+             40002000  ->  none, of a file's code        what the file has there: gdb reads code before it is first run, to find where a function's frame stands
 
 What is read-only is written to all the same if the frame is that entry's alone, as a kernel's debugger may; where others map it too, that would be theirs as well,
 and is refused.
@@ -13,7 +13,7 @@ from rmaplab.machine.entries import PFN_MASK, PRESENT, RW
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.pagetable import lookup
 from rmaplab.mm.kernel import Kernel
-from rmaplab.objects.flags import VM_NONLINEAR
+from rmaplab.objects.flags import VM_EXEC, VM_NONLINEAR
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -45,17 +45,20 @@ def read(k: Kernel, mm: MmStruct | None, address: int, length: int) -> bytes:
 def _in_file(k: Kernel, mm: MmStruct | None, address: int) -> bytes:
     """The page of a file that a first access would find there; empty: there is none, or what was there is elsewhere."""
     vma = next((vma for vma in mm.vmas if vma.start <= address < vma.end), None) if mm is not None and mm.pgd else None
-    if mm is None or vma is None or vma.file is None or vma.flags & VM_NONLINEAR:
+    if mm is None or vma is None or vma.file is None or vma.flags & VM_NONLINEAR or not vma.flags & VM_EXEC:
         return b""
     file, index = vma.file.mapping, vma.pgoff + (address - vma.start >> PAGE_SHIFT)
     if int(lookup(*k.machine.geometry, mm.pgd, address)[0]) or file.driver is not None or index >= file.nr_pages:
         return b""
     if index in file.pages:
         return bytes(k.machine.ram.bytes[file.pages[index]].tobytes())
+    ledger, before = k.machine.ledger, k.machine.ledger.snapshot()
     try:
         return file.store.get(index, b"").ljust(PAGE_SIZE, b"\0") if file.on_disk else b""
     except DiskError:
         return b""
+    finally:
+        ledger.restore(before)  # a store may count what goes through it
 
 
 def read_physical(k: Kernel, place: int, length: int) -> bytes:

@@ -51,6 +51,10 @@ class GdbWire:
         self._last = b""
         self.acknowledges = True
 
+    def fileno(self) -> int:
+        """For select()."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Nothing more is sent."""
         self._socket.close()

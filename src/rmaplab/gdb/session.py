@@ -7,7 +7,7 @@
     run     ====|halt.......|=========|halt...|======= end          halt: a breakpoint, a probe, a point, gdb's Ctrl-C
     gdb         |g m Z0 c   |         |D      |                     D: it has gone; the run goes on, and listens for the next one
 
-While it runs gdb is listened to every millisecond of simulated time, by a timer that changes nothing. A client that vanishes is one that has detached.
+While it runs gdb is listened to some hundred times a second of ours, by a timer of simulated time that changes nothing and finds out how often that is. A client that vanishes is one that has detached.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import select
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -23,6 +24,7 @@ from typing import Any
 from rmaplab.errors import KilledByDebugger, UsageError
 from rmaplab.gdb import probes
 from rmaplab.gdb.debugged import Debugged, Range
+from rmaplab.gdb.memory import find_frame
 from rmaplab.gdb.monitor import Monitor
 from rmaplab.gdb.packets import INTERRUPT, GdbHasGone, GdbWire
 from rmaplab.gdb.stops import Stops
@@ -34,10 +36,13 @@ from rmaplab.harmless import printable
 from rmaplab.kernels.system import System
 from rmaplab.machine.locks import Point
 from rmaplab.mm.kernel import Kernel
+from rmaplab.units import PAGE_SIZE
 
 PORT, LOOPBACK = 1234, "127.0.0.1"
 """As qemu and gdbserver have it: nobody from elsewhere can come."""
-POLL_NS = 1_000_000
+FIRST_NS, LEAST_NS, MOST_NS = 1_000_000, 100_000, 10**9
+OFTEN_S, SELDOM_S = 0.005, 0.05
+"""Of the host's time: more often is in vain, and who has said Ctrl-C does not want to wait for longer."""
 SIGINT, SIGTRAP = 2, 5
 ONCE: Range = (0, 0)
 
@@ -74,7 +79,13 @@ class Session:
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.system, self.kernel = system, system.kernel
+        if system.debugger_beside is not None:
+            raise UsageError("there is a debugger beside this system already: end() it first")
         self._listener, self._tell = bind(host, port), tell or _tell
+        system.debugger_beside = self
+        self.port: int = self._listener.getsockname()[1]
+        """On which gdb is to call."""
+        self._period_ns, self._polled_s = FIRST_NS, time.monotonic()
         self.tasks = Tasks(system, comm)
         self.stops = Stops()
         self.steps: dict[int, Range] = {}
@@ -97,11 +108,6 @@ class Session:
         sched.at(sched.now_ns - 1, self._meet, watches=True)  # before anybody who is due now
 
     @property
-    def port(self) -> int:
-        """On which gdb is to call."""
-        return int(self._listener.getsockname()[1])
-
-    @property
     def is_attached(self) -> bool:
         """Whether there is a gdb."""
         return self._wire is not None
@@ -110,22 +116,28 @@ class Session:
         """The run has begun: until gdb has come nothing goes on, and then it is gdb that says when."""
         if self._listener.fileno() < 0:
             return
-        host = self._listener.getsockname()[0]
+        host, current = self._listener.getsockname()[0], self.tasks.current()
+        find_frame(
+            self.kernel, self.tasks.mm(current), PAGE_SIZE
+        )  # what is compiled at first is compiled now: gdb waits two seconds for an answer
+        self.tasks.read_all(current)
         try:
             self._listener.listen(1)
         except OSError as failure:  # somebody else has been quicker
             raise _cannot_listen(host, self.port, failure) from None
-        self._tell(f"waits for gdb: target remote {host}:{self.port}")
+        self._tell(f"waits for gdb: target remote {f'[{host}]' if ':' in host else host}:{self.port}")
         self._poll_later()
         self._accept()
 
-    def end(self, status: int) -> None:
+    def end(self, status: int = 0) -> None:
         """The run has ended, with this exit status: gdb is told, and nobody listens any more. Nothing happens the second time."""
         if self._wire is not None and self._waited_for:
             with suppress(GdbHasGone):
                 self._wire.send(b"W%02x" % (status & 0xFF))
         self._leave()
         self._listener.close()
+        if self.system.debugger_beside is self:
+            self.system.debugger_beside = None
 
     # -- coming and going ------------------------------------------------------------------------------------------------
 
@@ -135,7 +147,7 @@ class Session:
         self._wire = GdbWire(connection)
         self._stub = Stub(self, Monitor(self))
         self._waited_for = False
-        self.system.before_engine = self._before
+        self.system.before_engine, self.system.beside_host = self._before, self._wait_for_host
         self.halt(self.tasks.current())
 
     def _leave(self) -> None:
@@ -151,7 +163,7 @@ class Session:
         self.steps.clear()
         self._arrives.clear()
         self._wants_point, self._waited_for = None, False
-        self.system.before_engine = None
+        self.system.before_engine = self.system.beside_host = None
         self._listen_to_points()
 
     def _before(self, engine: Any) -> Debugged:
@@ -168,6 +180,12 @@ class Session:
                 self._tell("gdb has come")
                 self._accept()
             return
+        self._hear()
+
+    def _hear(self) -> None:
+        """What gdb has said while it runs: Ctrl-C, or nothing that matters."""
+        if self._wire is None:
+            return
         try:
             said = self._wire.poll()
         except GdbHasGone:
@@ -176,9 +194,23 @@ class Session:
         if said == INTERRUPT:
             self.halt(self.tasks.current(), signal=SIGINT)
 
+    def _wait_for_host(self, fd: int) -> None:
+        """A program reads from a descriptor of the host: until it has something, or gdb has gone; Ctrl-C is heard meanwhile."""
+        while self._wire is not None:
+            there = select.select([fd, self._wire.fileno()], [], [])[0]
+            if fd in there:
+                return
+            self._hear()
+
     def _poll_later(self) -> None:
-        sched = self.system.machine.sched
-        sched.at(sched.now_ns + POLL_NS, self._poll, watches=True)
+        """In so much simulated time as takes us long enough, and not too long."""
+        now_s, sched = time.monotonic(), self.system.machine.sched
+        took_s, self._polled_s = now_s - self._polled_s, now_s
+        if took_s < OFTEN_S:
+            self._period_ns = min(2 * self._period_ns, MOST_NS)
+        elif took_s > SELDOM_S:
+            self._period_ns = max(self._period_ns // 4, LEAST_NS)
+        sched.at(sched.now_ns + self._period_ns, self._poll, watches=True)
 
     def _is_gone(self) -> None:
         self._leave()
@@ -332,4 +364,5 @@ def _is_of(kernel: Kernel, arguments: Mapping[str, Any]) -> bool:
 
 
 def _tell(line: str) -> None:
-    print(f"rmaplab: {line}", file=sys.stderr, flush=True)  # noqa: T201  (for whoever has started it)
+    with suppress(OSError):  # nobody may read it any more
+        print(f"rmaplab: {line}", file=sys.stderr, flush=True)  # noqa: T201  (for whoever has started it)

@@ -38,7 +38,7 @@ def registers(bits: int) -> tuple[Register, ...]:
     integer = f"int{bits}"
     pc, flags = ("rip", "eflags") if wide else ("eip", "eflags")
     found = [Register(name, word, "core", POINTERS.get(name, integer)) for name in (GENERAL64 if wide else GENERAL32)]
-    found += [Register(pc, word, "core", "code_ptr"), Register(flags, 4, "core", "int32")]
+    found += [Register(pc, word, "core", "code_ptr"), Register(flags, 4, "core", "i386_eflags")]
     found += [Register(name, 4, "core", "int32") for name in SEGMENTS]
     found += [Register(f"st{i}", 10, "core", "i387_ext") for i in range(8)]
     found += [Register(name, 4, "core", "int") for name in FPU]
@@ -50,6 +50,19 @@ def registers(bits: int) -> tuple[Register, ...]:
     return tuple(found)
 
 
+EFLAGS = "\n".join(
+    [
+        '    <flags id="i386_eflags" size="4">',
+        *(
+            f'      <field name="{name}" start="{bit}" end="{bit}"/>'
+            for bit, name in enumerate(
+                ("CF", "", "PF", "", "AF", "", "ZF", "SF", "TF", "IF", "DF", "OF", "", "", "NT", "", "RF", "VM", "AC", "VIF", "VIP", "ID")
+            )
+            if name or bit == 1
+        ),
+        "    </flags>",
+    ]
+)  # fmt: skip
 VEC128 = """\
     <vector id="v4f" type="ieee_single" count="4"/>
     <vector id="v2d" type="ieee_double" count="2"/>
@@ -80,6 +93,8 @@ def target_xml(bits: int) -> bytes:
         if not mine:
             continue
         lines.append(f'  <feature name="org.gnu.gdb.i386.{feature}">')
+        if feature == "core":
+            lines.append(EFLAGS)
         if feature == "sse":
             lines.append(VEC128.rstrip())
         for register in mine:

@@ -48,6 +48,10 @@ class SystemContents:
     """Stands a debugger beside a system: rmaplab.gdb.session.Session."""
     userland: Any = None
     """Its programs (rmaplab.cpu.userland.Userland), once there are any."""
+    debugger_beside: Any = None
+    """The session of a debugger, as long as there is one."""
+    beside_host: Callable[[int], None] | None = None
+    """Given a descriptor of the host that a program waits for, somebody else who may not be kept waiting: he returns when it can be read."""
     before_engine: Callable[[Any], Any] | None = None
     """Given the engine that runs their code, what stands before it and is one too: a debugger (rmaplab.gdb)."""
 

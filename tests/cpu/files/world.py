@@ -44,6 +44,9 @@ class Caller:
     def wake(self) -> None:
         self.woken = True
 
+    def waits_for_host(self, fd: int) -> None:
+        pass
+
     def stands_in(self, queue: WaitQueue) -> None:
         raise NotImplementedError
 

@@ -22,6 +22,8 @@ from rmaplab.report.mixes import MixRun
 from rmaplab.report.results import OneRun
 from rmaplab.report.vmstat import VmstatScreen
 
+FAILED = 1
+
 
 class LookedAt(NamedTuple):
     """How a run is looked at: lines of vmstat(8) every so often, gdb at an address."""
@@ -37,9 +39,10 @@ def run(kernel: str, level: int, box: Box, out: Output, looked: LookedAt = NOT_L
     """Run it, and show everything that was counted, and what was to be seen meanwhile: the exit status."""
     check_columns(OneRun, out.columns)
     the_box = with_paging(box, [kernel])
-    with _watched("forkbench", looked, out) as watch:
-        runs = compare_forkbench([kernel], [level], [the_box], watch=watch)
-        emit(OneRun(list(runs), the_box), *out)
+    with _watched("forkbench", looked, out) as (watch, debugging):
+        runs = list(compare_forkbench([kernel], [level], [the_box], watch=watch))
+        debugging.end(0)
+        emit(OneRun(runs, the_box), *out)
         return 0
     return KILLED
 
@@ -50,16 +53,18 @@ def run_one(
     """The same of qsbench or kbuild: 1 if some bytes were wrong."""
     check_columns(MixRun, out.columns)
     number = seed_of(seed)
-    with _watched(workload, looked, out) as watch:
+    with _watched(workload, looked, out) as (watch, debugging):
         row = run_mix(kernel, with_paging(box, [kernel]), number, maker(workload, asked, number), watch)
+        status = int(row.outcome == WRONG)
+        debugging.end(status)
         emit(MixRun([row]), *out)
-        return int(row.outcome == WRONG)
+        return status
     return KILLED
 
 
 @contextmanager
-def _watched(workload: str, looked: LookedAt, out: Output) -> Iterator[Watch]:
-    """What is to look at each system; who is killed from gdb comes out of it with one line."""
+def _watched(workload: str, looked: LookedAt, out: Output) -> Iterator[tuple[Watch, Debugging]]:
+    """What is to look at each system, and the debugger that is to be told how it has ended; who is killed from gdb comes out of it with one line."""
     debugging = Debugging(looked.gdb, workload)
 
     def watch(system: System) -> None:
@@ -68,11 +73,11 @@ def _watched(workload: str, looked: LookedAt, out: Output) -> Iterator[Watch]:
         debugging.begin(system)
 
     try:
-        yield watch
+        yield watch, debugging
     except KilledByDebugger as end:
         click.echo(f"rmaplab: {end}", err=True)
     finally:
-        debugging.end()
+        debugging.end(FAILED)  # where nobody has said otherwise
 
 
 def _sample(every_ns: int, aside: bool, system: System) -> None:

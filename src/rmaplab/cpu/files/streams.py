@@ -84,6 +84,8 @@ class HostStream(OpenFile):
 
     def read(self, thread: Sleeper, length: int) -> bytes:
         """What the host has; the machine stands still until it has something."""
+        if not self._is_file:
+            thread.waits_for_host(self._fd)
         return self._of_the_host(os.read, self._fd, min(length, MOST_AT_ONCE))
 
     def pread(self, thread: Sleeper, length: int, offset: int) -> bytes:
