@@ -27,13 +27,14 @@ The pointer in page->mapping is the object's address in the slab; PG_anon tells 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from rmaplab.errors import KernelBug
 from rmaplab.machine.arrays import I64
 from rmaplab.machine.hardware import Hardware
 from rmaplab.objects.mm_types import MmStruct, VmArea
+from rmaplab.rmap.file_index import borders_of
 from rmaplab.rmap.live import ROOTS, Live
 from rmaplab.rmap.objrmap import LinearRmap, draw_place, vma_sites, walk_vmas
 from rmaplab.rmap.protocol import Mapping, Sites
@@ -147,6 +148,10 @@ class AnonVmaMap(LinearRmap[AnonVma]):
         """Every VMA on the object, newest first."""
         anon_vma = self.owner_of(pfn)
         return walk_vmas(self.machine, pfn, anon_vma.vmas() if anon_vma is not None else ())
+
+    def borders(self, owner: int) -> Iterable[int] | None:
+        """Those of all VMAs on it."""
+        return borders_of(self.at[owner].vmas() if owner in self.at else ())
 
     def sites(self, pfns: I64, *, stops: bool, tries: bool) -> Sites | None:
         """The same, VMA by VMA for each page."""

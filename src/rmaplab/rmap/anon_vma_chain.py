@@ -49,6 +49,7 @@ from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct, VmArea
 from rmaplab.rmap.anon_vma_chain_check import check_chains
 from rmaplab.rmap.chained_anon_vma import AnonVmaObjects, ChainedAnonVma
+from rmaplab.rmap.file_index import borders_of
 from rmaplab.rmap.graph_of import graph_of
 from rmaplab.rmap.live import ANON_VMAS, Live
 from rmaplab.rmap.objrmap import draw_place, walk_vmas
@@ -245,6 +246,13 @@ class AnonVmaChainMap(AnonVmaObjects):
             yield from walk_vmas(self.machine, pfn, (avc.vma for avc in anon_vma.tree.overlapping(index, index)))
             self.machine.charge("interval_search", anon_vma.tree.looked_at)
 
+    def borders(self, owner: int) -> Iterable[int]:
+        """Those of the tree, and of the VMAs in it."""
+        if owner not in self.at:
+            return ()
+        tree = self.at[owner].tree
+        return [*tree.borders(), *borders_of(avc.vma for avc in tree)]
+
     def draw_owner(self, owner: ChainedAnonVma, index: int) -> tuple[str, list[str]]:
         """The VMAs that cover the page's index, in the order of the walk; each with its chain."""
         hanging = []
@@ -279,3 +287,4 @@ class NewestFirst(AnonVmaChainMap):
 
     name: ClassVar[str] = "anon_vma_chain_newest"
     reuse_newest_first: ClassVar[bool] = True
+    borders = AnonVmaChainMap.borders

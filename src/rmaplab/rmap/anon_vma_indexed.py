@@ -12,7 +12,7 @@ Sources: commit bf181b9f9d8d; anon_vma.py for all but the list.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from rmaplab.machine.arrays import I64
@@ -95,6 +95,11 @@ class AnonVmaIntervalTree(IndexedAnonVmaMap):
 
     name: ClassVar[str] = "anon_vma_interval_tree"
     index: ClassVar[type[FileIndex]] = VmaIntervalTree
+
+    def borders(self, owner: int) -> Iterable[int] | None:
+        """The tree's."""
+        anon_vma = self.at.get(owner)
+        return anon_vma.index.borders() if isinstance(anon_vma, IndexedAnonVma) else None
 
     @staticmethod
     def vma_bytes(paging: Paging) -> int:

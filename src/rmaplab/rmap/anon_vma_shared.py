@@ -39,6 +39,7 @@ class SharedAtMmap(AnonVmaMap):
 
     name: ClassVar[str] = "anon_vma_at_mmap"
     live: ClassVar[Live | None] = None
+    borders = AnonVmaMap.borders
 
     def vma_new(self, vma: VmArea) -> None:
         """do_mmap_pgoff, do_brk: nobody could grow over it; the anon_vma of the one before it, or else behind it."""
@@ -53,6 +54,7 @@ class SharedAtFault(AnonVmaMap):
 
     name: ClassVar[str] = "anon_vma_at_fault"
     live: ClassVar[Live | None] = None
+    borders = AnonVmaMap.borders
 
     def vma_prepare(self, vma: VmArea) -> None:
         """anon_vma_prepare: the one behind it is asked first, then the one before it; else an anon_vma of its own."""

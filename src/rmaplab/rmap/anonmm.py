@@ -31,7 +31,7 @@ pages name it: a page may be mapped by a grandchild only, and be found through i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -194,6 +194,11 @@ class AnonMmMap(ObjRmap[AnonMm]):
                 if self.stops and not left:
                     return
 
+    def borders(self, owner: int) -> Iterable[int]:
+        """None: the index is where to look, not whom to ask."""
+        del owner
+        return ()
+
     def sites(self, pfns: I64, *, stops: bool, tries: bool) -> Sites | None:
         """The same, mm by mm for each page."""
         anonmm, machine, frames = self.owner_of(int(pfns[0])), self.machine, self.frames
@@ -261,6 +266,7 @@ class AnonMmUnordered(AnonMmMap):
 
     name: ClassVar[str] = "anonmm_unordered"
     stops: ClassVar[bool] = False
+    borders = AnonMmMap.borders
 
     def tried(self, anonmm: AnonMm) -> Iterator[AnonMm]:
         """In order of birth."""

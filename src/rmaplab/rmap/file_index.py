@@ -20,7 +20,7 @@ Sources: mm/mmap.c, __vma_link_file, and kernel/fork.c, dup_mmap, of each era; f
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import count
 from typing import ClassVar, NamedTuple
@@ -96,6 +96,13 @@ class FileIndex(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[VmArea]:
         """All, in the order of a walk."""
+
+    def borders(self) -> Iterable[int] | None:
+        """Where the page that candidates() is asked for decides whom it finds, or whom a walk looks at: nothing between two of these numbers does.
+
+        None: unknown. Each class says it for its own search (alike.py). O(n).
+        """
+        return None
 
     def check(self) -> str | None:
         """The first thing that is wrong with it, in words. O(n)."""
@@ -182,6 +189,10 @@ class VmaLists(FileIndex):
                 yield at.vma
                 at = following
 
+    def borders(self) -> Iterable[int]:
+        """Those of the VMAs."""
+        return borders_of(self)
+
     def check(self) -> str | None:
         """Each VMA is on the list that its flags say."""
         for shared, head in enumerate(self._heads):
@@ -265,6 +276,10 @@ class VmaIntervalTree(_Tree):
     def __iter__(self) -> Iterator[VmArea]:
         yield from (node.vma for node in self._tree)
 
+    def borders(self) -> Iterable[int]:
+        """Those of the tree, and of the VMAs in it."""
+        return [*self._tree.borders(), *borders_of(self)]
+
     def check(self) -> str | None:
         """The tree, and that each VMA is where its pages are."""
         wrong = (vma for vma, node in self._nodes.items() if (node.first, node.last) != _range(vma))
@@ -275,6 +290,7 @@ class VmaRbTree(VmaIntervalTree):
     """A plain search tree by first page: who begins too late is left out, who ended before is not."""
 
     name = "rbtree"
+    borders = VmaIntervalTree.borders
 
     @staticmethod
     def vma_bytes(paging: Paging) -> int:
@@ -341,6 +357,10 @@ class VmaPrioTree(_Tree):
     def __iter__(self) -> Iterator[VmArea]:
         yield from self.candidates(0, 1 << 64)
 
+    def borders(self) -> Iterable[int]:
+        """Those of the tree, and of the VMAs in it."""
+        return [*self._tree.borders(), *borders_of(self)]
+
     def check(self) -> str | None:
         """The tree, and that each VMA is where its pages are."""
         wrong = (vma for vma, node in self._nodes.items() if (node.first, node.last) != _range(vma))
@@ -351,7 +371,13 @@ class VmaMendedPrioTree(VmaPrioTree):
     """As of November 2004: paths do not run out of bits."""
 
     name = "prio_tree_mended"
+    borders = VmaPrioTree.borders
     whole_words = True
+
+
+def borders_of(vmas: Iterable[VmArea]) -> list[int]:
+    """By page offset, where they begin and end."""
+    return [border for vma in vmas for border in (vma.pgoff, vma.pgoff + vma.nr_pages)]
 
 
 def _range(vma: VmArea) -> tuple[int, int]:

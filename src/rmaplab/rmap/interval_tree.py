@@ -102,6 +102,16 @@ class IntervalTree(Generic[N]):
     def __iter__(self) -> Iterator[N]:
         yield from self.overlapping(-1, 1 << 64)
 
+    def borders(self) -> list[int]:
+        """Where the place that a search is for decides which way it goes: between two of these nothing does. Read from the nodes. O(n)."""
+        found, waiting = list[int](), [self._root]
+        while waiting:
+            node = waiting.pop()
+            if node is not None:
+                found += (node.first, node.last + 1, node.subtree_last + 1)
+                waiting += (node.left, node.right)
+        return found
+
     def depth(self) -> int:
         """The longest path from the root. For tests. O(n)."""
 

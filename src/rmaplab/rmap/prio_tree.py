@@ -167,6 +167,23 @@ class PrioTree(Generic[T]):
             if left is not None and first <= left.last:
                 waiting.append((left, prefix, mask >> 1))
 
+    def borders(self) -> list[int]:
+        """Where the place that a search is for decides which way it goes: between two of these nothing does. Read from the nodes. O(n)."""
+        if self.root is None:
+            return []
+        found = [self.root.last + 1]
+        waiting = [(self.root, 0, 1 << (self.index_bits - 1))]
+        while waiting:
+            node, prefix, mask = waiting.pop()
+            found += (node.first, node.last + 1)
+            if node.right is not None:
+                found += (node.right.last + 1, prefix | mask)
+                waiting.append((node.right, prefix | mask, mask >> 1))
+            if node.left is not None:
+                found.append(node.left.last + 1)
+                waiting.append((node.left, prefix, mask >> 1))
+        return found
+
     def check(self) -> str | None:
         """The first thing that is wrong, in words. O(n)."""
         seen: set[tuple[int, int]] = set()

@@ -110,6 +110,8 @@ class ReverseMap(ABC):
     """Whether pages of files become its own (`convert`) before they are mapped at places that are not linear."""
     unshares_moves: ClassVar[bool] = False
     """Whether move_verdict ever asks for copies."""
+    looks_everywhere: ClassVar[bool] = False
+    """Whether walk() searches whole VMAs, the same for every page. Each class says it for itself (alike.py)."""
 
     page_slots: int = 1
     """How many entries of a page one of its objects holds: only when these are taken does one more need memory."""
@@ -329,6 +331,14 @@ class ReverseMap(ABC):
         A walk that `stops` ends with the last entry that the page's mapcount promises. One that `tries` leaves out whose page_table_lock is busy.
         """
         del pfns, stops, tries
+        return None
+
+    def borders(self, owner: int) -> Iterable[int] | None:
+        """Where page->index decides what walk() looks at, of pages that name `owner`: nothing between two of these numbers does. None: unknown.
+
+        Each class says it for its own walk (alike.py). In any order. O(what hangs on the owner).
+        """
+        del owner
         return None
 
     def draw(self, pfn: int) -> list[str]:

@@ -41,6 +41,7 @@ class VirtualScan(ReverseMap):
 
     name: ClassVar[str] = "virtual_scan"
     live: ClassVar[Live | None] = SEARCHES
+    looks_everywhere: ClassVar[bool] = True
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
