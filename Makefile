@@ -86,8 +86,8 @@ counts: $(DEV)    ## anon_vmas and chains of fork trees, model and the real kern
 	$(BIN)/python benchmarks/counts.py
 
 fuzz: $(DEV)     ## 20,000 random scripts, and 2,000 of the other habits, on the model and on this machine's kernel (6.18, as root): a quarter of an hour
-	$(BIN)/rmaplab check --fuzz 20000 --seed $(or $(SEED),33)
-	$(BIN)/rmaplab check --fuzz 2000 --habits all --seed $(or $(SEED),33)
+	$(BIN)/rmaplab check --fuzz 20000 --seed $(or $(SEED),33) --jobs $(or $(JOBS),$(shell nproc))
+	$(BIN)/rmaplab check --fuzz 2000 --habits all --seed $(or $(SEED),33) --jobs $(or $(JOBS),$(shell nproc))
 
 vmas: $(READY)   ## rmap-test and test-mmap at their published sizes: what walks from a file's page visit (some ten minutes, 2 GB)
 	$(BIN)/rmaplab compare manyvmas --tests $(VMA_TESTS)

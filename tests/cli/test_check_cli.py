@@ -233,6 +233,21 @@ def test_fuzz_has_habits(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 
 
 @needs_agent
+def test_jobs_change_nothing_of_what_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """But for the seconds: a difference, the script that is kept, the exit code."""
+    told = []
+    for jobs in ("1", "2"):
+        kept = tmp_path / "kept.script"
+        code, out, err = run(
+            capsys, "--fuzz", "40", "--seed", "2", "--kernel", "2.6.5-rc1-aa1", "--save", str(kept), "--jobs", jobs
+        )
+        told.append((code, re.sub(r"[\d.]+ s, \d+ scripts a second", "", out), err, kept.read_text()))
+        kept.unlink()
+    assert told[0] == told[1]
+    assert told[0][0] == 1
+
+
+@needs_agent
 def test_fuzz_keeps_the_smallest_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """It can be run again, and shows the same."""
     kept = tmp_path / "kept.script"
@@ -263,6 +278,14 @@ def test_fuzz_keeps_the_smallest_script(capsys: pytest.CaptureFixture[str], tmp_
         ),
         (["{bad}", "--save", "x"], "--save keeps what --fuzz finds"),
         (["{bad}", "--habits", "storm"], "--habits says how --fuzz makes scripts: give --fuzz N, or leave it out"),
+        (["--fuzz", "3", "--jobs", "0"], "Invalid value for '--jobs': 0 is not in the range 1<=x<=256"),
+        (["--fuzz", "3", "--jobs", "9999999"], "Invalid value for '--jobs': 9999999 is not in the range"),
+        (["--fuzz", "3", "--jobs", "two"], "Invalid value for '--jobs': 'two' is not a valid integer range"),
+        (["{bad}", "--jobs", "2"], "--jobs says how many scripts --fuzz compares at a time: give --fuzz N"),
+        (["--against", "{bad}", "--jobs", "1"], "--jobs says how many scripts --fuzz compares at a time"),
+        (["--fuzz", "3", "--record", "x", "--jobs", "2"], "give --fuzz N without --record, or leave it out"),
+        (["--fuzz", "3", "--jobs", "2", "--habits", "x"], "no habit 'x': choose from steps, all, many, lineage, storm"),
+        (["--fuzz", "3", "--jobs", "2", "--kernel", "9.9"], "no kernel '9.9': choose from"),
         (["--fuzz", "3", "--habits", "x"], "no habit 'x': choose from steps, all, many, lineage, storm"),
         (["--against", "{bad}"], "{bad} is no recording, or a damaged one: make one with --record FILE"),
         (["--against", "nowhere.json"], "nowhere.json cannot be read (No such file or directory)"),

@@ -4,10 +4,11 @@ from typing import Any
 
 import click
 
-from rmaplab.cli.options import form_option
+from rmaplab.cli.options import first_typed, form_option
 from rmaplab.errors import UsageError
 from rmaplab.files import check_writable
 
+MOST_JOBS = 256  # each is a process of some 150 MB
 FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path(dir_okay=False)}
 
 
@@ -18,6 +19,9 @@ FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path(dir_okay=False)}
 @click.option("--seed", default=0, metavar="S", help="Of --fuzz: another seed, other scripts.")
 @click.option(
     "--habits", metavar="NAME", help="Of --fuzz: how they are written: steps (the default), many, stripes ..., or all."
+)
+@click.option(
+    "--jobs", type=click.IntRange(1, MOST_JOBS), default=1, metavar="N", help="Of --fuzz: how many scripts at a time."
 )
 @click.option("--save", **FILE, help="Where --fuzz puts a failing script, made small.")
 @click.option("--record", **FILE, help="Only run the scripts on the host, and keep its results.")
@@ -33,6 +37,7 @@ def command(
     fuzz: int | None,
     seed: int,
     habits: str | None,
+    jobs: int,
     save: str | None,
     record: str | None,
     against: str | None,
@@ -66,6 +71,10 @@ def command(
         raise UsageError("--save keeps what --fuzz finds: give --fuzz N, or leave it out")
     if habits is not None and fuzz is None:
         raise UsageError("--habits says how --fuzz makes scripts: give --fuzz N, or leave it out")
+    if first_typed(["jobs"]) and (fuzz is None or record is not None):
+        raise UsageError(
+            "--jobs says how many scripts --fuzz compares at a time: give --fuzz N without --record, or leave it out"
+        )
     if (show or junit is not None) and not (scripts and record is None):
         raise UsageError("--show and --junit tell of scripts: give some, and neither --record nor --against nor --fuzz")
     check_writable(save, "--save")
@@ -78,4 +87,4 @@ def command(
         context.exit(work.record(record, paths, fuzz, seed, habits or "steps"))
     if scripts:
         context.exit(work.scripts(paths, kernel, form, junit, goes_on=paths != scripts, show=show))
-    context.exit(work.check(kernel, fuzz, seed, habits or "steps", save, against, form))
+    context.exit(work.check(kernel, fuzz, seed, habits or "steps", jobs, save, against, form))

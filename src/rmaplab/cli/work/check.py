@@ -34,14 +34,14 @@ SEEN = {
 
 
 def check(
-    kernel: str, fuzz: int | None, seed: int, habit: str, save: str | None, against: str | None, form: str
+    kernel: str, fuzz: int | None, seed: int, habit: str, jobs: int, save: str | None, against: str | None, form: str
 ) -> int:
     """A recording, or random scripts. The exit code. Raises UsageError for a kernel or a habit there is not."""
     find_kernel(kernel)
     say = click.echo if form == "table" else _nobody_asked
     if against is not None:
         return _told([_against(against, kernel, say)], form)
-    return _told([_fuzz(kernel, fuzz or 1, seed, habit, save, say)], form)
+    return _told([_fuzz(kernel, fuzz or 1, seed, habit, jobs, save, say)], form)
 
 
 def scripts(paths: tuple[str, ...], kernel: str, form: str, junit: str | None, *, goes_on: bool, show: bool) -> int:
@@ -194,7 +194,9 @@ def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int, habit
     return 0
 
 
-def _fuzz(kernel: str, nr: int, seed: int, habit: str, save: str | None, say: Callable[[str], None]) -> Verdict:
+def _fuzz(
+    kernel: str, nr: int, seed: int, habit: str, jobs: int, save: str | None, say: Callable[[str], None]
+) -> Verdict:
     """Random scripts on both sides. What was compared is told even if it is interrupted."""
     result = Campaign()
     find_maker(habit)
@@ -205,7 +207,7 @@ def _fuzz(kernel: str, nr: int, seed: int, habit: str, save: str | None, say: Ca
         host = f"Linux {agent.release}"
         began = time.perf_counter()
         try:
-            campaign(agent, kernel, nr, seed, done, result, habit)
+            campaign(agent, kernel, nr, seed, done, result, habit, jobs)
         except KeyboardInterrupt:
             say_interrupted(result.coverage.scripts, nr)
             _tell(result, named, time.perf_counter() - began, say)

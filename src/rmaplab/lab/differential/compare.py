@@ -139,6 +139,13 @@ class Coverage:
         )
         self.families[family(record.script.ops)] += 1
 
+    def update(self, more: "Coverage") -> None:
+        """What others have done is counted, too."""
+        self.scripts += more.scripts
+        self.operations += more.operations
+        self.calls.update(more.calls)
+        self.families.update(more.families)
+
 
 def variant(op: Op) -> str:
     """A call with the flags that make it another one: "mremap MAYMOVE|FIXED", "madvise FREE"."""

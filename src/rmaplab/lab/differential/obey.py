@@ -43,20 +43,22 @@ from rmaplab.workloads.world import EVERYTHING, Circumstances, Raw, Record, Watc
 from rmaplab.workloads.world_text import result_text, signal_text
 
 RAM, PAGING = "256M", "x86-64"
+SMALL_RAM = "64M"
+"""What is tried first, where the script has no machine of its own: boxes take longer to boot and to check the larger they are."""
 HUNG = "hung"
 """The result of a call that never returns, and of all that follow."""
 SMALL_WINDOW = 1 << 38  # where the address space ends at 512 GiB
 
 
 class Obedient:
-    """A system that obeys a script. `kernel` is a name. Its box is the script's, and where that says nothing the host's (`around`)."""
+    """A system that obeys a script. `kernel` is a name. Its box is the script's, and where that says nothing the host's (`around`), with `ram`."""
 
-    def __init__(self, kernel: str, around: Circumstances, box: ScriptBox = HOST) -> None:
+    def __init__(self, kernel: str, around: Circumstances, box: ScriptBox = HOST, ram: str = RAM) -> None:
         rules = find_kernel(kernel).rules(WORD)
         own = box.ram is not None
         self.system: System = boot(
             kernel,
-            ram=RAM if box.ram is None else box.ram,
+            ram=ram if box.ram is None else box.ram,
             swap=(box.swap or 0) if own else 0,
             paging=PAGING,
             mmap_base=around.m if rules.mmap_topdown else None,
@@ -129,6 +131,11 @@ class Obedient:
         """All processes that live, or `only` those, as this side sees them (sight.py)."""
         self._bury()
         return self._sight.raws({name: self._mm(task) for name, task in self.tasks.items()}, touched, only)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether all memory that was asked for was there above the low marks: then in a larger box nothing would have come out otherwise."""
+        return self.system.machine.allocator.kswapd_wakes == 0
 
     def graph(self) -> Graph | None:
         """The anon_vma graph of the window, if the design has one."""
@@ -341,16 +348,32 @@ def obey(
     Where the model is wrong in itself the record ends, and says so. Raises UsageError: no such kernel; NotModelled:
     what Linux can do and the model cannot.
     """
-    try:
-        obedient = Obedient(kernel, around, script.box)
-    except UsageError as error:
-        raise UsageError(f"{script.name}: {error}" if script.box != HOST else str(error)) from None
+    for ram in (SMALL_RAM, RAM) if script.box.ram is None else (RAM,):
+        try:
+            obedient = Obedient(kernel, around, script.box, ram)
+        except UsageError as error:
+            if ram == SMALL_RAM:
+                continue
+            raise UsageError(f"{script.name}: {error}" if script.box != HOST else str(error)) from None
+        record = _obeyed(obedient, script, around, check_each=check_each, graph=graph, may_fail=ram == SMALL_RAM)
+        if record is not None:
+            break
+    assert record is not None
+    return record
+
+
+def _obeyed(
+    obedient: Obedient, script: Script, around: Circumstances, *, check_each: bool, graph: bool, may_fail: bool
+) -> Record | None:
+    """The record. None: the box is too small, and `may_fail` for that."""
     sees = EVERYTHING if obedient.system.kernel.rules.anon_exclusive else EVERYTHING - {"exclusive"}
     record = Record(script, seen_of(script, sees), around)
     _refuse_what_cannot_be_compared(script, around)
     try:
         for number, (op, step) in enumerate(zip(script.ops, steps(script.ops), strict=True), 1):
             result = obedient.do(number, op)
+            if may_fail and not obedient.has_room:
+                return None
             last = number == len(script.ops)
             if check_each or last:
                 obedient.system.check()
@@ -363,7 +386,11 @@ def obey(
         if graph:
             record.graph = obedient.graph()
     except UsageError as error:
+        if may_fail and not obedient.has_room:
+            return None
         raise type(error)(f"{script.name}, {error}") from None
     except Exception as error:  # noqa: BLE001
+        if may_fail and not obedient.has_room:
+            return None
         record.error = error
     return record
