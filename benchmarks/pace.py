@@ -23,8 +23,9 @@ from contextlib import contextmanager
 from rmaplab.calls.table import CALLS
 from rmaplab.errors import RmaplabError, UsageError
 from rmaplab.host.agent import Agent
-from rmaplab.lab.differential.campaign import AHEAD, campaign
+from rmaplab.lab.differential.campaign import campaign
 from rmaplab.lab.differential.fuzz import make_script
+from rmaplab.lab.differential.one_by_one import AHEAD
 from rmaplab.report.tables import console, new_table
 
 KERNEL, SEED, BAR = "6.18", 33, 0.4

@@ -1,4 +1,4 @@
-"""`live` and `who` look at the machine as it is: nothing of that is compiled, and Numba need not even be there.
+"""`live` and `who` look at the machine as it is, `kernels` boots for a table of sizes: nothing of that is compiled, and Numba need not even be there.
 
 Nor does `live` load what it has no use for: the machine that the model runs on, or what draws on a terminal. That is a third of its time.
 """
@@ -8,6 +8,9 @@ import subprocess
 import sys
 
 import pytest
+
+from rmaplab.cli import main
+from rmaplab.kernels.system import boot
 
 PROGRAM = """
 import os, sys
@@ -54,6 +57,19 @@ def test_the_live_half_needs_no_jit(arguments: list[str]) -> None:
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=100)
     assert "numba" not in done.stderr
     assert done.returncode == 0 or (arguments[-1] == "--tree" and "rung" in done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["2.6.2"], ["6.18"]])
+def test_what_a_kernel_consists_of_needs_no_jit(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """And what Python says of it is what machine code says."""
+    program = [sys.executable, "-c", PROGRAM, "kernels", *arguments]
+    interpreted = subprocess.run(program, capture_output=True, text=True, check=True, timeout=100).stdout
+    boot("2.6.2", ram="64M")
+    assert "numba" in sys.modules
+    with pytest.raises(SystemExit):
+        main(["kernels", *arguments])
+    assert capsys.readouterr().out == interpreted
+    assert not arguments or "slabs by cache line" in interpreted
 
 
 def test_a_look_at_one_loads_what_it_uses() -> None:

@@ -120,3 +120,24 @@ def test_what_belongs_to_somebody_else_is_not_private(tmp_path: Path) -> None:
     os.chown(tmp_path / "cache", 65534, 65534)
     assert not is_private(tmp_path / "cache", 0)
     assert is_private(tmp_path / "cache", 65534)
+
+
+def test_a_kernel_that_is_interpreted_sleeps_on(tmp_path: Path) -> None:
+    """And says the same; whoever comes after that wakes it."""
+    folder = tmp_path / "kernels"
+    program = """
+import sys
+sys.dont_write_bytecode = True
+import outer
+from rmaplab.machine.jit import interpreted
+with interpreted():
+    with interpreted():
+        inside = [outer.plus(10, 2)]
+    inside += [outer.plus(10, 2), "numba" in sys.modules, type(outer.plus).__name__]
+print(inside, outer.plus(10, 2), "numba" in sys.modules)
+"""
+    folder.mkdir()
+    for name, text in (("inner", INNER), ("outer", OUTER), ("program", program)):
+        (folder / f"{name}.py").write_text(text)
+    done = subprocess.run([sys.executable, folder / "program.py"], capture_output=True, text=True, check=True)
+    assert done.stdout == "[42, 42, False, 'Asleep'] 42 True\n"

@@ -2,6 +2,7 @@
 
     @kernel, @inline    at import     an Asleep stands in the function's place; Numba is not even imported
     one is called       the first     each Asleep of each module is replaced by what Numba makes of it: from then on they are not met
+    interpreted()       meanwhile     who is called while all are asleep runs as the Python that he is: for a few small calls
 
 A kernel here is a function over plain arrays and integers that cannot fail: whoever calls it has counted and allocated
 before. It is compiled at its first use and the machine code is cached beside the source, else in the user's cache directory (or
@@ -12,13 +13,15 @@ root-owned install, no home), each process compiles for itself.
 import os
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _asleep: "list[Asleep]" = []
+_dreaming = 0  # how many interpreted() there are around us
 
 
 class Asleep:
@@ -32,6 +35,8 @@ class Asleep:
     def __call__(self, *arguments: Any) -> Any:
         """Wake all there are, and call this one."""
         if self.awake is None:
+            if _dreaming:
+                return self.function(*arguments)
             _wake_all()
         assert self.awake is not None
         return self.awake(*arguments)
@@ -45,6 +50,17 @@ def kernel(function: F) -> F:
 def inline(function: F) -> F:
     """Compile `function` into each of its callers."""
     return cast("F", Asleep(function, {"inline": "always"}))
+
+
+@contextmanager
+def interpreted() -> Iterator[None]:
+    """Within it nobody is woken: to load Numba and what it has made takes longer than Python takes for thousands of steps."""
+    global _dreaming  # noqa: PLW0603
+    _dreaming += 1
+    try:
+        yield
+    finally:
+        _dreaming -= 1
 
 
 def _wake_all() -> None:

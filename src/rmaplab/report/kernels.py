@@ -12,19 +12,21 @@ from rmaplab.kernels.spec import KernelSpec
 from rmaplab.kernels.system import System, boot
 from rmaplab.lab.announcement.claims import CONFIGURATIONS, LINES
 from rmaplab.machine.hardware import Hardware
+from rmaplab.machine.jit import interpreted
 from rmaplab.machine.slab import SlabCache
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, Table, new_table
 
 
 def object_sizes(spec: KernelSpec) -> Iterator[Table]:
-    """Objects by configuration and by cache line, read off machines that were booted for it."""
+    """Objects by configuration and by cache line, read off machines that were booted for it: without Numba, for so little."""
     mine = [(paging, highpte) for paging, highpte in CONFIGURATIONS if paging in spec.architectures]
     names = [f"{paging}{' HIGHPTE' if highpte else ''}" for paging, highpte in mine]
     by_configuration = new_table(
         "object sizes by configuration, bytes (128-byte lines)", "object|" + "|".join(f">{name}" for name in names)
     )
-    systems = [boot(spec, ram="64M", paging=paging, highpte=highpte) for paging, highpte in mine]
+    with interpreted():
+        systems = [boot(spec, ram="64M", paging=paging, highpte=highpte) for paging, highpte in mine]
     sizes = [_sizes(system) for system in systems]
     for name in dict.fromkeys(name for found in sizes for name in found):
         by_configuration.add_row(name, *(f"{found[name]:,}" if name in found else DASH for found in sizes))
@@ -34,7 +36,8 @@ def object_sizes(spec: KernelSpec) -> Iterator[Table]:
         "cache|" + "|".join(f">{line} bytes" for line in LINES),
     )
     usual = spec.architectures[0]
-    caches = [boot(spec, ram="64M", paging=usual, l1_cache_bytes=line).machine.caches for line in LINES]
+    with interpreted():
+        caches = [boot(spec, ram="64M", paging=usual, l1_cache_bytes=line).machine.caches for line in LINES]
     for name in caches[0]:
         lines.add_row(name, *(_packing(found[name]) for found in caches))
     yield lines
