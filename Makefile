@@ -13,6 +13,7 @@ help:      ## this list
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m rmaplab.lab.compiling
 	@touch $@
 
 $(DEV): $(READY)
