@@ -21,7 +21,8 @@ from rmaplab.lab.conformance.shared_pressure_run import SharedPressureRun
 from rmaplab.objects.flags import MAP_PRIVATE, MAP_SHARED, PROT_READ
 from rmaplab.units import PAGE_SIZE
 
-PAGING, RAM, SEED = "x86-64", "64M", 1
+PAGING, RAM, SEED = "x86-64", "256M", 1
+GATHERED = 12_000 * PAGE_SIZE  # more than unmapping collects before it frees, on any kernel
 KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1+anonmm", "2.6.5-rc1-aa1", "2.6.5-rc1+00100", "2.6.7", "6.18")
 """No other one has loops that none of these has."""
 CALLS = {HolesRun: 80, PressureRun: 30, SharedPressureRun: 50}
@@ -49,7 +50,8 @@ def everyday(kernel: str) -> None:
     """What programs do in stretches of many pages, which random calls seldom have: memory and a file touched, forked, copied, moved, protected, unmapped."""
     system = boot(kernel, ram=RAM, paging=PAGING)
     parent = system.spawn()
-    length = 1024 * PAGE_SIZE  # more than a gather has room for
+    parent.touch(parent.mmap(GATHERED), GATHERED, write=True)
+    length = 64 * PAGE_SIZE
     memory = parent.mmap(length)
     parent.touch(memory, length)
     parent.touch(memory, length // 2, write=True)
