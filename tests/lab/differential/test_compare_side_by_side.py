@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -218,6 +219,16 @@ def test_nobody_is_beside_who_is_alone() -> None:
         one.join(20)
     assert [one.exitcode for one in others] == [0] * 4
     assert (wrong.value, inside[0], inside[1]) == (0, 0, 0)
+
+
+def test_who_is_to_end_waits_for_nobody() -> None:
+    """Not for a place that the dead have kept."""
+    gate = SharedGate(FORK, 2)
+    dead = copy(gate)
+    dead.enter(alone=True)
+    gate.ending = [signal.SIGTERM]
+    with pytest.raises(SystemExit):
+        gate.enter(alone=False)
 
 
 def test_coverage_adds_up() -> None:

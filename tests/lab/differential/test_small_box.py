@@ -54,7 +54,7 @@ def test_the_same_comes_out(monkeypatch: pytest.MonkeyPatch, kernel: str, habit:
 
 
 @pytest.mark.parametrize(
-    "line", ["mmap w+0 16000 rw POPULATE", "mmap w+0 13000 rw POPULATE", "memfd f0\nA: fallocate f0 0 16000"]
+    "line", ["mmap w+0 16000 rw POPULATE", "mmap w+0 7560 rw POPULATE", "memfd f0\nA: fallocate f0 0 16000"]
 )
 def test_what_needs_a_large_one_gets_it(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     """Whether memory ran out, or only nearly: nobody hears of the small one."""

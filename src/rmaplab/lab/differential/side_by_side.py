@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,6 +45,8 @@ class SharedGate:
         self._turn, self._places, self._nr = fork.Lock(), fork.Semaphore(nr), nr
         self._wanted = fork.Value("i", 0, lock=False)
         self._mine = 0
+        self.ending: list[int] = []
+        """Signals that have told this process to end: it does not wait any longer then."""
 
     @property
     def holds_back(self) -> bool:
@@ -51,9 +54,10 @@ class SharedGate:
         return bool(self._wanted.value)
 
     def enter(self, *, alone: bool) -> None:
-        """One after the other: while somebody waits for all places nobody else comes in."""
+        """One after the other: while somebody waits for all places nobody else comes in. Raises SystemExit: we are to end."""
         for _ in self.entering(alone=alone):
-            pass
+            if self.ending:
+                sys.exit()
 
     def entering(self, *, alone: bool) -> Iterator[None]:
         """The same, for who has something else to do meanwhile: ends when he is in."""
@@ -170,7 +174,7 @@ def _work(
     job: int,
 ) -> None:
     """A job: say what came of each of these scripts, or what went wrong."""
-    ending = _begin()
+    ending = gate.ending = _begin()
     for connection in not_ours:
         connection.close()
     try:
