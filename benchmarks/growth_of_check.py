@@ -20,6 +20,8 @@ from rmaplab.units import PAGE_SIZE
 KERNELS = ("2.4.21", "2.6.2", "2.6.5-rc1-aa1", "2.6.7", "6.18")
 SHAPES = {"small": (16, 4), "shared": (1024, 4), "own": (16, 16)}
 """Pages of the parent, and how many of them a child has written."""
+NAMED = {(kernel, "own") for kernel in ("2.4.21", "2.6.5-rc1-aa1", "2.6.7")}
+WHY = "[1] a walk from a page that one process alone has goes over all of them: 2.4's address spaces, an anon_vma's list. It is made once for each process, and that is what is checked."
 RAM, FEW, MANY, BOUND = "64G", 100, 1000, 5.0
 
 
@@ -41,7 +43,7 @@ class Grown(NamedTuple):
         """For the table."""
         seconds = [f"{statistics.median(times):.2f} s" for times in (self.few, self.many)]
         entries = [f"{nr:,}" for nr in self.entries]
-        met = "ok" if self.ratio <= BOUND else "not met"
+        met = "ok" if self.ratio <= BOUND else "[1]" if (self.kernel, self.shape) in NAMED else "not met"
         return [self.kernel, self.shape, *entries, *seconds, f"{self.ratio:.1f}", f"{BOUND:g}", met]
 
 
@@ -87,6 +89,8 @@ def table_of(rows: Sequence[Grown]) -> Table:
     table = new_table(head, f"kernel|pages|>entries, {FEW}|>entries, {MANY:,}|>{FEW}|>{MANY:,}|>ratio|>may be|")
     for row in rows:
         table.add_row(*row.row())
+        if "[1]" in row.row():
+            table.caption = WHY
     return table
 
 
