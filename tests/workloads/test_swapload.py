@@ -36,7 +36,9 @@ def test_as_many_different_pages_as_were_asked_for(nr: int, forks: bool, monkeyp
     system = boot("2.6.2", ram="64M", paging="i386", boot_use="8M")
     workload = Swapload(nr * PAGE_SIZE, 1, forks=forks)
     used: list[int] = []
-    monkeypatch.setattr(Task, "wait", lambda task: task.children.pop())  # and nobody has ended
+    monkeypatch.setattr(
+        Task, "wait", lambda task: task.children.remove(next(iter(task.children)))
+    )  # and nobody has ended
     monkeypatch.setattr(Task, "exit", lambda task, _: used.append(int((task.kernel.machine.frames.mapcount > 0).sum())))
     workload.run(system)
     assert nr <= used[-1] <= nr * (1 + forks / 64)  # writes at random copy some more
@@ -77,7 +79,7 @@ def test_a_quarter_lies_in_files(forks: bool, monkeypatch: pytest.MonkeyPatch) -
     nr = 2000
     workload = Swapload(nr * PAGE_SIZE, 1, forks=forks, files=True)
     each = nr // 4 // 5
-    monkeypatch.setattr(Task, "wait", lambda task: task.children.pop())
+    monkeypatch.setattr(Task, "wait", lambda task: task.children.remove(next(iter(task.children))))
     monkeypatch.setattr(Task, "exit", lambda _, __: None)  # so that all is still there
     workload.run(system)
     frames = system.machine.frames

@@ -27,7 +27,7 @@ class PriceList:
     ns: Mapping[str, int]
 
 
-Snapshot = tuple[Counter[str], int, int, int, int]
+Snapshot = tuple[Counter[str], Counter[str], int, int, int, int]
 
 
 class Ledger:
@@ -66,10 +66,10 @@ class Ledger:
 
     def snapshot(self) -> Snapshot:
         """What restore() needs."""
-        return self.counts.copy(), self.pending_ns, self.visits, self.in_vain, self.searched
+        return self.counts, self.counts.copy(), self.pending_ns, self.visits, self.in_vain, self.searched
 
     def restore(self, snapshot: Snapshot) -> None:
         """Forget what has happened since the snapshot: looking at a machine must not change its story."""
-        counts, self.pending_ns, self.visits, self.in_vain, self.searched = snapshot
+        self.counts, counts, self.pending_ns, self.visits, self.in_vain, self.searched = snapshot
         self.counts.clear()  # whoever has it keeps it
         self.counts.update(counts)
