@@ -309,6 +309,62 @@ def test_where_nobody_can_listen() -> None:
             system.gdb(**words)
 
 
+def test_what_programs_write_is_not_obeyed() -> None:
+    """Bytes of a page, where they are shown."""
+
+    def talk(gdb: Client) -> None:
+        gdb.ask(b"?")
+        gdb.monitor("break munmap")
+        gdb.ask(b"c")
+        told = gdb.monitor("rmap 40000000")
+        assert "31m" in told
+        assert not set(told) & set("\x1b\x07")
+        gdb.ask(b"D")
+
+    system = rmaplab.boot("2.6.7", **SMALL)
+
+    def program(task: Task) -> None:
+        address = task.mmap("4K", address=0x4000_0000)
+        task.write(address, b"\x1b[31m\x07")
+        task.munmap(address, "4K")
+
+    system.spawn(program)
+    session = beside(system, client := Client(talk))
+    system.run()
+    session.end(0)
+    client.join()
+
+
+def test_who_is_no_gdb_does_not_start_the_run() -> None:
+    """A browser, somebody who says nothing: the run waits on, until one has come."""
+    strangers = list[bytes]()
+
+    def talk(gdb: Client) -> None:
+        assert gdb.ask(b"?").startswith(b"T05")
+        assert gdb.ask(b"c") == b"W00"
+
+    client = Client(talk)
+
+    def tell(line: str) -> None:
+        client.lines.append(line)
+        port = session.port
+        if len(strangers) < 3:
+            strangers.append((b"GET / HTTP/1.1\r\n\r\n", b"", random.Random(1).randbytes(3000))[len(strangers)])
+            with socket.create_connection(("127.0.0.1", port)) as stranger:
+                stranger.sendall(strangers[-1].replace(b"$", b""))
+        elif len(strangers) == 3:
+            strangers.append(b"")
+            client.tell(f"target remote 127.0.0.1:{port}")
+
+    system = rmaplab.boot("2.6.7", **SMALL)
+    system.spawn(family)
+    session = Session(system, "family", port=0, tell=tell)
+    system.run()
+    session.end(0)
+    client.join()
+    assert client.lines[1:4] == ["that was no gdb"] * 3
+
+
 def test_one_debugger_at_a_time() -> None:
     """Two would take each other's breakpoints away; when one has ended another may begin."""
     system = rmaplab.boot("2.6.7", **SMALL)

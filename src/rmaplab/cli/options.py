@@ -51,7 +51,7 @@ gdb_option = click.option(
     flag_value=GDB_PORT,
     metavar="[PORT]",
     callback=_gdb,
-    help=f"Wait for gdb (target remote :PORT), on 127.0.0.1 unless HOST:PORT says otherwise; 0: any.  [{GDB_PORT} if none is said]",
+    help=f"Wait for gdb (target remote :PORT), on 127.0.0.1 unless HOST:PORT says otherwise; 0: any. Before a PROGRAM write --.  [{GDB_PORT} if none is said]",
 )
 _OUTPUT = (form_option, click.option("--output", "path", **FILE, help="Write to a file instead of the terminal."))
 _TABLES = (

@@ -7,6 +7,7 @@ monitor break [FUNCTION] | delete FUNCTION | step
 """
 
 import os
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -126,7 +127,7 @@ class Monitor:
         session = self._session
         if name is None:
             set_ = f"stops at: {', '.join(session.verbs)}\n" if session.verbs else ""
-            return f"{set_}functions: {', '.join(VERBS)}\n"
+            return set_ + textwrap.fill(f"functions: {', '.join(VERBS)}", 100) + "\n"
         session.add_verb(name)
         return f"stops at {name}\n"
 
@@ -148,7 +149,12 @@ def _number(text: str, what: str, base: int) -> int:
     try:
         number = int(digits, 16 if text.lower().startswith("0x") else base)
     except ValueError:
-        raise UsageError(f"{printable(text)}: give {what}{', in hexadecimal' if base == 16 else ''}") from None
+        then = (
+            ', in hexadecimal; what gdb is to work out goes through eval: eval "monitor rmap %p", $sp'
+            if base == 16
+            else ""
+        )
+        raise UsageError(f"{printable(text)}: give {what}{then}") from None
     if not 0 <= number < 1 << 64 or not digits.isalnum():
         raise UsageError(f"{printable(text)}: give {what}")
     return number

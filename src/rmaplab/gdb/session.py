@@ -95,7 +95,7 @@ class Session:
         """Who is to stop at the next point; -1: anybody."""
         self._wire: GdbWire | None = None
         self._stub: Stub | None = None
-        self._stands = False
+        self._stands = self._has_spoken = False
         self._waited_for = False
         """gdb waits for the news of a stop."""
         self.verbs: dict[str, Callable[[Mapping[str, Any]], None]] = {}
@@ -127,7 +127,8 @@ class Session:
             raise _cannot_listen(host, self.port, failure) from None
         self._tell(f"waits for gdb: target remote {f'[{host}]' if ':' in host else host}:{self.port}")
         self._poll_later()
-        self._accept()
+        while not self._has_spoken:  # whoever comes and says nothing that gdb would say was none
+            self._accept()
 
     def end(self, status: int = 0) -> None:
         """The run has ended, with this exit status: gdb is told, and nobody listens any more. Nothing happens the second time."""
@@ -146,7 +147,7 @@ class Session:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._wire = GdbWire(connection)
         self._stub = Stub(self, Monitor(self))
-        self._waited_for = False
+        self._waited_for = self._has_spoken = False
         self.system.before_engine, self.system.beside_host = self._before, self._wait_for_host
         self.halt(self.tasks.current())
 
@@ -214,7 +215,7 @@ class Session:
 
     def _is_gone(self) -> None:
         self._leave()
-        self._tell("gdb has gone: the run goes on without it")
+        self._tell("gdb has gone: the run goes on without it" if self._has_spoken else "that was no gdb")
 
     # -- what makes it stop ----------------------------------------------------------------------------------------------
 
@@ -320,6 +321,7 @@ class Session:
             packet = wire.receive()
             if packet == INTERRUPT:
                 continue
+            self._has_spoken = True
             answer = stub.answer(packet)
             if isinstance(answer, Resumed):
                 return answer

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from rmaplab.cpu.pending import SignalInfo
 from rmaplab.mm.kernel import Kernel
 from rmaplab.objects.mm_types import AddressSpace, MmStruct, VmArea
 from rmaplab.objects.task import TaskStruct
 
-ADDRESSES = ("start", "end", "address", "length", "old", "new", "floor", "ceiling", "prot", "flags")
+ADDRESSES = ("start", "end", "address", "length", "old", "new", "floor", "ceiling", "prot", "flags", "entry")
 MOST = 6
 
 
@@ -35,6 +36,10 @@ def _word(name: str, value: Any) -> str | None:
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iu":
         shown = " ".join(str(each) for each in value[:MOST].tolist())
         return f"[{shown}{f' ... {value.size} in all' if value.size > MOST else ''}]"
+    if isinstance(there := getattr(value, "there", None), int | np.integer):
+        return f"from {int(there):x}"
+    if isinstance(value, SignalInfo):
+        return f"signal {value.number}, code {value.code}, address {value.address:x}"
     if not isinstance(value, Kernel) and isinstance(pfn := getattr(value, "pfn", None), int | np.integer):
         return f"of page {int(pfn)}"
     return None

@@ -154,6 +154,7 @@ class KernelDetails(Report[FigureRow]):
             f"Linux {spec.name}, {spec.released}: {spec.about}",
             "made of|_by|_what it does|_here",
             caption=f"uname -r says {spec.release}",
+            leave_out="by|what it does",
         )
         if spec.base:
             made_of.add_row(spec.base, "-aa" if "-aa" in spec.base else "mainline", "the base", "")

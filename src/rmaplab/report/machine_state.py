@@ -46,7 +46,7 @@ def show_vmas(mm: MmStruct | None) -> str:
     if mm is None:
         return "no address space\n"
     lines = [repr(vma).rsplit(" of ", 1)[0].strip("<>") for vma in mm.vmas]
-    return "\n".join([*lines, f"{len(lines)} VMAs, {mm.rss:,} pages there", ""])
+    return "\n".join([*lines, f"VMAs: {len(lines)}, pages there: {mm.rss:,}", ""])
 
 
 def show_rmap(k: Kernel, mm: MmStruct | None, address: int) -> str:
@@ -89,7 +89,9 @@ def _owner(k: Kernel, pfn: int) -> str:
     if not mapping:
         return "none"
     file = k.rmap.file_of(pfn)
-    return f"page {index} of a file" if file is not None else f"{k.design.name} {mapping:x}, index {index:x}"
+    return (
+        f"page {index} of a file" if file is not None else f"{mapping:x}, an object of {k.design.name}; index {index:x}"
+    )
 
 
 def _what_else(k: Kernel, entry: int) -> str:

@@ -14,6 +14,7 @@ At most 80 columns with its margin, whatever the format of page tables. Entries 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rmaplab.harmless import printable
 from rmaplab.machine.entries import ACCESSED, DIRTY, PRESENT, RW, USER
 from rmaplab.machine.frames import ZERO_PFN
 from rmaplab.machine.pagetable import lookup
@@ -122,7 +123,7 @@ def _frame(k: Kernel, page: Page) -> list[str]:
     """Number and contents; the count and where it comes from."""
     if page.pfn == ZERO_PFN:
         return [f"frame {page.pfn}  the zero page", f"count {page.references}: reserved, it stays"]
-    text = bytes(k.machine.ram.bytes[page.pfn, :16]).split(b"\0")[0].decode("ascii", "replace")
+    text = printable(bytes(k.machine.ram.bytes[page.pfn, :16]).split(b"\0")[0].decode("ascii", "replace"))
     parts = [f"{page.nr_entries} {'entry' if page.nr_entries == 1 else 'entries'}"] if page.nr_entries else []
     parts += [f"{page.nr_pagevec} pagevec"] if page.nr_pagevec else []
     others = page.references - page.nr_entries - page.nr_pagevec
