@@ -19,6 +19,16 @@ HOST = ("host/", "cli/test_live", "cli/test_who", "cli/test_check", "cli/test_ma
         "lab/census/test_census", "calls/test_table", "benchmarks/test_against")  # fmt: skip
 
 
+def needed(program: str) -> str:
+    """Where a program is. Skips where there is none."""
+    found = shutil.which(program)
+    if found is None:
+        if REQUIRE_ALL:
+            raise RuntimeError(f"no {program} is installed")
+        pytest.skip(f"no {program}")
+    return found
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What asks the real kernel is not disturbed by tests beside it."""
     here = Path(__file__).parent
@@ -73,9 +83,4 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Forks:
 @pytest.fixture(scope="session")
 def strace() -> str:
     """The program. Skips where there is none."""
-    found = shutil.which("strace")
-    if found is None:
-        if REQUIRE_ALL:
-            raise RuntimeError("no strace is installed")
-        pytest.skip("no strace")
-    return found
+    return needed("strace")

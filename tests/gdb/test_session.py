@@ -46,7 +46,7 @@ def run(client: Client, kernel: str = "2.6.5-rc1-aa1", **options: Any) -> tuple[
         system.run()
     finally:
         session.end(7)
-        client.join()
+        client.join()  # raises what it has met
     return system, session
 
 

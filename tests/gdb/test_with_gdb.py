@@ -282,11 +282,12 @@ def test_what_is_stepped_is_not_changed(last: str) -> None:
             gdb.ask(b"D")
 
     program = compiled(SOURCE, "-g", name="debugged64")
-    sessions = list[Session]()
+    sessions, client = list[Session](), Client(talk)
     done, printed = ran(
-        "2.6.5-rc1-aa1", program, watch=lambda system, _: sessions.append(beside(system, Client(talk), "task"))
+        "2.6.5-rc1-aa1", program, watch=lambda system, _: sessions.append(beside(system, client, "task"))
     )
     sessions[0].end(0)
+    client.join()
     alone, before = ran("2.6.5-rc1-aa1", program)
     assert printed == before == b"10 104 1.5\n"
     assert done.ledger | {"disk_request": 0} == alone.ledger | {"disk_request": 0}  # requests meet when time is short
@@ -326,13 +327,15 @@ def test_random_words_to_a_program(kernel: str, bits: int, paging: str, seed: in
         gdb.send(b"k")
 
     program = compiled(SOURCE, f"-m{bits}", "-g", name=f"debugged{bits}")
-    sessions = list[Session]()
+    sessions, client = list[Session](), Client(talk)
     done, _ = ran(
         kernel,
         program,
         paging=paging,
         bounds=Bounds(blocks=3_000_000, simulated_s=100),
-        watch=lambda system, _: sessions.append(beside(system, Client(talk))),
+        watch=lambda system, _: sessions.append(beside(system, client)),
     )
     sessions[0].end(done.status or 0)
+    client.join()
+    assert probes.nr_probed() == 0
     assert done.outcome

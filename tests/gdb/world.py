@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import needed
 
 from rmaplab.gdb.packets import checksum
 from rmaplab.gdb.session import Session
@@ -23,21 +22,11 @@ PATIENCE_S = 60
 QUIET = ("set pagination off", "set confirm off", "set sysroot /", "set width 0", "set remotetimeout 60")
 
 
-def find_gdb() -> str:
-    """The program. Skips where there is none."""
-    found = shutil.which("gdb")
-    if found is None:
-        if REQUIRE_ALL:
-            raise AssertionError("no gdb is installed")
-        pytest.skip("no gdb")
-    return found
-
-
 class Gdb:
     """Debian's gdb in batch mode, which is started when the run says where it listens."""
 
     def __init__(self, *commands: str, program: str = "") -> None:
-        self._gdb, self._commands, self._program = find_gdb(), commands, program
+        self._gdb, self._commands, self._program = needed("gdb"), commands, program
         self._folder = TemporaryDirectory()
         self._process: subprocess.Popen[str] | None = None
         self.lines: list[str] = []
@@ -103,6 +92,7 @@ class Client:
         """Its talk is over. Raises what that has raised."""
         assert self._thread is not None, "nobody has listened"
         self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive(), "it still talks"
         if self._failure:
             raise self._failure[0]
 
@@ -111,8 +101,9 @@ class Client:
         self.raw(b"$" + data + b"#%02x" % checksum(data))
 
     def raw(self, data: bytes) -> None:
-        """Whatever it is."""
-        self.socket.sendall(data)
+        """Whatever it is; nothing where the other end has gone."""
+        with suppress(ConnectionError):
+            self.socket.sendall(data)
 
     def receive(self) -> bytes:
         """The next packet that is no text for the console; b"" at the end."""
@@ -125,7 +116,9 @@ class Client:
                     self.console += bytes.fromhex(match[1][1:].decode()).decode()
                     continue
                 return match[1]
-            more = self.socket.recv(65536)
+            more = b""
+            with suppress(ConnectionError):
+                more = self.socket.recv(65536)
             if not more:
                 return b""
             self._got += more

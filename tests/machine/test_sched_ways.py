@@ -7,7 +7,6 @@ by the hub  task 7 ---> hub ---> task 9                     task 7 ---> hub --->
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from rmaplab.lab.costs.mixes import run_mix
 from rmaplab.machine import machine as machine_module
 from rmaplab.machine.runqueue import SchedEntity
 from rmaplab.machine.sched import Scheduler
+from rmaplab.machine.timer import nothing
 from rmaplab.workloads.kbuild import Kbuild
 
 CPUS = (1, 2, 3, 16)
@@ -36,24 +36,8 @@ class ByTheHub(Scheduler):
         self._hub.switch()
 
     def _pass(self, entity: SchedEntity, ns: int, *, user: bool) -> None:
-        cpu = entity.cpu
-        if cpu is not None and cpu.siblings:
-            super()._pass(entity, ns, user=user)
-            return
-        began = self.now_ns
-        self._sequence = entity.sequence = self._sequence + 1
-        heapq.heappush(self._events, (began + ns, 0, entity.sequence, entity))
-        self._give_way(entity, user=user)
-        took = self.now_ns - began
-        if user:
-            self.user_ns += took
-            entity.user_ns += took
-        else:
-            self.system_ns += took
-            entity.system_ns += took
-        if self.observer is not None:
-            self.observer.work(entity, began, self.now_ns, user=user)
-        self._use_slice(entity, took)
+        self.at(self.now_ns, nothing, watches=True)  # somebody is always due earlier
+        super()._pass(entity, ns, user=user)
 
 
 def told(box: Box, kernel: str) -> str:
