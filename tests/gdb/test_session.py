@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import re
 import socket
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -376,6 +378,33 @@ def test_one_debugger_at_a_time() -> None:
     again = system.gdb(port)
     assert again.port == port
     again.end()
+
+
+def test_who_watches_goes_on_watching() -> None:
+    """A listener of System.watch hears every point, also while gdb listens, and after."""
+
+    def heard(talk: Callable[[Client], None] | None) -> Counter[str]:
+        names = Counter[str]()
+        system = rmaplab.boot("2.6.7", **SMALL)
+        system.watch(lambda point: names.update([point.name]))
+        system.spawn(family)
+        session = None if talk is None else beside(system, client := Client(talk))
+        system.run()
+        if session is not None:
+            session.end()
+            client.join()
+        assert system.machine.watched
+        return names
+
+    def talk(gdb: Client) -> None:
+        gdb.ask(b"?")
+        gdb.monitor("break try_to_unmap")
+        for _ in range(3):
+            gdb.monitor("step")
+            assert gdb.ask(b"c").startswith(b"T05")
+        gdb.ask(b"D")
+
+    assert heard(talk) == heard(None) != Counter()
 
 
 def test_two_systems_in_a_process() -> None:

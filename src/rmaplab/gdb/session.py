@@ -34,7 +34,7 @@ from rmaplab.gdb.verbs import Verb, find_verb
 from rmaplab.gdb.words import in_words
 from rmaplab.harmless import printable
 from rmaplab.kernels.system import System
-from rmaplab.machine.locks import Point
+from rmaplab.machine.locks import Listener, Point
 from rmaplab.mm.kernel import Kernel
 from rmaplab.units import PAGE_SIZE
 
@@ -93,6 +93,8 @@ class Session:
         """Whose step has ended in the kernel."""
         self._wants_point: int | None = None
         """Who is to stop at the next point; -1: anybody."""
+        self._other: Listener | None = None
+        """Who listens to points beside us (System.watch)."""
         self._wire: GdbWire | None = None
         self._stub: Stub | None = None
         self._stands = self._has_spoken = False
@@ -262,6 +264,8 @@ class Session:
         self.halt(number, in_kernel=True)
 
     def _at_point(self, point: Point) -> None:
+        if self._other is not None:
+            self._other(point)
         entity = self.system.machine.sched.running()
         if entity is None or self._stands:
             return
@@ -273,11 +277,16 @@ class Session:
             self.halt(number, in_kernel=True)
 
     def _listen_to_points(self) -> None:
-        """Only while somebody wants it: then work goes page by page, and every lock is really taken."""
+        """Only while somebody wants it: then work goes page by page, and every lock is really taken. Who has listened before is told, too, and listens again afterwards."""
         wanted = self._wants_point is not None or any(find_verb(name).by_page for name in self.verbs)
-        machine = self.system.machine
-        if wanted != machine.watched:
-            machine.watch(self._at_point if wanted else None)
+        machine, mine = self.system.machine, self._at_point
+        listens = machine.locks.listener == mine
+        if wanted and not listens:
+            self._other = machine.locks.listener
+            machine.watch(mine)
+        elif listens and not wanted:
+            machine.watch(self._other)
+            self._other = None
 
     def _who(self, number: int) -> str:
         entity = self.tasks.all().get(number)
