@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 import numpy as np
 
 from rmaplab.cache.area_store import AreaStore
-from rmaplab.cache.loop_keys import SECTOR, LoopForm
+from rmaplab.cache.loop_keys import OPERATION, SECTOR, LoopForm
 from rmaplab.cache.twofish import BLOCK, Twofish
 from rmaplab.errors import DiskError
 from rmaplab.machine.arrays import I64, U8, U64
@@ -34,8 +34,6 @@ from rmaplab.units import PAGE_SIZE
 SECTORS = PAGE_SIZE // SECTOR
 _WORDS = BLOCK // 8  # a block is so many words of 64 bits
 _BLOCKS = SECTOR // BLOCK
-OPERATION = "twofish_page"
-"""What the ledger counts: a page of 4096 bytes, encrypted or decrypted."""
 
 
 class LoopCipher:

@@ -22,6 +22,8 @@ from rmaplab.harmless import printable
 
 SECTOR = 512  # LOOP_IV_SECTOR_SIZE
 LO_KEY_SIZE = 32
+OPERATION = "twofish_page"
+"""What the ledger counts: a page of 4096 bytes, encrypted or decrypted (cryptoloop.py, which needs the cipher)."""
 _RIPEMD160_BYTES = 20
 
 

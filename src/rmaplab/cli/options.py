@@ -15,6 +15,8 @@ from rmaplab.harmless import printable
 
 LONGEST = 1e9  # seconds
 GDB_PORT = "1234"
+COULD_NOT_END = 125
+"""The exit status of a run that has not come to its end."""
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ the instruction is begun again. Each instruction that is stepped takes the time 
 
 from typing import Any, Protocol
 
-from rmaplab.cpu.engine import AccessKind, CpuEngine, MemoryAccess, Space, Trap
+from rmaplab.cpu.engine import AccessKind, CpuEngine, Space, Trap
 from rmaplab.gdb.memory import find_frame
 from rmaplab.gdb.stops import REASONS, SOFTWARE, Stops
 from rmaplab.gdb.tasks import Tasks
@@ -47,53 +47,11 @@ class Debugged:
     def __init__(self, session: Halting, inner: CpuEngine) -> None:
         self._session, self._inner = session, inner
         self.blocks = 0
-        self.accesses: list[MemoryAccess] = []
         self._stood_at: dict[int, int] = {}
 
-    @property
-    def number(self) -> int:
-        """As the engine's."""
-        return self._inner.number
-
-    @property
-    def arguments(self) -> tuple[int, ...]:
-        """As the engine's."""
-        return self._inner.arguments
-
-    @property
-    def address(self) -> int:
-        """As the engine's."""
-        return self._inner.address
-
-    @property
-    def access(self) -> AccessKind:
-        """As the engine's."""
-        return self._inner.access
-
-    @property
-    def vector(self) -> int:
-        """As the engine's."""
-        return self._inner.vector
-
-    def context(self, pc: int, sp: int) -> Any:
-        """As the engine's."""
-        return self._inner.context(pc, sp)
-
-    def flush(self) -> None:
-        """As the engine's."""
-        self._inner.flush()
-
-    def close(self) -> None:
-        """As the engine's."""
-        self._inner.close()
-
-    def set_stops(self, breakpoints: Any, watched: Any) -> None:
-        """As the engine's."""
-        self._inner.set_stops(breakpoints, watched)
-
-    def step(self, context: Any, space: Space, tsc: int = 0) -> Trap:
-        """As the engine's."""
-        return self._inner.step(context, space, tsc)
+    def __getattr__(self, name: str) -> Any:
+        """All else is the engine's own."""
+        return getattr(self._inner, name)
 
     def turn(self, context: Any, space: Space, blocks: int, tsc: int = 0) -> Trap:
         """As the engine's, with stops on the way."""
@@ -101,9 +59,8 @@ class Debugged:
         number, self.blocks = session.tasks.current(), 0
         session.has_sent = False
         session.enters_user_mode(number)
-        while (
-            self.blocks < blocks and not session.has_sent
-        ):  # a signal is the loop's to deliver, before anything else is run
+        # a signal that gdb has sent is the loop's to deliver, before anything else is run
+        while self.blocks < blocks and not session.has_sent:
             self._tell_engine()
             wants = session.steps.get(number)
             stands = context.pc in session.stops.breakpoints and self._stood_at.get(number) == context.pc

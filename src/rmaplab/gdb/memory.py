@@ -28,15 +28,14 @@ def find_frame(k: Kernel, mm: MmStruct | None, address: int) -> int:
 
 
 def read(k: Kernel, mm: MmStruct | None, address: int, length: int) -> bytes:
-    """Up to the first page that is not there, neither in a frame nor in a file. O(pages x VMAs)."""
+    """Up to the first page that is not there, neither in a frame nor in a file. O(pages log VMAs)."""
     parts, end = list[bytes](), address + length
     while address < end:
-        pfn = find_frame(k, mm, address)
-        page = k.machine.ram.bytes[pfn].tobytes() if pfn >= 0 else _in_file(k, mm, address)
-        if not page:
+        pfn, first = find_frame(k, mm, address), address & PAGE_SIZE - 1
+        wanted = slice(first, min(PAGE_SIZE, first + end - address))
+        part = k.machine.ram.bytes[pfn, wanted].tobytes() if pfn >= 0 else _in_file(k, mm, address)[wanted]
+        if not part:
             break
-        first = address & PAGE_SIZE - 1
-        part = page[first : first + end - address]
         parts.append(part)
         address += len(part)
     return b"".join(parts)
@@ -44,8 +43,10 @@ def read(k: Kernel, mm: MmStruct | None, address: int, length: int) -> bytes:
 
 def _in_file(k: Kernel, mm: MmStruct | None, address: int) -> bytes:
     """The page of a file that a first access would find there; empty: there is none, or what was there is elsewhere."""
-    vma = next((vma for vma in mm.vmas if vma.start <= address < vma.end), None) if mm is not None and mm.pgd else None
-    if mm is None or vma is None or vma.file is None or vma.flags & VM_NONLINEAR or not vma.flags & VM_EXEC:
+    vma = mm.find_vma(address) if mm is not None and mm.pgd else None
+    if mm is None or vma is None or vma.start > address or vma.file is None:
+        return b""
+    if vma.flags & VM_NONLINEAR or not vma.flags & VM_EXEC:
         return b""
     file, index = vma.file.mapping, vma.pgoff + (address - vma.start >> PAGE_SHIFT)
     if int(lookup(*k.machine.geometry, mm.pgd, address)[0]) or file.driver is not None or index >= file.nr_pages:

@@ -90,10 +90,10 @@ class Monitor:
     def _rmap(self, number: int, address: str) -> str:
         k = self._session.kernel
         with state.unnoticed(k):
-            return state.show_rmap(k, self._session.tasks.mm(number), self._address(address))
+            return state.show_rmap(k, self._session.tasks.mm(number), _number(address, "an address", 16))
 
     def _pte(self, number: int, address: str) -> str:
-        return state.show_pte(self._session.kernel, self._session.tasks.mm(number), self._address(address))
+        return state.show_pte(self._session.kernel, self._session.tasks.mm(number), _number(address, "an address", 16))
 
     def _page(self, _: int, pfn: str) -> str:
         k = self._session.kernel
@@ -138,10 +138,6 @@ class Monitor:
     def _step(self, _: int) -> str:
         self._session.wants_point()
         return "the next continue stops at the next point\n"
-
-    def _address(self, text: str) -> int:
-        """A number, or $pc and the like, which gdb does not work out for us."""
-        return _number(text, "an address", 16)
 
 
 def _number(text: str, what: str, base: int) -> int:

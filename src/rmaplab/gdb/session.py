@@ -21,6 +21,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from rmaplab.cpu.engine import CpuEngine
 from rmaplab.errors import KilledByDebugger, UsageError
 from rmaplab.gdb import probes
 from rmaplab.gdb.debugged import Debugged, Range
@@ -38,13 +39,10 @@ from rmaplab.machine.locks import Listener, Point
 from rmaplab.mm.kernel import Kernel
 from rmaplab.units import PAGE_SIZE
 
-PORT, LOOPBACK = 1234, "127.0.0.1"
-"""As qemu and gdbserver have it: nobody from elsewhere can come."""
 FIRST_NS, LEAST_NS, MOST_NS = 1_000_000, 100_000, 10**9
 OFTEN_S, SELDOM_S = 0.005, 0.05
 """Of the host's time: more often is in vain, and who has said Ctrl-C does not want to wait for longer."""
 SIGINT, SIGTRAP = 2, 5
-ONCE: Range = (0, 0)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -74,8 +72,8 @@ class Session:
         system: System,
         comm: str,
         *,
-        host: str = LOOPBACK,
-        port: int = PORT,
+        host: str = "127.0.0.1",
+        port: int,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.system, self.kernel = system, system.kernel
@@ -102,7 +100,7 @@ class Session:
         """gdb waits for the news of a stop."""
         self.verbs: dict[str, Callable[[Mapping[str, Any]], None]] = {}
         """Functions of the kernel with a probe, by the names that gdb has given."""
-        self._debugged: dict[int, Debugged] = {}
+        self._debugged: dict[CpuEngine, Debugged] = {}
         self.has_sent = False
         self.is_in_kernel = False
         """Of the stop that lasts."""
@@ -119,9 +117,8 @@ class Session:
         if self._listener.fileno() < 0:
             return
         host, current = self._listener.getsockname()[0], self.tasks.current()
-        find_frame(
-            self.kernel, self.tasks.mm(current), PAGE_SIZE
-        )  # what is compiled at first is compiled now: gdb waits two seconds for an answer
+        # what is compiled when it is first called is called now: gdb waits two seconds for an answer
+        find_frame(self.kernel, self.tasks.mm(current), PAGE_SIZE)
         self.tasks.read_all(current)
         try:
             self._listener.listen(1)
@@ -169,9 +166,11 @@ class Session:
         self.system.before_engine = self.system.beside_host = None
         self._listen_to_points()
 
-    def _before(self, engine: Any) -> Debugged:
-        """What stands before an engine while gdb is here."""
-        return self._debugged.setdefault(id(engine), Debugged(self, engine))
+    def _before(self, engine: CpuEngine) -> Debugged:
+        """What stands before an engine while gdb is here. Asked for at each turn."""
+        if engine not in self._debugged:
+            self._debugged[engine] = Debugged(self, engine)
+        return self._debugged[engine]
 
     def _poll(self) -> None:
         """Whether gdb has said anything meanwhile, or a new one has come."""

@@ -85,9 +85,7 @@ class Stub:
             return UNKNOWN
         try:
             return handler(packet[1:] if packet[:1] not in b"csCSqQv" else packet)
-        except _BadPacket:
-            return BAD_PACKET
-        except UsageError:
+        except (_BadPacket, UsageError):
             return BAD_PACKET
 
     # -- registers -------------------------------------------------------------------------------------------------------
@@ -161,9 +159,10 @@ class Stub:
         return int(kind), address, nr
 
     def _insert(self, text: bytes) -> bytes:
-        if self._session.kernel.machine.paging.task_size <= self._stop(text)[1]:
+        kind, address, nr = self._stop(text)
+        if address >= self._session.kernel.machine.paging.task_size:
             return BAD_MEMORY
-        self._session.stops.insert(*self._stop(text))
+        self._session.stops.insert(kind, address, nr)
         return OK
 
     def _remove(self, text: bytes) -> bytes:

@@ -50,23 +50,16 @@ class Tasks:
     def current(self) -> int:
         """Who is at work: whose greenlet this is, else who has a CPU, else who has called from outside, or any."""
         sched = self._system.machine.sched
-        entity = sched.running() or sched.current
+        entity = sched.current or sched.running()
         entity = entity or next((cpu.current for cpu in sched.cpus if cpu.current is not None), None)
-        there = self.all()
-        if entity is not None and (number := self.number_of(entity)) in there:
-            return number
-        driven = self._system.kernel.driven
-        if driven is not None and driven.pid in there:
-            return driven.pid
-        return next(iter(there), NOBODY)
-
-    def task(self, number: int) -> TaskStruct | None:
-        """With an address space; None: there is none of that number."""
-        return self._system.kernel.tasks.get(number)
+        for each in (entity, self._system.kernel.driven):
+            if each is not None and getattr(each, "exit_code", None) is None:
+                return self.number_of(each)
+        return next(iter(self.all()), NOBODY)
 
     def mm(self, number: int) -> MmStruct | None:
         """Its address space; None: it has none."""
-        task = self.task(number)
+        task = self._system.kernel.tasks.get(number)
         return None if task is None else task.mm
 
     def thread(self, number: int) -> Any:

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
 from rmaplab.kernels.system import System
 from rmaplab.lab.explain.picture import LEGEND, draw_page
 from rmaplab.machine import frames as frame_flags
@@ -190,7 +188,7 @@ def show_tasks(system: System, rows: Iterable[tuple[int, str, str]]) -> str:
         vmas, pages = (DASH, DASH) if mm is None else (f"{len(mm.vmas):,}", f"{mm.rss:,}")
         parent = f"{task.parent.pid}" if task.parent is not None else DASH
         times = (f"{ns / 10**9:.6f}" for ns in (task.user_ns, task.system_ns))
-        first = int(np.asarray(task.stack).reshape(-1)[0]) << PAGE_SHIFT if np.asarray(task.stack).size else 0
+        first = int(task.stack[0]) << PAGE_SHIFT
         table.add_row(f"{number}", name, state, parent, vmas, pages, *times, f"{first:x}-{first + size:x}")
     return plain(table)
 

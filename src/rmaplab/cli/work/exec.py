@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 
 import click
 
-from rmaplab.cli.options import Output
+from rmaplab.cli.options import COULD_NOT_END, Output
 from rmaplab.cli.work.gdb import Debugging
 from rmaplab.cpu.start import NOT_SHOWN
 from rmaplab.cpu.userland import Bounds, Userland
@@ -36,7 +36,6 @@ PASSED_ON = ("TERM", "COLUMNS", "LINES")
 QUIET = ("SIGINT", "SIGPIPE", "SIGTERM")
 """Ends that a shell does not speak of."""
 PATIENCE_S = 1
-COULD_NOT_END = 125
 
 
 class TypedBounds(NamedTuple):

@@ -5,9 +5,6 @@ from __future__ import annotations
 from rmaplab.gdb.session import Session
 from rmaplab.kernels.system import System
 
-KILLED = 125
-"""The exit status of a run that gdb has ended."""
-
 
 class Debugging:
     """One run. `where` is where to listen, None: nowhere; `comm` is what tasks are called that have no name of their own."""

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import click
 
-from rmaplab.cli.options import Output
+from rmaplab.cli.options import COULD_NOT_END, Output
 from rmaplab.cli.work.box import with_paging
-from rmaplab.cli.work.gdb import KILLED, Debugging
+from rmaplab.cli.work.gdb import Debugging
 from rmaplab.cli.work.mix import Typed, maker, seed_of
 from rmaplab.errors import KilledByDebugger
 from rmaplab.kernels.box import Box
@@ -44,7 +44,7 @@ def run(kernel: str, level: int, box: Box, out: Output, looked: LookedAt = NOT_L
         debugging.end(0)
         emit(OneRun(runs, the_box), *out)
         return 0
-    return KILLED
+    return COULD_NOT_END
 
 
 def run_one(
@@ -59,7 +59,7 @@ def run_one(
         debugging.end(status)
         emit(MixRun([row]), *out)
         return status
-    return KILLED
+    return COULD_NOT_END
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rmaplab.cache.area_store import AreaStore
+from rmaplab.cache.loop_keys import OPERATION
 from rmaplab.errors import UsageError
 from rmaplab.kernels.box import Box
 from rmaplab.kernels.swap_space import behind, parse_swap
@@ -23,7 +24,6 @@ from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 from rmaplab.workloads.swapload import PROCESSES, Swapload, legible, usual_load
 
 MOST_TABLES = 1024
-CIPHERED = "twofish_page"
 AT_ONCE = 4096  # pages of an area that are looked at
 
 
@@ -128,7 +128,7 @@ def run_swapload(
         burst_tables=burst_tables,
         file_bytes=workload.file_pages * (PROCESSES + 1) << PAGE_SHIFT,
         crypt=", ".join(forms) or None,
-        crypt_s=columns["ledger"].get(CIPHERED, 0) * prices.get(CIPHERED, 0) / NS,
+        crypt_s=columns["ledger"].get(OPERATION, 0) * prices.get(OPERATION, 0) / NS,
         legible_pages=sum(starmap(_legible, areas)) if looks else None,
         **columns,
     )
