@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rmaplab.calls.table import CALLS
 from rmaplab.errors import KernelBug
 from rmaplab.host.agent import Agent
 from rmaplab.host.asked import HostTrouble
@@ -21,7 +22,7 @@ from rmaplab.lab.differential import one_by_one
 from rmaplab.lab.differential.campaign import Campaign, campaign
 from rmaplab.lab.differential.compare import Coverage, compare
 from rmaplab.lab.differential.obey import obey
-from rmaplab.lab.differential.one_by_one import must_be_alone
+from rmaplab.lab.differential.one_by_one import Scripts, compared, must_be_alone
 from rmaplab.lab.differential.side_by_side import SharedGate
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
 from rmaplab.workloads.script import Script, parse
@@ -229,6 +230,49 @@ def test_who_is_to_end_waits_for_nobody() -> None:
     gate.ending = [signal.SIGTERM]
     with pytest.raises(SystemExit):
         gate.enter(alone=False)
+
+
+class Heard:
+    """A gate that is always open: who came in and how, and what he has given to his agent there."""
+
+    holds_back = False
+
+    def __init__(self) -> None:
+        self.visits: list[tuple[bool, list[Script]]] = []
+        self.inside = False
+
+    def enter(self, *, alone: bool) -> None:
+        assert not self.inside
+        self.inside = True
+        self.visits.append((alone, []))
+
+    def leave(self) -> None:
+        self.inside = False
+
+
+@needs_agent
+@pytest.mark.parametrize("habit", ["steps", "all"])
+def test_who_was_alone_lets_the_others_in_after_that_script(
+    agent: Agent, habit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scripts 3, 4 and 8 of twelve need it: no other is given to the agent meanwhile, and those between them go in together."""
+    scripts, gate = Scripts("6.18", 12, 5, habit, frozenset(CALLS) - agent.missing.keys()), Heard()
+    made = [scripts.make(number) for number in range(12)]
+    want = {str(made[number]) for number in (3, 4, 8)}
+    monkeypatch.setattr(one_by_one, "must_be_alone", lambda script, _: str(script) in want)
+    submit = agent.submit
+
+    def submitting(script: Script) -> None:
+        assert gate.inside
+        gate.visits[-1][1].append(script)
+        submit(script)
+
+    monkeypatch.setattr(agent, "submit", submitting)
+    assert [one.number for one in compared(agent, scripts, range(12), gate) if not one.differs] == list(range(12))
+    assert not gate.inside
+    together = [(alone, [str(script) for script in given]) for alone, given in gate.visits]
+    spans = ((False, 0, 3), (True, 3, 4), (True, 4, 5), (False, 5, 8), (True, 8, 9), (False, 9, 12))
+    assert together == [(alone, [str(one) for one in made[first:end]]) for alone, first, end in spans]
 
 
 def test_coverage_adds_up() -> None:

@@ -78,9 +78,11 @@ def compared(agent: Agent, scripts: Scripts, numbers: range, gate: Gate) -> Iter
     """
     around, graph = agent.circumstances, not agent.no_graph
     waiting: deque[tuple[int, Script]] = deque()
-    at, upcoming = 0, None
+    at, upcoming, alone = 0, None, False
     while at < len(numbers) or waiting:
         while at < len(numbers) and len(waiting) < AHEAD:
+            if waiting and alone:  # who stays alone for longer than that script holds all others up
+                break
             upcoming = upcoming or scripts.make(numbers[at])
             alone = must_be_alone(upcoming, around)
             if waiting and (
