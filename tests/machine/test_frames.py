@@ -12,7 +12,7 @@ import pytest
 
 import rmaplab
 from rmaplab.machine.allocator import Gfp
-from rmaplab.machine.frames import PG_ANON, PG_DIRTY
+from rmaplab.machine.frames import PG_ANON, PG_DIRTY, zone_of_all
 
 
 def boot() -> tuple[rmaplab.System, int]:
@@ -43,3 +43,22 @@ def test_a_page_that_somebody_has_is_not_freed(mapcount: int, mapping: int) -> N
     frames.mapcount[page], frames.mapping[page] = mapcount, mapping
     with pytest.raises(rmaplab.KernelBug, match=f"bad_page: page {page} is freed with mapcount {mapcount}"):
         free(system, page)
+
+
+@pytest.mark.parametrize(
+    ("pfns", "zone"),
+    [
+        ([0], 0),
+        ([15, 0], 0),
+        ([16], 1),
+        ([99, 16, 50], 1),
+        ([100], 2),
+        ([15, 16], -1),
+        ([16, 15], -1),
+        ([99, 100], -1),
+        ([200], -1),
+    ],
+)
+def test_whose_pages_they_all_are(pfns: list[int], zone: int) -> None:
+    """|0 ... 16 ... 100 ... 200|: three zones; -1 where pages are of more than one, or of none."""
+    assert zone_of_all(np.array([16, 100, 200]), np.array(pfns)) == zone

@@ -3,6 +3,7 @@
 import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rmaplab.machine.ram import Ram
@@ -41,3 +42,35 @@ def test_words_and_bytes_are_the_same_memory(word_bytes: int, value: int) -> Non
     ram.words(word_bytes)[physical // word_bytes] = value
     assert ram.bytes[2, 5 * word_bytes : 6 * word_bytes].tobytes() == value.to_bytes(word_bytes, "little")
     assert ram.bytes.sum() == sum(value.to_bytes(word_bytes, "little"))
+
+
+def faults(ram: Ram, pfns: range) -> int:
+    """How often the host was asked for a page while one word of each frame was written."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    ram.words4[pfns.start * 1024 : pfns.stop * 1024 : 1024] = 7
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def test_what_is_expected_is_there_and_nothing_else_is() -> None:
+    """Frames that lie one behind the other come at once, as zeros; those beside them do not, nor do a few, nor what lies about."""
+    #   0        64          128       192       256
+    #   |........|xxxxxxxxxxx|.........|x.x.x.x..|      x: expected
+    ram, before = Ram(4 * MIB // PAGE_SIZE), resident_bytes()
+    ram.expect(np.arange(64, 128))
+    if resident_bytes() - before < 64 * PAGE_SIZE:
+        pytest.skip("this kernel has no MADV_POPULATE_WRITE: it is older than Linux 5.14")
+    ram.expect(np.arange(192, 256, 2))
+    ram.expect(np.arange(4))
+    assert not ram.bytes[64:128].any()
+    assert faults(ram, range(64, 128)) < 16
+    for others in range(64), range(128, 256):
+        assert faults(ram, others) >= len(others)
+
+
+def test_what_was_written_stays_when_it_is_expected() -> None:
+    """Once or again; and a frame at the very end."""
+    ram = Ram(64)
+    ram.bytes[:] = 3
+    for _ in range(2):
+        ram.expect(np.arange(32, 64))
+    assert (ram.bytes == 3).all()

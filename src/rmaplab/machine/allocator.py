@@ -24,7 +24,7 @@ import numpy as np
 from rmaplab.errors import KernelBug, NoMemory
 from rmaplab.machine.arrays import I64, Bools
 from rmaplab.machine.buddy import FreeLists
-from rmaplab.machine.frames import PG_ANON, PG_RESERVED, Frames, clear_frames, free_pages_check
+from rmaplab.machine.frames import PG_ANON, PG_RESERVED, Frames, clear_frames, free_pages_check, zone_of_all
 from rmaplab.machine.lru import LruLists
 from rmaplab.machine.ram import Ram
 from rmaplab.machine.sched import Scheduler
@@ -270,10 +270,11 @@ class PageAllocator:
         """To their zones: single pages to the list of this CPU, blocks to the buddy system. `undoes`: as if they had never been taken."""
         if not blocks.size:
             return
-        place = self._starts.searchsorted(blocks, side="right") - 1
-        if (place == place[0]).all():
-            parts = [(self.zones[int(place[0])], blocks)]
+        at = zone_of_all(self.lru.ends, blocks)
+        if at >= 0:
+            parts = [(self.zones[at], blocks)]
         else:
+            place = self._starts.searchsorted(blocks, side="right") - 1
             parts = [(zone, blocks[place == i]) for i, zone in enumerate(self.zones)]
         cpu = self._this_cpu()
         for zone, mine in parts:

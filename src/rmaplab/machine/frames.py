@@ -132,6 +132,19 @@ def free_pages_check(flags: U32, count: I32, mapcount: I32, mapping: I64, pfns: 
 
 
 @kernel
+def zone_of_all(ends: I64, pfns: I64) -> int:
+    """Which of the zones that end there all of `pfns` are of; -1: of more than one, or of none."""
+    zone = 0
+    while zone < ends.size - 1 and pfns[0] >= ends[zone]:
+        zone += 1
+    start = ends[zone - 1] if zone else 0
+    for i in range(pfns.size):
+        if not start <= pfns[i] < ends[zone]:
+            return -1
+    return zone
+
+
+@kernel
 def split_runs(pages: I64, runs: int, stay: int, rest: I64) -> tuple[int, int]:
     """Cut the runs of a batch behind its first `stay` pages: (runs that stay, runs behind them, which `rest` gets: PFN and length)."""
     left = stay

@@ -152,6 +152,7 @@ class Machine:
         """
         gfp = Gfp.KERNEL if upper else self._table_gfp
         tables = self.allocator.alloc(nr, gfp, zeroed=True, what="a page table")
+        self.ram.expect(tables)
         self._count_tables(tables)
         return tables
 
