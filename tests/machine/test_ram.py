@@ -67,6 +67,16 @@ def test_what_is_expected_is_there_and_nothing_else_is() -> None:
         assert faults(ram, others) >= len(others)
 
 
+def test_a_host_that_refuses_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux before 5.14 knows no such advice: EINVAL, and all goes on as it would without."""
+    monkeypatch.setattr("rmaplab.machine.ram.MADV_POPULATE_WRITE", 9999)
+    ram = Ram(256)
+    ram.expect(np.arange(64, 128))
+    monkeypatch.undo()
+    ram.expect(np.arange(128, 192))
+    assert faults(ram, range(64, 192)) >= 128
+
+
 def test_what_was_written_stays_when_it_is_expected() -> None:
     """Once or again; and a frame at the very end."""
     ram = Ram(64)

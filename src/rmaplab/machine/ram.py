@@ -16,7 +16,6 @@ run mostly waits for; asked for all at once (MADV_POPULATE_WRITE, Linux 5.14) th
 """
 
 import mmap
-from contextlib import suppress
 
 import numpy as np
 
@@ -54,5 +53,7 @@ class Ram:
         first = int(pfns[0])
         if not self._expected[first] and int(pfns[-1]) - first == nr - 1:
             self._expected[first : first + nr] = 1
-            with suppress(OSError):  # an older kernel; or who writes them will hear of it
+            try:
                 self._mapping.madvise(MADV_POPULATE_WRITE, first * PAGE_SIZE, nr * PAGE_SIZE)
+            except OSError:  # an older kernel, or no memory: it is not asked again
+                self._expected[:] = 1
