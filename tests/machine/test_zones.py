@@ -205,6 +205,6 @@ def test_check_names_a_frame_on_two_lists() -> None:
         box.free(box.alloc(4, Gfp.HIGHUSER))
         box.check()
         pages = box.zones[2].pcp[0]
-        pages += pages[:1] if twice else range(10_000)
+        pages.extend(pages[:1] if twice else range(10_000))
         with pytest.raises(KernelBug, match="per_cpu_pages"):
             box.check()

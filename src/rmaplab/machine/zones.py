@@ -18,6 +18,9 @@ Source: 2.6.2 mm/page_alloc.c, buffered_rmqueue, free_hot_cold_page, free_area_i
 lists. Cold lists are left out: only page-cache readahead asks for cold pages.
 """
 
+from __future__ import annotations
+
+from array import array
 from collections import Counter
 
 import numpy as np
@@ -50,7 +53,7 @@ class Zone:
         """What reclaim counts by zone: pgscan, pgrefill, pgsteal. Pages."""
         self.batch = max(min((end - start) // 1024, PCP_MOST_PRESENT) // 4, 1) if pcp else 0
         self.low, self.high = 2 * self.batch, 6 * self.batch
-        self.pcp: list[list[int]] = [[] for _ in range(nr_cpus)]  # tail first: the head is the end
+        self.pcp = [array("q") for _ in range(nr_cpus)]  # tail first: the head is the end
 
     @property
     def nr_free(self) -> int:
@@ -79,9 +82,10 @@ class Zone:
             return self.buddy.alloc(self.obtainable(cpu, mark, most))
         pages = self.pcp[cpu]
         got, refilled = _plan(self.buddy.nr_free, len(pages), mark, self.low, self.batch, most)
-        ahead = np.array(pages[::-1], np.int64)
-        queue = np.concatenate((ahead, self.buddy.alloc(refilled))) if refilled else ahead
-        self.pcp[cpu] = queue[got:][::-1].tolist()
+        queue = np.frombuffer(pages[::-1], np.int64) if pages else _NOTHING
+        if refilled:
+            queue = np.concatenate((queue, self.buddy.alloc(refilled)))
+        self.pcp[cpu] = _row(queue[got:][::-1])
         return queue[:got]
 
     def take_one(self, cpu: int, mark: int) -> int:
@@ -93,7 +97,7 @@ class Zone:
             return int(buddy.alloc(1)[0]) if buddy.nr_free else -1
         pages = self.pcp[cpu]
         if len(pages) <= self.low:
-            pages[:0] = buddy.alloc(min(self.batch, buddy.nr_free))[::-1].tolist()
+            pages[:0] = _row(buddy.alloc(min(self.batch, buddy.nr_free))[::-1])
         return pages.pop() if pages else -1
 
     def take_blocks(self, order: int, mark: int, nr: int) -> I64:
@@ -108,19 +112,19 @@ class Zone:
         pages = self.pcp[cpu]
         over = len(pages) + blocks.size - self.high
         if over <= 0:
-            pages.extend(blocks.tolist())
+            pages.frombytes(blocks.tobytes())
             return
         drained = -(-over // self.batch) * self.batch
-        queue = np.concatenate((np.array(pages, np.int64), blocks))
+        queue = np.concatenate((np.frombuffer(pages, np.int64), blocks)) if pages else blocks
         self.buddy.free(queue[:drained])
-        self.pcp[cpu] = queue[drained:].tolist()
+        self.pcp[cpu] = _row(queue[drained:])
 
     def drain(self) -> None:
         """Every CPU's list back to the buddy system."""
         for cpu, pages in enumerate(self.pcp):
             if pages:
                 self.buddy.free(np.array(pages, np.int64))
-                self.pcp[cpu] = []
+                self.pcp[cpu] = array("q")
 
     def check(self, count: I32) -> Bools:
         """For each frame of the box, whether it is free or on a list of this zone. Raises KernelBug. O(frames)."""
@@ -164,3 +168,11 @@ def _plan(free: int, count: int, mark: int, low: int, batch: int, most: int) -> 
         count -= step
         got += step
     return got, refilled
+
+
+def _row(pfns: I64) -> array[int]:
+    """For a CPU's list: numbers as NumPy has them, which single pages come off as off a list."""
+    return array("q", pfns.tobytes())
+
+
+_NOTHING: I64 = np.empty(0, np.int64)
