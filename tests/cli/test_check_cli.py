@@ -277,6 +277,8 @@ def test_fuzz_keeps_the_smallest_script(capsys: pytest.CaptureFixture[str], tmp_
             "cannot write /no/such/x: give --save a file in a directory that exists and is yours",
         ),
         (["{bad}", "--save", "x"], "--save keeps what --fuzz finds"),
+        (["{bad}", "--seed", "7"], "--seed says which scripts --fuzz makes: give --fuzz N, or leave it out"),
+        (["--fuzz"], "Option '--fuzz' requires an argument (see: rmaplab check --help)"),
         (["{bad}", "--habits", "storm"], "--habits says how --fuzz makes scripts: give --fuzz N, or leave it out"),
         (["--fuzz", "3", "--jobs", "0"], "Invalid value for '--jobs': 0 is not in the range 1<=x<=256"),
         (["--fuzz", "3", "--jobs", "9999999"], "Invalid value for '--jobs': 9999999 is not in the range"),

@@ -226,6 +226,9 @@ def test_a_sample_says_so_and_can_be_drawn_again(
     monkeypatch.setattr("rmaplab.host.snapshot.WINDOWS", 300)
     with forks(40, 20, 0, write=True):
         some = said_json(capsys, "--seed", "7", "--save", str(tmp_path / "some"))
+        looks = [
+            [said_json(capsys, *how)["walk"] for how in (["--full"], ["--seed", str(i)], ["--full"])] for i in range(8)
+        ]
         full = said_json(capsys, "--full")
         tree = said_json(capsys, "--tree", "--comm", "forks")
         code, out, _ = run(capsys, "--seed", "7")
@@ -234,9 +237,11 @@ def test_a_sample_says_so_and_can_be_drawn_again(
     assert 0 < some["pages"]["windows_read"] <= 300 < some["pages"]["windows"]
     low, high = some["walk"]["pages_within"]
     assert low <= some["walk"]["pages"] <= high
-    assert (
-        some["walk"]["wasted_share_within"][0] <= full["walk"]["wasted_share"] <= some["walk"]["wasted_share_within"][1]
-    )
+    held = 0
+    for before, drawn, after in looks:  # memory that others have moves meanwhile
+        (low, high), shares = drawn["wasted_share_within"], (before["wasted_share"], after["wasted_share"])
+        held += low <= max(shares) and min(shares) <= high
+    assert held >= 5  # nineteen of twenty do
     assert (full["pages"]["seed"], full["walk"]["pages_within"], tree["walk"]["wasted_share_within"]) == (None,) * 3
     assert tree["pages"]["windows_read"] == tree["pages"]["windows"]
     assert "--seed 7 draws the same" in out
@@ -546,7 +551,7 @@ def test_a_watch_goes_on_when_nobody_is_left(
         assert [bool(look["files"]) for look in said_of_each] == [True, False, False, False]
         return
     said = [line for line in out.splitlines() if line[0].isdigit()]
-    assert ": 1 processes" in said[0]
+    assert ": 1 process, " in said[0]
     assert [line.split()[0] for line in said[1:]] == (["2"] if by == "--pid" else ["2", "3", "4"])
     assert all(line.endswith(": none now") for line in said[1:])
     assert err.startswith(f"{len(said)} looks, ")

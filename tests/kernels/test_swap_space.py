@@ -58,6 +58,12 @@ def test_words_and_what_they_mean(words: SwapWords, areas: list[tuple[int | Path
     [
         ("swap", "'swap' is no swap: write a size such as 64M or a file"),
         ("", "'' is no swap"),
+        (
+            "64M,cript=twofish",
+            r"'cript=' is nothing of swap \(did you mean crypt\?\): behind a size or a file may stand",
+        ),
+        ("prio=5,64M", "'prio=' is nothing of swap: behind a size or a file may stand @PRIORITY"),
+        ("64M,twofish", "'twofish' is no swap by itself: write it behind a size or a file, such as 64M,crypt=twofish"),
         (None, "'None' is no swap: write a size such as 64M or a file"),
         ([None], "'None' is no swap"),
         (1.5, "'1.5' is no swap"),

@@ -107,10 +107,10 @@ def test_coverage_counts_by_kind_and_result() -> None:
     )
     coverage.add(obey(script, "6.18"))
     text = "\n".join(coverage_lines(coverage))
-    assert text.startswith("covered: 7 operations in 1 scripts; in brackets: succeeded/tried\n")
+    assert text.startswith("covered: 7 operations in 1 script; in brackets: succeeded/tried\n")
     assert "\n  mremap: 1 EFAULT (MAYMOVE|FIXED 0/1)\n" in text
     assert "\n  write: 1 SIGSEGV, 1 ok\n" in text
-    assert text.endswith("fork trees: 1 scripts, 1 of 4 processes or more, 1 of three generations or more")
+    assert text.endswith("fork trees: 1 script, 1 of 4 processes or more, 1 of three generations or more")
 
 
 def test_words_of_worlds_are_read_again() -> None:

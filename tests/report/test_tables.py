@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rmaplab.cli.options import split_names
 from rmaplab.report.tables import Prose, Room, _console, new_table, plain, show, within
 
 figures = st.integers(0, 10**12).map(lambda n: f"{n:,} MiB")
@@ -88,6 +89,28 @@ def test_columns_are_named_in_any_case_and_by_their_beginning() -> None:
         plain(table)
     assert room.found == {"sec"}
     assert list(room.known) == list(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown", "unknown"),
+    [
+        ("s", "s, believed", ""),
+        ("s, believed", "s, believed", ""),
+        ("walks s,believed", "walks s, believed", ""),
+        ("SCANNED,S, believed", "s, believed|scanned", ""),
+        ("us", "us", ""),
+        ("us, predicted", "us, predicted", ""),
+        ("w", "walks s, believed", ""),
+        ("believed", "", "believed"),
+    ],
+)
+def test_a_comma_in_a_name_is_no_end_of_it(asked: str, shown: str, unknown: str) -> None:
+    """The option has commas between names. What stands before a name's own is enough, and the whole of it is right too."""
+    room = Room(None, split_names(asked, "columns"))
+    names = ["name", "s, believed", "walks s, believed", "scanned", "us", "us, predicted"]
+    there = [names[i] for i in room.asked(names)]
+    assert there == (["name", *shown.split("|")] if shown else [])
+    assert set(room.columns) - room.found == ({unknown} if unknown else set())
 
 
 def test_columns_of_one_name_go_together() -> None:

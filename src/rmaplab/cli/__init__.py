@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BaseException as error:
         if debug:
             raise
-        code = _report(error)
+        code = _report(error, arguments)
     let_go()
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -141,7 +141,7 @@ def _start_light() -> None:
     atexit.register(gc.freeze)
 
 
-def _report(error: BaseException) -> int:
+def _report(error: BaseException, arguments: list[str]) -> int:
     """Say what went wrong in one line; the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0
@@ -154,7 +154,8 @@ def _report(error: BaseException) -> int:
         click.echo(error.format_message())
         return 2
     if isinstance(error, click.UsageError):
-        where = error.ctx.command_path if error.ctx else "rmaplab"
+        verb = [each for each in arguments[:1] if each in VERBS]  # click's parser does not say where it was
+        where = error.ctx.command_path if error.ctx else " ".join(("rmaplab", *verb))
         return _say(f"{error.format_message().rstrip('.')} (see: {where} --help)", 2)
     if isinstance(error, UsageError):
         return _say(str(error), 2)

@@ -69,6 +69,8 @@ def command(
         raise UsageError("- is stdin, which is there once: give it once")
     if save is not None and fuzz is None:
         raise UsageError("--save keeps what --fuzz finds: give --fuzz N, or leave it out")
+    if fuzz is None and first_typed(["seed"]):
+        raise UsageError("--seed says which scripts --fuzz makes: give --fuzz N, or leave it out")
     if habits is not None and fuzz is None:
         raise UsageError("--habits says how --fuzz makes scripts: give --fuzz N, or leave it out")
     if first_typed(["jobs"]) and (fuzz is None or record is not None):

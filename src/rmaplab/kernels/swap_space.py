@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from rmaplab.cache.area_store import AreaStore, FileAreaStore, MemoryAreaStore
+from rmaplab.cache.loop_keys import FORMS
 from rmaplab.cache.swap_area import SwapArea, read_header
 from rmaplab.cache.swap_areas import SWAP_FLAG_PRIO_MASK
-from rmaplab.errors import SyscallError, UsageError
+from rmaplab.errors import SyscallError, UsageError, did_you_mean
 from rmaplab.files import open_in_place
 from rmaplab.harmless import printable
 from rmaplab.kernels.loop_words import LoopWords, glued, parted
@@ -118,6 +119,12 @@ def _with_key(loop: LoopWords | None, text: str) -> LoopWords | None:
 
 
 def _no_swap(text: str) -> str:
+    option, is_one, _ = text.partition("=")
+    if is_one and option not in ("crypt", "key"):
+        near = did_you_mean(option, ("crypt", "key"))
+        return f"'{printable(option)}=' is nothing of swap{near}: behind a size or a file may stand @PRIORITY, ,crypt=FORM and ,key=FILE"
+    if text in FORMS:
+        return f"{text!r} is no swap by itself: write it behind a size or a file, such as 64M,crypt={text}"
     return f"{printable(text)!r} is no swap: write a size such as 64M or a file such as ./swap, each with @PRIORITY or without, and commas between"
 
 

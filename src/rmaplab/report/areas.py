@@ -10,7 +10,7 @@ from rmaplab.harmless import printable
 from rmaplab.host.areas import Area, Areas
 from rmaplab.host.procfs import PAGE_BYTES
 from rmaplab.report.emit import Report
-from rmaplab.units import format_size
+from rmaplab.units import format_number, format_size
 
 MOST = 2000
 _HEADS = ("start-end", "perms", "size", "in memory", "anonymous", "shared", "swapped", "name")
@@ -29,7 +29,10 @@ class AreasReport(Report[Areas]):
         found = self.rows[0]
         table = [_HEADS, *map(_cells, found.areas[:MOST])]
         widths = [max(len(row[i]) for row in table) for i in range(len(_HEADS))]
-        lines = [Text(printable(f"pid {found.pid} ({found.comm}): {len(found.areas):,} VMAs"), "bold"), Text()]
+        lines = [
+            Text(printable(f"pid {found.pid} ({found.comm}): {format_number(len(found.areas), 'VMA')}"), "bold"),
+            Text(),
+        ]
         lines += [_line(row, widths, "" if row is not _HEADS else "dim") for row in table]
         if len(found.areas) > MOST:
             lines.append(Text(f"  … {len(found.areas) - MOST:,} more: --format json has them all"))

@@ -205,7 +205,7 @@ def _notes(snapshot: Snapshot) -> Iterator[str]:
         yield f"torn dumps: {snapshot.torn}, read again; {fate}"
     yield from (f"broken, in the rows with ~: {what}" for what in snapshot.broken)
     if snapshot.resumed:
-        yield f"{snapshot.resumed:,} VMAs have more chains than one record holds: read on until their end"
+        yield f"{format_number(snapshot.resumed, 'VMA')} with more chains than one record holds: read on until their end"
     children, vmas = snapshot.hidden
     if children or vmas:
         yield (
@@ -226,7 +226,7 @@ def watch_line(found: CensusReport, nth: int, torn: int | None, broken: int | No
     """One line per look, for a log: when, sums over what was asked for, and torn dumps so far, unless there were none to be torn (None)."""
     census, mms = found.census, found.mms
     totals, walk = census.totals(mms), census.walk(mms)
-    parts = [f"{totals['processes']:,} processes", f"{totals['vmas']:,} VMAs"]
+    parts = [format_number(totals["processes"] or 0, "process"), format_number(totals["vmas"] or 0, "VMA")]
     for name, what, show in (
         ("anon_vmas", "anon_vmas", _count),
         ("chains", "chains", _count),

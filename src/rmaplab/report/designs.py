@@ -8,6 +8,7 @@ from rmaplab.errors import UsageError
 from rmaplab.kernels.designs import DesignEntry, load_design
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import Table, new_table
+from rmaplab.units import format_number
 
 
 @dataclass(frozen=True)
@@ -78,4 +79,4 @@ class DesignReport(Report[CheckedDesign]):
         (row,) = self.rows
         if row.counterexample is not None:
             return row.counterexample
-        return f"{row.design} on {row.kernel}, {row.paging}: ok, {row.scripts:,} scripts of {row.calls:,} calls, seed {row.seed}\n"
+        return f"{row.design} on {row.kernel}, {row.paging}: ok, {format_number(row.scripts, 'script')} of {row.calls:,} calls, seed {row.seed}\n"

@@ -16,7 +16,7 @@ from itertools import pairwise
 from operator import itemgetter
 
 from rmaplab.lab.differential.compare import Coverage, Difference, result_kind
-from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE, format_number
 from rmaplab.workloads.places import name_of
 from rmaplab.workloads.world import EXCLUSIVE, FLAG_NAMES, FRAME, MAPCOUNT, MOVED, WORD, Record, State, seen_vmas
 from rmaplab.workloads.world_text import PROTS, letters, word_name
@@ -282,7 +282,7 @@ def _same_letters(host: State, model: State) -> dict[int, str]:
 def coverage_lines(coverage: Coverage, width: int = 118) -> list[str]:
     """Operations by kind and result, with what succeeded of each variant; and families."""
     lines = [
-        f"covered: {coverage.operations:,} operations in {coverage.scripts:,} scripts; in brackets: succeeded/tried"
+        f"covered: {format_number(coverage.operations, 'operation')} in {format_number(coverage.scripts, 'script')}; in brackets: succeeded/tried"
     ]
     for call in sorted({variant.split(" ")[0] for variant, _ in coverage.calls}):
         results, tried, succeeded = Counter[str](), Counter[str](), Counter[str]()
@@ -304,7 +304,7 @@ def coverage_lines(coverage: Coverage, width: int = 118) -> list[str]:
     forking = coverage.scripts - alone
     return [
         *lines,
-        f"  fork trees: {forking:,} scripts, {wide:,} of 4 processes or more, {deep:,} of three generations or more",
+        f"  fork trees: {format_number(forking, 'script')}, {wide:,} of 4 processes or more, {deep:,} of three generations or more",
     ]
 
 

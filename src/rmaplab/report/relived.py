@@ -11,6 +11,7 @@ from rmaplab.report.census import percent, quantiles, where_we_stand
 from rmaplab.report.census_totals import size, titled
 from rmaplab.report.emit import Report
 from rmaplab.report.tables import DASH, new_table
+from rmaplab.units import format_number
 
 CAPTION = (
     "visits: VMAs, mms or slots that a walk for a page looks at, p50/p99/max, on the live machine by its graph; useful: those that map the\n"
@@ -68,8 +69,8 @@ class RelivedReport(Report[WalkedUnder]):
 def _lived_through(relived: Relived, was: WalkedUnder, found: Sequence[WalkedUnder]) -> Iterator[str]:
     chosen = relived.chosen
     yield (
-        f"Lived through again: {_trees(chosen.trees)}, {len(chosen.mms):,} address spaces, {chosen.vmas:,} VMAs with an anon_vma, "
-        f"{chosen.pages:,} anonymous pages mapped {chosen.entries:,} times"
+        f"Lived through again: {_trees(chosen.trees)}, {format_number(len(chosen.mms), 'address space')}, {format_number(chosen.vmas, 'VMA')} with an anon_vma, "
+        f"{format_number(chosen.pages, 'anonymous page')} mapped {chosen.entries:,} times"
     )
     if chosen.ended:
         yield f"  processes that had ended and left anon_vmas behind: {chosen.ended:,}"

@@ -53,14 +53,21 @@ class Room:
     found: set[str] = field(default_factory=set)
 
     def asked(self, names: Sequence[str]) -> list[int]:
-        """Places of the columns asked for: the first, and those that are named, or whose names begin so if none is."""
+        """Places of the columns asked for: the first, and those that are named, or whose names begin so if none is. "s" is enough for "s, believed"."""
         self.known |= dict.fromkeys(filter(None, names))
+        there = [name.casefold() for name in names]
         places = set()
-        for wanted in self.columns:
-            hits = [i for i, name in enumerate(names) if name.casefold() == wanted.casefold()]
-            hits = hits or [i for i, name in enumerate(names) if name.casefold().startswith(wanted.casefold())]
+        for i, wanted in enumerate(map(str.casefold, self.columns)):
+            whole = ", ".join(
+                (wanted, *map(str.casefold, self.columns[i + 1 : i + 2]))
+            )  # it has been split at its comma
+            if hits := [k for k, name in enumerate(there) if name == whole]:
+                self.found |= {*self.columns[i : i + 2]}
+            hits = hits or [k for k, name in enumerate(there) if name == wanted]
+            hits = hits or [k for k, name in enumerate(there) if name.partition(",")[0] == wanted]
+            hits = hits or [k for k, name in enumerate(there) if name.startswith(wanted)]
             if hits:
-                self.found.add(wanted)
+                self.found.add(self.columns[i])
             places |= set(hits)
         return sorted(places | {0}) if places else []
 

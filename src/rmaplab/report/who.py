@@ -10,6 +10,7 @@ from rmaplab.harmless import printable
 from rmaplab.host.candidates import Visit
 from rmaplab.host.who import Answer
 from rmaplab.report.emit import Report
+from rmaplab.units import format_number
 
 MOST = 100
 _LABEL = 12
@@ -155,6 +156,6 @@ def _walk(answer: Answer) -> list[Text]:
     if not answer.candidates or answer.wasted is None:
         return []
     visits, wasted = len(answer.candidates), len(answer.wasted)
-    vmas = ("at least " if answer.partial else "") + ("1 VMA" if visits == 1 else f"{visits:,} VMAs")
+    vmas = ("at least " if answer.partial else "") + format_number(visits, "VMA")
     walk = "the kernel's own walk visits" if answer.pfn is not None or answer.mappers else "a walk for it would visit"
     return [Text(f"  {walk} {vmas}, {f'{wasted:,} of them' if wasted else 'none'} in vain")]

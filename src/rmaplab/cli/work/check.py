@@ -24,6 +24,7 @@ from rmaplab.lab.differential.recording import save as save_records
 from rmaplab.report.differences import coverage_lines, draw_difference, how_it_ended, shown
 from rmaplab.report.emit import emit
 from rmaplab.report.verdicts import Verdict, VerdictReport, junit_xml
+from rmaplab.units import format_number
 from rmaplab.workloads.script import Script, read_script
 
 SEEN = {
@@ -114,7 +115,7 @@ def _scripts(
         by_itself = sum(bool(verdict.alone) and verdict.difference is None for verdict in found)
         equal = len(found) - differ - skipped - by_itself
         more = f", {by_itself} on the model alone, as expected" if by_itself else ""
-        say(f"{len(found)} scripts: {equal} equal, {differ} differ, {skipped} not compared{more}")
+        say(f"{format_number(len(found), 'script')}: {equal} equal, {differ} differ, {skipped} not compared{more}")
     elif skipped:
         say(f"{skipped} not compared")
     return found
@@ -123,7 +124,7 @@ def _scripts(
 def _as_it_should(script: Script, alone: str) -> str:
     """What is said of a script without a difference."""
     if not alone:
-        return f"no difference in {len(script.ops)} operation{'s' if len(script.ops) != 1 else ''}"
+        return f"no difference in {format_number(len(script.ops), 'operation')}"
     expected = sum(bool(op.expected) for op in script.ops)
     met = f"what {expected} of {len(script.ops)} operations must come to, they do" if expected else "it expects nothing"
     return f"on the model alone, {met}; the host was not asked: {alone}"
@@ -154,11 +155,11 @@ def _against(path: str, kernel: str, say: Callable[[str], None]) -> Verdict:
             break
     compared = len(records) - len(reasons)
     if other and differ:
-        say(f"{printable(path)}: {differ.total()} of {compared} scripts differ; {printable(other)}")
+        say(f"{printable(path)}: {differ.total()} of {format_number(compared, 'script')} differ; {printable(other)}")
         say("  " + ", ".join(f"{count} {printable(what)}" for what, count in differ.most_common()))
     elif not differ:
         say(
-            f"{printable(path)}: no difference in {compared} scripts, {operations} operations "
+            f"{printable(path)}: no difference in {format_number(compared, 'script')}, {format_number(operations, 'operation')} "
             f"(recorded on {printable(made_on)})" + (f"; {len(reasons)} not compared" if reasons else "")
         )
     return Verdict(path, kernel, made_on, len(records), operations, tuple(reasons), first, dict(differ))
@@ -189,7 +190,7 @@ def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int, habit
         records = [agent.run(script) for script in scripts]
         save_records(path, records, f"Linux {agent.release}")
     click.echo(
-        f"{printable(path)}: {len(records)} scripts, {sum(len(each.results) for each in records)} operations recorded"
+        f"{printable(path)}: {format_number(len(records), 'script')}, {format_number(sum(len(each.results) for each in records), 'operation')} recorded"
     )
     return 0
 
@@ -235,7 +236,7 @@ def _tell(result: Campaign, named: str, wall_s: float, say: Callable[[str], None
     )
     say(f"  {wall_s:.1f} s, {rate:.0f} scripts a second{moved}")
     if result.difference is None:
-        say(f"no difference in {result.coverage.scripts:,} scripts of {named}")
+        say(f"no difference in {format_number(result.coverage.scripts, 'script')} of {named}")
 
 
 def _keep(path: str, difference: Difference, found_in: str) -> str:
