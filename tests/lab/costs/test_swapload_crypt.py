@@ -16,6 +16,7 @@ from rmaplab.kernels.prices import GIVEN
 from rmaplab.kernels.swap_space import behind, parse_swap
 from rmaplab.lab.costs.swapload import SwaploadRow, compare_swapload
 from rmaplab.report.swapload import SwaploadReport
+from rmaplab.report.tables import Room, within
 from rmaplab.report.tables import plain as as_text
 from rmaplab.workloads.swapload import contents, legible
 
@@ -65,6 +66,11 @@ def test_both_stand_beside_each_other(rows: list[SwaploadRow]) -> None:
     text = as_text(SwaploadReport(rows).text())
     for word in ("area", "pages per s", "per real s", "cipher s, believed", "legible pages", " plain ", " twofish "):
         assert word in text
+    with within(Room(80)):
+        narrow = as_text(SwaploadReport(rows).text()).splitlines()
+    head = next(line for line in narrow if line.startswith(" kernel"))
+    for word in ("area", "outcome", "pages per s", "legible pages"):  # what the comparison is for, on any terminal
+        assert word in head
     plain = as_text(SwaploadReport([replace(rows[0], legible_pages=None)]).text())
     assert not [word for word in ("area ", "pages per s", "legible", "cipher") if word in plain]
     several = as_text(SwaploadReport([*rows, *(replace(row, burst_tables=1) for row in rows)]).text())
