@@ -86,9 +86,10 @@ class MmuGather:
         self.need_flush = True
         flushes, keep = (0, 0) if self._fast else divmod(self._nr + batch.nr, self._k.rules.gather_pages)
         if not flushes and not self._fast:
-            columns = batch.columns[:, : batch.runs]
-            held = np.concatenate((self._held[:, : self._runs], columns), axis=1) if self._runs else columns.copy()
-            self._hold(held, self._runs + batch.runs, keep)
+            runs = self._runs + batch.runs
+            held = self._held if runs <= self._held.shape[1] else self._with_room(runs)
+            held[:, self._runs : runs] = batch.columns[:, : batch.runs]
+            self._hold(held, runs, keep)
             return
         machine = self._k.machine
         if flushes:
@@ -152,6 +153,12 @@ class MmuGather:
         return np.concatenate([np.empty(0, np.int64), *(np.arange(first, first + nr) for first, nr in runs)])
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _with_room(self, runs: int) -> I64:
+        """What is held, in columns for so many runs and as many more: a page at a time, each is moved once on average."""
+        held = np.empty((5, 2 * runs), np.int64)
+        held[:, : self._runs] = self._held[:, : self._runs]
+        return held
 
     def _hold(self, held: I64, runs: int, nr: int) -> None:
         """What is held from now on. A gather that holds pages is a holder of references."""
