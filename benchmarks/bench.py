@@ -25,7 +25,7 @@ from rmaplab.kernels.box import announced
 from rmaplab.kernels.system import boot
 from rmaplab.lab.announcement.experiment import run_forkbench, warm_up
 from rmaplab.objects.flags import PROT_READ, PROT_WRITE
-from rmaplab.report.tables import Table, console, new_table
+from rmaplab.report.tables import DASH, Table, console, new_table
 from rmaplab.units import PAGE_SIZE, format_size
 from rmaplab.workloads.forkbench import NR_PAGES
 
@@ -35,7 +35,7 @@ ALLOWANCE = 300_000_000
 
 
 class Case(NamedTuple):
-    """A run, what it may take, and what it may hold per page-table entry alive at its peak."""
+    """A run, what it may take, how many times faster than the real kernel it is to be, and what it may hold per page-table entry alive at its peak."""
 
     kernel: str
     level: int
@@ -44,9 +44,9 @@ class Case(NamedTuple):
     bytes_per_pte: int
 
 
-CALLS_S = {"a single fault": 8e-6, "mmap + munmap": 10e-6}
+TIMES_SLOWER = {"a single fault": 3.5, "mmap + munmap": 6}  # than the real kernel from Python, at most
 STRETCH, STRETCHES = 300, 60
-CASES = (Case("2.6.5-rc1-aa1", 9, 1.5, 6.0, 12), Case("2.6.2", 7, 4.0, None, 20))
+CASES = (Case("2.6.5-rc1-aa1", 9, 1.5, 18.0, 12), Case("2.6.2", 7, 4.0, None, 20))
 
 
 def measure(kernel: str, level: int) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def forkbench_table() -> Table:
     table = new_table(
         f"{platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}; RAM of the box {BOX.ram}; "
         f"medians of {TURNS} turns",
-        "forkbench|outcome|>wall|>may take|>the real kernel|>times faster|>host memory|>may grow|",
+        "forkbench|outcome|>wall|>may take|>the real kernel|>times faster|>at least|>host memory|>may grow|",
     )
     with HostForkbench() as host:
         for case in CASES:
@@ -127,6 +127,7 @@ def forkbench_table() -> Table:
                 f"{case.wall_s:.1f} s",
                 f"{statistics.median(theirs for _, theirs in turns):.2f} s",
                 f"{ratio:.1f}",
+                DASH if case.host_ratio is None else f"{case.host_ratio:.0f}",
                 format_size(grown),
                 format_size(allowed),
                 "ok" if good else "not met",
@@ -137,16 +138,16 @@ def forkbench_table() -> Table:
 def calls_table() -> Table:
     """Single calls, ours beside the real kernel's."""
     table = new_table(
-        "one call at a time, 2.6.5-rc1-aa1", "call|>ours|>may take|>the real kernel, from Python|>times slower|"
+        "one call at a time, 2.6.5-rc1-aa1", "call|>ours|>the real kernel, from Python|>times slower|>at most|"
     )
     for name, (ours, theirs) in _in_a_process("calls").items():
         table.add_row(
             name,
             f"{ours * 1e6:.1f} us",
-            f"{CALLS_S[name] * 1e6:.0f} us",
             f"{theirs * 1e6:.1f} us",
             f"{ours / theirs:.1f}",
-            "ok" if ours <= CALLS_S[name] else "not met",
+            f"{TIMES_SLOWER[name]:g}",
+            "ok" if ours <= TIMES_SLOWER[name] * theirs else "not met",
         )
     return table
 
