@@ -227,7 +227,7 @@ class PageAllocator:
         if left:
             self._wake_kswapd(1, gfp, nr)  # the caller may try for less, and is counted then
             for pages in reversed(taken):
-                self._give(pages[::-1], undoes=True)
+                self._give(pages[::-1].copy(), undoes=True)
             return None
         if woken:
             self._wake_kswapd(woken, gfp)
