@@ -46,7 +46,7 @@ from rmaplab.host.wire import (
     signal_name,
 )
 from rmaplab.objects.flags import CAP_IPC_LOCK, RLIMIT_AS, RLIMIT_DATA, RLIMIT_NPROC, VM_DONTCOPY
-from rmaplab.units import PAGE_SIZE
+from rmaplab.units import PAGE_SHIFT, PAGE_SIZE
 from rmaplab.workloads.places import REACH, WINDOW, Places
 from rmaplab.workloads.script import FIRST, Op, Script, parse, steps
 from rmaplab.workloads.segments import Segments
@@ -125,7 +125,9 @@ class Agent(Closing):
                 for resource, size in ((RLIMIT_AS, "VmSize"), (RLIMIT_DATA, "VmData"))
             }
             privileged = bool(int(status["CapEff"], 16) >> CAP_IPC_LOCK & 1)
-            self.circumstances = Circumstances(privileged, m, h, **promises())
+            self.circumstances = Circumstances(
+                privileged, m, h, own_pages=self._own[RLIMIT_AS] >> PAGE_SHIFT, **promises()
+            )
             self._tables = 0
             self.missing: dict[str, str] = {}
             if os.geteuid():

@@ -80,7 +80,7 @@ class Circumstances(NamedTuple):
 
     `privileged`: the first process is root. `m` and `h` are the regions' addresses, None where nobody knows. `promised` are the bytes of RAM
     and swap: so much at most is promised in one mapping; `swap` are those of swap. `overcommit`, `ratio` and `max_map_count` are vm.overcommit_memory,
-    vm.overcommit_ratio and vm.max_map_count; None: the kernel's own.
+    vm.overcommit_ratio and vm.max_map_count; None: the kernel's own. `own_pages` are what each process has mapped that no script knows of.
     """
 
     privileged: bool = True
@@ -91,6 +91,7 @@ class Circumstances(NamedTuple):
     overcommit: int = 0
     ratio: int = 50
     max_map_count: int | None = None
+    own_pages: int = 0
 
 
 class Raw(NamedTuple):

@@ -24,7 +24,17 @@ from rmaplab.lab.differential.recording import load, save
 from rmaplab.report.differences import draw_difference
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
 from rmaplab.workloads.script import Script, parse, read_script
-from rmaplab.workloads.world import EVERYTHING, EXCLUSIVE, MAPCOUNT, WORD, Record, State, has_disk, seen_of
+from rmaplab.workloads.world import (
+    EVERYTHING,
+    EXCLUSIVE,
+    MAPCOUNT,
+    WORD,
+    Circumstances,
+    Record,
+    State,
+    has_disk,
+    seen_of,
+)
 
 DATA = Path(__file__).parents[2] / "data" / "check"
 DOCS = Path(__file__).parents[3] / "docs"
@@ -113,12 +123,45 @@ def test_what_the_models_box_has_no_room_for_is_refused() -> None:
         obey(parse("A: mmap w+0 100000 rw POPULATE", "x"), "6.18")
 
 
-def test_what_the_hosts_own_memory_decides_is_not_compared() -> None:
-    """To mlockall the limit is one of all that a process has mapped."""
-    script = "A: limit MEMLOCK 7b\nA: mlockall CURRENT"
-    assert obey(parse(script, "x"), "6.18").results == ["ok", "ok"]  # root is not bound
-    with pytest.raises(NotModelled, match="x, line 3: mlockall compares the limit"):
-        obey(parse(script.replace("\n", "\nA: drop IPC_LOCK\n"), "x"), "6.18")
+@pytest.mark.parametrize(
+    ("mapped", "limit", "result"),
+    [(5, 4, "ENOMEM"), (5, 5, None), (5, 24, None), (5, 25, "ok"), (9, 8, "ENOMEM"), (9, 9, None), (0, 20, "ok")],
+)
+def test_what_the_hosts_own_memory_decides_is_not_compared(mapped: int, limit: int, result: str | None) -> None:
+    """To mlockall RLIMIT_MEMLOCK is one of all that a process has mapped, and on the host that is more than the script has: 20 pages here.
+
+    limit   |------------ pages mapped |======== 20 =========|-------------
+                refused on both sides     which? not compared     fine on both
+    """
+    around = Circumstances(own_pages=20)
+    script = f"A: limit MEMLOCK {limit}\n" + f"A: mmap w+0 {mapped} rw\n" * bool(mapped) + "A: mlockall CURRENT"
+    assert obey(parse(script, "x"), "6.18", around).results[-1] == "ok"  # root is not bound
+    bound = parse(f"A: drop IPC_LOCK\n{script}", "x")
+    if result is None:
+        with pytest.raises(NotModelled, match=f"x, line 4: mlockall compares RLIMIT_MEMLOCK, {limit} pages, with all"):
+            obey(bound, "6.18", around)
+        assert obey(parse(str(bound).replace("CURRENT", "FUTURE")), "6.18", around).results[-1] == "ok"
+    else:
+        assert obey(bound, "6.18", around).results[-1] == result
+
+
+@needs_agent
+def test_at_the_hosts_bound_of_mlockall(linux_6_18: Agent) -> None:
+    """How much a process has there that no script knows of is known to the page."""
+    around = linux_6_18.circumstances
+
+    def script(mapped: int) -> Script:
+        limit = around.own_pages + 10
+        return parse(
+            f"A: limit MEMLOCK {limit}\nA: drop IPC_LOCK\nA: mmap w+0 {mapped} rw\nA: fork B\nB: mlockall CURRENT"
+        )
+
+    fits, fits_not = script(10), script(11)
+    assert compare(linux_6_18.run(fits), obey(fits, "6.18", around)) is None
+    assert linux_6_18.run(fits).results[-1] == "ok"
+    assert linux_6_18.run(fits_not).results[-1] == "ENOMEM"
+    with pytest.raises(NotModelled, match="more of its own"):
+        obey(fits_not, "6.18", around)
 
 
 # -- random scripts --------------------------------------------------------------------------------------------------------

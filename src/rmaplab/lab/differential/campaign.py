@@ -50,6 +50,10 @@ def campaign(
     """
     result = Campaign() if result is None else result
     calls = frozenset(CALLS) - agent.missing.keys() | ({"disk"} if agent.has_disk else set())
+    if (
+        not agent.circumstances.privileged
+    ):  # RLIMIT_MEMLOCK binds its first process, and what the agent has mapped counts (obey.py)
+        calls -= {"mlockall"}
     scripts = Scripts(kernel, nr, seed, habit, calls)
     scripts.make(0)  # is there such a habit?
     with Crew(agent, scripts, min(jobs, nr)) if jobs > 1 else nullcontext() as crew:

@@ -30,7 +30,7 @@ from rmaplab.lab.differential.sight import ModelView
 from rmaplab.mm.access import check_copy
 from rmaplab.mm.overcommit import Overcommit, OvercommitMode
 from rmaplab.mm.vma import link_vma, vm_area_alloc
-from rmaplab.objects.flags import MADV_REMOVE, RLIMIT_MEMLOCK, VM_DONTEXPAND
+from rmaplab.objects.flags import MADV_REMOVE, MCL_CURRENT, VM_DONTEXPAND
 from rmaplab.objects.graph import Graph
 from rmaplab.objects.mm_types import MmStruct
 from rmaplab.reclaim.oom_kill import OomKiller
@@ -76,6 +76,7 @@ class Obedient:
             reclaim(k, self.system.spec.reclaim_rules(WORD), self.killer.out_of_memory)
         if not own:
             k.overcommit = _as_promised(k.overcommit, around, box)
+        self._own_pages = around.own_pages
         self.why = ""
         """Why the last operation failed, as the rule says that has refused it."""
         self.tasks: dict[str, Task] = {}
@@ -254,6 +255,16 @@ class Obedient:
         advised = task.process_madvise(who, ranges[: 1 if op["address2"] is None else 2], values["advice"])
         return result_text(Returns.LENGTH, advised, self.places)
 
+    def _mlockall(self, number: int, op: Op, task: Task) -> str:
+        """MCL_CURRENT compares RLIMIT_MEMLOCK with all that a process has mapped, which is more on the host. Raises NotModelled where that tells."""
+        mapped, most = self._mm(task).total_vm, task.limits.memlock >> PAGE_SHIFT
+        if op["flags"] & MCL_CURRENT and not task.limits.may_lock and mapped <= most < mapped + self._own_pages:
+            raise NotModelled(
+                f"mlockall compares RLIMIT_MEMLOCK, {most} pages, with all that a process has mapped: {mapped} here, and on the host "
+                f"{self._own_pages} more of its own: map less, or leave mlockall out"
+            )
+        return self._call(number, op, task)
+
     _own: ClassVar[Mapping[str, Callable[["Obedient", int, Op, Task], str]]] = {  # those that are more than one call
         "read": _read,
         "write": _write,
@@ -266,6 +277,7 @@ class Obedient:
         "wait": _wait,
         "fail": _fail,
         "process_madvise": _process_madvise,
+        "mlockall": _mlockall,
     }
 
     # -- inside ----------------------------------------------------------------------------------------------------------
@@ -320,20 +332,6 @@ def _unmaps(op: Op) -> bool:
     return CALLS[op.call].unmaps or (op.call in ("madvise", "process_madvise") and op["advice"] == MADV_REMOVE)
 
 
-def _refuse_what_cannot_be_compared(script: Script, around: Circumstances) -> None:
-    """Raises NotModelled. mlockall compares RLIMIT_MEMLOCK with all that a process maps: the host's own, too."""
-    bound = not around.privileged
-    limited = False
-    for op in script.ops:
-        bound |= op.call in ("drop", "setuid")
-        limited |= op.call == "limit" and op["resource"] == RLIMIT_MEMLOCK
-        if bound and limited and op.call == "mlockall":
-            raise NotModelled(
-                f"{script.name}, line {op.line}: mlockall compares the limit with all that a process has mapped, which is more on the host: "
-                "leave limit MEMLOCK, mlockall or drop and setuid out"
-            )
-
-
 def obey(
     script: Script,
     kernel: str,
@@ -368,7 +366,6 @@ def _obeyed(
     """The record. None: the box is too small, and `may_fail` for that."""
     sees = EVERYTHING if obedient.system.kernel.rules.anon_exclusive else EVERYTHING - {"exclusive"}
     record = Record(script, seen_of(script, sees), around)
-    _refuse_what_cannot_be_compared(script, around)
     try:
         for number, (op, step) in enumerate(zip(script.ops, steps(script.ops), strict=True), 1):
             result = obedient.do(number, op)
