@@ -185,6 +185,7 @@ def exit_code_of(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
         (OSError(28, "No space left on device", "/var/x"), 2),
         (OSError(5, "Input/output error"), 2),
         (MemoryError(), 2),
+        (OSError(12, "Cannot allocate memory"), 2),
         (rmaplab.UsageError("no"), 2),
         (BrokenPipeError(), 0),
     ],
@@ -198,6 +199,8 @@ def test_exit_codes(
     err = capsys.readouterr().err
     assert err.count("\n") == (code != 0)
     assert ("bug of ours" in err) == (code == 70)
+    short_of_memory = isinstance(error, MemoryError) or getattr(error, "errno", 0) == 12
+    assert ("out of memory" in err and "ask for less" in err) == (short_of_memory and code == 2)
     assert f"{code} " in EXIT_CODES
 
 

@@ -83,7 +83,7 @@ def test_options_stay_with_their_area() -> None:
         ("8M,key=./k", r"key=\./k without crypt=: write crypt=twofish,key=FILE"),
         ("8M,crypt=twofish,key=", "key= of no file"),
         ("8M,crypt=twofish,crypt=twofish", "crypt= twice for 8M: leave one out"),
-        ("crypt=twofish", "'crypt=twofish' is no swap"),
+        ("crypt=twofish", "'crypt=twofish' is no swap by itself: write it behind a size or a file"),
         ("8M,crypt=twofish,key=./missing", r"key=missing: No such file or directory: name a file that has the passphrase"),
         ("8M,crypt=twofish,key=.", "key=.: Is a directory"),
         ("8M,crypt=twofish,key=\0", "key=.*: no path"),

@@ -1,15 +1,19 @@
 """RAM: what the host sees of it."""
 
+import os
 import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import rmaplab
+from rmaplab.machine.frames import PG_TABLE
 from rmaplab.machine.ram import Ram
 from rmaplab.units import PAGE_SIZE
 
 MIB = 1 << 20
+LINUX = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2]))
 
 
 def resident_bytes() -> int:
@@ -51,14 +55,50 @@ def faults(ram: Ram, pfns: range) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
+class Advised:
+    """A mapping whose advice is written down, and taken."""
+
+    def __init__(self, ram: Ram, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.mapping, self.asked = ram._mapping, list[tuple[int, int]]()
+        monkeypatch.setattr(ram, "_mapping", self)
+
+    def madvise(self, advice: int, start: int, length: int) -> None:
+        self.asked.append((start // PAGE_SIZE, length // PAGE_SIZE))
+        self.mapping.madvise(advice, start, length)
+
+
+def test_nobody_is_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames come and go, and are page tables again."""
+    ram = Ram(256)
+    host = Advised(ram, monkeypatch)
+    for _ in range(3):
+        ram.expect(np.arange(64, 128))
+        ram.expect(np.arange(128, 136))
+        ram.expect(np.arange(200, 204))
+    assert host.asked == [(64, 64), (128, 8)]
+
+
+def test_page_tables_of_a_fork_are_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 leaf tables, a burst, at a time, where free memory is in one piece."""
+    system = rmaplab.boot("2.6.5-rc1-aa1", ram="512M", paging="i386-pae")
+    task = system.spawn()
+    task.touch(task.mmap("128M"), "128M", write=True)
+    host = Advised(system.machine.ram, monkeypatch)
+    before = system.machine.nr_tables
+    task.fork()
+    assert system.machine.nr_tables - before > 64
+    assert {nr for _, nr in host.asked} == {32}
+    flags = system.machine.frames.flags
+    assert all((flags[first : first + nr] == PG_TABLE).all() for first, nr in host.asked)
+
+
+@pytest.mark.skipif(LINUX < (5, 14), reason="Linux before 5.14 has no MADV_POPULATE_WRITE")
 def test_what_is_expected_is_there_and_nothing_else_is() -> None:
     """Frames that lie one behind the other come at once, as zeros; those beside them do not, nor do a few, nor what lies about."""
     #   0        64          128       192       256
     #   |........|xxxxxxxxxxx|.........|x.x.x.x..|      x: expected
-    ram, before = Ram(4 * MIB // PAGE_SIZE), resident_bytes()
+    ram = Ram(4 * MIB // PAGE_SIZE)
     ram.expect(np.arange(64, 128))
-    if resident_bytes() - before < 64 * PAGE_SIZE:
-        pytest.skip("this kernel has no MADV_POPULATE_WRITE: it is older than Linux 5.14")
     ram.expect(np.arange(192, 256, 2))
     ram.expect(np.arange(4))
     assert not ram.bytes[64:128].any()

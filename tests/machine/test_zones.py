@@ -101,6 +101,26 @@ def test_in_bulk_as_one_by_one(nr_frames: int, calls: list[tuple[str, int, int, 
         assert not unused[mine].any()
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([300, 1024, 20_000, 70_000]), steps)
+def test_the_same_pages_in_bulk_as_one_by_one(nr_frames: int, calls: list[tuple[str, int, int, int]]) -> None:
+    """Not as many only: the very pages, in the same order, and the lists stand as page by page they would."""
+    bulk, single = zone_of(nr_frames), zone_of(nr_frames)
+    mine: list[int] = []
+    for what, cpu, mark, nr in calls:
+        if what == "take":
+            taken = bulk.take(cpu, mark, nr).tolist()
+            assert taken == [single.take_one(cpu, mark) for _ in taken]
+            mine += taken
+        else:
+            back, mine = mine[:nr], mine[nr:]
+            bulk.give(cpu, np.array(back, np.int64))
+            for pfn in back:
+                single.give(cpu, np.array([pfn], np.int64))
+        assert [list(pages) for pages in bulk.pcp] == [list(pages) for pages in single.pcp]
+    assert bulk.buddy.alloc(bulk.nr_free).tolist() == single.buddy.alloc(single.nr_free).tolist()
+
+
 def test_the_page_freed_last_is_taken_first() -> None:
     """The list's head is hot: the page a CPU has just freed is the next it gets; another CPU gets another."""
     zone = zone_of(70_000)

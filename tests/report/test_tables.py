@@ -101,13 +101,26 @@ def test_columns_are_named_in_any_case_and_by_their_beginning() -> None:
         ("us", "us", ""),
         ("us, predicted", "us, predicted", ""),
         ("w", "walks s, believed", ""),
+        ("us, predicted,s", "s, believed|us, predicted", ""),
+        ("ci,r", "cipher|cipher, rest|rest", ""),
+        ("cipher, rest", "cipher, rest", ""),
         ("believed", "", "believed"),
     ],
 )
 def test_a_comma_in_a_name_is_no_end_of_it(asked: str, shown: str, unknown: str) -> None:
     """The option has commas between names. What stands before a name's own is enough, and the whole of it is right too."""
     room = Room(None, split_names(asked, "columns"))
-    names = ["name", "s, believed", "walks s, believed", "scanned", "us", "us, predicted"]
+    names = [
+        "name",
+        "s, believed",
+        "walks s, believed",
+        "scanned",
+        "us",
+        "us, predicted",
+        "cipher",
+        "cipher, rest",
+        "rest",
+    ]
     there = [names[i] for i in room.asked(names)]
     assert there == (["name", *shown.split("|")] if shown else [])
     assert set(room.columns) - room.found == ({unknown} if unknown else set())

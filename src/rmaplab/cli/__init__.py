@@ -55,7 +55,6 @@ THE_MACHINES = {
     errno.EIO,
     errno.EROFS,
     errno.EFBIG,
-    errno.ENOMEM,
     errno.EMFILE,
     errno.ENFILE,
 }
@@ -172,8 +171,9 @@ def _report(error: BaseException, arguments: list[str]) -> int:
 
 def _of_the_machine(error: OSError | MemoryError) -> str:
     """What is wrong with stdout, the disk or memory; "" if it is none of them."""
-    if isinstance(error, MemoryError):
-        return f"out of memory ({error or 'on this machine'}): ask for less at once"
+    if isinstance(error, MemoryError) or error.errno == errno.ENOMEM:
+        said = str(error) if isinstance(error, MemoryError) else error.strerror
+        return f"out of memory ({said or 'on this machine'}): ask for less at once"
     if isinstance(error, Unwritable):
         return f"cannot write to standard output ({error.strerror}): send it elsewhere, or give --output a file"
     if error.errno not in THE_MACHINES:

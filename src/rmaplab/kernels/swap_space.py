@@ -120,11 +120,10 @@ def _with_key(loop: LoopWords | None, text: str) -> LoopWords | None:
 
 def _no_swap(text: str) -> str:
     option, is_one, _ = text.partition("=")
-    if is_one and option not in ("crypt", "key"):
-        near = did_you_mean(option, ("crypt", "key"))
-        return f"'{printable(option)}=' is nothing of swap{near}: behind a size or a file may stand @PRIORITY, ,crypt=FORM and ,key=FILE"
-    if text in FORMS:
-        return f"{text!r} is no swap by itself: write it behind a size or a file, such as 64M,crypt={text}"
+    if option.casefold() in {"crypt", "key", *map(str.casefold, FORMS)}:
+        return f"{printable(text)!r} is no swap by itself: write it behind a size or a file, such as 64M,crypt=twofish"
+    if is_one and (near := did_you_mean(option, ("crypt", "key"))):
+        return f"'{printable(option)}=' is nothing of swap{near}: write it behind a size or a file, such as 64M,crypt=twofish"
     return f"{printable(text)!r} is no swap: write a size such as 64M or a file such as ./swap, each with @PRIORITY or without, and commas between"
 
 

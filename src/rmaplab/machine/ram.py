@@ -35,7 +35,7 @@ class Ram:
         mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
         mapping.madvise(mmap.MADV_NOHUGEPAGE)
         self.nr_frames = nr_frames
-        self._mapping = mapping
+        self._mapping, self._few = mapping, FEW
         self._expected: U8 = np.zeros(nr_frames, np.uint8)
         self.bytes: U8 = np.frombuffer(mapping, np.uint8).reshape(nr_frames, PAGE_SIZE)
         self.words4: U32 = np.frombuffer(mapping, np.uint32)
@@ -46,9 +46,12 @@ class Ram:
         return self.words4 if word_bytes == 4 else self.words8
 
     def expect(self, pfns: I64) -> None:
-        """All of these frames are about to be written: the host is asked for them, if they lie one behind the other and it never was. O(frames)."""
+        """All of these frames are about to be written: the host is asked for them, if they fill what lies between the first and the last.
+
+        Of a frame that it was asked for as a first one it is not asked again. O(frames).
+        """
         nr = pfns.size
-        if nr < FEW:
+        if nr < self._few:
             return
         first = int(pfns[0])
         if not self._expected[first] and int(pfns[-1]) - first == nr - 1:
@@ -56,4 +59,4 @@ class Ram:
             try:
                 self._mapping.madvise(MADV_POPULATE_WRITE, first * PAGE_SIZE, nr * PAGE_SIZE)
             except OSError:  # an older kernel, or no memory: it is not asked again
-                self._expected[:] = 1
+                self._few = self.nr_frames + 1

@@ -112,7 +112,7 @@ class Zone:
         pages = self.pcp[cpu]
         over = len(pages) + blocks.size - self.high
         if over <= 0:
-            pages.frombytes(blocks.tobytes())
+            pages.extend(_row(blocks))
             return
         drained = -(-over // self.batch) * self.batch
         queue = np.concatenate((np.frombuffer(pages, np.int64), blocks)) if pages else blocks
@@ -172,7 +172,7 @@ def _plan(free: int, count: int, mark: int, low: int, batch: int, most: int) -> 
 
 def _row(pfns: I64) -> array[int]:
     """For a CPU's list: numbers as NumPy has them, which single pages come off as off a list."""
-    return array("q", pfns.tobytes())
+    return array("q", pfns.astype(np.int64, copy=False).tobytes())
 
 
 _NOTHING: I64 = np.empty(0, np.int64)

@@ -115,8 +115,8 @@ def _drawn(report: Report[Any]) -> tuple[object, str]:
 
 
 def _no_column(wrong: str, room: Room) -> UsageError:
-    names = dict.fromkeys(name.partition(",")[0] for name in room.known)
-    return UsageError(f"no column {wrong!r}{did_you_mean(wrong, names)}: there are {', '.join(names)}")
+    between = "; " if any("," in name for name in room.known) else ", "
+    return UsageError(f"no column {wrong!r}{did_you_mean(wrong, room.known)}: there are {between.join(room.known)}")
 
 
 def in_json(report: Report[Any], indent: int | None = None) -> str:

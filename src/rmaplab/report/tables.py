@@ -56,18 +56,21 @@ class Room:
         """Places of the columns asked for: the first, and those that are named, or whose names begin so if none is. "s" is enough for "s, believed"."""
         self.known |= dict.fromkeys(filter(None, names))
         there = [name.casefold() for name in names]
-        places = set()
+        places, told = set(), False
         for i, wanted in enumerate(map(str.casefold, self.columns)):
+            if told:  # with the word before it
+                told = False
+                continue
             whole = ", ".join(
                 (wanted, *map(str.casefold, self.columns[i + 1 : i + 2]))
             )  # it has been split at its comma
             if hits := [k for k, name in enumerate(there) if name == whole]:
-                self.found |= {*self.columns[i : i + 2]}
+                told = whole != wanted
             hits = hits or [k for k, name in enumerate(there) if name == wanted]
             hits = hits or [k for k, name in enumerate(there) if name.partition(",")[0] == wanted]
             hits = hits or [k for k, name in enumerate(there) if name.startswith(wanted)]
             if hits:
-                self.found.add(self.columns[i])
+                self.found |= {*self.columns[i : i + 1 + told]}
             places |= set(hits)
         return sorted(places | {0}) if places else []
 
