@@ -164,11 +164,12 @@ class Userland:
             self.processes.pop(process.pid, None)
             return
         action = parent.action(SIGCHLD)
-        if process.exit_signal == SIGCHLD and (action.handler == SIG_IGN or action.flags & SA_NOCLDWAIT):
-            self.reap(process)
-        elif process.exit_signal:
+        ignored = process.exit_signal == SIGCHLD and action.handler == SIG_IGN
+        if process.exit_signal and not ignored:
             code, what = how(status)
             self.send(parent, SignalInfo(process.exit_signal, code, pid=process.pid, status=what))
+        if ignored or (process.exit_signal == SIGCHLD and action.flags & SA_NOCLDWAIT):  # who has a handler hears of it
+            self.reap(process)
         parent.child_changed.wake()
 
     def reap(self, process: Process) -> None:

@@ -69,7 +69,8 @@ static void *waits(void *argument)
 	turn = 100;
 	pthread_cond_signal(&changed);
 	pthread_mutex_unlock(&lock);
-	say("sigsuspend %s in thread with own %d", came(sigsuspend(&none)), where);
+	const char *said = came(sigsuspend(&none));
+	say("sigsuspend %s in thread with own %d", said, where);
 	return NULL;
 }
 

@@ -57,7 +57,8 @@ int main(void)
 	say("waitid %s", came(waitid(P_PID, pid, &info, WEXITED | WNOWAIT)));
 	say("signal %d code %d status %d pid %d", info.si_signo, info.si_code, info.si_status, info.si_pid == pid);
 	say("a zombie can be killed: %s", came(kill(pid, SIGKILL)));
-	say("still there: %d, %s", wait4(pid, &status, 0, &usage) == pid, ended(status));
+	pid_t found = wait4(pid, &status, 0, &usage);
+	say("still there: %d, %s", found == pid, ended(status));
 	say("kill: %s", came(kill(pid, 0)));
 	on(SIGCHLD, caught, SA_RESTART);
 	say("%s", in_child(killed));
@@ -75,7 +76,10 @@ int main(void)
 	}
 	say("a group: %s", came(kill(-group[0], SIGUSR1)));
 	for (int i = 0; i < 3; i++)
-		say("%d, %s", waitpid(-group[0], &status, 0) > 0, ended(status));
+	{
+		found = waitpid(-group[0], &status, 0);
+		say("%d, %s", found > 0, ended(status));
+	}
 	say("none left: %s", came(waitpid(-group[0], &status, 0)));
 	signal(SIGCHLD, SIG_IGN);
 	pid = fork();
@@ -87,7 +91,8 @@ int main(void)
 	pid = fork();
 	if (!pid)
 		_exit(0);
-	say("SA_NOCLDWAIT: %s, seen %d", came(waitpid(pid, &status, 0)), seen);
+	say("SA_NOCLDWAIT: %s", came(waitpid(pid, &status, 0)));
+	say("seen %d", seen); /* not in one line with waitpid: which of them comes first there is the compiler's affair */
 	signal(SIGCHLD, SIG_DFL);
 	say("%s", in_child(orphan));
 	return 0;
