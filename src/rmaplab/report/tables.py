@@ -55,24 +55,27 @@ class Room:
     def asked(self, names: Sequence[str]) -> list[int]:
         """Places of the columns asked for: the first, and those that are named, or whose names begin so if none is. "s" is enough for "s, believed"."""
         self.known |= dict.fromkeys(filter(None, names))
-        there = [name.casefold() for name in names]
-        places, told = set(), False
-        for i, wanted in enumerate(map(str.casefold, self.columns)):
-            if told:  # with the word before it
-                told = False
-                continue
-            whole = ", ".join(
-                (wanted, *map(str.casefold, self.columns[i + 1 : i + 2]))
-            )  # it has been split at its comma
-            if hits := [k for k, name in enumerate(there) if name == whole]:
-                told = whole != wanted
-            hits = hits or [k for k, name in enumerate(there) if name == wanted]
-            hits = hits or [k for k, name in enumerate(there) if name.partition(",")[0] == wanted]
-            hits = hits or [k for k, name in enumerate(there) if name.startswith(wanted)]
+        there, places = [name.casefold() for name in names], set[int]()
+        for typed in _rejoined(self.columns, there):
+            wanted = typed.casefold()
+            hits = [i for i, name in enumerate(there) if name == wanted]
+            hits = hits or [i for i, name in enumerate(there) if name.partition(",")[0] == wanted]
+            hits = hits or [i for i, name in enumerate(there) if name.startswith(wanted)]
             if hits:
-                self.found |= {*self.columns[i : i + 1 + told]}
-            places |= set(hits)
+                self.found |= {*typed.split(", ")}
+            places |= {*hits}
         return sorted(places | {0}) if places else []
+
+
+def _rejoined(words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Words as they were typed: a name that has a comma was split at it."""
+    typed: list[str] = []
+    for word in words:
+        if typed and f"{typed[-1]}, {word}".casefold() in names:
+            typed[-1] += f", {word}"
+        else:
+            typed.append(word)
+    return typed
 
 
 _ROOM: ContextVar[Room | None] = ContextVar("room", default=None)
