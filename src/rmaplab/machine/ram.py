@@ -11,8 +11,8 @@
 The mapping is MAP_NORESERVE and without huge pages: the host commits a frame only when something is written to it, so a
 box of 64 GiB costs nothing until it is used. Frames come up zero, and nobody writes zeros into a zero frame.
 
-A fork writes page tables one behind the other. For frames that it has not had yet each costs the host a fault, and that is what such a
-run mostly waits for; asked for all at once (MADV_POPULATE_WRITE, Linux 5.14) they cost it three quarters of that.
+A fork writes page tables one behind the other. For frames that it has not had yet each costs the host a fault, a quarter of what such a
+run takes; asked for all at once (MADV_POPULATE_WRITE, Linux 5.14) they cost it three quarters of that.
 """
 
 import mmap

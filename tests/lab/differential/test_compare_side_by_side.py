@@ -22,7 +22,7 @@ from rmaplab.lab.differential import one_by_one
 from rmaplab.lab.differential.campaign import Campaign, campaign
 from rmaplab.lab.differential.compare import Coverage, compare
 from rmaplab.lab.differential.obey import obey
-from rmaplab.lab.differential.one_by_one import Scripts, compared, must_be_alone
+from rmaplab.lab.differential.one_by_one import OpenGate, Scripts, compared, must_be_alone
 from rmaplab.lab.differential.side_by_side import SharedGate
 from rmaplab.rmap.anon_vma_chain import AnonVmaChainMap
 from rmaplab.workloads.script import Script, parse
@@ -232,10 +232,8 @@ def test_who_is_to_end_waits_for_nobody() -> None:
         gate.enter(alone=False)
 
 
-class Heard:
-    """A gate that is always open: who came in and how, and what he has given to his agent there."""
-
-    holds_back = False
+class Heard(OpenGate):
+    """Who came in and how, and what he has given to his agent there."""
 
     def __init__(self) -> None:
         self.visits: list[tuple[bool, list[Script]]] = []
