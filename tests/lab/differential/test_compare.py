@@ -16,7 +16,7 @@ from rmaplab.calls.table import CALLS
 from rmaplab.errors import KernelBug, NotModelled, UsageError
 from rmaplab.host.agent import Agent
 from rmaplab.host.bpf.loader import Iterator as BpfIterator
-from rmaplab.lab.differential.campaign import campaign, smallest
+from rmaplab.lab.differential.campaign import calls_of, campaign, smallest
 from rmaplab.lab.differential.compare import Coverage, compare, result_kind, variant
 from rmaplab.lab.differential.fuzz import make_script
 from rmaplab.lab.differential.obey import obey
@@ -168,6 +168,14 @@ def test_at_the_hosts_bound_of_mlockall(linux_6_18: Agent) -> None:
 
 
 @needs_agent
+def test_who_is_bound_locks_not_all(linux_6_18: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RLIMIT_MEMLOCK binds an ordinary user from the beginning: his random scripts have no mlockall, root's have."""
+    assert calls_of(linux_6_18) == frozenset(CALLS) - linux_6_18.missing.keys()
+    monkeypatch.setattr(linux_6_18, "circumstances", linux_6_18.circumstances._replace(privileged=False))
+    assert calls_of(linux_6_18) == frozenset(CALLS) - linux_6_18.missing.keys() - {"mlockall"}
+
+
+@needs_agent
 def test_random_scripts_do_not_differ(linux_6_18: Agent) -> None:
     """A few; `make fuzz` runs 20,000."""
     result = campaign(linux_6_18, "6.18", 150, seed=1)
@@ -180,7 +188,7 @@ def test_random_scripts_do_not_differ(linux_6_18: Agent) -> None:
 def test_the_same_script_gives_the_same_record(agent: Agent) -> None:
     """Nothing of what is compared depends on chance: else no difference would mean anything."""
     for number in range(60):
-        script = make_script(2, number, frozenset(CALLS) - agent.missing.keys())
+        script = make_script(2, number, calls_of(agent))
         assert compare(agent.run(script), agent.run(script)) is None
 
 

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from rmaplab.calls.table import CALLS
 from rmaplab.errors import KernelBug
 from rmaplab.host.agent import Agent
 from rmaplab.host.asked import HostTrouble
 from rmaplab.lab.differential import one_by_one
-from rmaplab.lab.differential.campaign import Campaign, campaign
+from rmaplab.lab.differential.campaign import Campaign, calls_of, campaign
 from rmaplab.lab.differential.compare import Coverage, compare
 from rmaplab.lab.differential.obey import obey
 from rmaplab.lab.differential.one_by_one import OpenGate, Scripts, compared, must_be_alone
@@ -254,7 +253,7 @@ def test_who_was_alone_lets_the_others_in_after_that_script(
     agent: Agent, habit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scripts 3, 4 and 8 of twelve need it: no other is given to the agent meanwhile, and those between them go in together."""
-    scripts, gate = Scripts("6.18", 12, 5, habit, frozenset(CALLS) - agent.missing.keys()), Heard()
+    scripts, gate = Scripts("6.18", 12, 5, habit, calls_of(agent)), Heard()
     made = [scripts.make(number) for number in range(12)]
     want = {str(made[number]) for number in (3, 4, 8)}
     monkeypatch.setattr(one_by_one, "must_be_alone", lambda script, _: str(script) in want)

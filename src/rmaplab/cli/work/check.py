@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from rmaplab.calls.table import CALLS
 from rmaplab.cli.work.progress import progress, say_interrupted
 from rmaplab.errors import NotModelled, UsageError
 from rmaplab.files import write_text
@@ -15,7 +14,7 @@ from rmaplab.harmless import harmless, printable
 from rmaplab.host.agent import Agent
 from rmaplab.kernels.catalogue import find_kernel
 from rmaplab.lab.differential.alone import why_alone
-from rmaplab.lab.differential.campaign import Campaign, campaign
+from rmaplab.lab.differential.campaign import Campaign, calls_of, campaign
 from rmaplab.lab.differential.compare import Difference, compare, unexpected
 from rmaplab.lab.differential.habits import STEPS, find_maker
 from rmaplab.lab.differential.obey import obey
@@ -186,7 +185,7 @@ def record(path: str, paths: tuple[str, ...], fuzz: int | None, seed: int, habit
         for script in scripts:
             if alone := why_alone(script, agent.circumstances, disk=agent.has_disk):
                 raise UsageError(f"{script.name} cannot be recorded on this host: {alone}: leave it out")
-        scripts += [make(seed, number, frozenset(CALLS) - agent.missing.keys()) for number in range(fuzz or 0)]
+        scripts += [make(seed, number, calls_of(agent)) for number in range(fuzz or 0)]
         records = [agent.run(script) for script in scripts]
         save_records(path, records, f"Linux {agent.release}")
     click.echo(

@@ -49,11 +49,7 @@ def campaign(
     Raises UsageError: no such kernel, or no such habit; HostTrouble.
     """
     result = Campaign() if result is None else result
-    calls = frozenset(CALLS) - agent.missing.keys() | ({"disk"} if agent.has_disk else set())
-    if (
-        not agent.circumstances.privileged
-    ):  # RLIMIT_MEMLOCK binds its first process, and what the agent has mapped counts (obey.py)
-        calls -= {"mlockall"}
+    calls = calls_of(agent) | ({"disk"} if agent.has_disk else set())
     scripts = Scripts(kernel, nr, seed, habit, calls)
     scripts.make(0)  # is there such a habit?
     with Crew(agent, scripts, min(jobs, nr)) if jobs > 1 else nullcontext() as crew:
@@ -69,6 +65,12 @@ def campaign(
                 return result
             result.unsteady += 1
     return result
+
+
+def calls_of(agent: Agent) -> frozenset[str]:
+    """What random scripts may call on this host: what it has; and of an ordinary user no mlockall, for which the agent's own pages count (obey.py)."""
+    own = set() if agent.circumstances.privileged else {"mlockall"}
+    return frozenset(CALLS) - agent.missing.keys() - own
 
 
 def smallest(agent: Agent, kernel: str, script: Script) -> Difference | None:
