@@ -163,12 +163,12 @@ class Userland:
         if parent is None:
             self.processes.pop(process.pid, None)
             return
-        action = parent.action(SIGCHLD)
-        ignored = process.exit_signal == SIGCHLD and action.handler == SIG_IGN
+        action, of_child = parent.action(SIGCHLD), process.exit_signal == SIGCHLD
+        ignored = of_child and action.handler == SIG_IGN
         if process.exit_signal and not ignored:
             code, what = how(status)
             self.send(parent, SignalInfo(process.exit_signal, code, pid=process.pid, status=what))
-        if ignored or (process.exit_signal == SIGCHLD and action.flags & SA_NOCLDWAIT):  # who has a handler hears of it
+        if ignored or (of_child and action.flags & SA_NOCLDWAIT):  # a handler has heard of it all the same
             self.reap(process)
         parent.child_changed.wake()
 
